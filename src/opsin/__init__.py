@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from opsin.core.events import Watcher
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
+    from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.image_rate import ImageRate
     from opsin.report.side_by_side import Comparison
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Audit",
     "Benchmark",
+    "CacheContents",
+    "CacheEntry",
     "Changes",
     "Classified",
     "Classifier",
@@ -121,6 +124,7 @@ __all__ = [
     "draw_data",
     "draw_prediction",
     "embed",
+    "empty_cache",
     "evaluate",
     "export_data",
     "export_model",
@@ -128,6 +132,7 @@ __all__ = [
     "inspect",
     "know_backbone",
     "list_backbones",
+    "list_cache",
     "list_runs",
     "load",
     "look_at",
@@ -150,6 +155,8 @@ __all__ = [
 _HOME = {
     "Audit": "data.audit",
     "Benchmark": "commands.rates",
+    "CacheContents": "data.cache_contents",
+    "CacheEntry": "data.cache_contents",
     "Changes": "commands.changes",
     "Classified": "commands.classify.classify",
     "Classifier": "runtime.classifier",
@@ -181,6 +188,7 @@ _HOME = {
     "draw_data": "commands.data",
     "draw_prediction": "commands.answer_figure",
     "embed": "commands.embed",
+    "empty_cache": "data.cache_contents",
     "evaluate": "commands.evaluate",
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",
@@ -188,6 +196,7 @@ _HOME = {
     "inspect": "commands.inspect",
     "know_backbone": "commands.backbones",
     "list_backbones": "commands.backbones",
+    "list_cache": "data.cache_contents",
     "list_runs": "commands.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",

@@ -2,6 +2,7 @@
 
     <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, D],
                                           sources uint8[N, 32], zeros where unknown
+    <cache>/features/<hash>/about.json    whose they are, for `opsin.data.cache_contents`
 
 The folder's hash says which network, preparation, view and values they are of. Images are known by
 their prepared pixels, and by their files' bytes with what prepares these: whoever has the bytes
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import StorageError
 from opsin.core.metadata import Preparation
-from opsin.core.storage import atomic_file
+from opsin.core.storage import atomic_file, write_json
 from opsin.core.stored_arrays import StoredArrays
-from opsin.data.cache import cache_root, index_key
+from opsin.data.cache import ABOUT, cache_root, index_key
 
 #: Folder of all features within the cache.
 FOLDER: Final = "features"
@@ -72,11 +73,12 @@ class FeatureCache:
     Args:
         key: What the features are of, in hexadecimal.
         units: Numbers of an image, D.
+        what: The same, as people would say it.
     """
 
-    def __init__(self, key: str, units: int) -> None:
+    def __init__(self, key: str, units: int, what: str = "") -> None:
         self.folder = cache_root() / FOLDER / key
-        self._units = units
+        self._units, self._what = units, what
         #: Why features could not be kept, where the disk refused it.
         self.refused: str | None = None
         self._files: list[Path] = []
@@ -140,6 +142,8 @@ class FeatureCache:
             sources = np.zeros_like(digests)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / ABOUT).exists():
+                write_json(self.folder / ABOUT, {"what": self._what})
             name = hashlib.sha256(digests.tobytes() + sources.tobytes()).hexdigest()[:32]
             with atomic_file(self.folder / f"{name}.npz") as scratch, scratch.open("wb") as file:
                 np.savez(file, digests=digests, features=features, sources=sources)

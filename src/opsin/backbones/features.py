@@ -48,7 +48,11 @@ class Extractor:
         self._output = graph.outputs[0]
         self._opening = threading.Lock()
         #: What is known.
-        self.cache = FeatureCache(hashlib.sha256(self._content).hexdigest()[:32], self.units)
+        self.cache = FeatureCache(
+            hashlib.sha256(self._content).hexdigest()[:32],
+            self.units,
+            f"{backbone.name}, image {view}, {self.units:,} numbers",
+        )
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of some images, ``float32[N, D]``.

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
+from opsin.cli.cache import tell_cache
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.commands.changes import changes_since
@@ -81,6 +82,23 @@ RowsFile = Annotated[
         show_default=False,
     ),
 ]
+ShowCache = Annotated[
+    bool,
+    typer.Option(
+        "--cache", help="Show what Opsin's cache holds: decoded images, features, fetched sources."
+    ),
+]
+Empty = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--empty",
+        metavar="PART",
+        help="With --cache: remove sources, datasets, features, models or all; they are made "
+        "again when they are needed.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="With --empty: do not ask.")]
 
 
 @options.takes_data()
@@ -96,6 +114,9 @@ def data(
     since: SinceRun = None,
     moved: MovedTo = None,
     rows: RowsFile = None,
+    cache: ShowCache = False,
+    empty: Empty = None,
+    yes: Yes = False,
     training_options: dict[str, Any],
     data_options: dict[str, Any],
     quiet: options.Quiet = False,
@@ -112,7 +133,13 @@ def data(
     Example: opsin data photos --export photos.npz
 
     Example: opsin data --since runs/2026-11-21-photos-resnet
+
+    Example: opsin data --cache --empty features
     """
+    if cache or empty or yes:
+        _check_cache(cache, source or since or data_options or training_options)
+        tell_cache(empty or [], sure=yes, as_json=as_json)
+        return
     watcher = for_people(quiet=quiet)
     if since is not None:
         if data_options or training_options or audit or export is not None or rows is not None:
@@ -120,10 +147,10 @@ def data(
         places = [*(source or []), *(moved or [])]
         tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
         return
-    if moved:
-        raise typer.BadParameter("expected --since RUN beside it.", param_hint="--data")
-    if not source:
-        raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE")
+    if moved or not source:
+        expected = "--since RUN beside it." if moved else "a source; received none."
+        hint = "--data" if moved else "SOURCE"
+        raise typer.BadParameter(f"expected {expected}", param_hint=hint)
     if training_options:
         _check_varying(training_options, drawn=draw and export is None)
     _check_files(export, rows, audit=audit)
@@ -144,6 +171,14 @@ def data(
         print_json(shown.to_json())
     else:
         shown.print(console())
+
+
+def _check_cache(shown: bool, beside: object) -> None:
+    """Refuse a part to empty without the cache, and the cache beside a source."""
+    if not shown:
+        raise typer.BadParameter("expected --cache beside it.", param_hint="--empty")
+    if beside:
+        raise typer.BadParameter("expected no source beside it.", param_hint="--cache")
 
 
 def _check_files(export: Path | None, rows: Path | None, *, audit: bool) -> None:

@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import numpy as np
 import platformdirs
@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 from opsin.core.storage import publish_directory, write_json
 from opsin.data.lazy_images import Images
 
+#: File in a folder of the cache that says what is in it.
+ABOUT: Final = "about.json"
 #: Changes whenever the same files would give other pixels, or other arrays are kept of them.
 _VERSION = "5"
 _BLOCK = 1 << 22
@@ -172,16 +174,29 @@ def digest_names(digests: NDArray[np.uint8]) -> list[str]:
     return [half.tobytes().hex() for half in short_digest(digests)]
 
 
-def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[str, str]]) -> None:
+def keep(
+    key: str,
+    folder: Path,
+    about: dict[str, Any],
+    unreadable: list[tuple[str, str]],
+    source: str,
+) -> None:
     """Take a `scratch` folder, its arrays complete, into the cache and enter it in the index.
 
     Equal sets, found in different places, are kept once.
+
+    Args:
+        key: What `index_key` says.
+        folder: The folder.
+        about: Names, classes and all else that is no array.
+        unreadable: Name and reason of each file that was skipped.
+        source: What the user called it, for `opsin.data.cache_contents`.
     """
-    write_json(folder / "about.json", about)
+    write_json(folder / ABOUT, about)
     content = hashlib.sha256()
     for file in (
         *("labels.npy", "given.npy", "digests.npy", "source_digests.npy", "sizes.npy"),
-        *("rows.npy", "about.json"),
+        *("rows.npy", ABOUT),
     ):
         if (folder / file).exists():
             content.update((folder / file).read_bytes())
@@ -192,7 +207,10 @@ def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[s
     if target.is_dir() and _open_or_none(target, [], fly) is None:
         shutil.rmtree(target)  # damaged since it was made
     publish_directory(folder, target)
-    write_json(cache_root() / "index" / f"{key}.json", {"set": name, "unreadable": unreadable})
+    write_json(
+        cache_root() / "index" / f"{key}.json",
+        {"set": name, "unreadable": unreadable, "source": source},
+    )
 
 
 def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
@@ -239,7 +257,7 @@ def _open(
         array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
         return array
 
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     if not {"names", "classes", "groups", "mirrored"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
     images: Images

@@ -221,7 +221,7 @@ def _decode(
             "mirrored": kept.mirrored,
             "resize": preparation.resize,
         }
-        cache.keep(key, scratch, about, unreadable)
+        cache.keep(key, scratch, about, unreadable, contents.source)
     shutil.rmtree(folder, ignore_errors=True)
 
 

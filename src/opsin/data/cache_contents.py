@@ -1,0 +1,251 @@
+"""What Opsin's cache holds, and how it is emptied."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import filelock
+import numpy as np
+
+from opsin.core.arguments import checked
+from opsin.core.errors import RecipeError
+from opsin.core.format import counted
+from opsin.core.regular_file import open_regular
+from opsin.core.stored_json import JsonObject, read_json
+from opsin.data.cache import ABOUT, cache_root
+from opsin.data.sources.named import NAMES
+from opsin.data.spelling import check_choices
+
+#: What can be emptied: fetched and unpacked sources, decoded images, features of pretrained
+#: networks, and what is known of networks (that they are sound, how fast they are).
+Part = Literal["sources", "datasets", "features", "models"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+
+_HASH: Final = "[0-9a-f]{32}"
+_LONG: Final = "[0-9a-f]{64}"
+
+
+@dataclass(frozen=True)
+class _CacheFolder:
+    """One folder of the cache.
+
+    Args:
+        part: What it belongs to.
+        folder: Its name.
+        names: What is Opsin's own in it; all else stays.
+        what: What lies there, said of all together; "" where each is described.
+        locked: Whether a process that writes one holds the lock beside it.
+    """
+
+    part: Part
+    folder: str
+    names: str
+    what: str = ""
+    locked: bool = False
+
+
+# A cache's folder may hold things of others: OPSIN_CACHE can name any folder.
+_FOLDERS: Final = (
+    _CacheFolder("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?", locked=True),
+    _CacheFolder("sources", "unpacked", _HASH),
+    _CacheFolder("datasets", "datasets", _HASH),
+    _CacheFolder("datasets", "partial", _LONG, locked=True),
+    _CacheFolder("datasets", "index", rf"{_LONG}\.json", "where decoded images came from"),
+    _CacheFolder("datasets", "near", rf"{_HASH}\.npz", "pairs of near duplicates"),
+    _CacheFolder("features", "features", _HASH),
+    _CacheFolder("models", "models", r"\w+-onnxruntime-[\w.+-]+", "checks of classifiers"),
+    _CacheFolder("models", "backbones", rf"{_HASH}-\d+-[\w.+-]+\.json", "speeds of networks"),
+)
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One thing in the cache.
+
+    Args:
+        part: What it belongs to.
+        name: Its place below the cache's folder.
+        what: What it is.
+        bytes: Of all its files.
+        used: When it was last used, in seconds since 1970, as far as the system notes it.
+    """
+
+    part: Part
+    name: str
+    what: str
+    bytes: int
+    used: float
+    _places: tuple[Path, ...] = field(repr=False, default=())
+    _lock: Path | None = field(repr=False, default=None)
+
+    def to_json(self) -> JsonObject:
+        """Return it as plain data."""
+        return {
+            "part": self.part,
+            "name": self.name,
+            "what": self.what,
+            "bytes": self.bytes,
+            "used": self.used,
+        }
+
+    def remove(self) -> bool:
+        """Remove it; tell whether it is gone. What a process is writing stays."""
+        with contextlib.ExitStack() as stack:
+            if self._lock is not None and self._lock.exists():
+                try:
+                    stack.enter_context(filelock.FileLock(self._lock, timeout=0))
+                except (filelock.Timeout, OSError):
+                    return False
+            for place in self._places:
+                with contextlib.suppress(OSError):
+                    if place.is_dir() and not place.is_symlink():
+                        shutil.rmtree(place)
+                    else:
+                        place.unlink(missing_ok=True)
+        return not any(map(os.path.lexists, self._places))
+
+
+@dataclass(frozen=True)
+class CacheContents:
+    """What the cache holds, or what of it was removed.
+
+    Args:
+        folder: The cache.
+        entries: What is in it, part by part, the largest of each first.
+    """
+
+    folder: Path
+    entries: tuple[CacheEntry, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all together."""
+        return sum(entry.bytes for entry in self.entries)
+
+    def of(self, part: Part) -> tuple[CacheEntry, ...]:
+        """Return what belongs to a part."""
+        return tuple(entry for entry in self.entries if entry.part == part)
+
+    def to_json(self) -> JsonObject:
+        """Return it as ``--json`` prints it."""
+        return {
+            "cache": str(self.folder),
+            "bytes": self.bytes,
+            "parts": {part: sum(entry.bytes for entry in self.of(part)) for part in PARTS},
+            "entries": [entry.to_json() for entry in self.entries],
+        }
+
+
+def list_cache() -> CacheContents:
+    """Return what Opsin's cache holds.
+
+    What lies in its folder and is none of Opsin's is not looked at.
+
+    Example:
+        >>> contents = list_cache()
+        >>> contents.bytes == sum(entry.bytes for entry in contents.entries)
+        True
+    """
+    sources = _sources()
+    found = [entry for kind in _FOLDERS for entry in _entries(kind, sources)]
+    found.sort(key=lambda entry: (PARTS.index(entry.part), -entry.bytes, entry.name))
+    return CacheContents(cache_root(), tuple(found))
+
+
+@checked
+def empty_cache(*parts: str) -> CacheContents:
+    """Remove what the cache holds; all of it is made again when it is needed.
+
+    What another process is writing at the moment stays. One that reads may have to begin anew.
+
+    Args:
+        *parts: Among ``sources``, ``datasets``, ``features`` and ``models`` (default: all).
+
+    Returns:
+        What was removed.
+
+    Raises:
+        RecipeError: There is no such part.
+    """
+    check_choices("part of the cache", parts, PARTS, RecipeError)
+    found = list_cache()
+    wanted = [entry for entry in found.entries if not parts or entry.part in parts]
+    return CacheContents(found.folder, tuple(entry for entry in wanted if entry.remove()))
+
+
+def _entries(kind: _CacheFolder, sources: dict[str, set[str]]) -> Iterator[CacheEntry]:
+    """Yield what is Opsin's in a folder of the cache; a link is none of it."""
+    folder = cache_root() / kind.folder
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    own = re.compile(kind.names)
+    places = sorted(place for place in folder.iterdir() if own.fullmatch(place.name))
+    if kind.what:
+        if places:
+            said = f"{kind.what} ({len(places):,})"
+            yield CacheEntry(kind.part, kind.folder, said, *_measured(places), tuple(places))
+        return
+    for place in places:
+        if place.is_symlink() or not place.is_dir():
+            continue
+        name = f"{kind.folder}/{place.name}"
+        lock = folder / f"{place.name.removesuffix('.parts')}.lock" if kind.locked else None
+        what = _described(kind.folder, place, sources)
+        yield CacheEntry(kind.part, name, what, *_measured([place]), (place,), lock)
+
+
+def _measured(places: list[Path]) -> tuple[int, float]:
+    """Return the bytes of all files, and when one was last read or written."""
+    size, used = 0, 0.0
+    for place in places:
+        folders = os.walk(place) if place.is_dir() else [(str(place.parent), [], [place.name])]
+        for folder, _, names in folders:
+            for name in names:
+                with contextlib.suppress(OSError):
+                    state = os.lstat(os.path.join(folder, name))  # noqa: PTH118  no Path each
+                    size += state.st_size
+                    used = max(used, state.st_atime, state.st_mtime)
+    return size, used
+
+
+def _described(folder: str, place: Path, sources: dict[str, set[str]]) -> str:
+    """Say what an entry is, as far as its files tell."""
+    if folder == "sources":
+        name = place.name.removesuffix(".parts")
+        return name if name == place.name else f"{name}, unfinished"
+    if folder == "features":
+        what = _read(place / ABOUT).get("what")
+        return what if isinstance(what, str) and what else "features"
+    if folder == "datasets":
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            count, *shape = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False).shape
+            named = ", ".join(sorted(sources.get(place.name, ()))) or "images"
+            return f"{named}: {counted(count, 'image')} {'×'.join(map(str, shape))}"
+        return ", ".join(sorted(sources.get(place.name, ()))) or "read on the fly"
+    return {"unpacked": "an unpacked archive", "partial": "images, not all decoded"}[folder]
+
+
+def _sources() -> dict[str, set[str]]:
+    """Return what users called each set of decoded images."""
+    found: dict[str, set[str]] = {}
+    for place in (cache_root() / "index").glob("*.json"):
+        entry = _read(place)
+        own, source = entry.get("set"), entry.get("source")
+        if isinstance(own, str) and isinstance(source, str):
+            found.setdefault(own, set()).add(source)
+    return found
+
+
+def _read(place: Path) -> JsonObject:
+    with contextlib.suppress(OSError, ValueError), open_regular(place, follow_links=False) as file:
+        content = read_json(file)
+        if isinstance(content, dict):
+            return content
+    return {}

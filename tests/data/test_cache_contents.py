@@ -1,0 +1,134 @@
+"""The cache can be looked at and emptied, and nothing else with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+
+import opsin
+from opsin.backbones.feature_cache import FeatureCache
+from opsin.core.errors import RecipeError
+from opsin.data.cache import cache_root
+from tests.conftest import Cli, only_json
+
+HASH = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def cache(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with a set of decoded images and features of two networks."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("OPSIN_CACHE", str(folder))
+    opsin.load(shapes)
+    digests = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    for key, name in ((HASH, "first network"), (HASH[::-1], "second network")):
+        FeatureCache(key, 5, name).keep(digests, np.zeros((2, 5), np.float32))
+    return folder
+
+
+def test_what_is_in_it_is_named(cache: Path, shapes: Path) -> None:
+    found = opsin.list_cache()
+    assert {entry.what for entry in found.of("features")} == {"first network", "second network"}
+    sets = [entry.what for entry in found.of("datasets") if entry.name.startswith("datasets/")]
+    assert sets == [f"{shapes}: 24 images 24×24×3"]
+    files = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert found.bytes == sum(path.stat().st_size for path in files)
+    newest = max(path.stat().st_mtime for path in files)
+    assert max(entry.used for entry in found.entries) >= newest
+
+
+def test_one_part_is_emptied_and_made_again(cache: Path, shapes: Path) -> None:
+    before = opsin.list_cache()
+    removed = opsin.empty_cache("features")
+    assert removed.bytes == sum(entry.bytes for entry in before.of("features"))
+    after = opsin.list_cache()
+    assert after.of("features") == ()
+    assert after.of("datasets") == before.of("datasets")
+    opsin.empty_cache()
+    assert opsin.list_cache().entries == ()
+    assert len(opsin.load(shapes)) == 24
+
+
+def test_only_what_is_opsins_goes(cache: Path, tmp_path: Path) -> None:
+    mine = [
+        cache / "features" / "notes.txt",
+        cache / "datasets" / "cats" / "1.jpg",
+        cache / "sources" / "my-photos" / "1.jpg",
+        cache / "index" / "index.json",
+        cache / "thesis.txt",
+        tmp_path / "elsewhere" / "precious.txt",
+    ]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    # A link that bears a name of ours leads to what is not.
+    (cache / "features" / ("a" * 32)).symlink_to(tmp_path / "elsewhere")
+    (cache / "unpacked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / ("b" * 32)).mkdir()
+    within = tmp_path / "elsewhere" / ("b" * 32) / "precious.txt"
+    within.write_text("mine")
+    inside = cache / "features" / HASH / "link"
+    inside.symlink_to(tmp_path / "elsewhere")
+    opsin.empty_cache()
+    assert all(path.read_text() == "mine" for path in (*mine, within))
+    assert not (cache / "features" / HASH).exists()
+
+
+def test_what_another_process_writes_stays(cache: Path) -> None:
+    key = "ab" * 32
+    unfinished = cache / "partial" / key
+    unfinished.mkdir(parents=True, exist_ok=True)
+    (unfinished / "images.npy").write_bytes(bytes(100))
+    with filelock.FileLock(cache / "partial" / f"{key}.lock"):
+        removed = opsin.empty_cache("datasets")
+        assert f"partial/{key}" not in {entry.name for entry in removed.entries}
+        assert (unfinished / "images.npy").exists()
+    opsin.empty_cache("datasets")
+    assert not unfinished.exists()
+
+
+def test_a_part_that_there_is_not(cache: Path) -> None:
+    with pytest.raises(RecipeError, match="feature'"):
+        opsin.empty_cache("feature")
+    assert len(opsin.list_cache().of("features")) == 2
+
+
+def test_damaged_words_are_no_obstacle(cache: Path) -> None:
+    (cache / "features" / HASH / "about.json").write_bytes(b"\xff{")
+    (set_,) = (cache / "datasets").iterdir()
+    (set_ / "images.npy").write_bytes(b"no array")
+    for index in (cache / "index").iterdir():
+        index.write_text('["set"]')
+    found = opsin.list_cache()
+    assert {entry.what for entry in found.of("features")} == {"features", "second network"}
+    assert len(opsin.empty_cache().entries) == len(found.entries)
+
+
+def test_the_command_shows_asks_and_empties(cache: Path, cli: Cli) -> None:
+    shown = cli("data", "--cache")
+    assert shown.returncode == 0, shown.stderr
+    assert "first network" in shown.stdout
+    assert str(cache_root()) in shown.stdout
+    told = only_json(cli("data", "--cache", "--json"))
+    assert told["parts"]["features"] > 0
+    assert told["removed"] is None
+    unsure = cli("data", "--cache", "--empty", "features")
+    assert unsure.returncode == 2
+    assert "--yes" in unsure.stderr
+    assert len(opsin.list_cache().of("features")) == 2
+    emptied = only_json(cli("data", "--cache", "--empty", "features", "--yes", "--json"))
+    assert emptied["parts"]["features"] == 0
+    assert emptied["removed"]["bytes"] == told["parts"]["features"]
+    assert cli("data", "--cache", "--empty", "all", "--yes").returncode == 0
+    assert opsin.list_cache().entries == ()
+
+
+def test_usage(cli: Cli, shapes: Path) -> None:
+    for words in (["--empty", "all"], [shapes, "--cache"], ["--yes"]):
+        assert cli("data", *words).returncode == 2
+    wrong = cli("data", "--cache", "--empty", "everything", "--yes")
+    assert wrong.returncode == 1
+    assert "'everything'" in wrong.stderr
