@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from pydantic import TypeAdapter
 
 import opsin
 from opsin.core.errors import SourceError
-from opsin.data.audit import Audit, audit
+from opsin.data.audit import Audit, Finding, audit
 from opsin.data.dataset import Dataset, from_arrays, load, look_at
 from opsin.data.spelling import alike_names
 from tests.conftest import write_shapes
@@ -32,6 +33,15 @@ def finding(found: Audit, kind: str) -> tuple[int, list[tuple[int, ...]]]:
 
 def test_a_sound_collection_has_no_findings() -> None:
     assert audit(_sound()).findings == ()
+
+
+def test_what_is_found_is_read_again_from_its_json() -> None:
+    images, labels = scene_set()
+    images[10], labels[31] = images[0], 1
+    found = audit(from_arrays(images, labels))
+    assert found.findings
+    said = json.loads(json.dumps(found.to_json()))
+    assert TypeAdapter(tuple[Finding, ...]).validate_python(said) == found.findings
 
 
 def test_duplicates_leaks_and_conflicts_are_found_the_worst_first() -> None:

@@ -24,7 +24,8 @@ def on_signal(*_):
     asked.append(1)
     if len(asked) == 1: (run / "checkpoints" / "step-1.json").write_text("{}")
     if len(asked) > 1:
-        parts = {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}
+        parts = {"kind": "OpsinError", "expected": "to finish", "advice": "Again."}
+        parts["received"] = "Ctrl-C stopped it"
         print(json.dumps({"error": parts}))
         sys.exit(130)
 signal.signal(signal.SIGINT, on_signal)

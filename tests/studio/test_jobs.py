@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.operating_system import is_locked
@@ -32,6 +33,15 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
             queue._children.status(queue._shelf.folder(job))
 
 
+class Said(BaseModel):
+    a: int
+
+
+class Environment(BaseModel):
+    env: list[str]
+    path: list[str]
+
+
 def test_a_job_is_started_answers_and_is_done(queue: Queue, tmp_path: Path) -> None:
     job = queue.add(
         "plan", "a plan", python("import sys; print('{\"a\": 1}'); print('x', file=sys.stderr)")
@@ -40,7 +50,8 @@ def test_a_job_is_started_answers_and_is_done(queue: Queue, tmp_path: Path) -> N
     until(queue, lambda: queue.get(job.id).over)
     job = queue.get(job.id)
     assert (job.state, job.cause) == ("done", None)
-    assert queue.output(job.id) == {"a": 1}
+    assert queue.output(job.id, Said) == Said(a=1)
+    assert queue.output(job.id, Environment) is None
     assert queue.log_tail(job.id) == ["x"]
     assert job.started is not None and job.ended is not None and job.started <= job.ended
 
@@ -279,10 +290,10 @@ def test_children_see_nothing_of_the_studio(queue: Queue, monkeypatch: pytest.Mo
     shows = "import json, os, sys; print(json.dumps({'env': sorted(os.environ), 'path': sys.path}))"
     job = queue.add("look", "x", python(shows))
     until(queue, lambda: queue.get(job.id).over)
-    said = queue.output(job.id)
+    said = queue.output(job.id, Environment)
     assert said is not None
-    assert not [key for key in said["env"] if key.startswith(("OPSIN_TOKEN", "NICEGUI", "PYTEST"))]
-    assert "" not in said["path"]
+    assert not [key for key in said.env if key.startswith(("OPSIN_TOKEN", "NICEGUI", "PYTEST"))]
+    assert "" not in said.path
 
 
 def test_a_training_at_work_is_not_removed(queue: Queue) -> None:

@@ -14,7 +14,14 @@ from opsin.studio.jobs.queue import Queue
 from tests.studio.made_jobs import TRAINS, python, until
 
 STOPPED = {"run": "/runs/one", "training": {"stopped": True}}
-CTRL_C = {"error": {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}}
+
+
+def refusal(expected: str, received: str) -> dict[str, object]:
+    parts = {"expected": expected, "received": received, "advice": "Again."}
+    return {"error": {"kind": "OpsinError", **parts}}
+
+
+CTRL_C = refusal("to finish", "Ctrl-C stopped it")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +39,7 @@ CTRL_C = {"error": {"expected": "to finish", "received": "Ctrl-C stopped it", "a
         # It was over before the request reached it.
         ("stopping", {"run": "/runs/one", "training": {"stopped": False}}, 0, "done"),
         ("running", {"run": "/runs/one", "training": {"diverged": "a loss"}}, 1, "failed"),
-        ("stopping", {"error": {"expected": "room", "received": "none"}}, 1, "failed"),
+        ("stopping", refusal("room", "none"), 1, "failed"),
         ("running", None, 0, "failed"),
         ("running", {"answer": 42}, 0, "done"),
     ],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from opsin.core.arguments import checked
 from opsin.core.events import SILENT, Watcher
@@ -24,6 +26,13 @@ _FEW: Final = 20
 _UNBALANCED: Final = 10.0
 
 
+def _rows_of(images: object) -> object:
+    """Return the rows of images that `Audit.to_json` has named."""
+    if not isinstance(images, list | tuple):
+        return images
+    return [each.get("row") if isinstance(each, dict) else each for each in images]
+
+
 @dataclass(frozen=True)
 class Case:
     """One example of a finding.
@@ -33,13 +42,17 @@ class Case:
         note: What is wrong with them, in a few words.
     """
 
-    rows: tuple[int, ...]
+    rows: Annotated[
+        tuple[int, ...],
+        Field(validation_alias=AliasChoices("rows", "images")),
+        BeforeValidator(_rows_of),
+    ]
     note: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble.
+    """One kind of trouble; pydantic reads it from what `Audit.to_json` has made of it.
 
     Args:
         kind: A short name, such as ``near-duplicates``.
@@ -56,6 +69,25 @@ class Finding:
     opsin: str
     yours: str
     cases: tuple[Case, ...]
+
+    @cached_property
+    def notes(self) -> dict[int, str]:
+        """What is wrong with each of the images, by their rows; in the order of the cases."""
+        found: dict[int, str] = {}
+        for case in self.cases:
+            for row in case.rows:
+                found.setdefault(row, case.note)
+        return found
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The images concerned, ``int64[…]``, case by case."""
+        return np.array(list(self.notes), np.int64)
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """What is said where there is no image, such as of files that cannot be read."""
+        return [case.note for case in self.cases if not case.rows]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.errors import RecipeError
 from opsin.core.storage import atomic_file
@@ -59,13 +58,8 @@ def write_rows(dataset: Dataset, findings: Audit | None, file: str | os.PathLike
     arrays = {part: split.rows(part) for part in ("train", "val", "test")}
     if findings is not None:
         for finding in findings.findings:
-            rows = dict.fromkeys(row for case in finding.cases for row in case.rows)
-            arrays[f"finding_{finding.kind}"] = _as_rows(list(rows))
+            arrays[f"finding_{finding.kind}"] = finding.rows
     target = Path(file)
     with atomic_file(target) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
     return target
-
-
-def _as_rows(numbers: list[int]) -> NDArray[np.int64]:
-    return np.array(numbers, np.int64)

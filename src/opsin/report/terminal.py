@@ -297,7 +297,7 @@ def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:
     table.add_column(overflow="fold")
     for finding in findings:
         table.add_row(f"[bold]{finding.count:,}[/]", f"[bold]{escape(finding.title)}[/]")
-        notes = [case.note for case in finding.cases[:examples] if not case.rows]
+        notes = finding.elsewhere[:examples]
         for note in notes:
             table.add_row("", f"[dim]{escape(printable(note))}[/]")
         table.add_row("", f"Opsin {escape(finding.opsin)}. You can {escape(finding.yours)}.")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from opsin.classical.classical_recipe import MODELS, options_for, resolve_classical
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.artifacts.dataset_record import Location
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
@@ -78,7 +79,7 @@ def test_a_field_says_what_it_takes(name: str, good: list[str], bad: list[str]) 
 @pytest.mark.parametrize("model", ["auto", "mlp", "cnn", "resnet", *MODELS])
 def test_what_a_run_has_is_no_fault(model: str) -> None:
     recipe = recipe_of("mlp" if model == "auto" else model, seed=7)
-    values = training_form.values_of(recipe)
+    values = training_form.values_of(RecordedRecipe.model_validate(recipe))
     assert {
         name: training_form.fault(name, text, model) for name, text in values.items()
     } == dict.fromkeys(values, "")
@@ -95,7 +96,8 @@ def recipe_of(model: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *MODELS])
 def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
     recipe = recipe_of(model, seed=7)
-    path = training_form.keep_recipe(tmp_path, recipe, {}, same_images=True)
+    recorded = RecordedRecipe.model_validate(recipe)
+    path = training_form.keep_recipe(tmp_path, recorded, {}, same_images=True)
     options = merge_options(read_options(path), {})
     assert not {"sources", "labels", "test"} & set(options)
     model_name = options.pop("model")
@@ -104,12 +106,12 @@ def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: P
     again = made(DataRecipe.of("digits", **data), model=model_name, **options)
     assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
     # What the form shows of it is what it is.
-    values = training_form.values_of(recipe)
+    values = training_form.values_of(RecordedRecipe.model_validate(recipe))
     assert (values["model"], values["seed"]) == (model, "7")
 
 
 def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
-    recipe = recipe_of("cnn", epochs=4)
+    recipe = RecordedRecipe.model_validate(recipe_of("cnn", epochs=4))
 
     def kept(same_images: bool = True, **changed: str) -> dict[str, Any]:
         path = training_form.keep_recipe(tmp_path, recipe, changed, same_images=same_images)

@@ -27,11 +27,21 @@ from tests.server.made_engine import png
 
 HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
 ANSWER = {
+    "images": 24,
     "counts": {
         HOSTILE: {"train": 8, "val": 2, "test": 2},
         "cat": {"train": 9, "val": 2, "test": 1},
     },
-    "findings": [{"kind": "duplicates", "title": "Duplicates", "count": 3}],
+    "findings": [
+        {
+            "kind": "duplicates",
+            "title": "Duplicates",
+            "count": 3,
+            "opsin": "",
+            "yours": "",
+            "cases": [{"images": [{"name": HOSTILE, "label": "cat", "row": 3}], "note": "alike"}],
+        }
+    ],
 }
 
 
@@ -294,7 +304,10 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
     look = sets.looked(added.id)
     assert look is not None
     assert look.counts == {HOSTILE: 12, "cat": 12}
-    assert [each["kind"] for each in look.findings] == ["duplicates"]
+    assert [(each.kind, each.notes) for each in look.found.findings] == [
+        ("duplicates", {3: "alike"})
+    ]
+    assert Library(queue.home, queue).looked(added.id) == look
     assert sets.rows_path(added.id).read_bytes() == b"rows"
     assert sets.glance(added.id).counts == look.counts
     assert sets.glance(added.id).job is None

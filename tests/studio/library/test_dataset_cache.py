@@ -17,12 +17,18 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.data.audit import Case, Finding
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_cache import DatasetCache, NotDecoded, open_run, open_set
+from opsin.studio.library.dataset_cache import (
+    DatasetCache,
+    NotDecoded,
+    in_names,
+    open_run,
+    open_set,
+)
 from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.library.findings import DatasetFinding, read_findings
 from opsin.studio.library.folders import Folders
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
@@ -129,29 +135,19 @@ def test_pages_of_classes_and_parts_are_the_whole(
 
 def test_rows_of_a_finding_stay_in_the_order_of_its_cases() -> None:
     here = made_up([1, 2, 3, 4], [0, 1, 0, 1])
-    rows = np.array([3, 0, 2])
-    here.findings = {"dark": DatasetFinding("dark", 3, "", "", "", rows, {}, ())}
+    cases = (Case((3,), "black"), Case((0, 2), "alike"))
+    here.findings = {"dark": Finding("dark", 3, "", "", "", cases)}
     assert here.rows(finding="dark").rows == (3, 0, 2)
     assert here.rows(0, finding="dark").rows == (0, 2)
     assert here.rows(finding="never heard of").total == 0
     assert here.rows(among=[2, 1]).rows == (2, 1)
 
 
-def test_findings_of_an_audit(tmp_path: Path) -> None:
-    np.savez(tmp_path / "rows.npz", train=np.array([0, 1]), val=np.array([2]), test=np.array([3]))
-    said = {"kind": "blurred", "count": 2, "title": "t", "opsin": "o", "yours": "y"}
-    cases = [
-        {"images": [{"row": 2, "name": "b"}, {"row": 0, "name": "a"}], "note": "alike"},
-        {"images": [], "note": "/home/me/x.png: no image"},
-    ]
-    found = {"findings": [{**said, "cases": cases}]}
-    parts, findings = read_findings(found, tmp_path / "rows.npz", ("/home/me", "Mine"))
-    assert {part: rows.tolist() for part, rows in parts.items()} == {
-        "train": [0, 1], "val": [2], "test": [3],
-    }  # fmt: skip
-    assert findings["blurred"].rows.tolist() == [2, 0]
-    assert findings["blurred"].notes == {2: "alike", 0: "alike"}
-    assert findings["blurred"].files == ("Mine/x.png: no image",)
+def test_files_of_a_finding_are_named_without_their_place() -> None:
+    cases = (Case((2, 0), "/home/me"), Case((), "/home/me/x.png: no image"))
+    found = in_names(Finding("blurred", 3, "t", "o", "y", cases), "/home/me", "Mine")
+    assert found.elsewhere == ["Mine/x.png: no image"]
+    assert found.notes == {2: "/home/me", 0: "/home/me"}
 
 
 def test_another_order_of_images_is_another_version() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
-from opsin.core.artifacts.artifact import Artifact, Stored, Text
+from opsin.core.artifacts.artifact import Artifact, Count, Stored, Text
 from opsin.core.recipe import DataRecipe
 
 
@@ -24,6 +24,12 @@ class RecordedModel(Stored):
     name: Text
 
 
+class RecordedTraining(Stored):
+    """How it was trained; the options depend on the model."""
+
+    epochs: Count | None = Field(None, description="Epochs that were asked for.")
+
+
 class RecordedRecipe(Artifact):
     """A recipe of which only the images and the model's name are known.
 
@@ -39,3 +45,4 @@ class RecordedRecipe(Artifact):
 
     data: Annotated[DataRecipe, BeforeValidator(_with_earlier_meaning)]
     model: RecordedModel
+    training: RecordedTraining = RecordedTraining()

@@ -11,10 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
+
+from pydantic import BaseModel
 
 from opsin.core.errors import RunError
 from opsin.core.storage import write_json
+
+M = TypeVar("M", bound=BaseModel)
 
 Kind = Literal[
     "train",
@@ -159,12 +163,12 @@ def read_job(folder: Path) -> Job:
     return job
 
 
-def read_output(folder: Path) -> dict[str, Any] | None:
-    """Return the one JSON object that the job's process answered with, or ``None``."""
+def read_output(folder: Path, kind: type[M]) -> M | None:
+    """Return the one JSON object that the job's process answered with, if it is of this kind."""
+    # Names of files that are no Unicode are escapes that only Python's own reader takes.
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        said = json.loads((folder / OUTPUT).read_text(encoding="utf-8", errors="replace"))
-        if isinstance(said, dict):
-            return said
+        content = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+        return kind.model_validate(json.loads(content))
     return None
 
 

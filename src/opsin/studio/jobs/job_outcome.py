@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from pydantic import BaseModel
+
+from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.child_process import exit_reason
 from opsin.studio.jobs.job import Job, State, read_log, read_output
+from opsin.web.refusals import Error
 
 #: Exit status of a verb that Ctrl-C ended.
 _INTERRUPTED: Final = 130
@@ -16,6 +20,19 @@ _FROM_OUTSIDE: Final = "it was asked to stop from outside the studio (Ctrl-C or 
 _BROKEN_OFF: Final = "it was interrupted before it was evaluated; Resume continues it"
 # Characters of a log's last line that a cause repeats.
 _MOST: Final = 300
+
+
+class JobAnswer(BaseModel):
+    """What every job's process says: why it could not, if so."""
+
+    error: Error | None = None
+
+
+class TrainingAnswer(JobAnswer):
+    """What a training says: the run directory that it wrote, and how it went."""
+
+    run: str | None = None
+    training: TrainingFacts | None = None
 
 
 def ended(job: Job, folder: Path, status: int | None) -> Job:
@@ -26,18 +43,18 @@ def ended(job: Job, folder: Path, status: int | None) -> Job:
         folder: The job's folder.
         status: The process's exit status, below zero for a signal; ``None`` if unknown.
     """
-    said = read_output(folder)
+    said = read_output(folder, TrainingAnswer if job.training else JobAnswer)
     state: State
     cause: str | None
     if said is None:
         state, cause = _without_a_word(job, folder, status)
-    elif isinstance(said.get("error"), dict):
-        state, cause = _refused(job, said["error"], status)
+    elif said.error is not None:
+        state, cause = _refused(job, said.error, status)
     else:
         state, cause = _answered(job, said, status)
     run = job.run
-    if job.training and said is not None and isinstance(said.get("run"), str):
-        run = Path(said["run"]).name
+    if isinstance(said, TrainingAnswer) and said.run is not None:
+        run = Path(said.run).name
     return replace(job, state=state, cause=cause, run=run, ended=time.time())
 
 
@@ -65,23 +82,23 @@ def _without_a_word(job: Job, folder: Path, status: int | None) -> tuple[State, 
     return "failed", f"its process ended with status {status}{last}"
 
 
-def _refused(job: Job, error: dict[str, Any], status: int | None) -> tuple[State, str | None]:
-    parts = [str(error.get(part, "")) for part in ("expected", "received", "advice")]
-    if status == _INTERRUPTED or (status is None and parts[1].startswith("Ctrl-C")):
+def _refused(job: Job, error: Error, status: int | None) -> tuple[State, str | None]:
+    received = error["received"]
+    if status == _INTERRUPTED or (status is None and received.startswith("Ctrl-C")):
         wished = _wished(job)
         if wished == "stopped" and job.training and job.run:
             return wished, _BROKEN_OFF
         return wished or "stopped", None if wished else _FROM_OUTSIDE
-    return "failed", f"expected {parts[0]}; {parts[1]}. {parts[2]}".strip()
+    return "failed", f"expected {error['expected']}; {received}. {error['advice']}".strip()
 
 
-def _answered(job: Job, said: dict[str, Any], status: int | None) -> tuple[State, str | None]:
-    training = said.get("training") if job.training else None
-    if not isinstance(training, dict):
+def _answered(job: Job, said: JobAnswer, status: int | None) -> tuple[State, str | None]:
+    training = said.training if isinstance(said, TrainingAnswer) else None
+    if training is None:
         return "done", None
-    if training.get("diverged"):
-        return "failed", str(training["diverged"])
-    if training.get("stopped") or status == _INTERRUPTED:
+    if training.diverged:
+        return "failed", training.diverged
+    if training.stopped or status == _INTERRUPTED:
         wished = _wished(job)
         return wished or "stopped", None if wished else _FROM_OUTSIDE
     return "done", None

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
-from opsin.studio.jobs.job import Job, Kind, command, new_job, read_log, read_output
+from opsin.studio.jobs.job import Job, Kind, M, command, new_job, read_log, read_output
 from opsin.studio.jobs.job_outcome import ended
 from opsin.studio.jobs.job_process import Children
 from opsin.studio.jobs.job_store import JobStore
@@ -77,9 +77,9 @@ class Queue:
         found = [job for job in self.jobs() if job.training and job.run == run]
         return max(found, key=lambda job: (job.active, job.started or job.created), default=None)
 
-    def output(self, id: str) -> dict[str, Any] | None:  # noqa: A002
-        """Return the one JSON object that a job answered with, or ``None``."""
-        return read_output(self._shelf.folder(self.get(id)))
+    def output(self, id: str, kind: type[M]) -> M | None:  # noqa: A002
+        """Return the one JSON object that a job answered with, if it is of this kind."""
+        return read_output(self._shelf.folder(self.get(id)), kind)
 
     def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
         """Return the last lines of a job's log, oldest first."""

@@ -7,10 +7,11 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS, options_for
 from opsin.core.artifacts.dataset_record import Location
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.pace import seconds_of
 from opsin.core.recipe import BELONGING, PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options
@@ -156,18 +157,19 @@ def words_of_location(location: Location) -> tuple[list[str], Path | None]:
     return [*words, "--", *location.sources], Path(location.labels) if location.labels else None
 
 
-def values_of(recipe: Mapping[str, Any]) -> dict[str, str]:
+def values_of(recipe: RecordedRecipe) -> dict[str, str]:
     """Return a run's options as a form shows them, those of its source left out.
 
     Args:
-        recipe: What its ``recipe.json`` holds.
+        recipe: Its recipe.
 
     Example:
-        >>> values_of({"model": {"name": "mlp", "hidden": [64, 32]}, "training": {"flip": False}})
+        >>> content = {"model": {"name": "mlp", "hidden": [64, 32]}, "training": {"flip": False}}
+        >>> values_of(RecordedRecipe.model_validate({"data": {"sources": ["digits"]}, **content}))
         {'model': 'mlp', 'hidden': '64,32', 'flip': 'no'}
     """
-    options = flat_options(recipe)
-    known = options_for(str(options.get("model")))
+    options = flat_options(recipe.to_json())
+    known = options_for(recipe.model.name)
     return {
         name: known[name].write(value) if name in known else str(value)
         for name, value in options.items()
@@ -176,7 +178,7 @@ def values_of(recipe: Mapping[str, Any]) -> dict[str, str]:
 
 
 def keep_recipe(
-    folder: Path, recipe: Mapping[str, Any], changed: Mapping[str, str], *, same_images: bool
+    folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str], *, same_images: bool
 ) -> Path:
     """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path.
 
@@ -185,7 +187,7 @@ def keep_recipe(
 
     Args:
         folder: Where such files are kept.
-        recipe: What the run's ``recipe.json`` holds.
+        recipe: The run's recipe.
         changed: The options that are others now; an empty one is left to be decided again.
         same_images: Whether it is trained on the run's own images; on others the data part
             does not apply.
@@ -193,7 +195,7 @@ def keep_recipe(
     Raises:
         StorageError: The disk refuses the write.
     """
-    options = flat_options(recipe)
+    options = flat_options(recipe.to_json())
     # Where the images are is said by the caller.
     gone = {"sources", "test", "labels", *changed}
     gone |= {other for name, new in changed.items() if new for other in BELONGING.get(name, ())}

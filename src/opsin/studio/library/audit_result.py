@@ -11,44 +11,64 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
+
+from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError
 from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import write_json
+from opsin.data.audit import Finding
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
+
+T = TypeVar("T")
 
 #: How many images corrections have moved, beside their table.
 MOVED: Final = "moved.json"
 
 
-@dataclass(frozen=True)
-class AuditResult:
-    """What the last check found.
+class AuditAnswer(BaseModel):
+    """What ``opsin data --audit --json`` says, as far as it is shown.
+
+    Args:
+        images: How many there are.
+        counts: Images of each class in each part.
+        findings: The worst first.
+    """
+
+    images: int
+    counts: dict[str, dict[str, int]]
+    findings: tuple[Finding, ...] = ()
+
+
+class AuditResult(BaseModel):
+    """What the last check found: ``look.json``.
 
     Args:
         key: Says of which state of the files; it changes with them.
         when: In seconds since 1970.
-        found: The object that ``opsin data --audit --json`` prints.
+        found: The answer.
     """
 
     key: str
     when: float
-    found: dict[str, Any]
+    found: AuditAnswer
 
     @property
     def counts(self) -> dict[str, int]:
         """Images of each class."""
-        return {name: sum(parts.values()) for name, parts in self.found["counts"].items()}
+        return {name: sum(parts.values()) for name, parts in self.found.counts.items()}
 
-    @property
-    def findings(self) -> list[dict[str, Any]]:
-        """Kinds of findings, the worst first: ``kind``, ``count``, ``title``, ``cases`` …."""
-        return list(self.found.get("findings", ()))
+
+class _PendingAudit(BaseModel):
+    """The job that looks, and at which state of the files: ``looking.json``."""
+
+    job: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,8 @@ class AuditResults:
         self._jobs = jobs
         #: Held while a set's files are written or moved.
         self.guard = threading.RLock()
-        self._read = Small()
+        self._results = SmallFiles(AuditResult.model_validate)
+        self._asked = SmallFiles(_PendingAudit.model_validate)
 
     def ask(
         self, folder: Path, key: str, title: str, words: Sequence[str], *, again: bool = False
@@ -109,7 +130,7 @@ class AuditResults:
                 return None  # it would fail again
             argv = command("data", "--audit", "--no-draw", "--rows", folder / "looking.npz")
             job = self._jobs.add("look", title, [*argv, *words])
-            write_json(folder / "looking.json", {"job": job.id, "key": key})
+            write_json(folder / "looking.json", _PendingAudit(job=job.id, key=key).model_dump())
             return job
 
     def last(self, folder: Path) -> AuditResult | None:
@@ -119,12 +140,9 @@ class AuditResults:
             if pending and pending[0].state == "done":
                 self._keep(folder, *pending)
         try:
-            kept = self._read.json(folder / "look.json")
-            look = AuditResult(str(kept["key"]), float(kept["when"]), dict(kept["found"]))
-            sum(look.counts.values())  # raises where the file is not what it was
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return self._results.read(folder / "look.json")
+        except (OSError, ValueError):
             return None
-        return look
 
     def job(self, folder: Path) -> Job | None:
         """Return the job that looks, or has failed to."""
@@ -134,17 +152,19 @@ class AuditResults:
     def _pending(self, folder: Path) -> tuple[Job, str] | None:
         """Return the job that was asked last, and of which state of the files."""
         try:
-            asked = self._read.json(folder / "looking.json")
-            return self._jobs.get(asked["job"]), str(asked["key"])
-        except (OSError, ValueError, TypeError, KeyError, OpsinError):
+            asked = self._asked.read(folder / "looking.json")
+            return self._jobs.get(asked.job), asked.key
+        except (OSError, ValueError, OpsinError):
             return None
 
     def _keep(self, folder: Path, job: Job, key: str) -> None:
-        found = self._jobs.output(job.id)
-        if found is not None and "counts" in found:
+        found = self._jobs.output(job.id, AuditAnswer)
+        if found is not None:
             with contextlib.suppress(FileNotFoundError):
                 (folder / "looking.npz").replace(folder / "rows.npz")
-            write_json(folder / "look.json", {"key": key, "when": time.time(), "found": found})
+            result = AuditResult(key=key, when=time.time(), found=found)
+            # As JSON, pydantic would change names of classes that are no Unicode.
+            write_json(folder / "look.json", result.model_dump())
             (folder / "looking.json").unlink(missing_ok=True)
 
 
@@ -161,22 +181,27 @@ def read_moved(folder: Path) -> dict[str, int]:
     return {}
 
 
-class Small:
-    """Small files of JSON, parsed again where they have changed: pages ask for them often."""
+class SmallFiles(Generic[T]):
+    """Small files of JSON, parsed again where they have changed: pages ask for them often.
 
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[FileStamp, Any]] = {}
+    Args:
+        parse: Makes of a file's content what it means, or raises a ValueError.
+    """
 
-    def json(self, path: Path) -> Any:
-        """Return a file's content; not to be changed.
+    def __init__(self, parse: Callable[[object], T]) -> None:
+        self._parse = parse
+        self._known: dict[Path, tuple[FileStamp, T]] = {}
+
+    def read(self, path: Path) -> T:
+        """Return what a file holds; not to be changed.
 
         Raises:
             OSError: It is not there.
-            ValueError: It is no JSON.
+            ValueError: It is no JSON, or means nothing.
         """
         stamp = file_stamp(path)
         known = self._known.get(path)
         if known is None or known[0] != stamp:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = self._parse(json.loads(path.read_text(encoding="utf-8")))
             known = self._known[path] = (stamp, content)
         return known[1]

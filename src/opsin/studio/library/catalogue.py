@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
@@ -34,9 +34,15 @@ from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.audit_result import AuditResult, AuditResults, Glance, Small, read_moved
+from opsin.studio.library.audit_result import (
+    AuditResult,
+    AuditResults,
+    Glance,
+    SmallFiles,
+    read_moved,
+)
 from opsin.studio.library.dataset_search import key_of
-from opsin.studio.library.library_dataset import LibraryDataset, id_of, is_id, set_of
+from opsin.studio.library.library_dataset import LibraryDataset, id_of, is_id, stored_set
 from opsin.studio.library.upload_import import class_name, file_name
 from opsin.studio.not_found import NotThere
 from opsin.studio.trash import KEPT, Removed, Trash
@@ -69,7 +75,7 @@ class Library:
         self._trash = Trash(self._folder)
         self._images = home / "pictures"
         self._looks = AuditResults(jobs)
-        self._read = Small()
+        self._stored = SmallFiles(stored_set)
         self.sweep()
 
     # What there is.
@@ -92,13 +98,13 @@ class Library:
             # An id is compared with names that are there, and never becomes a path by itself.
             if not is_id(id):
                 raise ValueError(id)
-            return set_of(self._read.json(self._folder / id / "set.json"), id)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return replace(self._stored.read(self._folder / id / "set.json"), id=id)
+        except (OSError, ValueError) as error:
             raise NotThere(
                 "a set that was added", "it is not there", "Choose one of those under Data."
             ) from error
 
-    def find(self, *given: str, **options: Any) -> LibraryDataset | None:
+    def find(self, *given: str, **options: object) -> LibraryDataset | None:
         """Return the set of these sources and options, if there is one."""
         with contextlib.suppress(NotThere):
             return self.get(id_of(given, options))
@@ -129,7 +135,7 @@ class Library:
     # What is added and removed.
 
     def add_source(
-        self, source: str, *, title: str | None = None, **options: Any
+        self, source: str, *, title: str | None = None, **options: object
     ) -> LibraryDataset:
         """Add a named source, or a folder or file of this machine by its path; once.
 
@@ -260,9 +266,9 @@ class Library:
         """Return the sets that can be brought back, the last removed first."""
         found = []
         for each in self._trash.removed():
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                content = self._read.json(self._trash.path / each.token / "set.json")
-                found.append(replace(each, name=set_of(content, each.folder).title))
+            with contextlib.suppress(OSError, ValueError):
+                stored = self._stored.read(self._trash.path / each.token / "set.json")
+                found.append(replace(each, name=stored.title))
         return found
 
     def restore(self, token: str) -> LibraryDataset:

@@ -16,7 +16,9 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT
 from opsin.core.recipe import DataRecipe
+from opsin.core.stored_arrays import StoredArrays
 from opsin.data import cache, sources
+from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
@@ -27,7 +29,6 @@ from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.library.dataset_search import key_of
 from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
-from opsin.studio.library.findings import read_findings
 from opsin.studio.not_found import NotThere
 
 if TYPE_CHECKING:  # their room is above
@@ -217,17 +218,28 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
 def _take_look(opened: DecodedDataset, sets: Library) -> bool:
     """Learn the parts and the findings, unless they are of other images."""
     look = sets.looked(opened.id)
-    if look is None or look.when == opened.looked or look.found.get("images") != len(opened):
+    if look is None or look.when == opened.looked or look.found.images != len(opened):
         return False
     try:
         the_set = sets.get(opened.id)
-        place = (the_set.sources[0], the_set.title)
-        parts, findings = read_findings(look.found, sets.rows_path(opened.id), place)
+        with StoredArrays(sets.rows_path(opened.id)) as stored:
+            parts = {part: stored.read(part) for part in ("train", "val", "test")}
         opened.take_split(parts)
     except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
         return False  # the next look writes them again
-    opened.findings, opened.looked = findings, look.when
+    place = the_set.sources[0], the_set.title
+    opened.findings = {each.kind: in_names(each, *place) for each in look.found.findings}
+    opened.looked = look.when
     return True
+
+
+def in_names(finding: Finding, place: str, name: str) -> Finding:
+    """Return a finding that calls a place by its name where it speaks of files."""
+    cases = (
+        each if each.rows else replace(each, note=each.note.replace(place, name))
+        for each in finding.cases
+    )
+    return replace(finding, cases=tuple(cases))
 
 
 def _key(recipe: DataRecipe) -> str:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.child_process import (
     child_environment,
@@ -71,7 +71,7 @@ def check_archive(path: Path) -> None:
     """
     command = module_command(__name__, str(path))
     seconds = _ARCHIVE + path.stat().st_size / _SPEED
-    said: dict[str, Any] = {}
+    error: list[str] | None = None
     try:
         done = subprocess.run(  # noqa: S603  the interpreter that runs this
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -82,10 +82,10 @@ def check_archive(path: Path) -> None:
     else:
         reason = "it took too much memory, or the process that unpacked it crashed"
         with contextlib.suppress(ValueError):
-            said = json.loads(done.stdout)
-    if "error" in said:
-        raise error_from(said["error"])
-    if "done" not in said:
+            error = json.loads(done.stdout)
+    if error:
+        raise error_from(error)
+    if error is None:
         raise SourceError("an archive that can be unpacked", f"{path}: {reason}", "Pack it anew.")
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     """Unpack the archive that the command line names, and say what is wrong with it."""
     path = Path(sys.argv[1])
     limit_memory(_MEMORY)
-    said: dict[str, Any] = {"done": True}
+    said: list[str] = []
     root = path
     try:
         root = archive.unpack(path)
@@ -102,8 +102,7 @@ def main() -> None:
         if all(each.is_dir() or is_image_name(each.name) for each in entries):
             open_folder(root)
     except OpsinError as error:
-        kind, *texts = error_values(error)
-        said["error"] = [kind, *(text.replace(str(root), str(path)) for text in texts)]
+        said = [text.replace(str(root), str(path)) for text in error_values(error)]
     except MemoryError:
         return
     print(json.dumps(said))  # noqa: T201  what it is for

@@ -15,9 +15,9 @@ from PIL import Image
 
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache
+from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.studio.library.findings import DatasetFinding
 from opsin.studio.not_found import NotThere
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class DecodedDataset:
         self.recipe = recipe or DataRecipe.of(id_)
         self.corrections: Corrections | None = None
         self.parts: NDArray[np.uint8] = decoded.given.copy()
-        self.findings: dict[str, DatasetFinding] | None = None
+        self.findings: dict[str, Finding] | None = None
         self.looked = 0.0
         self.checked = float("-inf")
         self._kept = kept

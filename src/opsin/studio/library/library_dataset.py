@@ -7,7 +7,9 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
 
 from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
@@ -32,8 +34,8 @@ class LibraryDataset:
 
     id: str
     title: str
-    sources: tuple[str, ...]
-    options: dict[str, Any] = field(default_factory=dict)
+    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    options: dict[str, object] = field(default_factory=dict)
     made_here: bool = False
     created: float = field(default_factory=time.time)
 
@@ -47,33 +49,27 @@ def is_id(text: str) -> bool:
     return len(text) == 16 and all(each in "0123456789abcdef" for each in text)
 
 
-def id_of(given: Sequence[str], options: dict[str, Any]) -> str:
+def id_of(given: Sequence[str], options: dict[str, object]) -> str:
     """Return the id of these sources, so that the same are added once."""
     text = json.dumps([list(given), options], sort_keys=True, default=str)
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
-def set_of(content: Any, identity: str) -> LibraryDataset:
-    """Read what a set's file holds; what it says of its id is passed over.
+def stored_set(content: object) -> LibraryDataset:
+    """Read what a set's file holds.
 
     Raises:
-        TypeError: It is not what was written.
-        KeyError: Likewise.
+        ValueError: It is not what was written.
     """
-    if not isinstance(content, dict):
-        raise TypeError(content)
-    title, sources, options = content["title"], content["sources"], content["options"]
-    made_here, created = content["made_here"], content["created"]
-    plain = isinstance(title, str) and isinstance(options, dict) and isinstance(made_here, bool)
-    listed = isinstance(sources, list) and sources and all(isinstance(s, str) for s in sources)
-    if not (plain and listed and isinstance(created, int | float)):
-        raise TypeError(content)
-    return LibraryDataset(identity, title, tuple(sources), options, made_here, created)
+    return _STORED.validate_python(content)
 
 
-def _words(options: dict[str, Any]) -> Iterator[str]:
+def _words(options: dict[str, object]) -> Iterator[str]:
     """Yield options of `DataRecipe` as the command line takes them."""
     known = options_of(DataRecipe)
     for name, value in options.items():
         if value is not None:
             yield known[name].argument(known[name].write(value))
+
+
+_STORED: Final = TypeAdapter(LibraryDataset)

@@ -24,6 +24,7 @@ from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
+from opsin.studio.runs.inspection_sessions import InspectionAnswer
 from opsin.studio.runs.run_results import RunResults, read_judged
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
@@ -355,21 +356,17 @@ class _InsideBody:
                 layout.error_line(error or "expected a page; there is none. Ask again.")
                 return
             if asked.view == "units":
-                self._how_many(said.said)
+                self._how_many(said)
             place = {"image": "layers", "why": "decision"}.get(asked.view, "")
             framed(said.address, dict(_VIEWS)[asked.view], place)
-        if _KEPT.fullmatch(asked.image) and "answer" in said.said:
-            answer = said.said["answer"]
-            name, label = safe(answer["image"], 60), safe(answer["answer"], 60)
-            self._said.set_text(f"{name}: {label}, {percent(answer['confidence'])}")
+        if _KEPT.fullmatch(asked.image) and (answer := said.answer) is not None:
+            name, label = safe(answer.image, 60), safe(answer.answer, 60)
+            self._said.set_text(f"{name}: {label}, {percent(answer.confidence)}")
 
-    def _how_many(self, said: dict[str, Any]) -> None:
+    def _how_many(self, said: InspectionAnswer) -> None:
         """Say how many training images the units were looked at with."""
         with ui.element("p").classes("op-row op-muted"):
-            units, images = (
-                counted(said["units"], "unit"),
-                counted(said["images"], "training image"),
-            )
-            ui.label(f"{units} over {images}.")
-            if said["images"] == _FIRST:
+            units = counted(said.units, "unit")
+            ui.label(f"{units} over {counted(said.images, 'training image')}.")
+            if said.images == _FIRST:
                 ui.link("Use all training images", self._asked.address(all=True))

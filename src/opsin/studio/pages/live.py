@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from opsin.core import defaults
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
@@ -62,8 +63,7 @@ class _Live:
             self._line = ui.label("").classes("op-work")
             self._bar = ProgressBar(self._row.name)
             self._machine = ui.label("").classes("op-muted")
-        recipe = await asyncio.to_thread(_recipe, self._directory)
-        self._epochs = recipe.get("training", {}).get("epochs")
+        self._epochs = await asyncio.to_thread(_epochs, self._directory)
         history, matrices = await asyncio.to_thread(self._read)
         self._curves: LiveCurves | None = None
         self._place = ui.element("div")
@@ -213,11 +213,12 @@ def log_line(text: str) -> str:
     return "".join(part if part.isspace() else safe(part) for part in parts)
 
 
-def _recipe(directory: RunDirectory) -> dict[str, Any]:
+def _epochs(directory: RunDirectory) -> int | None:
+    """Return how many epochs were asked for; ``None`` where the file is damaged."""
     try:
-        return directory.read_content(directory.recipe)
+        return directory.read(RecordedRecipe).training.epochs
     except (RunError, OSError):
-        return {}
+        return None
 
 
 def _recipe_classes(directory: RunDirectory) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nicegui import background_tasks, ui
 
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.core.errors import OpsinError
 from opsin.core.format import about, count, file_size
 from opsin.core.metadata import Layer
+from opsin.core.recipe import Recipe
+from opsin.report.training_plan import Plan
 from opsin.studio.not_found import NotThere
 from opsin.studio.parts import layout
 from opsin.studio.parts.image_sheet import ImageSheet
@@ -95,11 +98,11 @@ class Planner:
             return
         if not job.over:
             return
-        found = await asyncio.to_thread(self._studio.jobs.output, job.id)
+        found = await asyncio.to_thread(self._studio.jobs.output, job.id, Plan)
         if job.id != self._job:
             return  # a newer plan was asked for
         await self._drop()
-        if job.state == "done" and found:
+        if job.state == "done" and found is not None:
             self._show(found)
         else:
             cause = self._studio.sets.in_names(job.cause or "The plan could not be made.")
@@ -113,44 +116,44 @@ class Planner:
         with self._place:
             layout.error_line(error)
 
-    def _show(self, plan: dict[str, Any]) -> None:
+    def _show(self, plan: Plan) -> None:
         self._state.set_text("")
         self._place.clear()
         with self._place:
             show_plan(plan)
 
 
-def show_plan(plan: dict[str, Any]) -> None:
-    """Show what ``opsin train --plan --json`` says."""
-    recipe = plan["recipe"]
-    training = recipe["training"]
-    parts = [f"{count(number)} {part}" for part, number in plan["images"].items() if number]
-    facts = [("Model", _model(recipe["model"])), ("Images", " · ".join(parts))]
-    if plan["parameters"] is not None:
-        most = "at most " if training.get("patience") else ""
+def show_plan(plan: Plan) -> None:
+    """Show what a training would be."""
+    recipe = plan.recipe
+    parts = [f"{count(number)} {part}" for part, number in plan.images.items() if number]
+    facts = [("Model", _model(recipe)), ("Images", " · ".join(parts))]
+    if isinstance(recipe, Recipe) and plan.seconds is not None:
+        most = "at most " if recipe.training.patience else ""
         facts += [
-            ("Parameters", count(plan["parameters"])),
-            ("Time", f"{most}about {about(plan['seconds'])}, {training['epochs']} epochs"),
-            ("Memory", f"about {file_size(plan['memory'])} beside the images"),
+            ("Parameters", count(plan.parameters or 0)),
+            ("Time", f"{most}about {about(plan.seconds)}, {recipe.training.epochs} epochs"),
+            ("Memory", f"about {file_size(plan.memory or 0)} beside the images"),
         ]
-    facts.append(("Device", plan["device"]))
+    facts.append(("Device", plan.device))
     layout.figures([(name, safe(text)) for name, text in facts])
-    for name, reason in plan["reasons"].items():
+    for name, reason in recipe.reasons.items():
         with ui.element("p"):
             ui.label(f"{name}: {safe(reason, 400)}")
-    for note in plan["notes"]:
+    for note in plan.notes:
         with ui.element("p").classes("op-wrong"):
             ui.label(safe(note, 400))
-    if not plan["layers"]:
+    if not isinstance(recipe, Recipe):
         with ui.element("p").classes("op-muted"):
             ui.label("This model is fitted in one step: it has no layers, epochs or learning rate.")
         return
+    training = recipe.training
     with ui.element("h3"):
-        ui.label(f"Learning rate: {training['schedule']}, {training['rate']:.2g} at most")
-    rate_curve(plan["rates"], training["epochs"])
+        ui.label(f"Learning rate: {training.schedule}, {training.rate:.2g} at most")
+    rate_curve(plan.rates, training.epochs)
     with ui.element("h3"):
         ui.label("Layers")
-    layer_sheet([Layer.model_validate(each) for each in plan["layers"]])
+    layer_sheet(plan.layers)
 
 
 def layer_sheet(layers: Sequence[Layer]) -> ImageSheet:
@@ -176,6 +179,6 @@ def layer_sheet(layers: Sequence[Layer]) -> ImageSheet:
     )
 
 
-def _model(model: dict[str, Any]) -> str:
-    hidden = ",".join(map(str, model.get("hidden") or ()))
-    return f"{model['name']} {hidden}".strip()
+def _model(recipe: Recipe | ClassicalRecipe) -> str:
+    hidden = ",".join(map(str, recipe.model.hidden)) if isinstance(recipe, Recipe) else ""
+    return f"{recipe.model.name} {hidden}".strip()

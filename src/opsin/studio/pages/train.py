@@ -11,6 +11,7 @@ from nicegui import ui
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.core.artifacts.dataset_record import Location
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import OpsinError
 from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
@@ -54,7 +55,7 @@ class _Train:
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
-        self._recipe: dict[str, Any] = {}
+        self._recipe: RecordedRecipe | None = None
         self._location = Location()
         self._cloned = self._called = ""
         #: The set whose corrections of labels the cloned run is trained again with.
@@ -82,7 +83,7 @@ class _Train:
         sets = self._studio.sets.all()
         if source_run:
             row, directory = self._studio.runs.row(source_run), self._studio.runs.get(source_run)
-            self._recipe = directory.read_content(directory.recipe)
+            self._recipe = directory.read(RecordedRecipe)
             self._location = directory.location()
             self._cloned = row.name
             self._before = training_form.values_of(self._recipe)
@@ -233,7 +234,7 @@ class _Train:
         settings = self._studio.settings
         values = self._values
         recipe = None
-        if self._recipe:
+        if self._recipe is not None:
             values = {k: v for k, v in values.items() if v != self._before.get(k, "")}
             recipe = training_form.keep_recipe(
                 settings.home / "recipes",

@@ -22,7 +22,7 @@ from opsin.studio.jobs.job import command
 from opsin.studio.library.upload_import import SentFile, common_name, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
-from opsin.studio.parts.answer_bars import answer_row, summary, table
+from opsin.studio.parts.answer_bars import ManyAnswers, answer_row, summary, table
 from opsin.studio.parts.bars import bars
 from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
@@ -291,30 +291,29 @@ class _TryBody:
 
     async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
         """Show the training images that the network sees most like it."""
-        error, found = None, []
+        found, failed = None, None
         try:
-            said = await self._studio.inside.ask(
+            found = await self._studio.inside.ask(
                 self._asked.run, "nearest", on_progress=waiting.tell, kept=key
             )
-            found = said.said["nearest"]
-        except OpsinError as failed:
-            error = failed
+        except OpsinError as error:
+            failed = error
         if near.is_deleted:
             return
         near.clear()
         with near:
-            if error is not None:
-                layout.error_line(error)
+            if found is None:
+                layout.error_line(failed or "")
                 return
             shown = [
                 GalleryImage(
                     f"{place}",
-                    each["shown"],
-                    f"Training image {each['name']}, class {each['class']}",
-                    f"{each['class']} {'the same image' if each['same'] else ''}"
-                    f"{'' if each['same'] else format(each['similarity'], '.3f')}",
+                    each.shown,
+                    f"Training image {each.name}, class {each.class_name}",
+                    f"{each.class_name} "
+                    f"{'the same image' if each.same else format(each.similarity, '.3f')}",
                 )
-                for place, each in enumerate(found)
+                for place, each in enumerate(found.nearest)
             ]
             ImageGallery(shown, "Nearest training images, the nearest first")
             ui.label("The number is the cosine similarity of the embeddings, 1 at most.").classes(
@@ -348,10 +347,10 @@ class _TryBody:
             await asyncio.sleep(0.5)
         if self._holder.is_deleted:
             return
-        said = jobs.output(job.id)
+        said = jobs.output(job.id, ManyAnswers)
         self._holder.clear()
         with self._holder:
-            if job.state != "done" or said is None or "answers" not in said:
+            if job.state != "done" or said is None:
                 layout.error_line(job.cause or "expected a table; the job ended without one.")
                 return
             summary(job, said)

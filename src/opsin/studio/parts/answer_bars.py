@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nicegui import ui
+from pydantic import BaseModel
 
 from opsin.core.format import count, percent
 from opsin.runtime.classifier import Prediction
@@ -50,20 +49,37 @@ def table(rows: list[dict[str, str]]) -> None:
     )
 
 
-def summary(job: Job, said: dict[str, Any]) -> None:
+class ManyAnswers(BaseModel):
+    """What ``opsin predict --out --json`` says, as far as it is shown.
+
+    Args:
+        images: Images that are done.
+        refused: Those that are none of the classes.
+        unreadable: Files that could not be read.
+        seconds: How long it took.
+        answers: How many have each answer, the most frequent first.
+    """
+
+    images: int
+    refused: int
+    unreadable: int
+    seconds: float
+    answers: dict[str, int]
+
+
+def summary(job: Job, said: ManyAnswers) -> None:
     """Show what a job found, with its table to download."""
-    unreadable = int(said.get("unreadable", 0))
     with layout.panel("Answers"):
         layout.figures(
             [
-                ("Images", count(said["images"])),
-                ("None of these", count(said.get("refused", 0))),
-                ("Unreadable", count(unreadable)),
-                ("Time", f"{said.get('seconds', 0):.1f} s"),
+                ("Images", count(said.images)),
+                ("None of these", count(said.refused)),
+                ("Unreadable", count(said.unreadable)),
+                ("Time", f"{said.seconds:.1f} s"),
             ]
         )
         ui.link("Download the table (CSV)", f"/answers/{job.id}.csv").classes(
             "op-button op-download"
         ).props("download")
-        rows = [(name, count(number)) for name, number in said["answers"].items()]
+        rows = [(name, count(number)) for name, number in said.answers.items()]
         ImageSheet(("Answer", "Images"), rows, "Answers and how many images got each")

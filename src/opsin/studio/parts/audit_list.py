@@ -8,8 +8,8 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.format import count
+from opsin.data.audit import Finding
 from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.library.findings import DatasetFinding
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
 
@@ -42,7 +42,7 @@ def findings_list(opened: DecodedDataset, address: Callable[[str], str]) -> None
             _finding(opened, finding, address(finding.kind))
 
 
-def _finding(opened: DecodedDataset, finding: DatasetFinding, address: str) -> None:
+def _finding(opened: DecodedDataset, finding: Finding, address: str) -> None:
     with ui.element("p"):
         if len(finding.rows):
             ui.link(f"{safe(finding.title)} ({count(finding.count)})", address)
@@ -66,11 +66,11 @@ def _finding(opened: DecodedDataset, finding: DatasetFinding, address: str) -> N
             f"Some of: {finding.title}",
             side=40,
         )
-    if finding.files:
+    if files := finding.elsewhere:
         with ui.element("ul").classes("op-files"):
-            for note in finding.files[:_FILES]:
+            for note in files[:_FILES]:
                 with ui.element("li"):
                     ui.label(safe(note, 160))
-            if len(finding.files) > _FILES:
+            if len(files) > _FILES:
                 with ui.element("li"):
-                    ui.label(f"… and {count(len(finding.files) - _FILES)} more")
+                    ui.label(f"… and {count(len(files) - _FILES)} more")

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
+from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError
 from opsin.studio.jobs.job import command
@@ -26,6 +27,18 @@ _EVERY: Final = 0.5
 CSS: Final = """
 .op-preview { width: 100%; background: #fff; border-radius: .5rem; margin-top: .5rem; }
 """
+
+
+class _Variation(BaseModel):
+    """How images are varied."""
+
+    words: str
+
+
+class _Drawn(BaseModel):
+    """What ``opsin data --augment --json`` says, as far as it is shown."""
+
+    augment: _Variation
 
 
 class Preview:
@@ -87,14 +100,14 @@ class Preview:
             await asyncio.sleep(_EVERY)
             if self._place.element.is_deleted:
                 return
-        said = await asyncio.to_thread(studio.jobs.output, job.id)
-        if job.state != "done" or not said or "augment" not in said:
+        drawn = await asyncio.to_thread(studio.jobs.output, job.id, _Drawn)
+        if job.state != "done" or drawn is None:
             self._place.fail(job.cause or "The preview was stopped.")
             return
         self._others.set_visibility(True)
         self._place.clear()
         with self._place.element:
-            text = str(said["augment"]["words"])
+            text = drawn.augment.words
             ui.label(safe(text[:1].upper() + text[1:], 300))
             ui.label(f"Random training images of some classes (seed {self._seed}).").classes(
                 "op-muted"

@@ -97,7 +97,7 @@ class SetPanel:
             self._actions(glance)
 
     def _numbers(self, glance: Glance) -> None:
-        counts, found = glance.counts, glance.look.findings if glance.look else None
+        counts, found = glance.counts, glance.look.found.findings if glance.look else None
         layout.figures(
             [
                 ("Classes", count(len(counts)) if counts is not None else "–"),
@@ -116,7 +116,7 @@ class SetPanel:
                 with ui.element("li"):
                     ui.label(f"and {count(more)} more")
         if found:
-            worst = f"{words.safe(str(found[0]['title']), 160)} ({count(found[0]['count'])})"
+            worst = f"{words.safe(found[0].title, 160)} ({count(found[0].count)})"
             ui.label(f"Most serious: {worst}").classes("op-muted")
 
     def _state(self, glance: Glance) -> None:

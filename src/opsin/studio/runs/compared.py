@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RecipeError
@@ -14,6 +14,7 @@ from opsin.core.file_stamp import file_stamp
 from opsin.core.storage import write_json
 from opsin.report.side_by_side import Comparison
 from opsin.studio.jobs.job import Job, command
+from opsin.studio.jobs.job_outcome import JobAnswer
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import RunIndex
 
@@ -76,13 +77,14 @@ class Compared:
             OpsinError: It was refused, or its process died.
             StorageError: The disk refuses the write.
         """
-        said = self._jobs.output(job.id)
+        found = self._jobs.output(job.id, Comparison)
+        said = self._jobs.output(job.id, JobAnswer)
         self._jobs.remove(job.id)  # its answer is kept here, or told now
-        if said is None or "pairs" not in said:
+        if found is None:
             raise self._refusal(job, said)
-        write_json(self._file, said)
+        write_json(self._file, found.to_json())
         self._sweep()
-        return Comparison.model_validate(said)
+        return found
 
     def in_names(self, text: str) -> str:
         """Return a text of the comparison with names for the paths of the runs."""
@@ -97,10 +99,9 @@ class Compared:
             for old in kept[:-_KEPT]:
                 old.unlink()
 
-    def _refusal(self, job: Job, said: dict[str, Any] | None) -> OpsinError:
-        error = (said or {}).get("error")
-        if isinstance(error, dict):
-            parts = (str(error[part]) for part in ("expected", "received", "advice"))
+    def _refusal(self, job: Job, said: JobAnswer | None) -> OpsinError:
+        if said is not None and (error := said.error) is not None:
+            parts = (error["expected"], error["received"], error["advice"])
             return OpsinError(*(self.in_names(part) for part in parts))
         cause = self.in_names(job.cause or "its process ended without a message")
         return OpsinError("a comparison", cause.rstrip("."), "Load this page again.")

@@ -9,10 +9,11 @@ import shutil
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
@@ -27,19 +28,42 @@ from opsin.studio.runs.run_index import RunIndex
 _KEPT: Final = 64
 
 
-@dataclass(frozen=True)
-class InspectionAnswer:
-    """An answer from inside a run.
+class ClassifiedImage(BaseModel):
+    """What the classifier says of the image that was asked about."""
+
+    image: str
+    answer: str
+    confidence: float
+
+
+class NearImage(BaseModel):
+    """A training image that the network sees like it; ``shown`` is its address."""
+
+    name: str
+    class_name: str = Field(alias="class")
+    similarity: float
+    same: bool
+    shown: str
+
+
+class InspectionAnswer(BaseModel):
+    """An answer from inside a run; what is said depends on the question.
 
     Args:
         page: A page that was written, if there is one.
-        said: The answer as plain data.
         address: Where a browser finds the page.
+        answer: Of a question about an image.
+        nearest: Training images most like it, where these were asked for.
+        units: Units of the layer that was asked about.
+        images: Training images that they were looked at with.
     """
 
-    page: Path | None
-    said: dict[str, Any]
+    page: Path | None = None
     address: str | None = None
+    answer: ClassifiedImage | None = None
+    nearest: tuple[NearImage, ...] = ()
+    units: int = 0
+    images: int = 0
 
 
 @dataclass
@@ -198,11 +222,9 @@ class InspectionSessions:
         finally:
             await self._give_back(worker)
         self._forget()
-        if answer["page"] is None:
-            return InspectionAnswer(None, answer["said"])
-        return InspectionAnswer(
-            Path(answer["page"]), answer["said"], f"/inside/{run_id}/{key}.html"
-        )
+        page = answer["page"]
+        address = None if page is None else f"/inside/{run_id}/{key}.html"
+        return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})
 
     def _make_folder(self) -> None:
         if not self._cleaned:  # what a studio that was killed has left
