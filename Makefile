@@ -10,6 +10,9 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 RUN_TESTS := -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Hundreds of processes start; without bytecode, each would compile the modules anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all pytest browser node lint bench docs clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
@@ -19,7 +22,15 @@ demo: $(VENV)/ready
 	$(BIN)/python docs/demo_photo.py demo/boot.jpg
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
-test: lint pytest
+# Lint and types beside the tests; what they say comes after these.
+test: browser node $(VENV)/ready $(VENV)-runtime/ready
+	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1 & lint=$$!; \
+	trap 'kill $$lint 2>/dev/null; rm -f $$said' EXIT; \
+	$(MAKE) --no-print-directory pytest; tests=$$?; \
+	wait $$lint; lint=$$?; cat $$said; \
+	echo "make test: lint and types $$([ $$lint = 0 ] && echo passed || echo FAILED)," \
+		"tests $$([ $$tests = 0 ] && echo passed || echo FAILED)"; \
+	[ $$lint = 0 ] && [ $$tests = 0 ]
 
 # Each test runs once: what needs no PyTorch, in an environment where it is not installed.
 pytest: browser node $(VENV)/ready $(VENV)-runtime/ready

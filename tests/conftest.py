@@ -26,7 +26,7 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
 from tests.hub_server import HubServer, serving
-from tests.warm import Warm
+from tests.warm import UNDRAWN, Warm
 
 # The machine's speed is no property of the code.
 settings.register_profile(
@@ -102,6 +102,7 @@ def without_drawing() -> Iterator[None]:
     """Train without figures and page, where nobody looks at them: they take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("opsin.commands.report.draw_run", lambda *_, **__: None)
+        patch.setenv(UNDRAWN, "1")  # for the commands of `cli`
         yield
 
 

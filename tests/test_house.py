@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
@@ -24,7 +25,10 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Return each module, parsed, by its name."""
+    return {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 
 def is_shared(module: str) -> bool:
@@ -43,7 +47,7 @@ def test_a_modules_name_occurs_once_but_for_verbs_and_pages() -> None:
 
 def test_a_classs_name_occurs_once() -> None:
     named = defaultdict(list)
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 named[node.name].append(module)
@@ -53,14 +57,14 @@ def test_a_classs_name_occurs_once() -> None:
 def imported_by(module: str) -> set[str]:
     """Return the modules of Opsin that a module imports when it is imported itself."""
     found = set()
-    for node in MODULES[module].body:
+    for node in modules()[module].body:
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                found.add(full if full in MODULES else node.module)
+                found.add(full if full in modules() else node.module)
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return found & MODULES.keys()
+    return found & modules().keys()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_imports_within_a_room_go_one_way(room: str) -> None:
     """What lies in a room, files and rooms alike, can be put in an order of imports."""
     depth = room.count(".") + 2
     below = defaultdict(set)
-    for module in MODULES:
+    for module in modules():
         if module.startswith(room + "."):
             here = ".".join(module.split(".")[:depth])
             for other in imported_by(module):

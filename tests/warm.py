@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -23,9 +24,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 #: What the larger commands load.
 LIBRARIES: Final = (
@@ -39,6 +40,10 @@ LIBRARIES: Final = (
     "sklearn.neighbors", "sklearn.pipeline", "sklearn.svm", "torch._dynamo", "torch.nn.functional",
     "typer",
 )  # fmt: skip
+
+
+#: An environment with this trains without figures and page (`undrawn` in conftest.py).
+UNDRAWN: Final = "OPSIN_TESTS_UNDRAWN"
 
 
 class Warm:
@@ -64,6 +69,15 @@ class Warm:
                 [sys.executable, "-W", "error", "-m", "opsin", *words],
                 check=False, cwd=cwd, text=True, capture_output=True, timeout=timeout,
             )  # fmt: skip
+        with self.start(words, cwd=cwd) as begun:
+            return begun.wait(timeout)
+
+    @contextlib.contextmanager
+    def start(self, words: Sequence[str], *, cwd: Path) -> Iterator[Begun]:
+        """Start a command that may get signals; it ends with the block, no other runs meanwhile.
+
+        On Linux alone.
+        """
         channel = self._open()
         task = {"words": list(words), "cwd": str(cwd), "environment": dict(os.environ)}
         with (
@@ -73,22 +87,11 @@ class Warm:
         ):
             streams = [file.fileno() for file in (nothing, out, err)]
             socket.send_fds(channel, [json.dumps(task).encode() + b"\n"], streams)
-            pid = int(_line(channel))
-            channel.settimeout(timeout)
+            begun = Begun(words, channel, int(_line(channel)), (out, err))
             try:
-                status = int(_line(channel))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                channel.settimeout(None)
-                _line(channel)
-                raise subprocess.TimeoutExpired(list(words), timeout) from None
+                yield begun
             finally:
-                channel.settimeout(None)
-            texts = []
-            for file in (out, err):
-                file.seek(0)
-                texts.append(file.read().decode())
-        return subprocess.CompletedProcess(list(words), status, *texts)
+                begun.kill()
 
     def _open(self) -> socket.socket:
         if self._channel is None:
@@ -105,6 +108,53 @@ class Warm:
         if self._channel is not None and self._process is not None:
             self._channel.close()
             self._process.wait(60)
+
+
+class Begun:
+    """A command that runs."""
+
+    def __init__(
+        self, words: Sequence[str], channel: socket.socket, pid: int, said: Sequence[IO[bytes]]
+    ) -> None:
+        self.pid = pid
+        self._words, self._channel, self._said = [*words], channel, said
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit status, or nothing while it runs."""
+        if self._status is None and select.select([self._channel], [], [], 0)[0]:
+            self._status = int(_line(self._channel))
+        return self._status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            # It may end in this moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, and wait for that."""
+        self.send_signal(signal.SIGKILL)
+        if self._status is None:
+            self._status = int(_line(self._channel))
+
+    def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; return its status and what it said.
+
+        Raises:
+            TimeoutExpired: It took longer; it was ended.
+        """
+        if self._status is None and not select.select([self._channel], [], [], timeout)[0]:
+            self.kill()
+            raise subprocess.TimeoutExpired(self._words, timeout)
+        self.poll()
+        assert self._status is not None
+        texts = []
+        for file in self._said:
+            file.seek(0)
+            texts.append(file.read().decode())
+        return subprocess.CompletedProcess(self._words, self._status, *texts)
 
 
 def _line(channel: socket.socket) -> bytes:
@@ -153,6 +203,8 @@ def _become(task: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
         os.environ.update(task["environment"])
         sys.argv = ["opsin", *task["words"]]
         sys.path[0] = task["cwd"]
+        if UNDRAWN in os.environ:
+            importlib.import_module("opsin.commands.report").draw_run = lambda *_, **__: None
         runpy.run_module("opsin", run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Cli, only_json, shape_image
+from tests.warm import Warm
 
 # A Python in which nobody can import PyTorch, whether it is there or not.
 _WITHOUT = """
@@ -68,19 +68,20 @@ def test_options_that_make_no_sense_are_refused(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
-def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(cli: Cli, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "opsin", "train", "digits", "--model", "forest", "--trees",
-               "10000", "--side", "4"]  # fmt: skip
-    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
+@pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a fork")
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(
+    cli: Cli, warm: Warm, tmp_path: Path
+) -> None:
+    command = ["train", "digits", "--model", "forest", "--trees", "10000", "--side", "4"]
+    with warm.start(command, cwd=tmp_path) as begun:
+        while not list(tmp_path.glob("runs/*/history.jsonl")):
+            assert begun.poll() is None, begun.wait().stderr
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
+        begun.send_signal(signal.SIGINT)
+        done = begun.wait(120)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
     (run,) = tmp_path.glob("runs/*")
     status = json.loads((run / "status.json").read_text(encoding="utf-8"))
     assert status["state"] == "stopped"

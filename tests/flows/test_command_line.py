@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, only_json, shape_image, write_shapes
+from tests.conftest import Cli, only_json, shape_image, without_drawing, write_shapes
+from tests.warm import Begun, Warm
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a fork")
 
 
 @pytest.mark.torch
@@ -32,9 +37,10 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert seen["range"][1] > 150
     assert all((tmp_path / str(figure)).is_file() for figure in seen["figures"])
 
-    trained = only_json(cli("train", folder, "--model", "resnet", "--epochs", "6", "--hidden",
-                            "16,32", "--batch-size", "8", "--assignment", "exact",
-                            "--json"))  # fmt: skip
+    with without_drawing():  # `opsin report` draws it below
+        trained = only_json(cli("train", folder, "--model", "resnet", "--epochs", "6", "--hidden",
+                                "16,32", "--batch-size", "8", "--assignment", "exact",
+                                "--json"))  # fmt: skip
     run = str(trained["run"])
     assert trained["figures"]["test"]["images"] == 4
 
@@ -75,12 +81,14 @@ def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) ->
     assert "\x1b" not in done.stdout + done.stderr
     log = next((tmp_path / "runs").glob("*first/log.txt")).read_text(encoding="utf-8")
     assert "2/2" in log
-    quiet = cli("train", "digits", "--model", "mlp", "--epochs", "1", "--quiet", "--json")
+    with without_drawing():
+        quiet = cli("train", "digits", "--model", "mlp", "--epochs", "1", "--quiet", "--json")
     assert quiet.stderr == ""
     only_json(quiet)
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('model = "mlp"\nepochs = 3\nhidden = [7]\n')
     done = only_json(cli("train", "digits", "--recipe", "r.toml", "--epochs", "1", "--json"))
@@ -213,25 +221,28 @@ def test_the_version_and_the_start() -> None:
         assert text in done.stdout
 
 
-def _start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "opsin", "train", "digits", "--model", "mlp", "--epochs",
-               "5000", "--batch-size", "16", *more]  # fmt: skip
-    process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return process
+@contextlib.contextmanager
+def _training(warm: Warm, folder: Path, *more: str) -> Iterator[Begun]:
+    """A training that has come to the end of its first epoch."""
+    command = ["train", "digits", "--model", "mlp", "--epochs", "5000", "--batch-size", "16", *more]
+    with warm.start(command, cwd=folder) as begun:
+        while not list(folder.glob("runs/*/history.jsonl")):
+            assert begun.poll() is None, begun.wait().stderr
+            time.sleep(0.05)
+        yield begun
 
 
 @pytest.mark.torch
-@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
-def test_ctrl_c_ends_a_training_with_a_run_to_use(cli: Cli, tmp_path: Path, digits: Any) -> None:
-    with _start_training(tmp_path, "--json") as process:
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    report = json.loads(out)
+@linux
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_ends_a_training_with_a_run_to_use(
+    cli: Cli, warm: Warm, tmp_path: Path, digits: Any
+) -> None:
+    with _training(warm, tmp_path, "--json") as begun:
+        begun.send_signal(signal.SIGINT)
+        done = begun.wait(120)
+    assert done.returncode == 130, done.stderr
+    report = json.loads(done.stdout)
     assert report["training"]["stopped"]
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
     answer = only_json(cli("predict", report["run"], "0.png", "--json"))
@@ -240,11 +251,12 @@ def test_ctrl_c_ends_a_training_with_a_run_to_use(cli: Cli, tmp_path: Path, digi
 
 
 @pytest.mark.torch
-@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
-def test_a_killed_training_is_shown_as_failed_and_has_whole_files(cli: Cli, tmp_path: Path) -> None:
-    with _start_training(tmp_path) as process:
-        process.kill()
-        process.communicate(timeout=60)
+@linux
+def test_a_killed_training_is_shown_as_failed_and_has_whole_files(
+    cli: Cli, warm: Warm, tmp_path: Path
+) -> None:
+    with _training(warm, tmp_path) as begun:
+        begun.kill()
     row = only_json(cli("runs", "--json"))["runs"][0]
     assert row["state"] == "failed"
     assert "ended without a message" in row["cause"]

@@ -15,6 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.conftest import without_drawing
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 
@@ -31,9 +32,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     classes = ["a", "<img src=x onerror=alert(1)>, a very long class name indeed", "漢字"]
     folder = tmp_path_factory.mktemp("runs")
     np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
-    run = opsin.train(
-        folder / "made up.npz", model="resnet", hidden=(8, 16), epochs=2, runs=folder, quiet=True
-    )
+    with without_drawing():
+        run = opsin.train(folder / "made up.npz", model="resnet", hidden=(8, 16), epochs=2,
+                          runs=folder, quiet=True)  # fmt: skip
     layer = "stage2.gelu"
     found = [
         opsin.inspect(run, probes=True, portraits=True),

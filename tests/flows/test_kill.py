@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import multiprocessing
 import random
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,21 +15,12 @@ import pytest
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from tests.conftest import Cli
-from tests.warm import LIBRARIES
+from tests.warm import Warm
 
 pytestmark = pytest.mark.torch
 
-# Forked from a process that has loaded everything once, so that what is killed is the work.
-PROCESSES = multiprocessing.get_context("forkserver")
-
-
-def train(runs: Path) -> None:
-    opsin.train("digits", model="mlp", epochs=2, batch_size=256, checkpoint_every=0, runs=runs,
-                quiet=True)  # fmt: skip
-
-
-def resume(run: Path) -> None:
-    opsin.resume(run, quiet=True)
+TRAIN = ("train", "digits", "--model", "mlp", "--epochs", "2", "--batch-size", "256",
+         "--checkpoint-every", "0", "--quiet")  # fmt: skip
 
 
 def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
@@ -38,72 +28,59 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
     return (
         run.directory.classifier.read_bytes(),
         [epoch.val_loss for epoch in run.history],
-        json.dumps(run.figures),
+        json.dumps(run.report.to_json()["figures"]),
     )
 
 
-def kill_at_random_moments(count: int, folder: Path) -> None:
-    PROCESSES.set_forkserver_preload([
-        *LIBRARIES, "opsin.commands.train", "opsin.commands.resume", "opsin.training.trainer",
-        "opsin.training.torch_to_onnx", "opsin.commands.report", "opsin.evaluation.metrics",
-    ])  # fmt: skip
-    began = 0.0
-    for _ in range(2):  # the first one also starts what the others are forked from
-        began = time.perf_counter()
-        whole = PROCESSES.Process(target=train, args=(folder / "whole",))
-        whole.start()
-        whole.join()
+def kill_at_random_moments(count: int, warm: Warm, folder: Path) -> None:
+    warm.run(["--version"], cwd=folder)  # from now on, what is killed is the work
+    began = time.perf_counter()
+    assert warm.run([*TRAIN, "--runs", "whole"], cwd=folder).returncode == 0
     usual = time.perf_counter() - began
     reference = proved(opsin.list_runs(folder / "whole")[0])
     chance = random.Random(0)
     for number in range(count):
         runs = folder / str(number)
-        process = PROCESSES.Process(target=train, args=(runs,))
-        process.start()
-        time.sleep(chance.uniform(0, 1.1 * usual))
-        process.kill()
-        process.join()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            warm.run(
+                [*TRAIN, "--runs", str(runs)], cwd=folder, timeout=chance.uniform(0, 1.1 * usual)
+            )
         for run in opsin.list_runs(runs):
             row = run.row()
             assert row["state"] in ("failed", "done"), row
             if row["state"] == "failed":
-                again = PROCESSES.Process(target=resume, args=(run.path,))
-                again.start()
-                again.join()
-                assert again.exitcode == 0, row
+                again = warm.run(["resume", str(run.path), "--quiet"], cwd=folder)
+                assert again.returncode == 0, again.stderr
             assert run.row()["state"] == "done"
             assert proved(run) == reference
 
 
-def test_killed_at_a_few_random_moments(tmp_path: Path) -> None:
-    kill_at_random_moments(2, tmp_path)
+@pytest.mark.usefixtures("undrawn")
+def test_killed_at_a_few_random_moments(warm: Warm, tmp_path: Path) -> None:
+    kill_at_random_moments(3, warm, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
-def test_killed_at_300_random_moments(tmp_path: Path) -> None:
-    kill_at_random_moments(300, tmp_path)
+def test_killed_at_300_random_moments(warm: Warm, tmp_path: Path) -> None:
+    kill_at_random_moments(300, warm, tmp_path)
 
 
-def test_a_killed_process_frees_its_run(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "opsin", "train", "digits", "--model", "mlp", "--epochs", "9999",
-         "--batch-size", "16", "--runs", str(tmp_path), "--quiet"],
-    )  # fmt: skip
-    try:
+def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:
+    command = ["train", "digits", "--model", "mlp", "--epochs", "9999", "--batch-size", "16",
+               "--runs", str(tmp_path), "--quiet"]  # fmt: skip
+    with warm.start(command, cwd=tmp_path) as begun:
         while not any(tmp_path.glob("*/checkpoints/*.json")):
-            assert process.poll() is None
+            assert begun.poll() is None, begun.wait().stderr
             time.sleep(0.05)
         [directory] = [RunDirectory(path) for path in tmp_path.iterdir()]
         assert directory.state() == ("running", None)
-    finally:
-        process.kill()
-        process.wait()
     state, cause = directory.state()
     assert state == "failed"
     assert cause is not None and "ended without a message" in cause
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.core.artifacts.dataset_record import DatasetRecord
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, only_json, without_drawing
 
 pytest.importorskip("selenium")
 from selenium import webdriver
@@ -36,7 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     classes = ["a", "a very long class name indeed, with spaces", "漢字"]
     folder = tmp_path_factory.mktemp("runs")
     np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
-    run = opsin.train(folder / "made up.npz", model="mlp", epochs=3, runs=folder, quiet=True)
+    with without_drawing():
+        run = opsin.train(folder / "made up.npz", model="mlp", epochs=3, runs=folder, quiet=True)
     opsin.write_report(run, fix=folder / "labels.csv")
     return run
 
