@@ -113,6 +113,14 @@ def undrawn() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _quick_disk() -> Iterator[None]:
+    """Wait for no disk: only a power cut could show that something was not on it yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     """A folder with twelve discs and twelve squares, 24×24 in colour."""

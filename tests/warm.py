@@ -172,6 +172,7 @@ def _serve(channel: socket.socket) -> None:
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):  # the runtime half has fewer
             importlib.import_module(name)
+    os.fsync = lambda fd: None  # as in conftest.py
     # What was loaded stays shared: no fork's collector touches it.
     gc.collect()
     gc.freeze()

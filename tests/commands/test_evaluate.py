@@ -17,7 +17,7 @@ from opsin.core.errors import SourceError
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.studio.runs.run_row import read_row, stamp_of
-from tests.conftest import Cli, Notes, write_shapes
+from tests.conftest import Cli, Notes, without_drawing, write_shapes
 
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
@@ -221,7 +221,8 @@ def corrections_of_mistakes(run: opsin.Run, digits: Dataset, file: Path) -> int:
 def test_corrections_of_the_measure_are_told_apart_from_progress(
     cli: Cli, digits: Dataset, tmp_path: Path
 ) -> None:
-    before = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
+    with without_drawing():
+        before = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
     assert before.figures.corrected is None
     wrong = corrections_of_mistakes(before, digits, tmp_path / "labels.csv")
     assert wrong

@@ -16,7 +16,7 @@ from opsin.core.errors import RecipeError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset, from_arrays
 from opsin.models.resolve import resolve
-from tests.conftest import Notes
+from tests.conftest import Notes, without_drawing
 
 pytestmark = pytest.mark.torch
 
@@ -173,9 +173,9 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     labels = digits.labels[:700]
     rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:8]])
     data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
-    run = opsin.train(
-        data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3, training=True)
-    )
+    with without_drawing():
+        run = opsin.train(data, epochs=3, hidden=(4,), runs=tmp_path,
+                          watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
     reasons = run.report.reasons
     assert "resnet 4" in reasons["Auto"]
     assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]

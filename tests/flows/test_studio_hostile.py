@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,18 +31,16 @@ from tests.hostile import CLASSES, FILES, NAMES, write_images
 from tests.made_studio import addresses
 from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, until
+from tests.warm import Warm
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 
 
-def furnish(folder: Path) -> dict[str, str]:
+def furnish(folder: Path, warm: Warm) -> dict[str, str]:
     """Fill a studio's folders with hostile names of every kind; return its pages' addresses."""
     table = write_images(folder / FILES[0])
     words = ["train", str(table), "--model", "mlp", "--epochs", "2", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "opsin", *words],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = warm.run(words, cwd=folder)
     assert done.returncode == 0, done.stderr
     trained = folder / json.loads(done.stdout)["run"]
     for number, name in enumerate(NAMES):
@@ -67,10 +64,10 @@ def furnish(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def hostile(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, warm: Warm
 ) -> Iterator[tuple[StudioProcess, dict[str, str]]]:
     folder = tmp_path_factory.mktemp("hostile")
-    pages = furnish(folder)
+    pages = furnish(folder, warm)
     with studio(folder) as running:
         yield running, pages
 

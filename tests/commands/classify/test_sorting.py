@@ -25,12 +25,6 @@ ANSWERS = ("Bag", "T-shirt/top", "none of these", "unreadable")
 WAYS: tuple[By, ...] = ("copy", "link", "move")
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process loses nothing that is not on the disk yet, so nobody need wait for that."""
-    monkeypatch.setattr(os, "fsync", lambda number: None)
-
-
 def write_source(root: Path, count: int = 5) -> Path:
     """Write files of which some share their names, each with a content of its own."""
     for number in range(count):

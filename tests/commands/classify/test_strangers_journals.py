@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from opsin.commands.classify.journal import Journal, JournalEntry
 from opsin.commands.classify.unsort import unsort
 from opsin.core.errors import OpsinError, RecipeError
-from tests.commands.classify.test_sorting import contents, quick_disk, work, write_source
-
-__all__ = ["quick_disk"]
+from tests.commands.classify.test_sorting import contents, work, write_source
 
 KEY = "00" * 16
 JSON = st.recursive(

@@ -16,12 +16,9 @@ from tests.commands.classify.test_sorting import (
     WAYS,
     contents,
     killed_at,
-    quick_disk,
     work,
     write_source,
 )
-
-__all__ = ["quick_disk"]
 
 
 @pytest.mark.parametrize(
