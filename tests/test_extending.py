@@ -23,6 +23,8 @@ from opsin.data.dataset import load
 from opsin.evaluation.metric_table import METRICS, summary_of
 from opsin.evaluation.metrics import measure
 from opsin.report.templates import environment
+from tests.conftest import without_drawing
+from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "extending.md"
@@ -130,6 +132,7 @@ def test_each_metric_has_a_row_of_its_own() -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_a_tracker_is_a_class_of_empty_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,35 +179,28 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     together = opsin.Run(path)
     assert together.directory.state() == ("done", None)
     # The same steps as by one process, but for the order in which numbers are added up.
-    alone = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "alone", quiet=True)
+    with without_drawing():
+        alone = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "alone", quiet=True)
     for one, two in zip(alone.history, together.history, strict=True):
         for figure in ("step", "train_loss", "val_loss", "val_accuracy"):
             assert getattr(two, figure) == pytest.approx(getattr(one, figure), rel=1e-3)
 
 
-def opsin_in(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "opsin", *words],
-        capture_output=True,
-        text=True,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root / "src")},
-        check=False,
-    )
-
-
 @pytest.mark.torch
-def test_an_architecture_is_one_file_and_an_operator_one_row(tmp_path: Path) -> None:
+def test_an_architecture_is_one_file_and_an_operator_one_row(warm: Warm, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     package = tmp_path / "src" / "opsin"
     module = package / "models" / "architectures" / "strided.py"
     module.write_text(code_of("An architecture"), encoding="utf-8")
     words = ("train", "digits", "--model", "strided", "--epochs", "1", "--json")
 
-    refused = opsin_in(tmp_path, *words)
+    def run_copy(*words: str) -> subprocess.CompletedProcess[str]:
+        return warm.run(words, cwd=package.parent)  # where `opsin` is the copy
+
+    refused = run_copy(*words)
     assert refused.returncode == 1
     assert "softsign1 is Softsign" in refused.stderr
-    assert not (tmp_path / "runs").exists()
+    assert not (package.parent / "runs").exists()
 
     file = package / "onnx_files" / "operators.py"
     before = file.read_text(encoding="utf-8")
@@ -212,11 +208,12 @@ def test_an_architecture_is_one_file_and_an_operator_one_row(tmp_path: Path) -> 
     after = before.replace("_ROWS: Final = (\n", f"_ROWS: Final = (\n    {row},\n")
     assert after != before
     file.write_text(after, encoding="utf-8")
-    trained = opsin_in(tmp_path, *words)
+    with without_drawing():
+        trained = run_copy(*words)
     assert trained.returncode == 0, trained.stderr
     run = json.loads(trained.stdout)["run"]
     assert "strided (convolutions of stride 2)" in " ".join(
-        opsin_in(tmp_path, "train", "--help").stdout.split()
+        run_copy("train", "--help").stdout.split()
     )
-    looked = opsin_in(tmp_path, "inspect", run, "test/0", "--explain", "--json")
+    looked = run_copy("inspect", run, "test/0", "--explain", "--json")
     assert looked.returncode == 0, looked.stderr

@@ -205,7 +205,8 @@ def _become(task: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
         sys.argv = ["opsin", *task["words"]]
         sys.path[0] = task["cwd"]
         if UNDRAWN in os.environ:
-            importlib.import_module("opsin.commands.report").draw_run = lambda *_, **__: None
+            report = importlib.import_module("opsin.commands.report")
+            report.draw_run = lambda *_, **__: None  # type: ignore[attr-defined]
         runpy.run_module("opsin", run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:
