@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -486,25 +487,29 @@ class _Probe:
         return set(kernel) == {1} and attribute(node, "group", 1) == 1
 
     def _depths(self, values: Sequence[Value], features: str) -> list[str]:
-        """Choose values at a few depths of the later half: the ends of blocks, and wide ones."""
+        """Choose the widest value at a few depths from the first quarter on."""
         end = next(place for place, value in enumerate(values) if value.name == features)
         maps = [v for v in values[:end] if len(v.shape) == 3 and v.shape[1] * v.shape[2] > 1]
         tokens = [v for v in values[:end] if len(v.shape) == 2 and v.op == "Add"]
         if sum(value.op == "Conv" for value in maps) < _DEPTHS // 2:  # a transformer
             return _spread([v.name for v in tokens[len(tokens) // 2 :]], _DEPTHS - 1)
-        sizes = sorted({value.shape[1] * value.shape[2] for value in maps})[:2]
-        late = [value for value in maps if value.shape[1] * value.shape[2] in sizes]
+        last = next(value for value in values if value.name == features)
+        if maps and maps[-1].shape[0] == last.shape[0]:  # the same, but pooled
+            maps.pop()
+        # What an activation follows at once is said again, more clearly, by its output.
         users: dict[str, list[str]] = {}
         for node in self._graph.node:
             for name in node.input:
                 users.setdefault(name, []).append(node.op_type)
-        # What an activation follows at once is said again, more clearly, by its output.
         ends = [
-            v.name for v in late
+            v for v in maps[len(maps) // 4 :]
             if v.op in ("Conv", "Add", "Relu", "Clip", "HardSwish", "Gelu", "Mul")
             and not (len(users.get(v.name, [])) == 1 and users[v.name][0] in _ACTIVATIONS)
         ]  # fmt: skip
-        return _spread(ends[len(ends) // 3 :], _DEPTHS)
+        cuts = np.linspace(0, len(ends), _DEPTHS + 1).round().astype(int)
+        parts = [ends[start:stop] for start, stop in pairwise(cuts) if stop > start]
+        # The last of equals: it has seen the most of the image.
+        return [max(reversed(part), key=lambda value: value.shape[0]).name for part in parts]
 
 
 def _opened(values: Sequence[NDArray[Any]]) -> NDArray[Any]:

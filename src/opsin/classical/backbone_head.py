@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -20,6 +20,7 @@ from opsin.classical.fit import Fitted
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.projection import Projection
 from opsin.core.errors import MissingExtraError
+from opsin.core.format import counted
 
 try:
     from sklearn.exceptions import ConvergenceWarning
@@ -27,6 +28,7 @@ try:
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     from sklearn.svm import SVC
+    from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
@@ -38,8 +40,9 @@ _FOLDS: Final = 5
 _COMPARED: Final = 3_000
 # Ratio of the largest class to the smallest from which on classes count as unbalanced.
 _UNBALANCED: Final = 1.5
+_FIRST_C: Final[dict[Kind, float]] = {"logistic": 3.0, "svm": 10.0, "nearest-mean": 1.0}
 _STRENGTHS: Final = {"logistic": (0.3, 3.0, 30.0), "svm": (3.0, 10.0, 30.0)}
-_WIDTHS: Final = (0.5, 1.0, 2.0)
+_WIDTHS: Final = (0.25, 0.5, 1.0)
 # The smaller head is taken where the larger is no better than by this share of a standard error.
 _EQUAL: Final = 0.5
 _ITERATIONS: Final = 100
@@ -60,7 +63,7 @@ class Head:
 
     kind: Kind
     c: float = 1.0
-    width: float = 1.0
+    width: float = 0.5
     weighted: bool = False
 
     @property
@@ -85,6 +88,7 @@ class HeadChoice:
         score: Its mean accuracy in cross-validation; unbalanced classes count half by images and
             half by classes. ``None`` where there were too few images to compare.
         compared: How many heads and features were compared.
+        also: Validation images that the chosen head was then fitted to as well.
     """
 
     head: Head
@@ -92,16 +96,20 @@ class HeadChoice:
     views: tuple[View, ...]
     score: float | None
     compared: int
+    also: int
 
     @property
     def words(self) -> str:
         """What was chosen, and why."""
         if self.score is None:
-            return f"{self.head.words}: too few images to compare heads"
-        return (
-            f"{self.head.words}: the best of {self.compared} by cross-validation on the training "
-            f"images ({self.score:.1%} right)"
-        )
+            why = "too few images to compare heads"
+        else:
+            why = (
+                f"the best of {self.compared} by cross-validation on the training images "
+                f"({self.score:.1%} right)"
+            )
+        more = f"; then fitted to the {counted(self.also, 'validation image')} as well"
+        return f"{self.head.words}: {why}{more if self.also else ''}"
 
 
 @dataclass(frozen=True)
@@ -112,28 +120,47 @@ class _Scores:
     error: float
 
 
-def choose_and_fit(
+@dataclass(frozen=True)
+class ChosenHead:
+    """The best head for some features, as it is before and after it learns from all images.
+
+    Args:
+        choice: What was chosen, and why.
+        held_out: Fitted to the training images alone: what validation images measure.
+        final: Fitted to the validation images as well, with the same settings.
+    """
+
+    choice: HeadChoice
+    held_out: Fitted
+    final: Fitted
+
+
+def choose_head(
     backbone: Backbone,
     shape: tuple[int, int, int],
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
     units: NDArray[np.int64],
     *,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
     views: tuple[View, ...],
     classes: int,
     wanted: Kind | None,
     seed: int,
     threads: int,
     progress: FitProgress,
-) -> tuple[Fitted, HeadChoice]:
-    """Choose features and head by cross-validation on training images alone, and fit it to all.
+) -> ChosenHead:
+    """Choose features and head by cross-validation on training images alone, and fit it.
 
     Args:
         backbone: Whose features they are.
         shape: Height, width and channels of the prepared images.
-        features: ``float32[N, V, D]``
+        features: Of all images, ``float32[N, V, D]``.
         labels: ``int64[N]``
         units: Images with the same number stay on one side of each fold, ``int64[N]``.
+        train: Rows of the training images.
+        val: Rows of the validation images that the final head also learns from.
         views: What V stands for; the whole image first.
         classes: K.
         wanted: The kind of head, if it was given.
@@ -141,8 +168,8 @@ def choose_and_fit(
         threads: How many fits run at once.
         progress: Gets how far it is.
     """
-    designs = tuple(_designs(backbone, views))
-    folds = _folds(labels, units, seed)
+    own = labels[train]
+    folds = _folds(own, units[train], seed)
     done = 0
 
     def advance() -> None:
@@ -150,63 +177,91 @@ def choose_and_fit(
         done += 1
         progress.advance(done)
 
-    compared = 0
-    if folds:
-        first = Head("svm", 10.0) if wanted in (None, "svm") else Head(wanted, 3.0)
-        with ThreadPoolExecutor(threads) as pool:
+    # Each fit has a core of its own: threads of several would wait for one another.
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
 
-            def tried(design: _Design) -> tuple[_Design, Projection, _Scores]:
-                numbers = design.of(features)
-                projection = Projection.fit(numbers, seed)
-                points = projection.transform(numbers)
-                scores = _Trial(points, labels, folds[:_FIRST], classes).scores(first)
-                advance()
-                return design, projection, scores
+        def points_of(design: _Design) -> _Points:
+            numbers = design.of(features)
+            projection = Projection.fit(numbers[train], seed, design.sizes)
+            return _Points(design, projection, projection.transform(numbers))
 
-            found = list(pool.map(tried, designs))
-        compared += len(found)
-        chosen, projection, best = found[0]
-        for design, other, scores in found[1:]:
-            if scores.mean > best.mean + _EQUAL * best.error:
-                chosen, projection, best = design, other, scores
-    else:
-        chosen = designs[0]
-        projection = Projection.fit(chosen.of(features), seed)
-    points = projection.transform(chosen.of(features))
-    head, score = Head(wanted or "nearest-mean", 3.0 if wanted == "logistic" else 10.0), None
-    if folds:
-        trial = _Trial(points, labels, folds, classes)
-        with ThreadPoolExecutor(threads) as pool:
-            head, score, count = _best_head(trial, wanted, labels, pool, advance)
-            compared += count
-    estimator = _fitted(head, points, labels)
-    own = BackboneFeatures(backbone, shape, chosen.at, chosen.views)
-    recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
-    model = Fitted(recipe, own, projection, estimator, labels, classes)
-    return model, HeadChoice(head, chosen.at, chosen.views, score, compared)
+        def scored(design: _Design) -> tuple[_Points, _Scores]:
+            found = points_of(design)
+            first = Head(wanted or "svm", _FIRST_C[wanted or "svm"])
+            scores = _Trial(found.values[train], own, folds[:_FIRST], classes).scores(first)
+            advance()
+            return found, scores
+
+        depths = [_Design(backbone, count, views[:1]) for count in sorted({1, len(backbone.at)})]
+        score, compared = None, 0
+        if folds:
+            tried = list(pool.map(scored, depths))
+            best = _best(tried)
+            if len(views) > 1:
+                seen = _Design(backbone, best[0].design.count, views)
+                tried.append(scored(seen))
+                best = _best([best, tried[-1]])
+            points = best[0]
+            trial = _Trial(points.values[train], own, folds, classes)
+            head, score, count = _best_head(trial, wanted, own, pool, advance)
+            compared = len(tried) + count
+        else:
+            points = points_of(depths[0])
+            head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
+        numbers = BackboneFeatures(backbone, shape, points.design.at, points.design.views)
+        recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
+
+        def fitted(rows: NDArray[np.int64]) -> Fitted:
+            estimator = _fitted(head, points.values[rows], labels[rows])
+            return Fitted(recipe, numbers, points.projection, estimator, labels[rows], classes)
+
+        held_out = fitted(train)
+        final = fitted(np.sort(np.concatenate([train, val]))) if len(val) else held_out
+    choice = HeadChoice(head, points.design.at, points.design.views, score, compared, len(val))
+    return ChosenHead(choice, held_out, final)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """All images as a head sees them, ``float32[N, K]``."""
+
+    design: _Design
+    projection: Projection
+    values: NDArray[np.float32]
+
+
+def _best(tried: Sequence[tuple[_Points, _Scores]]) -> tuple[_Points, _Scores]:
+    """Return the best of some features, the first of equals."""
+    best = tried[0]
+    for other in tried[1:]:
+        if other[1].mean > best[1].mean + _EQUAL * best[1].error:
+            best = other
+    return best
 
 
 @dataclass(frozen=True)
 class _Design:
-    """Which of the features are used."""
+    """Which of the features are used: the values of so many depths, in some views."""
 
-    at: tuple[str, ...]
+    backbone: Backbone
+    count: int
     views: tuple[View, ...]
-    units: int
+
+    @property
+    def at(self) -> tuple[str, ...]:
+        """The values' names."""
+        return self.backbone.at[: self.count]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers each of them has."""
+        return self.backbone.units[: self.count]
 
     def of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return them, the mean over views, ``float32[N, D]``."""
-        part = features[:, : len(self.views), : self.units]
+        part = features[:, : len(self.views), : sum(self.sizes)]
         mean: NDArray[np.float32] = part.mean(axis=1, dtype=np.float32)
         return mean
-
-
-def _designs(backbone: Backbone, views: tuple[View, ...]) -> Iterator[_Design]:
-    """Yield the simplest first."""
-    depths = sorted({1, len(backbone.at)})
-    for seen in sorted({1, len(views)}):
-        for count in depths:
-            yield _Design(backbone.at[:count], views[:seen], sum(backbone.units[:count]))
 
 
 def _folds(
@@ -386,4 +441,4 @@ class NearestMean:
 
 def work_of(backbone: Backbone, views: tuple[View, ...]) -> int:
     """Return about how many fits a choice takes."""
-    return len(list(_designs(backbone, views))) + 9
+    return len({1, len(backbone.at)}) + (len(views) > 1) + 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +16,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-#: Most components: at 512, what is left out tells classes apart no better.
-COMPONENTS: Final = 512
+#: Most components: 512 tell classes apart no better.
+COMPONENTS: Final = 256
 #: Softens the root about zero, where it would enlarge rounding without end.
 SOFT: Final = 0.01
 _LEAST: Final = 1e-3
@@ -38,16 +39,22 @@ class Projection:
     bias: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, features: NDArray[np.float32], seed: int) -> Projection:
+    def fit(
+        cls, features: NDArray[np.float32], seed: int, blocks: Sequence[int] | None = None
+    ) -> Projection:
         """Standardise features, and keep the components that vary most.
 
         Args:
             features: ``float32[N, D]``
             seed: Of the randomised solver.
+            blocks: How many of the D belong together, in order: each block counts as much as the
+                others, however wide it is (default: one block).
         """
         rooted = _rooted(features)
         mean = rooted.mean(axis=0, dtype=np.float64)
+        sizes = np.array(blocks or [features.shape[1]])
         deviation = rooted.std(axis=0, dtype=np.float64) + _LEAST
+        deviation *= np.repeat(np.sqrt(sizes), sizes)
         standard = np.asarray((rooted - mean) / deviation, np.float32)
         components = min(COMPONENTS, max(1, len(features) - 1), features.shape[1])
         solver = "full" if min(features.shape) <= 2 * components else "randomized"

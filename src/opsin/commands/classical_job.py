@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
     from opsin.backbones.feature_graph import View
     from opsin.classical.backbone_features import BackboneFeatures
+    from opsin.classical.backbone_head import ChosenHead
     from opsin.classical.fit import Fitted
 
 # Training images that figures are computed on, where a model has no steps of its own.
@@ -171,10 +172,11 @@ def _make(
     from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
     at = time.perf_counter()
-    known = None
+    known, held_out, learnt = None, None, len(job.rows)
     if isinstance(job.recipe.model, FromBackbone):
-        fitted, job, features = _fit_head(job, recorder, stop)
-        known = ("features.mean", features)
+        chosen, job, features = _fit_head(job, recorder, stop)
+        fitted, known = chosen.final, ("features.mean", features)
+        held_out, learnt = chosen.held_out, len(fitted.labels)
         steps, unit = 0, "fits"
         write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     else:
@@ -188,7 +190,14 @@ def _make(
     metadata = metadata_of(job)
     if not isinstance(fitted.numbers, Pooling):
         metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
-    draft = Draft(directory, job.dataset, written.content(metadata), recorder, known)
+    draft = Draft(
+        directory,
+        job.dataset,
+        written.content(metadata),
+        recorder,
+        known,
+        None if held_out is None else Written(held_out).content(metadata),
+    )
     if not steps:
         steps = 1
         recorder.epoch(_whole(draft, job, seconds["train"]))
@@ -203,7 +212,7 @@ def _make(
         stepped_back=False,
         balance="none",
         precision="float32",
-        fitted_to=len(job.rows),
+        fitted_to=learnt,
         unit=unit,
     )
     return conclude(
@@ -218,7 +227,7 @@ def _make(
 
 def _fit_head(
     job: ClassicalJob, recorder: Recorder, stop: threading.Event
-) -> tuple[Fitted, ClassicalJob, NDArray[np.float32]]:
+) -> tuple[ChosenHead, ClassicalJob, NDArray[np.float32]]:
     """Compute features, choose a head for them, and say what was chosen among the reasons.
 
     Returns:
@@ -227,7 +236,7 @@ def _fit_head(
     """
     from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
-    from opsin.classical.backbone_head import choose_and_fit, work_of  # noqa: PLC0415
+    from opsin.classical.backbone_head import choose_head, work_of  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
 
     dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
@@ -246,13 +255,16 @@ def _fit_head(
     recorder.doing("the choice of a head")
     asked = cast("FromBackbone", recipe.model).head
     total = work_of(backbone, views)
-    fitted, choice = run_interruptible(
-        lambda progress: choose_and_fit(
+    whole = len(job.rows) == len(dataset.split.train)
+    chosen = run_interruptible(
+        lambda progress: choose_head(
             backbone,
             (height, width, channels),
-            features[job.rows],
-            dataset.labels[job.rows],
-            dataset.units[job.rows],
+            features,
+            dataset.labels,
+            dataset.units,
+            train=job.rows,
+            val=dataset.split.val if whole else dataset.split.val[:0],
             views=views,
             classes=len(dataset.classes),
             wanted=None if asked == "auto" else asked,
@@ -266,15 +278,17 @@ def _fit_head(
         watcher=recorder,
         stop=stop,
     )
-    chosen = {
+    choice = chosen.choice
+    facts = {
         "Features": f"{', '.join(choice.at)} · image seen {' and '.join(choice.views)}",
         "Head": choice.words,
     }
-    for heading, words in chosen.items():
+    for heading, words in facts.items():
         recorder.fact(heading, words)
-    job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | chosen}))
-    seen = features[:, : len(choice.views), : cast("BackboneFeatures", fitted.numbers).features]
-    return fitted, job, seen.mean(axis=1, dtype=np.float32)
+    job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | facts}))
+    numbers = cast("BackboneFeatures", chosen.final.numbers)
+    seen = features[:, : len(choice.views), : numbers.features]
+    return chosen, job, seen.mean(axis=1, dtype=np.float32)
 
 
 def _views(job: ClassicalJob) -> tuple[View, ...]:

@@ -33,6 +33,8 @@ class Draft:
         watcher: Receives the progress of the work.
         known: A value of the file that is known for every image of the dataset, its name and
             ``float32[N, D]``: only what follows it is computed.
+        held_out: The file as it was before it also learnt from the validation images, with the
+            same names: it answers for these.
     """
 
     directory: RunDirectory
@@ -40,6 +42,7 @@ class Draft:
     content: bytes
     watcher: Watcher
     known: tuple[str, NDArray[np.float32]] | None = None
+    held_out: bytes | None = None
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -50,7 +53,8 @@ class Draft:
     @cached_property
     def validation(self) -> dict[str, NDArray[np.float32]]:
         """Logits, embedding and uncalibrated probabilities of all validation images."""
-        return self.outputs(self.dataset.split.val, (_LOGITS, "embedding", "probabilities"))
+        own = self if self.held_out is None else replace(self, content=self.held_out)
+        return own.outputs(self.dataset.split.val, (_LOGITS, "embedding", "probabilities"))
 
     def outputs(
         self, rows: NDArray[np.int64], names: Sequence[str]
@@ -87,7 +91,8 @@ class Finished:
     Args:
         classifier: The file, as it will be written but for its score and views.
         validation: Its answers; ``None`` where there are no validation images.
-        known: Its answers to all images of the dataset, where these are known already.
+        known: Its answers to all images of the dataset, where these are known already; to the
+            validation images, those of before it learnt from them.
     """
 
     classifier: Classifier
@@ -126,6 +131,8 @@ def calibrate(draft: Draft) -> Finished:
     every = None
     if draft.known is not None:
         found = draft.outputs(np.arange(len(dataset.labels)), (_LOGITS, "embedding"))
+        if len(split.val):
+            found[_LOGITS][split.val] = draft.validation[_LOGITS]
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
     file = Classifier.of_content(draft.directory.classifier, content, most=None)
     return Finished(file, answers, every)
