@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 # Images that the file and the network, or scikit-learn's model, are compared on.
 _PARITY_IMAGES: Final = 512
-_PARITY_KNOWN: Final = 48
+_PARITY_KNOWN: Final = 24
 #: Looked for before anything is done, not missed at the end of an hour's training.
 _FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
 _FOR_NETWORKS: Final = ("torch", "safetensors")

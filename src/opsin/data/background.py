@@ -7,6 +7,7 @@ the commonest disappointment of everyone who follows a tutorial to its end.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,9 +146,9 @@ def _bands(width: int, height: int) -> Iterator[tuple[int, int]]:
 
 def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np.int16]:
     """Return each pixel's largest difference from the background, ``int16[H, W]``."""
-    away = np.abs(pixels.astype(np.int16) - np.array(floor, np.int16))
-    largest: NDArray[np.int16] = away.max(axis=2)
-    return largest
+    # Channel by channel: NumPy is slow along an axis as short as theirs.
+    away = (np.abs(pixels[..., place].astype(np.int16) - own) for place, own in enumerate(floor))
+    return functools.reduce(np.maximum, away)
 
 
 def _subject(difference: NDArray[Any]) -> tuple[int, int, int, int] | None:
