@@ -17,7 +17,7 @@ from opsin.backbones.probe import Probed, Value, refused
 from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ModelFileError, RecipeError, SandboxError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Metadata
+from opsin.core.metadata import BackboneFacts, Metadata
 from opsin.core.sandbox import Sandbox
 from opsin.data.spelling import check_choices
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -83,6 +83,20 @@ class Backbone:
     def value(self, name: str) -> Value:
         """Return one of its values."""
         return next(value for value in self.probed.values if value.name == name)
+
+    def facts(self, at: tuple[str, ...]) -> BackboneFacts:
+        """Return what files say of it that hold it, or features of it.
+
+        Args:
+            at: The values that are taken.
+        """
+        return BackboneFacts(
+            name=self.name,
+            sha256=self.digest,
+            licence=self.licence,
+            pixels=self.pixels.words,
+            at=at,
+        )
 
     @property
     def units(self) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ class FeatureCache:
     def __init__(self, key: str, units: int, what: str = "") -> None:
         self.folder = cache_root() / FOLDER / key
         self._units, self._what = units, what
-        #: Why features could not be kept, where the disk refused it.
+        #: Why features could not be kept, where the disk refused the last of them.
         self.refused: str | None = None
         self._files: list[Path] = []
         # Parts of the names of what is known, sorted, and the places in the files: 32 bytes an
@@ -140,6 +140,7 @@ class FeatureCache:
         """
         if sources is None:
             sources = np.zeros_like(digests)
+        self.refused = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / ABOUT).exists():

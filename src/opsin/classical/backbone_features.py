@@ -41,14 +41,7 @@ class BackboneFeatures:
     @property
     def facts(self) -> BackboneFacts:
         """What the file says of the network inside it."""
-        own = self.backbone
-        return BackboneFacts(
-            name=own.name,
-            sha256=own.digest,
-            licence=own.licence,
-            pixels=own.pixels.words,
-            at=self.at,
-        )
+        return self.backbone.facts(self.at)
 
     @cached_property
     def graph(self) -> FeatureGraph:

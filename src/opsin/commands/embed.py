@@ -188,13 +188,7 @@ def _write(
     extractor = Extractor(network, (like.height, like.width, like.channels), "whole")
     widths = [network.value(name).units for name in taken]
     work = _Work(images, extractor, like, sum(widths), watcher)
-    facts = BackboneFacts(
-        name=network.name,
-        sha256=network.digest,
-        licence=network.licence,
-        pixels=network.pixels.words,
-        at=taken,
-    )
+    facts = network.facts(taken)
     with FeatureRows(path, sum(widths)) as rows:
         work.run(rows)
         about: JsonObject = {
@@ -265,7 +259,7 @@ class _Work:
         self._units, self._watcher = units, watcher
         self._unkept: list[_Found] = []
         self._kept = self._said = time.monotonic()
-        self._kept_count = 0
+        self._kept_count, self._refusal_noted = 0, False
         #: Images whose features were computed.
         self.computed = 0
         #: Name and reason of each file that cannot be read.
@@ -371,7 +365,6 @@ class _Work:
         self._unkept, self._kept = [], time.monotonic()
         if not found:
             return
-        refused = cache.refused
         cache.keep(
             np.stack([np.frombuffer(each.digest, np.uint8) for each in found]),
             np.stack([each.features for each in found]),
@@ -379,7 +372,8 @@ class _Work:
         )
         if cache.refused is None:
             self._kept_count += len(found)
-        elif refused is None:
+        elif not self._refusal_noted:
+            self._refusal_noted = True
             self._watcher.note(
                 f"features cannot be kept in the cache ({cache.refused}): stopped, the same "
                 "command would begin anew"
