@@ -6,9 +6,11 @@ from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
     TRAINING,
+    TRAINING_OPTIONS,
     DataRecipe,
     ModelRecipe,
     RecipeModel,
@@ -168,6 +170,11 @@ class FromBackbone(ClassicalModelRecipe):
         description="What learns from the features; auto: the best by cross-validation on the "
         "training images.",
     )
+    fine_tune: bool = Field(
+        False,
+        description="Train the pretrained network's own weights as well, which takes minutes to "
+        "hours and needs PyTorch; delivered only where validation images say that it is better.",
+    )
     images: _Images = 100_000
 
 
@@ -200,6 +207,8 @@ CLASSICAL_OPTIONS: Final = tuple(
 def options_for(model: str) -> dict[str, RecipeOption]:
     """Return the options that a model has, by name.
 
+    A pretrained network has those of a training for its fine-tuning.
+
     Args:
         model: A name among `FITTED`; the networks, and ``auto``, share all others.
 
@@ -207,7 +216,9 @@ def options_for(model: str) -> dict[str, RecipeOption]:
         >>> [n for n, option in options_for("forest").items() if option.group == WITHOUT_LAYERS]
         ['trees', 'leaves', 'side', 'images']
     """
-    own = (FITTED[model], Fitting) if model in FITTED else (ModelRecipe, TrainingRecipe)
+    if model == BACKBONE:
+        return options_of(FromBackbone, TrainingRecipe, DataRecipe)
+    own = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
     return options_of(*own, DataRecipe)
 
 
@@ -216,7 +227,7 @@ class ClassicalRecipe(RecipeModel):
 
     data: DataRecipe
     model: ClassicalModel
-    training: Fitting
+    training: Fitting | TrainingRecipe
     parent: None = Field(None, description="None: such a model is fitted in one go.")
     reasons: dict[str, str] = Field(
         default_factory=dict, description="What was decided by the images, and why."
@@ -225,14 +236,23 @@ class ClassicalRecipe(RecipeModel):
         default_factory=dict, description="The packages that the run was made with."
     )
 
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether a pretrained network's own weights are trained as well."""
+        return isinstance(self.training, TrainingRecipe)
 
-def resolve_classical(data: DataRecipe, *, model: str, **options: Any) -> ClassicalRecipe:
+
+def resolve_classical(
+    data: DataRecipe, *, model: str, mirrored: bool = True, **options: Any
+) -> ClassicalRecipe:
     """Fill in every default.
 
     Args:
         data: The data part, already complete.
         model: A name among `FITTED`.
-        **options: The model's own fields, and ``seed``; ``None`` means "the default".
+        mirrored: Whether a mirrored image is still of its class, for fine-tuning.
+        **options: The model's own fields, and ``seed``; for fine-tuning those of a training;
+            ``None`` means "the default".
 
     Raises:
         RecipeError: An option that the model does not have, or a value outside its range.
@@ -243,15 +263,42 @@ def resolve_classical(data: DataRecipe, *, model: str, **options: Any) -> Classi
     """
     given = {key: value for key, value in options.items() if value is not None}
     own = tuple(name for name in FITTED[model].model_fields if name != "name")
-    unknown = sorted(set(given) - {*own, "seed"})
+    trains = bool(given.get("fine_tune"))
+    further = TRAINING_OPTIONS if trains else tuple(Fitting.model_fields)
+    unknown = sorted(set(given) - {*own, *further})
     if unknown:
+        advice = f"Leave out what is not among them, or train a network: --model {names()}."
+        if model == BACKBONE:
+            advice = "Leave out what is not among them, or train its weights too: --fine-tune."
         raise RecipeError(
-            f"options that --model {model} has: {', '.join((*own, 'seed'))}",
+            f"options that --model {model} has: {', '.join((*own, *further))}",
             f"got {', '.join(unknown)}",
-            f"Leave out what is not among them, or train a network: --model {names()}.",
+            advice,
         )
-    seed = {"seed": given.pop("seed")} if "seed" in given else {}
+    asked = {name: given.pop(name) for name in further if name in given}
     try:
-        return ClassicalRecipe(data=data, model=FITTED[model](**given), training=Fitting(**seed))
+        training = _fine_tuning(data, asked, mirrored=mirrored) if trains else Fitting(**asked)
+        return ClassicalRecipe(data=data, model=FITTED[model](**given), training=training)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> TrainingRecipe:
+    """Fill in what is left open of a fine-tuning."""
+    augment = asked.get("augment", "photos" if mirrored else "symbols")
+    if augment not in AUGMENTATIONS:
+        raise RecipeError(
+            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
+        )
+    varied = dict(AUGMENTATIONS["none"])
+    if augment != "none":
+        shift = min(64, round(0.08 * min(data.size or (256, 256))))
+        flip = mirrored and augment == "photos"
+        varied |= {"flip": flip, "shift": shift, "zoom": 0.2, "light": 0.2}
+    # Relative to the size of each filter (`opsin.models.onnx_network`).
+    rate = 1e-3 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
+    usual = {
+        "epochs": 12, "batch_size": 32, "optimizer": "adamw", "rate": rate, "schedule": "one-cycle",
+        "weight_decay": 0.02, "label_smoothing": 0.1, "augment": augment, **varied,
+    }  # fmt: skip
+    return TrainingRecipe(**{**usual, **asked})

@@ -17,6 +17,7 @@ from opsin.classical.classical_recipe import (
     PixelModel,
     resolve_classical,
 )
+from opsin.commands.fine_tune import Limits, fine_tune
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
@@ -92,7 +93,8 @@ class ClassicalJob:
                 f"{len(rows):,} of {len(train):,} training images, each class at its share; "
                 f"for more: --images {len(train)}"
             )
-        packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow")
+        torch = ("torch",) if recipe.fine_tunes else ()
+        packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
         if backbone is not None:
             reasons["Backbone"] = backbone.words
             packages["backbone"] = f"sha256:{backbone.digest}"
@@ -130,7 +132,7 @@ def train_classical(
         directory_of: Makes the directory, once everything else is known to be usable.
         dataset: What it learns from.
         model: A name among `opsin.classical.classical_recipe.MODELS`.
-        options: The model's own, and ``seed``.
+        options: The model's own, and ``seed``; for fine-tuning those of a training, and ``budget``.
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
         backbone: The pretrained network that it is built on.
@@ -140,9 +142,43 @@ def train_classical(
         ParityError: The file answers otherwise than scikit-learn.
         KeyboardInterrupt: Ctrl-C, while it was fitted; the run's state is then ``stopped``.
     """
+    given = dict(options)
+    budget = given.pop("budget", None) if given.get("fine_tune") else None
+    recipe = resolve_classical(dataset.recipe, model=model, mirrored=dataset.mirrored, **given)
+    return carry_out_fitting(
+        directory_of,
+        dataset,
+        recipe,
+        watcher=watcher,
+        began=began,
+        backbone=backbone,
+        limits=Limits(budget, began),
+    )
+
+
+def carry_out_fitting(
+    directory_of: Callable[[], RunDirectory],
+    dataset: Dataset,
+    recipe: ClassicalRecipe,
+    *,
+    watcher: Watcher,
+    began: float,
+    backbone: Backbone | None,
+    limits: Limits | None = None,
+) -> Run:
+    """Fit in a run directory, and fine-tune where the recipe says so.
+
+    Args:
+        directory_of: Finds or makes the directory, once everything else is known to be usable.
+        dataset: What it learns from.
+        recipe: How.
+        watcher: Receives the progress of the work.
+        began: When the loading began (`time.perf_counter`).
+        backbone: The pretrained network that it is built on.
+        limits: Where fine-tuning begins, and when it ends.
+    """
     from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415  that module needs no PyTorch
 
-    recipe = resolve_classical(dataset.recipe, model=model, **options)
     audited = audit(dataset, watcher=watcher)
     job = ClassicalJob.prepare(dataset, audited, recipe, backbone)
     directory = directory_of()
@@ -154,7 +190,10 @@ def train_classical(
         seconds = {"load": time.perf_counter() - began}
         # Held to the end: once fitted, a Ctrl-C would only lose what is nearly done.
         with graceful_interrupt() as stop:
-            report = _make(directory, job, recorder, seconds=seconds, stop=stop)
+            report = _make(
+                directory, job, recorder, seconds=seconds, stop=stop,
+                limits=limits or Limits(None, began),
+            )  # fmt: skip
         tell_end(recorder, report)
     return Run(directory.path)
 
@@ -166,19 +205,21 @@ def _make(
     *,
     seconds: dict[str, float],
     stop: threading.Event,
+    limits: Limits,
 ) -> Report:
     """Fit, export, evaluate the file and write the report; note how long each took."""
     from opsin.classical.fitted_file import Written, check_parity  # noqa: PLC0415
     from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
     at = time.perf_counter()
-    known, held_out, learnt = None, None, len(job.rows)
+    features: NDArray[np.float32] | None = None
+    held_out, learnt = None, len(job.rows)
     if isinstance(job.recipe.model, FromBackbone):
         chosen, job, features = _fit_head(job, recorder, stop)
-        fitted, known = chosen.final, ("features.mean", features)
-        held_out, learnt = chosen.held_out, len(fitted.labels)
+        fitted, held_out, learnt = chosen.final, chosen.held_out, len(chosen.final.labels)
         steps, unit = 0, "fits"
-        write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+        if limits.start is None:  # what goes on is decided already
+            write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     else:
         fitted, steps, unit = _fit(job, job.recipe.model, recorder, stop)
     seconds["train"] = time.perf_counter() - at
@@ -186,10 +227,11 @@ def _make(
     recorder.doing("the export")
     written = Written(fitted)
     job = replace(job, layers=written.layers)
-    tell_model(recorder, job)
     metadata = metadata_of(job)
-    if not isinstance(fitted.numbers, Pooling):
+    known = None
+    if features is not None and not isinstance(fitted.numbers, Pooling):
         metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
+        known = ("features.mean", _seen(features, fitted.numbers))
     draft = Draft(
         directory,
         job.dataset,
@@ -198,10 +240,20 @@ def _make(
         known,
         None if held_out is None else Written(held_out).content(metadata),
     )
+    seconds["export"] = time.perf_counter() - at
+    trained = False
+    if job.recipe.fine_tunes and features is not None:
+        found = fine_tune(directory, job, draft, features, recorder, stop=stop, limits=limits)
+        seconds["train"] += found.seconds
+        job, trained = found.job, found.trained
+        if found.tuned is not None:
+            tell_model(recorder, job)
+            return found.tuned.conclude(job, recorder, seconds=seconds, interrupted=stop.is_set())
+    tell_model(recorder, job)
     if not steps:
         steps = 1
-        recorder.epoch(_whole(draft, job, seconds["train"]))
-    seconds["export"] = time.perf_counter() - at
+        if not trained:
+            recorder.epoch(_whole(draft, job, seconds["train"]))
     training = TrainingFacts(
         best_epoch=steps,
         epochs=steps,
@@ -225,14 +277,20 @@ def _make(
     )
 
 
+def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
+    """Return those features that were chosen, the mean over the views that were."""
+    chosen = features[:, : len(numbers.views), : numbers.features]
+    mean: NDArray[np.float32] = chosen.mean(axis=1, dtype=np.float32)
+    return mean
+
+
 def _fit_head(
     job: ClassicalJob, recorder: Recorder, stop: threading.Event
 ) -> tuple[ChosenHead, ClassicalJob, NDArray[np.float32]]:
     """Compute features, choose a head for them, and say what was chosen among the reasons.
 
     Returns:
-        The head, the job with the reasons, and the chosen features of all images,
-        ``float32[N, D]``.
+        The head, the job with the reasons, and the features of all images, ``float32[N, V, D]``.
     """
     from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
@@ -286,9 +344,7 @@ def _fit_head(
     for heading, words in facts.items():
         recorder.fact(heading, words)
     job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | facts}))
-    numbers = cast("BackboneFeatures", chosen.final.numbers)
-    seen = features[:, : len(choice.views), : numbers.features]
-    return chosen, job, seen.mean(axis=1, dtype=np.float32)
+    return chosen, job, features
 
 
 def _views(job: ClassicalJob) -> tuple[View, ...]:

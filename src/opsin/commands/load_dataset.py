@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opsin.classical.classical_recipe import BACKBONE
+from opsin.commands.fine_tune import check_fine_tuning
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS
@@ -22,6 +23,10 @@ def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
     Raises:
         RecipeError: Another model beside a pretrained network, or none to build on.
     """
+    if options.get("fine_tune") and options.get("backbone") is None:
+        raise RecipeError(
+            "a pretrained network to fine-tune", "none is given", "Name one: --from FILE."
+        )
     given = options.get("backbone") is not None
     if given and model not in (None, "auto", BACKBONE):
         raise RecipeError(
@@ -62,6 +67,8 @@ def backbone_given(
         offline=offline,
         watcher=watcher,
     )
+    if options.get("fine_tune"):
+        check_fine_tuning(backbone)
     options["backbone"] = str(backbone.where or os.fspath(options["backbone"]))
     if not isinstance(data, Dataset):
         like = usual_preparation(backbone)

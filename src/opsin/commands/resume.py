@@ -9,11 +9,11 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
+from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
 from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
 from opsin.commands.runs import Run
 from opsin.commands.train import carry_out, watcher_of_run
@@ -81,6 +81,9 @@ def resume(
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     changes = {key: value for key, value in changes.items() if value is not None}
     parent = RunDirectory.open(run)
+    asked = Run(parent.path).recipe
+    if isinstance(asked, ClassicalRecipe) and asked.fine_tunes:
+        return _fine_tuning(parent, asked, data, changes, watcher=watcher, began=began)
     recipe = _network_of(parent)
     need_training()
     _check_state(parent, recipe, changes, name)
@@ -116,6 +119,47 @@ def _network_of(parent: RunDirectory) -> Recipe:
     return recipe
 
 
+def _fine_tuning(
+    parent: RunDirectory,
+    recipe: ClassicalRecipe,
+    data: Dataset | Places,
+    changes: dict[str, Any],
+    *,
+    watcher: Watcher,
+    began: float,
+) -> Run:
+    """Go on with the fine-tuning of a pretrained network, which must be where it was."""
+    from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
+    from opsin.commands.classical_job import carry_out_fitting  # noqa: PLC0415
+    from opsin.commands.fine_tune import Limits, check_fine_tuning  # noqa: PLC0415
+
+    model = cast("FromBackbone", recipe.model)
+    if changes or parent.state()[0] == "done":
+        raise RunError(
+            "a fine-tuning that was stopped or killed, to go on as it was begun",
+            f"got {', '.join(sorted(changes))}" if changes else f"{parent.path} is done",
+            "Train anew: opsin train … --fine-tune",
+        )
+    _check_state(parent, recipe, changes, None)
+    backbone = open_backbone(model.backbone, prepare=model.prepare, at=model.at, watcher=watcher)
+    then, now = recipe.versions.get("backbone"), f"sha256:{backbone.digest}"
+    if then not in (None, now):
+        raise RunError(
+            f"the pretrained network that {parent.path.name} was begun with ({then})",
+            f"{model.backbone} is another now ({now})",
+            "Put the former one in its place, or train anew.",
+        )
+    check_fine_tuning(backbone)
+    dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
+    dataset = _with_own_parts(parent, dataset)
+    _tell_versions(recipe, watcher)
+    start = _own(parent, recipe, watcher)
+    return carry_out_fitting(
+        lambda: parent, dataset, recipe, watcher=watcher, began=began, backbone=backbone,
+        limits=Limits(None, began, start),
+    )  # fmt: skip
+
+
 def _changed(
     parent: RunDirectory, recipe: Recipe, changes: dict[str, Any], dataset: Dataset
 ) -> Recipe:
@@ -125,7 +169,10 @@ def _changed(
 
 
 def _check_state(
-    parent: RunDirectory, recipe: Recipe, changes: dict[str, Any], name: str | None
+    parent: RunDirectory,
+    recipe: Recipe | ClassicalRecipe,
+    changes: dict[str, Any],
+    name: str | None,
 ) -> None:
     """Refuse what is being trained, and what there is nothing to do for."""
     state = "failed"
@@ -138,7 +185,7 @@ def _check_state(
             "a run that was stopped or killed",
             f"{parent.path} is done",
             f"To train it further, say how far: opsin resume {parent.path} --epochs "
-            f"{2 * recipe.training.epochs}",
+            f"{2 * cast('Recipe', recipe).training.epochs}",
         )
     if name is not None and not changes:
         raise RecipeError(
@@ -148,7 +195,7 @@ def _check_state(
         )
 
 
-def _own(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> Start | None:
+def _own(parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher) -> Start | None:
     """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
@@ -210,7 +257,7 @@ def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
     return with_run_split(parent, dataset)
 
 
-def _tell_versions(recipe: Recipe, watcher: Watcher) -> None:
+def _tell_versions(recipe: Recipe | ClassicalRecipe, watcher: Watcher) -> None:
     then, now = recipe.versions.get("torch"), versions()["torch"]
     if then is not None and then != now:
         watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")

@@ -22,7 +22,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
+# Names of attributes that hold a weight, and what it is a multiple of.
 _WEIGHT: Final = "weight{}"
+_SCALE: Final = "scale{}"
 
 
 class TorchNetwork(nn.Module):
@@ -73,6 +75,7 @@ class TorchNetwork(nn.Module):
         self._last = {name: at for at, (names, _) in enumerate(self._wiring) for name in names}
         # Weights by their place: names in files hold what names of attributes may not.
         self._places: dict[str, str] = {}
+        self._scales: dict[str, str] = {}
         self._constants: dict[str, Tensor] = {}
         learnt = _learnt(nodes, graph.weights) if learns else set()
         for name in dict.fromkeys(name for names, _ in self._wiring for name in names):
@@ -84,8 +87,20 @@ class TorchNetwork(nn.Module):
         if not value.is_floating_point() or not value.ndim:  # sizes, axes, bounds
             self._constants[name] = value
             return
-        self._places[name] = _WEIGHT.format(len(self._places))
+        number = len(self._places)
+        self._places[name] = _WEIGHT.format(number)
+        if learnt:
+            scale = _size_of(value)
+            self._scales[name] = _SCALE.format(number)
+            self.register_buffer(self._scales[name], scale, persistent=False)
+            value = value / scale
         self.register_parameter(self._places[name], nn.Parameter(value, requires_grad=learnt))
+
+    def _weight(self, name: str) -> Tensor:
+        """Return a weight as the file has it."""
+        value = self.get_parameter(self._places[name])
+        scale = self._scales.get(name)
+        return value if scale is None else value * self.get_buffer(scale)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return its target: of a classifier.onnx the logits before calibration, ``float32[N, K]``.
@@ -106,7 +121,7 @@ class TorchNetwork(nn.Module):
             KeyError: There is no such layer.
         """
         found: dict[str, Any] = {"": None, self._source: pixels, **self._constants}
-        found |= {name: self.get_parameter(place) for name, place in self._places.items()}
+        found |= {name: self._weight(name) for name in self._places}
         for at, (step, (inputs, outputs)) in enumerate(zip(self._steps, self._wiring, strict=True)):
             made = step(*(found[name] for name in inputs))
             found.update(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
@@ -123,13 +138,28 @@ class TorchNetwork(nn.Module):
         raise KeyError(name)
 
     def learnt(self) -> dict[str, nn.Parameter]:
-        """Return what is trained by its name in the file, in the order of the work."""
+        """Return what is trained by its name in the file, in the order of the work.
+
+        Each filter, or layer, is learnt as a multiple of the size that it has in the file. Where
+        BatchNorm was folded into convolutions, sizes differ by powers of ten, and a step that suits
+        one filter would destroy another.
+        """
         found = {name: self.get_parameter(place) for name, place in self._places.items()}
         return {name: value for name, value in found.items() if value.requires_grad}
 
+    def layer_weights(self) -> dict[str, Tensor]:
+        """Return the trained weights of convolutions and dense layers by the layers' names."""
+        learnt = self.learnt()
+        return {
+            outputs[0]: self._weight(name)
+            for inputs, outputs in self._wiring
+            for name in inputs
+            if name in learnt and learnt[name].ndim > 1
+        }
+
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Return the trained weights as they are now, by their names in the file."""
-        return {name: value.detach().cpu().numpy() for name, value in self.learnt().items()}
+        return {name: self._weight(name).detach().cpu().numpy() for name in self.learnt()}
 
 
 def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
@@ -145,6 +175,14 @@ def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
             f"its operator {steps[0]} has none" if steps else "it has no logits",
             "Look at its occlusion map, which needs none.",
         )
+
+
+def _size_of(value: Tensor) -> Tensor:
+    """Return the root mean square of each filter, or of all of a weight that is no filter bank."""
+    axes = tuple(range(1, value.ndim)) if value.ndim > 2 else tuple(range(value.ndim))
+    sizes = value.square().mean(dim=axes, keepdim=True).sqrt()
+    whole = sizes.mean().item() or 1.0
+    return sizes.clamp(min=0.01 * whole)  # what is nothing yet can become something
 
 
 def _learnt(nodes: Sequence[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -> set[str]:

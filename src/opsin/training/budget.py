@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.core.recipe import ModelRecipe, Recipe
+from opsin.core.recipe import ModelRecipe, Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
 from opsin.models.statistics import Statistics
@@ -264,25 +264,44 @@ def measure_epoch(
         layers = build_network.summarise(network, shape)
         recipe, _ = fit_memory(recipe, layers, device=device, images=image_bytes, given=given)
         recipe, work = settle_precision(recipe, layers, device)
-        stepper = TrainStep(network, recipe.training, device=device)
-        rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
-
-        def learn(images: Tensor, labels: Tensor) -> None:
-            stepper.step(images, labels, rate)
-
-        def look(images: Tensor, _: Tensor) -> None:
-            with torch.inference_mode():
-                stepper.logits(images)
-
         train = TrainingBatches(data.images, data.labels, split.train, device)
         val = TrainingBatches(data.images, data.labels, split.val, device)
-        batch, step = validation_batch(height, width), recipe.training.batch_size
         with threads_for(work):
-            network.train()
-            epoch = len(train) * _an_image(learn, train, step, seconds)
-            network.eval()
-            looked = len(val) * _an_image(look, val, batch, _VAL_SHARE * seconds)
-        return _EPOCH + epoch + looked
+            return time_epoch(network, recipe.training, train, val, seconds=seconds)
+
+
+def time_epoch(
+    network: nn.Module,
+    recipe: TrainingRecipe,
+    train: TrainingBatches,
+    val: TrainingBatches,
+    *,
+    seconds: float,
+) -> float:
+    """Return how long an epoch and its validation would take, from a few real steps.
+
+    Args:
+        network: Is changed by these steps.
+        recipe: How it is trained, all decided.
+        train: What it learns from.
+        val: What it is validated on.
+        seconds: How long to measure, once the first steps are over.
+    """
+    stepper = TrainStep(network, recipe, device=train.device)
+    rate = recipe.rate / 25  # about what a one-cycle rate begins with
+
+    def learn(images: Tensor, labels: Tensor) -> None:
+        stepper.step(images, labels, rate)
+
+    def look(images: Tensor, _: Tensor) -> None:
+        with torch.inference_mode():
+            stepper.logits(images)
+
+    network.train()
+    epoch = len(train) * _an_image(learn, train, recipe.batch_size, seconds)
+    network.eval()
+    batch = validation_batch(*train.images.shape[1:3])
+    return _EPOCH + epoch + len(val) * _an_image(look, val, batch, _VAL_SHARE * seconds)
 
 
 def _an_image(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, Final
 
@@ -9,10 +10,14 @@ import torch
 from torch import nn
 
 from opsin.core.recipe import TrainingRecipe
+from opsin.models.onnx_network import TorchNetwork
 from opsin.training.muon import Muon
 
 # AdamW's rate beside Muon's.
 _BESIDE_MUON: Final = 0.2
+# Groups of layers that are fine-tuned, and the rate of each relative to the one behind it.
+_DEPTHS: Final = 10
+_SLOWER: Final = 0.8
 
 
 def make_optimizers(
@@ -21,9 +26,37 @@ def make_optimizers(
     """Return the optimisers that the recipe names, each with its share of the recipe's rate.
 
     Weight decay acts on weights only: biases and BatchNorm's scales are left alone, as is usual.
-    With ``muon``, convolutions learn by `Muon`, and all else by AdamW.
+    With ``muon``, convolutions learn by `Muon`, and all else by AdamW. In a network that is
+    fine-tuned, what lies deeper has a smaller share of the rate.
     """
-    learnt = [p for p in network.parameters() if p.requires_grad]
+    if not isinstance(network, TorchNetwork):
+        return _optimizers([p for p in network.parameters() if p.requires_grad], recipe)
+    return [
+        (optimizer, depth * share)
+        for depth, learnt in by_depth(network)
+        for optimizer, share in _optimizers(learnt, recipe)
+    ]
+
+
+def by_depth(network: TorchNetwork) -> list[tuple[float, list[nn.Parameter]]]:
+    """Return what a network learns in groups, the first layers first, with shares of the rate.
+
+    J. Howard and S. Ruder, "Universal language model fine-tuning for text classification", ACL
+    2018: each group learns slower than the one behind it; the last holds the head.
+    """
+    learnt = list(network.learnt().values())
+    count = min(_DEPTHS, len(learnt))
+    ends = [round(len(learnt) * group / count) for group in range(count + 1)]
+    return [
+        (_SLOWER ** (count - 1 - group), learnt[start:end])
+        for group, (start, end) in enumerate(itertools.pairwise(ends))
+    ]
+
+
+def _optimizers(
+    learnt: list[nn.Parameter], recipe: TrainingRecipe
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return the optimisers of some parameters."""
     weights = [p for p in learnt if p.ndim > 1]
     others = [p for p in learnt if p.ndim <= 1]
     if recipe.optimizer != "muon":
@@ -31,10 +64,13 @@ def make_optimizers(
     filters = [p for p in weights if p.ndim == 4]
     rest = [p for p in weights if p.ndim != 4]
     groups = _groups(rest, others, recipe.weight_decay)
-    return [
-        (Muon(filters, recipe.rate, recipe.momentum, half=recipe.precision == "bfloat16"), 1.0),
-        (torch.optim.AdamW(groups, recipe.rate, fused=True), _BESIDE_MUON),
-    ]
+    half = recipe.precision == "bfloat16"
+    found: list[tuple[torch.optim.Optimizer, float]] = []
+    if filters:
+        found.append((Muon(filters, recipe.rate, recipe.momentum, half=half), 1.0))
+    if rest or others:
+        found.append((torch.optim.AdamW(groups, recipe.rate, fused=True), _BESIDE_MUON))
+    return found
 
 
 def _plain(

@@ -33,7 +33,7 @@ class ProcessGroup:
     @classmethod
     def current(cls) -> ProcessGroup:
         """Return the group that PyTorch was initialised with, or that of one process."""
-        if "torch" not in sys.modules:  # nothing can have been initialised
+        if sys.modules.get("torch") is None:  # nothing can have been initialised
             return cls()
         from torch import distributed  # noqa: PLC0415  PyTorch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from opsin.core.recipe import TrainingRecipe
+from opsin.models.onnx_network import TorchNetwork
 from opsin.training.augment import augment
 from opsin.training.checkpoint import Tensors
 from opsin.training.optimizers import make_optimizers
@@ -51,8 +53,9 @@ class TrainStep:
         given = None if weights is None else torch.from_numpy(weights).to(device)
         self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
         self._forward: nn.Module = network
-        # Triton compiles with the system's C compiler.
-        if device.type == "cuda" and importlib.util.find_spec("triton") and shutil.which("cc"):
+        # Triton compiles with the system's C compiler. A graph of others may compute with shapes.
+        compiles = device.type == "cuda" and not isinstance(network, TorchNetwork)
+        if compiles and importlib.util.find_spec("triton") and shutil.which("cc"):
             self._forward = torch.compile(network)  # type: ignore[assignment]
         self._half = recipe.precision == "bfloat16"
 
@@ -149,12 +152,17 @@ class TrainStep:
 
     def norms(self) -> dict[str, float]:
         """Return the L2 norm of each layer's trainable weights, biases left out, to six digits."""
-        weights = {
-            name.removesuffix(".weight"): torch.linalg.vector_norm(parameter.detach())
-            for name, parameter in self.network.named_parameters()
-            if parameter.requires_grad and name.endswith(".weight")
-        }
-        values = torch.stack(list(weights.values())).tolist()  # from the device in one go
+        weights: Mapping[str, Tensor]
+        if isinstance(self.network, TorchNetwork):
+            weights = self.network.layer_weights()
+        else:
+            weights = {
+                name.removesuffix(".weight"): parameter
+                for name, parameter in self.network.named_parameters()
+                if parameter.requires_grad and name.endswith(".weight")
+            }
+        norms = [torch.linalg.vector_norm(weight.detach()) for weight in weights.values()]
+        values = torch.stack(norms).tolist()  # from the device in one go
         return {name: float(f"{value:.6g}") for name, value in zip(weights, values, strict=True)}
 
     def finite(self) -> bool:

@@ -1,0 +1,381 @@
+"""A pretrained network's own weights are trained, and kept where that is better."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.finish import Draft
+from opsin.commands.recorder import Recorder
+from opsin.commands.training_job import conclude, metadata_of
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report, TrainingFacts
+from opsin.core.errors import MissingExtraError, ModelFileError
+from opsin.core.events import Watcher
+from opsin.core.format import clock, counted
+from opsin.core.metadata import Layer
+from opsin.core.pace import seconds_of
+from opsin.core.recipe import TrainingRecipe
+from opsin.core.storage import write_json
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+    from opsin.backbones.feature_graph import View
+    from opsin.classical.fit import Fitted
+    from opsin.commands.classical_job import ClassicalJob
+    from opsin.commands.training_job import Start
+    from opsin.models.onnx_network import TorchNetwork
+    from opsin.training.batches import TrainingBatches
+    from opsin.training.trainer import Outcome
+
+# Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
+_PLANNED: Final = 0.85
+_FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no PyTorch."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where fine-tuning begins, and when it ends.
+
+    Args:
+        budget: Time that the whole run may take.
+        began: When the run began (`time.perf_counter`).
+        start: The state to go on from; ``None`` for the network as it came.
+    """
+
+    budget: str | float | None
+    began: float
+    start: Start | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A network that was fine-tuned.
+
+    Args:
+        draft: Its file, not calibrated yet.
+        layers: Its layers.
+        outcome: How the training went.
+        recipe: How it was trained, all decided.
+    """
+
+    draft: Draft
+    layers: list[Layer]
+    outcome: Outcome
+    recipe: TrainingRecipe
+
+    def conclude(
+        self,
+        job: ClassicalJob,
+        recorder: Recorder,
+        *,
+        seconds: dict[str, float],
+        interrupted: bool,
+    ) -> Report:
+        """Calibrate, check and evaluate its file, and write the report."""
+        from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
+        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415
+
+        outcome, network = self.outcome, TorchNetwork(self.draft.content)
+        facts = TrainingFacts(
+            best_epoch=outcome.best.epoch,
+            epochs=outcome.last.epoch,
+            asked=self.recipe.epochs,
+            stopped=outcome.stopped,
+            interrupted=interrupted,
+            diverged=outcome.diverged,
+            stepped_back=outcome.stepped_back,
+            balance=self.recipe.balance,
+            precision=self.recipe.precision,
+        )
+        return conclude(
+            self.draft,
+            job,
+            recorder,
+            difference=lambda file, images: check_parity(file, network, images),
+            training=facts,
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What came of it.
+
+    Args:
+        job: With its recipe decided, and what came of it among the reasons.
+        tuned: The network, where it is better than the head on frozen features.
+        trained: Whether any epoch was trained.
+        seconds: How long it took.
+    """
+
+    job: ClassicalJob
+    tuned: Tuned | None
+    trained: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Learning:
+    """A network, what it learns from, and what it is validated on."""
+
+    network: TorchNetwork
+    train: TrainingBatches
+    val: TrainingBatches
+
+
+def check_fine_tuning(backbone: Backbone) -> None:
+    """See that a network can be fine-tuned, before anything is computed.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        ModelFileError: One of its operators has no gradient.
+    """
+    try:
+        from opsin.models.onnx_network import check_gradients  # noqa: PLC0415  needs PyTorch
+    except MissingExtraError as error:
+        missing = MissingExtraError("fine-tuning", "train")
+        missing.advice = f"{error.advice} {_FROZEN}"
+        raise missing from error
+    from opsin.backbones.trainable import trainable  # noqa: PLC0415
+
+    nodes = trainable(backbone).graph.leading_to(backbone.at[:1])
+    try:
+        check_gradients(nodes)
+    except ModelFileError as error:
+        raise ModelFileError(
+            "a network whose operators have gradients",
+            f"{backbone.name}: {error.received}",
+            _FROZEN,
+        ) from error
+
+
+def fine_tune(
+    directory: RunDirectory,
+    job: ClassicalJob,
+    frozen: Draft,
+    features: NDArray[np.float32],
+    recorder: Recorder,
+    *,
+    stop: threading.Event,
+    limits: Limits,
+) -> FineTuned:
+    """Train head and network, beginning with a head that fits the frozen features.
+
+    Args:
+        directory: The run, whose recipe is written with what is decided here.
+        job: What is trained on what.
+        frozen: The head on frozen features, which is to be surpassed.
+        features: Of all images, ``float32[N, V, D]``.
+        recorder: Keeps its history.
+        stop: Ends the training early.
+        limits: Where it begins, and when it ends.
+    """
+    at = time.perf_counter()
+    seen = features[:, 0, : cast("Backbone", job.backbone).units[0]]
+    tuned, job = _tuned(directory, job, seen, recorder, stop=stop, limits=limits)
+    better, trained = False, tuned is not None
+    if tuned is not None:
+        recorder.stopped, recorder.cause = tuned.outcome.stopped, tuned.outcome.diverged
+        better, words = is_better(frozen, tuned.draft)
+        recorder.fact("Fine-tune", words)
+        job = _changed(job, tuned.recipe, {"Fine-tune": words})
+        if better:
+            job = replace(job, layers=tuned.layers)
+    write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    return FineTuned(job, tuned if better else None, trained, time.perf_counter() - at)
+
+
+def _tuned(
+    directory: RunDirectory,
+    job: ClassicalJob,
+    seen: NDArray[np.float32],
+    recorder: Recorder,
+    *,
+    stop: threading.Event,
+    limits: Limits,
+) -> tuple[Tuned | None, ClassicalJob]:
+    """Train, where an epoch fits into the budget; return the job with its recipe decided."""
+    from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
+    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+    from opsin.training.fine_tuning import learning  # noqa: PLC0415
+
+    views: tuple[View, ...] = ("whole", "mirrored") if job.dataset.mirrored else ("whole",)
+    content, layers = _begun(job, seen, views)
+    network = learning(_begun(job, seen, ("whole",))[0])
+    given = cast("TrainingRecipe", job.recipe.training)
+    device, fresh = choose_device(given.device), limits.start is None
+    with own_randomness(device, given.seed):
+        job, work = _decided(job, layers, given, fresh=fresh)
+        with threads_for(work):
+            parts = _Learning(network, *_batches(job, device))
+            if limits.budget is not None and fresh:
+                left = seconds_of(limits.budget) - (time.perf_counter() - limits.began)
+                job, fits = _budgeted(job, parts, left, recorder)
+                if not fits:
+                    return None, job
+            if fresh:
+                write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+            outcome = _fitted(directory, job, parts, recorder, stop=stop, start=limits.start)
+    whole = OnnxGraph(content, layers=()).with_weights(network.weights())
+    draft = Draft(directory, job.dataset, whole, recorder)
+    return Tuned(draft, layers, outcome, cast("TrainingRecipe", job.recipe.training)), job
+
+
+def _begun(
+    job: ClassicalJob, features: NDArray[np.float32], views: tuple[View, ...]
+) -> tuple[bytes, list[Layer]]:
+    """Return a file with the network as it was and a head for its features, and its layers."""
+    from opsin.backbones.trainable import trainable  # noqa: PLC0415
+    from opsin.classical.fitted_file import Written  # noqa: PLC0415
+    from opsin.classical.linear_probe import linear_probe  # noqa: PLC0415
+
+    dataset = job.dataset
+    height, width, channels = dataset.images.shape[1:]
+    fitted = linear_probe(
+        trainable(cast("Backbone", job.backbone)),
+        (height, width, channels),
+        features[job.rows],
+        dataset.labels[job.rows],
+        views=views,
+        classes=len(dataset.classes),
+    )
+    written = Written(fitted)
+    layers = [layer.model_copy(update={"trainable": layer.parameters}) for layer in written.layers]
+    metadata = metadata_of(replace(job, layers=layers))
+    metadata = metadata.model_copy(update={"backbone": _facts(fitted)})
+    return written.content(metadata), layers
+
+
+def _facts(fitted: Fitted) -> Any:
+    from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415
+
+    return cast("BackboneFeatures", fitted.numbers).facts
+
+
+def _decided(
+    job: ClassicalJob, layers: list[Layer], recipe: TrainingRecipe, *, fresh: bool
+) -> tuple[ClassicalJob, int]:
+    """Decide balance, batch size and arithmetic; return the work of a step as well."""
+    from opsin.training.device import choose_device, choose_precision  # noqa: PLC0415
+    from opsin.training.fine_tuning import fitting_batch  # noqa: PLC0415
+    from opsin.training.sampling import choose_balance  # noqa: PLC0415
+
+    changes: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    if recipe.balance == "auto":
+        labels = job.dataset.labels[job.rows]
+        counts = np.bincount(labels, minlength=len(job.dataset.classes))
+        changes["balance"], reason = choose_balance(counts)
+        if changes["balance"] != "none":
+            reasons["Balance"] = reason
+    if fresh:
+        size = fitting_batch(recipe, [layer.shape for layer in layers])
+        if size < recipe.batch_size:
+            changes["batch_size"] = size
+            reasons["Memory"] = f"{size} images a step, for which there is room"
+    batch = changes.get("batch_size", recipe.batch_size)
+    work = batch * sum(layer.multiply_adds for layer in layers)
+    device = choose_device(recipe.device)
+    changes["precision"] = choose_precision(recipe.precision, work, device)
+    return _changed(job, recipe.model_copy(update=changes), reasons), work
+
+
+def _changed(
+    job: ClassicalJob, training: TrainingRecipe, reasons: Mapping[str, str]
+) -> ClassicalJob:
+    recipe = job.recipe.model_copy(
+        update={"training": training, "reasons": job.recipe.reasons | dict(reasons)}
+    )
+    return replace(job, recipe=recipe)
+
+
+def _batches(job: ClassicalJob, device: Any) -> tuple[TrainingBatches, TrainingBatches]:
+    from opsin.training.batches import TrainingBatches  # noqa: PLC0415
+
+    data = job.dataset
+    return (
+        TrainingBatches(data.images, data.labels, job.rows, device),
+        TrainingBatches(data.images, data.labels, data.split.val, device),
+    )
+
+
+def _budgeted(
+    job: ClassicalJob, parts: _Learning, left: float, watcher: Watcher
+) -> tuple[ClassicalJob, bool]:
+    """Train as many epochs as fit into the time that is left, the recipe's own at most.
+
+    Returns:
+        The job with its epochs, and whether one fits at all.
+    """
+    from opsin.training.fine_tuning import fitting_epochs  # noqa: PLC0415
+
+    recipe, seconds = cast("TrainingRecipe", job.recipe.training), max(1.0, _PLANNED * left)
+    epochs, each = fitting_epochs(
+        parts.network, recipe, parts.train, parts.val, seconds=seconds, watcher=watcher
+    )
+    fits = each <= seconds
+    reason = f"{counted(epochs, 'epoch')} of about {clock(each)} fit into what is left of it"
+    if not fits:
+        reason = f"an epoch of fine-tuning takes about {clock(each)}, and {clock(left)} is left"
+        watcher.note(f"{reason}: the head on frozen features is delivered")
+    else:
+        watcher.fact("Budget", reason)
+    return _changed(job, recipe.model_copy(update={"epochs": epochs}), {"Budget": reason}), fits
+
+
+def _fitted(
+    directory: RunDirectory,
+    job: ClassicalJob,
+    parts: _Learning,
+    recorder: Recorder,
+    *,
+    stop: threading.Event,
+    start: Start | None,
+) -> Outcome:
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+    from opsin.training.trainer import fit  # noqa: PLC0415
+
+    return fit(
+        parts.network,
+        parts.train,
+        parts.val,
+        cast("TrainingRecipe", job.recipe.training),
+        classes=len(job.dataset.classes),
+        checkpoints=Checkpoints(directory.checkpoints, recorder.note),
+        watcher=recorder,
+        stop=stop,
+        start=start,
+    )
+
+
+def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:
+    """Tell whether validation says that fine-tuning was better than the frozen features.
+
+    Only images that one of both has right and the other wrong tell them apart. If neither were
+    better, the two counts would differ by about the square root of their sum: that is the margin.
+
+    Returns:
+        Whether it is, and a sentence about it.
+    """
+    labels = tuned.dataset.labels[tuned.dataset.split.val]
+    before, after = (
+        draft.validation["probabilities"].argmax(axis=1) == labels for draft in (frozen, tuned)
+    )
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    better = gained - lost > math.sqrt(gained + lost)
+    words = (
+        f"{'kept' if better else 'not kept'}: of {len(labels):,} validation images, "
+        f"{after.mean():.1%} right in place of {before.mean():.1%} with frozen features "
+        f"({gained} gained, {lost} lost)"
+    )
+    if not better:
+        words += "; the head on frozen features is delivered"
+    return better, words

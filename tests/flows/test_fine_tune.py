@@ -1,0 +1,187 @@
+"""A pretrained network's weights are trained: kept where better, resumed to the bit, or refused."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import opsin
+from opsin.core.errors import ModelFileError, RecipeError, RunError
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from tests.backbones.small_networks import network
+from tests.conftest import Cli
+
+CLASSES = ("0", "1", "2", "3", "8", "9")
+OPTIONS: dict[str, Any] = {
+    "prepare": "-1..1", "fine_tune": True, "epochs": 5, "rate": 0.03, "augment": "none",
+    "batch_size": 16, "head": "nearest-mean", "checkpoint_every": 0.1,
+}  # fmt: skip
+WORDS = ("--prepare=-1..1", "--fine-tune", "--epochs", "5", "--rate", "0.03", "--augment", "none",
+         "--batch-size", "16", "--head", "nearest-mean", "--checkpoint-every", "0.1")  # fmt: skip
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    file = tmp_path / "small.onnx"
+    file.write_bytes(network())
+    return file
+
+
+def tuned(backbone: Path, runs: Path, **options: Any) -> opsin.Run:
+    given = {"classes": CLASSES, **OPTIONS, **options}
+    return opsin.train("digits", backbone=backbone, runs=runs, quiet=True, **given)
+
+
+@pytest.mark.torch
+def test_what_is_better_is_kept_in_the_network_s_own_layers(backbone: Path, tmp_path: Path) -> None:
+    run = tuned(backbone, tmp_path)
+    assert run.report.reasons["Fine-tune"].startswith("kept: of ")
+    assert run.report.training.epochs == 5
+    assert len(run.history) == 5
+    assert (run.report.file.difference or 0) < 1e-4
+    classifier = run.classifier()
+    names = [layer.name for layer in classifier.metadata.layers]
+    assert names[:4] == ["conv1", "relu1", "conv2", "relu2"]
+    assert classifier.metadata.backbone is not None
+    assert {"conv1", "conv2", "head"} <= set(run.history[0].norms)
+    before, after = OnnxGraph(backbone.read_bytes(), ()), OnnxGraph(classifier.content)
+    assert all(np.abs(before.weights[w] - after.weights[w]).max() > 1e-3 for w in ("w1", "w2"))
+    # Pixels are scaled as they were: that is no weight of the network.
+    assert after.weights["input.values.factor"].ravel() == pytest.approx([1 / 127.5] * 3)
+    again = tuned(backbone, tmp_path)
+    assert again.classifier().content == classifier.content
+
+
+@pytest.mark.torch
+def test_what_is_no_better_is_not_kept_and_it_is_said(
+    cli: Cli, backbone: Path, tmp_path: Path
+) -> None:
+    words = [*WORDS[:2], "--epochs", "1", "--rate", "1e-7", "--runs", "runs"]
+    process = cli("train", "digits", "--classes", "0,1,2", "--from", backbone, *words)
+    assert process.returncode == 0, process.stderr
+    assert "not kept: of" in process.stderr
+    assert "the head on frozen features is delivered" in process.stderr
+    (path,) = (tmp_path / "runs").iterdir()
+    run = opsin.Run(path)
+    assert "not kept" in run.report.reasons["Fine-tune"]
+    before, after = OnnxGraph(backbone.read_bytes(), ()), OnnxGraph(run.classifier().content)
+    assert (before.weights["w1"] == after.weights["w1"]).all()
+    assert run.report.training.unit == "fits"
+
+
+def stopped(backbone: Path, runs: Path, how: signal.Signals) -> opsin.Run:
+    """Train in a process of its own, and end it in the middle."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opsin", "train", "digits", "--classes", ",".join(CLASSES),
+         "--from", str(backbone), *WORDS, "--runs", str(runs), "--quiet"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not any(path.stat().st_size for path in runs.glob("*/history.jsonl")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(how)
+    process.communicate()
+    (path,) = runs.iterdir()
+    return opsin.Run(path)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_ended_in_the_middle_it_goes_on_to_the_same_bits(
+    how: signal.Signals, backbone: Path, tmp_path: Path
+) -> None:
+    whole = tuned(backbone, tmp_path / "whole")
+    run = stopped(backbone, tmp_path / "runs", how)
+    state = run.row()["state"]
+    if how is signal.SIGINT:  # what was done until then is usable
+        assert state == "stopped"
+        assert run.report.training.interrupted
+        assert run.classifier().metadata.classes == CLASSES
+    else:
+        assert state == "failed"
+    again = opsin.resume(run, quiet=True)
+    assert again.row()["state"] == "done"
+    assert again.classifier().content == whole.classifier().content
+    assert [epoch.val_loss for epoch in again.history] == [e.val_loss for e in whole.history]
+    assert again.report.reasons == whole.report.reasons
+
+
+@pytest.mark.torch
+def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path) -> None:
+    run = stopped(backbone, tmp_path / "runs", signal.SIGKILL)
+    backbone.write_bytes(network(head="logits"))
+    with pytest.raises(RunError, match="is another now"):
+        opsin.resume(run, quiet=True)
+    backbone.write_bytes(network())
+    with pytest.raises(RunError, match="Train anew"):
+        opsin.resume(run, epochs=9, quiet=True)
+    assert opsin.resume(run, quiet=True).row()["state"] == "done"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "form",
+    [{"half": True}, {"constants": True}, {"channels_last": True}, {"reshape": "shape"},
+     {"inside": "scaling", "bgr": True}, {"batch": 1, "reshape": "constant"}, {"head": "conv"}],
+)  # fmt: skip
+def test_other_forms_of_a_network_are_tuned_as_well(
+    form: dict[str, Any], tmp_path: Path, undrawn: None
+) -> None:
+    backbone = tmp_path / "form.onnx"
+    backbone.write_bytes(network(**form))
+    prepare = "0..255" if form.get("inside") else "-1..1"
+    run = tuned(backbone, tmp_path, epochs=2, classes=("0", "1", "2"), prepare=prepare)
+    assert (run.report.file.difference or 0) < 1e-4
+    assert len(run.history) == 2
+
+
+@pytest.mark.torch
+def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path, undrawn: None) -> None:
+    run = tuned(backbone, tmp_path, epochs=10_000, budget="1s")
+    assert "is left" in run.report.reasons["Budget"] or len(run.history) < 10_000
+    again = tuned(backbone, tmp_path, budget="10m")
+    assert "5 epochs" in again.report.reasons["Budget"]
+
+
+@pytest.mark.torch
+def test_an_operator_without_gradients_is_named_before_anything_is_read(
+    tmp_path: Path, backbone: Path
+) -> None:
+    model = onnx.load(backbone)
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    node.CopyFrom(helper.make_node("ThresholdedRelu", node.input, node.output, alpha=0.1))
+    onnx.save(model, backbone)
+    with pytest.raises(ModelFileError, match=r"ThresholdedRelu has none.*frozen features still"):
+        opsin.train("nowhere", backbone=backbone, runs=tmp_path, quiet=True, **OPTIONS)
+
+
+@pytest.mark.torch
+def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Name one: --from"):
+        opsin.train("digits", fine_tune=True, runs=tmp_path, quiet=True)
+    with pytest.raises(RecipeError, match="train its weights too: --fine-tune"):
+        opsin.train("digits", backbone=backbone, prepare="-1..1", epochs=3, runs=tmp_path,
+                    quiet=True)  # fmt: skip
+    with pytest.raises(RecipeError, match="a usable value for rate"):
+        opsin.train("digits", backbone=backbone, prepare="-1..1", fine_tune=True, rate=-1.0,
+                    runs=tmp_path, quiet=True)  # fmt: skip
+
+
+def test_without_pytorch_it_says_what_to_install(backbone: Path, tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['torch'] = None; from opsin.cli import main; main()"
+    words = ["train", "nowhere", "--from", str(backbone), "--prepare=-1..1", "--fine-tune"]
+    done = subprocess.run([sys.executable, "-c", blocked, *words], check=False, text=True,
+                          capture_output=True, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 1
+    assert "pip install 'opsin[train]'" in done.stderr
+    assert "frozen features still work" in done.stderr
+    assert "Traceback" not in done.stderr
