@@ -54,7 +54,7 @@ def write_run(
     directory.path.mkdir()
     recipe = resolve(dataset.recipe, model="mlp")
     write_json(directory.recipe, recipe.model_dump(mode="json"))
-    write_json(directory.dataset, dataset.describe())
+    write_json(directory.dataset, dataset.describe().to_json())
     split = {part: dataset.split.rows(part) for part in PARTS}
     directory.save_arrays(directory.split, digests=short_digest(dataset.digests), **split)
     write_images(directory, dataset)

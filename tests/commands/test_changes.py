@@ -31,7 +31,7 @@ def made_run(root: Path, data: opsin.Dataset) -> Path:
     """Write what a training writes of its images, before it begins."""
     directory = RunDirectory.create(root, "test")
     write_json(directory.recipe, resolve(data.recipe, model="mlp").model_dump(mode="json"))
-    write_json(directory.dataset, data.describe())
+    write_json(directory.dataset, data.describe().to_json())
     write_images(directory, data)
     return directory.path
 

@@ -72,7 +72,7 @@ def test_a_temperature_is_fitted_as_for_a_network(run: opsin.Run, digits: Datase
 
 
 def test_it_can_be_evaluated_and_its_report_drawn_anew(run: opsin.Run) -> None:
-    assert opsin.evaluate(run, "digits")["part"] == "own-test"
+    assert opsin.evaluate(run, "digits").part == "own-test"
     assert opsin.write_report(run) == run.directory.page
 
 

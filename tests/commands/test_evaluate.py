@@ -32,25 +32,26 @@ def test_other_images_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_pa
     rows = digits.split.test.tolist()
     folder = write_digits(digits, tmp_path / "new", rows, list(digits.classes))
     figures = opsin.evaluate(nearest_mean, folder)
-    assert figures["part"] == "all"
-    assert figures["seen"] is None
-    assert figures["images"] == len(rows)
+    assert figures.part == "all"
+    assert figures.seen is None
+    assert figures.images == len(rows)
     probabilities = opsin.Classifier(nearest_mean).probabilities(digits.images[rows])
     expected = np.mean(probabilities.argmax(axis=1) == digits.labels[rows])
-    assert figures["accuracy"] == pytest.approx(float(expected))
+    assert figures.accuracy == pytest.approx(float(expected))
 
 
 def test_its_own_training_images_are_called_seen(nearest_mean: Path) -> None:
     figures = opsin.evaluate(nearest_mean, "digits")
-    assert (figures["part"], figures["seen"], figures["images"]) == ("all", 1797, 1797)
+    assert (figures.part, figures.seen, figures.images) == ("all", 1797, 1797)
 
 
 @pytest.mark.torch
 def test_a_run_is_judged_on_what_was_kept_out_of_its_training(run: opsin.Run) -> None:
     figures = opsin.evaluate(run.path, "digits")
-    assert (figures["part"], figures["seen"], figures["own_test"]) == ("own-test", 0, 195)
-    assert figures["accuracy"] == run.accuracy
-    assert figures["looks"] >= 2
+    assert (figures.part, figures.seen, figures.own_test) == ("own-test", 0, 195)
+    assert figures.accuracy == run.accuracy
+    assert figures.looks is not None
+    assert figures.looks >= 2
 
 
 @pytest.mark.torch
@@ -61,25 +62,25 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     names = list(digits.classes)
     folder = write_digits(digits, tmp_path / "tested", test, names)
     whole = opsin.evaluate(made.path, folder)
-    assert (whole["part"], whole["own_test"], whole["looks"]) == ("own-test", 195, 2)
+    assert (whole.part, whole.own_test, whole.looks) == ("own-test", 195, 2)
     some = opsin.evaluate(made.path, folder, classes=["3", "8"])
-    assert (some["part"], some["own_test"], some["looks"]) == ("own-test", some["images"], 3)
+    assert (some.part, some.own_test, some.looks) == ("own-test", some.images, 3)
     file = folder / names[int(digits.labels[test[0]])] / f"{test[0]}.png"
     file.rename(file.with_name("renamed.png"))
     file.with_name("copy.png").write_bytes(file.with_name("renamed.png").read_bytes())
     copied = opsin.evaluate(made.path, folder)
-    assert (copied["images"], copied["accuracy"], copied["looks"]) == (195, whole["accuracy"], 4)
+    assert (copied.images, copied.accuracy, copied.looks) == (195, whole.accuracy, 4)
     file.with_name("renamed.png").unlink()
     file.with_name("copy.png").unlink()
     fewer = opsin.evaluate(made.path, folder)
-    assert (fewer["part"], fewer["images"], fewer["looks"]) == ("own-test", 194, 5)
+    assert (fewer.part, fewer.images, fewer.looks) == ("own-test", 194, 5)
     shutil.copytree(folder, tmp_path / "again")
     twice = opsin.evaluate(made.path, folder, tmp_path / "again")
-    assert (twice["images"], twice["low"], twice["looks"]) == (194, fewer["low"], 6)
+    assert (twice.images, twice.low, twice.looks) == (194, fewer.low, 6)
     noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(noise).save(folder / "3" / "noise.png")
     mixed = opsin.evaluate(made.path, folder)
-    assert (mixed["part"], mixed["own_test"], mixed["looks"]) == ("all", 194, 7)
+    assert (mixed.part, mixed.own_test, mixed.looks) == ("all", 194, 7)
     notes = Notes()
     answers = list(opsin.predict_each(made.path, folder, watcher=notes))
     assert len(answers) == 195
@@ -90,9 +91,9 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     assert "looked at 9 times" in notes.notes[-1]
     # Whether anything else is seen changes nothing of it.
     trained = write_digits(digits, tmp_path / "trained", digits.split.train[:40].tolist(), names)
-    assert opsin.evaluate(made.path, trained)["looks"] is None
+    assert opsin.evaluate(made.path, trained).looks is None
     both = opsin.evaluate(made.path, folder, trained)
-    assert (both["part"], both["own_test"], both["images"]) == ("unseen", 194, 195)
+    assert (both.part, both.own_test, both.images) == ("unseen", 194, 195)
 
 
 @pytest.mark.torch
@@ -103,8 +104,8 @@ def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
     for file in folder.rglob("*.png"):
         file.rename(file.with_name(f"x{99 - int(file.stem)}.png"))
     figures = opsin.evaluate(made.path, folder)
-    assert (figures["part"], figures["images"]) == ("own-test", made.figures.images)
-    assert figures["accuracy"] == made.accuracy
+    assert (figures.part, figures.images) == ("own-test", made.figures.images)
+    assert figures.accuracy == made.accuracy
     opsin.write_report(made.path)
     after = made.directory.page.read_text(encoding="utf-8")
     images = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in (before, after)]
@@ -117,11 +118,11 @@ def test_training_images_among_the_judged_are_counted(run: opsin.Run, digits: Da
     some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
     part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
     figures = opsin.evaluate(run.path, part)
-    assert (figures["part"], figures["seen"], figures["images"]) == ("own-test", 0, 30)
+    assert (figures.part, figures.seen, figures.images) == ("own-test", 0, 30)
     named = write_digits(digits, tmp_path / "named" / "test", some, list(digits.classes))
     write_digits(digits, tmp_path / "named" / "train", [0, 1], list(digits.classes))
     figures = opsin.evaluate(run.path, named.parent)
-    assert (figures["part"], figures["seen"], figures["images"]) == ("test", 40, 70)
+    assert (figures.part, figures.seen, figures.images) == ("test", 40, 70)
 
 
 def test_a_single_class_can_be_judged_and_order_does_not_matter(
@@ -130,8 +131,8 @@ def test_a_single_class_can_be_judged_and_order_does_not_matter(
     rows = [row for row in digits.split.test.tolist() if digits.labels[row] == 7]
     folder = write_digits(digits, tmp_path / "seven", rows, list(digits.classes))
     figures = opsin.evaluate(nearest_mean, folder)
-    assert figures["classes"][7]["count"] == len(rows) == figures["images"]
-    assert figures["accuracy"] > 0.7
+    assert figures.classes[7].count == len(rows) == figures.images
+    assert figures.accuracy > 0.7
 
 
 def test_foreign_classes_are_named_and_can_be_left_out(
@@ -141,7 +142,7 @@ def test_foreign_classes_are_named_and_can_be_left_out(
     shutil.copytree(folder / "3", folder / "cat")
     with pytest.raises(SourceError, match="also has cat"):
         opsin.evaluate(nearest_mean, folder)
-    assert opsin.evaluate(nearest_mean, folder, classes=["3", "1"])["images"] > 0
+    assert opsin.evaluate(nearest_mean, folder, classes=["3", "1"]).images > 0
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -189,18 +190,19 @@ def test_recoded_and_resized_training_images_are_known(tmp_path: Path) -> None:
             large = image.resize((60, 60), Image.Resampling.BICUBIC)
             large.save(tmp_path / "recoded" / name.with_suffix(".jpg"), quality=97)
     figures = opsin.evaluate(made.path, tmp_path / "recoded")
-    assert (figures["seen"], figures["seen_nearly"]) == (0, 20)
-    assert figures["without_seen_nearly"] is None
+    assert (figures.seen, figures.seen_nearly) == (0, 20)
+    assert figures.without_seen_nearly is None
     for number in range(10):
         coarse = random.integers(0, 256, (6, 6, 3), np.uint8)
         new = Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
         new.save(tmp_path / "recoded" / "ab"[number % 2] / f"new-{number}.png")
     figures = opsin.evaluate(made.path, tmp_path / "recoded")
-    assert (figures["images"], figures["seen_nearly"]) == (30, 20)
-    assert figures["without_seen_nearly"]["images"] == 10
+    assert (figures.images, figures.seen_nearly) == (30, 20)
+    assert figures.without_seen_nearly is not None
+    assert figures.without_seen_nearly.images == 10
     # Where the images of the training are gone, only exact copies are known.
     (tmp_path / "set").rename(tmp_path / "gone")
-    assert opsin.evaluate(made.path, tmp_path / "recoded")["seen_nearly"] is None
+    assert opsin.evaluate(made.path, tmp_path / "recoded").seen_nearly is None
 
 
 def corrections_of_mistakes(run: opsin.Run, digits: Dataset, file: Path) -> int:
@@ -251,8 +253,9 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     opsin.write_report(after.path, deep=False)
     assert after.figures.corrected == corrected
     figures = opsin.evaluate(before.path, "digits", labels=tmp_path / "labels.csv")
-    assert figures["corrected"]["labels"]
-    assert figures["accuracy"] > figures["corrected"]["earlier"]["accuracy"]
+    assert figures.corrected is not None
+    assert figures.corrected.labels
+    assert figures.accuracy > figures.corrected.earlier.accuracy
 
 
 def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:

@@ -87,4 +87,4 @@ def test_an_evaluation_on_test_images_is_a_look(tmp_path: Path) -> None:
                       quiet=True)  # fmt: skip
     assert run.report.looks == 1
     for looks in (2, 3):
-        assert opsin.evaluate(run.path, tmp_path / "noise.npz")["looks"] == looks
+        assert opsin.evaluate(run.path, tmp_path / "noise.npz").looks == looks

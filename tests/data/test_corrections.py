@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -66,7 +65,7 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
     for part in ("train", "val", "test"):
         assert np.array_equal(again.split.rows(part), data.split.rows(part))
     assert again.corrected is not None
-    assert again.corrected.counts() == {
+    assert again.corrected.counts().to_json() == {
         "file": str(path), "rows": 24, "relabelled": 0, "left_out": 0, "by_name": 0,
     }  # fmt: skip
     assert data.corrected is None
@@ -98,9 +97,10 @@ def test_labels_are_corrected_images_left_out_and_the_source_is_as_it_was(
     assert found.fingerprint != data.fingerprint
     assert found.corrected is not None
     assert found.corrected.words == "1 relabelled, 2 left out"
-    about = json.loads(json.dumps(found.describe()))
-    assert about["corrections"]["left_out"] == 2
-    assert about["location"]["labels"] == str(path)
+    about = found.describe()
+    assert about.corrections is not None
+    assert about.corrections.left_out == 2
+    assert about.location.labels == str(path)
     split = found.split
     assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(22))
     # Neither the source nor the cache knows of it.
@@ -321,7 +321,7 @@ def test_evaluate_judges_by_corrected_labels(
         [rows[row]._replace(label=digits.classes[answers[row]]) for row in wrong],
     )
     after = opsin.evaluate(nearest_mean, "digits", labels=path)
-    assert before["accuracy"] < after["accuracy"] == 1.0
+    assert before.accuracy < after.accuracy == 1.0
 
 
 class Facts(Watcher):
@@ -425,7 +425,10 @@ def test_a_file_that_states_present_labels_changes_nothing_whatever_copies_there
         source_digests=digests,
         sizes=np.ones((count, 2), np.int32),
         ranges=np.zeros((count, 2), np.uint8),
-        about={"names": names, "classes": ["x", "y", "z"], "groups": []},
+        names=names,
+        classes=["x", "y", "z"],
+        groups=[],
+        mirrored=True,
         unreadable=[],
     )
     rows = [

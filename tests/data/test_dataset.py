@@ -98,7 +98,7 @@ def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
     data = load(shapes)
     assert len(data) == 24
     assert data.unreadable == [("disc/broken.png", "no image of a known format")]
-    assert data.describe()["audit"]["unreadable"] == 1
+    assert data.describe().audit.unreadable == 1
     assert np.array_equal(data.images[12], shape_image("square", 6000))
 
 
@@ -146,7 +146,7 @@ def test_leaks_into_the_test_part_are_counted() -> None:
     labels = np.arange(20) % 2
     data = from_arrays(images, labels, test=(images[:3], labels[:3]))
     assert data.leaks == (3, 0)
-    assert data.describe()["audit"]["test_copies_in_training"] == 3
+    assert data.describe().audit.test_copies_in_training == 3
 
 
 def test_a_dataset_shows_itself(shapes: Path) -> None:

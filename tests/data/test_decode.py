@@ -117,7 +117,7 @@ def as_if_read_at_once(folder: Path, watcher: Watcher) -> None:
     data = decode.read(DataRecipe.of(str(folder)), watcher=watcher)
     assert data.unreadable == [("disc/10.png", "no image of a known format")]
     assert len(data.labels) == COUNT - 1
-    for row, name in enumerate(data.about["names"]):
+    for row, name in enumerate(data.names):
         kind, number = name.removesuffix(".png").split("/")
         whole = shape_image(kind, 1000 * len(kind) + int(number))
         assert np.array_equal(data.images[row], whole), name

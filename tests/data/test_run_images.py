@@ -91,7 +91,6 @@ def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> Non
 
 
 def decoded_of(data: Dataset) -> Decoded:
-    about = {"names": data.names, "classes": list(data.classes), "groups": []}
     given = np.zeros(len(data), np.uint8)
     return Decoded(
         images=data.images,
@@ -101,7 +100,10 @@ def decoded_of(data: Dataset) -> Decoded:
         source_digests=data.source_digests,
         sizes=data.sizes,
         ranges=data.ranges,
-        about=about,
+        names=data.names,
+        classes=list(data.classes),
+        groups=[],
+        mirrored=True,
         unreadable=[],
     )
 

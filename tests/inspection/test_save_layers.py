@@ -38,9 +38,9 @@ def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> 
         assert np.allclose(found["head"], expected["head"], atol=1e-5)
         assert np.array_equal(found["input"], expected["input"])
         assert found["embedding"].dtype == np.float32
-    assert said["images"] == len(digits)
-    assert said["layers"]["input"] == [len(digits), 8, 8, 1]
-    assert said["bytes"] == (tmp_path / "raw.npz").stat().st_size
+    assert said.images == len(digits)
+    assert said.layers["input"] == [len(digits), 8, 8, 1]
+    assert said.bytes == (tmp_path / "raw.npz").stat().st_size
 
 
 def test_one_image_without_a_label(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
@@ -123,7 +123,7 @@ for count in (25_000, 100_000):
     layers = ["input", "flatten"]
     said = save_layers(classifier, file, layers, Made(count), image_names=Names(count))
     peaks.append(peak())
-    print(peaks[-1] // 1024, said["bytes"] >> 20)
+    print(peaks[-1] // 1024, said.bytes >> 20)
 with np.load(file) as found:
     assert found["names"][-1] == "00099999.png"
     assert found["flatten"].shape == (100_000, 64)

@@ -235,7 +235,8 @@ class _Overview:
 
     def to_json(self) -> JsonObject:
         """Return what ``--json`` prints."""
-        content = {**self.dataset.describe(), "figures": [str(path) for path in self.drawn]}
+        content = self.dataset.describe().to_json()
+        content["figures"] = [str(path) for path in self.drawn]
         if self.varied is not None:
             content["augment"] = self.varied.to_json()
         if self.findings is not None:
@@ -267,17 +268,17 @@ class _Overview:
 
     def _print_facts(self, screen: Console) -> None:
         dataset, about = self.dataset, self.dataset.describe()
-        low, high = about["range"]
+        low, high = about.range
         screen.print(f"[bold]{escape(dataset.recipe.source)}[/]  {dataset.summary()}")
-        shape = "×".join(map(str, about["shape"]))
+        shape = "×".join(map(str, about.shape))
         what = f"uint8[{shape}] (height, width, channels), values {low} to {high}"
         screen.print(f"Each image is {what}.", markup=False)
-        screen.print(f"Fingerprint {about['fingerprint'][:16]}\n")
+        screen.print(f"Fingerprint {about.fingerprint[:16]}\n")
         table = Table(box=None, pad_edge=False, padding=(0, 2))
         table.add_column("Class")
         for heading in ("Train", "Val", "Test", "All"):
             table.add_column(heading, justify="right")
-        for name, parts in about["counts"].items():
+        for name, parts in about.counts.items():
             numbers = [*parts.values(), sum(parts.values())]
             table.add_row(escape(name), *(f"{number:,}" for number in numbers))
         screen.print(table)

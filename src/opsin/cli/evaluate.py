@@ -42,9 +42,9 @@ def evaluate(
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
-    from opsin.commands.evaluate import evaluate_file  # noqa: PLC0415  scipy takes a while to load
+    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
 
-    figures = evaluate_file(model, source, tta=tta, watcher=for_people(quiet=quiet), **data_options)
+    figures = workflow(model, *source, tta=tta, watcher=for_people(quiet=quiet), **data_options)
     if as_json:
         print_json(figures.to_json())
         return

@@ -218,6 +218,6 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
 def _saved(saved: SavedLayers) -> str:
     rows = [
         f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
-        for name, shape in saved["layers"].items()
+        for name, shape in saved.layers.items()
     ]
-    return "\n".join([*rows, f"\nFile      {saved['file']} · {file_size(saved['bytes'])}"])
+    return "\n".join([*rows, f"\nFile      {saved.file} · {file_size(saved.bytes)}"])

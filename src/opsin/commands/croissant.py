@@ -5,8 +5,9 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
 
 _VERSION: Final = "http://mlcommons.org/croissant/1.1"
@@ -20,7 +21,7 @@ _TERMS: Final = (
     "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated",
     "replace", "samplingRate", "separator", "source", "subField", "transform",
 )  # fmt: skip
-_CONTEXT: Final[dict[str, Any]] = {
+_CONTEXT: Final[JsonObject] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
@@ -39,7 +40,7 @@ _CONTEXT: Final[dict[str, Any]] = {
 
 def describe_folder(
     dataset: Dataset, names: Sequence[str], columns: Iterable[str], digest: str
-) -> dict[str, Any]:
+) -> JsonObject:
     """Describe a folder of images with its ``metadata.csv``: ``croissant.json``.
 
     What Opsin does not know (the license, who made it, when) is left out.
@@ -79,7 +80,7 @@ def describe_folder(
     }
 
 
-def _distribution(names: Sequence[str], parts: Sequence[str], digest: str) -> list[dict[str, Any]]:
+def _distribution(names: Sequence[str], parts: Sequence[str], digest: str) -> list[JsonObject]:
     """Describe the table and the images' files."""
     return [
         {
@@ -102,14 +103,14 @@ def _distribution(names: Sequence[str], parts: Sequence[str], digest: str) -> li
     ]
 
 
-def _fields(columns: Iterable[str]) -> list[dict[str, Any]]:
+def _fields(columns: Iterable[str]) -> list[JsonObject]:
     """Describe what is known of each image."""
     # Images know their place in the table, not the other way round: so the tools can join them.
+    path = _property("fullpath") | {"transform": {"regex": "(.+)"}}
     place = {
-        **_field("file_name", "sc:Text", "Where the image lies.", _property("fullpath")),
+        **_field("file_name", "sc:Text", "Where the image lies.", path),
         "references": _column("file_name"),
     }
-    place["source"]["transform"] = {"regex": "(.+)"}
     fields = [
         place,
         _field("image", "sc:ImageObject", "The image itself.", _property("content")),
@@ -129,7 +130,7 @@ def _fields(columns: Iterable[str]) -> list[dict[str, Any]]:
     return fields
 
 
-def _enumeration(name: str, kind: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+def _enumeration(name: str, kind: str, rows: list[dict[str, str]]) -> JsonObject:
     """Return a record set that holds its rows itself."""
     kinds = {"name": "sc:Text", "url": "sc:URL"}
     return {
@@ -151,9 +152,7 @@ def _enumeration(name: str, kind: str, rows: list[dict[str, str]]) -> dict[str, 
     }
 
 
-def _field(
-    name: str, kind: str | list[str], description: str, source: dict[str, Any]
-) -> dict[str, Any]:
+def _field(name: str, kind: str | list[str], description: str, source: JsonObject) -> JsonObject:
     return {
         "@type": "cr:Field",
         "@id": f"images/{name}",
@@ -164,11 +163,11 @@ def _field(
     }
 
 
-def _column(name: str) -> dict[str, Any]:
+def _column(name: str) -> JsonObject:
     return {"fileObject": {"@id": "metadata"}, "extract": {"column": name}}
 
 
-def _property(name: str) -> dict[str, Any]:
+def _property(name: str) -> JsonObject:
     return {"fileSet": {"@id": "files"}, "extract": {"fileProperty": name}}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -283,7 +283,7 @@ def evaluate(
     tta: bool = False,
     watcher: Watcher = SILENT,
     **options: Any,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Evaluate a classifier on images with labels.
 
     Judged are the test part, where the source names one; else those images that the classifier
@@ -300,30 +300,13 @@ def evaluate(
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 
     Returns:
-        What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
-        (``test``, ``own-test``, ``unseen``, ``val`` or ``all``), ``seen`` and ``own_test`` (how
-        many of the images judged the classifier learnt from or was chosen by, and how many are
-        its run's own test images; ``None`` where a file without its run cannot tell),
-        ``seen_nearly`` (how many are near duplicates of images that it learnt from or was chosen
-        by, see `opsin.commands.own_images.nearly_seen`; with the accuracy ``without_seen_nearly``),
-        ``unreadable``, ``seconds``, and ``looks``: how often the runs of its folder have looked at
-        this test set.
+        The figures, with ``part``, what was judged; ``seen_nearly`` counts by
+        `opsin.commands.own_images.nearly_seen`, and ``looks`` how often the runs of its folder
+        have looked at this test set.
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
-    return evaluate_file(model, sources, tta=tta, watcher=watcher, **options).to_json()
-
-
-def evaluate_file(
-    model: str | os.PathLike[str] | Classifier,
-    sources: Sequence[str | os.PathLike[str]],
-    *,
-    tta: bool = False,
-    watcher: Watcher = SILENT,
-    **options: Any,
-) -> EvaluationResult:
-    """Evaluate a classifier on images with labels; arguments and errors are those of `evaluate`."""
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     preparation = classifier.metadata.preparation
@@ -342,7 +325,7 @@ def evaluate_file(
     began = time.perf_counter()
     found = answers(classifier, decoded.images, rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
-    own = np.array([classifier.classes.index(name) for name in decoded.about["classes"]], np.int64)
+    own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
         "model": str(classifier.path),
@@ -356,9 +339,7 @@ def evaluate_file(
         **_measured(classifier.metadata, found, labels).model_dump(exclude_unset=True),
         "corrected": None
         if decoded.source_labels is None
-        else _corrected(
-            found, labels, own[decoded.source_labels[rows]], decoded.about["corrections"]
-        ),
+        else _corrected(found, labels, own[decoded.source_labels[rows]], decoded.corrected),
     }
     right = found.probabilities.argmax(axis=1) == labels
     if judged.own is not None and judged.part != "own-test":
@@ -373,7 +354,7 @@ def evaluate_file(
 def _read_for(classifier: Classifier, recipe: DataRecipe, watcher: Watcher) -> Decoded:
     """Read images to evaluate a file on; their classes must be among its own."""
     decoded = read_corrected(recipe, watcher=watcher, for_training=False)
-    foreign = [name for name in decoded.about["classes"] if name not in classifier.classes]
+    foreign = [name for name in decoded.classes if name not in classifier.classes]
     if foreign:
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opsin.commands.inspect_model import Inspection
 from opsin.core.arguments import checked
@@ -79,7 +79,7 @@ class Insight:
 
     def to_json(self) -> JsonObject:
         """Return all of it as plain data: figures, no images and no raw numbers."""
-        said: dict[str, Any] = {"model": str(self.model)}
+        said: JsonObject = {"model": str(self.model)}
         if self.page is not None:
             said |= {"page": str(self.page), "files": [str(file) for file in self.files]}
         for name in ("summary", "answer", "activity", "probes", "decision"):
@@ -97,7 +97,7 @@ class Insight:
         if self.history:
             said["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
         if self.saved is not None:
-            said["saved"] = self.saved
+            said["saved"] = asdict(self.saved)
         return said
 
 

@@ -50,7 +50,7 @@ def nearly_seen(
     near = near_duplicates(
         np.concatenate([known.images[learnt], decoded.images[rows]]),
         np.concatenate([known.digests[learnt], decoded.digests[rows]]),
-        mirrored=known.about["mirrored"],
+        mirrored=known.mirrored,
         watcher=watcher,
     )
     one, other = near.pairs.T  # the smaller row first

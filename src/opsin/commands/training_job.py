@@ -179,9 +179,8 @@ def write_request(directory: RunDirectory, job: Made) -> None:
     write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
     digests = short_digest(job.dataset.digests)
-    about = {**job.dataset.describe(), "findings": job.audit.counts()}
-    about["test_set"] = key_of(digests, split["test"])
-    DatasetRecord.model_validate(about).write(directory.path)
+    found = {"findings": job.audit.counts(), "test_set": key_of(digests, split["test"])}
+    job.dataset.describe().model_copy(update=found).write(directory.path)
     directory.save_arrays(directory.split, digests=digests, **split)
     write_images(directory, job.dataset)
     if job.dataset.corrected:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Final
 
 #: How each kind of training image is varied; shifts are shares of the smaller side.
-AUGMENTATIONS: Final[dict[str, dict[str, Any]]] = {
+AUGMENTATIONS: Final[dict[str, dict[str, float]]] = {
     "none": {
         "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
     },
@@ -24,7 +24,7 @@ AUGMENTATIONS: Final[dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 #: What goes with an optimiser that is not the network's own.
-OPTIMIZERS: Final[dict[str, dict[str, Any]]] = {
+OPTIMIZERS: Final[dict[str, dict[str, float]]] = {
     "adam": {"rate": 2e-3, "momentum": 0.9},
     "adamw": {"rate": 1e-2, "momentum": 0.9},
     "sgd": {"rate": 0.1, "momentum": 0.9},

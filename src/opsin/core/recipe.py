@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Resize
+from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
 ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
@@ -358,7 +359,7 @@ BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def flat_options(content: Mapping[str, Any]) -> dict[str, Any]:
+def flat_options(content: Mapping[str, Json]) -> JsonObject:
     """Return the options of a recipe's sections side by side; ``model`` is the model's name.
 
     Args:
@@ -369,7 +370,7 @@ def flat_options(content: Mapping[str, Any]) -> dict[str, Any]:
         >>> flat_options({"model": {"name": "mlp", "depth": 1}, "training": {"seed": 7}})
         {'model': 'mlp', 'depth': 1, 'seed': 7}
     """
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for key, value in content.items():
         if key in ("versions", "parent", "reasons"):
             continue
@@ -380,7 +381,7 @@ def flat_options(content: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:
+def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
     """Refuse options of which there are none.
 
     Raises:

@@ -180,7 +180,7 @@ _WHOLE_NUMBERS: Final = "whole numbers with commas between them, such as 64,32"
 _SIDES: Final = "sides in pixels, such as 28 or 28x32 (height x width)"
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
+def _extra(field: FieldInfo) -> dict[str, object]:
     extra = field.json_schema_extra
     return dict(extra) if isinstance(extra, dict) else {}
 

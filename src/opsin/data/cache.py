@@ -23,14 +23,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
 from opsin.core.storage import publish_directory, write_json
+from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
+
+if TYPE_CHECKING:
+    from opsin.data.corrections import Applied
 
 #: File in a folder of the cache that says what is in it.
 ABOUT: Final = "about.json"
@@ -58,10 +62,14 @@ class Decoded:
             ``uint8[N, 32]``.
         sizes: Height and width of each image, upright, as its file has them, ``int32[N, 2]``.
         ranges: The lowest and the highest value of each image, ``uint8[N, 2]``.
-        about: Names, classes, preparation and all else that is no array.
+        names: What each image is called.
+        classes: Names of the classes.
+        groups: What each image shares with others, ``""`` with none; ``[]`` where there are none.
+        mirrored: Whether a mirrored image is still of its class.
         unreadable: Name and reason of each file that was skipped.
         source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
             where there are none.
+        corrected: What these corrections have done.
     """
 
     images: Images
@@ -71,9 +79,13 @@ class Decoded:
     source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
-    about: dict[str, Any]
+    names: list[str]
+    classes: list[str]
+    groups: list[str]
+    mirrored: bool
     unreadable: list[tuple[str, str]]
     source_labels: NDArray[np.int64] | None = None
+    corrected: Applied | None = None
 
 
 def index_key(*parts: object) -> str:
@@ -177,7 +189,7 @@ def digest_names(digests: NDArray[np.uint8]) -> list[str]:
 def keep(
     key: str,
     folder: Path,
-    about: dict[str, Any],
+    about: JsonObject,
     unreadable: list[tuple[str, str]],
     source: str,
 ) -> None:
@@ -242,7 +254,7 @@ def _open_or_none(
         *(decoded.labels, decoded.given, decoded.digests, decoded.source_digests),
         *(decoded.sizes, decoded.ranges),
     )
-    whole = len(decoded.about["names"]) == len(decoded.images) and all(
+    whole = len(decoded.names) == len(decoded.images) and all(
         len(part) == len(decoded.images) for part in parts
     )
     return decoded if whole else None
@@ -273,6 +285,9 @@ def _open(
         source_digests=load("source_digests.npy"),
         sizes=load("sizes.npy"),
         ranges=load("ranges.npy"),
-        about=about,
+        names=about["names"],
+        classes=about["classes"],
+        groups=about["groups"],
+        mirrored=about["mirrored"],
         unreadable=[(name, reason) for name, reason in unreadable],
     )

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import CorrectionCounts
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
@@ -85,15 +86,15 @@ class Applied:
         """What was done, in words: ``3 relabelled, 1 left out``."""
         return f"{self.relabelled:,} relabelled, {self.left_out:,} left out"
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> CorrectionCounts:
         """Return the file and how many of each, as a run's ``dataset.json`` keeps it."""
-        return {
-            "file": self.file,
-            "rows": len(self.rows),
-            "relabelled": self.relabelled,
-            "left_out": self.left_out,
-            "by_name": self.by_name,
-        }
+        return CorrectionCounts(
+            file=self.file,
+            rows=len(self.rows),
+            relabelled=self.relabelled,
+            left_out=self.left_out,
+            by_name=self.by_name,
+        )
 
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
@@ -227,8 +228,7 @@ def correct(
         watcher: Receives notes on what was done, and where names had to decide.
 
     Returns:
-        The images; ``about["corrections"]`` is what was `Applied`, and ``source_labels`` the
-        labels before.
+        The images; ``corrected`` is what was `Applied`, ``source_labels`` the labels before.
 
     Raises:
         SourceError: The file is damaged, names an image or a class that is not there, states
@@ -244,7 +244,7 @@ def correct(
         )
     meant = [index.find(row, trust_names=not by_digest) for row in rows]
     _check_known(path, rows, meant, missing_ok=missing_ok)
-    wanted = _wanted(path, rows, decoded.about["classes"])
+    wanted = _wanted(path, rows, decoded.classes)
     meant = _as_stated(path, rows, meant, wanted, decoded)
     labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
     for image, label in _label_of_each(path, rows, meant, wanted).items():
@@ -260,8 +260,7 @@ def correct(
         by_name=sum(row.digest not in index.digests for row in rows),
     )
     watcher.fact("Labels", f"{applied.file}: {applied.words}")
-    about = decoded.about | {"corrections": applied}
-    corrected = replace(decoded, labels=labels, about=about, source_labels=decoded.labels)
+    corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
     return _kept(corrected, keep)
 
 
@@ -297,7 +296,7 @@ class _Index:
     def of(cls, decoded: Decoded) -> _Index:
         digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
         for row, (digest, name) in enumerate(
-            zip(digest_names(decoded.digests), decoded.about["names"], strict=True)
+            zip(digest_names(decoded.digests), decoded.names, strict=True)
         ):
             digests[digest].append(row)
             names[_written(name)].append(row)
@@ -368,7 +367,7 @@ def _as_stated(
     Raises:
         SourceError: A row states a class that none of its images has, and asks for another.
     """
-    classes, labels = [_written(name) for name in decoded.about["classes"]], decoded.labels
+    classes, labels = [_written(name) for name in decoded.classes], decoded.labels
     found, strange = list(meant), list[str]()
     for place, (row, images) in enumerate(zip(rows, meant, strict=True)):
         if not row.present or not images:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
+from opsin.core.artifacts.dataset_record import AuditCounts, DatasetRecord, Location, Unreadable
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
@@ -183,32 +184,33 @@ class Dataset:
         images = f"{counted(len(self), 'image')} {height}×{width} {kind}"
         return f"{images} · {len(self.classes)} classes · {sizes}"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> DatasetRecord:
         """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
-        return {
-            "source": self.recipe.source,
-            "location": {
-                name: getattr(self.located, name) for name in ("sources", "test", "labels")
-            },
-            "fingerprint": self.fingerprint,
-            "classes": list(self.classes),
-            "images": len(self),
-            "shape": list(self.images.shape[1:]),
-            "dtype": "uint8",
-            "range": [int(self.ranges[:, 0].min()), int(self.ranges[:, 1].max())],
-            "counts": self.counts(),
-            "groups": len(set(self.groups) - {""}),
-            "problem": str(self.problem) if self.problem else None,
-            "corrections": self.corrected.counts() if self.corrected else None,
-            "preparation": self.preparation.model_dump(mode="json"),
-            "audit": {
-                "unreadable": len(self.unreadable),
-                "near_duplicates": len(self.near.pairs),
-                "test_copies_in_training": self.leaks[0],
-                "test_near_duplicates_in_training": self.leaks[1],
-            },
-            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
-        }
+        located = self.located
+        return DatasetRecord(
+            source=self.recipe.source,
+            location=Location(
+                sources=list(located.sources), test=located.test, labels=located.labels
+            ),
+            fingerprint=self.fingerprint,
+            classes=list(self.classes),
+            images=len(self),
+            shape=list(self.images.shape[1:]),
+            dtype="uint8",
+            range=[int(self.ranges[:, 0].min()), int(self.ranges[:, 1].max())],
+            counts=self.counts(),
+            groups=len(set(self.groups) - {""}),
+            problem=str(self.problem) if self.problem else None,
+            corrections=self.corrected.counts() if self.corrected else None,
+            preparation=self.preparation,
+            audit=AuditCounts(
+                unreadable=len(self.unreadable),
+                near_duplicates=len(self.near.pairs),
+                test_copies_in_training=self.leaks[0],
+                test_near_duplicates_in_training=self.leaks[1],
+            ),
+            unreadable=[Unreadable(name=name, reason=reason) for name, reason in self.unreadable],
+        )
 
 
 @checked
@@ -363,7 +365,7 @@ def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.u
 
 def fingerprint_of(decoded: cache.Decoded) -> str:
     """Return the SHA-256 of the content: pixels and class of each image, in any order."""
-    names = [name.encode("utf-8", "surrogateescape") for name in decoded.about["classes"]]
+    names = [name.encode("utf-8", "surrogateescape") for name in decoded.classes]
     rows = sorted(
         digest.tobytes() + names[label]
         for digest, label in zip(decoded.digests, decoded.labels, strict=True)
@@ -382,7 +384,7 @@ def _find_units(
     alike = decoded
     if recipe.split_by == "bytes":  # parts that no preparation changes, so what they hang by too
         alike = read_by_default(found or sources.find_all(recipe), recipe, decoded, watcher)
-    mirrored = decoded.about["mirrored"]
+    mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
     units = split_groups(decoded.digests, groups, together.pairs)
@@ -400,11 +402,9 @@ def _with_split(
     for_training: bool = True,
     found: LocatedSource | None = None,
 ) -> Dataset:
-    about = decoded.about
-    classes = tuple(about["classes"])
-    groups = about["groups"]
+    classes, groups = tuple(decoded.classes), decoded.groups
     if recipe.group_by:
-        groups = groups_by_name(about["names"], recipe.group_by)
+        groups = groups_by_name(decoded.names, recipe.group_by)
     near, units = _find_units(decoded, recipe, groups, watcher, found)
     subjects = Subjects(
         labels=decoded.labels,
@@ -431,7 +431,7 @@ def _with_split(
         classes=classes,
         images=decoded.images,
         labels=decoded.labels,
-        names=decoded.about["names"],
+        names=decoded.names,
         fingerprint=fingerprint_of(decoded),
         digests=decoded.digests,
         source_digests=decoded.source_digests,
@@ -442,13 +442,13 @@ def _with_split(
         near=near,
         split=split,
         unreadable=decoded.unreadable,
-        mirrored=decoded.about["mirrored"],
+        mirrored=decoded.mirrored,
         given_parts=tuple(
             part
             for part, code in (("train", TRAIN), ("val", VAL), ("test", TEST))
             if np.any(decoded.given == code)
         ),
         problem=problem,
-        corrected=about.get("corrections"),
+        corrected=decoded.corrected,
         source_labels=decoded.source_labels,
     )

@@ -23,6 +23,7 @@ from opsin.core.format import file_size
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import scratch_directory, storage_errors
+from opsin.core.stored_json import JsonObject
 from opsin.data import cache, decode_checkpoint, sources
 from opsin.data.decode_checkpoint import Chunk, DecodeCheckpoint
 from opsin.data.image_subset import take
@@ -127,7 +128,7 @@ def read_by_default(
 
 
 def _names_and_digests(decoded: cache.Decoded) -> Iterator[tuple[str, bytes]]:
-    for name, digest in zip(decoded.about["names"], decoded.source_digests, strict=True):
+    for name, digest in zip(decoded.names, decoded.source_digests, strict=True):
         yield name, digest.tobytes()
 
 
@@ -214,7 +215,7 @@ def _decode(
             np.save(scratch / "rows.npy", good, allow_pickle=False)
         np.save(scratch / "labels.npy", kept.labels, allow_pickle=False)
         np.save(scratch / "given.npy", kept.given, allow_pickle=False)
-        about = {
+        about: JsonObject = {
             "classes": list(kept.classes),
             "names": list(kept.names),
             "groups": list(kept.groups),

@@ -60,10 +60,6 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
         decoded: All images.
         rows: Which of them, ``int64[M]``.
     """
-    about = dict(decoded.about)
-    for name in ("names", "groups"):
-        if about[name]:
-            about[name] = [about[name][row] for row in rows]
     return replace(
         decoded,
         images=ImageSubset(decoded.images, rows),
@@ -74,5 +70,6 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
         sizes=decoded.sizes[rows],
         ranges=decoded.ranges[rows],
         source_labels=None if decoded.source_labels is None else decoded.source_labels[rows],
-        about=about,
+        names=[decoded.names[row] for row in rows],
+        groups=[decoded.groups[row] for row in rows] if decoded.groups else [],
     )

@@ -9,7 +9,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,7 @@ def _recorded(run: RunDirectory) -> DataRecipe:
 
 def _replaced(
     run: RunDirectory, recipe: DataRecipe, given: list[str], *, others: bool
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the places that ``given`` means."""
     count = len(recipe.sources)
     if recipe.test and len(given) == count + 1:
@@ -314,11 +314,11 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
         return None
     if np.array_equal(here, mine) and len(np.unique(as_keys(mine))) == len(mine):
         return np.arange(len(mine))
-    classes = decoded.about["classes"]
+    classes = decoded.classes
     now = [
         RunImage(name, classes[label], "", digest)
         for name, label, digest in zip(
-            decoded.about["names"], decoded.labels, digest_names(here), strict=True
+            decoded.names, decoded.labels, digest_names(here), strict=True
         )
     ]
     keys = _SAME

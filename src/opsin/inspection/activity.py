@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class UnitActivity:
 
     def to_json(self) -> JsonObject:
         """Return the figures as plain data."""
-        figures: dict[str, Any] = {column: getattr(self, column).tolist() for column in COLUMNS}
+        figures: JsonObject = {column: getattr(self, column).tolist() for column in COLUMNS}
         return figures | {
             "dead": np.flatnonzero(self.dead).tolist(),
             "saturated": np.flatnonzero(self.saturated).tolist(),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ from opsin.runtime.classifier import Classifier
 _NAMES: Final = 4096
 
 
-class SavedLayers(TypedDict):
+@dataclass(frozen=True)
+class SavedLayers:
     """A file of layers' raw numbers: its name, size, images, and the shape of each array."""
 
     file: str
@@ -92,7 +94,7 @@ def save_layers(
         size = writer.nbytes
     watcher.end()
     shapes = {name: list(plan.shape) for name, plan in plans.items()}
-    return {"file": str(Path(file)), "bytes": size, "images": count, "layers": shapes}
+    return SavedLayers(file=str(Path(file)), bytes=size, images=count, layers=shapes)
 
 
 def _write_batches(

@@ -106,7 +106,7 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
     return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
 
 
-def _defaults(spec: ModelSpec, given: Mapping[str, Any], *, mirrored: bool) -> dict[str, Any]:
+def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -> dict[str, object]:
     """Return a network's defaults beside an augmentation and an optimiser that were given."""
     defaults = dict(spec.defaults)
     if not mirrored and defaults["augment"] == "photos":
@@ -116,8 +116,9 @@ def _defaults(spec: ModelSpec, given: Mapping[str, Any], *, mirrored: bool) -> d
         defaults = {
             key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
         }
-    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
-        defaults |= OPTIMIZERS[given["optimizer"]]
+    optimizer = given.get("optimizer")
+    if isinstance(optimizer, str) and optimizer != defaults["optimizer"]:
+        defaults |= OPTIMIZERS.get(optimizer, {})
     return defaults
 
 
@@ -130,9 +131,9 @@ def _check_depth(hidden: Any, depth: Any) -> None:
         )
 
 
-def _varied(augment: Any, side: int) -> dict[str, Any]:
+def _varied(augment: object, side: int) -> dict[str, float]:
     """Return the parts of an augmentation for images of a size, shifts in pixels."""
-    if augment not in AUGMENTATIONS:
+    if not isinstance(augment, str) or augment not in AUGMENTATIONS:
         raise RecipeError(
             f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
         )

@@ -63,33 +63,33 @@ def tail(
         "ood_score.axis": np.array([1], np.int64),
         "ood_score.one": np.ones((), np.float32),
     }
-    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
-        ("Div", [logits, TEMPERATURE], "calibrated", {}),
-        ("Softmax", ["calibrated"], "probabilities", {"axis": 1}),
-        ("Identity", [embedding], "embedding", {}),
-        ("Mul", ["embedding", SCALES], "ood_score.scaled", {}),
-        (
+    nodes = [
+        _node("Div", [logits, TEMPERATURE], "calibrated"),
+        _node("Softmax", ["calibrated"], "probabilities", axis=1),
+        _node("Identity", [embedding], "embedding"),
+        _node("Mul", ["embedding", SCALES], "ood_score.scaled"),
+        _node(
             "ReduceL2",
             ["ood_score.scaled", "ood_score.axis"],
             "ood_score.length",
-            {"keepdims": 1},
+            keepdims=1,
         ),
-        ("Max", ["ood_score.length", "ood_score.least"], "ood_score.divisor", {}),
-        ("Div", ["ood_score.scaled", "ood_score.divisor"], "ood_score.direction", {}),
-        ("MatMul", ["ood_score.direction", MEANS], "ood_score.cosines", {}),
-        (
+        _node("Max", ["ood_score.length", "ood_score.least"], "ood_score.divisor"),
+        _node("Div", ["ood_score.scaled", "ood_score.divisor"], "ood_score.direction"),
+        _node("MatMul", ["ood_score.direction", MEANS], "ood_score.cosines"),
+        _node(
             "ReduceMax",
             ["ood_score.cosines", "ood_score.axis"],
             "ood_score.cosine",
-            {"keepdims": 0},
+            keepdims=0,
         ),
-        ("Sub", ["ood_score.one", "ood_score.cosine"], "ood_score", {}),
-    ]
-    nodes = [
-        helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
-        for kind, inputs, output, attributes in steps
+        _node("Sub", ["ood_score.one", "ood_score.cosine"], "ood_score"),
     ]
     return nodes, [numpy_helper.from_array(value, name) for name, value in weights.items()]
+
+
+def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
 
 
 def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -54,20 +54,20 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._turn(weight, weight.grad, group)
+                    self._turn(weight, weight.grad, group["lr"], group["momentum"])
         return loss
 
-    def _turn(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _turn(self, weight: nn.Parameter, gradient: Tensor, rate: float, share: float) -> None:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         momentum: Tensor = state["momentum"]
-        momentum.mul_(group["momentum"]).add_(gradient)
-        towards = torch.add(gradient, momentum, alpha=group["momentum"])
+        momentum.mul_(share).add_(gradient)
+        towards = torch.add(gradient, momentum, alpha=share)
         weight.mul_(len(weight) ** 0.5 / weight.norm().clamp_min(1e-12))
         matrix = towards.reshape(len(weight), -1)
         step = orthogonal(matrix, self._products).reshape(weight.shape)
-        weight.add_(step, alpha=-group["lr"])
+        weight.add_(step, alpha=-rate)
 
 
 def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:

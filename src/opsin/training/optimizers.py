@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import nn
@@ -89,7 +89,7 @@ def _plain(
 
 def _groups(
     weights: list[nn.Parameter], others: list[nn.Parameter], decay: float
-) -> list[dict[str, Any]]:
+) -> list[dict[str, list[nn.Parameter] | float]]:
     if not decay:  # each group costs a call of its own
         return [{"params": weights + others, "weight_decay": 0.0}]
     return [

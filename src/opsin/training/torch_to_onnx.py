@@ -122,7 +122,7 @@ def _pool(kind: str) -> _Converter:
     def convert(
         to: _Writer, name: str, layer: nn.MaxPool2d | nn.AvgPool2d, inputs: list[str]
     ) -> None:
-        given: dict[str, Any] = {
+        given: dict[str, int | list[int]] = {
             "kernel_shape": _sides(layer.kernel_size),
             "strides": _sides(layer.stride),
         }

@@ -167,7 +167,7 @@ def test_what_was_allowed_for_a_training_is_allowed_for_its_run(
     assert opsin.resume(run, epochs=2, quiet=True).recipe.data.outside
     with pytest.raises(SourceError, match="--outside"):
         opsin.evaluate(run, table)
-    assert opsin.evaluate(run, table, outside=True)["images"] > 0
+    assert opsin.evaluate(run, table, outside=True).images > 0
     with pytest.raises(SourceError, match="--outside"):
         list(opsin.predict_each(run.path, table))
     assert len(list(opsin.predict_each(run.path, table, outside=True))) == 25

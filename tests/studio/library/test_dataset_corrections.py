@@ -33,12 +33,6 @@ def opened(
     """Return images of one pixel each, in memory."""
     images = np.array(pixels, np.uint8).reshape(-1, 1, 1, 1)
     count = len(images)
-    about = {
-        "names": list(names or [f"{row}.png" for row in range(count)]),
-        "classes": list(classes),
-        "groups": [],
-        "mirrored": True,
-    }
     decoded = Decoded(
         images=images,
         labels=np.array(labels, np.int64),
@@ -47,7 +41,10 @@ def opened(
         source_digests=digest_rows(images),
         sizes=np.ones((count, 2), np.int32),
         ranges=np.zeros((count, 2), np.uint8),
-        about=about,
+        names=list(names or [f"{row}.png" for row in range(count)]),
+        classes=list(classes),
+        groups=[],
+        mirrored=True,
         unreadable=[],
     )
     return DecodedDataset("a" * 16, decoded)

@@ -12,13 +12,13 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
 from opsin.core.regular_file import open_regular
+from opsin.core.stored_json import Json, JsonObject
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
@@ -175,7 +175,7 @@ def header(path: Path) -> list[str]:
         SourceError: It cannot be read, or is empty.
     """
     if path.suffix.lower() in _JSON:
-        return list(next(_objects(path), (0, dict[str, Any]()))[1])
+        return list(next(_objects(path), (0, {}))[1])
     return next(fields(path), (0, list[str]()))[1]
 
 
@@ -231,7 +231,7 @@ def other_columns(
     others = [name for name in there if name and name not in used.values()]
     found: dict[str, dict[str, str]] = {name: {} for name in others}
     if path.suffix.lower() in _JSON:
-        lines: Iterator[tuple[int, dict[str, Any]]] = _objects(path)
+        lines: Iterator[tuple[int, Mapping[str, Json]]] = _objects(path)
     else:
         rows = fields(path)
         next(rows)
@@ -343,7 +343,7 @@ def _from_json(
         )
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield the JSON object of each line that is not blank, with the line's number."""
     for line, text in enumerate(lines_of(path), start=1):
         if not text.strip():
@@ -362,7 +362,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, values
 
 
-def _text(value: Any, name: str, path: Path, line: int) -> str:
+def _text(value: Json, name: str, path: Path, line: int) -> str:
     """Return a JSON value as text: ``true`` and ``3`` are names of classes too."""
     if value is None:
         return ""

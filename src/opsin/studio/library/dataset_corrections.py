@@ -383,8 +383,8 @@ def _as_training_reads(
     for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
         now[int(kept[place])] = opened.classes[corrected.labels[place]]
     digests = set(digest_names(whole.digests))
-    names = {*whole.about["names"], *(name for name, _ in whole.unreadable)}
-    rows = corrected.about["corrections"].rows
+    names = {*whole.names, *(name for name, _ in whole.unreadable)}
+    rows = corrected.corrected.rows if corrected.corrected else ()
     known = any(row.digest in digests for row in rows)
     strange = [
         row

@@ -96,7 +96,7 @@ class DecodedDataset:
     @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of their labels."""
-        return list(self.decoded.about["classes"])
+        return list(self.decoded.classes)
 
     @property
     def split(self) -> bool:
@@ -125,7 +125,7 @@ class DecodedDataset:
 
     def name(self, row: int) -> str:
         """Return what an image is called: its path below the source, or ``train/123``."""
-        return str(self.decoded.about["names"][self._row(row)])
+        return str(self.decoded.names[self._row(row)])
 
     def part(self, row: int) -> str:
         """Return an image's part: ``train``, ``val``, ``test`` or ``unsplit``."""

@@ -262,7 +262,7 @@ def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[
 
     Exact copies are told apart by their names and classes: no row stands for two images.
     """
-    classes, names = opened.classes, opened.decoded.about["names"]
+    classes, names = opened.classes, opened.decoded.names
     here = [
         (digest, names[row], classes[label])
         for row, (digest, label) in enumerate(

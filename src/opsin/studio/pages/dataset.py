@@ -268,7 +268,7 @@ class _SetPage:
                 )
             else:
                 findings_list(opened, lambda kind: self._wanted.address(finding=kind))
-        Preview(self._studio, self._set, mirrored=opened.decoded.about["mirrored"])
+        Preview(self._studio, self._set, mirrored=opened.decoded.mirrored)
 
 
 def _summary(opened: DecodedDataset) -> str:

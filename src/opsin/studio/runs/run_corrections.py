@@ -116,16 +116,13 @@ def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> L
 def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
     """Return for each image of a run its row in the set, ``int64[N]``."""
     kept = np.array(opened.source_rows(range(len(opened))), np.int64)
-    names = opened.decoded.about["names"]
-    there = whole.decoded.about["names"]
+    names = opened.decoded.names
+    there = whole.decoded.names
     if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
         return kept
     # By content as well, where they are as large: two images may bear one name.
     mine, theirs = (
-        [
-            (name, digest.tobytes())
-            for name, digest in zip(each.about["names"], each.digests, strict=True)
-        ]
+        [(name, digest.tobytes()) for name, digest in zip(each.names, each.digests, strict=True)]
         for each in (opened.decoded, whole.decoded)
     )
     rows = np.full(len(names), -1)
