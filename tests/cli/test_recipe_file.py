@@ -25,7 +25,7 @@ def test_a_recipe_file_may_be_toml_or_a_runs_own_json(tmp_path: Path) -> None:
     del options["sources"]
     names = DataRecipe.model_fields
     kept = {key: value for key, value in options.items() if key not in names}
-    assert resolve(DATA, **kept) == recipe
+    assert resolve(DATA, model=str(kept.pop("model")), mirrored=True, **kept) == recipe
 
 
 @pytest.mark.parametrize("content", ["epochs = ", "[]", "\0"])

@@ -25,7 +25,7 @@ DEVICES = st.sampled_from(["cpu", "cuda", "mps"])
 def resolved(shape: tuple[int, int, int], counts: list[int], **options: Any) -> Recipe:
     chosen = choose(shape=shape, counts=counts, **options)
     data = DataRecipe.of("images", size=shape[:2])
-    return resolve(data, model=chosen.model, **chosen.options)
+    return resolve(data, model=chosen.model, mirrored=True, **chosen.options)
 
 
 @given(shape=SHAPES, counts=COUNTS, mirrored=st.booleans(), device=DEVICES)

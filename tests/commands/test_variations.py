@@ -100,7 +100,7 @@ def test_images_that_cannot_be_trained_are_shown_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"augment": "selfies"}, {"shift": -1}, {"erase": 1.5}])
 def test_an_impossible_request_is_refused_before_anything_is_read(options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
-        check_varying(options)
+        check_varying(**options)
 
 
 def test_without_pytorch_the_error_says_what_to_install(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -85,14 +85,17 @@ def compare(
 
     if not runs and baselines is None:
         raise typer.BadParameter("expected two runs; received none.", param_hint="RUN RUN...")
-    given: dict[str, Any] = {"against": against, "out": out, "speed": speed}
-    given["watcher"] = for_people(quiet=quiet)
+    watcher = for_people(quiet=quiet)
     if baselines is None:
-        found = workflow.compare(*(runs or ()), **given)
+        found = workflow.compare(
+            *(runs or ()), against=against, out=out, speed=speed, watcher=watcher
+        )
     else:
         from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
 
-        found = compare_baselines(baselines, *(runs or ()), **given)
+        found = compare_baselines(
+            baselines, *(runs or ()), against=against, out=out, speed=speed, watcher=watcher
+        )
     if as_json:
         print_json(found.to_json())
         return

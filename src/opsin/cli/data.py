@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,6 +21,7 @@ from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.core.events import Watcher
+from opsin.core.recipe import DATA_OPTIONS
 from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
@@ -101,8 +103,8 @@ Empty = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="With --empty: do not ask.")]
 
 
-@options.takes_data()
-@options.takes_training(*options.VARYING)
+@options.takes_training(*options.VARYING, after="yes")
+@options.takes_data(after="yes")
 def data(
     source: options.AnySources = None,
     *,
@@ -117,10 +119,9 @@ def data(
     cache: ShowCache = False,
     empty: Empty = None,
     yes: Yes = False,
-    training_options: dict[str, Any],
-    data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **given: Any,
 ) -> None:
     """Show what a source holds: classes, counts, sizes and samples.
 
@@ -137,12 +138,12 @@ def data(
     Example: opsin data --cache --empty features
     """
     if cache or empty or yes:
-        _check_cache(cache, source or since or data_options or training_options)
+        _check_cache(cache, source or since or given)
         tell_cache(empty or [], sure=yes, as_json=as_json)
         return
     watcher = for_people(quiet=quiet)
     if since is not None:
-        if data_options or training_options or audit or export is not None or rows is not None:
+        if given or audit or export is not None or rows is not None:
             raise typer.BadParameter(_NOTHING_ELSE, param_hint="--since")
         places = [*(source or []), *(moved or [])]
         tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
@@ -151,18 +152,20 @@ def data(
         expected = "--since RUN beside it." if moved else "a source; received none."
         hint = "--data" if moved else "SOURCE"
         raise typer.BadParameter(f"expected {expected}", param_hint=hint)
-    if training_options:
-        _check_varying(training_options, drawn=draw and export is None)
+    reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
+    varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
+    if varying:
+        _check_varying(varying, drawn=draw and export is None)
     _check_files(export, rows, audit=audit)
     if export is not None:
-        dataset = load(*source, watcher=watcher, **data_options)
+        dataset = load(*source, watcher=watcher, **reading)
         tell_export(export_data(dataset, export, watcher=watcher), as_json=as_json)
         return
-    shown = _Overview(look_at(*source, watcher=watcher, **data_options))
+    shown = _Overview(look_at(*source, watcher=watcher, **reading))
     if draw:
         shown.draw(out, seed)
-    if training_options:
-        shown.vary(training_options, out, seed, watcher)
+    if varying:
+        shown.vary(varying, out, seed, watcher)
     if audit:
         shown.audit(watcher, page_in=out if draw else None)
     if rows is not None:
@@ -193,14 +196,14 @@ def _check_files(export: Path | None, rows: Path | None, *, audit: bool) -> None
         check_target(export)
 
 
-def _check_varying(training_options: dict[str, Any], *, drawn: bool) -> None:
+def _check_varying(varying: Mapping[str, object], *, drawn: bool) -> None:
     """Refuse at once what could not be shown after an hour's reading."""
     if not drawn:
         raise typer.BadParameter(
             "expected neither --export nor --no-draw beside it: it is shown as an image.",
-            param_hint=f"--{next(iter(training_options))}",
+            param_hint=f"--{next(iter(varying))}",
         )
-    check_varying(training_options)
+    check_varying(**varying)
 
 
 @dataclass
@@ -220,9 +223,9 @@ class _Overview:
 
         self.drawn += draw_data(self.dataset, out, seed=seed)
 
-    def vary(self, training: dict[str, Any], out: Path, seed: int, watcher: Watcher) -> None:
+    def vary(self, varying: Mapping[str, object], out: Path, seed: int, watcher: Watcher) -> None:
         """Draw images as the training would vary them."""
-        self.varied = draw_variations(self.dataset, out, seed=seed, watcher=watcher, **training)
+        self.varied = draw_variations(self.dataset, out, seed=seed, watcher=watcher, **varying)
         self.drawn.append(self.varied.image)
 
     def audit(self, watcher: Watcher, *, page_in: Path | None) -> None:

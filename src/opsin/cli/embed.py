@@ -51,18 +51,17 @@ ValuesToTake = Annotated[
 ]
 
 
-@options.takes_data("test", "classes", "columns", "follow_links", "outside")
-@options.takes_training("backbone", "prepare", most_used=("backbone", "prepare"))
+@options.takes_data("test", "classes", "columns", "follow_links", "outside", after="offline")
+@options.takes_training("backbone", "prepare", after="source", most_used=("backbone", "prepare"))
 def embed(
     source: ImagesToEmbed,
     *,
-    training_options: dict[str, Any],
     at: ValuesToTake = None,
     out: FeaturesFile = None,
     offline: options.Offline = False,
-    data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **given: Any,
 ) -> None:
     """Write what a pretrained network says of images, a row of numbers each.
 
@@ -70,7 +69,7 @@ def embed(
 
     Example: opsin embed holiday --from runs/2026-11-21-photos-resnet --out holiday.parquet
     """
-    if "backbone" not in training_options:
+    if "backbone" not in given:
         raise typer.BadParameter(
             "expected a pretrained network: an ONNX file, or a run.", param_hint="--from"
         )
@@ -81,8 +80,7 @@ def embed(
             out=out,
             offline=offline,
             watcher=for_people(quiet=quiet),
-            **training_options,
-            **data_options,
+            **given,
         )
     except KeyboardInterrupt:
         STOP_SAID.set()

@@ -24,15 +24,15 @@ _PARTS: Final = {
 }
 
 
-@options.takes_data(*options.READING)
+@options.takes_data(*options.READING, after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,
     *,
     tta: options.Tta = False,
-    data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **given: Any,
 ) -> None:
     """Evaluate a classifier on labelled images.
 
@@ -44,7 +44,7 @@ def evaluate(
     """
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
 
-    figures = workflow(model, *source, tta=tta, watcher=for_people(quiet=quiet), **data_options)
+    figures = workflow(model, *source, tta=tta, watcher=for_people(quiet=quiet), **given)
     if as_json:
         print_json(figures.to_json())
         return

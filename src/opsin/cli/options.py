@@ -118,52 +118,69 @@ class GroupedCommand(TyperCommand):
                     formatter.write_dl(records)
 
 
-def takes_data(*fields: str, most_used: Sequence[str] = ()) -> Callable[[_Verb], _Verb]:
+def takes_data(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[_Verb], _Verb]:
     """Give a verb the options for fields of `DataRecipe` (default: all of them).
 
-    The verb takes them as ``data_options``, a dictionary of those that were given.
+    The verb gets those that were given as keyword arguments.
 
     Args:
         *fields: Names of the fields.
+        after: The verb's own parameter that they stand behind.
         most_used: Those that the help shows first.
     """
-    return _takes("data_options", fields or tuple(options_of(DataRecipe)), most_used)
+    return _takes(fields or tuple(options_of(DataRecipe)), after, most_used)
 
 
-def takes_training(*fields: str, most_used: Sequence[str] = ()) -> Callable[[_Verb], _Verb]:
+def takes_training(
+    *fields: str, after: str, most_used: Sequence[str] = ()
+) -> Callable[[_Verb], _Verb]:
     """Give a verb the options for fields of the model and the training (default: all).
 
-    The verb takes them as ``training_options``, a dictionary of those that were given.
+    The verb gets those that were given as keyword arguments.
 
     Args:
         *fields: Names of the fields.
+        after: The verb's own parameter that they stand behind.
         most_used: Those that the help shows first.
     """
     data = options_of(DataRecipe)
     every = tuple(name for name in TRAIN_OPTIONS if name not in data)
-    return _takes("training_options", fields or every, most_used)
+    return _takes(fields or every, after, most_used)
 
 
-def _takes(
-    bundle: str, wanted: Sequence[str], most_used: Sequence[str]
-) -> Callable[[_Verb], _Verb]:
+def _takes(wanted: Sequence[str], after: str, most_used: Sequence[str]) -> Callable[[_Verb], _Verb]:
     def decorate(verb: _Verb) -> _Verb:
         @functools.wraps(verb)
         def call(**given: Any) -> None:
-            values = {name: given.pop(name) for name in wanted}
-            options = {name: value for name, value in values.items() if value is not None}
-            verb(**given, **{bundle: options})
+            left_out = {name for name in wanted if given[name] is None}
+            verb(**{name: value for name, value in given.items() if name not in left_out})
 
-        own = inspect.signature(verb, eval_str=True).parameters
         added = [_parameter(TRAIN_OPTIONS[name], first=name in most_used) for name in wanted]
-        parameters: list[inspect.Parameter] = []
-        for name, parameter in own.items():
-            parameters += added if name == bundle else [parameter]
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        add_parameters(call, verb, added, after)
         return call
 
     return decorate
+
+
+def add_parameters(
+    call: _Verb, verb: _Verb, added: Sequence[inspect.Parameter], after: str
+) -> None:
+    """Give a call the parameters of a verb and some more, in place of the verb's ``**``.
+
+    Args:
+        call: What Typer makes a command of.
+        verb: What it calls.
+        added: The further parameters.
+        after: The verb's parameter that they stand behind.
+    """
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
+        if parameter.kind is not parameter.VAR_KEYWORD:
+            parameters.append(parameter)
+        if name == after:
+            parameters += added
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
 
 
 def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:

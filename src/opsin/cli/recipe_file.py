@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import DATA_OPTIONS, flat_options, refuse_unknown
+from opsin.core.stored_json import JsonObject
 
 
-def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, Any]:
     """Let the options that were given win over those of a recipe file.
 
     A file's options of one network are not taken over by another, and its depth or its sizes give
@@ -31,7 +33,7 @@ def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
     return {**file, **given}
 
 
-def read_options(path: Path) -> dict[str, Any]:
+def read_options(path: Path) -> JsonObject:
     """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``.
 
     The file may hold the sections ``data``, ``model`` and ``training`` or the options themselves.

@@ -12,11 +12,10 @@ from opsin.cli.run_output import tell_run
 from opsin.core.recipe import CHANGEABLE
 
 
-@options.takes_training(*CHANGEABLE)
+@options.takes_training(*CHANGEABLE, after="run")
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     *,
-    training_options: dict[str, Any],
     name: Annotated[
         str | None,
         typer.Option("--name", help="Name of the new run, where options make it one."),
@@ -24,6 +23,7 @@ def resume(
     data: options.Moved = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **given: Any,
 ) -> None:
     """Continue a run that was stopped or killed where it left off.
 
@@ -37,5 +37,5 @@ def resume(
     """
     from opsin.commands.resume import resume as workflow  # noqa: PLC0415  needs what trains
 
-    made = workflow(run, data or (), name=name, quiet=quiet, **training_options)
+    made = workflow(run, data or (), name=name, quiet=quiet, **given)
     tell_run(made, as_json=as_json)

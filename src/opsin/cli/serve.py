@@ -14,7 +14,7 @@ from opsin.server import serve as run_server
 from opsin.server.server_settings import ServerSettings
 
 
-@server_options.takes_settings(ServerSettings)
+@server_options.takes_settings(ServerSettings, after="models")
 def serve(
     models: Annotated[
         list[str],
@@ -25,9 +25,9 @@ def serve(
         ),
     ],
     *,
-    settings: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **settings: Any,
 ) -> None:
     """Serve classifiers over HTTP: a REST API and a page to try it.
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from opsin.cli.options import add_parameters
 from opsin.cli.output import print_json
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
@@ -34,13 +35,14 @@ _TOKEN_FILE: Final = inspect.Parameter(
 )
 
 
-def takes_settings(kind: type) -> Callable[[_Verb], _Verb]:
+def takes_settings(kind: type, *, after: str) -> Callable[[_Verb], _Verb]:
     """Give a verb an option for each setting of a server that has a flag, and for its token.
 
-    The verb takes them as ``settings``, a dictionary of the fields of ``kind``.
+    The verb gets the fields of ``kind`` as keyword arguments.
 
     Args:
         kind: The dataclass of the settings.
+        after: The verb's own parameter that they stand behind.
     """
     known = settings_of(kind)
     flagged = {name: each for name, each in known.items() if each.flag}
@@ -50,18 +52,14 @@ def takes_settings(kind: type) -> Callable[[_Verb], _Verb]:
         def call(**given: Any) -> None:
             settings = {name: _value(each, given.pop(name)) for name, each in flagged.items()}
             settings["token"] = _token(given.pop("token_file"))
-            verb(**given, settings=settings)
+            verb(**given, **settings)
 
         added = [
             _TOKEN_FILE if name == "token" else _parameter(each)
             for name, each in known.items()
             if name == "token" or each.flag
         ]
-        parameters: list[inspect.Parameter] = []
-        for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
-            parameters += added if name == "settings" else [parameter]
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        add_parameters(call, verb, added, after)
         return call
 
     return decorate
@@ -70,19 +68,18 @@ def takes_settings(kind: type) -> Callable[[_Verb], _Verb]:
 def _parameter(setting: Setting) -> inspect.Parameter:
     """Return a setting as a parameter that Typer makes a flag of."""
     kind, default = setting.kind, setting.default
-    limits: dict[str, Any] = {}
+    limited = setting.unit == 1 and kind is int
     if setting.unit != 1:
         kind, default = float, default / setting.unit
-    elif kind is int:
-        limits = {"min": setting.least, "max": setting.most}
-    elif kind not in (bool, float, str):
+    elif kind not in (bool, int, float, str):
         kind, default = list[str] | None, None
     declared = typer.Option(
         setting.flag,
         help=setting.help,
         metavar=setting.metavar,
         show_default=default is not None and kind is not bool,
-        **limits,
+        min=setting.least if limited else None,
+        max=setting.most if limited else None,
     )
     if default is None:
         kind |= None

@@ -14,7 +14,7 @@ from opsin.studio import open_studio
 from opsin.studio.studio_settings import StudioSettings
 
 
-@server_options.takes_settings(StudioSettings)
+@server_options.takes_settings(StudioSettings, after="root")
 def studio(
     *,
     runs: options.Runs = Path("runs"),
@@ -36,12 +36,12 @@ def studio(
             show_default=False,
         ),
     ] = None,
-    settings: dict[str, Any],
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open a browser window.")
     ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **settings: Any,
 ) -> None:
     """Open the studio in a browser: images, training and results.
 

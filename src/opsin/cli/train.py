@@ -78,15 +78,13 @@ PlanOnly = Annotated[
 ]
 
 
-@options.takes_data(most_used=("test", "classes", "size"))
-@options.takes_training(most_used=("epochs", "augment"))
+@options.takes_training(after="budget", most_used=("epochs", "augment"))
+@options.takes_data(after="budget", most_used=("test", "classes", "size"))
 def train(
     source: options.Sources,
     *,
     model: ModelName = "auto",
     budget: Budget = None,
-    training_options: dict[str, Any],
-    data_options: dict[str, Any],
     recipe: RecipeFile = None,
     name: RunName = None,
     repeats: Repeats = 1,
@@ -96,6 +94,7 @@ def train(
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
+    **given: Any,
 ) -> None:
     """Train a classifier, evaluate it, and write its report.
 
@@ -105,14 +104,13 @@ def train(
 
     Example: opsin train holiday-photos --budget 10m --plan
     """  # fmt: skip
-    given: dict[str, Any] = {} if model == "auto" else {"model": model}
+    if model != "auto":
+        given["model"] = model
     if budget is not None:
         given["budget"] = budget
     from opsin.commands import train as workflow  # noqa: PLC0415  loads what training needs
 
-    wanted = merge_options(
-        read_options(recipe) if recipe else {}, given | training_options | data_options
-    )
+    wanted = merge_options(read_options(recipe) if recipe else {}, given)
     if plan:
         if repeats != 1 or folds is not None:
             raise typer.BadParameter(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from opsin.core.defaults import cores
-from opsin.core.recipe import DataRecipe, Recipe, TrainingRecipe
+from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from opsin.models.registry import MODELS
 from opsin.models.resolve import resolve
 
@@ -72,7 +72,7 @@ class Choice:
     """
 
     model: str
-    options: dict[str, Any]
+    options: dict[str, object]
     reason: str
 
 
@@ -83,7 +83,7 @@ def choose(
     mirrored: bool = True,
     device: str = "cpu",
     quick: bool = False,
-    given: Mapping[str, Any] | None = None,
+    given: Mapping[str, object] | None = None,
 ) -> Choice:
     """Pick a network, its size and how it is trained, by the images and the machine.
 
@@ -111,17 +111,23 @@ def choose(
     task = _Task(shape, len(counts), sum(counts), device, quick)
     amount = next(amount for amount in _AMOUNTS if task.images <= amount.images)
     model = "resnet" if min(shape[:2]) >= MODELS["resnet"].min_side else "mlp"
-    asked = resolve(task.data, model=model, mirrored=mirrored, **settled).training
+    asked = resolve(task.data, model=model, mirrored=mirrored, **settled)
     usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
-    options = _steps(usual, task, amount, asked.batch_size if "batch_size" in settled else None)
-    if model == "resnet" and "augment" not in settled:
-        options |= amount.options
-    wanted = asked.epochs if "epochs" in settled else options["epochs"]
-    for size in _sizes(model, task, settled):
-        fitting = 60 * amount.minutes / task.seconds(model, size, options["batch_size"])
+    settled_batch = asked.training.batch_size if "batch_size" in settled else None
+    steps = _steps(usual, task, amount, settled_batch)
+    wanted = asked.training.epochs if "epochs" in settled else steps.epochs
+    for size in _sizes(asked.model, task, settled):
+        fitting = 60 * amount.minutes / task.seconds(model, size, steps.batch_size)
         if fitting >= wanted / 2:
             break
-    options |= {"epochs": max(1, min(options["epochs"], int(fitting))), **size} | settled
+    options: dict[str, object] = {
+        "epochs": max(1, min(steps.epochs, int(fitting))),
+        "batch_size": steps.batch_size,
+        "rate": steps.rate,
+        **(amount.options if model == "resnet" and "augment" not in settled else {}),
+        **size,
+        **settled,
+    }
     recipe = resolve(task.data, model=model, mirrored=mirrored, **options)
     return Choice(model, options, _reason(recipe, task))
 
@@ -140,18 +146,24 @@ class _Task:
     def data(self) -> DataRecipe:
         return DataRecipe.of("images", size=self.shape[:2])
 
-    def seconds(self, model: str, size: Mapping[str, Any], batch: int) -> float:
+    def seconds(self, model: str, size: Mapping[str, object], batch: int) -> float:
         """Return about how long an epoch takes."""
-        hidden = resolve(self.data, model=model, **size).model.hidden
+        hidden = resolve(self.data, model=model, mirrored=True, **size).model.hidden
         work = _PASSES * self.images * MODELS[model].cost(hidden, self.shape, self.classes)
         kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
         rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
         return work / rate + _STEP * math.ceil(self.images / batch)
 
 
+class _Steps(NamedTuple):
+    epochs: int
+    batch_size: int
+    rate: float
+
+
 def _steps(
     usual: TrainingRecipe, task: _Task, amount: _Amount, settled_batch: int | None
-) -> dict[str, Any]:
+) -> _Steps:
     """Return epochs, batch size, and the rate that goes with it."""
     epochs, batch = amount.epochs, amount.batch
     if task.device != "cpu":
@@ -161,19 +173,21 @@ def _steps(
     batch = settled_batch or batch
     # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
     rate = usual.rate * min(2.0, math.sqrt(batch / usual.batch_size))
-    return {"epochs": epochs, "batch_size": batch, "rate": float(f"{rate:.2g}")}
+    return _Steps(epochs, batch, float(f"{rate:.2g}"))
 
 
-def _sizes(model: str, task: _Task, settled: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _sizes(
+    asked: ModelRecipe, task: _Task, settled: Mapping[str, object]
+) -> Iterator[Mapping[str, object]]:
     """Yield options for the size of the network, the best first."""
-    if not MODELS[model].convolutional or "hidden" in settled:
+    if not MODELS[asked.name].convolutional or "hidden" in settled:
         yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
         return
     side = min(task.shape[:2])
     stages = min(3, (side - 1).bit_length() - 1)
     while (side - 1) >> stages > _LAST_SIDE:
         stages += 1
-    stages = settled.get("depth", stages)
+    stages = asked.depth if "depth" in settled else stages
     for stem in _STEMS["quick" if task.quick else "slow"]:
         filters = [min(stem << stage, _WIDEST * stem) for stage in range(stages)]
         # What tells many classes apart must have room in the last stage.

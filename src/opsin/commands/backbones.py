@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnxruntime
@@ -21,6 +21,7 @@ from opsin.core.defaults import cores
 from opsin.core.errors import MissingExtraError, OpsinError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class ListedBackbone:
     licence: str
     path: Path | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         path = None if self.path is None else str(self.path)
         return {**vars(self), "side": list(self.side), "path": path}
@@ -114,7 +115,7 @@ class KnownBackbone:
     milliseconds: float
     values: tuple[FeatureValue, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         values = [{**vars(value), "shape": list(value.shape)} for value in self.values]
         return {**vars(self), "path": str(self.path), "side": list(self.side), "values": values}

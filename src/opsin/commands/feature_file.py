@@ -175,7 +175,7 @@ class FeatureRows:
         )
         with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
             for names, digests, parts, labels, features in blocks:
-                columns: dict[str, Any] = {
+                columns: dict[str, object] = {
                     "name": list(map(_as_text, names)),
                     "digest": [digest.tobytes().hex() for digest in digests],
                     "part": [PARTS[part] or None for part in parts],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opsin.classical.classical_recipe import (
@@ -101,7 +101,7 @@ def _of_network(
     dataset: Dataset,
     model: str | None,
     budget: str | float | None,
-    options: dict[str, Any],
+    options: Mapping[str, object],
     watcher: Watcher,
 ) -> Plan:
     from opsin.training.budget import measure_epoch  # noqa: PLC0415  these need PyTorch

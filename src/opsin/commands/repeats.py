@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.load_dataset import dataset_given
 from opsin.commands.runs import Run
 from opsin.commands.train import train
 from opsin.commands.training_job import need_training
@@ -22,10 +23,9 @@ from opsin.core.artifacts.run_report import LabelEvidence, PartFigures, Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
-from opsin.core.recipe import DATA_OPTIONS
 from opsin.core.storage import write_json
 from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
-from opsin.data.dataset import Dataset, load
+from opsin.data.dataset import Dataset
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
@@ -185,7 +185,7 @@ def train_repeats(
     """
     _check_count("repeats", repeats, least=1)
     need_training(model)
-    dataset, options = _loaded(data, options, watcher or for_people(quiet=quiet))
+    dataset = dataset_given(data, options, watcher or for_people(quiet=quiet))
     first = _seed(dataset, options)
     # Refused now, not after the runs before it.
     resolve(dataset.recipe, seed=first + repeats - 1)
@@ -194,7 +194,7 @@ def train_repeats(
         for number, seed in enumerate(range(first, first + repeats), 1)
     ]
     series = _Series("repeats", model, Path(runs), name, watcher, observers, quiet)
-    return series.train(planned, options)
+    return series.train(planned, **options)
 
 
 @checked
@@ -248,7 +248,7 @@ def train_folds(
     _check_count("folds", folds, least=2)
     need_training(model)
     tell = watcher or for_people(quiet=quiet)
-    dataset, options = _loaded(data, options, tell)
+    dataset = dataset_given(data, options, tell)
     parts = cut_into_folds(dataset, folds)
     _tell_untested(dataset, parts, tell)
     seed = _seed(dataset, options)
@@ -257,7 +257,7 @@ def train_folds(
         for number, part in enumerate(parts, 1)
     ]
     series = _Series("folds", model, Path(runs), name, watcher, observers, quiet)
-    return series.train(planned, options)
+    return series.train(planned, **options)
 
 
 def _tell_untested(dataset: Dataset, parts: Sequence[Dataset], tell: Watcher) -> None:
@@ -384,7 +384,7 @@ class _Series:
     observers: Sequence[Watcher]
     quiet: bool
 
-    def train(self, planned: Sequence[_Planned], options: dict[str, Any]) -> Repeats:
+    def train(self, planned: Sequence[_Planned], **options: Any) -> Repeats:
         """Train one after the other, and keep the summary of those there are after each."""
         # Each run makes a display of its own where none is given, with its own table of epochs.
         tell = self.watcher or for_people(quiet=self.quiet)
@@ -408,7 +408,12 @@ class _Series:
                 if run.directory.read(Report).training.interrupted:
                     break
                 # What the first run chose by measuring, the others take over: one recipe for all.
-                given = _settled(made[0])
+                recipe = made[0].recipe
+                given = {
+                    "model": recipe.model.name,
+                    **recipe.model.model_dump(exclude={"name"}),
+                    **recipe.training.model_dump(exclude={"seed"}),
+                }
         except KeyboardInterrupt:
             if not made:
                 raise
@@ -442,31 +447,7 @@ class _Series:
         return Repeats(tuple(made), summary, file, labels)
 
 
-def _settled(run: Run) -> dict[str, Any]:
-    """Return the options that make a run's model and training again, but for its seed."""
-    recipe = run.recipe
-    return {
-        "model": recipe.model.name,
-        **recipe.model.model_dump(exclude={"name"}),
-        **recipe.training.model_dump(exclude={"seed"}),
-    }
-
-
-def _loaded(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    options: dict[str, Any],
-    watcher: Watcher,
-) -> tuple[Dataset, dict[str, Any]]:
-    """Load the data, once for all runs, and return it with the options that are left."""
-    if isinstance(data, Dataset):
-        return data, options  # `train` refuses those of the data that are among them
-    given = [data] if isinstance(data, str | os.PathLike) else data
-    wanted = {key: value for key, value in options.items() if key in DATA_OPTIONS}
-    left = {key: value for key, value in options.items() if key not in DATA_OPTIONS}
-    return load(*given, watcher=watcher, **wanted), left
-
-
-def _seed(dataset: Dataset, options: dict[str, Any]) -> int:
+def _seed(dataset: Dataset, options: Mapping[str, object]) -> int:
     return resolve(dataset.recipe, seed=options.get("seed")).training.seed
 
 

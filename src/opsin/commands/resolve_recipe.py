@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
 
 #: Said where images are mirrored that mean something else then.
@@ -47,7 +47,7 @@ def decide(
     *,
     model: str | None,
     budget: str | float | None,
-    options: dict[str, Any],
+    options: Mapping[str, object],
     watcher: Watcher,
 ) -> ResolvedRecipe:
     """Choose network, size, epochs and balance where they were not given.
@@ -97,7 +97,7 @@ def decide(
     return ResolvedRecipe(recipe.model_copy(update={"reasons": reasons}), set(given), epoch)
 
 
-def _choice(dataset: Dataset, given: dict[str, Any], *, device: str, quick: bool) -> Choice:
+def _choice(dataset: Dataset, given: Mapping[str, object], *, device: str, quick: bool) -> Choice:
     """Choose a network for the images and the machine."""
     height, width, channels = dataset.images.shape[1:]
     return choose(

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -123,7 +123,7 @@ def _fine_tuning(
     parent: RunDirectory,
     recipe: ClassicalRecipe,
     data: Dataset | Places,
-    changes: dict[str, Any],
+    changes: Mapping[str, object],
     *,
     watcher: Watcher,
     began: float,
@@ -161,7 +161,7 @@ def _fine_tuning(
 
 
 def _changed(
-    parent: RunDirectory, recipe: Recipe, changes: dict[str, Any], dataset: Dataset
+    parent: RunDirectory, recipe: Recipe, changes: Mapping[str, object], dataset: Dataset
 ) -> Recipe:
     """Return the recipe of a new run that goes on from another with some options changed."""
     recipe = balanced(changed(recipe, **changes), dataset)
@@ -171,7 +171,7 @@ def _changed(
 def _check_state(
     parent: RunDirectory,
     recipe: Recipe | ClassicalRecipe,
-    changes: dict[str, Any],
+    changes: Mapping[str, object],
     name: str | None,
 ) -> None:
     """Refuse what is being trained, and what there is nothing to do for."""

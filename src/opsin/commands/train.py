@@ -66,7 +66,7 @@ def train(
             ``classes``, ``size`` …
 
     Returns:
-        The finished run. Where the loss ran away for good, ``report["training"]["diverged"]``
+        The finished run. Where the loss ran away for good, ``report.training.diverged``
         says so, and the file is that of the best epoch before.
 
     Raises:

@@ -38,7 +38,7 @@ class Variations:
     """
 
     policy: Augmentation
-    parts: dict[str, Any]
+    parts: dict[str, float]
     words: str
     image: Path
 
@@ -70,7 +70,7 @@ def draw_variations(
         RecipeError: An option has an impossible value.
         StorageError: The disk refuses a write.
     """
-    check_varying(options)
+    check_varying(**options)
     from opsin.report.figures.augmentation_figure import draw_varied  # noqa: PLC0415
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
@@ -94,11 +94,11 @@ def draw_variations(
     return Variations(recipe.augment, parts, words, image)
 
 
-def check_varying(options: dict[str, Any]) -> None:
+def check_varying(**options: Any) -> None:
     """Check that images can be varied so, before an hour is spent on reading them.
 
     Args:
-        options: ``augment`` and what differs from it.
+        **options: ``augment`` and what differs from it.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
