@@ -319,17 +319,33 @@ def evaluate(
     )
     decoded = _read_for(classifier, recipe, watcher)
     judged = _judge(classifier, decoded)
-    rows = judged.rows
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
-    found = answers(classifier, decoded.images, rows, "Test", watcher, tta=tta)
+    found = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
+    return _result(
+        classifier, decoded, judged, found, source=recipe.source, seconds=seconds, watcher=watcher
+    )
+
+
+def _result(
+    classifier: Classifier,
+    decoded: Decoded,
+    judged: _Judged,
+    found: Answers,
+    *,
+    source: str,
+    seconds: float,
+    watcher: Watcher,
+) -> EvaluationResult:
+    """Measure the answers to the images judged, and count the look at them."""
+    rows = judged.rows
     own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
         "model": str(classifier.path),
-        "source": recipe.source,
+        "source": source,
         "part": judged.part,
         "seen": judged.seen,
         "own_test": judged.own_test,

@@ -85,22 +85,18 @@ def resume(
     if isinstance(asked, ClassicalRecipe) and asked.fine_tunes:
         return _fine_tuning(parent, asked, data, changes, watcher=watcher, began=began)
     recipe = _network_of(parent)
-    need_training()
     _check_state(parent, recipe, changes, name)
-    dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
-    dataset = _with_own_parts(parent, dataset)
+    dataset = _images_of(parent, data, watcher)
     _tell_versions(recipe, watcher)
     recipe = _changed(parent, recipe, changes, dataset) if changes else recipe
     start = _inherited(parent, recipe, watcher) if changes else _own(parent, recipe, watcher)
+    decided = ResolvedRecipe(recipe, TRAINING_OPTIONS)
     title = name or _title(parent.path)
-    return carry_out(
-        lambda: RunDirectory.create(parent.path.parent, title) if changes else parent,
-        dataset,
-        ResolvedRecipe(recipe, TRAINING_OPTIONS),
-        watcher=watcher,
-        began=began,
-        start=start,
-    )
+
+    def directory() -> RunDirectory:
+        return RunDirectory.create(parent.path.parent, title) if changes else parent
+
+    return carry_out(directory, dataset, decided, watcher=watcher, began=began, start=start)
 
 
 def _network_of(parent: RunDirectory) -> Recipe:
@@ -174,7 +170,8 @@ def _check_state(
     changes: Mapping[str, object],
     name: str | None,
 ) -> None:
-    """Refuse what is being trained, and what there is nothing to do for."""
+    """Refuse to go on without PyTorch, with what is being trained, and with nothing to do."""
+    need_training()
     state = "failed"
     with contextlib.suppress(RunError):  # a damaged status says nothing, and is written anew
         state, _ = parent.state()
@@ -241,8 +238,9 @@ def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> Start:
     return tensors, place.model_copy(update=fresh)
 
 
-def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
+def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -> Dataset:
     """See that the images are those of the run, in its order; return them in its parts."""
+    dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
     if not parent.dataset.is_file() or not parent.split.is_file():
         return dataset  # killed before it had written them: it begins again
     fingerprint = parent.read(DatasetRecord).fingerprint
