@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from opsin.data.dataset import Dataset
 from opsin.data.table_columns import columns_of
 from opsin.evaluation.mistakes import typical_rows
 from opsin.runtime.classifier import Classifier
+
+if TYPE_CHECKING:
+    from opsin.evaluation.evidence import Doubts
 
 #: Suspected label errors that a report names.
 SUSPECTS: Final = 200
@@ -42,7 +45,7 @@ def find_failures(
     from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
 
     validation = predictions.parts.get("val")
-    known = {} if validation is None else _suspected_labels(dataset, validation)
+    suspects, doubts = ([], None) if validation is None else _suspected(dataset, validation)
     judged = predictions.of(part)
     traits = measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher)
     columns = {
@@ -55,12 +58,16 @@ def find_failures(
         labels=judged.labels,
         too_weak=too_weak(int(judged.right.sum()), judged.labels, dataset.classes),
     )
-    nothing = {"suspects": [], "suspected": 0, "labels": None}
-    return Failures.model_validate({**nothing, **known, "slices": slices})
+    return Failures(
+        suspects=suspects,
+        suspected=0 if doubts is None else len(doubts.suspects),
+        labels=None if doubts is None else doubts.evidence,
+        slices=slices,
+    )
 
 
-def _suspected_labels(dataset: Dataset, kept: PartPredictions) -> dict[str, object]:
-    """Return the labels that the answers contradict, the most doubtful first, and the evidence."""
+def _suspected(dataset: Dataset, kept: PartPredictions) -> tuple[list[SuspectedLabel], Doubts]:
+    """Return the labels that the answers contradict, the most doubtful first, and all doubts."""
     from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.label_errors import clear_examples  # noqa: PLC0415  likewise
 
@@ -83,7 +90,7 @@ def _suspected_labels(dataset: Dataset, kept: PartPredictions) -> dict[str, obje
                 example=int(kept.rows[clear[0]]) if len(clear) else None,
             )
         )
-    return {"suspects": named, "suspected": len(found), "labels": doubts.to_json()}
+    return named, doubts
 
 
 def look_deeper(

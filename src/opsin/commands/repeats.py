@@ -438,8 +438,7 @@ class _Series:
         whole = len(made) == summary.asked and not any(row.stopped for row in summary.runs)
         if self.kind == "folds" and whole:  # every image was tested
             doubts, doubted = _doubted(made)
-            evidence = LabelEvidence.model_validate(doubts.to_json())
-            found = FoldDoubts(suspected=len(doubts.suspects), labels=evidence)
+            found = FoldDoubts(suspected=len(doubts.suspects), labels=doubts.evidence)
             summary = summary.model_copy(update={"doubts": found})
             if doubted:
                 labels = write_corrections(file.with_suffix(".labels.csv"), doubted)

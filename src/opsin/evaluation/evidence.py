@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_report import ExpectedSuspects, LabelEvidence
 from opsin.core.format import counted
-from opsin.core.stored_json import JsonObject
 from opsin.evaluation.intervals import wilson
 from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
@@ -57,48 +57,13 @@ def too_weak(right: int, labels: NDArray[np.int64], classes: Sequence[str]) -> s
     )
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What suspects are worth, measured on labels that are known to be wrong or right.
-
-    Args:
-        flipped: How many labels a trial flipped, each to another class at random.
-        first: How many suspects of a trial were looked at: its first ones, as many as there are
-            suspects without it, and no more than were flipped.
-        hits: How many of those were flipped labels, the mean of some trials.
-    """
-
-    flipped: int
-    first: int
-    hits: float
-
-    @property
-    def precision(self) -> float:
-        """Share of a trial's first suspects that were flipped labels."""
-        return self.hits / self.first
-
-    @property
-    def words(self) -> str:
-        """What to expect, in a sentence or two; never that the real suspects are so often wrong."""
-        spoken = min(self.first, _SPOKEN)
-        return (
-            f"Of {spoken} like these about {spoken * self.precision:.0f} were wrong in a trial "
-            f"with {counted(self.flipped, 'label')} flipped at random; the others were suspected "
-            "without it. Real errors are harder to tell than random ones, and may be fewer."
-        )
-
-    def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        return {**asdict(self), "share": FLIPPED, "precision": self.precision, "words": self.words}
-
-
 def expect(
     probabilities: NDArray[np.float32],
     labels: NDArray[np.int64],
     found: int,
     *,
     seed: int = 0,
-) -> Expected:
+) -> ExpectedSuspects:
     """Try on flipped labels what suspects are worth.
 
     The labels at hand are taken as they are, a share of them is flipped at random, each to another
@@ -117,8 +82,9 @@ def expect(
         >>> answers = np.full((400, 4), 0.01, np.float32)
         >>> labels = np.arange(400) % 4
         >>> answers[np.arange(400), labels] = 0.97
-        >>> expect(answers, labels, 8)
-        Expected(flipped=20, first=8, hits=8.0)
+        >>> found = expect(answers, labels, 8)
+        >>> found.flipped, found.first, found.hits
+        (20, 8, 8.0)
     """
     chance = np.random.default_rng(seed)
     images, classes = probabilities.shape
@@ -132,7 +98,25 @@ def expect(
         tried = own.copy()
         tried[rows] = (own[rows] + chance.integers(1, classes, flipped)) % classes
         hits.append(np.isin(suspects(answers, tried).rows[:first], rows).sum())
-    return Expected(flipped=flipped, first=first, hits=float(np.mean(hits)))
+    mean = float(np.mean(hits))
+    return ExpectedSuspects(
+        flipped=flipped,
+        first=first,
+        hits=mean,
+        share=FLIPPED,
+        precision=mean / first,
+        words=_in_words(flipped, first, mean / first),
+    )
+
+
+def _in_words(flipped: int, first: int, precision: float) -> str:
+    """Say what to expect; never that the real suspects are so often wrong."""
+    spoken = min(first, _SPOKEN)
+    return (
+        f"Of {spoken} like these about {spoken * precision:.0f} were wrong in a trial "
+        f"with {counted(flipped, 'label')} flipped at random; the others were suspected "
+        "without it. Real errors are harder to tell than random ones, and may be fewer."
+    )
 
 
 @dataclass(frozen=True)
@@ -147,14 +131,12 @@ class Doubts:
 
     suspects: SuspectedLabels
     too_weak: str
-    expected: Expected | None
+    expected: ExpectedSuspects | None
 
-    def to_json(self) -> JsonObject:
-        """Return as plain data what they rest on."""
-        return {
-            "too_weak": self.too_weak,
-            "expected": None if self.expected is None else self.expected.to_json(),
-        }
+    @property
+    def evidence(self) -> LabelEvidence:
+        """What they rest on, as a report keeps it."""
+        return LabelEvidence(too_weak=self.too_weak, expected=self.expected)
 
 
 def doubt_labels(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -63,7 +63,7 @@ class EpochConfusion(Stored):
     confusion: list[list[Count]]
 
 
-def epochs_of(lines: Iterable[Mapping[str, Any]]) -> list[Epoch]:
+def epochs_of(lines: Iterable[JsonObject]) -> list[Epoch]:
     """Return lines of ``history.jsonl`` as epochs.
 
     Raises:
@@ -72,7 +72,7 @@ def epochs_of(lines: Iterable[Mapping[str, Any]]) -> list[Epoch]:
     return [Epoch.model_validate(line) for line in lines]
 
 
-def confusions_of(lines: Iterable[Mapping[str, Any]]) -> list[EpochConfusion]:
+def confusions_of(lines: Iterable[JsonObject]) -> list[EpochConfusion]:
     """Return lines of ``confusions.jsonl``; lines that hold no matrix are left out."""
     found = []
     for line in lines:

@@ -202,13 +202,17 @@ class SuspectedLabel(Stored):
 
 
 class ExpectedSuspects(Stored):
-    """What suspects are worth, by a trial with labels flipped at random."""
+    """What suspects are worth, by trials with labels flipped at random.
 
-    flipped: Count
+    Of a trial as many suspects were looked at as there are without it, and no more than labels
+    were flipped: its ``first`` ones. ``hits``: how many of those were flipped, the mean.
+    """
+
+    flipped: Count = Field(description="Labels that a trial flipped.")
     first: Count
     hits: float
-    share: float
-    precision: float
+    share: float = Field(description="Share of the labels that was flipped.")
+    precision: float = Field(description="Share of the suspects looked at that was flipped.")
     words: str
 
 
