@@ -155,7 +155,7 @@ class _Task:
         return work / rate + _STEP * math.ceil(self.images / batch)
 
 
-class _Steps(NamedTuple):
+class _TrainingSteps(NamedTuple):
     epochs: int
     batch_size: int
     rate: float
@@ -163,7 +163,7 @@ class _Steps(NamedTuple):
 
 def _steps(
     usual: TrainingRecipe, task: _Task, amount: _Amount, settled_batch: int | None
-) -> _Steps:
+) -> _TrainingSteps:
     """Return epochs, batch size, and the rate that goes with it."""
     epochs, batch = amount.epochs, amount.batch
     if task.device != "cpu":
@@ -173,7 +173,7 @@ def _steps(
     batch = settled_batch or batch
     # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
     rate = usual.rate * min(2.0, math.sqrt(batch / usual.batch_size))
-    return _Steps(epochs, batch, float(f"{rate:.2g}"))
+    return _TrainingSteps(epochs, batch, float(f"{rate:.2g}"))
 
 
 def _sizes(
