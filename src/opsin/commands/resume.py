@@ -146,8 +146,7 @@ def _fine_tuning(
             "Put the former one in its place, or train anew.",
         )
     check_fine_tuning(backbone)
-    dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
-    dataset = _with_own_parts(parent, dataset)
+    dataset = _images_of(parent, data, watcher)
     _tell_versions(recipe, watcher)
     start = _own(parent, recipe, watcher)
     return carry_out_fitting(
