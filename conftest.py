@@ -65,7 +65,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
 @pytest.fixture(autouse=True)
 def _undrawn_examples(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let examples train without figures and page, which take most of the time; none shows them."""
-    if not _is_training_example(request.node):
+    if not isinstance(request.node, DoctestItem):
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

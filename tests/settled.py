@@ -20,7 +20,12 @@ return document.readyState + '|' + document.body.innerText.length + '|' + shown.
 
 
 def usable(
-    browser: webdriver.Chrome, address: str, *, quiet: float = 0.5, most: float = 20.0
+    browser: webdriver.Chrome,
+    address: str,
+    *,
+    quiet: float = 0.5,
+    most: float = 20.0,
+    every: float = 0.1,
 ) -> float:
     """Open an address, and wait until the page stands still.
 
@@ -29,6 +34,7 @@ def usable(
         address: What is opened.
         quiet: Seconds without a change after which nothing more is expected.
         most: Seconds after which a page that goes on changing is left alone.
+        every: Seconds between two looks, each of which lays the page out anew.
 
     Returns:
         The seconds until its last change.
@@ -40,5 +46,5 @@ def usable(
         seen = str(browser.execute_script(_STATE))
         if seen != state:
             last, state = time.perf_counter(), seen
-        time.sleep(0.02)
+        time.sleep(every)
     return last - began

@@ -51,6 +51,7 @@ def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_drawn_anew_is_of_the_parts_of_the_run(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

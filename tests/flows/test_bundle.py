@@ -13,7 +13,7 @@ import pytest
 
 import opsin
 from opsin.commands.export.export import export_model
-from tests.conftest import write_shapes
+from tests.conftest import without_drawing, write_shapes
 
 #: Where `make node` puts onnxruntime-node and sharp.
 NODE_MODULES = Path(__file__).parents[2] / ".venv-node" / "node_modules"
@@ -40,7 +40,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("sklearn", "1.9")
     root = tmp_path_factory.mktemp("forest")
     folder = write_shapes(root / "shapes", 40, kinds=("disc", "square", "cross"))
-    run = opsin.train(folder, model="forest", trees=10, runs=root, assignment="exact", quiet=True)
+    with without_drawing():
+        run = opsin.train(folder, model="forest", trees=10, runs=root, assignment="exact",
+                          quiet=True)  # fmt: skip
     return unpack(run, root)
 
 

@@ -59,6 +59,7 @@ def test_a_run_is_made_and_answers_wherever_it_is(
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_layers_keep_the_names_that_the_network_gave_them(
     shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_layers_keep_the_names_that_the_network_gave_them(
     onnx.checker.check_model(onnx.load_model_from_string(classifier.content), full_check=True)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_second_training_computes_no_features(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def test_a_second_training_computes_no_features(
     assert first.recipe.model.name == second.recipe.model.name == "backbone"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     from opsin.data.cache import cache_root
 
@@ -111,6 +114,7 @@ def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_p
     assert first.classifier().content == second.classifier().content
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> None:
     run = opsin.train(
         "digits", backbone=nearest_mean, classes=("3", "8"), runs=tmp_path, quiet=True
@@ -120,6 +124,7 @@ def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("head", ["logistic", "svm", "nearest-mean"])
+@pytest.mark.usefixtures("undrawn")
 def test_each_head_answers_as_it_was_fitted(
     head: str, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -133,12 +138,14 @@ def test_each_head_answers_as_it_was_fitted(
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_images_a_class_are_enough(backbone: Path, tmp_path: Path) -> None:
     few = write_shapes(tmp_path / "few", 3)
     run = opsin.train(few, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
     assert (run.path / "classifier.onnx").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_grey_images_for_a_network_in_colour(backbone: Path, tmp_path: Path) -> None:
     data = opsin.load("digits")
     run = opsin.train(data, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
@@ -184,6 +191,7 @@ def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_pa
 
 @pytest.mark.torch
 @pytest.mark.parametrize("head", ["logistic", "svm"])
+@pytest.mark.usefixtures("undrawn")
 def test_heat_maps_go_back_through_the_network(
     head: str, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import opsin
 from opsin.data.dataset import Dataset
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, only_json, without_drawing
 
 torch_only = pytest.mark.torch
 
@@ -124,7 +124,8 @@ def test_why_this_answer(cli: Cli, copied: Path, image: Path) -> None:
 
 @torch_only
 def test_images_that_are_gone_are_told_and_the_rest_is_shown(cli: Cli, shapes: Path) -> None:
-    run = opsin.train(shapes, model="mlp", epochs=1, runs=shapes.parent / "runs", quiet=True)
+    with without_drawing():
+        run = opsin.train(shapes, model="mlp", epochs=1, runs=shapes.parent / "runs", quiet=True)
     image = shapes.parent / "disc.png"
     image.write_bytes((shapes / "disc" / "1.png").read_bytes())
     shapes.rename(shapes.parent / "elsewhere")

@@ -10,13 +10,15 @@ import opsin
 from opsin.commands.export.export import export_model
 from opsin.commands.export.shipped import To
 from opsin.core.errors import ModelFileError
+from tests.conftest import without_drawing
 
 
 @pytest.fixture(scope="module")
 def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     pytest.importorskip("sklearn", "1.9")
-    return opsin.train("digits", model="forest", trees=10, quiet=True,
-                       runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+    with without_drawing():
+        return opsin.train("digits", model="forest", trees=10, quiet=True,
+                           runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
 
 
 @pytest.mark.parametrize("to", ["int8", "fp16"])
