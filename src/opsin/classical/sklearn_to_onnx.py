@@ -61,8 +61,8 @@ def write_head(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
 
 def _logistic(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
     weight, bias = fitted.estimator.coef_, fitted.estimator.intercept_
-    if len(weight) == 1:  # one row for two classes, for and against
-        weight, bias = (np.concatenate([np.zeros_like(part), part]) for part in (weight, bias))
+    if len(weight) == 1:  # one row for two classes; halved, so that each has a gradient
+        weight, bias = (np.concatenate([-part, part]) / 2 for part in (weight, bias))
     inputs = [source, to.weight("head.weight", weight, np.float32),
               to.weight("head.bias", bias, np.float32)]  # fmt: skip
     to.node("Gemm", inputs, "head", transB=1)
