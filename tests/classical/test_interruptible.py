@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -80,10 +79,9 @@ def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
         finally:
             ended.set()
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt, match="cannot be left half done"):
         run_interruptible(work, what="Fit", total=1, unit="fits", watcher=Watcher(), stop=stop)
-    assert time.monotonic() - began < 30
+    assert not ended.is_set()
     over.set()  # and when it comes up for air, it ends without a word
     assert ended.wait(30)
     assert not went_on

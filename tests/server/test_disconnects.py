@@ -36,13 +36,11 @@ def test_a_block_ends_once_the_client_has_gone() -> None:
         return {"type": next(messages)}
 
     async def main() -> None:
-        began = asyncio.get_running_loop().time()
         async with asyncio.timeout(10):
             with pytest.raises(ClientDisconnect):
                 async with CancelOnDisconnect(receive):
                     await asyncio.sleep(60)
             await asyncio.sleep(0.01)  # and nothing is left of it
-        assert asyncio.get_running_loop().time() - began < 9
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling()

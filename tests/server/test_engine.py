@@ -349,7 +349,7 @@ def test_a_worker_that_is_killed_is_replaced(
         assert isinstance(
             (await engine.predict("means", [PredictRequest(image_files[0])]))[0], PredictResult
         )
-        assert await until(lambda: len(engine.pids) == 2) < 5
+        await until(lambda: len(engine.pids) == 2)
         assert spare is not None
         assert engine.pids == [second, spare.pid]
         assert listener.count("died") == listener.count("refused", "worker died") == 1
@@ -566,18 +566,17 @@ def test_a_new_file_takes_over_without_a_gap(
             file.write_bytes(b"half a file")
             await until(lambda: listener.count("reloaded", "m", False) == 1)
             assert engine.served["m"].digest == first
-            os.kill(engine.pids[0], signal.SIGKILL)
-            await asyncio.sleep(0.3)
+            killed = engine.pids[0]
+            os.kill(killed, signal.SIGKILL)
             # The one that takes its place has the old model too, though its file is gone.
-            await until(lambda: engine.load.workers == 2)
+            await until(lambda: engine.load.workers == 2 and killed not in engine.pids)
             shutil.copyfile(other, tmp_path / "whole")
             (tmp_path / "whole").replace(file)
             await until(lambda: listener.count("reloaded", "m", True) == 1)
             assert engine.served["m"].digest != first
-            await asyncio.sleep(0.1)
+            await until(lambda: len(seen) == 2)
             stop = True
             await asyncio.gather(*clients)
-            assert len(seen) == 2
             # Nobody asks the old one any more, so nobody keeps it.
             await until(lambda: all(len(w.loaded) == 1 for w in engine._pool.workers))
 

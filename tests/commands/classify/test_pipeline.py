@@ -223,9 +223,7 @@ def test_answers_come_while_names_still_do(classifier: Classifier, photos: Path)
         assert isinstance(next(answers)[1], Prediction)
         writing.write(f"{photos}/half 1/1.png\n{photos}/half 0/2.png\n".encode())
         assert [next(answers)[0].name[-5:] for _ in range(2)] == ["1.png", "2.png"]
-        began = time.monotonic()
         answers.close()  # while a thread waits for the next name
-        assert time.monotonic() - began < 5
         assert not running()
 
 
