@@ -268,24 +268,23 @@ def _decided(
     from opsin.training.fine_tuning import fitting_batch  # noqa: PLC0415
     from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
-    changes: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     if recipe.balance == "auto":
         labels = job.dataset.labels[job.rows]
         counts = np.bincount(labels, minlength=len(job.dataset.classes))
-        changes["balance"], reason = choose_balance(counts)
-        if changes["balance"] != "none":
+        balance, reason = choose_balance(counts)
+        recipe = recipe.model_copy(update={"balance": balance})
+        if balance != "none":
             reasons["Balance"] = reason
     if fresh:
         size = fitting_batch(recipe, [layer.shape for layer in layers])
         if size < recipe.batch_size:
-            changes["batch_size"] = size
+            recipe = recipe.model_copy(update={"batch_size": size})
             reasons["Memory"] = f"{size} images a step, for which there is room"
-    batch = changes.get("batch_size", recipe.batch_size)
-    work = batch * sum(layer.multiply_adds for layer in layers)
+    work = recipe.batch_size * sum(layer.multiply_adds for layer in layers)
     device = choose_device(recipe.device)
-    changes["precision"] = choose_precision(recipe.precision, work, device)
-    return _changed(job, recipe.model_copy(update=changes), reasons), work
+    precision = choose_precision(recipe.precision, work, device)
+    return _changed(job, recipe.model_copy(update={"precision": precision}), reasons), work
 
 
 def _changed(

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.artifact import Artifact, damaged, first_of, read_object, read_objects
+from opsin.core.artifacts.artifact import Artifact, damaged, first_of, read_objects
 from opsin.core.artifacts.dataset_record import DatasetRecord, Location
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
@@ -31,7 +31,7 @@ from opsin.core.operating_system import process_exists
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.core.stored_json import MOST, JsonObject
+from opsin.core.stored_json import MOST
 
 A = TypeVar("A", bound=Artifact)
 
@@ -299,15 +299,6 @@ class RunDirectory:
         """
         self._check_there(self.path / kind.FILE)
         return kind.read(self.path / kind.FILE)
-
-    def read_content(self, file: Path) -> JsonObject:
-        """Read one of the directory's JSON files as it stands.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
-        self._check_there(file)
-        return read_object(file)
 
     def _check_there(self, file: Path) -> None:
         if not file.is_file():
