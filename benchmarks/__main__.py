@@ -52,6 +52,7 @@ BENCHMARKS: Final = {
     "prediction": Benchmark(
         "Keras, PyTorch", "10 min", "RUN --repeats 1 --seconds 0.2 --memory 20 40 --made 20"
     ),
+    "fine_tuning": Benchmark("PyTorch", "2 h", "digits RUN --seeds 1 --no-loop"),
     "pretrained": Benchmark("scikit-learn", "15 min", "digits RUN --seeds 1"),
     "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),
     "serving": Benchmark(

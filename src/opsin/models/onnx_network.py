@@ -25,6 +25,8 @@ except ImportError as error:
 # Names of attributes that hold a weight, and what it is a multiple of.
 _WEIGHT: Final = "weight{}"
 _SCALE: Final = "scale{}"
+# Share of its size that a bias is learnt in multiples of.
+_BIAS: Final = 0.15
 
 
 class TorchNetwork(nn.Module):
@@ -178,9 +180,14 @@ def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def _size_of(value: Tensor) -> Tensor:
-    """Return the root mean square of each filter, or of all of a weight that is no filter bank."""
+    """Return the root mean square of each filter, or of all of a weight that is no filter bank.
+
+    Biases, and the scales of norms, move all that a filter puts out: they are to move less.
+    """
     axes = tuple(range(1, value.ndim)) if value.ndim > 2 else tuple(range(value.ndim))
     sizes = value.square().mean(dim=axes, keepdim=True).sqrt()
+    if value.ndim == 1:
+        sizes = _BIAS * sizes
     whole = sizes.mean().item() or 1.0
     return sizes.clamp(min=0.01 * whole)  # what is nothing yet can become something
 
