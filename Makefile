@@ -24,10 +24,10 @@ demo: $(VENV)/ready
 
 # Lint and types beside the tests; what they say comes after these.
 test: browser node $(VENV)/ready $(VENV)-runtime/ready
-	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1 & lint=$$!; \
-	trap 'kill $$lint 2>/dev/null; rm -f $$said' EXIT; \
+	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1 & beside=$$!; \
+	trap 'kill $$beside 2>/dev/null; rm -f $$said' EXIT; \
 	$(MAKE) --no-print-directory pytest; tests=$$?; \
-	wait $$lint; lint=$$?; cat $$said; \
+	wait $$beside; lint=$$?; cat $$said; \
 	echo "make test: lint and types $$([ $$lint = 0 ] && echo passed || echo FAILED)," \
 		"tests $$([ $$tests = 0 ] && echo passed || echo FAILED)"; \
 	[ $$lint = 0 ] && [ $$tests = 0 ]
