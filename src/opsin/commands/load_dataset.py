@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opsin.classical.classical_recipe import BACKBONE
+from opsin.commands.choose_backbone import few_photographs, leaves_open, network_here
 from opsin.commands.fine_tune import check_fine_tuning
+from opsin.commands.training_job import need_training
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS
@@ -79,6 +81,48 @@ def backbone_given(
         }
         options |= {name: value for name, value in usual.items() if options.get(name) is None}
     return backbone
+
+
+def load_for(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    model: str | None,
+    options: dict[str, Any],
+    *,
+    offline: bool,
+    watcher: Watcher,
+) -> tuple[str | None, Dataset, Backbone | None]:
+    """Return the model's name, the dataset and the pretrained network, as far as they are settled.
+
+    Where no model was named, few photographs get a pretrained network that is on this machine.
+
+    Args:
+        data: A dataset, or a source to load one from, or several to be joined.
+        model: What was asked for.
+        options: Of all parts of the recipe; those of the data part are taken out.
+        offline: Whether only what is on this machine may be used.
+        watcher: Receives the progress of the work.
+
+    Raises:
+        OpsinError: As from `backbone_given` and `dataset_given`, or what a model needs is missing.
+    """
+    model = model_asked(model, options)
+    is_open = leaves_open(model, options) and not isinstance(data, Dataset)
+    here = network_here() if is_open else None
+    if here is None:
+        need_training(model)
+    if model == BACKBONE:
+        backbone = backbone_given(data, options, offline=offline, watcher=watcher)
+        return model, dataset_given(data, options, watcher), backbone
+    unused = dict(options)
+    dataset = dataset_given(data, unused, watcher)
+    if here is not None and few_photographs(dataset):
+        options["backbone"] = here
+        backbone = backbone_given(data, options, offline=True, watcher=watcher)
+        return BACKBONE, dataset_given(data, options, watcher), backbone
+    need_training(model)
+    for name in DATA_OPTIONS:
+        options.pop(name, None)
+    return model, dataset, None
 
 
 def dataset_given(

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opsin.classical.classical_recipe import (
-    BACKBONE,
     FITTED,
     ClassicalRecipe,
     resolve_classical,
 )
 from opsin.commands.classical_job import ClassicalJob
-from opsin.commands.load_dataset import backbone_given, dataset_given, model_asked
+from opsin.commands.load_dataset import load_for
 from opsin.commands.resolve_recipe import decide
-from opsin.commands.training_job import TrainingJob, need_training
+from opsin.commands.training_job import TrainingJob
 from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
@@ -79,14 +78,9 @@ def plan(
         >>> planned.parameters, planned.recipe.training.epochs
         (9610, 3)
     """
-    model = model_asked(model, options)
-    need_training(model)
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
-    backbone = None
-    if model == BACKBONE:
-        backbone = backbone_given(data, options, offline=offline, watcher=watcher)
-    dataset = dataset_given(data, options, watcher)
+    model, dataset, backbone = load_for(data, model, options, offline=offline, watcher=watcher)
     tell_limits(watcher, dataset)
     if model in FITTED:
         options = {**options, "budget": budget}

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opsin.classical.classical_recipe import BACKBONE, FITTED
-from opsin.commands.load_dataset import backbone_given, dataset_given, model_asked
+from opsin.classical.classical_recipe import FITTED
+from opsin.commands.load_dataset import load_for
 from opsin.commands.recorder import recorded
 from opsin.commands.resolve_recipe import ResolvedRecipe, decide
 from opsin.commands.runs import Run
-from opsin.commands.training_job import TrainingJob, follow, make, need_training, write_request
+from opsin.commands.training_job import TrainingJob, follow, make, write_request
 from opsin.commands.training_summary import tell_end, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -84,15 +84,10 @@ def train(
         >>> run.accuracy > 0.5
         True
     """
-    model = model_asked(model, options)
-    need_training(model)
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
-    backbone = None
-    if model == BACKBONE:
-        backbone = backbone_given(data, options, offline=offline, watcher=watcher)
-    dataset = dataset_given(data, options, watcher)
+    model, dataset, backbone = load_for(data, model, options, offline=offline, watcher=watcher)
 
     def directory_of(network: str) -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{dataset.recipe.title}-{network}")

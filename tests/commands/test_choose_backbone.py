@@ -1,0 +1,74 @@
+"""Few photographs get a pretrained network that is on this machine, where no model is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.backbones.hub_cache import snapshot_of
+from opsin.backbones.hub_name import NAMED
+from opsin.commands.choose_backbone import few_photographs, leaves_open
+from tests.backbones.small_networks import network
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Two kinds of image, each with noise of its own colour, 80 pixels high."""
+    random = np.random.default_rng(5)
+    for label, colour in (("bees", (200, 160, 40)), ("ants", (90, 40, 30))):
+        folder = tmp_path / "insects" / label
+        folder.mkdir(parents=True)
+        for place in range(20):
+            noise = random.normal(colour, 40, (80, 90, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(folder / f"{place}.png")
+    return tmp_path / "insects"
+
+
+@pytest.fixture
+def on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's cache holds what the short name stands for."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = snapshot_of(NAMED["small"].where)
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "onnx" / "model.onnx").write_bytes(network())
+    pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+
+
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_network_that_is_here_is_built_on(photographs: Path, tmp_path: Path) -> None:
+    run = opsin.train(photographs, runs=tmp_path / "runs", quiet=True)
+    facts = run.classifier().metadata.backbone
+    assert facts is not None
+    assert NAMED["small"].where.repository in run.report.reasons["Backbone"]
+    planned = opsin.plan(photographs, quiet=True)
+    assert planned.recipe.model.name == "backbone"
+
+
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_wish_is_kept(photographs: Path) -> None:
+    planned = opsin.plan(photographs, model="forest", quiet=True)
+    assert planned.recipe.model.name == "forest"
+    assert leaves_open(None, {"size": 64, "epochs": None})
+    assert not leaves_open(None, {"epochs": 3})
+
+
+def test_small_grey_or_many_images_are_no_few_photographs(photographs: Path) -> None:
+    assert few_photographs(opsin.load(photographs, size=64))
+    assert not few_photographs(opsin.load(photographs, size=32))
+    assert not few_photographs(opsin.load(photographs, size=64, channels=1))
+
+
+@pytest.mark.torch
+def test_where_none_is_here_the_plan_says_how_to_get_one(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    planned = opsin.plan(photographs, size=64, quiet=True)
+    assert "--from small" in planned.recipe.reasons["Pretrained"]
+    assert "apache-2.0" in planned.recipe.reasons["Pretrained"]
