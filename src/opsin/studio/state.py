@@ -14,6 +14,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library
 from opsin.studio.library.dataset_cache import DatasetCache
 from opsin.studio.library.folders import Folders
+from opsin.studio.library.network_files import NetworkFiles
 from opsin.studio.library.uploads import Uploads
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
@@ -44,6 +45,7 @@ class Studio:
         self.sets = Library(settings.home, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, settings.upload_bytes, settings.upload_files)
+        self.networks = NetworkFiles(settings.home)
         places = ImagePlaces(self.sets, self.folders, settings.home)
         self.open = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS, options_for
+from opsin.classical.classical_recipe import BACKBONE, MODELS, TRAIN_OPTIONS, options_for
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
@@ -22,6 +22,7 @@ from opsin.models.registry import MODELS as NETWORKS
 #: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
     "auto": "auto: chosen by the images and this machine",
+    BACKBONE: "pretrained: builds on a network that has seen other photographs; best for few",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in MODELS},
 }
@@ -34,7 +35,7 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
     "none": "leave them as they are",
 }
 #: Those in front of the others.
-FRONT: Final = ("model", "epochs", "budget", "augment")
+FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare")
 # Groups of the recipe's options that are about preparing and splitting, not about a set itself.
 _PREPARED: Final = (PREPARATION, SPLIT)
 
@@ -133,7 +134,7 @@ def argv(
     """
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
     if plan:
-        words += ["--plan", "--quiet"]
+        words += ["--plan", "--quiet", "--offline"]
     elif name:
         words.append(f"--name={name}")
     if recipe is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from nicegui import ui
 
-from opsin.classical.classical_recipe import FITTED
+from opsin.classical.classical_recipe import BACKBONE, FITTED
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import OpsinError
@@ -20,6 +20,7 @@ from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout
+from opsin.studio.parts.network_choice import NetworkChoice, is_fetched, price_of, text_of
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
@@ -134,11 +135,14 @@ class _Train:
             value=self._values.get("model", "auto"),
             on_change=self._choose_model,
         ).classes("op-field").props("options-dense")
-        self._of_networks()
+        self._of_model()
 
     @ui.refreshable_method
-    def _of_networks(self) -> None:
-        """Show what stands in front for networks only."""
+    def _of_model(self) -> None:
+        """Show what stands in front for the chosen kind of model."""
+        if self._values.get("model") == BACKBONE:
+            chosen, pixels = self._values.get("backbone", ""), self._values.get("prepare", "")
+            NetworkChoice(self._studio, chosen, pixels, self._choose_network)
         if self._values.get("model") in FITTED:
             return
         with ui.element("div").classes("op-row"):
@@ -198,8 +202,12 @@ class _Train:
         before = self._before if event.value == self._before.get("model") else {}
         kept = {name: value for name, value in self._values.items() if name in keep}
         self._values = {**before, **kept, "model": event.value}
-        self._of_networks.refresh()
+        self._of_model.refresh()
         self._rest_of_form.refresh()
+        self._replan()
+
+    def _choose_network(self, chosen: str, pixels: str) -> None:
+        self._values |= {"backbone": chosen, "prepare": pixels}
         self._replan()
 
     def _set(self, name: str, value: str | None) -> None:
@@ -219,11 +227,20 @@ class _Train:
             self._planner.wait("Choose images to get an estimate.")
         elif faults:
             self._planner.wait("Correct the settings to get an estimate.")
+        elif is_fetched(self._network()):
+            self._planner.wait(price_of(self._network()))
         else:
             self._planner.ask(lambda: self._argv(plan=True))
 
+    def _network(self) -> str:
+        """Return the pretrained network that is chosen, or nothing."""
+        is_asked = self._values.get("model") == BACKBONE
+        return self._values.get("backbone", "") if is_asked else ""
+
     def _what_is_wrong(self) -> list[str]:
         model = self._values.get("model", "auto")
+        if model == BACKBONE and not self._network():
+            return ["Choose a pretrained network, or bring one."]
         faults = (training_form.fault(name, text, model) for name, text in self._values.items())
         return [fault for fault in faults if fault]
 
@@ -246,6 +263,8 @@ class _Train:
         given = {
             name: value for name, value in values.items() if (name, value) != ("model", "auto")
         }
+        if given.get("backbone"):
+            given["backbone"] = text_of(self._studio, given["backbone"])
         return training_form.argv(
             images, given, runs=settings.runs, recipe=recipe, labels=labels, name=name, plan=plan
         )

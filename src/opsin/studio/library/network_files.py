@@ -1,0 +1,76 @@
+"""Pretrained networks that the studio was given as files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from opsin.core.storage import storage_errors
+from opsin.studio.library.upload_import import file_name
+from opsin.studio.not_found import NotThere
+
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+class NetworkFiles:
+    """ONNX files, each in a folder of its own, known by its content.
+
+    Args:
+        home: The studio's files; they are in its folder ``networks``.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     sent = Path(home) / "sent"
+        ...     _ = sent.write_bytes(b"a network")
+        ...     files = NetworkFiles(Path(home))
+        ...     files.get(files.add(sent, "mobile.onnx")).name
+        'mobile.onnx'
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "networks"
+
+    def add(self, sent: Path, name: str) -> str:
+        """Take a file over, and return its id.
+
+        Args:
+            sent: Where it is; it is moved.
+            name: What it was called.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        with storage_errors(self._folder):
+            with sent.open("rb") as file:
+                number = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            folder = self._folder / number
+            self.remove(number)
+            folder.mkdir(parents=True)
+            shutil.move(sent, folder / f"{Path(file_name(name)).stem}.onnx")
+        return number
+
+    def get(self, number: str) -> Path:
+        """Return where a network is.
+
+        Raises:
+            NotThere: There is no such network.
+        """
+        if number not in (found := self.all()):
+            raise NotThere("a network's file", "it is not there any more", "Send it again.")
+        return found[number]
+
+    def all(self) -> dict[str, Path]:
+        """Return where each is, by its id."""
+        return {
+            path.parent.name: path
+            for path in sorted(self._folder.glob("*/*.onnx"))
+            if _ID.fullmatch(path.parent.name)
+        }
+
+    def remove(self, number: str) -> None:
+        """Forget a network, if there is one."""
+        shutil.rmtree(self._folder / number, ignore_errors=True)

@@ -1,0 +1,145 @@
+"""A pretrained network to build on: by name, a run of one's own, or a file."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import ui
+
+from opsin.backbones.backbone import look_into
+from opsin.backbones.hub_cache import found_here
+from opsin.backbones.hub_name import NAMED
+from opsin.backbones.pixel_values import CHOICES
+from opsin.core.errors import OpsinError
+from opsin.core.format import file_size
+from opsin.studio.library.upload_import import SentFile
+from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.words import safe
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+#: What people call the pixels that networks are trained on.
+PIXELS: Final = {
+    "": "As its files say",
+    **{
+        f"{choice}{order}": f"{choice}{', blue first' if order else ''}"
+        for choice in CHOICES
+        for order in ("", ",bgr")
+    },
+}
+# Runs that are offered, the newest first.
+_RUNS: Final = 50
+
+
+class NetworkChoice:
+    """Lets people choose a network, or bring one.
+
+    Args:
+        studio: What all windows share.
+        chosen: What the form begins with, as `text_of` gave it.
+        pixels: The pixels that are chosen, a key of `PIXELS`.
+        on_change: Is called with the new choice and pixels.
+    """
+
+    def __init__(
+        self, studio: Studio, chosen: str, pixels: str, on_change: Callable[[str, str], None]
+    ) -> None:
+        self._studio = studio
+        self._on_change = on_change
+        self._options = self._known()
+        if chosen and chosen not in self._options:
+            self._options[chosen] = "That of the run"
+        self._network = ui.select(
+            self._options,
+            label="Pretrained network",
+            value=chosen or None,
+            on_change=self._changed,
+        ).classes("op-field").props("options-dense")  # fmt: skip
+        with ui.expansion("A network of yours (.onnx)").classes("op-more") as more:
+            Intake(
+                "Choose or drop an ONNX file with one image input.",
+                multiple=False,
+                accept=".onnx",
+                camera=False,
+                batch=secrets.token_hex(8),
+                on_all=self._take,
+            )
+            self._status = StatusLine()
+        more.props('header-class="op-muted"')
+        self._pixels = ui.select(
+            PIXELS, label="Pixels that it was trained on", value=pixels, on_change=self._changed
+        ).classes("op-field").props("dense options-dense")  # fmt: skip
+
+    def _known(self) -> dict[str, str]:
+        options = {}
+        for name, network in NAMED.items():
+            here = found_here(network.where) is not None
+            place = "on this machine" if here else f"is fetched from {network.where.repository}"
+            options[f"name:{name}"] = (
+                f"{name}: {network.suits} · {file_size(network.size)} · {network.licence} · {place}"
+            )
+        files = self._studio.networks.all()
+        options |= {f"file:{number}": safe(path.name, 60) for number, path in files.items()}
+        runs = [row for row in self._studio.runs.rows() if row.accuracy is not None][:_RUNS]
+        return options | {f"run:{row.id}": f"Your classifier {safe(row.name, 60)}" for row in runs}
+
+    def _changed(self, _event: Any) -> None:
+        self._on_change(self._network.value or "", self._pixels.value or "")
+
+    async def _take(self, files: list[SentFile]) -> None:
+        """Keep a network that can be built on; say why another cannot."""
+        networks, uploads = self._studio.networks, self._studio.uploads
+        with self._status.errors():
+            (file,) = files[:1]
+            sent = await asyncio.to_thread(uploads.path, file["key"])
+            number = await asyncio.to_thread(networks.add, sent, file["name"])
+            try:
+                found = await asyncio.to_thread(look_into, networks.get(number))
+            except OpsinError:
+                await asyncio.to_thread(networks.remove, number)
+                raise
+            finally:
+                await asyncio.to_thread(uploads.drop, file["key"])
+            self._options[f"file:{number}"] = safe(found.path.name, 60)
+            self._network.set_options(self._options, value=f"file:{number}")
+            if found.pixels is None:
+                self._status.say(
+                    "Its file does not say which pixels it was trained on: choose them."
+                )
+
+
+def text_of(studio: Studio, chosen: str) -> str:
+    """Return what the command line calls a choice.
+
+    Raises:
+        NotThere: The run or the file is gone.
+    """
+    kind, _, which = chosen.partition(":")
+    match kind:
+        case "run":
+            return str(studio.runs.get(which).path)
+        case "file":
+            return str(studio.networks.get(which))
+        case "name":
+            return which
+    return chosen
+
+
+def is_fetched(chosen: str) -> bool:
+    """Tell whether a choice would be fetched when the training begins."""
+    kind, _, which = chosen.partition(":")
+    return kind == "name" and which in NAMED and found_here(NAMED[which].where) is None
+
+
+def price_of(chosen: str) -> str:
+    """Return what fetching takes, for a choice that is to be fetched."""
+    network = NAMED[chosen.partition(":")[2]]
+    return (
+        f"{file_size(network.size)} are fetched from huggingface.co/{network.where.repository} "
+        f"when the training begins; the licence is {network.licence}."
+    )
