@@ -155,6 +155,19 @@ def button(browser: webdriver.Chrome, words: str) -> WebElement:
     return browser.find_element(By.XPATH, path)
 
 
+def field(label: str) -> str:
+    """Return the selector of the input that a label names."""
+    return f'[aria-label="{label}"]'
+
+
+def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
+    """Choose an option of a list."""
+    one(browser, field(label)).click()
+    path = f"//*[@role='option'][contains(., '{option}')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
 def shown(browser: webdriver.Chrome) -> str:
     """Return the text of the page."""
     return one(browser, "body").text

@@ -24,7 +24,9 @@ from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (
     StudioProcess,
     button,
+    choose,
     complaints,
+    field,
     one,
     requests_elsewhere,
     shown,
@@ -53,14 +55,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield browser
 
 
-def field(browser: webdriver.Chrome, label: str) -> str:
-    """Return the selector of the input that a label names."""
-    return f'[aria-label="{label}"]'
-
-
 def value(browser: webdriver.Chrome, label: str) -> str:
     """Return what the input says that a label names."""
-    return one(browser, field(browser, label)).get_attribute("value") or ""
+    return one(browser, field(label)).get_attribute("value") or ""
 
 
 def last_epoch(browser: webdriver.Chrome) -> int:
@@ -70,20 +67,12 @@ def last_epoch(browser: webdriver.Chrome) -> int:
     return int(found[1]) if found else 0
 
 
-def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
-    """Choose an option of a list."""
-    one(browser, field(browser, label)).click()
-    path = f"//*[@role='option'][contains(., '{option}')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
-
-
 def typed(browser: webdriver.Chrome, label: str, text: str) -> bool:
     """Type into a field that may be replaced at this moment, since another network is chosen."""
     with contextlib.suppress(ElementNotInteractableException):
         if value(browser, label) != text:
-            one(browser, field(browser, label)).send_keys(Keys.CONTROL, "a")
-            one(browser, field(browser, label)).send_keys(text)
+            one(browser, field(label)).send_keys(Keys.CONTROL, "a")
+            one(browser, field(label)).send_keys(text)
     return value(browser, label) == text
 
 
@@ -108,7 +97,7 @@ def test_without_images_nothing_is_planned_and_they_are_asked_for(
     browser.get(f"{running.address}/train")
     until(browser, lambda: "Add your images first" in shown(browser))
     assert not button(browser, "Start").is_enabled()
-    assert one(browser, field(browser, "Images")).get_attribute("value") == ""
+    assert one(browser, field("Images")).get_attribute("value") == ""
     time.sleep(2)  # longer than a plan waits for the next change
     assert plans(running) == []
     choose(browser, "Images", "digits")
@@ -119,7 +108,7 @@ def test_without_images_nothing_is_planned_and_they_are_asked_for(
 
 def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> None:
     browser.get(f"{running.address}/train?set=digits")
-    until(browser, lambda: one(browser, field(browser, "Model")))
+    until(browser, lambda: one(browser, field("Model")))
     choose(browser, "Model", "dense layers")
     until(browser, lambda: typed(browser, "Epochs", str(EPOCHS)))
     # The plan is made in a process of its own, while the page can be used.
@@ -197,7 +186,7 @@ def test_what_makes_no_sense_is_said_and_cannot_be_started(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
     browser.get(f"{running.address}/train?set=digits")
-    until(browser, lambda: one(browser, field(browser, "Epochs")))
+    until(browser, lambda: one(browser, field("Epochs")))
     for label, wrong, said in (
         ("Epochs", "-4", "Epochs: expected a whole number from 1 to 10,000, got -4"),
         (
@@ -206,18 +195,18 @@ def test_what_makes_no_sense_is_said_and_cannot_be_started(
             "Time: expected a time such as 10m, 90s, 1h30m or 600, got abc",
         ),
     ):
-        typed = one(browser, field(browser, label))
+        typed = one(browser, field(label))
         typed.send_keys(wrong)
         until(browser, partial(_says, browser, said))
         assert not button(browser, "Start").is_enabled()
         typed.send_keys(Keys.CONTROL, "a", Keys.DELETE)
         until(browser, lambda: button(browser, "Start").is_enabled())
     # What was typed is kept where another network is chosen.
-    one(browser, field(browser, "Epochs")).send_keys("7")
+    one(browser, field("Epochs")).send_keys("7")
     choose(browser, "Model", "dense layers")
     until(browser, lambda: "7 epochs" in shown(browser), 120)
-    assert one(browser, field(browser, "Epochs")).get_attribute("value") == "7"
-    one(browser, field(browser, "Epochs")).send_keys("-")
+    assert one(browser, field("Epochs")).get_attribute("value") == "7"
+    one(browser, field("Epochs")).send_keys("-")
     resize(browser, 400)
     assert not sideways(browser)
     resize(browser, 1200)

@@ -22,7 +22,7 @@ from opsin.models.registry import MODELS as NETWORKS
 #: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
     "auto": "auto: chosen by the images and this machine",
-    BACKBONE: "pretrained: builds on a network that has seen other photographs; best for few",
+    BACKBONE: "pretrained: best for few photographs",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in MODELS},
 }

@@ -13,6 +13,7 @@ from opsin.studio.library.upload_import import file_name
 from opsin.studio.not_found import NotThere
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
+_ASK: Final = "ask-for-pixels"
 
 
 class NetworkFiles:
@@ -70,6 +71,15 @@ class NetworkFiles:
             for path in sorted(self._folder.glob("*/*.onnx"))
             if _ID.fullmatch(path.parent.name)
         }
+
+    def ask_for_pixels(self, number: str) -> None:
+        """Note that nothing in a network's file says which pixels it was trained on."""
+        with storage_errors(self._folder):
+            (self._folder / number / _ASK).touch()
+
+    def asks_for_pixels(self, number: str) -> bool:
+        """Tell whether people have to say which pixels a network was trained on."""
+        return (self._folder / number / _ASK).exists()
 
     def remove(self, number: str) -> None:
         """Forget a network, if there is one."""

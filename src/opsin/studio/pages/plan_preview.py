@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import background_tasks, ui
 
-from opsin.classical.classical_recipe import ClassicalRecipe
+from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone
 from opsin.core.errors import OpsinError
 from opsin.core.format import about, count, file_size
 from opsin.core.metadata import Layer
@@ -145,7 +145,10 @@ def show_plan(plan: Plan) -> None:
             ui.label(safe(note, 400))
     if not isinstance(recipe, Recipe):
         with ui.element("p").classes("op-muted"):
-            ui.label("This model is fitted in one step: it has no layers, epochs or learning rate.")
+            if isinstance(recipe.model, FromBackbone):
+                ui.label("Only a head is fitted, in one step: the network stays as it is.")
+            else:
+                ui.label("This model is fitted in one step: it has no epochs or learning rate.")
         return
     training = recipe.training
     with ui.element("h3"):

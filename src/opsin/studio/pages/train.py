@@ -20,7 +20,7 @@ from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout
-from opsin.studio.parts.network_choice import NetworkChoice, is_fetched, price_of, text_of
+from opsin.studio.parts.network_choice import NetworkChoice, fault_of, is_fetched, price_of, text_of
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
@@ -239,8 +239,10 @@ class _Train:
 
     def _what_is_wrong(self) -> list[str]:
         model = self._values.get("model", "auto")
-        if model == BACKBONE and not self._network():
-            return ["Choose a pretrained network, or bring one."]
+        if model == BACKBONE:
+            fault = fault_of(self._studio, self._network(), self._values.get("prepare", ""))
+            if fault:
+                return [fault]
         faults = (training_form.fault(name, text, model) for name, text in self._values.items())
         return [fault for fault in faults if fault]
 

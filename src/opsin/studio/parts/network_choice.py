@@ -98,19 +98,29 @@ class NetworkChoice:
             (file,) = files[:1]
             sent = await asyncio.to_thread(uploads.path, file["key"])
             number = await asyncio.to_thread(networks.add, sent, file["name"])
+            path = networks.get(number)
             try:
-                found = await asyncio.to_thread(look_into, networks.get(number))
-            except OpsinError:
+                found = await asyncio.to_thread(look_into, path)
+            except OpsinError as error:
                 await asyncio.to_thread(networks.remove, number)
-                raise
+                self._status.fail(str(error).replace(str(path), path.name))
+                return
             finally:
                 await asyncio.to_thread(uploads.drop, file["key"])
-            self._options[f"file:{number}"] = safe(found.path.name, 60)
-            self._network.set_options(self._options, value=f"file:{number}")
             if found.pixels is None:
-                self._status.say(
-                    "Its file does not say which pixels it was trained on: choose them."
-                )
+                await asyncio.to_thread(networks.ask_for_pixels, number)
+            self._options[f"file:{number}"] = safe(path.name, 60)
+            self._network.set_options(self._options, value=f"file:{number}")
+
+
+def fault_of(studio: Studio, chosen: str, pixels: str) -> str:
+    """Return what keeps a choice from being built on, or nothing."""
+    kind, _, which = chosen.partition(":")
+    if not chosen:
+        return "Choose a pretrained network, or bring one."
+    if kind == "file" and not pixels and studio.networks.asks_for_pixels(which):
+        return "Choose the pixels that the network was trained on: its file does not say them."
+    return ""
 
 
 def text_of(studio: Studio, chosen: str) -> str:

@@ -1,0 +1,84 @@
+"""A network of one's own is brought into the studio, and a classifier is built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+
+from tests.backbones.small_networks import network
+from tests.browser import chromium, needs_chromium, resize
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    choose,
+    complaints,
+    field,
+    one,
+    requests_elsewhere,
+    shown,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("studio")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        yield browser
+
+
+def send(browser: webdriver.Chrome, file: Path) -> None:
+    """Send a file by the place for networks."""
+    one(browser, ".op-intake input[type=file]").send_keys(str(file))
+
+
+def test_from_a_file_to_a_classifier(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    browser.get(f"{running.address}/train?set=digits")
+    until(browser, lambda: one(browser, field("Model")))
+    choose(browser, "Model", "pretrained")
+    until(browser, lambda: "Choose a pretrained network, or bring one." in shown(browser))
+    assert not button(browser, "Start").is_enabled()
+
+    choose(browser, "Pretrained network", "small")
+    # Nothing is fetched for a plan: what it would take is said.
+    until(browser, lambda: "when the training begins" in shown(browser))
+    assert "apache-2.0" in shown(browser)
+
+    one(browser, ".op-more").click()
+    odd = tmp_path / "text.onnx"
+    odd.write_bytes(b"no network")
+    send(browser, odd)
+    until(browser, lambda: "text.onnx is none" in shown(browser))
+    assert str(tmp_path) not in shown(browser)
+    assert str(running.folder) not in shown(browser)
+    file = tmp_path / "мой network.onnx"
+    file.write_bytes(network())
+    send(browser, file)
+    until(browser, lambda: "its file does not say them" in shown(browser), 60)
+    choose(browser, "Pixels that it was trained on", "-1..1")
+    until(browser, lambda: "Backbone: мой network" in shown(browser), 120)
+
+    button(browser, "Start").click()
+    until(browser, lambda: "/runs/" in browser.current_url, 120)
+    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
+    assert list((running.folder / "home" / "networks").glob("*/*.onnx"))
