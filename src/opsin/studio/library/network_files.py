@@ -5,15 +5,33 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Final
 
+from pydantic import BaseModel, ValidationError
+
+from opsin.core.errors import ModelFileError
 from opsin.core.storage import storage_errors
+from opsin.studio.jobs.job import command
 from opsin.studio.library.upload_import import file_name
 from opsin.studio.not_found import NotThere
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _ASK: Final = "ask-for-pixels"
+
+
+class _Refusal(BaseModel):
+    expected: str = "a pretrained network in ONNX that takes one image"
+    received: str
+    advice: str = "Give another network."
+
+
+class _LookedInto(BaseModel):
+    """What matters here of the answer of ``opsin backbones FILE --json``."""
+
+    pixels: object = None
+    error: _Refusal | None = None
 
 
 class NetworkFiles:
@@ -72,10 +90,28 @@ class NetworkFiles:
             if _ID.fullmatch(path.parent.name)
         }
 
-    def ask_for_pixels(self, number: str) -> None:
-        """Note that nothing in a network's file says which pixels it was trained on."""
-        with storage_errors(self._folder):
-            (self._folder / number / _ASK).touch()
+    def check(self, number: str) -> None:
+        """Look into a network, in a process of its own, and forget one that cannot be built on.
+
+        Raises:
+            ModelFileError: It cannot be built on.
+            StorageError: The disk refuses a note about it.
+        """
+        path = self.get(number)
+        done = subprocess.run(  # noqa: S603  our own command
+            command("backbones", "--offline", path), capture_output=True, check=False
+        )
+        try:
+            found = _LookedInto.model_validate_json(done.stdout)
+        except ValidationError:
+            found = _LookedInto(error=_Refusal(received="it could not be opened"))
+        if found.error is not None:
+            self.remove(number)
+            received = found.error.received.replace(str(path), path.name)
+            raise ModelFileError(found.error.expected, received, found.error.advice)
+        if found.pixels is None:
+            with storage_errors(self._folder):
+                (self._folder / number / _ASK).touch()
 
     def asks_for_pixels(self, number: str) -> bool:
         """Tell whether people have to say which pixels a network was trained on."""

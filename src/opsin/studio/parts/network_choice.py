@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from opsin.backbones.backbone import look_into
 from opsin.backbones.hub_cache import found_here
 from opsin.backbones.hub_name import NAMED
 from opsin.backbones.pixel_values import CHOICES
-from opsin.core.errors import OpsinError
 from opsin.core.format import file_size
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts.intake import Intake
@@ -98,17 +96,9 @@ class NetworkChoice:
             (file,) = files[:1]
             sent = await asyncio.to_thread(uploads.path, file["key"])
             number = await asyncio.to_thread(networks.add, sent, file["name"])
+            await asyncio.to_thread(uploads.drop, file["key"])
+            await asyncio.to_thread(networks.check, number)
             path = networks.get(number)
-            try:
-                found = await asyncio.to_thread(look_into, path)
-            except OpsinError as error:
-                await asyncio.to_thread(networks.remove, number)
-                self._status.fail(str(error).replace(str(path), path.name))
-                return
-            finally:
-                await asyncio.to_thread(uploads.drop, file["key"])
-            if found.pixels is None:
-                await asyncio.to_thread(networks.ask_for_pixels, number)
             self._options[f"file:{number}"] = safe(path.name, 60)
             self._network.set_options(self._options, value=f"file:{number}")
 
