@@ -18,7 +18,7 @@ def network(  # noqa: C901, PLR0915  one form an option
     channels_last: bool = False,
     head: str = "softmax",
     constants: bool = False,
-    half: bool = False,
+    half: bool | str = False,
     inside: str = "",
     opset: int = 17,
     reshape: str = "flatten",
@@ -32,7 +32,8 @@ def network(  # noqa: C901, PLR0915  one form an option
         channels_last: Whether images are ``[N, H, W, C]``.
         head: ``softmax``, ``logits``, ``conv`` or ``none``.
         constants: Whether weights are operators.
-        half: Whether it computes with numbers of 16 bits.
+        half: Whether it computes with numbers of 16 bits; ``within``: it takes and gives 32, and
+            what casts them is listed last, as a usual converter writes it.
         inside: ``scaling``: it takes 0 to 255 and scales within.
         opset: Version of the operators.
         reshape: ``flatten``, ``constant`` or ``shape``: how maps become a row.
@@ -57,6 +58,10 @@ def network(  # noqa: C901, PLR0915  one form an option
         return output
 
     value = "pixels"
+    late: list[onnx.NodeProto] = []
+    if half == "within":
+        late.append(helper.make_node("Cast", [value], ["halves"], to=TensorProto.FLOAT16))
+        value = "halves"
     if channels_last:
         value = node("Transpose", [value], "maps", perm=[0, 3, 1, 2])
     if bgr:
@@ -93,11 +98,14 @@ def network(  # noqa: C901, PLR0915  one form an option
         value = node("Gemm", [value, *held], "logits")
     if head == "softmax":
         value = node("Softmax", [value], "answers", axis=1)
+    if half == "within":
+        late.append(helper.make_node("Cast", [value], ["wide"], to=TensorProto.FLOAT))
+        value = "wide"
     sides = [side, side]
     shape_of = [batch, *sides, 3] if channels_last else [batch, 3, *sides]
-    tensor = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    tensor = TensorProto.FLOAT16 if half is True else TensorProto.FLOAT
     graph = helper.make_graph(
-        nodes,
+        [*nodes, *late],
         "small",
         [helper.make_tensor_value_info("pixels", tensor, shape_of)],
         [helper.make_tensor_value_info(value, tensor, None)],

@@ -26,6 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "no-head": {"head": "none"},
     "constants": {"constants": True},
     "half": {"half": True},
+    "half-within": {"half": "within"},
     "old-operators": {"opset": 11},
     "new-operators": {"opset": 21},
     "computed-sizes": {"reshape": "shape", "constants": True},

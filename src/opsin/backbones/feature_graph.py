@@ -73,6 +73,8 @@ class FeatureGraph:
             weight for weight in graph.model.graph.initializer if weight.name in used
         )
         self._values = {name for node in self.nodes for name in node.output}
+        # Its input may have 32 bits all the same.
+        self._half = any(weight.data_type == TensorProto.FLOAT16 for weight in self.to.weights)
         self._pixels()
         #: Name of each view's features, ``float32[N, D]``.
         self.outputs = [self._view(view, first=not place) for place, view in enumerate(views)]
@@ -185,7 +187,7 @@ class FeatureGraph:
     def _pooled(self, name: str, value: str, suffix: str) -> str:
         """Write a value as one row of numbers an image: the mean of maps or tokens."""
         to, shape = self.to, self._backbone.value(name).shape
-        if self._backbone.probed.dtype == "float16":
+        if self._half:
             value = to.node("Cast", [value], f"{name}.float{suffix}", to=_FLOAT)
         if len(shape) == 1:
             return value

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from graphlib import TopologicalSorter
 from itertools import pairwise
 from typing import Any, Final
 
@@ -144,6 +145,7 @@ class _Probe:
         self._model = onnx.load_model_from_string(content)
         self._graph = self._model.graph
         self._refuse_foreign()
+        self._put_in_order()
         self._constants_to_weights()
         self._find_input(side)
         self._to_present_operators()
@@ -194,6 +196,20 @@ class _Probe:
                     "its weights lie in another file",
                     "Save it again as one file: onnx.save(onnx.load(FILE), NEW).",
                 )
+
+    def _put_in_order(self) -> None:
+        """Bring each operator behind those that it needs, as the format asks."""
+        made = {name: place for place, node in enumerate(self._graph.node) for name in node.output}
+        needs = {
+            place: [made[name] for name in node.input if name in made]
+            for place, node in enumerate(self._graph.node)
+        }
+        if all(needed < place for place, them in needs.items() for needed in them):
+            return
+        nodes = [self._graph.node[place] for place in TopologicalSorter(needs).static_order()]
+        ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del self._graph.node[:]
+        self._graph.node.extend(ordered)
 
     def _constants_to_weights(self) -> None:
         """Keep constants where weights are, which is where all that follows looks for them."""
@@ -489,7 +505,13 @@ class _Probe:
     def _depths(self, values: Sequence[Value], features: str) -> list[str]:
         """Choose the widest value at a few depths from the first quarter on."""
         end = next(place for place, value in enumerate(values) if value.name == features)
-        maps = [v for v in values[:end] if len(v.shape) == 3 and v.shape[1] * v.shape[2] > 1]
+        height, width = self.side
+        maps = [
+            v for v in values[:end]
+            if len(v.shape) == 3 and v.shape[1] * v.shape[2] > 1
+            # Others have their channels last, as within ConvNeXt, or are no maps.
+            and (v.shape[1] == v.shape[2] or height != width)
+        ]  # fmt: skip
         tokens = [v for v in values[:end] if len(v.shape) == 2 and v.op == "Add"]
         if sum(value.op == "Conv" for value in maps) < _DEPTHS // 2:  # a transformer
             return _spread([v.name for v in tokens[len(tokens) // 2 :]], _DEPTHS - 1)
