@@ -96,6 +96,24 @@ def test_work_that_breaks_off_gives_the_cursor_back() -> None:
     assert (hidden, shown) == (2, 2)
 
 
+def test_a_pretrained_network_that_stays_as_it_is_takes_one_line() -> None:
+    stream = io.StringIO()
+    kept = [
+        Layer(name=f"conv{n}", kind="Conv 3×3", shape=(8, 4, 4), parameters=10, trainable=0,
+              multiply_adds=100) for n in range(40)
+    ]  # fmt: skip
+    head = Layer(name="head", kind="Dense", shape=(2,), parameters=18, trainable=18,
+                 multiply_adds=16)  # fmt: skip
+    Console(file=stream, width=100).print(layer_table([*kept, head]))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert "conv0 … conv39" in lines[1]
+    assert "40 layers, kept as they are" in lines[1]
+    assert "4,000" in lines[1]
+    assert lines[2].startswith("head")
+    assert "418" in lines[3]
+
+
 def test_tables_show_names_as_they_are_written() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=100)

@@ -217,6 +217,10 @@ def with_observers(
     return WatcherGroup(display, Observers(display, observers)) if observers else display
 
 
+# Up to this many layers that training does not change are shown one by one.
+_KEPT_SHOWN: Final = 12
+
+
 def layer_table(layers: Sequence[Layer]) -> Table:
     """Return the summary: layer, kind, output shape, parameters; totals below."""
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_footer=True)
@@ -228,6 +232,18 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     table.add_column("Output", justify="right")
     table.add_column("Parameters", f"{held:,}", justify="right")
     table.add_column("Multiply-adds", f"{work:,}", justify="right")
+    # Of a pretrained network that stays as it is, a hundred lines would hide what was learnt.
+    kept = next((place for place, layer in enumerate(layers) if layer.trainable), 0)
+    if kept > _KEPT_SHOWN:
+        first, last = layers[0], layers[kept - 1]
+        table.add_row(
+            escape(f"{first.name} … {last.name}"),
+            f"{kept:,} layers, kept as they are",
+            "×".join(map(str, last.shape)),
+            f"{sum(layer.parameters for layer in layers[:kept]):,}",
+            f"{sum(layer.multiply_adds for layer in layers[:kept]):,}",
+        )
+        layers = layers[kept:]
     for layer in layers:
         table.add_row(
             escape(layer.name),
