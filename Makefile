@@ -10,7 +10,8 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 RUN_TESTS := -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Hundreds of processes start; without bytecode, each would compile the modules anew.
+# Hundreds of processes start; without bytecode, each would compile the modules anew. conftest.py
+# lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all pytest browser node lint bench docs clean
@@ -34,6 +35,7 @@ test: browser node $(VENV)/ready $(VENV)-runtime/ready
 
 # Each test runs once: what needs no PyTorch, in an environment where it is not installed.
 pytest: browser node $(VENV)/ready $(VENV)-runtime/ready
+	$(VENV)-runtime/bin/python -m compileall -q src
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and torch"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
         patch.setenv("OPSIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OPSIN_STATE", str(tmp_path_factory.mktemp("state")))
         patch.delenv("OPSIN_RUNS", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_bytecode() -> Iterator[None]:
+    """Write none while tests run: a process whose files are limited in size would cut it off."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         yield
 
 
