@@ -18,7 +18,7 @@ import opsin
 from opsin.core.errors import ModelFileError, RecipeError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
-from tests.conftest import Cli
+from tests.conftest import Cli, only_json
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
 OPTIONS: dict[str, Any] = {
@@ -150,6 +150,16 @@ def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path, undraw
     assert "is left" in run.report.reasons["Budget"] or len(run.history) < 10_000
     again = tuned(backbone, tmp_path, budget="10m")
     assert "5 epochs" in again.report.reasons["Budget"]
+
+
+@pytest.mark.torch
+def test_a_plan_says_how_long_it_takes(cli: Cli, backbone: Path) -> None:
+    process = cli("train", "digits", "--from", backbone, *WORDS, "--plan", "--json")
+    planned = only_json(process)
+    assert planned["seconds"] > 0
+    assert planned["recipe"]["training"]["epochs"] == 5
+    said = cli("train", "digits", "--from", backbone, *WORDS, "--plan")
+    assert "for 5 epochs" in said.stdout + said.stderr
 
 
 @pytest.mark.torch

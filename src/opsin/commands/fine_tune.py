@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85
+# Seconds that steps are measured for in a plan, once the first ones are over.
+_MEASURED: Final = 0.5
 _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no PyTorch."
 
 
@@ -353,6 +355,25 @@ def _fitted(
         stop=stop,
         start=start,
     )
+
+
+def planned_seconds(job: ClassicalJob) -> float:
+    """Return about how long the epochs would take with their validation, from a few real steps."""
+    from opsin.training.budget import time_epoch  # noqa: PLC0415
+    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+    from opsin.training.fine_tuning import learning  # noqa: PLC0415
+
+    # The time does not depend on what the head has learnt.
+    units = cast("Backbone", job.backbone).units[0]
+    drawn = np.random.default_rng(0).random((len(job.dataset.labels), units), np.float32)
+    content, layers = _begun(job, drawn, ("whole",))
+    given = cast("TrainingRecipe", job.recipe.training)
+    device = choose_device(given.device)
+    job, work = _decided(job, layers, given, fresh=True)
+    recipe = cast("TrainingRecipe", job.recipe.training)
+    with own_randomness(device), threads_for(work):
+        train, val = _batches(job, device)
+        return recipe.epochs * time_epoch(learning(content), recipe, train, val, seconds=_MEASURED)
 
 
 def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:

@@ -12,14 +12,15 @@ from opsin.classical.classical_recipe import (
     resolve_classical,
 )
 from opsin.commands.classical_job import ClassicalJob
+from opsin.commands.fine_tune import planned_seconds
 from opsin.commands.load_dataset import load_for
 from opsin.commands.resolve_recipe import decide
 from opsin.commands.training_job import TrainingJob
 from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
-from opsin.core.format import about, file_size, millions
-from opsin.core.recipe import Recipe
+from opsin.core.format import about, counted, file_size, millions
+from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people
@@ -130,12 +131,13 @@ def _of_network(
 
 def _without_layers(dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None) -> Plan:
     job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe, backbone)
+    seconds = planned_seconds(job) if recipe.fine_tunes else None
     return Plan(
         recipe=job.recipe,
         summary=dataset.summary(),
         images={**_images(dataset), "train": len(job.rows)},
         layers=(),
-        seconds=None,
+        seconds=seconds,
         memory=None,
         rates=(),
         device=job.device_name,
@@ -164,12 +166,11 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
         lines.append(("Model", f"{recipe.model.name} · {size}"))
     lines += recipe.reasons.items()
     lines.append(("Device", planned.device))
-    if isinstance(recipe, Recipe) and planned.seconds is not None:
+    if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
         epochs, seconds = recipe.training.epochs, planned.seconds
         most = "at most " if recipe.training.patience else ""
-        lines.append(
-            ("Time", f"{most}about {about(seconds)} for {epochs} epoch{'s' if epochs > 1 else ''}")
-        )
+        lines.append(("Time", f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"))
+    if isinstance(recipe, Recipe):
         # Two digits: more would say more than is known.
         lines.append(("Memory", f"about {file_size(planned.memory or 0)} beside the images"))
         rates = [rate for _, rate in planned.rates]
