@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -218,3 +219,22 @@ assert not is_locked(root / "none")
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep memory in their own way")
+def test_memory_that_is_kept_is_not_filled_with_zeros_again() -> None:
+    code = (
+        "import numpy, resource, sys\n"
+        "from opsin.core.operating_system import keep_freed_memory\n"
+        "if sys.argv[1] == 'keep': keep_freed_memory()\n"
+        "numpy.ones(3 << 20)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(5): numpy.ones(3 << 20)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    faults = [
+        int(subprocess.run([sys.executable, "-c", code, how], check=True, text=True,
+                           capture_output=True).stdout)
+        for how in ("keep", "usual")
+    ]  # fmt: skip
+    assert faults[0] < faults[1] / 10 or faults[1] < 100  # it keeps them by itself

@@ -294,11 +294,11 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
     if augment != "none":
         shift = min(64, round(0.08 * min(data.size or (256, 256))))
         flip = mirrored and augment == "photos"
-        varied |= {"flip": flip, "shift": shift, "zoom": 0.2, "light": 0.2}
+        varied |= {"flip": flip, "shift": shift, "zoom": 0.15, "light": 0.2}
     # Relative to the size of each filter (`opsin.models.onnx_network`).
-    rate = 1e-3 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
+    rate = 2e-3 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
     usual = {
-        "epochs": 12, "batch_size": 32, "optimizer": "adamw", "rate": rate, "schedule": "one-cycle",
+        "epochs": 20, "batch_size": 32, "optimizer": "adamw", "rate": rate, "schedule": "one-cycle",
         "weight_decay": 0.02, "label_smoothing": 0.1, "augment": augment, **varied,
     }  # fmt: skip
     return TrainingRecipe(**{**usual, **asked})

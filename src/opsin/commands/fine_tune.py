@@ -21,6 +21,7 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
 from opsin.core.metadata import Layer
+from opsin.core.operating_system import keep_freed_memory
 from opsin.core.pace import seconds_of
 from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
@@ -214,6 +215,7 @@ def _tuned(
     network = learning(_begun(job, seen, ("whole",))[0])
     given = cast("TrainingRecipe", job.recipe.training)
     device, fresh = choose_device(given.device), limits.start is None
+    keep_freed_memory()
     with own_randomness(device, given.seed):
         job, work = _decided(job, layers, given, fresh=fresh)
         with threads_for(work):
@@ -363,6 +365,7 @@ def planned_seconds(job: ClassicalJob) -> float:
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.fine_tuning import learning  # noqa: PLC0415
 
+    keep_freed_memory()
     # The time does not depend on what the head has learnt.
     units = cast("Backbone", job.backbone).units[0]
     drawn = np.random.default_rng(0).random((len(job.dataset.labels), units), np.float32)
