@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -105,13 +105,6 @@ _NAMED: Final = {
     "0..1": PixelValues(scale=1 / 255),
     "0..255": PixelValues(scale=1.0),
 }
-
-
-def candidates() -> Iterator[tuple[str, PixelValues]]:
-    """Yield each preparation that people use, with what is typed for it."""
-    for word in CHOICES:
-        for text in (word, f"{word},bgr"):
-            yield text, PixelValues.named(text)
 
 
 def _read(path: Path) -> PixelValues | None:

@@ -294,6 +294,7 @@ def _fit_head(
     """
     from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.backbones.preparation_check import doubt_about  # noqa: PLC0415  loads onnx
     from opsin.classical.backbone_head import choose_head, work_of  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
 
@@ -310,6 +311,9 @@ def _fit_head(
         stop=stop,
         sources=source_keys(dataset.source_digests, like),
     )
+    doubt = doubt_about(backbone, dataset.images, job.rows)
+    if doubt is not None:
+        recorder.note(doubt)
     recorder.doing("the choice of a head")
     asked = cast("FromBackbone", recipe.model).head
     total = work_of(backbone, views)

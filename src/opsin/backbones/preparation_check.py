@@ -1,0 +1,71 @@
+"""Whether a pretrained network probably takes other pixels than people said."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.backbones.backbone import Backbone
+from opsin.backbones.features import Extractor
+from opsin.backbones.pixel_values import CHOICES, PixelValues
+from opsin.data.lazy_images import THREADS, Images
+
+# Images that are looked at: their features tell pixels of one scale from those of another.
+_IMAGES: Final = 48
+# Scales under which features vary in fewer ways than this share of the best's are doubted.
+_DOUBTED: Final = 0.75
+
+
+def doubt_about(backbone: Backbone, images: Images, rows: NDArray[np.int64]) -> str | None:
+    """Return a warning where another scale makes images look far more different to the network.
+
+    A network that gets numbers far from those that it was trained on answers alike to all images:
+    its activations die or saturate. So the number of ways in which its features vary is compared
+    (the effective rank of O. Roy and M. Vetterli, EUSIPCO 2007). Slightly different scales, and red
+    and blue exchanged, do not show in this; the accuracy suffers little from them, either.
+
+    Args:
+        backbone: The network, its pixels as people said.
+        images: Prepared images, ``uint8[N, H, W, C]``.
+        rows: Those that may be looked at.
+    """
+    if len(rows) < _IMAGES // 2 or not backbone.pixels.stated.startswith("--prepare="):
+        return None
+    places = np.linspace(0, len(rows) - 1, min(_IMAGES, len(rows))).astype(np.int64)
+    shown = images[rows[places]]
+    order = ",bgr" if backbone.pixels.bgr else ""
+
+    def rank(choice: str) -> float:
+        return _effective_rank(backbone, PixelValues.named(f"{choice}{order}"), shown)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        ranks = dict(zip(CHOICES, pool.map(rank, CHOICES), strict=True))
+    given = backbone.pixels.stated.removeprefix("--prepare=").partition(",")[0]
+    best = max(ranks, key=lambda choice: ranks[choice])
+    if given not in ranks or ranks[given] >= _DOUBTED * ranks[best]:
+        return None
+    return (
+        f"{backbone.pixels.stated} is probably wrong: the features of {len(shown)} images vary in "
+        f"{ranks[given]:.0f} ways, with --prepare={best}{order} in {ranks[best]:.0f}; compare with "
+        "what the network's publisher says about preprocessing"
+    )
+
+
+def _effective_rank(backbone: Backbone, pixels: PixelValues, images: NDArray[np.uint8]) -> float:
+    """Return in how many ways the last features of some images vary."""
+    height, width, channels = images.shape[1:]
+    other = replace(backbone, pixels=pixels, at=backbone.at[:1])
+    features = Extractor(other, (height, width, channels), "whole").rows_of(images)
+    if not np.isfinite(features).all():
+        return 0.0
+    rooted = np.sign(features) * np.sqrt(np.abs(features))
+    varied = np.linalg.svd(rooted - rooted.mean(axis=0), compute_uv=False) ** 2
+    total = float(varied.sum())
+    if not total:
+        return 0.0
+    shares = varied[varied > 0] / total
+    return float(np.exp(-(shares * np.log(shares)).sum()))
