@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         FeatureValue,
         KnownBackbone,
         ListedBackbone,
-        know_backbone,
+        describe_backbone,
         list_backbones,
     )
     from opsin.commands.baselines import compare_baselines, train_baselines
@@ -121,6 +121,7 @@ __all__ = [
     "classify",
     "compare",
     "compare_baselines",
+    "describe_backbone",
     "draw_data",
     "draw_prediction",
     "embed",
@@ -130,7 +131,6 @@ __all__ = [
     "export_model",
     "from_arrays",
     "inspect",
-    "know_backbone",
     "list_backbones",
     "list_cache",
     "list_runs",
@@ -194,7 +194,7 @@ _HOME = {
     "export_model": "commands.export.export",
     "from_arrays": "data.dataset",
     "inspect": "commands.inspect",
-    "know_backbone": "commands.backbones",
+    "describe_backbone": "commands.backbones",
     "list_backbones": "commands.backbones",
     "list_cache": "data.cache_contents",
     "list_runs": "commands.runs",

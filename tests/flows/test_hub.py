@@ -111,7 +111,7 @@ def test_one_file_is_looked_into(cli: Cli, tmp_path: Path) -> None:
     # What it takes up to the features: 16·16 places of 8 filters of 3·3·3, and 8·8 of 16 of 8·3·3.
     assert known["multiply_adds"] == 16 * 16 * 8 * 27 + 8 * 8 * 16 * 72
     assert known["repository"] is None
-    assert opsin.know_backbone(file).sha256 == known["sha256"]
+    assert opsin.describe_backbone(file).sha256 == known["sha256"]
 
 
 def said(process: subprocess.CompletedProcess[str]) -> str:

@@ -13,7 +13,7 @@ from opsin.cli.output import console, print_json
 from opsin.commands.backbones import (
     KnownBackbone,
     ListedBackbone,
-    know_backbone,
+    describe_backbone,
     list_backbones,
 )
 from opsin.core.format import file_size, short_count
@@ -63,7 +63,7 @@ def backbones(
         else:
             _tell_rows(rows)
         return
-    known = know_backbone(network, prepare=prepare, offline=offline, watcher=watcher)
+    known = describe_backbone(network, prepare=prepare, offline=offline, watcher=watcher)
     if as_json:
         print_json(known.to_json())
     else:

@@ -170,14 +170,14 @@ def _known_of(here: HubFile, watcher: Watcher) -> MeasuredBackbone | KnownBackbo
     try:
         with here.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return _kept(digest) or know_backbone(str(here.where), offline=True)
+        return _kept(digest) or describe_backbone(str(here.where), offline=True)
     except (OpsinError, OSError) as error:
         watcher.note(f"{here.where} is here but cannot be used: {error}")
         return None
 
 
 @checked
-def know_backbone(
+def describe_backbone(
     what: str | os.PathLike[str],
     *,
     prepare: str | None = None,
@@ -198,7 +198,7 @@ def know_backbone(
         MissingExtraError: huggingface_hub or onnx is not installed.
 
     Example:
-        >>> know_backbone("smal")  # doctest: +ELLIPSIS
+        >>> describe_backbone("smal")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         opsin.core.errors.ModelFileError: expected a pretrained network: ... owner/name.
     """
