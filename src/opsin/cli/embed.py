@@ -63,7 +63,7 @@ def embed(
     as_json: options.AsJson = False,
     **given: Any,
 ) -> None:
-    """Write what a pretrained network says of images: numbers for each.
+    """Write what a pretrained network says of images into a file.
 
     Example: opsin embed photos --from mobilenet.onnx --prepare=-1..1 --out photos.npz
 
