@@ -95,6 +95,7 @@ class World:
             "Prediction": self.prediction,
             "Audit": self.audit,
             "Inspection": opsin.Inspection(self.run),
+            "CacheContents": opsin.list_cache(),
             "Recipe": self.run.recipe,
             "Watcher": opsin.Watcher(),
         }

@@ -129,6 +129,7 @@ class CacheContents:
         """Of all together."""
         return sum(entry.bytes for entry in self.entries)
 
+    @checked
     def of(self, part: Part) -> tuple[CacheEntry, ...]:
         """Return what belongs to a part."""
         return tuple(entry for entry in self.entries if entry.part == part)
