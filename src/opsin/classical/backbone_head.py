@@ -177,29 +177,27 @@ def choose_head(
         done += 1
         progress.advance(done)
 
+    def points_of(design: _Design) -> _Points:
+        numbers = design.of(features)
+        projection = Projection.fit(numbers[train], seed, design.sizes)
+        return _Points(design, projection, projection.transform(numbers))
+
+    def scored(design: _Design) -> tuple[_Points, _Scores]:
+        found = points_of(design)
+        first = Head(wanted or "svm", _FIRST_C[wanted or "svm"])
+        scores = _Trial(found.values[train], own, folds[:_FIRST], classes).scores(first)
+        advance()
+        return found, scores
+
+    depths = [_Design(backbone, shape, count, views[:1]) for count in sorted({1, len(backbone.at)})]
+    score, compared = None, 0
     # Each fit has a core of its own: threads of several would wait for one another.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-
-        def points_of(design: _Design) -> _Points:
-            numbers = design.of(features)
-            projection = Projection.fit(numbers[train], seed, design.sizes)
-            return _Points(design, projection, projection.transform(numbers))
-
-        def scored(design: _Design) -> tuple[_Points, _Scores]:
-            found = points_of(design)
-            first = Head(wanted or "svm", _FIRST_C[wanted or "svm"])
-            scores = _Trial(found.values[train], own, folds[:_FIRST], classes).scores(first)
-            advance()
-            return found, scores
-
-        depths = [_Design(backbone, count, views[:1]) for count in sorted({1, len(backbone.at)})]
-        score, compared = None, 0
         if folds:
             tried = list(pool.map(scored, depths))
             best = _best(tried)
             if len(views) > 1:
-                seen = _Design(backbone, best[0].design.count, views)
-                tried.append(scored(seen))
+                tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
                 best = _best([best, tried[-1]])
             points = best[0]
             trial = _Trial(points.values[train], own, folds, classes)
@@ -208,16 +206,12 @@ def choose_head(
         else:
             points = points_of(depths[0])
             head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
-        numbers = BackboneFeatures(backbone, shape, points.design.at, points.design.views)
-        recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
-
-        def fitted(rows: NDArray[np.int64]) -> Fitted:
-            estimator = _fitted(head, points.values[rows], labels[rows])
-            return Fitted(recipe, numbers, points.projection, estimator, labels[rows], classes)
-
-        held_out = fitted(train)
-        final = fitted(np.sort(np.concatenate([train, val]))) if len(val) else held_out
-    choice = HeadChoice(head, points.design.at, points.design.views, score, compared, len(val))
+        held_out = points.fitted(head, train, labels, classes)
+        final = held_out
+        if len(val):
+            final = points.fitted(head, np.sort(np.concatenate([train, val])), labels, classes)
+    design = points.design
+    choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
     return ChosenHead(choice, held_out, final)
 
 
@@ -228,6 +222,16 @@ class _Points:
     design: _Design
     projection: Projection
     values: NDArray[np.float32]
+
+    def fitted(
+        self, head: Head, rows: NDArray[np.int64], labels: NDArray[np.int64], classes: int
+    ) -> Fitted:
+        """Fit a head to some of the images."""
+        design = self.design
+        numbers = BackboneFeatures(design.backbone, design.shape, design.at, design.views)
+        recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
+        estimator = _fitted(head, self.values[rows], labels[rows])
+        return Fitted(recipe, numbers, self.projection, estimator, labels[rows], classes)
 
 
 def _best(tried: Sequence[tuple[_Points, _Scores]]) -> tuple[_Points, _Scores]:
@@ -244,6 +248,7 @@ class _Design:
     """Which of the features are used: the values of so many depths, in some views."""
 
     backbone: Backbone
+    shape: tuple[int, int, int]
     count: int
     views: tuple[View, ...]
 

@@ -208,52 +208,32 @@ def _make(
     limits: Limits,
 ) -> Report:
     """Fit, export, evaluate the file and write the report; note how long each took."""
-    from opsin.classical.fitted_file import Written, check_parity  # noqa: PLC0415
-    from opsin.classical.pixels import Pooling  # noqa: PLC0415
+    from opsin.classical.fitted_file import check_parity  # noqa: PLC0415
 
     at = time.perf_counter()
-    features: NDArray[np.float32] | None = None
-    held_out, learnt = None, len(job.rows)
-    if isinstance(job.recipe.model, FromBackbone):
-        chosen, job, features = _fit_head(job, recorder, stop)
-        fitted, held_out, learnt = chosen.final, chosen.held_out, len(chosen.final.labels)
-        steps, unit = 0, "fits"
-        if limits.start is None:  # what goes on is decided already
-            write_json(directory.recipe, job.recipe.model_dump(mode="json"))
-    else:
-        fitted, steps, unit = _fit(job, job.recipe.model, recorder, stop)
+    fitting = _fit(job, recorder, stop)
+    job, fitted = fitting.job, fitting.fitted
+    if fitting.features is not None and limits.start is None:  # what goes on is decided already
+        write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     seconds["train"] = time.perf_counter() - at
     at = time.perf_counter()
     recorder.doing("the export")
-    written = Written(fitted)
-    job = replace(job, layers=written.layers)
-    metadata = metadata_of(job)
-    known = None
-    if features is not None and not isinstance(fitted.numbers, Pooling):
-        metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
-        known = ("features.mean", _seen(features, fitted.numbers))
-    draft = Draft(
-        directory,
-        job.dataset,
-        written.content(metadata),
-        recorder,
-        known,
-        None if held_out is None else Written(held_out).content(metadata),
-    )
+    job, draft = _exported(directory, fitting, recorder)
     seconds["export"] = time.perf_counter() - at
     trained = False
-    if job.recipe.fine_tunes and features is not None:
-        found = fine_tune(directory, job, draft, features, recorder, stop=stop, limits=limits)
+    if job.recipe.fine_tunes and fitting.features is not None:
+        found = fine_tune(
+            directory, job, draft, fitting.features, recorder, stop=stop, limits=limits
+        )
         seconds["train"] += found.seconds
         job, trained = found.job, found.trained
         if found.tuned is not None:
             tell_model(recorder, job)
             return found.tuned.conclude(job, recorder, seconds=seconds, interrupted=stop.is_set())
     tell_model(recorder, job)
-    if not steps:
-        steps = 1
-        if not trained:
-            recorder.epoch(_whole(draft, job, seconds["train"]))
+    if not (fitting.steps or trained):
+        recorder.epoch(_whole(draft, job, seconds["train"]))
+    steps = fitting.steps or 1
     training = TrainingFacts(
         best_epoch=steps,
         epochs=steps,
@@ -264,8 +244,8 @@ def _make(
         stepped_back=False,
         balance="none",
         precision="float32",
-        fitted_to=learnt,
-        unit=unit,
+        fitted_to=len(fitted.labels),
+        unit=fitting.unit,
     )
     return conclude(
         draft,
@@ -275,6 +255,55 @@ def _make(
         training=training,
         seconds=seconds,
     )
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """What came of fitting.
+
+    Args:
+        job: With what was decided among its reasons.
+        fitted: What is delivered.
+        held_out: The same before it also learnt from the validation images, where it has.
+        features: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
+        steps: Trees or rounds; none for a model without such steps.
+        unit: What the steps are.
+    """
+
+    job: ClassicalJob
+    fitted: Fitted
+    held_out: Fitted | None = None
+    features: NDArray[np.float32] | None = None
+    steps: int = 0
+    unit: str = "fits"
+
+
+def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> _Fitting:
+    model = job.recipe.model
+    if isinstance(model, FromBackbone):
+        chosen, job, features = _fit_head(job, recorder, stop)
+        return _Fitting(job, chosen.final, chosen.held_out, features)
+    fitted, steps, unit = _fit_pixels(job, model, recorder, stop)
+    return _Fitting(job, fitted, steps=steps, unit=unit)
+
+
+def _exported(
+    directory: RunDirectory, fitting: _Fitting, recorder: Recorder
+) -> tuple[ClassicalJob, Draft]:
+    """Return the job with its layers, and the file that is not calibrated yet."""
+    from opsin.classical.fitted_file import Written  # noqa: PLC0415
+    from opsin.classical.pixels import Pooling  # noqa: PLC0415
+
+    fitted, held_out, features = fitting.fitted, fitting.held_out, fitting.features
+    written = Written(fitted)
+    job = replace(fitting.job, layers=written.layers)
+    metadata, known = metadata_of(job), None
+    if features is not None and not isinstance(fitted.numbers, Pooling):
+        metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
+        known = ("features.mean", _seen(features, fitted.numbers))
+    before = None if held_out is None else Written(held_out).content(metadata)
+    content = written.content(metadata)
+    return job, Draft(directory, job.dataset, content, recorder, known, before)
 
 
 def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
@@ -358,7 +387,7 @@ def _views(job: ClassicalJob) -> tuple[View, ...]:
     return ("whole", "mirrored", "centre") if job.dataset.mirrored else ("whole", "centre")
 
 
-def _fit(
+def _fit_pixels(
     job: ClassicalJob,
     model: PixelModel,
     recorder: Recorder,
