@@ -207,9 +207,8 @@ def choose_head(
             points = points_of(depths[0])
             head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
         held_out = points.fitted(head, train, labels, classes)
-        final = held_out
-        if len(val):
-            final = points.fitted(head, np.sort(np.concatenate([train, val])), labels, classes)
+        every = np.sort(np.concatenate([train, val]))
+        final = points.fitted(head, every, labels, classes) if len(val) else held_out
     design = points.design
     choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
     return ChosenHead(choice, held_out, final)
