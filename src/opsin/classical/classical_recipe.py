@@ -11,6 +11,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
     TRAINING,
     TRAINING_OPTIONS,
+    ClassMixAsked,
     DataRecipe,
     ModelRecipe,
     RecipeModel,
@@ -194,6 +195,7 @@ class Fitting(RecipeModel):
     group: ClassVar[str] = TRAINING
 
     seed: int = Field(0, ge=0, lt=2**31, description="Same seed, data and machine: same file.")
+    class_mix: ClassMixAsked = "as-trained"
 
 
 #: Every option of a training, by name.

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
-from scipy.special import softmax
 
 from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn
@@ -18,7 +17,7 @@ from opsin.classical.sklearn_to_onnx import write_head
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.parity import TOLERANCE, temperature_and_tolerance
+from opsin.onnx_files.parity import TOLERANCE, answers_of, tolerance_of
 from opsin.onnx_files.postprocessing import OPSET, write_file
 from opsin.runtime.classifier import Classifier
 
@@ -151,11 +150,11 @@ def check_parity(file: Classifier, fitted: Fitted, images: NDArray[np.uint8]) ->
     Raises:
         ParityError: A label differs, or a probability by more than rounding explains.
     """
-    temperature, tolerance = temperature_and_tolerance(file.metadata)
+    tolerance = tolerance_of(file.metadata)
     found = file.layers(images, ["probabilities", "embedding"])
     answers, embedding = found["probabilities"], found["embedding"]
     apart = np.abs(embedding - fitted.embedding(images)).max()
-    own = _tempered(fitted, fitted.probabilities(embedding), temperature)
+    own = _answers(fitted, fitted.probabilities(embedding), file.metadata)
     settled = _settled(fitted, embedding)
     difference = float(np.abs(answers - own)[settled].max(initial=0.0))
     # Two classes that stand level may change places by a rounding; no other label may.
@@ -173,16 +172,13 @@ def check_parity(file: Classifier, fitted: Fitted, images: NDArray[np.uint8]) ->
     return difference
 
 
-def _tempered(
-    fitted: Fitted, probabilities: NDArray[np.float64], temperature: float
+def _answers(
+    fitted: Fitted, probabilities: NDArray[np.float64], metadata: Metadata
 ) -> NDArray[np.float64]:
-    """Return scikit-learn's answers as they are with the file's temperature."""
+    """Return scikit-learn's answers as they are with the file's temperature and mix of classes."""
     shares = isinstance(fitted.recipe, Forest | Knn)
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
-    answers: NDArray[np.float64] = softmax(
-        np.log(np.maximum(probabilities, least)) / temperature, axis=1
-    )
-    return answers
+    return answers_of(metadata, np.log(np.maximum(probabilities, least)))
 
 
 def _settled(fitted: Fitted, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ _ORDER: Final = ("medium", "small", "large")
 def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
     """Tell whether a request would fit a pretrained network as well: it has no wish for another."""
     wishes = {name for name, value in options.items() if value is not None}
-    return model in (None, "auto") and wishes <= {*DATA_OPTIONS, "seed"}
+    return model in (None, "auto") and wishes <= {*DATA_OPTIONS, "seed", "class_mix"}
 
 
 def network_here() -> str | None:

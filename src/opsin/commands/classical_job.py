@@ -17,6 +17,7 @@ from opsin.classical.classical_recipe import (
     PixelModel,
     resolve_classical,
 )
+from opsin.commands.class_mix import class_mix, in_words
 from opsin.commands.fine_tune import Limits, fine_tune
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
@@ -94,6 +95,9 @@ class ClassicalJob:
                 f"for more: --images {len(train)}"
             )
         torch = ("torch",) if recipe.fine_tunes else ()
+        mix = class_mix(recipe.training.class_mix, dataset, balanced=False)
+        if mix is not None:
+            reasons["Class mix"] = in_words(mix, dataset.classes)
         packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
         if backbone is not None:
             reasons["Backbone"] = backbone.words
@@ -266,6 +270,7 @@ class _Fitting:
         fitted: What is delivered.
         held_out: The same before it also learnt from the validation images, where it has.
         features: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
+        balanced: Whether it learnt each class as if all were equally common.
         steps: Trees or rounds; none for a model without such steps.
         unit: What the steps are.
     """
@@ -274,6 +279,7 @@ class _Fitting:
     fitted: Fitted
     held_out: Fitted | None = None
     features: NDArray[np.float32] | None = None
+    balanced: bool = False
     steps: int = 0
     unit: str = "fits"
 
@@ -282,7 +288,8 @@ def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> _Fitti
     model = job.recipe.model
     if isinstance(model, FromBackbone):
         chosen, job, features = _fit_head(job, recorder, stop)
-        return _Fitting(job, chosen.final, chosen.held_out, features)
+        balanced = chosen.choice.head.weighted
+        return _Fitting(job, chosen.final, chosen.held_out, features, balanced)
     fitted, steps, unit = _fit_pixels(job, model, recorder, stop)
     return _Fitting(job, fitted, steps=steps, unit=unit)
 
@@ -297,7 +304,7 @@ def _exported(
     fitted, held_out, features = fitting.fitted, fitting.held_out, fitting.features
     written = Written(fitted)
     job = replace(fitting.job, layers=written.layers)
-    metadata, known = metadata_of(job), None
+    metadata, known = metadata_of(job, balanced=fitting.balanced), None
     if features is not None and not isinstance(fitted.numbers, Pooling):
         metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
         known = ("features.mean", _seen(features, fitted.numbers))

@@ -27,7 +27,7 @@ from opsin.core.artifacts.run_report import (
 )
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Calibration, Metadata, Reject, Score
+from opsin.core.metadata import Metadata, Reject, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.corrections import Applied
@@ -172,14 +172,14 @@ def _measured(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> 
 
     return measure(found.probabilities, labels, metadata.classes).model_copy(
         update={
-            "uncalibrated": _uncalibrated(metadata.calibration, found, labels),
+            "uncalibrated": _uncalibrated(metadata, found, labels),
             "refused": _refused(metadata.reject, found, labels),
         }
     )
 
 
 def _uncalibrated(
-    calibration: Calibration | None, found: Answers, labels: NDArray[np.int64]
+    metadata: Metadata, found: Answers, labels: NDArray[np.int64]
 ) -> Uncalibrated | None:
     """Return the figures as they would be without the file's temperature."""
     from opsin.evaluation.calibration import (  # noqa: PLC0415  scipy takes a second to load
@@ -188,11 +188,12 @@ def _uncalibrated(
         reliability,
     )
 
-    if calibration is None:
+    if metadata.calibration is None:
         return None
+    mix = 0.0 if metadata.class_mix is None else metadata.class_mix.log_ratio
     # Probabilities to the power of the temperature are, but for their sum, those without it.
     logs = np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
-    logs *= calibration.temperature
+    logs = (logs - mix) * metadata.calibration.temperature + mix
     before = np.exp(logs - logs.max(axis=1, keepdims=True))
     before /= before.sum(axis=1, keepdims=True)
     return Uncalibrated(

@@ -111,7 +111,9 @@ def calibrate(draft: Draft) -> Finished:
     shown = _spread(dataset.labels[split.train], split.train, _KNOWN)
     seen = draft.outputs(shown, ["embedding"])["embedding"]
     known = ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
-    calibrated = Calibrated(1.0, known.scales, known.directions)
+    mix = draft.classifier.metadata.class_mix
+    ratio = None if mix is None else mix.log_ratio
+    calibrated = Calibrated(1.0, known.scales, known.directions, ratio)
     calibration, reject, answers = None, None, None
     if len(split.val):
         logits, embeddings = draft.validation[_LOGITS], draft.validation["embedding"]

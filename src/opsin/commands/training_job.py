@@ -20,6 +20,7 @@ from opsin._version import __version__
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.changes import write_images
 from opsin.commands.choose_views import try_views
+from opsin.commands.class_mix import class_mix, in_words
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
 from opsin.commands.finish import Draft, calibrate
@@ -110,6 +111,11 @@ class TrainingJob:
         from opsin.training.torch_to_onnx import check_exportable  # noqa: PLC0415
 
         recipe = decided.recipe.model_copy(update={"versions": versions()})
+        balanced = recipe.training.balance in ("weights", "sampling")
+        mix = class_mix(recipe.training.class_mix, dataset, balanced=balanced)
+        if mix is not None:
+            reasons = recipe.reasons | {"Class mix": in_words(mix, dataset.classes)}
+            recipe = recipe.model_copy(update={"reasons": reasons})
 
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
@@ -161,8 +167,13 @@ class Made(Protocol):
         """Where it learns, as a person would say it."""
 
 
-def metadata_of(job: Made) -> Metadata:
-    """Return what travels in the file, before its score is known."""
+def metadata_of(job: Made, *, balanced: bool = False) -> Metadata:
+    """Return what travels in the file, before its score is known.
+
+    Args:
+        job: What was trained on what.
+        balanced: Whether the model learnt each class as if all were equally common.
+    """
     return Metadata(
         opsin=__version__,
         model=job.recipe.model.name,
@@ -171,6 +182,7 @@ def metadata_of(job: Made) -> Metadata:
         layers=tuple(job.layers),
         source=job.recipe.data.source,
         fingerprint=job.dataset.fingerprint,
+        class_mix=class_mix(job.recipe.training.class_mix, job.dataset, balanced=balanced),
     )
 
 
@@ -374,7 +386,8 @@ def _train(
 def _export(job: TrainingJob) -> bytes:
     from opsin.training.torch_to_onnx import to_onnx  # noqa: PLC0415
 
-    return to_onnx(job.network, metadata_of(job))
+    balanced = job.recipe.training.balance in ("weights", "sampling")
+    return to_onnx(job.network, metadata_of(job, balanced=balanced))
 
 
 def _is_installed(package: str) -> bool:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Never
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -44,6 +45,7 @@ _Name = Annotated[str, AfterValidator(_limited)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_Part = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Frozen(BaseModel):
@@ -166,6 +168,24 @@ class Calibration(_Frozen):
     log_loss: tuple[float, float]
 
 
+class ClassMix(_Frozen):
+    """How common each class is among the images that the answers are for.
+
+    Args:
+        learnt: Shares of the classes as the model learnt them; they sum to 1.
+        assumed: Shares that its answers assume; they sum to 1.
+    """
+
+    learnt: Annotated[tuple[_Part, ...], Field(max_length=MAX_CLASSES)]
+    assumed: Annotated[tuple[_Part, ...], Field(max_length=MAX_CLASSES)]
+
+    @property
+    def log_ratio(self) -> NDArray[np.float64]:
+        """What is added to the logits, ``float64[K]``: Bayes' rule for another mix of classes."""
+        ratio: NDArray[np.float64] = np.log(self.assumed) - np.log(self.learnt)
+        return ratio
+
+
 class Reject(_Frozen):
     """When the answer is "none of these".
 
@@ -250,7 +270,8 @@ class Metadata(_Frozen):
     It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
     that any language can read it. ``precision`` says what the network's weights are kept in, and
     is left out of the file where that is float32. ``views`` is not in files of earlier versions,
-    and ``backbone`` only in those that are built on a pretrained network.
+    ``backbone`` only in those that are built on a pretrained network, and ``class_mix`` only where
+    another mix of classes was asked for.
     """
 
     format: int = FORMAT
@@ -266,6 +287,7 @@ class Metadata(_Frozen):
     reject: Reject | None = None
     views: Views | None = None
     backbone: BackboneFacts | None = None
+    class_mix: ClassMix | None = None
     precision: Precision = "float32"
 
     @field_validator("classes")
@@ -280,7 +302,7 @@ class Metadata(_Frozen):
         fields = self.model_dump(mode="json") | {"format": FORMAT}
         if self.precision == "float32":
             del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
-        for name in ("views", "backbone"):
+        for name in ("views", "backbone", "class_mix"):
             if fields[name] is None:
                 del fields[name]  # likewise
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}

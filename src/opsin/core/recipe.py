@@ -230,6 +230,18 @@ class ModelRecipe(RecipeModel):
     dropout: float = Field(ge=0, lt=1, description="Share of values dropped during training.")
 
 
+#: What ``--class-mix`` takes.
+ClassMixAsked = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="How common the classes are among the images that answers are for: as-trained, "
+        "even, or a JSON file with a share for each class.",
+        json_schema_extra={"metavar": "MIX"},
+    ),
+]
+
+
 class TrainingRecipe(RecipeModel):
     """How the network is trained."""
 
@@ -309,6 +321,7 @@ class TrainingRecipe(RecipeModel):
     seed: int = Field(
         0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
     )
+    class_mix: ClassMixAsked = "as-trained"
     device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
     precision: Precision = Field(
         "auto",

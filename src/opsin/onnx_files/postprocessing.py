@@ -31,6 +31,7 @@ LOGITS: Final = "head"
 PROBABILITIES: Final = "probabilities"
 #: Names in the file of what is only known once the network is trained.
 TEMPERATURE: Final = "temperature"
+CLASS_MIX: Final = "class_mix"
 SCALES: Final = "ood_score.scales"
 MEANS: Final = "ood_score.means"
 # So that an image which excites nothing at all is unlike them, not an error.
@@ -42,12 +43,14 @@ def tail(
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Return the last operators of a file, and their weights.
 
-    ``probabilities: float32[N, K]`` is the softmax of the logits over the temperature.
+    ``probabilities: float32[N, K]`` is the softmax of the logits over the temperature, moved by the
+    logarithm of how much more common each class is than it was in the training.
     ``ood_score: float32[N]`` is 1 less the cosine of the embedding, each unit over its deviation,
     with that of the nearest class's mean, 0 (alike) to 2 (T. Mensink et al., "Distance-based image
     classification: generalizing to new classes at near-zero cost", PAMI 2013; E. Techapanurak et
     al., "Hyperparameter-free out-of-distribution detection using cosine similarity", ACCV 2020).
-    Until `finished` has set them, the temperature is 1, the scales are 1 and the means are 0.
+    Until `finished` has set them, the temperature is 1, the mix is 0, the scales are 1 and the
+    means are 0.
 
     Args:
         logits: Name of the logits, ``float32[N, K]``.
@@ -57,6 +60,7 @@ def tail(
     """
     weights: dict[str, NDArray[Any]] = {
         TEMPERATURE: np.ones((), np.float32),
+        CLASS_MIX: np.zeros(classes, np.float32),
         SCALES: np.ones(units, np.float32),
         MEANS: np.zeros((units, classes), np.float32),
         "ood_score.least": np.array(_NO_LENGTH, np.float32),
@@ -64,7 +68,8 @@ def tail(
         "ood_score.one": np.ones((), np.float32),
     }
     nodes = [
-        _node("Div", [logits, TEMPERATURE], "calibrated"),
+        _node("Div", [logits, TEMPERATURE], "tempered"),
+        _node("Add", ["tempered", CLASS_MIX], "calibrated"),
         _node("Softmax", ["calibrated"], "probabilities", axis=1),
         _node("Identity", [embedding], "embedding"),
         _node("Mul", ["embedding", SCALES], "ood_score.scaled"),
@@ -132,11 +137,13 @@ class Calibrated:
         temperature: What logits are divided by.
         scales: What each unit of the embedding is multiplied by, ``float32[D]``.
         means: Direction of each class's mean embedding, ``float32[K, D]``, each of length 1.
+        mix: What is added to each class's logit, ``float64[K]``; ``None`` for nothing.
     """
 
     temperature: float
     scales: NDArray[np.float32]
     means: NDArray[np.float32]
+    mix: NDArray[np.float64] | None = None
 
     def set_in(self, weights: Iterable[TensorProto]) -> None:
         """Replace the weights that `tail` left open."""
@@ -145,6 +152,8 @@ class Calibrated:
             SCALES: np.asarray(self.scales, np.float32),
             MEANS: np.ascontiguousarray(self.means.T, np.float32),
         }
+        if self.mix is not None:
+            values[CLASS_MIX] = self.mix.astype(np.float32)
         for weight in weights:
             if weight.name in values:
                 weight.CopyFrom(numpy_helper.from_array(values[weight.name], weight.name))

@@ -23,7 +23,7 @@ from opsin.core.errors import ParityError, RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
 from opsin.onnx_files.operators import OPERATORS, Operator
-from opsin.onnx_files.parity import temperature_and_tolerance
+from opsin.onnx_files.parity import answers_of, tolerance_of
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
 
@@ -298,15 +298,15 @@ def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]
     Raises:
         ParityError: A label differs, or a probability by more than rounding explains.
     """
-    temperature, tolerance = temperature_and_tolerance(file.metadata)
+    tolerance = tolerance_of(file.metadata)
     network.eval()
     parts, own_parts = [], []
     size = max(8, 1_000_000 // (images.shape[1] * images.shape[2]))
     with torch.inference_mode():
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size])
-            logits = network(torch.from_numpy(batch)).double() / temperature
-            own_parts.append(torch.softmax(logits, dim=1).numpy())
+            logits = network(torch.from_numpy(batch)).double().numpy()
+            own_parts.append(answers_of(file.metadata, logits))
             parts.append(file.probabilities(batch))
     answers, own = np.concatenate(parts), np.concatenate(own_parts)
     difference = float(np.abs(answers - own).max())
