@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.classical.classical_recipe import MODELS, options_for, resolve_classical
+from opsin.classical.classical_recipe import BACKBONE, MODELS, options_for, resolve_classical
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
@@ -38,7 +38,7 @@ def test_a_model_without_layers_is_asked_for_its_own_options_only(model: str) ->
 
 def test_words_cover_what_there_is() -> None:
     assert set(training_form.AUGMENT_WORDS) == {"", *AUGMENTATIONS}
-    assert set(training_form.MODEL_WORDS) == {"auto", "mlp", "cnn", "resnet", *MODELS}
+    assert set(training_form.MODEL_WORDS) == {"auto", BACKBONE, "mlp", "cnn", "resnet", *MODELS}
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
