@@ -234,7 +234,7 @@ class ModelRecipe(RecipeModel):
 ClassMixAsked = Annotated[
     str,
     Field(
-        min_length=1,
+        pattern=r"^(as-trained|even|.+\.json)$",
         description="How common the classes are among the images that answers are for: as-trained, "
         "even, or a JSON file with a share for each class.",
         json_schema_extra={"metavar": "MIX"},

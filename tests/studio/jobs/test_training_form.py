@@ -41,6 +41,11 @@ def test_words_cover_what_there_is() -> None:
     assert set(training_form.MODEL_WORDS) == {"auto", BACKBONE, "mlp", "cnn", "resnet", *MODELS}
 
 
+def test_a_browser_names_no_file_of_shares() -> None:
+    assert training_form.fault("class_mix", "even", "forest") == ""
+    assert "as-trained or even" in training_form.fault("class_mix", "/etc/mix.json", "cnn")
+
+
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     text: str, name: str

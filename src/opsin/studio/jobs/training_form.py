@@ -34,6 +34,13 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
     "symbols": "letters, digits, signs: never mirrored",
     "none": "leave them as they are",
 }
+#: Options that may name a file on the command line, with what can be chosen here.
+CHOICES: Final[dict[str, dict[str, str]]] = {
+    "class_mix": {
+        "as-trained": "As common as in the training images",
+        "even": "All equally common",
+    },
+}
 #: Those in front of the others.
 FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare")
 # Groups of the recipe's options that are about preparing and splitting, not about a set itself.
@@ -88,6 +95,8 @@ def fault(name: str, text: str, model: str) -> str:
             seconds_of(text)
         except RecipeError as error:
             expected = error.expected
+    elif text and name in CHOICES and text not in CHOICES[name]:
+        label, expected = TRAIN_OPTIONS[name].label, " or ".join(CHOICES[name])
     elif text and (option := options_for(model).get(name)) and not option.accepts(text):
         label, expected = option.label, option.expected
     return f"{label}: expected {expected}, got {text:.40}" if expected else ""

@@ -164,12 +164,14 @@ class _Train:
             with ui.element("h3"):
                 ui.label(heading)
             for field in fields:
+                options = training_form.CHOICES.get(field.name, {})
                 if field.choices:
                     options = {"": "Automatic", **{each: each for each in field.choices}}
+                if options:
                     ui.select(
                         options,
                         label=field.label,
-                        value=self._values.get(field.name, ""),
+                        value=self._values.get(field.name) or next(iter(options)),
                         on_change=lambda event, name=field.name: self._set(name, event.value),
                     ).classes("op-field").props("dense options-dense")
                 else:
