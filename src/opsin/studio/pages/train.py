@@ -168,10 +168,11 @@ class _Train:
                 if field.choices:
                     options = {"": "Automatic", **{each: each for each in field.choices}}
                 if options:
+                    chosen = self._values.get(field.name) or next(iter(options))
                     ui.select(
-                        options,
+                        {chosen: chosen, **options},
                         label=field.label,
-                        value=self._values.get(field.name) or next(iter(options)),
+                        value=chosen,
                         on_change=lambda event, name=field.name: self._set(name, event.value),
                     ).classes("op-field").props("dense options-dense")
                 else:
