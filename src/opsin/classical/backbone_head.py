@@ -18,6 +18,7 @@ from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Logistic, Svm
 from opsin.classical.fit import Fitted
 from opsin.classical.interruptible import FitProgress
+from opsin.classical.kernel_ridge import KernelRidge, solved, squared_distances
 from opsin.classical.projection import Projection
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
@@ -32,7 +33,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-Kind = Literal["logistic", "svm", "nearest-mean"]
+Kind = Literal["logistic", "kernel-ridge", "svm", "nearest-mean"]
 #: Fewer images than this of a class, and the nearest class mean is tried as well.
 _FEW: Final = 5
 _FOLDS: Final = 5
@@ -40,8 +41,16 @@ _FOLDS: Final = 5
 _COMPARED: Final = 3_000
 # Ratio of the largest class to the smallest from which on classes count as unbalanced.
 _UNBALANCED: Final = 1.5
-_FIRST_C: Final[dict[Kind, float]] = {"logistic": 3.0, "svm": 10.0, "nearest-mean": 1.0}
-_STRENGTHS: Final = {"logistic": (0.3, 3.0, 30.0), "svm": (3.0, 10.0, 30.0)}
+_FIRST_C: Final[dict[Kind, float]] = {
+    "logistic": 3.0, "kernel-ridge": 30.0, "svm": 10.0, "nearest-mean": 1.0
+}  # fmt: skip
+_STRENGTHS: Final[dict[Kind, tuple[float, ...]]] = {
+    "logistic": (0.3, 3.0, 30.0),
+    "kernel-ridge": (10.0, 30.0, 100.0),
+    "svm": (3.0, 10.0, 30.0),
+}
+# Training images up to which a regression over all of them is quick, and the file small.
+_ALL: Final = 6_000
 _WIDTHS: Final = (0.25, 0.5, 1.0)
 # The smaller head is taken where the larger is no better than by this share of a standard error.
 _EQUAL: Final = 0.5
@@ -71,6 +80,7 @@ class Head:
         """What it is, in a few words."""
         kind = {
             "logistic": f"logistic regression (C {self.c:g})",
+            "kernel-ridge": f"kernel ridge (C {self.c:g}, kernel width {self.width:g})",
             "svm": f"support vector machine (C {self.c:g}, kernel width {self.width:g})",
             "nearest-mean": "nearest class mean",
         }[self.kind]
@@ -184,7 +194,8 @@ def choose_head(
 
     def scored(design: _Design) -> tuple[_Points, _Scores]:
         found = points_of(design)
-        first = Head(wanted or "svm", _FIRST_C[wanted or "svm"])
+        kind = wanted or ("kernel-ridge" if len(train) <= _ALL else "svm")
+        first = Head(kind, _FIRST_C[kind])
         scores = _Trial(found.values[train], own, folds[:_FIRST], classes).scores(first)
         advance()
         return found, scores
@@ -194,8 +205,7 @@ def choose_head(
     # Each fit has a core of its own: threads of several would wait for one another.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         if folds:
-            tried = list(pool.map(scored, depths))
-            best = _best(tried)
+            best = _best(tried := list(pool.map(scored, depths)))
             if len(views) > 1:
                 tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
                 best = _best([best, tried[-1]])
@@ -310,9 +320,7 @@ class _Trial:
         self._folds = [(place[train], place[test]) for train, test in folds]
         counts = np.bincount(self._labels, minlength=classes)
         self._unbalanced = counts.max() > _UNBALANCED * max(1, counts[counts > 0].min())
-        own = self._points.astype(np.float64)
-        squares = (own**2).sum(axis=1)
-        self._distances = np.maximum(squares[:, None] + squares[None, :] - 2 * own @ own.T, 0)
+        self._distances = squared_distances(self._points, self._points)
         self._gamma = gamma_of(points)
 
     @property
@@ -323,7 +331,7 @@ class _Trial:
     def scores(self, head: Head) -> _Scores:
         """Return how well a head does on images that it was not fitted to."""
         kernel = None
-        if head.kind == "svm":
+        if head.kind in ("svm", "kernel-ridge"):
             kernel = np.exp(-self._gamma * head.width * self._distances)
         found = [self._score(head, kernel, train, test) for train, test in self._folds]
         return _Scores(float(np.mean(found)), float(np.std(found) / np.sqrt(len(found))))
@@ -338,6 +346,10 @@ class _Trial:
         labels = self._labels
         if kernel is None:
             answers = _fitted(head, self._points[train], labels[train]).predict(self._points[test])
+        elif head.kind == "kernel-ridge":
+            own = kernel[np.ix_(train, train)]
+            coefficients, bias = solved(own, labels[train], c=head.c, weighted=head.weighted)
+            answers = (kernel[np.ix_(test, train)] @ coefficients + bias).argmax(axis=1)
         else:
             weights = "balanced" if head.weighted else None
             machine = SVC(C=head.c, kernel="precomputed", class_weight=weights, break_ties=True)
@@ -370,21 +382,20 @@ def _best_head(
     few = np.unique(labels, return_counts=True)[1].min() < _FEW
     if wanted == "nearest-mean" or (wanted is None and few):
         try_all([Head("nearest-mean")])
+    usual = {"logistic", "kernel-ridge" if len(labels) <= _ALL else "svm"}
     for kind, strengths in _STRENGTHS.items():
-        if wanted in (None, kind):
-            name: Kind = "svm" if kind == "svm" else "logistic"
-            try_all([Head(name, c) for c in strengths])
+        if kind in (usual if wanted is None else {wanted}):
+            try_all([Head(kind, c) for c in strengths])
             best = max((head for head in tried if head.kind == kind), key=lambda h: tried[h].mean)
-            variants = [best]
-            if kind == "svm":
-                variants = [Head("svm", best.c, width) for width in _WIDTHS]
+            if kind != "logistic":
+                variants = [Head(kind, best.c, width) for width in _WIDTHS]
                 try_all(variants)
                 best = max(variants, key=lambda h: tried[h].mean)
             if trial.unbalanced:
                 try_all([Head(best.kind, best.c, best.width, weighted=True)])
     ranked = sorted(tried, key=lambda head: -tried[head].mean)
     top = tried[ranked[0]]
-    size = {"nearest-mean": 0, "logistic": 1, "svm": 2}
+    size = {"logistic": 0, "nearest-mean": 1, "kernel-ridge": 2, "svm": 2}
     equal = [h for h in ranked if tried[h].mean >= top.mean - _EQUAL * top.error]
     smallest = min(size[head.kind] for head in equal)
     head = next(head for head in equal if size[head.kind] == smallest)
@@ -401,10 +412,11 @@ def _fitted(head: Head, points: NDArray[np.float32], labels: NDArray[np.int64]) 
     weights = "balanced" if head.weighted else None
     if head.kind == "nearest-mean":
         return NearestMean.fit(points, labels)
+    gamma = head.width * gamma_of(points)
+    if head.kind == "kernel-ridge":
+        return KernelRidge.fit(points, labels, c=head.c, gamma=gamma, weighted=head.weighted)
     if head.kind == "svm":
-        machine = SVC(
-            C=head.c, gamma=head.width * gamma_of(points), class_weight=weights, break_ties=True
-        )
+        machine = SVC(C=head.c, gamma=gamma, class_weight=weights, break_ties=True)
         return machine.fit(points, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
+from opsin.classical.kernel_ridge import KernelRidge
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import TREES
 
@@ -46,6 +47,8 @@ def write_head(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
         fitted: The model.
         source: Name of the embedding in the graph.
     """
+    if isinstance(fitted.estimator, KernelRidge):
+        return _kernel_ridge(to, fitted.estimator, source)
     match fitted.recipe:
         case Logistic():
             return _logistic(to, fitted, source)
@@ -109,13 +112,7 @@ def _machine(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
     """
     machine = fitted.estimator
     points = machine.support_vectors_.astype(np.float32)
-    halves = _halves(to, source, points)
-    axis = to.weight("head.axis", [1], np.int64)
-    own = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
-    own = to.node("Mul", [own, to.weight("head.half", 0.5, np.float64)], "head.own.half")
-    distances = to.node("Add", [halves, own], "head.distances")
-    width = to.weight("head.gamma", -2 * machine.gamma, np.float64)
-    kernel = to.node("Exp", [to.node("Mul", [distances, width], "head.scaled")], "head.kernel")
+    kernel = _kernel(to, source, points, machine.gamma)
     decisions, held = _decisions(to, fitted, kernel)
     if fitted.classes == 2:
         sides = to.weight("head.sides", [[-0.5, 0.5]], np.float64)
@@ -125,6 +122,28 @@ def _machine(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
     to.node("Cast", [scores], "head", to=TensorProto.FLOAT)
     held += points.size
     return [OutputRow("head", f"{len(points):,} support vectors", held, held)]
+
+
+def _kernel(to: GraphWriter, source: str, points: NDArray[np.float32], gamma: float) -> str:
+    """Write how near an image is to each of some points, by a Gaussian."""
+    halves = _halves(to, source, points)
+    axis = to.weight("head.axis", [1], np.int64)
+    own = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
+    own = to.node("Mul", [own, to.weight("head.half", 0.5, np.float64)], "head.own.half")
+    distances = to.node("Add", [halves, own], "head.distances")
+    width = to.weight("head.gamma", -2 * gamma, np.float64)
+    return to.node("Exp", [to.node("Mul", [distances, width], "head.scaled")], "head.kernel")
+
+
+def _kernel_ridge(to: GraphWriter, machine: KernelRidge, source: str) -> list[OutputRow]:
+    """Write a weighted sum over the training images, by how near they are."""
+    kernel = _kernel(to, source, machine.points, machine.gamma)
+    weight = to.weight("head.coefficients", machine.coefficients, np.float64)
+    total = to.node("MatMul", [kernel, weight], "head.sums")
+    to.node("Cast", [_shifted(to, total, machine.bias)], "head", to=TensorProto.FLOAT)
+    held = machine.points.size + machine.coefficients.size + machine.bias.size
+    kind = f"Kernel of {len(machine.points):,} training images"
+    return [OutputRow("head", kind, held, held)]
 
 
 def _decisions(to: GraphWriter, fitted: Fitted, kernel: str) -> tuple[str, int]:
