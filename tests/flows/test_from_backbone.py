@@ -123,7 +123,7 @@ def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> 
     assert run.accuracy > 0.8
 
 
-@pytest.mark.parametrize("head", ["logistic", "svm", "nearest-mean"])
+@pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "svm", "nearest-mean"])
 @pytest.mark.usefixtures("undrawn")
 def test_each_head_answers_as_it_was_fitted(
     head: str, shapes: Path, backbone: Path, tmp_path: Path
@@ -134,7 +134,7 @@ def test_each_head_answers_as_it_was_fitted(
     assert run.report.file.difference is not None
     assert run.report.file.difference < 1e-4
     assert run.report.reasons["Head"].startswith(
-        {"logistic": "logistic", "svm": "support vector", "nearest-mean": "nearest"}[head]
+        {"svm": "support vector", "nearest-mean": "nearest"}.get(head, head.replace("-", " "))
     )
 
 
@@ -190,7 +190,7 @@ def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_pa
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("head", ["logistic", "svm"])
+@pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "svm"])
 @pytest.mark.usefixtures("undrawn")
 def test_heat_maps_go_back_through_the_network(
     head: str, shapes: Path, backbone: Path, tmp_path: Path
