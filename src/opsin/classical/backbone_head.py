@@ -49,6 +49,8 @@ _STRENGTHS: Final[dict[Kind, tuple[float, ...]]] = {
     "kernel-ridge": (10.0, 30.0, 100.0),
     "svm": (3.0, 10.0, 30.0),
 }
+# Fewer images of a class than this cannot tell which depths help: the last features alone are taken.
+_FOR_DEPTHS: Final = 15
 # Training images up to which a regression over all of them is quick, and the file small.
 _ALL: Final = 6_000
 _WIDTHS: Final = (0.25, 0.5, 1.0)
@@ -200,7 +202,8 @@ def choose_head(
         advance()
         return found, scores
 
-    depths = [_Design(backbone, shape, count, views[:1]) for count in sorted({1, len(backbone.at)})]
+    counts = sorted({1, len(backbone.at) if len(train) >= _FOR_DEPTHS * classes else 1})
+    depths = [_Design(backbone, shape, count, views[:1]) for count in counts]
     score, compared = None, 0
     # Each fit has a core of its own: threads of several would wait for one another.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
