@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ _STRENGTHS: Final[dict[Kind, tuple[float, ...]]] = {
     "kernel-ridge": (10.0, 30.0, 100.0),
     "svm": (3.0, 10.0, 30.0),
 }
-# Fewer images of a class than this cannot tell which depths help: the last features alone are taken.
+# Fewer images of a class cannot tell which depths help: the last features alone are taken.
 _FOR_DEPTHS: Final = 15
 # Training images up to which a regression over all of them is quick, and the file small.
 _ALL: Final = 6_000
@@ -182,12 +183,10 @@ def choose_head(
     """
     own = labels[train]
     folds = _folds(own, units[train], seed)
-    done = 0
+    done = itertools.count(1)
 
     def advance() -> None:
-        nonlocal done
-        done += 1
-        progress.advance(done)
+        progress.advance(next(done))
 
     def points_of(design: _Design) -> _Points:
         numbers = design.of(features)
