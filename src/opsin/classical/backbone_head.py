@@ -50,6 +50,8 @@ _STRENGTHS: Final[dict[Kind, tuple[float, ...]]] = {
     "kernel-ridge": (10.0, 30.0, 100.0),
     "svm": (3.0, 10.0, 30.0),
 }
+# Training images up to which the size of a head does not matter.
+_SMALL: Final = 1_000
 # Fewer images of a class cannot tell which depths help: the last features alone are taken.
 _FOR_DEPTHS: Final = 15
 # Training images up to which a regression over all of them is quick, and the file small.
@@ -397,7 +399,9 @@ def _best_head(
                 try_all([Head(best.kind, best.c, best.width, weighted=True)])
     ranked = sorted(tried, key=lambda head: -tried[head].mean)
     top = tried[ranked[0]]
-    size = {"logistic": 0, "nearest-mean": 1, "kernel-ridge": 2, "svm": 2}
+    # Of few images even a head that keeps them all is small: the best one is taken.
+    kept = 1 if len(labels) > _SMALL else 0
+    size = {"logistic": 0, "nearest-mean": 0, "kernel-ridge": kept, "svm": kept}
     equal = [h for h in ranked if tried[h].mean >= top.mean - _EQUAL * top.error]
     smallest = min(size[head.kind] for head in equal)
     head = next(head for head in equal if size[head.kind] == smallest)
