@@ -288,6 +288,70 @@ def test_a_transformers_class_token_is_repeated_for_each_image(tmp_path: Path) -
     np.testing.assert_allclose(found @ dense, expected, atol=1e-5)
 
 
+def attention_of_one() -> bytes:
+    """Return attention over four patches, as exporters write it for one image: sizes are fixed.
+
+    Queries, keys and values come out of one product and are taken apart; heads are merged with
+    images, so that their axis has size 2, and rows of all images are multiplied at once.
+    """
+    random = np.random.default_rng(3)
+
+    def drawn(*shape: int) -> np.ndarray[Any, Any]:
+        return random.normal(0, 0.5, shape).astype(np.float32)
+
+    weights: dict[str, np.ndarray[Any, Any]] = {
+        "patches": drawn(8, 3, 4, 4), "packed": drawn(8, 24), "mixed": drawn(8, 8),
+        "dense": drawn(8, 5), "zero": np.array(0), "one": np.array(1), "two": np.array(2),
+    }  # fmt: skip
+    shapes = {"rows": (1, 8, 4), "apart": (1, 4, 3, 2, 4), "heads": (2, 4, 4),
+              "merged": (4, 8), "back": (1, 4, 8)}  # fmt: skip
+    weights |= {name: np.array(shape, np.int64) for name, shape in shapes.items()}
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["pixels", "patches"], ["maps"], strides=[4, 4]),
+        node("Reshape", ["maps", "rows"], ["columns"]),
+        node("Transpose", ["columns"], ["tokens"], perm=[0, 2, 1]),
+        node("MatMul", ["tokens", "packed"], ["qkv"]),
+        node("Reshape", ["qkv", "apart"], ["qkv.apart"]),
+        node("Transpose", ["qkv.apart"], ["qkv.first"], perm=[2, 0, 3, 1, 4]),
+    ]
+    for part, place in (("q", "zero"), ("k", "one"), ("v", "two")):
+        nodes += [
+            node("Gather", ["qkv.first", place], [part], axis=0),
+            node("Reshape", [part, "heads"], [f"{part}.heads"]),
+        ]
+    nodes += [
+        node("Transpose", ["k.heads"], ["keys"], perm=[0, 2, 1]),
+        node("MatMul", ["q.heads", "keys"], ["scores"]),
+        node("Softmax", ["scores"], ["attention"], axis=-1),
+        node("MatMul", ["attention", "v.heads"], ["seen"]),
+        node("Transpose", ["seen"], ["seen.first"], perm=[1, 0, 2]),
+        node("Transpose", ["seen.first"], ["seen.back"], perm=[1, 0, 2]),
+        node("Reshape", ["seen.back", "merged"], ["seen.rows"]),
+        node("MatMul", ["seen.rows", "mixed"], ["mixed.rows"]),
+        node("Reshape", ["mixed.rows", "back"], ["mixed.tokens"]),
+        node("Add", ["tokens", "mixed.tokens"], ["block"]),
+        node("ReduceMean", ["block"], ["mean"], axes=[1], keepdims=0),
+        node("MatMul", ["mean", "dense"], ["logits"]),
+    ]
+    held = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    return _model(nodes, [_info("pixels", [1, 3, 8, 8])], ["logits"], weights=held)
+
+
+def test_a_transformer_exported_for_one_image_takes_several(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(attention_of_one())
+    images = images_of(3, 8)
+    found = features_of(file, images, prepare="0..1")
+    assert open_backbone(file, prepare="0..1").at[0] == "mean"
+    weights = {w.name: w for w in onnx.load_model_from_string(attention_of_one()).graph.initializer}
+    pixels = (images / 255).astype(np.float32).transpose(0, 3, 1, 2)
+    session = onnxruntime.InferenceSession(attention_of_one())
+    expected = [session.run(None, {"pixels": pixels[at : at + 1]})[0] for at in range(3)]
+    dense = numpy_helper.to_array(weights["dense"])
+    np.testing.assert_allclose(found @ dense, np.concatenate(expected), atol=1e-4)
+
+
 def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     model = onnx.load_model_from_string(network())
     onnx.save(

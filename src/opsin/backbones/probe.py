@@ -21,6 +21,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from opsin.backbones.batch_axis import batch_axes
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.framing import Header
 from opsin.onnx_files.onnx_graph import attribute
@@ -259,7 +260,6 @@ class _Probe:
         return helper.make_tensor_value_info(self.input, kind, [batch, *maps])
 
     def _to_present_operators(self) -> None:
-        del self._graph.value_info[:]
         version = max((e.version for e in self._model.opset_import if e.domain in ("", "ai.onnx")),
                       default=0)  # fmt: skip
         if version < _PRESENT:
@@ -267,6 +267,8 @@ class _Probe:
             self._graph = self._model.graph
             self._constants_to_weights()
             version = OPSET
+        # Stated shapes may hold that there is one image, and would be believed.
+        del self._graph.value_info[:]
         del self._model.opset_import[:]
         self._model.opset_import.append(helper.make_opsetid("", version))
 
@@ -278,7 +280,7 @@ class _Probe:
             # A file that is made for one image cannot be computed for more.
             with contextlib.suppress(Exception):
                 self._fold_sizes(counts)
-                self._free_reshapes(of_one=counts == (1,))
+                self._free_reshapes(self._shapes_of_one() if counts == (1,) else {})
         else:
             if not self._takes_any():
                 raise refused(
@@ -326,20 +328,38 @@ class _Probe:
             numpy_helper.from_array(value, name) for name, value in small.items()
         )
 
-    def _free_reshapes(self, *, of_one: bool) -> None:
+    def _shapes_of_one(self) -> dict[str, list[int]]:
+        """Return the shape of each reshaped value for one image, the number of images open."""
+        names = [name for node in self._graph.node for name in node.output if name]
+        shapes = {name: value.shape for name, value in self._run(1, names).items()}
+        shapes[self.input] = self._images(1).shape
+        constants = {
+            weight.name: numpy_helper.to_array(weight).ravel().tolist()
+            for weight in self._graph.initializer
+            if weight.data_type == TensorProto.INT64 and math.prod(weight.dims) <= _SMALL
+        }
+        axes = batch_axes(self._graph.node, self.input, shapes, constants)
+        found = {}
+        for node in self._graph.node:
+            name = node.output[0]
+            if node.op_type == "Reshape" and name in axes:
+                found[name] = list(shapes[name])
+                found[name][axes[name]] = _OPEN
+        return found
+
+    def _free_reshapes(self, of_one: dict[str, list[int]]) -> None:
         """Leave the number of images open wherever a constant shape holds it.
 
         Args:
-            of_one: Whether the shapes are those of one image, whose number stands first.
+            of_one: Shapes of reshaped values, where all were measured for one image.
         """
         weights = {weight.name: weight for weight in self._graph.initializer}
         nodes: list[onnx.NodeProto] = []
         for place, node in enumerate(list(self._graph.node)):
             if node.op_type == "Reshape" and node.input[1] in weights:
-                shape = numpy_helper.to_array(weights[node.input[1]]).copy()
+                held = numpy_helper.to_array(weights[node.input[1]])
+                shape = np.array(of_one.get(node.output[0], held), np.int64)
                 is_open = shape == _OPEN
-                if of_one and shape.size and shape[0] > 0:
-                    is_open[0] = True
                 if is_open.any():
                     shape[is_open] = 0 if (shape[~is_open] == -1).any() else -1
                     name = f"{node.input[1]}.open{place}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -52,8 +53,9 @@ _STRENGTHS: Final[dict[Kind, tuple[float, ...]]] = {
 }
 # Training images up to which the size of a head does not matter.
 _SMALL: Final = 1_000
-# Fewer images of a class cannot tell which depths help: the last features alone are taken.
-_FOR_DEPTHS: Final = 15
+# With fewer images of a class depths do not help, and chance decides which head seems best: the
+# last features alone are taken, and the usual head where no other is clearly better.
+_FOR_CHOICE: Final = 15
 # Training images up to which a regression over all of them is quick, and the file small.
 _ALL: Final = 6_000
 _WIDTHS: Final = (0.25, 0.5, 1.0)
@@ -92,6 +94,10 @@ class Head:
         return f"{kind}, each class counts the same" if self.weighted else kind
 
 
+# Best of few images, on the average of many draws of them.
+_USUAL: Final = Head("kernel-ridge", 30.0, 1.0)
+
+
 @dataclass(frozen=True)
 class HeadChoice:
     """The head that was chosen, on which features.
@@ -101,7 +107,7 @@ class HeadChoice:
         at: The values of the network.
         views: How an image is looked at.
         score: Its mean accuracy in cross-validation; unbalanced classes count half by images and
-            half by classes. ``None`` where there were too few images to compare.
+            half by classes. ``None`` where there were too few images to tell heads apart.
         compared: How many heads and features were compared.
         also: Validation images that the chosen head was then fitted to as well.
     """
@@ -117,7 +123,7 @@ class HeadChoice:
     def words(self) -> str:
         """What was chosen, and why."""
         if self.score is None:
-            why = "too few images to compare heads"
+            why = "the usual one, since these are too few images to tell heads apart"
         else:
             why = (
                 f"the best of {self.compared} by cross-validation on the training images "
@@ -190,9 +196,13 @@ def choose_head(
     def advance() -> None:
         progress.advance(next(done))
 
+    every = np.sort(np.concatenate([train, val]))
+    few = len(train) < _FOR_CHOICE * classes
+
     def points_of(design: _Design) -> _Points:
         numbers = design.of(features)
-        projection = Projection.fit(numbers[train], seed, design.sizes)
+        # Components know no labels: of few images, the validation images' are worth having.
+        projection = Projection.fit(numbers[every if few else train], seed, design.sizes)
         return _Points(design, projection, projection.transform(numbers))
 
     def scored(design: _Design) -> tuple[_Points, _Scores]:
@@ -203,7 +213,8 @@ def choose_head(
         advance()
         return found, scores
 
-    counts = sorted({1, len(backbone.at) if len(train) >= _FOR_DEPTHS * classes else 1})
+    # With enough images depths usually help, and cost nothing: they are left out for a reason only.
+    counts = sorted({1} if few else {1, len(backbone.at)}, reverse=True)
     depths = [_Design(backbone, shape, count, views[:1]) for count in counts]
     score, compared = None, 0
     # Each fit has a core of its own: threads of several would wait for one another.
@@ -215,13 +226,12 @@ def choose_head(
                 best = _best([best, tried[-1]])
             points = best[0]
             trial = _Trial(points.values[train], own, folds, classes)
-            head, score, count = _best_head(trial, wanted, own, pool, advance)
+            head, score, count = _best_head(trial, wanted, own, pool, advance, few=few)
             compared = len(tried) + count
         else:
             points = points_of(depths[0])
             head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
         held_out = points.fitted(head, train, labels, classes)
-        every = np.sort(np.concatenate([train, val]))
         final = points.fitted(head, every, labels, classes) if len(val) else held_out
     design = points.design
     choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
@@ -373,8 +383,13 @@ def _best_head(
     labels: NDArray[np.int64],
     pool: ThreadPoolExecutor,
     advance: Any,
-) -> tuple[Head, float, int]:
-    """Return the best head, the smaller of equals, with its score and how many were tried."""
+    *,
+    few: bool,
+) -> tuple[Head, float | None, int]:
+    """Return the best head, the smaller of equals, with its score and how many were tried.
+
+    Of few images it is the usual one, without a score, but where another is clearly better.
+    """
     tried: dict[Head, _Scores] = {}
 
     def try_all(heads: Sequence[Head]) -> None:
@@ -383,9 +398,12 @@ def _best_head(
             tried[head] = scores
             advance()
 
-    few = np.unique(labels, return_counts=True)[1].min() < _FEW
-    if wanted == "nearest-mean" or (wanted is None and few):
+    rare = np.unique(labels, return_counts=True)[1].min() < _FEW
+    if wanted == "nearest-mean" or (wanted is None and rare):
         try_all([Head("nearest-mean")])
+    plain = replace(_USUAL, weighted=trial.unbalanced)
+    if wanted is None and few:
+        try_all([plain])
     usual = {"logistic", "kernel-ridge" if len(labels) <= _ALL else "svm"}
     for kind, strengths in _STRENGTHS.items():
         if kind in (usual if wanted is None else {wanted}):
@@ -399,6 +417,11 @@ def _best_head(
                 try_all([Head(best.kind, best.c, best.width, weighted=True)])
     ranked = sorted(tried, key=lambda head: -tried[head].mean)
     top = tried[ranked[0]]
+    if wanted is None and few:
+        # Folds of a handful of images say nothing about their own error.
+        mean = tried[plain].mean
+        if top.mean <= mean + math.sqrt(mean * (1 - mean) / len(labels)):
+            return plain, None, len(tried)
     # Of few images even a head that keeps them all is small: the best one is taken.
     kept = 1 if len(labels) > _SMALL else 0
     size = {"logistic": 0, "nearest-mean": 0, "kernel-ridge": kept, "svm": kept}
