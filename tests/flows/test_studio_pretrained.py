@@ -82,3 +82,29 @@ def test_from_a_file_to_a_classifier(
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
     assert list((running.folder / "home" / "networks").glob("*/*.onnx"))
+
+
+@pytest.mark.torch
+def test_its_own_weights_are_trained_too(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    browser.get(f"{running.address}/train?set=digits")
+    until(browser, lambda: one(browser, field("Model")))
+    choose(browser, "Model", "pretrained")
+    until(browser, lambda: "Choose a pretrained network, or bring one." in shown(browser))
+    assert "Or a time limit" not in shown(browser)
+    one(browser, ".q-checkbox").click()
+    until(browser, lambda: "Or a time limit" in shown(browser))
+    one(browser, field("Epochs")).send_keys("1")
+    file = tmp_path / "network to tune.onnx"
+    file.write_bytes(network())
+    one(browser, ".op-more").click()
+    send(browser, file)
+    until(browser, lambda: "its file does not say them" in shown(browser), 60)
+    choose(browser, "Pixels that it was trained on", "-1..1")
+    until(browser, lambda: "Backbone: network to tune" in shown(browser), 120)
+    button(browser, "Start").click()
+    until(browser, lambda: "/runs/" in browser.current_url, 120)
+    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
+    assert "with frozen features" in shown(browser)
+    assert complaints(browser) == []

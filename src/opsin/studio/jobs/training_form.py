@@ -42,7 +42,7 @@ CHOICES: Final[dict[str, dict[str, str]]] = {
     },
 }
 #: Those in front of the others.
-FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare")
+FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")
 # Groups of the recipe's options that are about preparing and splitting, not about a set itself.
 _PREPARED: Final = (PREPARATION, SPLIT)
 

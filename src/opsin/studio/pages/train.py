@@ -143,7 +143,15 @@ class _Train:
         if self._values.get("model") == BACKBONE:
             chosen, pixels = self._values.get("backbone", ""), self._values.get("prepare", "")
             NetworkChoice(self._studio, chosen, pixels, self._choose_network)
-        if self._values.get("model") in FITTED:
+            ui.checkbox(
+                "Train the network's own weights too", value=self._tunes, on_change=self._tune
+            )
+            with ui.element("p").classes("op-hint"):
+                ui.label(
+                    "Takes minutes to hours, and is kept only where validation images say that it "
+                    "is better."
+                )
+        if self._values.get("model") in FITTED and not self._tunes:
             return
         with ui.element("div").classes("op-row"):
             self._input("epochs", "Epochs")
@@ -207,6 +215,18 @@ class _Train:
         self._values = {**before, **kept, "model": event.value}
         self._of_model.refresh()
         self._rest_of_form.refresh()
+        self._replan()
+
+    @property
+    def _tunes(self) -> bool:
+        """Whether a pretrained network is to be fine-tuned."""
+        return self._values.get("model") == BACKBONE and self._values.get("fine_tune") == "yes"
+
+    def _tune(self, event: Any) -> None:
+        # A head on frozen features has no epochs: what was asked of them goes with the choice.
+        gone = dict.fromkeys(("epochs", "budget", "augment"), "")
+        self._values |= {"fine_tune": "yes"} if event.value else {"fine_tune": "", **gone}
+        self._of_model.refresh()
         self._replan()
 
     def _choose_network(self, chosen: str, pixels: str) -> None:
