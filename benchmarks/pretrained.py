@@ -89,7 +89,7 @@ def _opsin(
     """Train twice in processes of their own; return figures, and the rows of both parts."""
     source, split = given.source, ["--test-fraction", "0.2", "--split-seed", str(seed)]
     if count:
-        source, split = str(_few(data, given.source, count, seed, folder)), ["--outside"]
+        source, split = str(few_of_each(data, given.source, count, seed, folder)), ["--outside"]
     words = [sys.executable, "-m", "opsin", "train", source, "--from", given.network, *split,
              "--runs", str(folder / "runs"), "--quiet", "--json"]  # fmt: skip
     if given.prepare:
@@ -123,10 +123,22 @@ def _opsin(
     }
 
 
-def _few(data: Dataset, source: str, count: int, seed: int, folder: Path) -> Path:
-    """Write a table of so many training images of each class, all others for the test."""
+def few_of_each(
+    data: Dataset, source: str, count: int, seed: int, folder: Path, *, most: int | None = None
+) -> Path:
+    """Write a table of so many training images of each class, others for the test.
+
+    Args:
+        data: The images.
+        source: Their folder.
+        count: How many of each class are to be learnt from.
+        seed: Decides which.
+        folder: Where the table is written.
+        most: Most test images (default: all others).
+    """
     order = np.random.default_rng(seed).permutation(len(data.labels))
     taken: dict[int, int] = {}
+    tested = 0
     table = folder / "few.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -135,6 +147,9 @@ def _few(data: Dataset, source: str, count: int, seed: int, folder: Path) -> Pat
             label = int(data.labels[row])
             taken[label] = taken.get(label, 0) + 1
             part = "train" if taken[label] <= count else "test"
+            tested += part == "test"
+            if part == "test" and most is not None and tested > most:
+                continue
             path = os.path.abspath(os.path.join(source, data.names[row]))  # noqa: PTH100, PTH118
             writer.writerow([path, data.classes[label], part])
     return table
