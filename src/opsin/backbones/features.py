@@ -86,6 +86,7 @@ def compute(
     watcher: Watcher,
     stop: threading.Event | None = None,
     sources: NDArray[np.uint8] | None = None,
+    kept: bool = True,
 ) -> NDArray[np.float32]:
     """Return the features of images, from the cache where they are known.
 
@@ -97,6 +98,8 @@ def compute(
         watcher: Receives how far the work is.
         stop: Ends the work early, by `KeyboardInterrupt`.
         sources: What each one's file is known by (`source_keys`), ``uint8[N, 32]``.
+        kept: Whether they are worth keeping: no other run will ask for those of a network that
+            was fine-tuned in this one.
 
     Returns:
         ``float32[N, V, D]``
@@ -131,11 +134,11 @@ def compute(
                 if stop is not None and stop.is_set():
                     chunk = chunk[: done - start]
                     break
-            for place, extractor in enumerate(extractors):
-                kept = chunk[missing[chunk, place]]
-                if len(kept):
-                    known = None if sources is None else sources[kept]
-                    extractor.cache.keep(digests[kept], found[kept, place], known)
+            for place, extractor in enumerate(extractors if kept else ()):
+                new = chunk[missing[chunk, place]]
+                if len(new):
+                    known = None if sources is None else sources[new]
+                    extractor.cache.keep(digests[new], found[new, place], known)
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     watcher.end()

@@ -200,10 +200,8 @@ def choose_head(
     few = len(train) < _FOR_CHOICE * classes
 
     def points_of(design: _Design) -> _Points:
-        numbers = design.of(features)
         # Components know no labels: of few images, the validation images' are worth having.
-        projection = Projection.fit(numbers[every if few else train], seed, design.sizes)
-        return _Points(design, projection, projection.transform(numbers))
+        return _Points.of(design, features, every if few else train, seed)
 
     def scored(design: _Design) -> tuple[_Points, _Scores]:
         found = points_of(design)
@@ -231,10 +229,60 @@ def choose_head(
         else:
             points = points_of(depths[0])
             head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
-        held_out = points.fitted(head, train, labels, classes)
-        final = points.fitted(head, every, labels, classes) if len(val) else held_out
-    design = points.design
-    choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
+        design = points.design
+        choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
+        return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
+
+
+def fit_as(
+    choice: HeadChoice,
+    backbone: Backbone,
+    shape: tuple[int, int, int],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
+    classes: int,
+    seed: int,
+) -> ChosenHead:
+    """Fit a head that was chosen to a network's features as they are once it is fine-tuned.
+
+    To choose anew could only mislead: a network has its own training images nearly all right,
+    whatever the head.
+
+    Args:
+        choice: What was chosen.
+        backbone: The network that was fine-tuned, with the same values and views.
+        shape: Height, width and channels of the prepared images.
+        features: Of all images, ``float32[N, V, D]``.
+        labels: ``int64[N]``
+        train: Rows of the training images.
+        val: Rows of the validation images that the final head also learns from.
+        classes: K.
+        seed: Decides the components, as for `choose_head`.
+    """
+    every = np.sort(np.concatenate([train, val]))
+    rows = every if len(train) < _FOR_CHOICE * classes else train
+    design = _Design(backbone, shape, len(choice.at), choice.views)
+    points = _Points.of(design, features, rows, seed)
+    return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
+
+
+def _fitted_twice(
+    choice: HeadChoice,
+    points: _Points,
+    labels: NDArray[np.int64],
+    *,
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
+    classes: int,
+) -> ChosenHead:
+    """Fit a head to the training images, and to the validation images as well."""
+    held_out = final = points.fitted(choice.head, train, labels, classes)
+    if len(val):
+        every = np.sort(np.concatenate([train, val]))
+        final = points.fitted(choice.head, every, labels, classes)
     return ChosenHead(choice, held_out, final)
 
 
@@ -245,6 +293,15 @@ class _Points:
     design: _Design
     projection: Projection
     values: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls, design: _Design, features: NDArray[np.float32], rows: NDArray[np.int64], seed: int
+    ) -> _Points:
+        """Find the components of some images, and return those of all."""
+        numbers = design.of(features)
+        projection = Projection.fit(numbers[rows], seed, design.sizes)
+        return cls(design, projection, projection.transform(numbers))
 
     def fitted(
         self, head: Head, rows: NDArray[np.int64], labels: NDArray[np.int64], classes: int

@@ -297,6 +297,8 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
         shift = min(64, round(0.08 * min(data.size or (256, 256))))
         flip = mirrored and augment == "photos"
         varied |= {"flip": flip, "shift": shift, "zoom": 0.15, "light": 0.2}
+        if augment == "photos":  # networks learn few of them by heart within two epochs
+            varied |= {"zoom": 0.35, "light": 0.3, "erase": 0.3}
     # Relative to the size of each filter (`opsin.models.onnx_network`).
     rate = 2e-3 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
     usual = {

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.feature_graph import View
 from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Logistic
 from opsin.classical.fit import Fitted
@@ -32,7 +31,6 @@ def linear_probe(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
     *,
-    views: tuple[View, ...],
     classes: int,
 ) -> Fitted:
     """Fit multinomial logistic regression to the first of the features that are asked for.
@@ -45,7 +43,6 @@ def linear_probe(
         shape: Height, width and channels of the prepared images.
         features: Of the whole images, ``float32[N, D]``.
         labels: ``int64[N]``
-        views: How the file will look at an image.
         classes: K.
     """
     mean = features.mean(axis=0, dtype=np.float64)
@@ -57,5 +54,5 @@ def linear_probe(
     # On features as they come: the same answers, and one dense layer in the file.
     estimator.coef_ = estimator.coef_ / deviation
     estimator.intercept_ = estimator.intercept_ - estimator.coef_ @ mean
-    own = BackboneFeatures(backbone, shape, backbone.at[:1], views)
+    own = BackboneFeatures(backbone, shape, backbone.at[:1], ("whole",))
     return Fitted(Logistic(c=_C), own, None, estimator, labels, classes)

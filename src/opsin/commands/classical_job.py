@@ -18,7 +18,7 @@ from opsin.classical.classical_recipe import (
     resolve_classical,
 )
 from opsin.commands.class_mix import class_mix, in_words
-from opsin.commands.fine_tune import Limits, fine_tune
+from opsin.commands.fine_tune import FineTuned, Limits, fine_tune, is_better
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
     from opsin.backbones.feature_graph import View
     from opsin.classical.backbone_features import BackboneFeatures
-    from opsin.classical.backbone_head import ChosenHead
+    from opsin.classical.backbone_head import ChosenHead, HeadChoice
     from opsin.classical.fit import Fitted
 
 # Training images that figures are computed on, where a model has no steps of its own.
@@ -216,47 +216,29 @@ def _make(
 
     at = time.perf_counter()
     fitting = _fit(job, recorder, stop)
-    job, fitted = fitting.job, fitting.fitted
+    job = fitting.job
     if fitting.features is not None and limits.start is None:  # what goes on is decided already
         write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     seconds["train"] = time.perf_counter() - at
     at = time.perf_counter()
     recorder.doing("the export")
-    job, draft = _exported(directory, fitting, recorder)
+    draft, layers = _exported(directory, fitting, recorder)
+    fitting = replace(fitting, job=replace(job, layers=layers))
     seconds["export"] = time.perf_counter() - at
-    trained = False
     if job.recipe.fine_tunes and fitting.features is not None:
-        found = fine_tune(
-            directory, job, draft, fitting.features, recorder, stop=stop, limits=limits
-        )
-        seconds["train"] += found.seconds
-        job, trained = found.job, found.trained
-        if found.tuned is not None:
-            tell_model(recorder, job)
-            return found.tuned.conclude(job, recorder, seconds=seconds, interrupted=stop.is_set())
+        at = time.perf_counter()
+        fitting, draft = _fine_tuned(directory, fitting, draft, recorder, stop=stop, limits=limits)
+        seconds["train"] += time.perf_counter() - at
+    job, fitted = fitting.job, fitting.fitted
     tell_model(recorder, job)
-    if not (fitting.steps or trained):
+    if not (fitting.steps or fitting.trained):
         recorder.epoch(_whole(draft, job, seconds["train"]))
-    steps = fitting.steps or 1
-    training = TrainingFacts(
-        best_epoch=steps,
-        epochs=steps,
-        asked=steps,
-        stopped=False,
-        interrupted=stop.is_set(),
-        diverged=None,
-        stepped_back=False,
-        balance="none",
-        precision="float32",
-        fitted_to=len(fitted.labels),
-        unit=fitting.unit,
-    )
     return conclude(
         draft,
         job,
         recorder,
         difference=lambda file, images: check_parity(file, fitted, images),
-        training=training,
+        training=fitting.facts(interrupted=stop.is_set()),
         seconds=seconds,
     )
 
@@ -273,6 +255,9 @@ class _Fitting:
         balanced: Whether it learnt each class as if all were equally common.
         steps: Trees or rounds; none for a model without such steps.
         unit: What the steps are.
+        choice: The head that was chosen for a pretrained network.
+        trained: Whether epochs of fine-tuning were trained.
+        tuned: How, where the network that was fine-tuned is delivered.
     """
 
     job: ClassicalJob
@@ -282,22 +267,113 @@ class _Fitting:
     balanced: bool = False
     steps: int = 0
     unit: str = "fits"
+    choice: HeadChoice | None = None
+    trained: bool = False
+    tuned: FineTuned | None = None
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """Return what the report says of the training."""
+        if self.tuned is not None:
+            return self.tuned.facts(interrupted=interrupted)
+        steps = self.steps or 1
+        return TrainingFacts(
+            best_epoch=steps,
+            epochs=steps,
+            asked=steps,
+            stopped=False,
+            interrupted=interrupted,
+            diverged=None,
+            stepped_back=False,
+            balance="none",
+            precision="float32",
+            fitted_to=len(self.fitted.labels),
+            unit=self.unit,
+        )
 
 
 def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> _Fitting:
     model = job.recipe.model
     if isinstance(model, FromBackbone):
         chosen, job, features = _fit_head(job, recorder, stop)
-        balanced = chosen.choice.head.weighted
-        return _Fitting(job, chosen.final, chosen.held_out, features, balanced)
+        return _of_head(job, chosen, features)
     fitted, steps, unit = _fit_pixels(job, model, recorder, stop)
     return _Fitting(job, fitted, steps=steps, unit=unit)
 
 
+def _of_head(job: ClassicalJob, chosen: ChosenHead, features: NDArray[np.float32]) -> _Fitting:
+    return _Fitting(
+        job,
+        chosen.final,
+        chosen.held_out,
+        features,
+        balanced=chosen.choice.head.weighted,
+        choice=chosen.choice,
+    )
+
+
+def _fine_tuned(
+    directory: RunDirectory,
+    fitting: _Fitting,
+    frozen: Draft,
+    recorder: Recorder,
+    *,
+    stop: threading.Event,
+    limits: Limits,
+) -> tuple[_Fitting, Draft]:
+    """Fine-tune, fit the chosen head anew, and return it where validation says it is better."""
+    features = cast("NDArray[np.float32]", fitting.features)
+    found = fine_tune(directory, fitting.job, features, recorder, stop=stop, limits=limits)
+    kept, draft, job = fitting, frozen, replace(found.job, layers=fitting.job.layers)
+    if found.backbone is not None:
+        anew = _fit_anew(replace(fitting, job=found.job), found.backbone, recorder)
+        tuned, layers = _exported(directory, anew, recorder)
+        better, words = is_better(frozen, tuned)
+        recorder.fact("Fine-tune", words)
+        if better:
+            own = [each.model_copy(update={"trainable": each.parameters}) for each in layers]
+            kept, draft, job = replace(anew, tuned=found), tuned, replace(job, layers=own)
+        recipe = job.recipe
+        reasons = recipe.reasons | {"Fine-tune": words}
+        job = replace(job, recipe=recipe.model_copy(update={"reasons": reasons}))
+    write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    return replace(kept, job=job, trained=found.outcome is not None), draft
+
+
+def _fit_anew(fitting: _Fitting, backbone: Backbone, recorder: Recorder) -> _Fitting:
+    """Fit the head that was chosen to what the network says once it is fine-tuned."""
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
+
+    job, choice = fitting.job, cast("HeadChoice", fitting.choice)
+    dataset = job.dataset
+    height, width, channels = dataset.images.shape[1:]
+    features = compute(
+        backbone, dataset.images, dataset.digests, choice.views, watcher=recorder, kept=False
+    )
+    chosen = fit_as(
+        choice,
+        backbone,
+        (height, width, channels),
+        features,
+        dataset.labels,
+        train=job.rows,
+        val=_also_learnt(job),
+        classes=len(dataset.classes),
+        seed=job.recipe.training.seed,
+    )
+    return _of_head(job, chosen, features)
+
+
+def _also_learnt(job: ClassicalJob) -> NDArray[np.int64]:
+    """Return the validation images that the delivered head learns from as well."""
+    split = job.dataset.split
+    return split.val if len(job.rows) == len(split.train) else split.val[:0]
+
+
 def _exported(
     directory: RunDirectory, fitting: _Fitting, recorder: Recorder
-) -> tuple[ClassicalJob, Draft]:
-    """Return the job with its layers, and the file that is not calibrated yet."""
+) -> tuple[Draft, list[Layer]]:
+    """Return the file that is not calibrated yet, and its layers."""
     from opsin.classical.fitted_file import Written  # noqa: PLC0415
     from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
@@ -310,7 +386,7 @@ def _exported(
         known = ("features.mean", _seen(features, fitted.numbers))
     before = None if held_out is None else Written(held_out).content(metadata)
     content = written.content(metadata)
-    return job, Draft(directory, job.dataset, content, recorder, known, before)
+    return Draft(directory, job.dataset, content, recorder, known, before), written.layers
 
 
 def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
@@ -353,7 +429,6 @@ def _fit_head(
     recorder.doing("the choice of a head")
     asked = cast("FromBackbone", recipe.model).head
     total = work_of(backbone, views)
-    whole = len(job.rows) == len(dataset.split.train)
     chosen = run_interruptible(
         lambda progress: choose_head(
             backbone,
@@ -362,7 +437,7 @@ def _fit_head(
             dataset.labels,
             dataset.units,
             train=job.rows,
-            val=dataset.split.val if whole else dataset.split.val[:0],
+            val=_also_learnt(job),
             views=views,
             classes=len(dataset.classes),
             wanted=None if asked == "auto" else asked,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder
-from opsin.commands.training_job import conclude, metadata_of
+from opsin.commands.training_job import metadata_of
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report, TrainingFacts
+from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import MissingExtraError, ModelFileError
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
@@ -28,7 +28,6 @@ from opsin.core.storage import write_json
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.backbones.feature_graph import View
     from opsin.classical.fit import Fitted
     from opsin.commands.classical_job import ClassicalJob
     from opsin.commands.training_job import Start
@@ -59,70 +58,35 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """A network that was fine-tuned.
-
-    Args:
-        draft: Its file, not calibrated yet.
-        layers: Its layers.
-        outcome: How the training went.
-        recipe: How it was trained, all decided.
-    """
-
-    draft: Draft
-    layers: list[Layer]
-    outcome: Outcome
-    recipe: TrainingRecipe
-
-    def conclude(
-        self,
-        job: ClassicalJob,
-        recorder: Recorder,
-        *,
-        seconds: dict[str, float],
-        interrupted: bool,
-    ) -> Report:
-        """Calibrate, check and evaluate its file, and write the report."""
-        from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
-        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415
-
-        outcome, network = self.outcome, TorchNetwork(self.draft.content)
-        facts = TrainingFacts(
-            best_epoch=outcome.best.epoch,
-            epochs=outcome.last.epoch,
-            asked=self.recipe.epochs,
-            stopped=outcome.stopped,
-            interrupted=interrupted,
-            diverged=outcome.diverged,
-            stepped_back=outcome.stepped_back,
-            balance=self.recipe.balance,
-            precision=self.recipe.precision,
-        )
-        return conclude(
-            self.draft,
-            job,
-            recorder,
-            difference=lambda file, images: check_parity(file, network, images),
-            training=facts,
-            seconds=seconds,
-        )
-
-
-@dataclass(frozen=True)
 class FineTuned:
     """What came of it.
 
     Args:
-        job: With its recipe decided, and what came of it among the reasons.
-        tuned: The network, where it is better than the head on frozen features.
-        trained: Whether any epoch was trained.
+        job: With its recipe decided.
+        backbone: The network with its new weights; ``None`` where there was no time for any epoch.
+        outcome: How the training went, if it did.
         seconds: How long it took.
     """
 
     job: ClassicalJob
-    tuned: Tuned | None
-    trained: bool
+    backbone: Backbone | None
+    outcome: Outcome | None
     seconds: float
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """Return what the report says of the training."""
+        outcome, recipe = cast("Outcome", self.outcome), _training(self.job)
+        return TrainingFacts(
+            best_epoch=outcome.best.epoch,
+            epochs=outcome.last.epoch,
+            asked=recipe.epochs,
+            stopped=outcome.stopped,
+            interrupted=interrupted,
+            diverged=outcome.diverged,
+            stepped_back=outcome.stepped_back,
+            balance=recipe.balance,
+            precision=recipe.precision,
+        )
 
 
 @dataclass(frozen=True)
@@ -163,57 +127,31 @@ def check_fine_tuning(backbone: Backbone) -> None:
 def fine_tune(
     directory: RunDirectory,
     job: ClassicalJob,
-    frozen: Draft,
     features: NDArray[np.float32],
     recorder: Recorder,
     *,
     stop: threading.Event,
     limits: Limits,
 ) -> FineTuned:
-    """Train head and network, beginning with a head that fits the frozen features.
+    """Train a network's weights, beginning with a dense head that fits its frozen features.
 
     Args:
         directory: The run, whose recipe is written with what is decided here.
         job: What is trained on what.
-        frozen: The head on frozen features, which is to be surpassed.
         features: Of all images, ``float32[N, V, D]``.
         recorder: Keeps its history.
         stop: Ends the training early.
         limits: Where it begins, and when it ends.
     """
-    at = time.perf_counter()
-    seen = features[:, 0, : cast("Backbone", job.backbone).units[0]]
-    tuned, job = _tuned(directory, job, seen, recorder, stop=stop, limits=limits)
-    better, trained = False, tuned is not None
-    if tuned is not None:
-        recorder.stopped, recorder.cause = tuned.outcome.stopped, tuned.outcome.diverged
-        better, words = is_better(frozen, tuned.draft)
-        recorder.fact("Fine-tune", words)
-        job = _changed(job, tuned.recipe, {"Fine-tune": words})
-        if better:
-            job = replace(job, layers=tuned.layers)
-    write_json(directory.recipe, job.recipe.model_dump(mode="json"))
-    return FineTuned(job, tuned if better else None, trained, time.perf_counter() - at)
-
-
-def _tuned(
-    directory: RunDirectory,
-    job: ClassicalJob,
-    seen: NDArray[np.float32],
-    recorder: Recorder,
-    *,
-    stop: threading.Event,
-    limits: Limits,
-) -> tuple[Tuned | None, ClassicalJob]:
-    """Train, where an epoch fits into the budget; return the job with its recipe decided."""
+    from opsin.backbones.trainable import trainable  # noqa: PLC0415
     from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.fine_tuning import learning  # noqa: PLC0415
 
-    views: tuple[View, ...] = ("whole", "mirrored") if job.dataset.mirrored else ("whole",)
-    content, layers = _begun(job, seen, views)
-    network = learning(_begun(job, seen, ("whole",))[0])
-    given = cast("TrainingRecipe", job.recipe.training)
+    at, backbone = time.perf_counter(), cast("Backbone", job.backbone)
+    content, layers = _begun(job, features[:, 0, : backbone.units[0]])
+    network = learning(content)
+    given = _training(job)
     device, fresh = choose_device(given.device), limits.start is None
     keep_freed_memory()
     with own_randomness(device, given.seed):
@@ -224,18 +162,23 @@ def _tuned(
                 left = seconds_of(limits.budget) - (time.perf_counter() - limits.began)
                 job, fits = _budgeted(job, parts, left, recorder)
                 if not fits:
-                    return None, job
+                    return FineTuned(job, None, None, time.perf_counter() - at)
             if fresh:
                 write_json(directory.recipe, job.recipe.model_dump(mode="json"))
             outcome = _fitted(directory, job, parts, recorder, stop=stop, start=limits.start)
-    whole = OnnxGraph(content, layers=()).with_weights(network.weights())
-    draft = Draft(directory, job.dataset, whole, recorder)
-    return Tuned(draft, layers, outcome, cast("TrainingRecipe", job.recipe.training)), job
+    recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
+    before = trainable(backbone)
+    own = {weight.name for weight in before.graph.model.graph.initializer}
+    learnt = {name: value for name, value in network.weights().items() if name in own}
+    tuned = replace(before, content=OnnxGraph(before.content, layers=()).with_weights(learnt))
+    return FineTuned(job, tuned, outcome, time.perf_counter() - at)
 
 
-def _begun(
-    job: ClassicalJob, features: NDArray[np.float32], views: tuple[View, ...]
-) -> tuple[bytes, list[Layer]]:
+def _training(job: ClassicalJob) -> TrainingRecipe:
+    return cast("TrainingRecipe", job.recipe.training)
+
+
+def _begun(job: ClassicalJob, features: NDArray[np.float32]) -> tuple[bytes, list[Layer]]:
     """Return a file with the network as it was and a head for its features, and its layers."""
     from opsin.backbones.trainable import trainable  # noqa: PLC0415
     from opsin.classical.fitted_file import Written  # noqa: PLC0415
@@ -248,7 +191,6 @@ def _begun(
         (height, width, channels),
         features[job.rows],
         dataset.labels[job.rows],
-        views=views,
         classes=len(dataset.classes),
     )
     written = Written(fitted)
@@ -320,7 +262,7 @@ def _budgeted(
     """
     from opsin.training.fine_tuning import fitting_epochs  # noqa: PLC0415
 
-    recipe, seconds = cast("TrainingRecipe", job.recipe.training), max(1.0, _PLANNED * left)
+    recipe, seconds = _training(job), max(1.0, _PLANNED * left)
     epochs, each = fitting_epochs(
         parts.network, recipe, parts.train, parts.val, seconds=seconds, watcher=watcher
     )
@@ -350,7 +292,7 @@ def _fitted(
         parts.network,
         parts.train,
         parts.val,
-        cast("TrainingRecipe", job.recipe.training),
+        _training(job),
         classes=len(job.dataset.classes),
         checkpoints=Checkpoints(directory.checkpoints, recorder.note),
         watcher=recorder,
@@ -369,11 +311,11 @@ def planned_seconds(job: ClassicalJob) -> float:
     # The time does not depend on what the head has learnt.
     units = cast("Backbone", job.backbone).units[0]
     drawn = np.random.default_rng(0).random((len(job.dataset.labels), units), np.float32)
-    content, layers = _begun(job, drawn, ("whole",))
-    given = cast("TrainingRecipe", job.recipe.training)
+    content, layers = _begun(job, drawn)
+    given = _training(job)
     device = choose_device(given.device)
     job, work = _decided(job, layers, given, fresh=True)
-    recipe = cast("TrainingRecipe", job.recipe.training)
+    recipe = _training(job)
     with own_randomness(device), threads_for(work):
         train, val = _batches(job, device)
         return recipe.epochs * time_epoch(learning(content), recipe, train, val, seconds=_MEASURED)
