@@ -60,6 +60,17 @@ def test_a_run_is_made_and_answers_wherever_it_is(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_values_that_are_named_are_all_taken(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    named = ("relu1", "conv2")
+    run = opsin.train(
+        shapes, backbone=backbone, prepare="-1..1", at=named, runs=tmp_path, quiet=True
+    )
+    facts = run.classifier().metadata.backbone
+    assert facts is not None
+    assert facts.at == named
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_layers_keep_the_names_that_the_network_gave_them(
     shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:

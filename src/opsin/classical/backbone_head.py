@@ -168,6 +168,7 @@ def choose_head(
     views: tuple[View, ...],
     classes: int,
     wanted: Kind | None,
+    named: bool,
     seed: int,
     threads: int,
     progress: FitProgress,
@@ -185,6 +186,7 @@ def choose_head(
         views: What V stands for; the whole image first.
         classes: K.
         wanted: The kind of head, if it was given.
+        named: Whether the backbone's values were named, so that all of them are taken.
         seed: Decides the folds.
         threads: How many fits run at once.
         progress: Gets how far it is.
@@ -212,7 +214,7 @@ def choose_head(
         return found, scores
 
     # With enough images depths usually help, and cost nothing: they are left out for a reason only.
-    counts = sorted({1} if few else {1, len(backbone.at)}, reverse=True)
+    counts = [len(backbone.at)] if named else sorted({1} if few else {1, len(backbone.at)})[::-1]
     depths = [_Design(backbone, shape, count, views[:1]) for count in counts]
     score, compared = None, 0
     # Each fit has a core of its own: threads of several would wait for one another.

@@ -427,7 +427,7 @@ def _fit_head(
     if doubt is not None:
         recorder.note(doubt)
     recorder.doing("the choice of a head")
-    asked = cast("FromBackbone", recipe.model).head
+    model = cast("FromBackbone", recipe.model)
     total = work_of(backbone, views)
     chosen = run_interruptible(
         lambda progress: choose_head(
@@ -440,7 +440,8 @@ def _fit_head(
             val=_also_learnt(job),
             views=views,
             classes=len(dataset.classes),
-            wanted=None if asked == "auto" else asked,
+            wanted=None if model.head == "auto" else model.head,
+            named=model.at is not None,
             seed=recipe.training.seed,
             threads=job.threads,
             progress=progress,
