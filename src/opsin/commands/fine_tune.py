@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -324,22 +323,25 @@ def planned_seconds(job: ClassicalJob) -> float:
 def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:
     """Tell whether validation says that fine-tuning was better than the frozen features.
 
-    Only images that one of both has right and the other wrong tell them apart. If neither were
-    better, the two counts would differ by about the square root of their sum: that is the margin.
+    A few hundred images rarely settle by right and wrong alone what two percent more right are
+    worth: log loss, each at its own best temperature, weighs how clear every answer is.
 
     Returns:
-        Whether it is, and a sentence about it.
+        Whether its log loss is lower with no fewer right, and a sentence about it.
     """
+    from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import LOGITS  # noqa: PLC0415  needs onnx
+
     labels = tuned.dataset.labels[tuned.dataset.split.val]
-    before, after = (
-        draft.validation["probabilities"].argmax(axis=1) == labels for draft in (frozen, tuned)
-    )
+    logits = [draft.validation[LOGITS] for draft in (frozen, tuned)]
+    before, after = (each.argmax(axis=1) == labels for each in logits)
+    losses = [log_loss_of(each, labels, fit_temperature(each, labels)) for each in logits]
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    better = gained - lost > math.sqrt(gained + lost)
+    better = gained >= lost and losses[1] < losses[0]
     words = (
         f"{'kept' if better else 'not kept'}: of {len(labels):,} validation images, "
         f"{after.mean():.1%} right in place of {before.mean():.1%} with frozen features "
-        f"({gained} gained, {lost} lost)"
+        f"({gained} gained, {lost} lost), log loss {losses[1]:.3f} in place of {losses[0]:.3f}"
     )
     if not better:
         words += "; the head on frozen features is delivered"
