@@ -24,7 +24,7 @@ class Benchmark:
         peers: Who is measured beside us, if anybody.
         duration: What the whole takes on two cores, about.
         smoke: Arguments of a run of seconds, which shows that the script works; its figures say
-            nothing. RUN stands for a small `resnet` of the digits.
+            nothing. RUN stands for a small `resnet` of the digits, FOLDER for a folder of them.
     """
 
     peers: str
@@ -54,6 +54,9 @@ BENCHMARKS: Final = {
     ),
     "fine_tuning": Benchmark("PyTorch", "2 h", "digits RUN --seeds 1 --no-loop"),
     "pretrained": Benchmark("scikit-learn", "15 min", "digits RUN --seeds 1"),
+    "pretrained_curve": Benchmark(
+        "", "2 h", "FOLDER RUN --images 3 --seeds 1 --test 50 --from-nothing logistic"
+    ),
     "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),
     "serving": Benchmark(
         "FastAPI with PyTorch, LitServe", "20 min", "RUN --repeats 1 --seconds 0.5 --settings 1"

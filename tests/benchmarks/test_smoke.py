@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from benchmarks.__main__ import BENCHMARKS
+from PIL import Image
+
+import opsin
 
 _ROOT = Path(__file__).parents[2]
 # What stands for the others in `make test`.
@@ -37,6 +40,16 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(small_resnet(tmp_path_factory.mktemp("runs")))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root, data = tmp_path_factory.mktemp("digits"), opsin.load("digits")
+    for row in range(120):
+        place = root / data.classes[data.labels[row]]
+        place.mkdir(exist_ok=True)
+        Image.fromarray(data.images[row, :, :, 0]).save(place / f"{row}.png")
+    return str(root)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "name",
@@ -46,8 +59,9 @@ def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None
     if name == "studio" and not (shutil.which("chromedriver") and _installed("selenium")):
         pytest.skip("Chromium is not installed")
     out = tmp_path / "figures.json"
+    made = {"RUN": "resnet", "FOLDER": "folder"}
     words = [
-        request.getfixturevalue("resnet") if word == "RUN" else word
+        request.getfixturevalue(made[word]) if word in made else word
         for word in BENCHMARKS[name].smoke.split()
     ]
     if name != "first_layer":
