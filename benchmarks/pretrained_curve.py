@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -76,7 +75,7 @@ def _trained(table: Path, words: list[str], seed: int, runs: Path) -> dict[str, 
     command = [sys.executable, "-m", "opsin", "train", str(table), *words, "--seed", str(seed),
                "--runs", str(runs), "--outside", "--quiet", "--json"]  # fmt: skip
     at = time.perf_counter()
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     accuracy = json.loads(done.stdout)["figures"]["test"]["accuracy"]

@@ -48,13 +48,28 @@ def send(browser: webdriver.Chrome, file: Path) -> None:
     one(browser, ".op-intake input[type=file]").send_keys(str(file))
 
 
-def test_from_a_file_to_a_classifier(
-    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
-) -> None:
+def ask_for_a_pretrained_network(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    """Open the form for digits, with that kind of model and no network yet."""
     browser.get(f"{running.address}/train?set=digits")
     until(browser, lambda: one(browser, field("Model")))
     choose(browser, "Model", "pretrained")
     until(browser, lambda: "Choose a pretrained network, or bring one." in shown(browser))
+
+
+def train(browser: webdriver.Chrome, name: str) -> None:
+    """Say what pixels the network that was sent takes, and train to the end."""
+    until(browser, lambda: "its file does not say them" in shown(browser), 60)
+    choose(browser, "Pixels that it was trained on", "-1..1")
+    until(browser, lambda: f"Backbone: {name}" in shown(browser), 120)
+    button(browser, "Start").click()
+    until(browser, lambda: "/runs/" in browser.current_url, 120)
+    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
+
+
+def test_from_a_file_to_a_classifier(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    ask_for_a_pretrained_network(running, browser)
     assert not button(browser, "Start").is_enabled()
 
     choose(browser, "Pretrained network", "small")
@@ -72,13 +87,7 @@ def test_from_a_file_to_a_classifier(
     file = tmp_path / "мой network.onnx"
     file.write_bytes(network())
     send(browser, file)
-    until(browser, lambda: "its file does not say them" in shown(browser), 60)
-    choose(browser, "Pixels that it was trained on", "-1..1")
-    until(browser, lambda: "Backbone: мой network" in shown(browser), 120)
-
-    button(browser, "Start").click()
-    until(browser, lambda: "/runs/" in browser.current_url, 120)
-    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
+    train(browser, "мой network")
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
     assert list((running.folder / "home" / "networks").glob("*/*.onnx"))
@@ -88,10 +97,7 @@ def test_from_a_file_to_a_classifier(
 def test_its_own_weights_are_trained_too(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:
-    browser.get(f"{running.address}/train?set=digits")
-    until(browser, lambda: one(browser, field("Model")))
-    choose(browser, "Model", "pretrained")
-    until(browser, lambda: "Choose a pretrained network, or bring one." in shown(browser))
+    ask_for_a_pretrained_network(running, browser)
     assert "Or a time limit" not in shown(browser)
     one(browser, ".q-checkbox").click()
     until(browser, lambda: "Or a time limit" in shown(browser))
@@ -100,11 +106,6 @@ def test_its_own_weights_are_trained_too(
     file.write_bytes(network())
     one(browser, ".op-more").click()
     send(browser, file)
-    until(browser, lambda: "its file does not say them" in shown(browser), 60)
-    choose(browser, "Pixels that it was trained on", "-1..1")
-    until(browser, lambda: "Backbone: network to tune" in shown(browser), 120)
-    button(browser, "Start").click()
-    until(browser, lambda: "/runs/" in browser.current_url, 120)
-    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
+    train(browser, "network to tune")
     assert "with frozen features" in shown(browser)
     assert complaints(browser) == []

@@ -64,7 +64,7 @@ def _axis_after(
     """Return where an operator leaves the images; ``None`` where that cannot be told."""
     match node.op_type:
         case "Reshape":
-            return reshaped_axis(axis, before, after)
+            return _reshaped_axis(axis, before, after)
         case "Transpose":
             turned = attribute(node, "perm", None) or range(len(before))[::-1]
             return list(turned).index(axis)
@@ -75,42 +75,38 @@ def _axis_after(
             if along == axis:
                 return None
             return axis + (len(after) - len(before) if along < axis else 0)
+        case "Unsqueeze" if (axes := _axes_of(node, constants)) is not None:
+            added = {each % len(after) for each in axes}
+            return [at for at in range(len(after)) if at not in added][axis]
+        case "Squeeze" if (axes := _axes_of(node, constants)) is not None:
+            return _axis_without(axis, axes, before)
         case "Squeeze" | "Unsqueeze":
-            return _axis_beside(node, axis, before, after, constants)
+            return None
         case op if op in _REDUCTIONS and len(after) < len(before):
-            axes = constants.get(node.input[1] if len(node.input) > 1 else "")
-            axes = attribute(node, "axes", None) or axes or [attribute(node, "axis", 0)]
-            gone = {each % len(before) for each in axes}
-            return None if axis in gone else axis - sum(each < axis for each in gone)
+            axes = _axes_of(node, constants) or [attribute(node, "axis", 0)]
+            return _axis_without(axis, axes, before)
     # Others keep their axes, or align shapes at their ends.
     moved = axis + len(after) - len(before)
     return moved if 0 <= moved < len(after) else None
 
 
-def _axis_beside(
-    node: onnx.NodeProto,
-    axis: int,
-    before: Shape,
-    after: Shape,
-    constants: Mapping[str, Sequence[int]],
-) -> int | None:
-    """Return where the images are once axes of size 1 came or went."""
-    longer = max(len(before), len(after))
-    axes = constants.get(node.input[1] if len(node.input) > 1 else "")
-    if axes is None:
-        return None
-    changed = {each % longer for each in axes}
-    if node.op_type == "Squeeze":
-        return None if axis in changed else axis - sum(each < axis for each in changed)
-    kept = [each for each in range(longer) if each not in changed]
-    return kept[axis]
+def _axes_of(node: onnx.NodeProto, constants: Mapping[str, Sequence[int]]) -> Sequence[int] | None:
+    """Return the axes that an operator is given, by attribute or as its second input."""
+    given = constants.get(node.input[1]) if len(node.input) > 1 else None
+    return attribute(node, "axes", None) or given
 
 
-def reshaped_axis(axis: int, before: Shape, after: Shape) -> int | None:
+def _axis_without(axis: int, axes: Sequence[int], before: Shape) -> int | None:
+    """Return where the images are once some axes are gone."""
+    gone = {each % len(before) for each in axes}
+    return None if axis in gone else axis - sum(each < axis for each in gone)
+
+
+def _reshaped_axis(axis: int, before: Shape, after: Shape) -> int | None:
     """Return the axis that holds the images after a reshape, alone or merged with later ones.
 
     Example:
-        >>> reshaped_axis(1, (17, 1, 48), (17, 3, 16)), reshaped_axis(0, (1, 17, 48), (17, 48))
+        >>> _reshaped_axis(1, (17, 1, 48), (17, 3, 16)), _reshaped_axis(0, (1, 17, 48), (17, 48))
         (1, 0)
     """
     ahead = math.prod(before[:axis])

@@ -64,13 +64,11 @@ class FineTuned:
         job: With its recipe decided.
         backbone: The network with its new weights; ``None`` where there was no time for any epoch.
         outcome: How the training went, if it did.
-        seconds: How long it took.
     """
 
     job: ClassicalJob
     backbone: Backbone | None
     outcome: Outcome | None
-    seconds: float
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
         """Return what the report says of the training."""
@@ -147,7 +145,7 @@ def fine_tune(
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.fine_tuning import learning  # noqa: PLC0415
 
-    at, backbone = time.perf_counter(), cast("Backbone", job.backbone)
+    backbone = cast("Backbone", job.backbone)
     content, layers = _begun(job, features[:, 0, : backbone.units[0]])
     network = learning(content)
     given = _training(job)
@@ -161,7 +159,7 @@ def fine_tune(
                 left = seconds_of(limits.budget) - (time.perf_counter() - limits.began)
                 job, fits = _budgeted(job, parts, left, recorder)
                 if not fits:
-                    return FineTuned(job, None, None, time.perf_counter() - at)
+                    return FineTuned(job, None, None)
             if fresh:
                 write_json(directory.recipe, job.recipe.model_dump(mode="json"))
             outcome = _fitted(directory, job, parts, recorder, stop=stop, start=limits.start)
@@ -170,7 +168,7 @@ def fine_tune(
     own = {weight.name for weight in before.graph.model.graph.initializer}
     learnt = {name: value for name, value in network.weights().items() if name in own}
     tuned = replace(before, content=OnnxGraph(before.content, layers=()).with_weights(learnt))
-    return FineTuned(job, tuned, outcome, time.perf_counter() - at)
+    return FineTuned(job, tuned, outcome)
 
 
 def _training(job: ClassicalJob) -> TrainingRecipe:
