@@ -9,6 +9,7 @@ import pytest
 
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.preparation_check import doubt_about
+from opsin.data.cache import digest_rows
 
 from .small_networks import SIDE, network
 
@@ -29,11 +30,14 @@ def test_a_scale_that_makes_all_images_alike_is_doubted(
 ) -> None:
     file = tmp_path / "scaled-within.onnx"
     file.write_bytes(network(inside="scaling"))
-    doubt = doubt_about(open_backbone(file, prepare="-1..1"), images, ROWS)
+    doubt = doubt_about(open_backbone(file, prepare="-1..1"), images, digest_rows(images), ROWS)
     assert doubt is not None
     assert "--prepare=-1..1 is probably wrong" in doubt
     assert "--prepare=0..255" in doubt
-    assert doubt_about(open_backbone(file, prepare="0..255"), images, ROWS) is None
+    assert (
+        doubt_about(open_backbone(file, prepare="0..255"), images, digest_rows(images), ROWS)
+        is None
+    )
 
 
 def test_what_files_say_is_believed_and_few_images_tell_nothing(
@@ -41,7 +45,10 @@ def test_what_files_say_is_believed_and_few_images_tell_nothing(
 ) -> None:
     file = tmp_path / "scaled-within.onnx"
     file.write_bytes(network(inside="scaling"))
-    assert doubt_about(open_backbone(file, prepare="-1..1"), images, ROWS[:5]) is None
+    assert (
+        doubt_about(open_backbone(file, prepare="-1..1"), images, digest_rows(images), ROWS[:5])
+        is None
+    )
     pixels = '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}'
     (tmp_path / "preprocessor_config.json").write_text(pixels)
-    assert doubt_about(open_backbone(file), images, ROWS) is None
+    assert doubt_about(open_backbone(file), images, digest_rows(images), ROWS) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -10,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.features import Extractor
+from opsin.backbones.features import compute
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.data.lazy_images import THREADS, Images
+from opsin.core.events import SILENT
+from opsin.data.lazy_images import Images
 
 # Images that are looked at: their features tell pixels of one scale from those of another.
 _IMAGES: Final = 48
@@ -20,7 +20,9 @@ _IMAGES: Final = 48
 _DOUBTED: Final = 0.75
 
 
-def doubt_about(backbone: Backbone, images: Images, rows: NDArray[np.int64]) -> str | None:
+def doubt_about(
+    backbone: Backbone, images: Images, digests: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> str | None:
     """Return a warning where another scale makes images look far more different to the network.
 
     A network that gets numbers far from those that it was trained on answers alike to all images:
@@ -31,19 +33,24 @@ def doubt_about(backbone: Backbone, images: Images, rows: NDArray[np.int64]) -> 
     Args:
         backbone: The network, its pixels as people said.
         images: Prepared images, ``uint8[N, H, W, C]``.
+        digests: SHA-256 of each one's pixels, ``uint8[N, 32]``.
         rows: Those that may be looked at.
     """
     if len(rows) < _IMAGES // 2 or not backbone.pixels.stated.startswith("--prepare="):
         return None
     places = np.linspace(0, len(rows) - 1, min(_IMAGES, len(rows))).astype(np.int64)
-    shown = images[rows[places]]
+    rows = rows[places]
+    shown, known = images[rows], digests[rows]
     order = ",bgr" if backbone.pixels.bgr else ""
 
     def rank(choice: str) -> float:
-        return _effective_rank(backbone, PixelValues.named(f"{choice}{order}"), shown)
+        pixels = PixelValues.named(f"{choice}{order}")
+        other = replace(backbone, pixels=pixels, at=backbone.at[:1])
+        # Kept like all features: to ask again costs nothing.
+        found = compute(other, shown, known, ("whole",), watcher=SILENT)
+        return _effective_rank(found[:, 0])
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        ranks = dict(zip(CHOICES, pool.map(rank, CHOICES), strict=True))
+    ranks = {choice: rank(choice) for choice in CHOICES}
     given = backbone.pixels.stated.removeprefix("--prepare=").partition(",")[0]
     best = max(ranks, key=lambda choice: ranks[choice])
     if given not in ranks or ranks[given] >= _DOUBTED * ranks[best]:
@@ -55,15 +62,13 @@ def doubt_about(backbone: Backbone, images: Images, rows: NDArray[np.int64]) -> 
     )
 
 
-def _effective_rank(backbone: Backbone, pixels: PixelValues, images: NDArray[np.uint8]) -> float:
-    """Return in how many ways the last features of some images vary."""
-    height, width, channels = images.shape[1:]
-    other = replace(backbone, pixels=pixels, at=backbone.at[:1])
-    features = Extractor(other, (height, width, channels), "whole").rows_of(images)
+def _effective_rank(features: NDArray[np.float32]) -> float:
+    """Return in how many ways features vary."""
     if not np.isfinite(features).all():
         return 0.0
     rooted = np.sign(features) * np.sqrt(np.abs(features))
-    varied = np.linalg.svd(rooted - rooted.mean(axis=0), compute_uv=False) ** 2
+    rooted -= rooted.mean(axis=0)
+    varied = np.linalg.eigvalsh(rooted @ rooted.T).clip(0)
     total = float(varied.sum())
     if not total:
         return 0.0

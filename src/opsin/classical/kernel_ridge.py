@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
+_Float = TypeVar("_Float", np.float32, np.float64)
 # Targets lie this far apart, so that the softmax of what is fitted is about as sure as it is right.
 _APART: Final = 10.0
 
@@ -90,22 +91,22 @@ def squared_distances(
 
 
 def solved(
-    kernel: NDArray[np.float64], labels: NDArray[np.int64], *, c: float, weighted: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the coefficients, ``float64[N, K]``, and the bias, ``float64[K]``.
+    kernel: NDArray[_Float], labels: NDArray[np.int64], *, c: float, weighted: bool
+) -> tuple[NDArray[_Float], NDArray[_Float]]:
+    """Return the coefficients, ``[N, K]``, and the bias, ``[K]``, as precise as the kernel is.
 
     Args:
-        kernel: Between all training images, ``float64[N, N]``.
+        kernel: Between all training images, ``float32[N, N]`` or ``float64``.
         labels: ``int64[N]``
         c: Inverse strength of the regularisation.
         weighted: Whether rare classes count as much as common ones.
     """
     classes = int(labels.max()) + 1
-    bias = np.full(classes, _APART / classes)
-    targets = _APART * np.eye(classes)[labels] - bias
+    bias = np.full(classes, _APART / classes, kernel.dtype)
+    targets = np.asarray(_APART, kernel.dtype) * np.eye(classes, dtype=kernel.dtype)[labels] - bias
     counts = np.bincount(labels, minlength=classes)
     weights = np.ones(len(labels))
     if weighted:
         weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
-    system = kernel + np.diag(1 / (c * weights))
+    system = kernel + np.diag(1 / (c * weights)).astype(kernel.dtype)
     return solve(system, targets, assume_a="pos"), bias

@@ -55,7 +55,8 @@ class Projection:
         sizes = np.array(blocks or [features.shape[1]])
         deviation = rooted.std(axis=0, dtype=np.float64) + _LEAST
         deviation *= np.repeat(np.sqrt(sizes), sizes)
-        standard = np.asarray((rooted - mean) / deviation, np.float32)
+        standard = rooted - mean.astype(np.float32)
+        standard /= deviation.astype(np.float32)
         components = min(COMPONENTS, max(1, len(features) - 1), features.shape[1])
         solver = "full" if min(features.shape) <= 2 * components else "randomized"
         pca = PCA(components, svd_solver=solver, random_state=seed, iterated_power=2).fit(standard)

@@ -423,7 +423,7 @@ def _fit_head(
         stop=stop,
         sources=source_keys(dataset.source_digests, like),
     )
-    doubt = doubt_about(backbone, dataset.images, job.rows)
+    doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
     if doubt is not None:
         recorder.note(doubt)
     recorder.doing("the choice of a head")

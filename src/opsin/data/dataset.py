@@ -113,7 +113,7 @@ class Dataset:
     def preparation(self) -> Preparation:
         """How bytes become pixels, for the classifier that is trained on these images."""
         _, height, width, channels = self.images.shape
-        train = self.images[self.split.train[:: max(1, len(self.split.train) // 2000)]]
+        train = self.images[self.split.train[:: max(1, len(self.split.train) // 500)]]
         return Preparation(
             height=height,
             width=width,
