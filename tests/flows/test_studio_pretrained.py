@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 
 pytest.importorskip("nicegui")
@@ -12,6 +15,9 @@ pytest.importorskip("selenium")
 
 from selenium import webdriver
 
+from opsin.data.cache import cache_root
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.library.catalogue import Library
 from tests.backbones.small_networks import network
 from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (
@@ -91,6 +97,51 @@ def test_from_a_file_to_a_classifier(
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
     assert list((running.folder / "home" / "networks").glob("*/*.onnx"))
+
+
+def test_features_are_downloaded(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    the_set = Library(running.folder / "home", Queue(running.folder / "home")).add_source("digits")
+    browser.get(f"{running.address}/data/{the_set.id}")
+    until(browser, lambda: "Choose a network" in shown(browser), 60)
+    one(browser, ".op-more").click()
+    until(browser, lambda: button(browser, "Compute features").is_displayed())
+    button(browser, "Compute features").click()
+    until(browser, lambda: "Choose a pretrained network, or bring one." in shown(browser))
+    file = tmp_path / "network for features.onnx"
+    file.write_bytes(network())
+    one(browser, ".op-more .op-more").click()
+    send(browser, file)
+    until(browser, lambda: file.name in shown(browser), 60)
+    choose(browser, "Pixels that it was trained on", "-1..1")
+    button(browser, "Compute features").click()
+    until(browser, lambda: browser.find_elements("css selector", "a.op-download"), 120)
+    link = one(browser, "a.op-download")
+    assert link.text == "Download features.npz"
+    request = Request(str(link.get_attribute("href")), headers={"cookie": running.cookie})
+    with urlopen(request, timeout=30) as reply:
+        content = io.BytesIO(reply.read())
+    with np.load(content, allow_pickle=False) as features:
+        images, units = features["features"].shape
+    assert f"{images:,} images, {units} numbers each" in shown(browser)
+    assert complaints(browser) == []
+
+
+def test_what_is_kept_is_removed(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    kept = cache_root() / "models" / "mine-onnxruntime-1"
+    kept.mkdir(parents=True)
+    (kept / "file").write_bytes(bytes(2000))
+    browser.get(f"{running.address}/data")
+    until(browser, lambda: one(browser, ".op-more").is_displayed())
+    one(browser, ".op-more").click()
+    remove = '[aria-label="Remove: Checks of classifiers and networks"]'
+    until(browser, lambda: one(browser, remove).is_displayed())
+    one(browser, remove).click()
+    until(browser, lambda: "Checks of classifiers and networks: 0 B" in shown(browser))
+    assert "Removed " in shown(browser)
+    assert not kept.exists()
+    assert complaints(browser) == []
 
 
 @pytest.mark.torch

@@ -28,6 +28,7 @@ Kind = Literal[
     "preview",
     "compare",
     "predict",
+    "embed",
     "report",
     "explain",
     "find",

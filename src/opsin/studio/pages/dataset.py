@@ -19,6 +19,7 @@ from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
 from opsin.studio.parts.class_table import ClassTable
 from opsin.studio.parts.dataset_intake import Adding
+from opsin.studio.parts.features_panel import FeaturesPanel
 from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
 from opsin.studio.parts.preview import Preview
 from opsin.studio.state import Studio
@@ -233,8 +234,12 @@ class _SetPage:
                 return
             side = "op-set" + (" op-set-filtered" if self._wanted.filtered else "")
             with ui.element("div").classes(side):
-                with ui.element("div") as self._side:
-                    await self._facts(opened)
+                with ui.element("div"):
+                    with ui.element("div") as self._side:
+                        await self._facts(opened)
+                    # News about the images takes back nothing that was chosen here.
+                    Preview(self._studio, self._set, mirrored=opened.decoded.mirrored)
+                    FeaturesPanel(self._studio, self._set)
                 with ui.element("div").classes("op-set-images"):
                     self._picking = LabelEditor(self._studio, opened, made, self._wanted)
                     await self._picking.build()
@@ -268,7 +273,6 @@ class _SetPage:
                 )
             else:
                 findings_list(opened, lambda kind: self._wanted.address(finding=kind))
-        Preview(self._studio, self._set, mirrored=opened.decoded.mirrored)
 
 
 def _summary(opened: DecodedDataset) -> str:

@@ -12,6 +12,7 @@ from opsin.studio import words
 from opsin.studio.pages import add_dataset
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
+from opsin.studio.parts.cache_panel import CachePanel
 from opsin.studio.parts.paging import page_links, page_number
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.set_panel import SetPanel
@@ -58,6 +59,7 @@ async def data(
                     add_dataset.by_name(studio)
                 case "empty":
                     add_dataset.empty(studio)
+        CachePanel()
 
 
 PAGE = Page("/data", data, nav="Data", order=20)

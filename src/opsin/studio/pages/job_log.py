@@ -11,6 +11,7 @@ from nicegui import ui
 from opsin.studio.not_found import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
+from opsin.studio.parts.download_link import download_link
 from opsin.studio.parts.job_line import JobLine, run_address
 from opsin.studio.state import Studio
 
@@ -30,7 +31,9 @@ async def job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it sta
                 )
         with layout.panel(), ui.element("div").classes("op-jobs"):
             line = JobLine(studio, there, titled=False, log="open")
-        gone = ui.element("div")
+        gone, output = ui.element("div"), ui.element("div").classes("op-actions")
+        with output:
+            download_link(there)
         ui.link("All jobs", "/queue")
 
     async def news(topic: str) -> None:
@@ -50,6 +53,9 @@ async def job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it sta
             ui.run_javascript(f"location.replace({json.dumps(address)})")
             return
         line.show(now)
+        output.clear()
+        with output:
+            download_link(now)
         await line.read_log()
 
     studio.changed.subscribe(news)

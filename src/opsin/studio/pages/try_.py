@@ -6,7 +6,6 @@ import asyncio
 import re
 import secrets
 import shutil
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,6 +18,7 @@ from opsin.core.format import count, percent, with_interval
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.library.upload_import import SentFile, common_name, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
@@ -37,8 +37,6 @@ MOST: Final = 50
 # Classes that are shown with a bar.
 _BARS: Final = 10
 _KEYS: Final = re.compile(r"[0-9a-f]{16}(,[0-9a-f]{16})*")
-# Seconds that answers and uploaded images are kept.
-_STAYS: Final = 86_400.0
 _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
@@ -160,7 +158,7 @@ class _TryBody:
 
     async def _many(self, files: list[SentFile]) -> str:
         batch, home = secrets.token_hex(8), self._studio.settings.home
-        folder = await asyncio.to_thread(_place, home)
+        folder = await asyncio.to_thread(new_output_folder, home)
         into = folder / file_name(common_name(files))
         try:
             source = await asyncio.to_thread(
@@ -221,7 +219,7 @@ class _TryBody:
     async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
         with self._status.errors():
             source = self._studio.folders.path(entry, kind)
-            folder = await asyncio.to_thread(_place, self._studio.settings.home)
+            folder = await asyncio.to_thread(new_output_folder, self._studio.settings.home)
             ui.navigate.to(self._add(str(source), source.name, folder))
 
     async def fill(self) -> None:
@@ -354,15 +352,3 @@ class _TryBody:
                 layout.error_line(job.cause or "expected a table; the job ended without one.")
                 return
             summary(job, said)
-
-
-def _place(home: Path) -> Path:
-    """Return a new folder for images and answers; those of yesterday are removed."""
-    parent = home / "tried"
-    parent.mkdir(parents=True, exist_ok=True)
-    for old in parent.iterdir():
-        if time.time() - old.stat().st_mtime > _STAYS:
-            shutil.rmtree(old, ignore_errors=True)
-    folder = parent / secrets.token_hex(6)
-    folder.mkdir()
-    return folder

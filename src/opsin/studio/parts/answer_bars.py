@@ -9,6 +9,7 @@ from opsin.core.format import count, percent
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts import layout
+from opsin.studio.parts.download_link import download_link
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.words import safe
 
@@ -78,8 +79,6 @@ def summary(job: Job, said: ManyAnswers) -> None:
                 ("Time", f"{said.seconds:.1f} s"),
             ]
         )
-        ui.link("Download the table (CSV)", f"/answers/{job.id}.csv").classes(
-            "op-button op-download"
-        ).props("download")
+        download_link(job)
         rows = [(name, count(number)) for name, number in said.answers.items()]
         ImageSheet(("Answer", "Images"), rows, "Answers and how many images got each")

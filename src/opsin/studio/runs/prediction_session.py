@@ -7,7 +7,6 @@ import io
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.classifier import Prediction
 from opsin.studio.computed_once import ComputedOnce
-from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.output_folder import output_of
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.classifying import Classifying, ClassifyRequest
@@ -47,6 +46,9 @@ _BRIGHTEST: Final = 0.99
 _COVER: Final = 0.6
 # By these weights colours become grey (ITU-R BT.601).
 _GREY: Final = np.array([0.299, 0.587, 0.114])
+
+# Kinds of the files that jobs write.
+_KINDS: Final = {".csv": "text/csv", ".npz": "application/octet-stream"}
 
 _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
@@ -202,26 +204,15 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
         except OpsinError as error:
             return _missing(error)
 
-    @api.get("/answers/{job}.csv")
-    async def answers(job: str) -> Response:
+    @api.get("/answers/{job}.{kind}")
+    async def answers(job: str, kind: str) -> Response:
         try:
-            file = answers_of(jobs.get(job))
+            file = output_of(jobs.get(job))
         except OpsinError as error:
             return _missing(error)
-        if not file.is_file():
+        if file is None or file.suffix != f".{kind}" or not file.is_file():
             return Response("There are no answers yet.", 404, media_type="text/plain")
-        return FileResponse(file, media_type="text/csv", filename="answers.csv")
-
-
-def answers_of(job: Job) -> Path:
-    """Return the table that a job writes.
-
-    Raises:
-        NotThere: It is no job that classifies images.
-    """
-    if job.kind != "predict" or "--out" not in job.argv:
-        raise NotThere("answers to images", "this job is another", "See the queue.")
-    return Path(job.argv[job.argv.index("--out") + 1])
+        return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
 
 
 def _png(content: bytes, kept: str) -> Response:

@@ -1,0 +1,105 @@
+"""Features of all images of a set, as a file for other tools."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from nicegui import ui
+from pydantic import BaseModel
+
+from opsin.core.format import count, counted
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.output_folder import new_output_folder
+from opsin.studio.parts import layout
+from opsin.studio.parts.download_link import download_link
+from opsin.studio.parts.network_choice import NetworkChoice, fault_of, text_of
+from opsin.studio.parts.status_line import StatusLine
+
+if TYPE_CHECKING:
+    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.state import Studio
+
+# Seconds between two looks at the job.
+_EVERY: Final = 0.5
+
+
+class _Embedded(BaseModel):
+    """What ``opsin embed --json`` says, as far as it is shown."""
+
+    images: int
+    units: int
+    unreadable: list[dict[str, str]]
+
+
+class FeaturesPanel:
+    """Lets people choose a pretrained network, and download what it says of each image.
+
+    Args:
+        studio: Its queue computes them.
+        the_set: The set.
+    """
+
+    def __init__(self, studio: Studio, the_set: LibraryDataset) -> None:
+        self._studio, self._set = studio, the_set
+        self._chosen = self._pixels = ""
+        with layout.panel("Features"):
+            ui.label(
+                "What a pretrained network says of each image, as a file for tools of yours: to "
+                "search, to group, to train elsewhere."
+            ).classes("op-muted")
+            with ui.expansion("Choose a network").classes("op-more") as more:
+                NetworkChoice(studio, "", "", self._choose)
+                with ui.element("div").classes("op-actions"):
+                    self._button = layout.action("Compute features", self._start)
+            more.props('header-class="op-muted"')
+            self._status = StatusLine()
+
+    def _choose(self, chosen: str, pixels: str) -> None:
+        self._chosen, self._pixels = chosen, pixels
+        self._status.clear()
+
+    async def _start(self) -> None:
+        if fault := fault_of(self._studio, self._chosen, self._pixels):
+            self._status.fail(fault)
+            return
+        self._button.disable()
+        try:
+            with self._status.errors():
+                await self._compute()
+        finally:
+            if not self._button.is_deleted:
+                self._button.enable()
+
+    async def _compute(self) -> None:
+        """Ask for the file, say how far it is, and offer it when it is there."""
+        studio = self._studio
+        folder = await asyncio.to_thread(new_output_folder, studio.settings.home)
+        words = ["--from", await asyncio.to_thread(text_of, studio, self._chosen)]
+        words += [f"--prepare={self._pixels}"] if self._pixels else []
+        out = folder.absolute() / "features.npz"
+        job = await asyncio.to_thread(
+            studio.jobs.add,
+            "embed",
+            f"Features of {self._set.title}",
+            [*command("embed", *words, "--out", out), *self._set.words()],
+        )
+        while not (job := studio.jobs.get(job.id)).over:
+            lines = await asyncio.to_thread(studio.jobs.log_tail, job.id, 1)
+            doing = lines[-1].strip() if lines and job.active else "Waiting to start"
+            self._status.say(doing)
+            await asyncio.sleep(_EVERY)
+            if self._status.element.is_deleted:
+                return
+        found = await asyncio.to_thread(studio.jobs.output, job.id, _Embedded)
+        if job.state != "done" or found is None:
+            self._status.fail(studio.sets.in_names(job.cause or "The work was stopped."))
+            return
+        left_out = f", {counted(len(found.unreadable), 'file')} unreadable"
+        self._status.clear()
+        with self._status.element:
+            ui.label(
+                f"{counted(found.images, 'image')}, {count(found.units)} numbers each"
+                f"{left_out if found.unreadable else ''}"
+            )
+            download_link(job)
