@@ -150,6 +150,24 @@ def test_each_head_answers_as_it_was_fitted(
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("head", ["logistic", "kernel-ridge"])
+def test_in_integers_the_network_answers_nearly_the_same(
+    head: str, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(
+        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
+    )
+    shipped = opsin.export_model(run, "int8", out=tmp_path / "int8.onnx", force=True)
+    assert shipped.largest_difference < 0.2
+    graph = OnnxGraph(shipped.path.read_bytes())
+    # The network is in integers, the head is not.
+    assert any(".integers" in name for name in graph.weights)
+    assert not any(
+        name.startswith(("head", "pca")) and "integers" in name for name in graph.values()
+    )
+
+
 def test_two_images_a_class_are_enough(backbone: Path, tmp_path: Path) -> None:
     few = write_shapes(tmp_path / "few", 3)
     run = opsin.train(few, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)

@@ -18,7 +18,7 @@ from opsin.core.errors import ParityError
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.parity import TOLERANCE, answers_of, tolerance_of
-from opsin.onnx_files.postprocessing import OPSET, write_file
+from opsin.onnx_files.postprocessing import FEATURES, OPSET, write_file
 from opsin.runtime.classifier import Classifier
 
 
@@ -70,8 +70,8 @@ class Written:
         to.nodes.extend(graph.to.nodes)
         to.weights.extend(graph.to.weights)
         self.layers += features.layers()
-        self._embedding = to.node("Mean", graph.outputs, "features.mean")
-        self._layer("features.mean", f"{LayerOp.MEAN} of views", (graph.units,))
+        self._embedding = to.node("Mean", graph.outputs, FEATURES)
+        self._layer(FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
 
     def _rooted(self) -> str:
         """Write what `Projection` does first."""

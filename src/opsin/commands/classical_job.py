@@ -376,6 +376,7 @@ def _exported(
     """Return the file that is not calibrated yet, and its layers."""
     from opsin.classical.fitted_file import Written  # noqa: PLC0415
     from opsin.classical.pixels import Pooling  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import FEATURES  # noqa: PLC0415  loads onnx
 
     fitted, held_out, features = fitting.fitted, fitting.held_out, fitting.features
     written = Written(fitted)
@@ -383,7 +384,7 @@ def _exported(
     metadata, known = metadata_of(job, balanced=fitting.balanced), None
     if features is not None and not isinstance(fitted.numbers, Pooling):
         metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
-        known = ("features.mean", _seen(features, fitted.numbers))
+        known = (FEATURES, _seen(features, fitted.numbers))
     before = None if held_out is None else Written(held_out).content(metadata)
     content = written.content(metadata)
     return Draft(directory, job.dataset, content, recorder, known, before), written.layers

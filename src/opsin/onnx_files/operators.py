@@ -47,7 +47,7 @@ _ROWS: Final = (
     Operator("Cast"),
     Operator("Ceil"),
     Operator("Celu", "CELU", {"alpha": "alpha"}),
-    Operator("Clip"),
+    Operator("Clip", quantised=True),
     Operator("Concat", sees="all", learnt=(0, 1)),
     Operator("ConstantOfShape", sees="all"),
     Operator("Conv", sees="window", weighted=True, quantised=True, learnt=(1, 2)),

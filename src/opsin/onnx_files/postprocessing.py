@@ -28,6 +28,8 @@ IR_VERSION: Final = 9
 #: Names in every file: the pixels ``uint8[N, H, W, C]``, and the network's and the file's answers.
 IMAGES: Final = "images"
 LOGITS: Final = "head"
+#: What a head on a pretrained network is fitted to.
+FEATURES: Final = "features.mean"
 PROBABILITIES: Final = "probabilities"
 #: Names in the file of what is only known once the network is trained.
 TEMPERATURE: Final = "temperature"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from opsin.core.metadata import Layer
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import OPERATORS, WEIGHTED
-from opsin.onnx_files.postprocessing import LOGITS
+from opsin.onnx_files.postprocessing import FEATURES, LOGITS
+from opsin.onnx_files.quantize.bias_correction import correct_biases, mean_inputs
 from opsin.onnx_files.quantize.fold import fold
 
 #: How the range of a layer's values is chosen that 256 steps are spread over.
@@ -25,8 +27,10 @@ RANGES: Final[tuple[Ranges, ...]] = ("minmax", "entropy", "percentile")
 
 # What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
 _KINDS: Final = [name for name, operator in OPERATORS.items() if operator.quantised]
-# First and last layer stay in float where they are no more than this share of the work: they lose
-# the most and gain the least (docs/export.md).
+# What ONNX Runtime leaves out, since rounding to a range does the same.
+_ACTIVATIONS: Final = ("Relu", "Clip")
+# The first layers, and the last, stay in float where they are no more than this share of the work:
+# they lose the most and gain the least (docs/export.md).
 _EDGE: Final = 0.1
 # Numbers of all layers together that a step of the calibration may hold at once.
 _ROOM: Final = 64_000_000
@@ -74,6 +78,9 @@ def to_int8(
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
     calibration = _CalibrationImages(images, _batch_size(layers, len(images)), progress)
     quantised = OnnxGraph(_quantised(folded, calibration, ranges, float_ends))
+    _restore_activations(quantised, graph)
+    whole = OnnxGraph(folded)
+    correct_biases(quantised, whole, mean_inputs(whole, calibration.batches()))
     _name_plainly(quantised)
     there = quantised.values()
     kept = tuple(layer for layer in layers if layer.name in there)
@@ -84,9 +91,16 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     """Return the names of the operators at both ends that stay in float."""
     work = {layer.name: layer.multiply_adds for layer in layers}
     weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
-    total = sum(work.get(node.output[0], 0) for node in weighted)
-    ends = [weighted[0], next(node for node in weighted if LOGITS in node.output)]
-    return [node.name for node in ends if work.get(node.output[0], 0) <= _EDGE * total]
+    shares = [work.get(node.output[0], 0) for node in weighted]
+    most = _EDGE * sum(shares)
+    together = list(itertools.accumulate(shares))
+    first = [node.name for node, sum_ in zip(weighted, together, strict=True) if sum_ <= most]
+    if FEATURES in graph.values():
+        # A head on features tells small differences: it stays as it is.
+        network = graph.leading_to([FEATURES])
+        return first + [node.name for node in graph.nodes if node not in network]
+    last = next(place for place, node in enumerate(weighted) if LOGITS in node.output)
+    return first + [weighted[last].name] * (shares[last] <= most)
 
 
 def _batch_size(layers: Sequence[Layer], count: int) -> int:
@@ -113,6 +127,11 @@ class _CalibrationImages:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def batches(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield all batches."""
+        for start in range(0, len(self._images), self.size):
+            yield self._images[start : start + self.size]
 
     def set_range(self, start_index: int, end_index: int) -> None:
         """Hand out these images from now on, and no others."""
@@ -155,14 +174,26 @@ def _quantised(
             weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=float_ends,
             calibrate_method=methods[ranges],
-            # Step by step, so that the memory does not grow with the number of images; and with
-            # every ReLU kept, so that it can be fetched (ONNX Runtime drops it at loading).
-            extra_options={
-                "CalibStridedMinMax": images.size,
-                "QDQKeepRemovableActivations": True,
-            },
+            # Step by step, so that the memory does not grow with the number of images.
+            extra_options={"CalibStridedMinMax": images.size},
         )
         return target.read_bytes()
+
+
+def _restore_activations(graph: OnnxGraph, before: OnnxGraph) -> None:
+    """Put each ReLU back between its layer and the integers, so that both can be fetched.
+
+    The layer's values are spread over the range of what ReLU leaves of them, as rounding cuts off
+    the rest; in float, as the file stands, ReLU has to do it (ONNX Runtime drops it at loading).
+    """
+    there = {node.name for node in graph.nodes}
+    for node in before.nodes:
+        if node.op_type not in _ACTIVATIONS or node.name in there:
+            continue
+        maker = graph.maker(node.output[0])
+        if maker is not None:
+            maker.output[list(maker.output).index(node.output[0])] = node.input[0]
+            graph.nodes.insert(graph.nodes.index(maker) + 1, node)
 
 
 def _name_plainly(graph: OnnxGraph) -> None:
