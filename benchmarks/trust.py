@@ -1,6 +1,7 @@
 """What calibration and "none of these" are worth, over models, data sets and seeds.
 
-    python -m benchmarks.trust [SOURCE …] --cifar10 FOLDER --hands FOLDER --out trust.json
+    python -m benchmarks.trust [SOURCE …] --cifar10 FOLDER --hands FOLDER --trashnet FOLDER \
+        --network FILE --prepare=-1..1 --out trust.json
 
 Each training is a process of its own. The first table sets the calibration error and the log loss
 on test images with the file's temperature beside those without. The second compares three ways
@@ -8,8 +9,8 @@ to tell strange images from test images, by the area under the ROC curve: the la
 probability, the energy (W. Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020)
 and the OOD score that the file answers with; blank, noise, text, drawings and digits are made
 (opsin.evaluation.out_of_distribution), "near" are related things that were no class: the scans of
-digits for Fashion-MNIST, the seven other classes for three of CIFAR-10. Nothing here chose a
-threshold.
+digits for Fashion-MNIST, the seven other classes for three of CIFAR-10, a class that was left out,
+another for each seed, of TrashNet. Nothing here chose a threshold.
 """
 
 from __future__ import annotations
@@ -41,16 +42,19 @@ class Case:
     """A training.
 
     Args:
-        source: A named source, ``cifar10`` or ``hands``.
+        source: A named source, ``cifar10``, ``hands`` or ``trashnet``.
         options: Of ``opsin train``.
+        pretrained: Whether it builds on the network that was given.
     """
 
     source: str
     options: tuple[str, ...]
+    pretrained: bool = False
 
     def title(self, seed: int) -> str:
         """Say what is trained."""
-        return f"{self.source} {' '.join(self.options[1:2])}, seed {seed}"
+        model = "pretrained" if self.pretrained else " ".join(self.options[1:2])
+        return f"{self.source} {model}, seed {seed}"
 
 
 _SMALL: Final = ("--model", "resnet", "--hidden", "16,32,64", "--epochs", "3")
@@ -61,6 +65,9 @@ CASES: Final = (
     (Case("fashion-mnist", _SMALL), 1),
     (Case("fashion-mnist", ("--model", "logistic")), 1),
     (Case("cifar10", ("--model", "cnn", "--epochs", "4", "--classes", ",".join(_THREE))), 2),
+    (Case("cifar10", ("--classes", ",".join(_THREE)), pretrained=True), 1),
+    (Case("trashnet", ("--model", "resnet", "--hidden", "16,32,64", "--epochs", "8")), 3),
+    (Case("trashnet", (), pretrained=True), 3),
     (Case("hands", ("--model", "resnet", "--hidden", "16,32,64", "--epochs", "8")), 1),
 )
 
@@ -73,6 +80,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of a case at most")
     parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as images")
     parser.add_argument("--hands", type=Path, help="folder with the photographs of hands")
+    parser.add_argument("--trashnet", type=Path, help="folder with the photographs of waste")
+    parser.add_argument("--network", help="a pretrained network, an ONNX file")
+    parser.add_argument("--prepare", help="as for opsin train")
     parser.add_argument(
         "--runs", type=Path, help="keep the runs there (default: a folder that goes)"
     )
@@ -80,7 +90,9 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.sources) - set(sources):
         parser.error(f"sources are {', '.join(sources)}; received {', '.join(unknown)}")
-    folders = {"cifar10": options.cifar10, "hands": options.hands}
+    folders = {name: getattr(options, name) for name in ("cifar10", "hands", "trashnet")}
+    network = ["--from", options.network] if options.network else []
+    network += [f"--prepare={options.prepare}"] if options.prepare else []
     rows: list[dict[str, Any]] = []
     print(f"{'':<28}{'images':>9}{'accuracy':>9}{'T':>7}{'ECE':>8}{'after':>8}"
           f"{'log loss':>10}{'after':>8}  AUROC of strange images, by score")  # fmt: skip
@@ -92,8 +104,14 @@ def main() -> None:
             if source is None:
                 print(f"{case.source} needs --{case.source} FOLDER")
                 continue
+            if case.pretrained and not network:
+                print(f"{case.title(0)} needs --network FILE")
+                continue
             for seed in range(min(seeds, options.seeds)):
-                run = _train(str(source), case, seed, options.runs or Path(scratch))
+                words = [*case.options, *(network if case.pretrained else [])]
+                if case.source == "trashnet":
+                    words += ["--classes", ",".join(_others(source, seed))]
+                run = _train(str(source), words, seed, options.runs or Path(scratch))
                 rows.append(
                     {"case": case.title(seed), **_calibrated(run), "auroc": _apart(run, case)}
                 )
@@ -106,8 +124,14 @@ def main() -> None:
           f"at most {max(large, default=0):.3f} where n >= 1,000 (aim: 0.05)")  # fmt: skip
 
 
-def _train(source: str, case: Case, seed: int, runs: Path) -> opsin.Run:
-    command = [sys.executable, "-m", "opsin", "train", source, *case.options,
+def _others(folder: Path, seed: int) -> list[str]:
+    """Return all classes but one, another for each seed."""
+    classes = sorted(each.name for each in folder.iterdir() if each.is_dir())
+    return [*classes[:seed], *classes[seed + 1 :]]
+
+
+def _train(source: str, words: list[str], seed: int, runs: Path) -> opsin.Run:
+    command = [sys.executable, "-m", "opsin", "train", source, *words,
                "--seed", str(seed), "--runs", str(runs), "--quiet", "--json"]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return opsin.Run(json.loads(done.stdout)["run"])
@@ -141,12 +165,12 @@ def _apart(run: opsin.Run, case: Case) -> dict[str, dict[str, float]]:
         strange["near"] = strange.pop("digits")
     elif case.source == "digits":
         del strange["digits"]
-    elif case.source == "cifar10":
-        all_ten = opsin.load(*recipe.sources, size=recipe.size)
-        other = [
-            row for row in all_ten.split.test if all_ten.classes[all_ten.labels[row]] not in _THREE
-        ]
-        strange["near"] = np.asarray(all_ten.images[np.array(other[:: len(other) // _COMPARED])])
+    elif case.source in ("cifar10", "trashnet"):
+        whole = opsin.load(*recipe.sources, size=recipe.size, resize=recipe.resize)
+        seen = [whole.classes.index(name) for name in data.classes]
+        rows = whole.split.test if case.source == "cifar10" else np.arange(len(whole))
+        other = rows[~np.isin(whole.labels[rows], seen)]
+        strange["near"] = np.asarray(whole.images[other[:: max(1, len(other) // _COMPARED)]])
     found: dict[str, dict[str, float]] = {}
     for name, images in strange.items():
         scores = _scores(classifier, images)

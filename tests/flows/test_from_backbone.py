@@ -150,6 +150,20 @@ def test_each_head_answers_as_it_was_fitted(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_each_of_several_runs_builds_on_it(
+    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    words = ("--from", backbone, "--prepare=-1..1", "--runs", "runs", "--quiet", "--json")
+    found = only_json(cli("train", shapes, *words, "--repeats", "2"))
+    assert len(found["runs"]) == 2
+    for seed in (0, 1):
+        (run,) = (tmp_path / "runs").glob(f"*-backbone-seed{seed}")
+        recipe = json.loads((run / "recipe.json").read_text())
+        # Images come in the network's size, as for one run alone.
+        assert recipe["data"]["size"] == [37, 37]
+        assert recipe["model"]["backbone"] == str(backbone)
+
+
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("head", ["logistic", "kernel-ridge"])
 def test_in_integers_the_network_answers_nearly_the_same(

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.load_dataset import dataset_given
+from opsin.commands.load_dataset import load_for
 from opsin.commands.runs import Run
 from opsin.commands.train import train
-from opsin.commands.training_job import need_training
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -149,6 +148,7 @@ def train_repeats(
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
     quiet: bool = False,
+    offline: bool = False,
     **options: Any,
 ) -> Repeats:
     """Train the same several times with different seeds, to see how much chance there is in it.
@@ -166,6 +166,7 @@ def train_repeats(
         watcher: Receives the progress of the work.
         observers: As for `opsin.train`.
         quiet: Show nothing.
+        offline: As for `opsin.train`.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
 
     Returns:
@@ -184,8 +185,8 @@ def train_repeats(
         ([0, 1], True)
     """
     _check_count("repeats", repeats, least=1)
-    need_training(model)
-    dataset = dataset_given(data, options, watcher or for_people(quiet=quiet))
+    tell = watcher or for_people(quiet=quiet)
+    model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
     first = _seed(dataset, options)
     # Refused now, not after the runs before it.
     resolve(dataset.recipe, seed=first + repeats - 1)
@@ -193,7 +194,7 @@ def train_repeats(
         _Planned(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
         for number, seed in enumerate(range(first, first + repeats), 1)
     ]
-    series = _Series("repeats", model, Path(runs), name, watcher, observers, quiet)
+    series = _Series("repeats", model, Path(runs), name, watcher, observers, quiet, offline)
     return series.train(planned, **options)
 
 
@@ -208,6 +209,7 @@ def train_folds(
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
     quiet: bool = False,
+    offline: bool = False,
     **options: Any,
 ) -> Repeats:
     """Cross-validate: each image is tested once, by a network that was not trained on it.
@@ -228,6 +230,7 @@ def train_folds(
         watcher: Receives the progress of the work.
         observers: As for `opsin.train`.
         quiet: Show nothing.
+        offline: As for `opsin.train`.
         **options: As for `opsin.train`, but for ``fold``.
 
     Returns:
@@ -246,9 +249,8 @@ def train_folds(
         1797
     """
     _check_count("folds", folds, least=2)
-    need_training(model)
     tell = watcher or for_people(quiet=quiet)
-    dataset = dataset_given(data, options, tell)
+    model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
     parts = cut_into_folds(dataset, folds)
     _tell_untested(dataset, parts, tell)
     seed = _seed(dataset, options)
@@ -256,7 +258,7 @@ def train_folds(
         _Planned(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
         for number, part in enumerate(parts, 1)
     ]
-    series = _Series("folds", model, Path(runs), name, watcher, observers, quiet)
+    series = _Series("folds", model, Path(runs), name, watcher, observers, quiet, offline)
     return series.train(planned, **options)
 
 
@@ -383,6 +385,7 @@ class _Series:
     watcher: Watcher | None
     observers: Sequence[Watcher]
     quiet: bool
+    offline: bool
 
     def train(self, planned: Sequence[_Planned], **options: Any) -> Repeats:
         """Train one after the other, and keep the summary of those there are after each."""
@@ -400,6 +403,7 @@ class _Series:
                     watcher=self.watcher,
                     observers=self.observers,
                     quiet=self.quiet,
+                    offline=self.offline,
                     **{**given, "seed": plan.seed},
                 )
                 made.append(run)
