@@ -43,6 +43,7 @@ BENCHMARKS: Final = {
     "accuracy": Benchmark("published figures", "8 h", "digits --seeds 1"),
     "classical": Benchmark("published figures", "30 min", "logistic --source digits"),
     "duplicates": Benchmark("", "20 min", "--made 50 --plant 5 --sizes 50 100"),
+    "first_answer": Benchmark("", "3 min", "FOLDER RUN/classifier.onnx --images 8 --repeats 1"),
     "first_layer": Benchmark("", "1 min", ""),
     "heat_maps": Benchmark("", "3 min a run", "RUN --images 2"),
     "inspection": Benchmark("", "5 min", "RUN --repeats 1 --images 100"),

@@ -44,13 +44,14 @@ def main() -> None:
     parser.add_argument("--prepare", help="as for opsin train")
     parser.add_argument("--budget", help="as for opsin train")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--no-loop", action="store_true", help="leave out the plain loop")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     given = parser.parse_args()
     backbone = open_backbone(given.network, prepare=given.prepare)
     data = opsin.load(given.source, size=(SIDE, SIDE), channels=3, resize="squash")
     found = []
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             figures, parts = _opsin(given, data, seed, Path(folder))
         if not given.no_loop:
