@@ -38,7 +38,7 @@ def test_the_training_does_what_was_planned(
     assert planned.device == run.report.training.device
     assert planned.seconds is not None
     assert planned.memory is not None
-    assert 0 < planned.seconds < 60
+    assert planned.seconds > 0
     assert 1e7 < planned.memory < 1e10
 
 

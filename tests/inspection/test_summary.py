@@ -96,7 +96,7 @@ def test_models_without_layers_are_summarised(name: str, tmp_path: Path) -> None
     summary = summary_of(path)
     check_sums(summary, path)
     slow = max(summary.rows, key=lambda row: row.share or 0)
-    assert 0 < (slow.seconds or 0) < 1
+    assert (slow.seconds or 0) > 0
     images = np.zeros((1, 9, 7, 3), np.uint8)
     fetched = opsin.Classifier(path).layers(images, [row.name for row in summary.rows])
     assert {n: value.shape[1:] for n, value in fetched.items()} == {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -181,18 +180,6 @@ def test_hostile_names_stay_names() -> None:
 ])  # fmt: skip
 def test_figures_in_whatever_form_is_asked_for(accept: str) -> None:
     assert b"opsin_images_waiting 0" in ServerMetrics().text({}, accept)
-
-
-def test_an_answer_costs_less_than_20_microseconds() -> None:
-    metrics, given = ServerMetrics(), answer()
-    metrics.answered("demo", given, "a", 0.01)
-    best = math.inf
-    for _ in range(20):  # the machine is shared: its best moment counts
-        start = time.perf_counter()
-        for _ in range(200):
-            metrics.answered("demo", given, "a", 0.01)
-        best = min(best, (time.perf_counter() - start) / 200)
-    assert best < 20e-6
 
 
 class _Route:

@@ -72,16 +72,16 @@ def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path: Path) -> None:
-    with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
+    # Ten minutes: far more than the test waits for the server's end.
+    words = ("--workers", "1", "--deadline", "600")
+    with serving(nearest_mean, *words, folder=tmp_path) as server:
         half = socket.create_connection(("127.0.0.1", server.port))
         half.sendall(request(server.port, image(2))[:-10])
         with half, server.halted():
             # More than its worker is given at once: the others wait.
             with load(server.port, [request(server.port, image(1))], connections=64) as replies:
                 wait_for(lambda: server.figure("opsin_images_waiting") > 0)
-                began = time.monotonic()
                 assert server.stop(signal.SIGINT, signal.SIGINT) == 130
-            assert time.monotonic() - began < 15  # the deadline is 30 s
             assert {each.status for each in replies} <= {0, 503}
         assert "Traceback" not in server.said()
 
