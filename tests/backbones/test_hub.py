@@ -357,7 +357,10 @@ def test_a_path_that_exists_wins_over_a_name(
     "text",
     ["smal", "network.onnx", "a/b/c", "../a", "a/..", "a/b@", "a/b@../c", "a--b/c", "a/b@-c"],
 )
-def test_what_is_no_name_is_never_asked_for(hub: HubServer, text: str) -> None:
+def test_what_is_no_name_is_never_asked_for(
+    hub: HubServer, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # files beside it are none of this test's
     with pytest.raises(ModelFileError, match="From the hub: small, medium, large"):
         open_backbone(text)
     assert not hub.asked

@@ -72,3 +72,4 @@ def test_where_none_is_here_the_plan_says_how_to_get_one(
     planned = opsin.plan(photographs, size=64, quiet=True)
     assert "--from small" in planned.recipe.reasons["Pretrained"]
     assert "apache-2.0" in planned.recipe.reasons["Pretrained"]
+    assert "with 10 photographs of each" in planned.recipe.reasons["Pretrained"]

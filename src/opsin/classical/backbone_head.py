@@ -215,21 +215,25 @@ def choose_head(
 
     # With enough images depths usually help, and cost nothing: they are left out for a reason only.
     counts = [len(backbone.at)] if named else sorted({1} if few else {1, len(backbone.at)})[::-1]
-    depths = [_Design(backbone, shape, count, views[:1]) for count in counts]
+    designs = [_Design(backbone, shape, count, views[:1]) for count in counts]
+    if len(views) > 1:  # beside the others, on the first of them, which mostly is the best
+        designs.append(_Design(backbone, shape, counts[0], views))
     score, compared = None, 0
     # Each fit has a core of its own: threads of several would wait for one another.
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         if folds:
-            best = _best(tried := list(pool.map(scored, depths)))
+            tried = list(pool.map(scored, designs))
+            best = _best(tried[: len(counts)])
             if len(views) > 1:
-                tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
+                if best[0].design.count != counts[0]:
+                    tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
                 best = _best([best, tried[-1]])
             points = best[0]
             trial = _Trial(points.values[train], own, folds, classes)
             head, score, count = _best_head(trial, wanted, own, pool, advance, few=few)
             compared = len(tried) + count
         else:
-            points = points_of(depths[0])
+            points = points_of(designs[0])
             head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
         design = points.design
         choice = HeadChoice(head, design.at, design.views, score, compared, len(val))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,24 @@ def image_address(pixels: NDArray[np.uint8]) -> str:
     """
     shrunk = small(pixels)
     image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
+    # Photographs show themselves by how little a quick PNG saves: the best one takes far longer.
+    quick = _encoded(image, "PNG", compress_level=1)
+    if len(quick) <= _HEAVY:
+        return _address(_encoded(image, "PNG", optimize=True), "png")
+    photograph = _encoded(image, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    if 2 * len(photograph) < len(quick):
+        return _address(photograph, "jpeg")
+    drawing = _encoded(image, "PNG", optimize=True)
+    if len(drawing) <= max(_HEAVY, len(photograph)):
+        return _address(drawing, "png")
+    return _address(photograph, "jpeg")
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    content, kind = stream.getvalue(), "png"
-    if len(content) > _HEAVY:
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-        if stream.tell() < len(content):
-            content, kind = stream.getvalue(), "jpeg"
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _address(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
