@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.commands.automatic import choose
@@ -60,21 +60,23 @@ def test_every_choice_can_be_built(
 @pytest.mark.torch
 @pytest.mark.parametrize("name", MODELS)
 @given(
-    shape=st.tuples(st.integers(8, 40), st.integers(8, 40), st.sampled_from([1, 3])),
+    larger=st.tuples(st.integers(0, 32), st.integers(0, 32)),
+    channels=st.sampled_from([1, 3]),
     hidden=st.lists(st.integers(1, 20), min_size=1, max_size=3).map(tuple),
     classes=st.integers(1, 20),
 )
 def test_multiply_adds_are_those_of_the_network(
-    name: str, shape: tuple[int, int, int], hidden: tuple[int, ...], classes: int
+    name: str, larger: tuple[int, int], channels: int, hidden: tuple[int, ...], classes: int
 ) -> None:
     pytest.importorskip("torch")
     from opsin.models import build_network
     from opsin.models.statistics import Statistics
 
-    assume(min(shape[:2]) >= MODELS[name].min_side)
+    least = max(8, MODELS[name].min_side)
+    shape = (least + larger[0], least + larger[1], channels)
     model = resolve(DataRecipe.of("x"), model=name, hidden=hidden).model
     network = build_network.build(
-        model, shape, classes, statistics=Statistics([1.0] * shape[2], [1.0] * shape[2])
+        model, shape, classes, statistics=Statistics([1.0] * channels, [1.0] * channels)
     )
     layers = build_network.summarise(network, shape)
     assert MODELS[name].cost(hidden, shape, classes) == sum(each.multiply_adds for each in layers)
