@@ -198,12 +198,10 @@ def choose_head(
     def advance() -> None:
         progress.advance(next(done))
 
-    every = np.sort(np.concatenate([train, val]))
     few = len(train) < _FOR_CHOICE * classes
 
     def points_of(design: _Design) -> _Points:
-        # Components know no labels: of few images, the validation images' are worth having.
-        return _Points.of(design, features, every if few else train, seed)
+        return _Points.of(design, features, _known_rows(train, val, classes), seed)
 
     def scored(design: _Design) -> tuple[_Points, _Scores]:
         found = points_of(design)
@@ -268,11 +266,18 @@ def fit_as(
         classes: K.
         seed: Decides the components, as for `choose_head`.
     """
-    every = np.sort(np.concatenate([train, val]))
-    rows = every if len(train) < _FOR_CHOICE * classes else train
     design = _Design(backbone, shape, len(choice.at), choice.views)
-    points = _Points.of(design, features, rows, seed)
+    points = _Points.of(design, features, _known_rows(train, val, classes), seed)
     return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
+
+
+def _known_rows(
+    train: NDArray[np.int64], val: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Return the images that components are fitted to."""
+    # Components know no labels: of few images, the validation images' are worth having.
+    few = len(train) < _FOR_CHOICE * classes
+    return np.sort(np.concatenate([train, val])) if few else train
 
 
 def _fitted_twice(

@@ -52,8 +52,7 @@ def correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> None
         node = quantised.maker(layer.output[0])
         if node is None or len(node.input) < 3:
             continue
-        restored = [quantised.maker(name) for name in node.input[1:3]]
-        weight, bias = restored
+        weight, bias = (quantised.maker(name) for name in node.input[1:3])
         if weight is None or bias is None:
             continue  # this layer stayed in float
         integers, scale = (quantised.weights[name] for name in weight.input[:2])

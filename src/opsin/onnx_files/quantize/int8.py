@@ -97,8 +97,8 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     first = [node.name for node, sum_ in zip(weighted, together, strict=True) if sum_ <= most]
     if FEATURES in graph.values():
         # A head on features tells small differences: it stays as it is.
-        network = graph.leading_to([FEATURES])
-        return first + [node.name for node in graph.nodes if node not in network]
+        network = {node.name for node in graph.leading_to([FEATURES])}
+        return first + [node.name for node in graph.nodes if node.name not in network]
     last = next(place for place, node in enumerate(weighted) if LOGITS in node.output)
     return first + [weighted[last].name] * (shares[last] <= most)
 
