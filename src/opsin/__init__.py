@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
     from opsin.commands.export.shipped import Shipped
+    from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Insight, inspect
     from opsin.commands.inspect_model import Inspection
     from opsin.commands.rates import Benchmark
@@ -130,6 +131,7 @@ __all__ = [
     "export_data",
     "export_model",
     "from_arrays",
+    "import_model",
     "inspect",
     "list_backbones",
     "list_cache",
@@ -193,6 +195,7 @@ _HOME = {
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",
     "from_arrays": "data.dataset",
+    "import_model": "commands.import_model",
     "inspect": "commands.inspect",
     "describe_backbone": "commands.backbones",
     "list_backbones": "commands.backbones",

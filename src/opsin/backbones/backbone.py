@@ -214,7 +214,7 @@ def look_into(
         present,
         probed,
         given or beside,
-        stated or (_licence_on_hub(where) if where else _licence_in(path.parent)),
+        stated or (_licence_on_hub(where) if where else licence_beside(path)),
         where,
     )
 
@@ -272,6 +272,11 @@ def _licence_on_hub(where: HubName) -> str:
         return licence
     found = _licence_in(snapshot_of(there))
     return licence if found == UNKNOWN else f"{found} (of {base.repository})"
+
+
+def licence_beside(path: Path) -> str:
+    """Return the licence that a file beside a network names; ``unknown`` where none does."""
+    return _licence_in(path.parent)
 
 
 def _licence_in(folder: Path) -> str:

@@ -135,7 +135,7 @@ class FeatureGraph:
             for names in (copy.input, copy.output):
                 names[:] = [renamed.get(name, name) for name in names]
             to.nodes.append(copy)
-        parts = [self._pooled(name, renamed[name], suffix) for name in self._at]
+        parts = [self.pooled(name, renamed[name], suffix) for name in self._at]
         if len(parts) == 1:
             return to.node("Identity", parts, f"features.joined{suffix}")
         return to.node("Concat", parts, f"features.joined{suffix}", axis=1)
@@ -184,8 +184,14 @@ class FeatureGraph:
         held = to.weight(f"{name}.shift", shift.reshape(shape), np.float32)
         return to.node("Add", [product, held], name)
 
-    def _pooled(self, name: str, value: str, suffix: str) -> str:
-        """Write a value as one row of numbers an image: the mean of maps or tokens."""
+    def pooled(self, name: str, value: str, suffix: str = "") -> str:
+        """Write a value as one row of numbers an image: the mean of maps or tokens.
+
+        Args:
+            name: Of the value in the network.
+            value: Its name in this graph.
+            suffix: Of the names of what is written.
+        """
         to, shape = self.to, self._backbone.value(name).shape
         if self._half:
             value = to.node("Cast", [value], f"{name}.float{suffix}", to=_FLOAT)

@@ -38,9 +38,11 @@ def _about(
 
 #: Every verb, a module of this package each, in the order of the help.
 VERBS: Final = (
-    "data", "embed", "train", "resume", "predict", "unsort", "evaluate", "inspect", "report",
+    "data", "embed", "train", "resume", "import", "predict", "unsort", "evaluate", "inspect", "report",
     "runs", "compare", "export", "serve", "studio", "backbones", "bench",
 )  # fmt: skip
+# What Python's own words are called instead.
+_NAMES: Final = {"import": "import_model"}
 
 
 def _application(words: Sequence[str]) -> typer.Typer:
@@ -59,8 +61,9 @@ def _application(words: Sequence[str]) -> typer.Typer:
     if "--help" in words:
         describe_sources()
     for verb in words[:1] if words and words[0] in VERBS else VERBS:
-        module = importlib.import_module(f"opsin.cli.{verb}")
-        app.command(verb, cls=GroupedCommand)(getattr(module, verb))
+        name = _NAMES.get(verb, verb)
+        module = importlib.import_module(f"opsin.cli.{name}")
+        app.command(verb, cls=GroupedCommand)(getattr(module, name))
     return app
 
 

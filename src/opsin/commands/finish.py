@@ -100,6 +100,13 @@ class Finished:
     known: Answers | None = None
 
 
+def uncalibrated(draft: Draft) -> Finished:
+    """Return a file whose answers stay as they are, with those to the validation images."""
+    found = draft.validation["probabilities"] if len(draft.dataset.split.val) else None
+    file = Classifier.of_content(draft.directory.classifier, draft.content, most=None)
+    return Finished(file, None if found is None else Answers(found, None))
+
+
 def calibrate(draft: Draft) -> Finished:
     """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415

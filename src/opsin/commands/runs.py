@@ -11,9 +11,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
+from opsin.commands.import_recipe import IMPORTED, AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import LATEST
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report
@@ -51,10 +53,12 @@ class Run:
         return self.directory.path
 
     @property
-    def recipe(self) -> Recipe | ClassicalRecipe:
+    def recipe(self) -> AnyRecipe:
         """What was asked for, every default resolved."""
         recorded = self.directory.read(RecordedRecipe)
-        kind = ClassicalRecipe if recorded.model.name in FITTED else Recipe
+        kind: type[AnyRecipe] = ClassicalRecipe if recorded.model.name in FITTED else Recipe
+        if recorded.model.name == IMPORTED:
+            kind = ImportRecipe
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:
@@ -87,6 +91,14 @@ class Run:
     def accuracy(self) -> float:
         """Share of right answers on the test set, or on validation data where there is none."""
         return self.figures.accuracy
+
+    def imported(self) -> ImportRecord:
+        """Return where an imported classifier is from, and what it was compared with.
+
+        Raises:
+            RunError: It was trained, and not imported.
+        """
+        return self.directory.read(ImportRecord)
 
     def classifier(self) -> Classifier:
         """Open the run's classifier.onnx."""

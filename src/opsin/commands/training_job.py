@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
+from opsin.classical.classical_recipe import FITTED
 from opsin.commands.changes import write_images
 from opsin.commands.choose_views import try_views
 from opsin.commands.class_mix import class_mix, in_words
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
-from opsin.commands.finish import Draft, calibrate
+from opsin.commands.import_recipe import AnyRecipe
+from opsin.commands.finish import Draft, calibrate, uncalibrated
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of
@@ -155,7 +156,7 @@ class Made(Protocol):
         """What is wrong with the images."""
 
     @property
-    def recipe(self) -> Recipe | ClassicalRecipe:
+    def recipe(self) -> AnyRecipe:
         """How it learns."""
 
     @property
@@ -250,9 +251,10 @@ def conclude(
     job: Made,
     recorder: Recorder,
     *,
-    difference: Callable[[Classifier, NDArray[np.uint8]], float],
+    difference: Callable[[Classifier, NDArray[np.uint8]], float] | None,
     training: TrainingFacts,
     seconds: dict[str, float],
+    calibrated: bool = True,
 ) -> Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report.
 
@@ -261,9 +263,11 @@ def conclude(
         job: What was trained on what.
         recorder: Keeps its history.
         difference: Compares the calibrated file with what was trained, on real images, before
-            the test set is looked at; raises `ParityError` where they differ.
+            the test set is looked at; raises `ParityError` where they differ. ``None``: there is
+            nothing to compare it with.
         training: How the training went.
         seconds: The time of each part so far; is filled with that of the rest.
+        calibrated: Whether it is calibrated; else its answers stay as they are.
     """
     from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
@@ -271,12 +275,15 @@ def conclude(
     at = time.perf_counter()
     recorder.doing("the evaluation")
     directory, dataset = draft.directory, job.dataset
-    made = calibrate(draft)
+    made = calibrate(draft) if calibrated else uncalibrated(draft)
     file = made.classifier
     # What is known of all images has been computed once by the file's own operators.
-    most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
-    rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
-    parity = difference(file, dataset.images[rows])
+    facts = FileFacts()
+    if difference is not None:
+        most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
+        rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
+        apart = difference(file, dataset.images[rows])
+        facts = FileFacts(parity_images=len(rows), difference=apart)
     evaluation = evaluate_run(directory, file, made.validation, dataset, recorder, known=made.known)
     views = try_views(file, made.validation, dataset, _views_of(job.recipe), recorder)
     metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})
@@ -286,7 +293,7 @@ def conclude(
     at = time.perf_counter()
     recorder.doing("the report")
     report = _report(job, training, evaluation, metadata, seconds).model_copy(update={
-        "file": FileFacts(bytes=len(content), parity_images=len(rows), difference=parity),
+        "file": facts.model_copy(update={"bytes": len(content)}),
         "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
         "failures": find_failures(dataset, evaluation.predictions, evaluation.split, recorder),
     })  # fmt: skip
@@ -339,7 +346,7 @@ def _report(
     )
 
 
-def _views_of(recipe: Recipe | ClassicalRecipe) -> Views:
+def _views_of(recipe: AnyRecipe) -> Views:
     """Return how a training mirrors and moves images."""
     if isinstance(recipe, Recipe):
         return Views(flip=recipe.training.flip, shift=recipe.training.shift)

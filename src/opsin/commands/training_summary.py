@@ -68,7 +68,7 @@ def tell_place(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
 
 def tell_end(watcher: Watcher, report: Report) -> None:
     """Say how the training went, how good the file is, and what it confuses."""
-    figures, training = report.judged, report.training
+    training = report.training
     classical = training.fitted_to is not None
     how = f"{training.fitted_to:,} images" if classical else _how(training)
     best = "" if classical else f" · best by validation: epoch {training.best_epoch}"
@@ -77,16 +77,35 @@ def tell_end(watcher: Watcher, report: Report) -> None:
         "Trained",
         f"{how} in {clock(seconds['train'])}{best} · {clock(sum(seconds.values()))} in all",
     )
+    chosen = "temperature" if classical else "best epoch"
+    tell_measured(watcher, report, f"optimistic: the {chosen} was chosen on them")
+    file, original = report.file, "scikit-learn" if classical else "the network"
+    watcher.fact(
+        "File",
+        f"classifier.onnx · {file_size(file.bytes or 0)} · same answers as {original} on "
+        f"{file.parity_images} images (largest difference {file.difference:.0e})",
+    )
+
+
+def tell_measured(watcher: Watcher, report: Report, of_validation: str = "") -> None:
+    """Say how good the file is, and what it confuses.
+
+    Args:
+        watcher: Is told.
+        report: The figures.
+        of_validation: What is said beside figures of validation images.
+    """
+    figures = report.judged
     what, how = ("Test", looks_in_words(report.looks))
     if report.split == "val":
-        chosen = "temperature" if classical else "best epoch"
-        what, how = ("Valid.", f"optimistic: the {chosen} was chosen on them")
+        what, how = ("Valid.", of_validation)
     corrected = (
         f"{corrected_in_words(figures.corrected, report.split)} · " if figures.corrected else ""
     )
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({counted(figures.images, 'image')}, {how}) · "
+        f"accuracy {plus_minus(figures)} ({counted(figures.images, 'image')}"
+        f"{f', {how}' if how else ''}) · "
         f"{corrected}"
         f"{summary_of(figures)}",
     )
@@ -95,12 +114,6 @@ def tell_end(watcher: Watcher, report: Report) -> None:
     if figures.refused and report.reject:
         watcher.fact("Refuses", refused_in_words(figures.refused, report.reject.rate))
     watcher.fact("Confuses", confusions(figures))
-    file, original = report.file, "scikit-learn" if classical else "the network"
-    watcher.fact(
-        "File",
-        f"classifier.onnx · {file_size(file.bytes or 0)} · same answers as {original} on "
-        f"{file.parity_images} images (largest difference {file.difference:.0e})",
-    )
 
 
 def refused_in_words(refused: Refused, rate: float) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -134,6 +135,12 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
         RecipeError: ``data`` names more places than the run has sources, or fewer.
         RunError: The run's files are damaged.
     """
+    if (run.path / ImportRecord.FILE).is_file() and not run.dataset.is_file():
+        raise RunError(
+            "a run with images of its own",
+            f"{run.path} was imported without any",
+            "Import it again with some: opsin import FILE --data SOURCE.",
+        )
     recipe = recipe_of_run(run, data)
     if not run.dataset.is_file():  # ended before it wrote what it was made from
         return load_recipe(recipe, watcher=watcher)

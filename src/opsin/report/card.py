@@ -127,14 +127,18 @@ def _failures(report: Report, figures: PartFigures) -> list[str]:
 def _origin(report: Report, seed: int) -> list[str]:
     training = report.training
     size = f"{training.parameters or 0:,} parameters, {training.multiply_adds or 0:,} multiply-adds"
-    how = f"{training.epochs} {training.unit} in {clock(report.seconds['train'])}"
+    how = f"{training.device}; `import.json` says where the file is from"
+    if "train" in report.seconds:
+        took = clock(report.seconds["train"])
+        how = f"{training.epochs} {training.unit} in {took} on {training.device}, seed {seed}"
+        how += "; `recipe.json` has the rest"
     inside, mix = report.reasons.get("Backbone"), report.reasons.get("Class mix")
     return [
         f"- Data: {_plain(report.source)}, {_plain(report.dataset)}.",
         f"- Model: {report.model}, {size} an image.",
         *([f"- Pretrained network inside: {_plain(inside)}."] if inside else []),
         *([f"- Class mix: {_plain(mix)}."] if mix else []),
-        f"- Training: {how} on {training.device}, seed {seed}; `recipe.json` has the rest.",
+        f"- Training: {how}.",
         f"- File: classifier.onnx, {file_size(report.file.bytes or 0)}, by Opsin {report.opsin}.",
     ]
 

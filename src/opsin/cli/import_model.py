@@ -1,0 +1,132 @@
+"""`opsin import`: bring in a classifier that another program saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.cli.run_output import tell_run
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A file of Keras (.keras, .h5) or an ONNX file of any maker.",
+        show_default=False,
+    ),
+]
+Measured = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="Images with labels to measure it on, as opsin train takes them: with them it gets a "
+        "report.",
+        show_default=False,
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+ClassesFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes-from",
+        metavar="FOLDER or FILE",
+        help="Names of the classes: a folder's sub-folders, or a file with one a line, or JSON "
+        "(default: as the file says, or labels.txt beside it, or the images of --data).",
+        show_default=False,
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+ImageSide = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="N",
+        min=4,
+        max=1024,
+        help="Height and width of its images, where the file leaves them open.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="Which of its outputs answers, where there are several.",
+        show_default=False,
+    ),
+]
+Check = Annotated[
+    Path | None,
+    typer.Option(
+        "--check",
+        metavar="NPZ",
+        help="Arrays images (uint8) and probabilities, the answers that its maker's program gives "
+        "them: others than these are an error.",
+        show_default=False,
+    ),
+]
+Licence = Annotated[
+    str | None,
+    typer.Option(
+        "--licence",
+        metavar="NAME",
+        help="Under which it is published (default: as a file beside it says, or unknown).",
+        show_default=False,
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", help="What the run directory is called (default: as the file).",
+                 show_default=False),
+]  # fmt: skip
+
+
+@options.takes_data(
+    "classes", "resize", "columns", "follow_links", "outside", "group_by", "near_duplicates",
+    "val_fraction", "test_fraction", "split_seed", after="runs", most_used=("classes",),
+)  # fmt: skip
+@options.takes_training("prepare", after="file", most_used=("prepare",))
+def import_model(
+    file: File,
+    *,
+    data: Measured = None,
+    classes_from: ClassesFrom = None,
+    size: ImageSide = None,
+    output: Output = None,
+    check: Check = None,
+    licence: Licence = None,
+    name: Name = None,
+    runs: options.Runs = Path("runs"),
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    **given: Any,
+) -> None:
+    """Bring in a classifier that another program saved, as a run.
+
+    Nothing in the file is run, and its answers stay what they were. With labelled images it is
+    measured on the same test images as a run that is trained on them.
+
+    Example: opsin import tutorial.keras --data fashion-mnist --prepare 0..1
+
+    Example: opsin import model.onnx --classes-from labels.txt --prepare imagenet
+    """
+    from opsin.commands.import_model import import_model as workflow  # noqa: PLC0415  loads onnx
+
+    run = workflow(
+        file, data=data or (), classes_from=classes_from, size=size, output=output, check=check,
+        licence=licence, name=name, runs=runs, quiet=quiet, **given,
+    )  # fmt: skip
+    if run.directory.report.is_file():
+        tell_run(run, as_json=as_json)
+    elif as_json:
+        print_json({"run": str(run.path), **run.imported().to_json()})
+    else:
+        console().print(
+            f"\nTry       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True
+        )

@@ -1,0 +1,141 @@
+"""The names of the classes, as a file beside a network or in it says them; never invented."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.core.errors import RecipeError
+from opsin.core.regular_file import open_regular
+
+#: What other programs call the file beside a network, in the order of looking.
+BESIDE: Final = (
+    "labels.txt", "class_names.json", "class_names.txt", "classes.txt", "classes.json",
+    "metadata.json", "config.json",
+)  # fmt: skip
+# Where such a file, or the network's own, keeps them.
+_KEYS: Final = ("labels", "class_names", "classes", "names", "id2label", "label_names")
+_LARGEST: Final = 8 << 20
+
+
+def names_from(path: Path) -> tuple[str, ...]:
+    """Return the names in a file, or those of a folder's sub-folders in the order of the alphabet.
+
+    Args:
+        path: A folder; a text with one name a line, as Teachable Machine's ``labels.txt`` also
+            with numbers before them; or JSON.
+
+    Raises:
+        RecipeError: There are none.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp(), "labels.txt")
+        >>> _ = file.write_text("0 cat\\n1 dog\\n")
+        >>> names_from(file)
+        ('cat', 'dog')
+    """
+    found = None
+    try:
+        if path.is_dir():
+            found = tuple(sorted(each.name for each in path.iterdir()
+                                 if each.is_dir() and not each.name.startswith(".")))  # fmt: skip
+        else:
+            found = _read(path)
+    except OSError as error:
+        raise RecipeError(
+            "a folder or file with the names of the classes",
+            f"{path} cannot be read ({(error.strerror or str(error)).lower()})",
+            "Check the path.",
+        ) from error
+    if not found:
+        raise RecipeError(
+            "a folder with a sub-folder for each class, a text with a name a line, or JSON with "
+            "labels",
+            f"{path} names none",
+            "Say them: --classes a,b,c, in the order of the network's answers.",
+        )
+    return found
+
+
+def names_beside(path: Path) -> tuple[tuple[str, ...], str] | None:
+    """Return the names that a file beside a network says, and which; ``None`` where none does."""
+    for name in BESIDE:
+        try:
+            found = _read(path.parent / name)
+        except OSError:
+            continue
+        if found:
+            return found, name
+    return None
+
+
+def names_in(properties: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the names that travel in an ONNX file; ``None`` where there are none."""
+    for key in _KEYS:
+        text = properties.get(key)
+        if not text:
+            continue
+        found = _of_value(_parsed(text))
+        if found is None and "," in text and "{" not in text:
+            found = tuple(part.strip() for part in text.split(","))
+        if found:
+            return found
+    return None
+
+
+def _read(path: Path) -> tuple[str, ...] | None:
+    with open_regular(path) as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        return None
+    text = content.decode("utf-8-sig", "replace")
+    if path.suffix == ".json":
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        inner = given
+        if isinstance(given, dict):
+            inner = next((given[key] for key in _KEYS if key in given), None)
+        return _of_value(inner)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [re.match(r"(\d+)[\s:,]+(.+)", line) for line in lines]
+    if all(each and int(each[1]) == place for place, each in enumerate(numbered)):
+        return tuple(str(each[2]).strip() for each in numbered if each)
+    return tuple(lines)
+
+
+def _parsed(text: str) -> Any:
+    """Return the plain value that a text stands for, as JSON or as Python writes it."""
+    if len(text) > _LARGEST:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _of_value(given: Any) -> tuple[str, ...] | None:
+    """Return names out of a list, or out of a dictionary from numbers to names or back."""
+    if isinstance(given, list | tuple):
+        return tuple(map(str, given)) if all(isinstance(e, str | int) for e in given) else None
+    if not isinstance(given, dict) or not given:
+        return None
+    if all(isinstance(value, int) for value in given.values()):
+        given = {value: key for key, value in given.items()}
+    try:
+        places = {int(key): str(value) for key, value in given.items()}
+    except (ValueError, TypeError):
+        return None
+    if sorted(places) != list(range(len(places))):
+        return None
+    return tuple(places[place] for place in range(len(places)))

@@ -1,0 +1,70 @@
+"""What kind of file somebody gives, by its content and not by its name."""
+
+from __future__ import annotations
+
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from opsin.core.regular_file import open_regular
+from opsin.importing.refusal import refused
+
+_ZIP: Final = b"PK\x03\x04"
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_PICKLE: Final = b"\x80"
+_FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
+_FROM_SKLEARN: Final = "skops.io.dump(model, 'NAME.skops')"
+
+
+class FileKind(StrEnum):
+    """A kind of file that can be brought in."""
+
+    KERAS = "Keras"
+    ONNX = "ONNX"
+
+
+def kind_of(path: Path) -> FileKind:
+    """Return the kind of a file.
+
+    Raises:
+        ModelFileError: It is of a kind that holds a program, or of none.
+    """
+    with open_regular(path) as file:
+        start = file.read(16)
+    if start.startswith(_HDF5):
+        return FileKind.KERAS
+    if start.startswith(_ZIP):
+        return _kind_of_archive(path)
+    if start.startswith(_PICKLE):
+        raise refused(
+            path.name,
+            "it is a pickle, which runs a program when it is opened",
+            f"From PyTorch: {_FROM_TORCH}. From scikit-learn: {_FROM_SKLEARN}.",
+        )
+    return FileKind.ONNX
+
+
+def _kind_of_archive(path: Path) -> FileKind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise refused(path.name, "it is a broken archive", "Save it again.") from error
+    if "config.json" in names:
+        return FileKind.KERAS
+    last = {name.rsplit("/", 1)[-1] for name in names}
+    if "data.pkl" in last:
+        what = "a TorchScript program" if "constants.pkl" in last else "a pickle of PyTorch"
+        raise refused(
+            path.name,
+            f"it is {what}, which runs when it is opened",
+            f"Export it to ONNX from your own program: {_FROM_TORCH}.",
+        )
+    if any(name.endswith((".pt2", "archive_format", "model.json")) for name in names):
+        raise refused(
+            path.name,
+            "it is an archive of torch.export, which is a program",
+            f"Export it to ONNX from your own program: {_FROM_TORCH}.",
+        )
+    raise refused(path.name, "it is an archive of something else")

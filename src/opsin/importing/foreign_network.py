@@ -1,0 +1,231 @@
+"""A classifier that another program saved, read in a process that may die."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from opsin.backbones.probe import Probed, Value, probe
+from opsin.core.errors import ModelFileError, OpsinError, SandboxError
+from opsin.core.framing import Header
+from opsin.core.regular_file import open_regular
+from opsin.core.sandbox import Sandbox
+from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
+from opsin.importing.class_names import names_in
+from opsin.importing.file_kind import FileKind, kind_of
+from opsin.importing.keras_to_onnx import LayerRow, convert
+from opsin.importing.refusal import quoted, refused
+
+# Seconds and bytes, beside copies of the file, that reading one may take.
+_SECONDS: Final = 120.0
+_MEMORY: Final = 512 << 20
+_COPIES: Final = 8
+_READ: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class ForeignNetwork:
+    """A classifier that another program saved.
+
+    Args:
+        path: Its file.
+        digest: SHA-256 of the file, in hexadecimal.
+        content: The network as operators; the last of them are called `answers.ANSWERS`.
+        probed: What is in it.
+        answers: What it answers with.
+        layers: Its layers where the file names them; ``None`` where each operator is one.
+        maker: Who saved it.
+        network: What its maker calls it.
+        scales: The layer inside it that scales pixels from 0 to 255, if one does.
+        classes: Their names, where the file says them.
+    """
+
+    path: Path
+    digest: str
+    content: bytes = field(repr=False)
+    probed: Probed = field(repr=False)
+    answers: FoundAnswers
+    layers: tuple[LayerRow, ...] | None = field(repr=False)
+    maker: str
+    network: str
+    scales: str | None
+    classes: tuple[str, ...] | None
+
+
+def read_foreign(
+    path: Path, *, side: int | None = None, output: str | None = None
+) -> ForeignNetwork:
+    """Read a classifier that another program saved; nothing that the file holds is run or looked up.
+
+    Args:
+        path: A file of Keras (``.keras``, ``.h5``) or an ONNX file.
+        side: Height and width of the images, where the file leaves them open.
+        output: Which of its outputs answers, where there are several.
+
+    Raises:
+        ModelFileError: It is none, or holds what is not known here.
+    """
+    digest, size = _digest(path)
+    memory = _MEMORY + _COPIES * size
+    where = "opsin.importing.foreign_network:read"
+    try:
+        with Sandbox(where, seconds=_SECONDS, memory=memory) as sandbox:
+            found, content = sandbox.call({"path": str(path), "side": side, "output": output})
+    except SandboxError as error:
+        raise refused(path.name, error.received) from error
+    probed = found["probed"]
+    values = tuple(
+        Value(each["name"], each["op"], tuple(each["shape"])) for each in probed.pop("values")
+    )
+    probed |= {"side": tuple(probed["side"]), "depths": tuple(probed["depths"])}
+    layers, classes = found["layers"], found["classes"]
+    return ForeignNetwork(
+        path,
+        digest,
+        content,
+        Probed(**probed, values=values),
+        FoundAnswers(**found["answers"]),
+        None if layers is None else tuple(_row(each) for each in layers),
+        found["maker"],
+        found["network"],
+        found["scales"],
+        None if classes is None else tuple(classes),
+    )
+
+
+def _row(given: dict[str, Any]) -> LayerRow:
+    return LayerRow(**{**given, "shape": tuple(given["shape"])})
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    """Return the hash and the size of a file, which must be a regular one."""
+    if path.is_dir():
+        raise refused(
+            path.name,
+            "it is a folder",
+            "Give a file; a folder that model.export wrote holds a program: save the network with "
+            "model.save('NAME.keras').",
+        )
+    found, size = hashlib.sha256(), 0
+    try:
+        with open_regular(path) as file:
+            while part := file.read(_READ):
+                found.update(part)
+                size += len(part)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelFileError(
+            "a classifier that another program saved", f"{path}: {reason}", "Check the path."
+        ) from error
+    return found.hexdigest(), size
+
+
+def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
+    """Read a file and bring it into one form; what `opsin.core.sandbox` runs.
+
+    Args:
+        header: ``path``, ``side`` and ``output``, as `read_foreign` takes them.
+        body: Nothing.
+
+    Returns:
+        All fields of `ForeignNetwork` that the file decides, and the network.
+
+    Raises:
+        ModelFileError: It is no classifier that could be read.
+    """
+    path = Path(header["path"])
+    try:
+        return _read(path, header["side"], header["output"])
+    except ModelFileError as error:
+        # The probe speaks of pretrained networks; here it is the classifier itself.
+        start = f"{path.name} is none: "
+        if error.received.startswith(start):
+            raise refused(path.name, error.received.removeprefix(start), error.advice) from error
+        raise
+    except OpsinError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise refused(path.name, quoted(error) or type(error).__name__) from error
+
+
+def _read(path: Path, side: int | None, output: str | None) -> tuple[Header, Sequence[bytes]]:
+    layers, scales, classes = None, None, None
+    if kind_of(path) is FileKind.KERAS:
+        converted = convert(path, side=side, output=output)
+        content, layers, output = converted.content, converted.layers, None
+        maker, network, scales = converted.maker, converted.network, converted.scales
+    else:
+        with open_regular(path) as file:
+            content = file.read()
+        model = _parsed(path.name, content)
+        maker = " ".join(filter(None, (model.producer_name, model.producer_version))) or "unknown"
+        network = model.graph.name
+        classes = names_in({each.key: each.value for each in model.metadata_props})
+    model = _parsed(path.name, content)
+    _take_images(path.name, model)
+    found, (content,) = probe({"name": path.name, "side": side}, memoryview(model.SerializeToString()))
+    model = onnx.load_model_from_string(content)
+    shown = [row.name for row in layers or ()]
+    answers = find_answers(path.name, model, chosen=output, shown=shown)
+    found["values"] = [
+        *found["values"], {"name": ANSWERS, "op": "Identity", "shape": (answers.classes,)}
+    ]  # fmt: skip
+    return {
+        "probed": found,
+        "answers": asdict(answers),
+        "layers": None if layers is None else [asdict(row) for row in layers],
+        "maker": quoted(maker),
+        "network": quoted(network),
+        "scales": scales,
+        "classes": classes,
+    }, [model.SerializeToString()]
+
+
+def _parsed(name: str, content: bytes) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except Exception as error:
+        raise refused(name, "it is neither a file of Keras nor ONNX") from error
+
+
+def _take_images(name: str, model: onnx.ModelProto) -> None:
+    """Let a network that takes rows of pixels, or grey images without an axis for it, take images."""
+    held = {weight.name for weight in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in held]
+    if len(inputs) != 1:
+        return  # the probe says so
+    (given,) = inputs
+    kind = given.type.tensor_type
+    dims = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
+    if len(dims) == 3 and all(dims[1:]):
+        shape, back = [1, *dims[1:]], [-1, *dims[1:]]
+    elif len(dims) == 2 and dims[1]:
+        side = math.isqrt(dims[1])
+        third = math.isqrt(dims[1] // 3)
+        if side * side == dims[1]:
+            shape = [1, side, side]
+        elif 3 * third * third == dims[1]:
+            shape = [third, third, 3]
+        else:
+            raise refused(name, f"it takes {dims[1]} numbers, which are no square image")
+        back = [-1, dims[1]]
+    else:
+        return
+    image = f"{given.name}.image"
+    shape_name = f"{given.name}.shape"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(back, np.int64), shape_name))
+    node = helper.make_node("Reshape", [image, shape_name], [given.name])
+    model.graph.node.insert(0, node)
+    model.graph.input.remove(given)
+    model.graph.input.append(helper.make_tensor_value_info(image, kind.elem_type, ["N", *shape]))
+

@@ -1,0 +1,73 @@
+"""A classifier from elsewhere becomes a classifier.onnx: the same answers, for prepared images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opsin.backbones.backbone import Backbone
+from opsin.backbones.feature_graph import FeatureGraph
+from opsin.backbones.layer_table import layer_table
+from opsin.backbones.pixel_values import PixelValues
+from opsin.core.metadata import Layer, Metadata
+from opsin.importing.answers import ANSWERS
+from opsin.importing.foreign_network import ForeignNetwork
+from opsin.onnx_files.postprocessing import LOGITS, write_file
+
+
+class ImportedFile:
+    """The graph of a network from elsewhere, and the table of its layers.
+
+    Args:
+        network: What was read.
+        pixels: What it takes for pixels.
+        licence: Under which it is published.
+    """
+
+    def __init__(self, network: ForeignNetwork, pixels: PixelValues, licence: str) -> None:
+        probed = network.probed
+        self._backbone = Backbone(
+            network.path, network.digest, network.content, probed, pixels, (ANSWERS,), licence
+        )
+        graph = FeatureGraph(self._backbone, (*probed.side, probed.channels), ("whole",), (ANSWERS,))
+        graph.to.node("Identity", graph.outputs, LOGITS)
+        self._embedding = graph.pooled(probed.features, probed.features)
+        self._units = self._backbone.value(probed.features).units
+        self._graph = graph
+        made = {name for node in graph.nodes for name in node.output}
+        #: Its layers by the names in its file.
+        self.layers: Sequence[Layer] = (
+            self._operators()
+            if network.layers is None
+            else [
+                Layer(
+                    name=row.name,
+                    kind=row.kind,
+                    shape=row.shape,
+                    parameters=row.parameters,
+                    trainable=row.trainable,
+                    multiply_adds=row.multiply_adds,
+                )
+                for row in network.layers
+                if row.name in made
+            ]
+        )
+
+    def _operators(self) -> Sequence[Layer]:
+        shapes = {value.name: value.shape for value in self._backbone.probed.values}
+        del shapes[ANSWERS]
+        return layer_table(self._graph.nodes, self._backbone.graph.weights, shapes)
+
+    def content(self, metadata: Metadata) -> bytes:
+        """Return the file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them.
+
+        Args:
+            metadata: What travels with it.
+        """
+        return write_file(
+            self._graph.to.nodes,
+            self._graph.to.weights,
+            metadata,
+            embedding=self._embedding,
+            units=self._units,
+            opset=self._backbone.graph.model.opset_import[0].version,
+        )

@@ -1,0 +1,308 @@
+"""A network's configuration as Keras writes it: which layers there are, and what each is given."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opsin.importing.refusal import quoted, refused
+
+#: Networks, which may also stand where a layer stands.
+NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
+# More than any network that people use.
+_MOST_LAYERS: Final = 5_000
+_DEEPEST: Final = 8
+# Where Keras' own layers are; whatever is registered elsewhere is somebody's code.
+_KERAS: Final = re.compile(r"(keras|tf_keras|tensorflow\.(python\.)?keras)(\.|$)")
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """A layer, or a network in the place of one.
+
+    Args:
+        kind: Its class.
+        name: What the file calls it.
+        key: What a ``.keras`` file calls its weights.
+        config: Its options.
+        operation: Whether it is arithmetic between layers, which holds nothing.
+        inner: The layers of a network in the place of one.
+    """
+
+    kind: str
+    name: str
+    key: str
+    config: Mapping[str, Any] = field(repr=False)
+    operation: bool
+    inner: NetworkConfig | None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Something that a layer puts out.
+
+    Args:
+        layer: Its name.
+        call: Which of its calls.
+        output: Which of its outputs.
+    """
+
+    layer: str
+    call: int
+    output: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A layer, and what it is given in one of its calls.
+
+    Args:
+        layer: The layer.
+        number: Which of its calls.
+        given: References, and plain values among them.
+        named: Those that are given by name.
+    """
+
+    layer: LayerConfig
+    number: int
+    given: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The layers of a network and their calls, each after those that it needs.
+
+    Args:
+        name: What the file calls it.
+        layers: In the order of the file.
+        calls: In an order to compute them in.
+        inputs: What it is given.
+        outputs: What it puts out.
+    """
+
+    name: str
+    layers: tuple[LayerConfig, ...]
+    calls: tuple[Call, ...]
+    inputs: tuple[Reference, ...]
+    outputs: tuple[Reference, ...]
+
+
+def read_network(file: str, given: Mapping[str, Any]) -> NetworkConfig:
+    """Read the configuration of a network.
+
+    Args:
+        file: What errors call the file.
+        given: Class name and configuration, as in the file.
+
+    Raises:
+        ModelFileError: It is none, or holds what is no layer of Keras.
+    """
+    left = Counter(layers=_MOST_LAYERS)
+    try:
+        return _network(file, given, _DEEPEST, left)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+        raise refused(file, "its configuration is not that of a network") from error
+
+
+def _network(
+    file: str, given: Mapping[str, Any], depth: int, left: Counter[str]
+) -> NetworkConfig:
+    kind, config = _kind(file, given), given["config"]
+    if kind not in NETWORKS or depth < 0:
+        raise refused(
+            file,
+            f"its network is of the class {quoted(kind)}, which is a program of its own"
+            if depth else "networks lie within networks within networks",
+            "Export it to ONNX from the program that defines the class: model.export(…).",
+        )
+    listed = config if isinstance(config, list) else config["layers"]
+    name = "sequential" if isinstance(config, list) else str(config.get("name", "network"))
+    left["layers"] -= len(listed)
+    if left["layers"] < 0:
+        raise refused(file, f"it has more than {_MOST_LAYERS:,} layers")
+    keys = _keys(listed)
+    layers = tuple(
+        _layer(file, each, key, depth, left) for each, key in zip(listed, keys, strict=True)
+    )
+    if kind == "Sequential":
+        return _in_a_row(file, name, layers)
+    by_name = {layer.name: layer for layer in layers}
+    calls = [
+        call
+        for each, layer in zip(listed, layers, strict=True)
+        for call in _calls(layer, each.get("inbound_nodes", []))
+    ]
+    outputs = _references(config["output_layers"])
+    inputs = _references(config["input_layers"])
+    if not by_name.keys() >= {each.layer for each in (*inputs, *outputs)}:
+        raise refused(file, "its configuration names a layer that is not there")
+    return NetworkConfig(name, layers, _in_order(file, calls, inputs), inputs, outputs)
+
+
+def _kind(file: str, given: Mapping[str, Any]) -> str:
+    """Return the class of a layer of Keras' own."""
+    kind = str(given["class_name"])
+    module, registered = given.get("module"), given.get("registered_name")
+    foreign = isinstance(module, str) and not _KERAS.match(module)
+    foreign |= isinstance(registered, str) and registered not in (kind, f"Keras>{kind}")
+    foreign |= not re.fullmatch(r"\w{1,100}", kind)
+    if foreign:
+        name = registered or (f"{module}.{kind}" if module else kind)
+        raise refused(
+            file,
+            f"{quoted(name)} is no layer of Keras, but a program of somebody's",
+            "Export it to ONNX from the program that defines it: model.export(…).",
+        )
+    return kind
+
+
+def _layer(
+    file: str, given: Mapping[str, Any], key: str, depth: int, left: Counter[str]
+) -> LayerConfig:
+    kind, config = _kind(file, given), given["config"]
+    inner = _network(file, given, depth - 1, left) if kind in NETWORKS else None
+    if inner is not None:
+        name = inner.name
+        config = {}
+    elif isinstance(config, dict):
+        name = str(given.get("name") or config.get("name") or key)
+    else:
+        raise TypeError("options of a layer")
+    return LayerConfig(kind, name[:200], key, config, _is_operation(given), inner)
+
+
+def _is_operation(given: Mapping[str, Any]) -> bool:
+    return str(given.get("module", "")).startswith("keras.src.ops")
+
+
+def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what a ``.keras`` file calls each layer: its class, and how many came before.
+
+    Example:
+        >>> _keys([{"class_name": name} for name in ("Conv2D", "ReLU", "Conv2D")])
+        ['conv2d', 're_lu', 'conv2d_1']
+    """
+    seen: Counter[str] = Counter()
+    keys = []
+    for layer in layers:
+        if _is_operation(layer):
+            keys.append("")
+            continue
+        name = re.sub(r"\W+", "", str(layer["class_name"]).rsplit(">", 1)[-1])
+        name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+        name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+        keys.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return keys
+
+
+def _in_a_row(file: str, name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
+    """Return the calls of a network whose layers follow one another."""
+    if not layers:
+        raise refused(file, "it has no layers")
+    calls = []
+    before = Reference("", 0, 0)
+    for layer in layers:
+        if layer.kind == "InputLayer":
+            before = Reference(layer.name, 0, 0)
+            continue
+        calls.append(Call(layer, 0, (before,), {}))
+        before = Reference(layer.name, 0, 0)
+    first = layers[0]
+    start = Reference(first.name if first.kind == "InputLayer" else "", 0, 0)
+    return NetworkConfig(name, layers, tuple(calls), (start,), (before,))
+
+
+def _references(given: Any) -> tuple[Reference, ...]:
+    """Read inputs or outputs of a network: one, a list, or a dictionary of them."""
+    if isinstance(given, dict):
+        return tuple(each for part in given.values() for each in _references(part))
+    if len(given) == 3 and isinstance(given[0], str) and isinstance(given[1], int):
+        return (Reference(given[0], given[1], int(given[2])),)
+    return tuple(each for part in given for each in _references(part))
+
+
+def _calls(layer: LayerConfig, nodes: Any) -> list[Call]:
+    """Return the calls of a layer; Keras 3 writes them as arguments, earlier ones as rows."""
+    calls = []
+    for number, node in enumerate(nodes):
+        if isinstance(node, dict):
+            given = tuple(_argument(each) for each in node.get("args", ()))
+            named = {str(key): _argument(each) for key, each in node.get("kwargs", {}).items()}
+        else:
+            rows = node if node and isinstance(node[0], list) else [node]
+            given = tuple(Reference(str(row[0]), int(row[1]), int(row[2])) for row in rows)
+            named = {
+                str(key): _row_argument(each)
+                for row in rows if len(row) > 3
+                for key, each in row[3].items()
+            }  # fmt: skip
+        calls.append(Call(layer, number, given, named))
+    return calls
+
+
+def _argument(given: Any) -> Any:
+    if isinstance(given, dict):
+        if given.get("class_name") == "__keras_tensor__":
+            name, call, output = given["config"]["keras_history"]
+            return Reference(str(name), int(call), int(output))
+        if given.get("class_name") == "__tuple__":
+            return tuple(_argument(each) for each in given["items"])
+        raise ValueError("an argument that is no value")
+    if isinstance(given, list):
+        return tuple(_argument(each) for each in given)
+    return given
+
+
+def _row_argument(given: Any) -> Any:
+    """Read an argument of earlier Kerases: ``[name, call, output]`` is a value."""
+    is_value = (
+        isinstance(given, list)
+        and len(given) == 3
+        and isinstance(given[0], str)
+        and all(isinstance(each, int) for each in given[1:])
+    )
+    return Reference(given[0], given[1], given[2]) if is_value else given
+
+
+def references_in(given: Any) -> list[Reference]:
+    """Return the values among the arguments of a call, in their order."""
+    if isinstance(given, Reference):
+        return [given]
+    if isinstance(given, Mapping):
+        given = tuple(given.values())
+    if isinstance(given, tuple):
+        return [each for part in given for each in references_in(part)]
+    return []
+
+
+def _in_order(
+    file: str, calls: Sequence[Call], inputs: Sequence[Reference]
+) -> tuple[Call, ...]:
+    """Bring each call behind those that it needs."""
+    known = {(each.layer, each.call) for each in inputs}
+    waiting: dict[tuple[str, int], list[int]] = {}
+    missing = []
+    ready = []
+    for place, call in enumerate(calls):
+        needed = {(r.layer, r.call) for r in references_in((call.given, dict(call.named)))} - known
+        missing.append(len(needed))
+        for each in needed:
+            waiting.setdefault(each, []).append(place)
+        if not needed:
+            ready.append(place)
+    ordered = []
+    for place in ready:  # it grows meanwhile
+        call = calls[place]
+        ordered.append(call)
+        for other in waiting.pop((call.layer.name, call.number), ()):
+            missing[other] -= 1
+            if not missing[other]:
+                ready.append(other)
+    if len(ordered) < len(calls):
+        raise refused(file, "its layers wait for one another, or for one that is not there")
+    return tuple(ordered)

@@ -1,0 +1,183 @@
+"""The graph that a Keras network becomes, its images kept channels first wherever that is free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from opsin.importing.refusal import quoted, refused
+from opsin.onnx_files.graph_writer import GraphWriter
+
+# Numbers of one value for one image; a shape may be a bomb.
+_LARGEST: Final = 1 << 28
+
+
+@dataclass
+class KerasTensor:
+    """A value for one image, as Keras knows it, and what it is called in the graph.
+
+    Args:
+        shape: As Keras has it, without the axis of images.
+        plain: The value in that shape.
+        maps: The same as ``[C, H, W]``, for shapes of three axes.
+    """
+
+    shape: tuple[int, ...]
+    plain: str | None = None
+    maps: str | None = None
+
+
+@dataclass
+class KerasGraph(GraphWriter):
+    """Collects operators; values that are images are turned only where an operator asks for it.
+
+    Args:
+        file: What errors call the file.
+        channels_first: Whether Keras has its images as ``[C, H, W]``.
+    """
+
+    file: str = ""
+    channels_first: bool = False
+    _held: set[str] = field(default_factory=set)
+    _made: set[str] = field(default_factory=set)
+
+    def refuse(self, reason: str, advice: str = "") -> Exception:
+        """Return the error of something that the file asks for and the graph cannot do."""
+        return refused(self.file, reason, advice)
+
+    def fresh(self, name: str) -> str:
+        """Return a name that no value has yet, which begins as given."""
+        found, number = name, 1
+        while found in self._made:
+            number += 1
+            found = f"{name}@{number}"
+        self._made.add(found)
+        return found
+
+    def held(self, name: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
+        """Store a weight once, however often its layer is used, and return its name."""
+        if name not in self._held:
+            self._held.add(name)
+            self.weight(name, value, dtype)
+        return name
+
+    def constant(self, name: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
+        """Store a constant of an operator under a name of its own."""
+        return self.weight(self.fresh(name), value, dtype)
+
+    def apply(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """Add an operator whose output gets a name of its own, which begins as given."""
+        return self.node(kind, inputs, self.fresh(name), **attributes)
+
+    def tensor(
+        self, shape: Sequence[int], *, plain: str | None = None, maps: str | None = None
+    ) -> KerasTensor:
+        """Return a value of the graph, its shape as Keras has it.
+
+        Raises:
+            ModelFileError: It is larger than any network's.
+        """
+        sizes = tuple(int(size) for size in shape)
+        if any(size < 1 for size in sizes) or math.prod(sizes) > _LARGEST:
+            shown = "×".join(map(str, sizes))
+            raise self.refuse(f"one of its layers puts out {quoted(shown)} numbers")
+        return KerasTensor(sizes, plain, maps)
+
+    def of_maps(self, sizes: tuple[int, int, int], maps: str) -> KerasTensor:
+        """Return a value that is channels first in the graph.
+
+        Args:
+            sizes: Height, width and channels.
+            maps: Its name.
+        """
+        height, width, channels = sizes
+        if self.channels_first:
+            return self.tensor((channels, height, width), plain=maps, maps=maps)
+        return self.tensor((height, width, channels), maps=maps)
+
+    def sizes(self, value: KerasTensor) -> tuple[int, int, int]:
+        """Return height, width and channels of an image or of maps."""
+        if len(value.shape) != 3:
+            raise self.refuse(f"a layer for images is given a value of {len(value.shape)} axes")
+        if self.channels_first:
+            channels, height, width = value.shape
+        else:
+            height, width, channels = value.shape
+        return height, width, channels
+
+    def maps(self, value: KerasTensor) -> str:
+        """Return the name of an image or of maps as ``[N, C, H, W]``."""
+        self.sizes(value)
+        if value.maps is None:
+            plain = str(value.plain)
+            value.maps = plain if self.channels_first else self.apply(
+                "Transpose", [plain], f"{plain}.maps", perm=[0, 3, 1, 2]
+            )  # fmt: skip
+        return value.maps
+
+    def plain(self, value: KerasTensor) -> str:
+        """Return the name of a value in the shape that Keras has it in."""
+        if value.plain is None:
+            maps = str(value.maps)
+            value.plain = self.apply("Transpose", [maps], f"{maps}.last", perm=[0, 2, 3, 1])
+        return value.plain
+
+    def like(self, value: KerasTensor, name: str) -> KerasTensor:
+        """Return a value of the same shape in the same order, which `native` was made into."""
+        if value.maps is not None:
+            plain = name if self.channels_first else None
+            return KerasTensor(value.shape, plain, name)
+        return KerasTensor(value.shape, name, None)
+
+    def native(self, value: KerasTensor) -> str:
+        """Return the name of a value in whichever order it is in already."""
+        return value.maps if value.maps is not None else str(value.plain)
+
+    def show(self, value: KerasTensor, name: str, since: int) -> KerasTensor:
+        """Let a layer's value bear the layer's name: maps channels first, all else as it is.
+
+        Args:
+            value: What the layer puts out.
+            name: The layer's.
+            since: How many operators there were before the layer's own.
+        """
+        if len(value.shape) == 3 and value.maps is None and not self.channels_first:
+            self.maps(value)
+        shown = self.native(value)
+        if not any(shown in node.output for node in self.nodes[since:]):
+            named = self.apply("Identity", [shown], name)
+        else:
+            named = self.fresh(name)
+            for node in self.nodes[since:]:
+                for part in (node.input, node.output):
+                    part[:] = [named if each == shown else each for each in part]
+        if value.maps is None:
+            return KerasTensor(value.shape, named, None)
+        plain = named if value.plain == shown else value.plain
+        return KerasTensor(value.shape, plain, named)
+
+    def content(self, image: KerasTensor, answer: KerasTensor) -> bytes:
+        """Return a file with one input and one output, both in Keras' order."""
+        from opsin.onnx_files.postprocessing import IR_VERSION, OPSET  # noqa: PLC0415
+
+        given, made = (
+            helper.make_tensor_value_info(self.plain(value), TensorProto.FLOAT, ["N", *value.shape])
+            for value in (image, answer)
+        )
+        graph = helper.make_graph(self.nodes, "keras", [given], [made], self.weights)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        content: bytes = model.SerializeToString()
+        return content
+
+
+def as_array(value: Any) -> NDArray[np.float32]:
+    """Return numbers of a configuration as an array."""
+    return np.asarray(value, np.float32)

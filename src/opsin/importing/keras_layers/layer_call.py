@@ -1,0 +1,167 @@
+"""One layer in one of its calls: its options, its weights, and the graph that it is written into."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.importing.keras_file import WeightList
+from opsin.importing.keras_graph import KerasGraph, KerasTensor
+from opsin.importing.refusal import quoted
+
+
+@dataclass
+class LayerCall:
+    """A layer in one of its calls.
+
+    Args:
+        to: The graph that it is written into.
+        kind: Its class.
+        name: What the file calls it.
+        options: Its options.
+        stored: Its weights.
+        version: Of the Keras that saved it.
+        given: Values, and constants among them.
+        named: Those that are given by name.
+    """
+
+    to: KerasGraph
+    kind: str
+    name: str
+    options: Mapping[str, Any]
+    stored: WeightList
+    version: tuple[int, ...]
+    given: tuple[Any, ...]
+    named: Mapping[str, Any]
+    #: What it is, in the words of the summary table; its class where a layer says nothing.
+    words: str = ""
+    parameters: int = field(default=0, init=False)
+    #: Those of them that training does not change.
+    fixed: int = field(default=0, init=False)
+    multiply_adds: int = field(default=0, init=False)
+
+    def refuse(self, reason: str) -> Exception:
+        """Return the error of something that the layer asks for and is not possible here."""
+        return self.to.refuse(f"layer {quoted(self.name)} ({self.kind}) {reason}")
+
+    @property
+    def values(self) -> list[KerasTensor]:
+        """The values that it is given."""
+        return list(_tensors_in(self.given))
+
+    @property
+    def value(self) -> KerasTensor:
+        """The one value that it is given."""
+        values = self.values
+        if len(values) != 1:
+            raise self.refuse(f"is given {len(values)} values")
+        return values[0]
+
+    def inner(self, part: str) -> str:
+        """Return how names of its operators and weights begin."""
+        return f"{self.name}.{part}"
+
+    def apply(self, kind: str, inputs: Sequence[str], part: str = "value", **further: Any) -> str:
+        """Add an operator and return the name of its output."""
+        return self.to.apply(kind, inputs, self.inner(part), **further)
+
+    def constant(self, part: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
+        """Store numbers that are no weights."""
+        return self.to.constant(self.inner(part), value, dtype)
+
+    def weight(self, part: str, value: NDArray[np.float32]) -> str:
+        """Store a weight as the graph has it."""
+        return self.to.held(self.inner(part), value)
+
+    def take(self, *shapes: tuple[int, ...] | None) -> list[NDArray[np.float32]]:
+        """Read the layer's weights.
+
+        Args:
+            *shapes: Of each; ``None`` for one that the options leave out.
+
+        Returns:
+            Those that are not left out.
+
+        Raises:
+            ModelFileError: One is missing, or has another shape than the options say.
+        """
+        wanted = [shape for shape in shapes if shape is not None]
+        if len(self.stored) < len(wanted):
+            raise self.refuse(f"has {len(self.stored)} weights, and needs {len(wanted)}")
+        for place, shape in enumerate(wanted):
+            if self.stored.shape(place) != shape:
+                has = "×".join(map(str, self.stored.shape(place))) or "one number"
+                needs = "×".join(map(str, shape)) or "one number"
+                raise self.refuse(f"has a weight of {has} where {needs} is needed")
+        self.parameters += sum(math.prod(shape) for shape in wanted)
+        return [self.stored.read(place, self.name) for place in range(len(wanted))]
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return an option that is yes or no."""
+        found = self.options.get(name, default)
+        if not isinstance(found, bool):
+            raise self.refuse(f"has no usable {name}")
+        return found
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """Return an option that is a number."""
+        found = self.options.get(name, default)
+        if isinstance(found, dict):  # as NumPy's numbers are written
+            found = found.get("config", {}).get("value")
+        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+            raise self.refuse(f"has no usable {name}")
+        return float(found)
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """Return an option that is a whole number from 1 on."""
+        found = self.options.get(name, default)
+        if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found < 1 << 24:
+            raise self.refuse(f"has no usable {name}")
+        return found
+
+    def sizes(self, name: str, default: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
+        """Return an option that is a number from 1 on for each axis, or one for all."""
+        found = self.options.get(name, default)
+        found = default if found is None else found
+        parts = [found] * axes if isinstance(found, int) else list(found)
+        whole = all(isinstance(each, int) and 1 <= each < 1 << 20 for each in parts)
+        if len(parts) != axes or not whole:
+            raise self.refuse(f"has no usable {name}")
+        return tuple(parts)
+
+    def text(self, name: str, default: str, choices: Sequence[str]) -> str:
+        """Return an option that is one of a few words."""
+        found = self.options.get(name, default)
+        found = default if found is None else found
+        if found not in choices:
+            raise self.refuse(f"has {name}={quoted(found)}, which is not known here")
+        return str(found)
+
+    def last_axis(self, value: KerasTensor, name: str = "axis") -> bool:
+        """Tell whether an option names the last axis, and no other."""
+        found = self.options.get(name, -1)
+        parts = found if isinstance(found, list | tuple) else [found]
+        return [int(each) for each in parts] in ([-1], [len(value.shape)])
+
+    def check_order(self) -> None:
+        """See that the layer has its channels where the whole network has them."""
+        order = "channels_first" if self.to.channels_first else "channels_last"
+        if self.options.get("data_format", order) not in (order, None):
+            raise self.refuse("has its channels elsewhere than others do")
+
+
+#: Writes a layer and returns what it puts out.
+Writer = Callable[[LayerCall], KerasTensor]
+
+
+def _tensors_in(given: Any) -> Sequence[KerasTensor]:
+    if isinstance(given, KerasTensor):
+        return [given]
+    if isinstance(given, tuple):
+        return [each for part in given for each in _tensors_in(part)]
+    return []
