@@ -127,6 +127,4 @@ def import_model(
     elif as_json:
         print_json({"run": str(run.path), **run.imported().to_json()})
     else:
-        console().print(
-            f"\nTry       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True
-        )
+        console().print(f"\nTry       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True)

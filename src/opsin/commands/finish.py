@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnxruntime
@@ -16,6 +16,9 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Calibration, Reject
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Answers, Classifier, with_outputs
+
+if TYPE_CHECKING:
+    from opsin.evaluation.reject import ClassPrototypes
 
 # Training images that the classes' means are taken from: more make them no better.
 _KNOWN: Final = 5000
@@ -101,23 +104,39 @@ class Finished:
 
 
 def uncalibrated(draft: Draft) -> Finished:
-    """Return a file whose answers stay as they are, with those to the validation images."""
-    found = draft.validation["probabilities"] if len(draft.dataset.split.val) else None
-    file = Classifier.of_content(draft.directory.classifier, draft.content, most=None)
-    return Finished(file, None if found is None else Answers(found, None))
+    """Return a file whose answers stay as they are; only how unlike the images are is learnt."""
+    from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
+
+    known, answers = _prototypes(draft), None
+    calibrated = Calibrated(1.0, known.scales, known.directions)
+    if len(draft.dataset.split.val):
+        logits, embeddings = draft.validation[_LOGITS], draft.validation["embedding"]
+        answers = Answers(*calibrated.answer(logits, embeddings))
+    content = finished(draft.content, draft.classifier.metadata, calibrated)
+    file = Classifier.of_content(draft.directory.classifier, content, most=None)
+    return Finished(file, answers)
+
+
+def _prototypes(draft: Draft) -> ClassPrototypes:
+    """Return the means of the classes in the training images."""
+    from opsin.evaluation.reject import ClassPrototypes  # noqa: PLC0415
+
+    dataset = draft.dataset
+    train = dataset.split.train
+    shown = _spread(dataset.labels[train], train, _KNOWN)
+    seen = draft.outputs(shown, ["embedding"])["embedding"]
+    return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
 
 
 def calibrate(draft: Draft) -> Finished:
     """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
-    from opsin.evaluation.reject import ClassPrototypes, choose_threshold  # noqa: PLC0415
+    from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
 
     dataset = draft.dataset
     split = dataset.split
-    shown = _spread(dataset.labels[split.train], split.train, _KNOWN)
-    seen = draft.outputs(shown, ["embedding"])["embedding"]
-    known = ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
+    known = _prototypes(draft)
     mix = draft.classifier.metadata.class_mix
     ratio = None if mix is None else mix.log_ratio
     calibrated = Calibrated(1.0, known.scales, known.directions, ratio)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
+from opsin.commands.import_recipe import ImportRecipe
 from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
 from opsin.commands.runs import Run
 from opsin.commands.train import carry_out, watcher_of_run
@@ -102,6 +103,12 @@ def resume(
 def _network_of(parent: RunDirectory) -> Recipe:
     """Return the recipe of a network; what is fitted in one go has nothing to go on from."""
     recipe = Run(parent.path).recipe
+    if isinstance(recipe, ImportRecipe):
+        raise RunError(
+            "a run that was trained here",
+            f"{parent.path} was imported",
+            f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
+        )
     if isinstance(recipe, ClassicalRecipe):
         name = recipe.model.name
         how = f"--model {name}"

@@ -23,8 +23,8 @@ from opsin.commands.choose_views import try_views
 from opsin.commands.class_mix import class_mix, in_words
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
-from opsin.commands.import_recipe import AnyRecipe
 from opsin.commands.finish import Draft, calibrate, uncalibrated
+from opsin.commands.import_recipe import AnyRecipe
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of

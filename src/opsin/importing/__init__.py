@@ -1,1 +1,1 @@
-"""Reads classifiers that other programs made, without those programs and without running the files."""
+"""Reads classifiers that other programs saved, without those programs; no file is run."""

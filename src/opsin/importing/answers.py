@@ -67,7 +67,8 @@ def find_answers(
         file: What errors call the file.
         model: The network, with one input; it is changed.
         chosen: Which of its outputs answers, where there are several.
-        shown: Layers that can be looked at, by name: one that ends in a softmax or a sigmoid shows its logits.
+        shown: Names of layers that can be looked at: one that ends in probabilities shows its
+            logits.
 
     Raises:
         ModelFileError: It does not put out one row for each image.
@@ -127,9 +128,7 @@ def _output(file: str, rows: dict[str, NDArray[Any]], chosen: str | None) -> str
     return vectors[0]
 
 
-def _before(
-    graph: onnx.GraphProto, output: str, values: NDArray[Any]
-) -> tuple[str, Form]:
+def _before(graph: onnx.GraphProto, output: str, values: NDArray[Any]) -> tuple[str, Form]:
     """Return the value that logits are made of, and how."""
     makers = {name: node for node in graph.node for name in node.output}
     node = makers.get(output)

@@ -63,7 +63,7 @@ class ForeignNetwork:
 def read_foreign(
     path: Path, *, side: int | None = None, output: str | None = None
 ) -> ForeignNetwork:
-    """Read a classifier that another program saved; nothing that the file holds is run or looked up.
+    """Read a classifier that another program saved; nothing in the file is run or looked up.
 
     Args:
         path: A file of Keras (``.keras``, ``.h5``) or an ONNX file.
@@ -173,7 +173,8 @@ def _read(path: Path, side: int | None, output: str | None) -> tuple[Header, Seq
         classes = names_in({each.key: each.value for each in model.metadata_props})
     model = _parsed(path.name, content)
     _take_images(path.name, model)
-    found, (content,) = probe({"name": path.name, "side": side}, memoryview(model.SerializeToString()))
+    body = memoryview(model.SerializeToString())
+    found, (content,) = probe({"name": path.name, "side": side}, body)
     model = onnx.load_model_from_string(content)
     shown = [row.name for row in layers or ()]
     answers = find_answers(path.name, model, chosen=output, shown=shown)
@@ -199,7 +200,7 @@ def _parsed(name: str, content: bytes) -> onnx.ModelProto:
 
 
 def _take_images(name: str, model: onnx.ModelProto) -> None:
-    """Let a network that takes rows of pixels, or grey images without an axis for it, take images."""
+    """Let a network that takes rows of pixels, or grey images without a third axis, take images."""
     held = {weight.name for weight in model.graph.initializer}
     inputs = [each for each in model.graph.input if each.name not in held]
     if len(inputs) != 1:
@@ -228,4 +229,3 @@ def _take_images(name: str, model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, node)
     model.graph.input.remove(given)
     model.graph.input.append(helper.make_tensor_value_info(image, kind.elem_type, ["N", *shape]))
-

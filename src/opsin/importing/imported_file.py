@@ -28,7 +28,8 @@ class ImportedFile:
         self._backbone = Backbone(
             network.path, network.digest, network.content, probed, pixels, (ANSWERS,), licence
         )
-        graph = FeatureGraph(self._backbone, (*probed.side, probed.channels), ("whole",), (ANSWERS,))
+        shape = (*probed.side, probed.channels)
+        graph = FeatureGraph(self._backbone, shape, ("whole",), (ANSWERS,))
         graph.to.node("Identity", graph.outputs, LOGITS)
         self._embedding = graph.pooled(probed.features, probed.features)
         self._units = self._backbone.value(probed.features).units

@@ -108,15 +108,14 @@ def read_network(file: str, given: Mapping[str, Any]) -> NetworkConfig:
         raise refused(file, "its configuration is not that of a network") from error
 
 
-def _network(
-    file: str, given: Mapping[str, Any], depth: int, left: Counter[str]
-) -> NetworkConfig:
+def _network(file: str, given: Mapping[str, Any], depth: int, left: Counter[str]) -> NetworkConfig:
     kind, config = _kind(file, given), given["config"]
     if kind not in NETWORKS or depth < 0:
         raise refused(
             file,
             f"its network is of the class {quoted(kind)}, which is a program of its own"
-            if depth else "networks lie within networks within networks",
+            if depth
+            else "networks lie within networks within networks",
             "Export it to ONNX from the program that defines the class: model.export(…).",
         )
     listed = config if isinstance(config, list) else config["layers"]
@@ -280,9 +279,7 @@ def references_in(given: Any) -> list[Reference]:
     return []
 
 
-def _in_order(
-    file: str, calls: Sequence[Call], inputs: Sequence[Reference]
-) -> tuple[Call, ...]:
+def _in_order(file: str, calls: Sequence[Call], inputs: Sequence[Reference]) -> tuple[Call, ...]:
     """Bring each call behind those that it needs."""
     known = {(each.layer, each.call) for each in inputs}
     waiting: dict[tuple[str, int], list[int]] = {}

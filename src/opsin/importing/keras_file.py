@@ -150,7 +150,8 @@ def _from_archive(path: Path) -> KerasFile:
             content = _weights(archive, name)
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
         raise refused(
-            name, f"one of its parts is missing or broken ({quoted(error)})",
+            name,
+            f"one of its parts is missing or broken ({quoted(error)})",
             "Save it again: model.save('NAME.keras').",
         ) from error
     file = _hdf5(name, content)

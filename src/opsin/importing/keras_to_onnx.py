@@ -151,7 +151,7 @@ class _Conversion:
             raise refused(
                 self._file.name,
                 "it does not say which images it takes",
-                "Build it before it is saved: begin it with keras.Input((height, width, channels)).",
+                "Begin it with keras.Input((height, width, channels)), and save it again.",
             )
         if len(given) == 3 and None in given:
             if self._side is None:
@@ -206,9 +206,7 @@ class _Conversion:
         """Write a network in the place of a layer."""
         values = list(_tensors(given))
         if len(values) != len(network.inputs):
-            raise refused(
-                self._file.name, f"{quoted(network.name)} is given {len(values)} values"
-            )
+            raise refused(self._file.name, f"{quoted(network.name)} is given {len(values)} values")
         own = dict(zip(network.inputs, values, strict=True))
         self._walk(network, own, (*trail, call.layer))
         for place, output in enumerate(network.outputs):
@@ -306,4 +304,3 @@ def _tensors(given: Any) -> Iterator[KerasTensor]:
     elif isinstance(given, tuple):
         for each in given:
             yield from _tensors(each)
-

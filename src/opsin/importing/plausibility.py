@@ -44,7 +44,7 @@ with b, c, a (--classes b,c,a)
     best, now = table[rows, columns].sum() / len(labels), float((answers == labels).mean())
     if best < max(now + _FAR, _LEAST):
         return None
-    names = [classes[column] for column in columns]
+    names = [classes[int(column)] for column in columns]
     shown = ", ".join(names[:_SHOWN]) + (" …" if count > _SHOWN else "")
     given = ",".join(names)
     return (
@@ -62,12 +62,12 @@ def doubt_about_pixels(given: str, right: Mapping[str, float]) -> str | None:
 
     Example:
         >>> doubt_about_pixels("0..255", {"0..255": 0.1, "0..1": 0.9, "-1..1": 0.4})
-        'the pixels are probably others: 10% of the images tried are right, and 90% with --prepare=0..1'
+        'the pixels are probably others: 10% of the images are right, and 90% with --prepare=0..1'
     """
     best = max(right, key=lambda name: right[name])
     if right[best] < right[given] + _FAR:
         return None
     return (
-        f"the pixels are probably others: {right[given]:.0%} of the images tried are right, and "
+        f"the pixels are probably others: {right[given]:.0%} of the images are right, and "
         f"{right[best]:.0%} with --prepare={best}"
     )

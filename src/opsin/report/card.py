@@ -128,7 +128,7 @@ def _origin(report: Report, seed: int) -> list[str]:
     training = report.training
     size = f"{training.parameters or 0:,} parameters, {training.multiply_adds or 0:,} multiply-adds"
     how = f"{training.device}; `import.json` says where the file is from"
-    if "train" in report.seconds:
+    if not training.elsewhere:
         took = clock(report.seconds["train"])
         how = f"{training.epochs} {training.unit} in {took} on {training.device}, seed {seed}"
         how += "; `recipe.json` has the rest"

@@ -142,6 +142,8 @@ def verdict(report: Report) -> str:
     figures = report.judged
     span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
     right = f"Right for {percent(figures.accuracy)} of {count(figures.images)}"
+    if report.training.elsewhere:
+        return f"{right} {'test' if report.split == 'test' else 'validation'} images ({span})."
     if report.split == "test":
         return f"{right} test images that it had never seen ({span})."
     return (

@@ -149,6 +149,7 @@ class ReportedFinding(Stored):
 class TrainingFacts(Stored):
     """How the training went."""
 
+    elsewhere: bool = Field(False, description="The classifier was imported.")
     best_epoch: Count | None = None
     epochs: Count = 0
     asked: Count = 0

@@ -162,9 +162,7 @@ def _leaky_relu(call: LayerCall) -> KerasTensor:
 def _prelu(call: LayerCall) -> KerasTensor:
     value = call.value
     shared = call.options.get("shared_axes") or []
-    shape = tuple(
-        1 if axis in shared else size for axis, size in enumerate(value.shape, start=1)
-    )
+    shape = tuple(1 if axis in shared else size for axis, size in enumerate(value.shape, start=1))
     (slope,) = call.take(shape)
     call.words = "PReLU"
     if value.maps is not None and not call.to.channels_first:

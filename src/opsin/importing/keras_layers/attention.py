@@ -17,15 +17,19 @@ def _attention(call: LayerCall) -> KerasTensor:
     wide = size if call.options.get("value_dim") is None else call.count("value_dim")
     units, of_value, of_key = query.shape[-1], value.shape[-1], key.shape[-1]
     given = call.options.get("output_shape")
-    out = units if given is None else given[0] if isinstance(given, list) else call.count("output_shape")
+    out = units
+    if given is not None:
+        out = given[0] if isinstance(given, list) else call.count("output_shape")
     bias = call.flag("use_bias", True)
 
-    def held(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    def if_biased(shape: tuple[int, ...]) -> tuple[int, ...] | None:
         return shape if bias else None
 
     found = call.take(
-        (units, heads, size), held((heads, size)), (of_key, heads, size), held((heads, size)),
-        (of_value, heads, wide), held((heads, wide)), (heads, wide, out), held((out,)),
+        (units, heads, size), if_biased((heads, size)),
+        (of_key, heads, size), if_biased((heads, size)),
+        (of_value, heads, wide), if_biased((heads, wide)),
+        (heads, wide, out), if_biased((out,)),
     )  # fmt: skip
     call.words = f"Attention, {heads} heads"
     step = 2 if bias else 1
@@ -35,7 +39,8 @@ def _attention(call: LayerCall) -> KerasTensor:
     for place, (name, tensor, each) in enumerate(
         (("query", query, size), ("key", key, size), ("value", value, wide))
     ):
-        parts.append(_in_heads(call, name, tensor, weights[place], biases[place], heads, each))
+        held = (weights[place], biases[place])
+        parts.append(_in_heads(call, name, tensor, held, (heads, each)))
         call.multiply_adds += tensor.shape[0] * int(weights[place].size)
     turned = call.apply("Transpose", [parts[1]], "key.turned", perm=[0, 1, 3, 2])
     scores = call.apply("MatMul", [parts[0], turned], "scores")
@@ -77,9 +82,10 @@ def _given(call: LayerCall) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
 
 
 def _in_heads(
-    call: LayerCall, name: str, value: KerasTensor, weight: Any, bias: Any, heads: int, size: int
+    call: LayerCall, name: str, value: KerasTensor, held: tuple[Any, Any], shape: tuple[int, int]
 ) -> str:
     """Write a projection of each place, ``[N, heads, places, size]``."""
+    (weight, bias), (heads, size) = held, shape
     kernel = call.weight(f"{name}.weight", weight.reshape(-1, heads * size))
     made = call.apply("MatMul", [call.to.plain(value), kernel], name)
     if bias is not None:

@@ -60,9 +60,7 @@ def window(
         pads = [same_pads(*each) for each in zip(sizes, kernel, strides, strict=True)]
         out = [math.ceil(size / step) for size, step in zip(sizes, strides, strict=True)]
         return [before for before, _ in pads] + [behind for _, behind in pads], tuple(out)
-    out = [
-        (size - own) // step + 1 for size, own, step in zip(sizes, kernel, strides, strict=True)
-    ]
+    out = [(size - own) // step + 1 for size, own, step in zip(sizes, kernel, strides, strict=True)]
     if min(out) < 1:
         raise call.refuse("has a window that is larger than what it looks at")
     return [0] * (2 * len(sizes)), tuple(out)
@@ -102,9 +100,7 @@ def _convolution(call: LayerCall, axes: int) -> KerasTensor:
     if channels % groups or filters % groups:
         raise call.refuse("has groups that its channels cannot be divided into")
     bias = call.flag("use_bias", True)
-    weights, *rest = call.take(
-        (*kernel, channels // groups, filters), (filters,) if bias else None
-    )
+    weights, *rest = call.take((*kernel, channels // groups, filters), (filters,) if bias else None)
     call.words = f"{LayerOp.CONV} {_shape_words(kernel, strides, call.options.get('padding'))}"
     order = (axes + 1, axes, *range(axes))
     made, out = _convolved(
@@ -147,9 +143,7 @@ def _depthwise(call: LayerCall) -> KerasTensor:
     kernel, strides = call.sizes("kernel_size", 1), call.sizes("strides", 1)
     each = call.count("depth_multiplier", 1)
     bias = call.flag("use_bias", True)
-    weights, *rest = call.take(
-        (*kernel, channels, each), (channels * each,) if bias else None
-    )
+    weights, *rest = call.take((*kernel, channels, each), (channels * each,) if bias else None)
     shape = _shape_words(kernel, strides, call.options.get("padding"))
     call.words = f"{LayerOp.CONV} {shape} depthwise"
     made, out = _convolved(
@@ -246,8 +240,8 @@ def _pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
 def _keep_zeros(call: LayerCall, taken: str) -> None:
     """See that zeros around maps stay zeros for the maximum of a window.
 
-    ONNX Runtime (1.31, and versions before) makes one operator of both, whose own padding counts for nothing,
-    and is wrong where all else is negative. It leaves any other number than 0 alone.
+    ONNX Runtime (1.31, and versions before) makes one operator of both, whose own padding counts
+    for nothing: wrong where all else is negative. It leaves any other number than 0 alone.
     """
     for node in call.to.nodes:
         if node.op_type == "Pad" and taken in node.output and len(node.input) == 2:

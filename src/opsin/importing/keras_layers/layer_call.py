@@ -1,4 +1,4 @@
-"""One layer in one of its calls: its options, its weights, and the graph that it is written into."""
+"""One layer in one of its calls: its options, its weights, and the graph it is written into."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ class LayerCall:
         found = self.options.get(name, default)
         if isinstance(found, dict):  # as NumPy's numbers are written
             found = found.get("config", {}).get("value")
-        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        usable = isinstance(found, int | float) and not isinstance(found, bool)
+        if not usable or not math.isfinite(found):
             raise self.refuse(f"has no usable {name}")
         return float(found)
 

@@ -22,14 +22,12 @@ def _batch(call: LayerCall) -> KerasTensor:
     value = call.value
     axis = call.options.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    if not isinstance(axis, int) or not 0 < axis % (len(value.shape) + 1):
+    if not isinstance(axis, int) or not axis % (len(value.shape) + 1) > 0:
         raise call.refuse("has no usable axis")
     axis %= len(value.shape) + 1
     units = value.shape[axis - 1]
     scale, center = call.flag("scale", True), call.flag("center", True)
-    found = call.take(
-        (units,) if scale else None, (units,) if center else None, (units,), (units,)
-    )
+    found = call.take((units,) if scale else None, (units,) if center else None, (units,), (units,))
     weight = found.pop(0) if scale else np.ones(units, np.float32)
     bias = found.pop(0) if center else np.zeros(units, np.float32)
     mean, variance = found
@@ -101,7 +99,8 @@ def _group(call: LayerCall) -> KerasTensor:
         weight = call.weight("weight", found.pop(0).reshape(-1, 1, 1))
         made = call.apply("Mul", [made, weight], "norm")
     if center:
-        made = call.apply("Add", [made, call.weight("bias", found.pop(0).reshape(-1, 1, 1))], "norm")
+        bias = call.weight("bias", found.pop(0).reshape(-1, 1, 1))
+        made = call.apply("Add", [made, bias], "norm")
     return call.to.of_maps((height, width, channels), made)
 
 
@@ -166,9 +165,9 @@ def _normalization(call: LayerCall) -> KerasTensor:
     )
     deviation = np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
     call.words = LayerOp.NORMALISE
-    factor, offset = 1 / deviation, -mean / deviation
+    factor, offset = as_array(1 / deviation), as_array(-mean / deviation)
     if call.flag("invert", False):
-        factor, offset = deviation, mean
+        factor, offset = as_array(deviation), as_array(mean)
     if len(value.shape) == 3 and value.maps is not None and not call.to.channels_first:
         factor, offset = (np.transpose(each, (2, 0, 1)) for each in (factor, offset))
         made = call.apply("Mul", [value.maps, call.constant("factor", factor)], "scaled")

@@ -91,7 +91,11 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     """Return the names of the operators at both ends that stay in float."""
     work = {layer.name: layer.multiply_adds for layer in layers}
     weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
-    shares = [work.get(node.output[0], 0) for node in weighted]
+    # A layer that ends in an activation bears its weights' name, not its product's.
+    shares = [
+        work.get(node.output[0]) or work.get(node.input[1].rpartition(".")[0], 0)
+        for node in weighted
+    ]
     most = _EDGE * sum(shares)
     together = list(itertools.accumulate(shares))
     first = [node.name for node, sum_ in zip(weighted, together, strict=True) if sum_ <= most]
@@ -99,7 +103,8 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
         # A head on features tells small differences: it stays as it is.
         network = {node.name for node in graph.leading_to([FEATURES])}
         return first + [node.name for node in graph.nodes if node.name not in network]
-    last = next(place for place, node in enumerate(weighted) if LOGITS in node.output)
+    ending = {node.name for node in graph.leading_to([LOGITS])}
+    last = max(place for place, node in enumerate(weighted) if node.name in ending)
     return first + [weighted[last].name] * (shares[last] <= most)
 
 

@@ -1,0 +1,139 @@
+"""Whether an imported classifier answers as it should: beside its maker's program, and at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.backbones.backbone import UNKNOWN
+from opsin.backbones.pixel_values import CHOICES, PixelValues
+from opsin.commands.finish import Draft
+from opsin.core.artifacts.import_record import ImportParity
+from opsin.core.errors import ParityError, RecipeError
+from opsin.core.stored_arrays import StoredArrays
+from opsin.importing.foreign_network import ForeignNetwork
+from opsin.importing.imported_file import ImportedFile
+from opsin.importing.plausibility import doubt_about_order, doubt_about_pixels
+from opsin.onnx_files.parity import TOLERANCE
+from opsin.runtime.classifier import Classifier
+
+# Images that order of classes and preparation are doubted by.
+_TRIED: Final = 500
+# What the arrays of maker's answers may be called.
+_ANSWERS: Final = ("probabilities", "answers", "y", "logits")
+_IMAGES: Final = ("images", "x")
+
+
+def parity_in_words(parity: ImportParity) -> str:
+    """Say how close the answers are to those of the maker's program."""
+    return (
+        f"{parity.images:,} answers of the maker's program in {parity.file}: largest difference "
+        f"{parity.difference:.0e}, {parity.labels:,} other labels"
+    )
+
+
+def doubts_about(draft: Draft, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
+    """Return what labelled images say against the order of the classes, or the preparation.
+
+    The test images are left out: they are looked at once.
+    """
+    dataset = draft.dataset
+    rows = np.concatenate([dataset.split.val, dataset.split.train])
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
+    if not len(rows):
+        return []
+    labels = dataset.labels[rows]
+    found = draft.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    doubts = [doubt_about_order(found, labels, dataset.classes)]
+    if network.scales is None and network.probed.dtype != "uint8":
+        right = {pixels.stated: float((found == labels).mean())}
+        for choice in CHOICES:
+            other = PixelValues.named(choice)
+            same = other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels
+            if not same:
+                right[choice] = _right(draft, network, other, rows, labels)
+        doubts.append(doubt_about_pixels(pixels.stated, right))
+    return [doubt for doubt in doubts if doubt is not None]
+
+
+def _right(
+    draft: Draft,
+    network: ForeignNetwork,
+    pixels: PixelValues,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+) -> float:
+    """Return the share of right answers with another preparation."""
+    content = ImportedFile(network, pixels, UNKNOWN).content(draft.classifier.metadata)
+    other = replace(draft, content=content)
+    answers = other.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    return float((answers == labels).mean())
+
+
+def compare_answers(content: bytes, file: Path) -> ImportParity:
+    """Compare the file's answers with those of the maker's program.
+
+    Raises:
+        RecipeError: The arrays are not there, or do not suit the network.
+        ParityError: They differ.
+    """
+    classifier = Classifier.of_content(file, content, most=None)
+    images, wanted = _arrays(file, classifier)
+    found = classifier.layers(images, ["probabilities"])["probabilities"]
+    difference = float(np.abs(found - wanted).max())
+    second, first = np.sort(wanted, axis=1)[:, -2:].T
+    other = (found.argmax(axis=1) != wanted.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
+    if difference > TOLERANCE or other.any():
+        raise ParityError(
+            f"the answers in {file.name} within {TOLERANCE:g}",
+            f"they differ by up to {difference:.2g}, and {int(other.sum())} of {len(images)} "
+            "labels with them",
+            "Check the pixels (--prepare): images in the file must be as they were before any "
+            "scaling, 0 to 255.",
+        )
+    return ImportParity(
+        file=file.name, images=len(images), difference=difference, labels=int(other.sum())
+    )
+
+
+def _arrays(file: Path, classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Read images and the maker's answers; logits become probabilities."""
+    from scipy.special import softmax  # noqa: PLC0415  takes a second to load
+
+    like = classifier.metadata.preparation
+    shape = (like.height, like.width, like.channels)
+    try:
+        with StoredArrays(file) as stored:
+            names = [next((each for each in among if each in stored.names), "")
+                     for among in (_IMAGES, _ANSWERS)]  # fmt: skip
+            images, answers = (stored.read(name) for name in names)
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(
+            "an .npz with images and probabilities",
+            f"{file} cannot be read as one",
+            "Write it: numpy.savez(FILE, images=images, probabilities=model.predict(scaled)).",
+        ) from error
+    images = images[..., None] if images.ndim == 3 and like.channels == 1 else images
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+        raise RecipeError(
+            f"images as uint8[N, {', '.join(map(str, shape))}]",
+            f"{file.name} has {images.dtype}{list(images.shape)}",
+            "Write them as they were before any scaling.",
+        )
+    answers = np.asarray(answers, np.float64).reshape(len(answers), -1)
+    if answers.shape[1] == 1:
+        answers = np.concatenate([1 - answers, answers], axis=1)
+    if answers.shape != (len(images), len(classifier.classes)):
+        raise RecipeError(
+            f"{len(images):,} answers of {len(classifier.classes)} classes",
+            f"{file.name} has {' × '.join(map(str, answers.shape))}",
+            "Write one row for each image.",
+        )
+    sums = answers.sum(axis=1)
+    if (answers < 0).any() or np.abs(sums - 1).max() > 1e-3:
+        answers = softmax(answers, axis=1)
+    return images, answers
