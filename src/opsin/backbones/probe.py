@@ -52,7 +52,7 @@ _AFTER_HEAD: Final = frozenset((
 _POOLING: Final = frozenset(("GlobalAveragePool", "AveragePool", "ReduceMean", "Relu", "Clip"))
 # Names, or how names begin, of what stands before and behind a backbone.
 _OURS: Final = re.compile(
-    r"(images|calibrated|embedding|probabilities|temperature|votes)$|(head|pca)$|(input|features|head|ood_score|pca)\."
+    r"(images|calibrated|class_mix|embedding|probabilities|temperature|tempered|votes)$|(head|pca)$|(input|features|head|ood_score|pca)\."
 )
 _EMBEDDING: Final = "backbone.embedding"
 # Values at these depths are joined with the last features, where they help.

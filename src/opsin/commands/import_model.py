@@ -16,7 +16,7 @@ from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.finish import Draft
 from opsin.commands.import_check import compare_answers, doubts_about, parity_in_words
 from opsin.commands.import_recipe import IMPORTED, ImportedModel, ImportRecipe
-from opsin.commands.recorder import recorded
+from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
 from opsin.commands.train import watcher_of_run
 from opsin.commands.training_job import conclude, versions, write_request
@@ -141,7 +141,7 @@ def import_model(
     dataset = _loaded(network, places, names, options, watcher) if places else None
     if names is None and dataset is not None:
         names, stated = dataset.classes, f"in the order of {dataset.recipe.source}"
-    found = _Found(
+    found = _Identified(
         network, pixels, _checked_names(network, names, stated), stated,
         licence or licence_beside(path), dataset, str(options.get("resize") or "squash"),
     )  # fmt: skip
@@ -174,7 +174,7 @@ def import_model(
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Identified:
     """A network, and all that was found out about it.
 
     Args:
@@ -331,7 +331,7 @@ def _loaded(
 
 
 def _measure(
-    draft: Draft, job: _ImportJob, found: _Found, recorder: Recorder, seconds: dict[str, float]
+    draft: Draft, job: _ImportJob, found: _Identified, recorder: Recorder, seconds: dict[str, float]
 ) -> None:
     """Evaluate it on images as if it had been trained on them, and write the report."""
     write_request(draft.directory, job)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -135,7 +134,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
         RecipeError: ``data`` names more places than the run has sources, or fewer.
         RunError: The run's files are damaged.
     """
-    if (run.path / ImportRecord.FILE).is_file() and not run.dataset.is_file():
+    if run.imported.is_file() and not run.dataset.is_file():
         raise RunError(
             "a run with images of its own",
             f"{run.path} was imported without any",

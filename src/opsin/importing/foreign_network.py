@@ -21,7 +21,7 @@ from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
 from opsin.importing.file_kind import FileKind, kind_of
-from opsin.importing.keras_to_onnx import LayerRow, convert
+from opsin.importing.keras_to_onnx import ConvertedLayer, convert
 from opsin.importing.refusal import quoted, refused
 
 # Seconds and bytes, beside copies of the file, that reading one may take.
@@ -53,7 +53,7 @@ class ForeignNetwork:
     content: bytes = field(repr=False)
     probed: Probed = field(repr=False)
     answers: FoundAnswers
-    layers: tuple[LayerRow, ...] | None = field(repr=False)
+    layers: tuple[ConvertedLayer, ...] | None = field(repr=False)
     maker: str
     network: str
     scales: str | None
@@ -101,8 +101,8 @@ def read_foreign(
     )
 
 
-def _row(given: dict[str, Any]) -> LayerRow:
-    return LayerRow(**{**given, "shape": tuple(given["shape"])})
+def _row(given: dict[str, Any]) -> ConvertedLayer:
+    return ConvertedLayer(**{**given, "shape": tuple(given["shape"])})
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -35,13 +35,15 @@ class ImportedFile:
         self._units = self._backbone.value(probed.features).units
         self._graph = graph
         made = {name for node in graph.nodes for name in node.output}
+        # The probe renames what is called as ours are.
+        named = {name.removeprefix("backbone."): name for name in made}
         #: Its layers by the names in its file.
         self.layers: Sequence[Layer] = (
             self._operators()
             if network.layers is None
             else [
                 Layer(
-                    name=row.name,
+                    name=named[row.name],
                     kind=row.kind,
                     shape=row.shape,
                     parameters=row.parameters,
@@ -49,7 +51,7 @@ class ImportedFile:
                     multiply_adds=row.multiply_adds,
                 )
                 for row in network.layers
-                if row.name in made
+                if row.name in named
             ]
         )
 

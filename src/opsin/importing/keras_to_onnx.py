@@ -41,7 +41,7 @@ _BEFORE: Final = frozenset(("InputLayer", "Reshape", "Resizing", "CenterCrop", "
 
 
 @dataclass(frozen=True)
-class LayerRow:
+class ConvertedLayer:
     """A layer of the network, as the summary table shows it.
 
     Args:
@@ -74,7 +74,7 @@ class Converted:
     """
 
     content: bytes
-    layers: tuple[LayerRow, ...]
+    layers: tuple[ConvertedLayer, ...]
     maker: str
     network: str
     scales: str | None
@@ -104,7 +104,7 @@ class _Conversion:
             for layer in _all_layers(self._network)
         )
         self._to = KerasGraph(file=file.name, channels_first=first)
-        self._rows: list[LayerRow] = []
+        self._rows: list[ConvertedLayer] = []
         self._names: set[str] = set()
 
     def result(self) -> Converted:
@@ -244,7 +244,7 @@ class _Conversion:
         shown = self._to.show(made, name, since)
         shape = self._to.sizes(shown) if shown.maps is not None else shown.shape
         self._rows.append(
-            LayerRow(
+            ConvertedLayer(
                 self._to.native(shown),
                 str(written.words or layer.kind),
                 (shape[2], *shape[:2]) if shown.maps is not None else shape,

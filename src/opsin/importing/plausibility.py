@@ -33,7 +33,7 @@ def doubt_about_order(
         >>> labels = np.repeat([0, 1, 2], 10)
         >>> print(doubt_about_order((labels + 1) % 3, labels, ("a", "b", "c")))
         the order of the classes is probably another: 0% of 30 images are right, and 100% would be \
-with b, c, a (--classes b,c,a)
+with c, a, b (--classes c,a,b)
         >>> doubt_about_order(labels, labels, ("a", "b", "c")) is None
         True
     """

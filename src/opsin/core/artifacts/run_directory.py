@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from opsin.core.artifacts.artifact import Artifact, damaged, first_of, read_objects
 from opsin.core.artifacts.dataset_record import DatasetRecord, Location
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
+from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
 from opsin.core.artifacts.run_notes import NAME_MOST, NOTE_MOST, RunNotes
@@ -68,6 +69,7 @@ class RunDirectory:
         self.inspection = self.path / "inspection"
         self.notes = self.path / "notes.json"
         self.log = self.path / "log.txt"
+        self.imported = self.path / ImportRecord.FILE
         self.lock = self.path / ".lock"
 
     @classmethod
@@ -302,10 +304,13 @@ class RunDirectory:
 
     def _check_there(self, file: Path) -> None:
         if not file.is_file():
+            advice = "Train again: opsin train …"
+            if self.imported.is_file():
+                advice = "Import it again, with images: opsin import FILE --data SOURCE."
             raise RunError(
                 f"{file.name} in a finished run",
                 f"{self.path} has none ({self.state()[0]})",
-                "Train again: opsin train …",
+                advice,
             )
 
     def location(self) -> Location:
