@@ -33,6 +33,8 @@ _USUAL_SIDE: Final = 224
 _LARGEST_SIDE: Final = 1024
 # Oldest operators that need no conversion: from here on, axes are inputs everywhere.
 _PRESENT: Final = 18
+# Version of the file format, which has all kinds of numbers that are read here.
+_NEWEST_FORMAT: Final = 11
 _TYPES: Final = {
     TensorProto.FLOAT: np.float32,
     TensorProto.FLOAT16: np.float16,
@@ -267,6 +269,8 @@ class _Probe:
             self._graph = self._model.graph
             self._constants_to_weights()
             version = OPSET
+        # The newest exporters write more than runtimes read; what is read needs no more.
+        self._model.ir_version = min(self._model.ir_version, _NEWEST_FORMAT)
         # Stated shapes may hold that there is one image, and would be believed.
         del self._graph.value_info[:]
         del self._model.opset_import[:]

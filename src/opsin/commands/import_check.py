@@ -13,7 +13,7 @@ from opsin.backbones.backbone import UNKNOWN
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.finish import Draft
 from opsin.core.artifacts.import_record import ImportParity
-from opsin.core.errors import ParityError, RecipeError
+from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.stored_arrays import StoredArrays
 from opsin.importing.foreign_network import ForeignNetwork
 from opsin.importing.imported_file import ImportedFile
@@ -70,7 +70,10 @@ def _right(
     """Return the share of right answers with another preparation."""
     content = ImportedFile(network, pixels, UNKNOWN).content(draft.classifier.metadata)
     other = replace(draft, content=content)
-    answers = other.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    try:
+        answers = other.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    except ModelFileError:  # pixels that large are no numbers to it
+        return 0.0
     return float((answers == labels).mean())
 
 

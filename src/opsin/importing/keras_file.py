@@ -5,6 +5,7 @@ Nothing that the file names is looked up: no class, no module, no function, no o
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
+from opsin.core.regular_file import open_regular
 from opsin.importing.keras_config import LayerConfig
 from opsin.importing.refusal import quoted, refused
 
@@ -39,7 +41,6 @@ _DENSEST: Final = 1_000
 _FILTERS: Final = frozenset((1, 2, 3, 32_000))
 _WEIGHTS: Final = "model.weights.h5"
 _ZIP: Final = b"PK\x03\x04"
-_HDF5: Final = b"\x89HDF\r\n\x1a\n"
 
 
 class LayerWeights(Protocol):
@@ -113,51 +114,46 @@ class KerasFile:
     weights: LayerWeights
 
 
-def open_keras(path: Path) -> KerasFile:
-    """Open a ``.keras``, ``.h5`` or ``.hdf5`` file.
+@contextlib.contextmanager
+def open_keras(path: Path) -> Iterator[KerasFile]:
+    """Open a ``.keras``, ``.h5`` or ``.hdf5`` file for the time of a block.
 
     Raises:
         ModelFileError: It is none, or holds no network.
     """
-    name = path.name
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start[:4] == _ZIP:
-        return _from_archive(path)
-    if start == _HDF5:
-        return _from_hdf5(path)
-    raise refused(name, "it is no file of Keras, neither .keras nor .h5")
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(open_regular(path))
+        if stream.read(len(_ZIP)) == _ZIP:
+            yield _from_archive(path.name, stream, stack)
+        else:
+            yield _from_hdf5(path.name, stream, stack)
 
 
-def looks_like_keras(path: Path) -> bool:
-    """Tell a file of Keras by its first bytes."""
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start[:4] == _ZIP:
-        with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
-    return start == _HDF5
-
-
-def _from_archive(path: Path) -> KerasFile:
-    name = path.name
+def _from_archive(name: str, stream: BinaryIO, stack: contextlib.ExitStack) -> KerasFile:
+    size = stream.seek(0, io.SEEK_END)
     try:
-        with zipfile.ZipFile(path) as archive:
-            texts = {
-                member: _json(name, _member(archive, name, member, _LARGEST_TEXT))
-                for member in ("config.json", "metadata.json")
-            }
-            content = _weights(archive, name)
+        archive = stack.enter_context(zipfile.ZipFile(stream))
+        texts = {
+            member: _json(name, _member(archive, name, member, _LARGEST_TEXT))
+            for member in ("config.json", "metadata.json")
+        }
+        content = stack.enter_context(_weights(archive, name))
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
         raise refused(
-            name,
-            f"one of its parts is missing or broken ({quoted(error)})",
+            name, f"one of its parts is missing or broken ({quoted(error)})",
             "Save it again: model.save('NAME.keras').",
-        ) from error
-    file = _hdf5(name, content)
+        ) from error  # fmt: skip
+    file = stack.enter_context(_hdf5(name, content))
     version = _version(texts["metadata.json"].get("keras_version"))
-    weights = _ByPlace(name, file, path.stat().st_size)
-    return KerasFile(name, texts["config.json"], version, weights)
+    return KerasFile(name, texts["config.json"], version, _ByPlace(name, file, size))
+
+
+def _weights(archive: zipfile.ZipFile, name: str) -> BinaryIO:
+    """Open the weights: where they lie as they are, in their place, else unpacked in memory."""
+    info = archive.getinfo(_WEIGHTS)
+    if info.compress_type == zipfile.ZIP_STORED:
+        return cast(BinaryIO, archive.open(info))
+    return io.BytesIO(_member(archive, name, _WEIGHTS, _LARGEST_WEIGHTS))
 
 
 def _member(archive: zipfile.ZipFile, name: str, member: str, most: int) -> bytes:
@@ -172,23 +168,12 @@ def _member(archive: zipfile.ZipFile, name: str, member: str, most: int) -> byte
     return content
 
 
-def _weights(archive: zipfile.ZipFile, name: str) -> BinaryIO:
-    """Open the weights: where they lie as they are, in their place, else unpacked in memory."""
-    info = archive.getinfo(_WEIGHTS)
-    if info.compress_type == zipfile.ZIP_STORED:
-        return cast(BinaryIO, archive.open(info))
-    return io.BytesIO(_member(archive, name, _WEIGHTS, _LARGEST_WEIGHTS))
-
-
-def _from_hdf5(path: Path) -> KerasFile:
-    name = path.name
-    size = path.stat().st_size
-    file = _hdf5(name, path.open("rb"))
+def _from_hdf5(name: str, stream: BinaryIO, stack: contextlib.ExitStack) -> KerasFile:
+    size = stream.seek(0, io.SEEK_END)
+    file = stack.enter_context(_hdf5(name, stream))
     try:
         text = file.attrs.get("model_config")
         version = file.attrs.get("keras_version")
-        if text is None and isinstance(file.get("model_weights", getlink=True), h5py.HardLink):
-            version = version or file["model_weights"].attrs.get("keras_version")
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise refused(name, f"it is broken ({quoted(error)})") from error
     if text is None:

@@ -91,8 +91,8 @@ def convert(path: Path, *, side: int | None = None, output: str | None = None) -
     Raises:
         ModelFileError: It is none, or holds what is not known here.
     """
-    file = open_keras(path)
-    return _Conversion(file, side, output).result()
+    with open_keras(path) as file:
+        return _Conversion(file, side, output).result()
 
 
 class _Conversion:

@@ -1,0 +1,284 @@
+"""Classifiers from elsewhere as runs: measured, looked into, compared, built on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+import opsin
+from opsin.core.errors import ModelFileError, ParityError, RecipeError, RunError
+from tests.importing.made_keras import (
+    drawn,
+    image,
+    layer,
+    sequential,
+    tutorial,
+    write_h5,
+    write_keras,
+)
+
+CLASSES = tuple("0123456789")
+
+
+@pytest.fixture(scope="module")
+def learnt() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Weights and bias that tell digits apart, for pixels from 0 to 1."""
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).reshape(-1, 64) / 255
+    model = LogisticRegression(C=10, max_iter=500).fit(pixels, digits.target)
+    return model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
+
+
+@pytest.fixture
+def digits_file(learnt: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], tmp_path: Path) -> Path:
+    """A network of Keras that tells digits apart."""
+    config = sequential(
+        image(8, 8),
+        layer("Flatten", "flatten"),
+        layer("Dense", "scores", units=10, activation="softmax"),
+    )
+    return write_keras(tmp_path / "digits.keras", config, {"scores": learnt})
+
+
+def foreign_onnx(
+    path: Path, learnt: Any, *last: onnx.NodeProto, shape: tuple[Any, ...] = ("N", 1, 8, 8),
+    output: str = "y",
+) -> Path:  # fmt: skip
+    """Write the same as another program would export it."""
+    weight, bias = learnt
+    nodes = [
+        helper.make_node("Reshape", ["x", "flat"], ["row"]),
+        helper.make_node("Gemm", ["row", "weight", "bias"], ["scores"]),
+        *last,
+    ]
+    held = {"flat": np.array([-1, 64], np.int64), "weight": weight, "bias": bias}
+    graph = helper.make_graph(
+        nodes, "other", [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in held.items()],
+    )  # fmt: skip
+    model = helper.make_model(
+        graph, producer_name="maker", opset_imports=[helper.make_opsetid("", 17)]
+    )
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) -> None:
+    run = opsin.import_model(
+        digits_file, data="digits", prepare="0..1", runs=tmp_path / "runs", quiet=True
+    )
+    assert run.accuracy > 0.95
+    report = run.report
+    assert report.training.elsewhere
+    assert report.calibration is None
+    assert report.reject is None
+    assert run.directory.page.is_file()
+    assert "had never seen" not in run.directory.page.read_text(encoding="utf-8")
+    assert run.imported().maker == "Keras 3.15.1"
+    assert run.recipe.model.name == "imported"
+    assert run.summary().state == "done"
+    own = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
+    found = opsin.compare(run, own, speed=False)
+    assert found.images == report.judged.images
+    assert opsin.evaluate(run, "digits").accuracy == run.accuracy
+    assert [row.name for row in run.classifier().metadata.layers] == ["flatten", "scores"]
+    assert opsin.inspect(run).page
+
+
+def test_the_answers_stay_what_they_were(digits_file: Path, learnt: Any, tmp_path: Path) -> None:
+    weight, bias = learnt
+    images = np.rint(load_digits().images[:50] * (255 / 16)).astype(np.uint8)
+    logits = images.reshape(-1, 64) / 255 @ weight + bias
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answers = tmp_path / "answers.npz"
+    np.savez(answers, images=images, probabilities=shares)
+    options: dict[str, Any] = {"classes": CLASSES, "runs": tmp_path / "runs", "quiet": True}
+    run = opsin.import_model(digits_file, prepare="0..1", check=answers, **options)
+    parity = run.imported().parity
+    assert parity is not None
+    assert parity.images == 50
+    assert parity.difference < 1e-5
+    found = run.classifier().predict(images[0])
+    assert found.rejected is False
+    np.testing.assert_allclose(list(found.probabilities.values()), shares[0], atol=1e-5)
+    before = len(list((tmp_path / "runs").iterdir()))
+    with pytest.raises(ParityError, match="Check the pixels"):
+        opsin.import_model(digits_file, prepare="-1..1", check=answers, **options)
+    assert len(list((tmp_path / "runs").iterdir())) == before
+
+
+def test_without_images_it_answers_and_says_what_it_cannot(
+    digits_file: Path, tmp_path: Path
+) -> None:
+    run = opsin.import_model(
+        digits_file, classes=CLASSES, prepare="0..1", runs=tmp_path / "runs", quiet=True
+    )
+    assert opsin.evaluate(run, "digits").accuracy > 0.95
+    assert run.summary().state == "done"
+    with pytest.raises(RunError, match="opsin import FILE --data SOURCE"):
+        opsin.write_report(run)
+    with pytest.raises(RunError, match="trained here"):
+        opsin.resume(run)
+
+
+def test_a_classifier_can_be_built_on_it(digits_file: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"runs": tmp_path / "runs", "quiet": True}
+    run = opsin.import_model(digits_file, classes=CLASSES, prepare="0..1", **options)
+    built = opsin.train("digits", backbone=run, **options)
+    assert built.accuracy > 0.9
+
+
+def softmax() -> list[onnx.NodeProto]:
+    return [helper.make_node("Softmax", ["scores"], ["y"], axis=1)]
+
+
+FORMS: dict[str, tuple[Callable[[], list[onnx.NodeProto]], tuple[Any, ...], str]] = {
+    "logits": (lambda: [helper.make_node("Identity", ["scores"], ["y"])], ("N", 1, 8, 8), "logits"),
+    "softmax": (softmax, ("N", 1, 8, 8), "before its softmax"),
+    "channels last": (softmax, ("N", 8, 8, 1), "before its softmax"),
+    "one image": (softmax, (1, 1, 8, 8), "before its softmax"),
+    "rows of pixels": (softmax, ("N", 64), "before its softmax"),
+    "no axis for grey": (softmax, ("N", 8, 8), "before its softmax"),
+    "probabilities without softmax": (
+        lambda: [
+            helper.make_node("Exp", ["scores"], ["large"]),
+            helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=1, noop_with_empty_axes=0),
+            helper.make_node("Exp", ["scores"], ["again"]),
+            helper.make_node("ReduceL1", ["again"], ["length"], axes=[1], keepdims=1),
+            helper.make_node("Div", ["large", "length"], ["y"]),
+        ],
+        ("N", 1, 8, 8),
+        "logarithms",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_onnx_of_any_maker(form: str, learnt: Any, tmp_path: Path) -> None:
+    last, shape, words = FORMS[form]
+    nodes = [node for node in last() if node.op_type != "ReduceSum"]
+    file = foreign_onnx(tmp_path / "other.onnx", learnt, *nodes, shape=shape)
+    run = opsin.import_model(
+        file, data="digits", prepare="0..1", runs=tmp_path / "runs", quiet=True
+    )
+    assert run.accuracy > 0.95
+    assert words in run.imported().answers
+    assert run.imported().maker == "maker"
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory == run.path
+
+
+def test_classes_come_from_beside_or_are_asked_for(digits_file: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prepare": "0..1", "runs": tmp_path / "runs", "quiet": True}
+    with pytest.raises(RecipeError, match=r"10 classes.*--classes"):
+        opsin.import_model(digits_file, **options)
+    with pytest.raises(RecipeError, match="got 2 as given"):
+        opsin.import_model(digits_file, classes=["a", "b"], **options)
+    labels = digits_file.with_name("labels.txt")
+    labels.write_text("".join(f"{n} digit {n}\n" for n in range(10)), encoding="utf-8")
+    run = opsin.import_model(digits_file, **options)
+    assert run.classifier().classes[:2] == ("digit 0", "digit 1")
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"labels": list("abcdefghij")}), encoding="utf-8")
+    run = opsin.import_model(digits_file, classes_from=names, **options)
+    assert run.classifier().classes[:2] == ("a", "b")
+    assert run.imported().classes_from == "of names.json"
+
+
+def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"classes": CLASSES, "runs": tmp_path / "runs", "quiet": True}
+    with pytest.raises(RecipeError, match=r"pixels.*--prepare with one of"):
+        opsin.import_model(digits_file, **options)
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+    scaled = sequential(
+        image(8, 8, 1),
+        layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
+        layer("Flatten", "flatten"),
+        layer("Dense", "scores", units=10),
+    )
+    file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
+    run = opsin.import_model(file, **options)
+    assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"
+
+
+class Notes(opsin.Watcher):
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_doubts_are_said_and_nothing_is_changed(learnt: Any, tmp_path: Path) -> None:
+    weight, bias = learnt
+    turned = (np.roll(weight, 1, axis=1), np.roll(bias, 1))
+    file = foreign_onnx(tmp_path / "other.onnx", turned, *softmax())
+    notes = Notes()
+    run = opsin.import_model(
+        file, data="digits", prepare="0..1", runs=tmp_path / "runs", watcher=notes
+    )
+    assert any("--classes 9,0,1,2,3,4,5,6,7,8" in note for note in notes.notes)
+    assert run.classifier().classes == CLASSES
+    assert run.accuracy < 0.2
+
+
+def test_two_outputs_are_asked_about(learnt: Any, tmp_path: Path) -> None:
+    file = foreign_onnx(tmp_path / "other.onnx", learnt, *softmax())
+    model = onnx.load(file)
+    model.graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10]))
+    onnx.save(model, file)
+    options: dict[str, Any] = {
+        "classes": CLASSES, "prepare": "0..1", "runs": tmp_path / "runs", "quiet": True
+    }  # fmt: skip
+    with pytest.raises(ModelFileError, match=r"2 outputs.*--output with one of y, scores"):
+        opsin.import_model(file, **options)
+    run = opsin.import_model(file, output="scores", **options)
+    assert run.imported().answers.startswith("logits, as")
+
+
+def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
+    config = sequential(
+        image(4, 4, 1),
+        layer("Flatten", "flatten"),
+        layer("Dense", "one", units=1, activation="sigmoid"),
+    )
+    weights = [drawn(16, 1), drawn(1)]
+    file = write_h5(tmp_path / "one.h5", config, {"one": weights})
+    run = opsin.import_model(
+        file, classes=["no", "yes"], prepare="0..1", runs=tmp_path / "runs", quiet=True
+    )
+    pixels = np.full((4, 4), 255, np.uint8)
+    share = 1 / (1 + np.exp(-(weights[0].sum() + weights[1][0])))
+    found = run.classifier().predict(pixels)
+    assert found.probabilities["yes"] == pytest.approx(share, abs=1e-5)
+    assert [row.name for row in run.classifier().metadata.layers] == ["flatten", "one"]
+
+
+def test_it_loads_neither_keras_nor_torch(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    config, weights = tutorial()
+    file = write_keras(tmp_path / "t.keras", config, weights)
+    program = (
+        "import sys, opsin; opsin.import_model(sys.argv[1], classes=list('abcdefghij'), "
+        "prepare='0..1', runs=sys.argv[2], quiet=True); "
+        "print({'torch', 'keras', 'tensorflow'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file), str(tmp_path / "runs")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,290 @@
+"""Networks as Keras computes them, by PyTorch as an independent judge of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from opsin.core.errors import ModelFileError
+from opsin.importing.keras_to_onnx import Converted, convert
+from tests.importing.made_keras import (
+    Weights,
+    drawn,
+    functional,
+    image,
+    layer,
+    sequential,
+    tutorial,
+    write_h5,
+    write_keras,
+)
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+Array = NDArray[Any]
+
+
+def computed(converted: Converted, images: Array, *names: str) -> list[Array]:
+    """Return what the converted file answers, or what its layers put out."""
+    model = onnx.load_model_from_string(converted.content)
+    onnx.checker.check_model(model, full_check=True)
+    if names:
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found: list[Array] = session.run(None, {session.get_inputs()[0].name: images})
+    return found
+
+
+def maps(values: Array) -> Any:
+    """Return images as PyTorch has them."""
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+
+
+def kernel(weights: Array) -> Any:
+    """Return the weights of a convolution as PyTorch has them."""
+    return torch.from_numpy(np.ascontiguousarray(weights.transpose(3, 2, 0, 1)))
+
+
+def same(value: Any, size: int, step: int, fill: float = 0.0) -> Any:
+    """Pad as TensorFlow's "same" does: what is odd goes behind."""
+    pads = []
+    for side in (value.shape[3], value.shape[2]):
+        total = max((-(-side // step) - 1) * step + size - side, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(value, pads, value=fill)
+
+
+KERNEL, DEPTHWISE, POINTWISE = drawn(3, 3, 3, 4), drawn(3, 3, 3, 2), drawn(1, 1, 6, 5)
+UPWARDS = drawn(3, 3, 4, 3)
+
+
+def separable(x: Any) -> Any:
+    weight = torch.from_numpy(DEPTHWISE.transpose(2, 3, 0, 1).reshape(6, 1, 3, 3).copy())
+    return F.conv2d(F.conv2d(same(x, 3, 2), weight, stride=2, groups=3), kernel(POINTWISE))
+
+
+def upwards(x: Any) -> Any:
+    """Return a transposed convolution, cut to twice the size as TensorFlow cuts it."""
+    weight = torch.from_numpy(UPWARDS.transpose(3, 2, 0, 1).copy())
+    return F.conv_transpose2d(x, weight, stride=2)[:, :, : 2 * x.shape[2], : 2 * x.shape[3]]
+
+
+CASES: dict[str, tuple[dict[str, Any], Weights, Callable[[Any], Any]]] = {
+    "convolution, same, on an even side": (
+        layer("Conv2D", "it", filters=4, kernel_size=[3, 3], strides=[2, 2], padding="same",
+              use_bias=False),
+        [KERNEL],
+        lambda x: F.conv2d(same(x, 3, 2), kernel(KERNEL), stride=2),
+    ),
+    "convolution, valid, with holes": (
+        layer("Conv2D", "it", filters=4, kernel_size=3, dilation_rate=2, padding="valid",
+              activation="relu", use_bias=True),
+        [KERNEL, drawn(4)],
+        lambda x: F.conv2d(x, kernel(KERNEL), torch.from_numpy(drawn(4)), dilation=2).relu(),
+    ),
+    "depthwise": (
+        layer("DepthwiseConv2D", "it", kernel_size=3, depth_multiplier=2, use_bias=False),
+        [DEPTHWISE],
+        lambda x: F.conv2d(
+            x, torch.from_numpy(DEPTHWISE.transpose(2, 3, 0, 1).reshape(6, 1, 3, 3).copy()),
+            groups=3,
+        ),
+    ),
+    "separable": (
+        layer("SeparableConv2D", "it", filters=5, kernel_size=3, strides=2, depth_multiplier=2,
+              padding="same", use_bias=False),
+        [DEPTHWISE, POINTWISE],
+        separable,
+    ),
+    "transposed": (
+        layer("Conv2DTranspose", "it", filters=4, kernel_size=3, strides=2, padding="same",
+              use_bias=False),
+        [UPWARDS],
+        upwards,
+    ),
+    "largest, same": (
+        layer("MaxPooling2D", "it", pool_size=3, strides=2, padding="same"),
+        [],
+        lambda x: F.max_pool2d(same(x, 3, 2, -np.inf), 3, stride=2),
+    ),
+    "mean, same: what is outside counts for nothing": (
+        layer("AveragePooling2D", "it", pool_size=2, padding="same"),
+        [],
+        lambda x: F.avg_pool2d(same(x, 2, 2), 2) / F.avg_pool2d(same(torch.ones_like(x), 2, 2), 2),
+    ),
+    "batch normalisation": (
+        layer("BatchNormalization", "it", axis=-1, epsilon=0.01, scale=True, center=True),
+        [drawn(3), drawn(3, seed=1), drawn(3, seed=2), np.abs(drawn(3, seed=3))],
+        lambda x: F.batch_norm(
+            x, torch.from_numpy(drawn(3, seed=2)), torch.from_numpy(np.abs(drawn(3, seed=3))),
+            torch.from_numpy(drawn(3)), torch.from_numpy(drawn(3, seed=1)), eps=0.01,
+        ),
+    ),
+    "layer normalisation": (
+        layer("LayerNormalization", "it", axis=-1, epsilon=0.01),
+        [drawn(3), drawn(3, seed=1)],
+        lambda x: F.layer_norm(
+            x.permute(0, 2, 3, 1), (3,), torch.from_numpy(drawn(3)),
+            torch.from_numpy(drawn(3, seed=1)), eps=0.01,
+        ).permute(0, 3, 1, 2),
+    ),
+    "padding and cropping": (
+        layer("ZeroPadding2D", "it", padding=[[1, 0], [2, 3]]),
+        [],
+        lambda x: F.pad(x, [2, 3, 1, 0]),
+    ),
+    "larger by lines between": (
+        layer("UpSampling2D", "it", size=[2, 3], interpolation="bilinear"),
+        [],
+        lambda x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear"),
+    ),
+    "pixels scaled": (
+        layer("Rescaling", "it", scale=0.5, offset=-1.0), [], lambda x: x * 0.5 - 1
+    ),
+    "ReLU up to 6": (
+        layer("ReLU", "it", max_value=0.2), [], lambda x: x.clamp(0, 0.2)
+    ),
+    "GELU": (
+        layer("Activation", "it", activation="gelu"), [], F.gelu
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("write", [write_keras, write_h5])
+def test_a_layer_does_what_keras_does(
+    case: str, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    given, weights, judge = CASES[case]
+    config = sequential(image(10, 7, 3), given)
+    file = write(tmp_path / "network", config, {"it": weights} if weights else {})
+    images = drawn(4, 10, 7, 3, seed=5)
+    converted = convert(file)
+    (found,) = computed(converted, images, "it")
+    np.testing.assert_allclose(found, judge(maps(images)).numpy(), atol=1e-5)
+    (answer,) = computed(converted, images)
+    np.testing.assert_allclose(answer, found.transpose(0, 2, 3, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("write", [write_keras, write_h5])
+def test_the_tutorials_network(write: Callable[..., Path], tmp_path: Path) -> None:
+    config, weights = tutorial()
+    converted = convert(write(tmp_path / "network", config, weights))
+    images = drawn(5, 28, 28)
+    (first, bias), (last, offset) = weights["dense"], weights["dense_1"]
+    hidden = np.maximum(images.reshape(5, 784) @ first + bias, 0)
+    shares = torch.from_numpy(hidden @ last + offset).softmax(1).numpy()
+    found, kept = computed(converted, images, "dense_1", "dense")
+    np.testing.assert_allclose(found, shares, atol=1e-5)
+    np.testing.assert_allclose(kept, hidden, atol=1e-5)
+    rows = {row.name: (row.kind, row.parameters) for row in converted.layers}
+    assert rows["dense"] == ("Dense + ReLU", 100_480)
+    assert sum(row.parameters for row in converted.layers) == 101_770
+    assert converted.maker.startswith("Keras ")
+
+
+def test_dense_after_maps_sees_them_in_keras_order(tmp_path: Path) -> None:
+    config = sequential(
+        image(4, 5, 2),
+        layer("MaxPooling2D", "pool", pool_size=1, padding="valid"),
+        layer("Flatten", "flatten"),
+        layer("Dense", "dense", units=3),
+    )
+    weights = [drawn(40, 3), drawn(3)]
+    converted = convert(write_keras(tmp_path / "n.keras", config, {"dense": weights}))
+    images = drawn(2, 4, 5, 2, seed=3)
+    (found,) = computed(converted, images)
+    np.testing.assert_allclose(found, images.reshape(2, 40) @ weights[0] + weights[1], atol=1e-5)
+
+
+def test_layers_that_join_and_constants(tmp_path: Path) -> None:
+    config = functional(
+        [
+            (image(4, 4, 2), []),
+            (layer("Conv2D", "a", filters=2, kernel_size=1, use_bias=False), ["input_layer"]),
+            (layer("Add", "sum"), ["a", "input_layer"]),
+            (layer("Concatenate", "both", axis=-1), ["sum", "a"]),
+            (layer("GlobalAveragePooling2D", "mean"), ["both"]),
+        ],
+        outputs=["mean"],
+    )
+    weight = drawn(1, 1, 2, 2)
+    converted = convert(write_keras(tmp_path / "n.keras", config, {"a": [weight]}))
+    images = drawn(3, 4, 4, 2, seed=1)
+    convolved = images @ weight[0, 0]
+    wanted = np.concatenate([convolved + images, convolved], axis=-1).mean(axis=(1, 2))
+    (found,) = computed(converted, images)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_network_in_the_place_of_a_layer_may_have_the_same_names(tmp_path: Path) -> None:
+    inner = sequential(image(4, 4, 1), layer("Dense", "dense", units=2), name="stem")
+    config = sequential(
+        image(4, 4, 1), inner, layer("Flatten", "flatten"), layer("Dense", "dense", units=3)
+    )
+    first, last = [drawn(1, 2), drawn(2)], [drawn(32, 3), drawn(3)]
+
+    def add_inner(file: Any) -> None:
+        for number, array in enumerate(first):
+            file[f"layers/sequential/layers/dense/vars/{number}"] = array
+
+    file = write_keras(tmp_path / "n.keras", config, {"dense": last}, changed=add_inner)
+    converted = convert(file)
+    images = drawn(2, 4, 4, 1, seed=2)
+    wanted = (images @ first[0] + first[1]).reshape(2, 32) @ last[0] + last[1]
+    np.testing.assert_allclose(computed(converted, images)[0], wanted, atol=1e-5)
+    assert [row.name for row in converted.layers] == ["stem/dense", "flatten", "dense"]
+
+
+def test_zeros_around_maps_that_are_all_negative_stay_the_largest(tmp_path: Path) -> None:
+    config = sequential(
+        image(4, 4, 1),
+        layer("ZeroPadding2D", "zeros", padding=[[1, 1], [1, 1]]),
+        layer("MaxPooling2D", "largest", pool_size=3, strides=1, padding="valid"),
+        layer("Flatten", "flatten"),
+    )
+    converted = convert(write_keras(tmp_path / "n.keras", config, {}))
+    (found,) = computed(converted, np.full((1, 4, 4, 1), -1, np.float32))
+    edge = np.ones((4, 4), bool)
+    edge[1:3, 1:3] = False
+    np.testing.assert_allclose(found.reshape(4, 4), np.where(edge, 0, -1), atol=1e-6)
+
+
+def test_keras_2_has_another_hard_sigmoid(tmp_path: Path) -> None:
+    config = sequential(image(3, 3), layer("Activation", "it", activation="hard_sigmoid"))
+    images = np.linspace(-4, 4, 9, dtype=np.float32).reshape(1, 3, 3)
+    for version, slope in (("2.15.0", 0.2), ("3.1.0", 1 / 6)):
+        file = write_keras(tmp_path / f"{version}.keras", config, {}, version=version)
+        wanted = np.clip(images * slope + 0.5, 0, 1)
+        np.testing.assert_allclose(computed(convert(file), images)[0], wanted, atol=1e-6)
+
+
+def test_an_open_size_and_several_outputs_are_asked_for(tmp_path: Path) -> None:
+    open_size = sequential(image(None, None, 3), layer("GlobalAveragePooling2D", "mean"))
+    file = write_keras(tmp_path / "open.keras", open_size, {})
+    with pytest.raises(ModelFileError, match=r"any size.*--size"):
+        convert(file)
+    assert computed(convert(file, side=9), drawn(2, 9, 9, 3))[0].shape == (2, 3)
+    two = functional(
+        [
+            (image(4), []),
+            (layer("Activation", "a", activation="relu"), ["input_layer"]),
+            (layer("Activation", "b", activation="tanh"), ["input_layer"]),
+        ],
+        outputs=["a", "b"],
+    )
+    file = write_keras(tmp_path / "two.keras", two, {})
+    with pytest.raises(ModelFileError, match=r"2 outputs.*--output with one of a, b"):
+        convert(file)
+    values = drawn(3, 4)
+    np.testing.assert_allclose(computed(convert(file, output="b"), values)[0], np.tanh(values),
+                               atol=1e-6)  # fmt: skip
