@@ -21,6 +21,7 @@ from opsin.cli.verbs import VERBS
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
+from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_notes import RunNotes
 from opsin.core.artifacts.run_report import Report
@@ -157,7 +158,10 @@ def data() -> str:
 
 #: The files of a run that one model each reads and writes.
 FILES: dict[str, type[Stored]] = {
-    **{kind.FILE: kind for kind in (DatasetRecord, RunStatus, Report, RunNotes, LoggedEvaluation)},
+    **{
+        kind.FILE: kind
+        for kind in (DatasetRecord, RunStatus, Report, RunNotes, LoggedEvaluation, ImportRecord)
+    },
     "history.jsonl": Epoch,
     "confusions.jsonl": EpochConfusion,
 }

@@ -27,6 +27,7 @@ from tests.importing.made_keras import (
 )
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 F = torch.nn.functional
 
 Array = NDArray[Any]

@@ -168,6 +168,12 @@ def _read(path: Path, side: int | None, output: str | None) -> tuple[Header, Seq
         with open_regular(path) as file:
             content = file.read()
         model = _parsed(path.name, content)
+        if any(each.key.startswith("opsin.") for each in model.metadata_props):
+            raise refused(
+                path.name,
+                "it is a classifier of Opsin's own already",
+                f"Use it as it is: opsin evaluate {path.name} SOURCE.",
+            )
         maker = " ".join(filter(None, (model.producer_name, model.producer_version))) or "unknown"
         network = model.graph.name
         classes = names_in({each.key: each.value for each in model.metadata_props})
