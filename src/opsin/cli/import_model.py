@@ -10,6 +10,7 @@ import typer
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.cli.run_output import tell_run
+from opsin.core.recipe import DATA_OPTIONS
 
 File = Annotated[
     Path,
@@ -88,9 +89,10 @@ Name = Annotated[
 
 
 @options.takes_data(
-    "classes", "resize", "columns", "follow_links", "outside", "group_by", "near_duplicates",
-    "val_fraction", "test_fraction", "split_seed", after="runs", most_used=("classes",),
-)  # fmt: skip
+    *(name for name in DATA_OPTIONS if name not in ("size", "channels")),
+    after="runs",
+    most_used=("classes",),
+)
 @options.takes_training("prepare", after="file", most_used=("prepare",))
 def import_model(
     file: File,

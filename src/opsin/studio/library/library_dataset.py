@@ -43,6 +43,15 @@ class LibraryDataset:
         """Return what says on the command line which images are meant, the sources last."""
         return [*_words(self.options), "--", *self.sources]
 
+    def words_to_measure(self) -> list[str]:
+        """Return what says which images an imported classifier is measured on.
+
+        It has a size of its own, and these are options of the verb.
+        """
+        own = {name: value for name, value in self.options.items()
+               if name not in ("size", "channels")}  # fmt: skip
+        return [*_words(own), *(f"--data={source}" for source in self.sources)]
+
 
 def is_id(text: str) -> bool:
     """Tell whether a text can be the id of a set, and nothing else."""

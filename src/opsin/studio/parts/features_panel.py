@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 from pydantic import BaseModel
@@ -13,15 +13,13 @@ from opsin.studio.jobs.job import command
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link
+from opsin.studio.parts.job_wait import job_over
 from opsin.studio.parts.network_choice import NetworkChoice, fault_of, text_of
 from opsin.studio.parts.status_line import StatusLine
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
-
-# Seconds between two looks at the job.
-_EVERY: Final = 0.5
 
 
 class _Embedded(BaseModel):
@@ -84,16 +82,12 @@ class FeaturesPanel:
             f"Features of {self._set.title}",
             [*command("embed", *words, "--out", out), *self._set.words()],
         )
-        while not (job := studio.jobs.get(job.id)).over:
-            lines = await asyncio.to_thread(studio.jobs.log_tail, job.id, 1)
-            doing = lines[-1].strip() if lines and job.active else "Waiting to start"
-            self._status.say(doing)
-            await asyncio.sleep(_EVERY)
-            if self._status.element.is_deleted:
-                return
-        found = await asyncio.to_thread(studio.jobs.output, job.id, _Embedded)
-        if job.state != "done" or found is None:
-            self._status.fail(studio.sets.in_names(job.cause or "The work was stopped."))
+        ended = await job_over(studio, job, self._status)
+        if ended is None:
+            return
+        found = await asyncio.to_thread(studio.jobs.output, ended.id, _Embedded)
+        if ended.state != "done" or found is None:
+            self._status.fail(studio.sets.in_names(ended.cause or "The work was stopped."))
             return
         left_out = f", {counted(len(found.unreadable), 'file')} unreadable"
         self._status.clear()
@@ -102,4 +96,4 @@ class FeaturesPanel:
                 f"{counted(found.images, 'image')}, {count(found.units)} numbers each"
                 f"{left_out if found.unreadable else ''}"
             )
-            download_link(job)
+            download_link(ended)

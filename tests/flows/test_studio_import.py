@@ -1,0 +1,101 @@
+"""The studio brings in a classifier that another program saved, as a person does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from tests.browser import chromium, needs_chromium, resize
+from tests.importing.made_keras import image, layer, sequential, write_keras
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    choose,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("studio")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        yield browser
+
+
+def send(browser: webdriver.Chrome, file: Path) -> None:
+    one(browser, ".op-intake input[type=file]").send_keys(str(file))
+
+
+def network(folder: Path) -> Path:
+    """Return a network of Keras that tells digits apart, for pixels from 0 to 1."""
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).reshape(-1, 64) / 255
+    model = LogisticRegression(C=10, max_iter=500).fit(pixels, digits.target)
+    config = sequential(
+        image(8, 8),
+        layer("Flatten", "flatten"),
+        layer("Dense", "scores", units=10, activation="softmax"),
+    )
+    learnt = [model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)]
+    return write_keras(folder / "мой digits.keras", config, {"scores": learnt})
+
+
+def test_from_a_file_of_keras_to_a_report(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    browser.get(f"{running.address}/")
+    until(browser, lambda: "Bring a classifier from another program" in shown(browser))
+    one(browser, 'a[href="/import"]').click()
+    until(browser, lambda: "Nothing in the file is run" in shown(browser))
+    assert not button(browser, "Bring it").is_enabled()
+    file = network(tmp_path)
+    send(browser, file)
+    until(browser, lambda: file.name in shown(browser), 60)
+    button(browser, "Bring it").click()
+    until(browser, lambda: "neither the file nor one beside it says them" in shown(browser), 60)
+    assert str(running.folder) not in shown(browser)
+    choose(browser, "Pixels that it was trained on", "0..1")
+    choose(browser, "Images to measure it on", "digits")
+    until(browser, lambda: button(browser, "Bring it").is_enabled())
+    button(browser, "Bring it").click()
+    until(browser, lambda: "/runs/" in browser.current_url, 120)
+    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 60)
+    assert "imported" in shown(browser)
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
+
+
+def test_a_hostile_file_is_refused_in_a_line(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    config = sequential(image(8, 8), layer("Lambda", "<b>evil</b>", function="os.system"))
+    browser.get(f"{running.address}/import")
+    until(browser, lambda: "Nothing in the file is run" in shown(browser))
+    send(browser, write_keras(tmp_path / "evil.keras", config, {}))
+    until(browser, lambda: "evil.keras" in shown(browser), 60)
+    button(browser, "Bring it").click()
+    until(browser, lambda: "which is never run" in shown(browser), 60)
+    assert "<b>evil</b>" in shown(browser)
