@@ -69,7 +69,7 @@ class _Home:
         self._deleted: list[Removed] | None = None
         self._asked = False
         with ui.element("p").classes("op-muted"):
-            ui.link("Bring a classifier from another program", "/import")
+            ui.link("Import a classifier from another program", "/import")
         self._first = ui.element("div")
         self._status = StatusLine()
         self._strip = layout.panel("Queue")

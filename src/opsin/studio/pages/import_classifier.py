@@ -1,4 +1,4 @@
-"""Bring a model: a classifier that another program saved becomes a run."""
+"""Import: a classifier that another program saved becomes a run."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class _Imported(BaseModel):
     run: str
 
 
-def bring_model(studio: Studio) -> None:
+def import_classifier(studio: Studio) -> None:
     """Build it."""
-    with layout.page(studio, "Bring a classifier", "/"):
-        _BringModel(studio).build()
+    with layout.page(studio, "Import a classifier", "/"):
+        _Import(studio).build()
 
 
-PAGE = Page("/import", bring_model)
+PAGE = Page("/import", import_classifier)
 
 
-class _BringModel:
+class _Import:
     """The form.
 
     Args:
@@ -75,7 +75,7 @@ class _BringModel:
                 batch=secrets.token_hex(8),
                 on_all=self._take,
             )
-            self._taken = ui.label("").classes("op-muted").props('role="status"')
+            self._taken = ui.label("").classes("op-muted op-hint").props('role="status"')
             self._pixels = ui.select(
                 PIXELS, label="Pixels that it was trained on", value=""
             ).classes("op-field").props("options-dense")  # fmt: skip
@@ -90,7 +90,7 @@ class _BringModel:
                     "order of the images' classes."
                 )
             with ui.element("div").classes("op-actions"):
-                self._start = layout.action("Bring it", self._begin, primary=True)
+                self._start = layout.action("Import", self._begin, primary=True)
             self._start.disable()
             self._status = StatusLine()
 
@@ -143,7 +143,7 @@ class _BringModel:
         """Ask for the import, say how far it is, and go to the run."""
         studio = self._studio
         words = await asyncio.to_thread(self._words, model)
-        title = f"Bringing {model.name}"
+        title = f"Import of {model.name}"
         job = await asyncio.to_thread(studio.jobs.add, "import", title, words)
         ended = await job_over(studio, job, self._status)
         if ended is None:
