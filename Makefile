@@ -39,7 +39,7 @@ pytest: browser node $(VENV)/ready $(VENV)-runtime/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and torch"
 
-test-all: lint browser node $(VENV)-runtime/ready
+test-all: lint browser node $(VENV)-runtime/ready $(VENV)-keras/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
 
@@ -78,12 +78,18 @@ docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-runtime $(NODE) demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-runtime $(VENV)-keras $(NODE) demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) torch==2.13.0
 	$(BIN)/python $(PIP) -e '.[dev]'
+	touch $@
+
+# Keras, which judges what is imported; Opsin is not in there.
+$(VENV)-keras/ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-keras
+	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py
 	touch $@
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt

@@ -1,0 +1,292 @@
+"""Saves networks by Keras itself, with the answers that it gives: the judge of what is imported.
+
+    KERAS_BACKEND=torch .venv-keras/bin/python tests/importing/keras_networks.py FOLDER [NAME…]
+
+It runs in an environment of its own, where Keras is installed and Opsin is not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+from keras import Input, Model, Sequential, applications, layers
+
+SHAPE: Final = (13, 10, 3)
+IMAGES: Final = 32
+# Networks whose own first layers take pixels from 0 to 255; all others get numbers around 0.
+_TAKE_PIXELS: Final = ("EfficientNet", "MobileNetV3", "ConvNeXt", "Rescaling", "Normalization",
+                       "transfer")  # fmt: skip
+Build = Callable[[], Any]
+
+
+def after(*these: Any, shape: tuple[int, ...] = SHAPE) -> Any:
+    """Return layers, and a dense layer behind them."""
+    return Sequential([Input(shape), *these, layers.Flatten(), layers.Dense(5, "softmax")])
+
+
+def windows(pad: str) -> dict[str, Build]:
+    """Return everything with a window that moves, padded in one way."""
+
+    def convolution(size: int, step: int) -> Build:
+        return lambda: after(layers.Conv2D(4, size, strides=step, padding=pad, activation="relu"))
+
+    def upwards(step: int) -> Build:
+        return lambda: after(layers.Conv2DTranspose(4, 3, strides=step, padding=pad))
+
+    found = {
+        f"Conv2D {pad} {size} {step}": convolution(size, step)
+        for size, step in ((3, 1), (3, 2), (2, 2), (5, 3), (1, 2))
+    }
+    found |= {f"Conv2DTranspose {pad} 3 {step}": upwards(step) for step in (1, 2, 3)}
+    return found | {
+        f"Conv2D {pad} with holes": lambda: after(
+            layers.Conv2D(4, 3, dilation_rate=2, padding=pad)
+        ),
+        f"DepthwiseConv2D {pad}": lambda: after(
+            layers.DepthwiseConv2D(3, depth_multiplier=2, padding=pad)
+        ),
+        f"DepthwiseConv2D {pad} 2": lambda: after(
+            layers.DepthwiseConv2D(3, strides=2, padding=pad, use_bias=False)
+        ),
+        f"SeparableConv2D {pad}": lambda: after(
+            layers.SeparableConv2D(6, 3, strides=2, depth_multiplier=2, padding=pad)
+        ),
+        f"MaxPooling2D {pad}": lambda: after(
+            layers.Conv2D(4, 3), layers.MaxPooling2D(3, strides=2, padding=pad)
+        ),
+        f"AveragePooling2D {pad}": lambda: after(
+            layers.Conv2D(4, 3), layers.AveragePooling2D(2, padding=pad)
+        ),
+        f"Conv1D {pad}": lambda: after(
+            layers.Reshape((130, 3)), layers.Conv1D(4, 3, strides=2, padding=pad),
+            layers.MaxPooling1D(2), layers.AveragePooling1D(2),
+        ),
+    }  # fmt: skip
+
+
+def activations() -> dict[str, Build]:
+    """Return every activation by name, and the layers of activations."""
+    names = (
+        "relu", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus", "softsign", "swish",
+        "gelu", "hard_sigmoid", "hard_silu", "leaky_relu", "exponential", "mish", "relu6",
+        "log_softmax", "celu", "log_sigmoid", "tanh_shrink",
+    )  # fmt: skip
+
+    def behind(make: Build) -> Build:
+        return lambda: after(layers.Conv2D(4, 3), make())
+
+    found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
+    made: dict[str, Build] = {
+        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0),
+        "ReLU with a slope": lambda: layers.ReLU(negative_slope=0.1, threshold=0.2, max_value=1.5),
+        "LeakyReLU": layers.LeakyReLU,
+        "PReLU": layers.PReLU,
+        "PReLU shared": lambda: layers.PReLU(shared_axes=[1, 2]),
+        "ELU": lambda: layers.ELU(alpha=0.5),
+        "Softmax of rows": lambda: layers.Softmax(axis=1),
+    }
+    return found | {name: behind(make) for name, make in made.items()}
+
+
+def others() -> dict[str, Build]:
+    """Return normalisation, shapes, and what only training needs."""
+    return {
+        "Conv2D in groups": lambda: after(layers.Conv2D(8, 1), layers.Conv2D(8, 3, groups=4)),
+        "Conv1D causal": lambda: after(
+            layers.Reshape((130, 3)), layers.Conv1D(4, 3, padding="causal"),
+            layers.GlobalAveragePooling1D(),
+        ),
+        "GlobalAveragePooling2D": lambda: after(layers.GlobalAveragePooling2D()),
+        "GlobalMaxPooling2D kept": lambda: after(layers.GlobalMaxPooling2D(keepdims=True)),
+        "BatchNormalization": lambda: after(layers.Conv2D(4, 3), layers.BatchNormalization()),
+        "BatchNormalization of rows": lambda: after(
+            layers.GlobalMaxPooling2D(), layers.BatchNormalization(scale=False)
+        ),
+        "BatchNormalization of places": lambda: after(
+            layers.Reshape((130, 3)), layers.BatchNormalization(center=False)
+        ),
+        "BatchNormalization on another axis": lambda: after(layers.BatchNormalization(axis=1)),
+        "LayerNormalization": lambda: after(layers.LayerNormalization(epsilon=1e-5)),
+        "LayerNormalization of all": lambda: after(layers.LayerNormalization(axis=[1, 2, 3])),
+        "GroupNormalization": lambda: after(layers.Conv2D(8, 3), layers.GroupNormalization(4)),
+        "UnitNormalization": lambda: after(layers.UnitNormalization()),
+        "Rescaling": lambda: after(
+            layers.Rescaling(1 / 127.5, offset=-1), layers.RandomFlip(), layers.Conv2D(4, 3),
+            layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.SpatialDropout2D(0.1),
+        ),
+        "Normalization": lambda: after(
+            layers.Normalization(mean=[10.0, 20, 30], variance=[100.0, 200, 300])
+        ),
+        "Normalization adapted": adapted,
+        "shapes": lambda: after(
+            layers.ZeroPadding2D(((1, 2), (0, 3))), layers.Cropping2D(((1, 0), (2, 1))),
+            layers.UpSampling2D((2, 3)), layers.Permute((2, 1, 3)), layers.Reshape((-1, 3)),
+        ),
+        "UpSampling2D between": lambda: after(layers.UpSampling2D(2, interpolation="bilinear")),
+        "Resizing": lambda: after(layers.Resizing(8, 9)),
+        "Resizing larger": lambda: after(layers.Resizing(20, 17)),
+        "Resizing nearest": lambda: after(layers.Resizing(20, 17, interpolation="nearest")),
+        "CenterCrop": lambda: after(layers.CenterCrop(8, 7)),
+        "RepeatVector": lambda: after(layers.GlobalMaxPooling2D(), layers.RepeatVector(4)),
+    }  # fmt: skip
+
+
+def adapted() -> Any:
+    layer = layers.Normalization()
+    layer.adapt(np.random.default_rng(0).uniform(0, 255, (50, *SHAPE)).astype(np.float32))
+    return after(layer)
+
+
+def merged() -> Any:
+    image = Input(SHAPE)
+    a, b = layers.Conv2D(4, 3)(image), layers.Conv2D(4, 3)(image)
+    kinds = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+    joined = layers.Concatenate()([getattr(layers, kind)()([a, b]) for kind in kinds])
+    wide = layers.Concatenate(axis=2)([layers.Concatenate(axis=1)([a, b])] * 2)
+    rows = [layers.Flatten()(each) for each in (joined, wide)]
+    return Model(image, layers.Dense(5)(layers.Concatenate()(rows)))
+
+
+def dots() -> Any:
+    image = Input(SHAPE)
+    a, b = (layers.Dense(7)(layers.Flatten()(image)) for _ in range(2))
+    both = [layers.Dot(axes=1, normalize=True)([a, b]), layers.Dot(axes=1)([a, b])]
+    return Model(image, layers.Dense(4, "softmax")(layers.Concatenate()(both)))
+
+
+def squeeze_and_excite() -> Any:
+    image = Input(SHAPE)
+    maps = layers.Conv2D(4, 3)(image)
+    gate = layers.Reshape((1, 1, 4))(layers.GlobalAveragePooling2D()(maps))
+    gated = layers.Multiply()([maps, layers.Conv2D(4, 1, activation="sigmoid")(gate)])
+    return Model(image, layers.Dense(5)(layers.GlobalMaxPooling2D()(gated)))
+
+
+def shared() -> Any:
+    image, twice = Input(SHAPE), layers.Conv2D(3, 3, padding="same")
+    return Model(image, layers.Dense(5)(layers.Flatten()(twice(layers.ReLU()(twice(image))))))
+
+
+def nested() -> Any:
+    image, inner = Input(SHAPE), Input((11, 8, 4))
+    stem = Sequential([Input(SHAPE), layers.Conv2D(4, 3, name="same"), layers.BatchNormalization()])
+    block = Model(inner, layers.Add()([layers.Conv2D(4, 3, padding="same")(inner), inner]))
+    value = layers.Conv2D(4, 3, name="same")(block(block(stem(image))))
+    return Model(image, layers.Dense(5, "softmax")(layers.Flatten()(value)))
+
+
+def arithmetic() -> Any:
+    image = Input(SHAPE)
+    value = layers.Conv2D(4, 3)(image) * 2.0 + 1.0
+    return Model(image, layers.Dense(5)(layers.Flatten()(value + (1.0 - value / 3.0))))
+
+
+def attention(*, plain: bool) -> Any:
+    image = Input(SHAPE)
+    rows = layers.Reshape((-1, 3))(layers.Conv2D(3, 3, strides=2)(image))
+    seen = layers.MultiHeadAttention(2, 4, value_dim=None if plain else 6, use_bias=plain)
+    value = layers.LayerNormalization()(layers.Add()([rows, seen(rows, rows)]))
+    return Model(image, layers.Dense(5)(layers.GlobalAveragePooling1D()(value)))
+
+
+def tutorial_convolutions() -> Any:
+    these = [Input((32, 32, 3))]
+    for filters in (32, 64, 64):
+        these += [
+            layers.Conv2D(filters, 3, padding="same", activation="relu"),
+            layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D(),
+            layers.Dropout(0.25),
+        ]  # fmt: skip
+    ends = [layers.Flatten(), layers.Dense(512, "relu"), layers.Dense(3, "softmax")]
+    return Sequential([*these, *ends])
+
+
+def transfer() -> Any:
+    base = applications.MobileNetV2(weights=None, include_top=False, input_shape=(64, 64, 3))
+    base.trainable = False
+    image = Input((64, 64, 3))
+    value = base(layers.Rescaling(1 / 127.5, -1)(layers.RandomFlip()(image)), training=False)
+    value = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(value))
+    return Model(image, layers.Dense(3, "softmax")(value))
+
+
+def channels_first() -> Any:
+    order = "channels_first"
+    return Sequential([
+        Input((3, 13, 10)), layers.Conv2D(4, 3, padding="same", data_format=order),
+        layers.BatchNormalization(axis=1), layers.MaxPooling2D(data_format=order),
+        layers.Flatten(data_format=order), layers.Dense(5),
+    ])  # fmt: skip
+
+
+def whole() -> dict[str, Build]:
+    """Return networks of many layers: graphs, the tutorials', and those that Keras publishes."""
+    found: dict[str, Build] = {
+        "merged": merged, "dots": dots, "squeeze and excite": squeeze_and_excite,
+        "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
+        "attention": lambda: attention(plain=True), "attention 2": lambda: attention(plain=False),
+        "tutorial, convolutions": tutorial_convolutions, "channels first": channels_first,
+        "tutorial, dense": lambda: Sequential(
+            [Input((28, 28)), layers.Flatten(), layers.Dense(128, "relu"), layers.Dense(10)]
+        ),
+        "rows of pixels": lambda: Sequential(
+            [Input((784,)), layers.Dense(32, "relu"), layers.Dense(10, "softmax")]
+        ),
+        "one number": lambda: Sequential(
+            [Input((16, 16, 1)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(1, "sigmoid")]
+        ),
+        "a number each": lambda: Sequential(
+            [Input((16, 16, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(4, "sigmoid")]
+        ),
+    }  # fmt: skip
+    sides = {
+        "ResNet50": 64, "ResNet50V2": 64, "MobileNetV2": 96, "MobileNetV3Small": 64,
+        "EfficientNetB0": 64, "EfficientNetV2B0": 64, "ConvNeXtTiny": 64, "DenseNet121": 64,
+        "VGG16": 32, "Xception": 71, "InceptionV3": 75,
+    }  # fmt: skip
+    for name, side in sides.items():
+        build = getattr(applications, name)
+        found[name] = partial(build, weights=None, input_shape=(side, side, 3), classes=7)
+    return found
+
+
+def shaken(model: Any) -> Any:
+    """Return a network whose weights are none that a layer begins with."""
+    drawn = np.random.default_rng(0)
+    for variable in model.variables:
+        shape = tuple(variable.shape)
+        if "variance" in variable.path:
+            variable.assign(drawn.uniform(0.5, 1.5, shape))
+        elif variable.path.rsplit("/", 1)[-1] in ("gamma", "beta", "moving_mean", "bias", "alpha"):
+            value = keras.ops.convert_to_numpy(variable)
+            variable.assign(value + drawn.normal(0, 0.2, shape))
+    return model
+
+
+def main() -> None:
+    """Save all networks, or those that are named."""
+    folder, *wanted = sys.argv[1:]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    networks = windows("same") | windows("valid") | activations() | others() | whole()
+    for name in wanted or networks:
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(1)
+        model = shaken(networks[name]())
+        images = np.random.default_rng(7).uniform(0, 255, (IMAGES, *model.input_shape[1:]))
+        if not name.startswith(_TAKE_PIXELS):
+            images = images / 127.5 - 1
+        images = images.astype(np.float32)
+        stem = Path(folder) / name
+        for kind in (".keras", ".h5"):
+            model.save(f"{stem}{kind}")
+        np.savez(f"{stem}.npz", images=images, answers=model.predict(images, verbose=0))
+
+
+if __name__ == "__main__":
+    main()

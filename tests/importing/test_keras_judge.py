@@ -1,0 +1,45 @@
+"""Keras itself judges what is imported: over a hundred networks, saved by it in both formats."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from opsin.importing.keras_to_onnx import convert
+
+ROOT = Path(__file__).parents[2]
+JUDGE = ROOT / ".venv-keras" / "bin" / "python"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not JUDGE.exists(), reason="no Keras: make .venv-keras/ready"),
+]
+
+
+def test_answers_are_those_of_keras(tmp_path: Path) -> None:
+    """Within 1e-4 of 32 images each, and every label."""
+    subprocess.run(
+        [JUDGE, ROOT / "tests" / "importing" / "keras_networks.py", tmp_path],
+        env=os.environ | {"KERAS_BACKEND": "torch"}, check=True, capture_output=True,
+    )  # fmt: skip
+    files = sorted(each for each in tmp_path.iterdir() if each.suffix in (".keras", ".h5"))
+    assert len(files) >= 2 * 90
+    apart = {}
+    for file in files:
+        content = convert(file).content
+        onnx.checker.check_model(onnx.load_model_from_string(content), full_check=True)
+        session = onnxruntime.InferenceSession(content)
+        with np.load(file.with_suffix(".npz")) as judged:
+            images, wanted = judged["images"], judged["answers"]
+        (found,) = session.run(None, {session.get_inputs()[0].name: images})
+        scale = max(1.0, float(np.abs(wanted).max()))
+        difference = float(np.abs(found - wanted).max()) / scale
+        labels = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+        if difference > 1e-4 or labels:
+            apart[file.name] = (difference, labels)
+    assert apart == {}
