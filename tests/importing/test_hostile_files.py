@@ -228,7 +228,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     ),
     "an activation that is a Lambda": (first_layer(activation=LAMBDA), "not known"),
     "an operator of TensorFlow": (
-        keras(layer("TFOpLambda", "op", function="math.add")), "never run"
+        keras(layer("TFOpLambda", "op", function="os.system")), "never run"
     ),
     "a model that is a class": (
         with_config(lambda c: c.update(class_name="Net", module="mine")), "program of somebody"

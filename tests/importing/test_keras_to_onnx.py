@@ -289,3 +289,57 @@ def test_an_open_size_and_several_outputs_are_asked_for(tmp_path: Path) -> None:
     values = drawn(3, 4)
     np.testing.assert_allclose(computed(convert(file, output="b"), values)[0], np.tanh(values),
                                atol=1e-6)  # fmt: skip
+
+
+def earlier(kind: str, name: str, nodes: list[Any], **options: Any) -> dict[str, Any]:
+    """Return a layer as Keras 2 writes it: each call a list of rows."""
+    return {
+        "class_name": kind, "config": {"name": name, **options}, "name": name,
+        "inbound_nodes": nodes,
+    }  # fmt: skip
+
+
+def test_a_graph_of_keras_2_counts_the_making_of_a_network_as_a_call(tmp_path: Path) -> None:
+    inner = {
+        "class_name": "Sequential",
+        "config": {
+            "name": "stem",
+            "layers": [
+                {"class_name": "InputLayer",
+                 "config": {"name": "in", "batch_input_shape": [None, 4, 4, 1]}},
+                {"class_name": "Dense", "config": {"name": "inner", "units": 2}},
+            ],
+        },
+        "name": "stem",
+        "inbound_nodes": [[["image", 0, 0, {}]]],
+    }  # fmt: skip
+    scaled = earlier("TFOpLambda", "tf.math.multiply", [["stem", 1, 0, {"y": 3.0, "name": None}]],
+                     function="math.multiply")  # fmt: skip
+    config = {
+        "class_name": "Functional",
+        "config": {
+            "name": "model",
+            "layers": [
+                earlier("InputLayer", "image", [], batch_input_shape=[None, 4, 4, 1]),
+                inner,
+                scaled,
+                earlier("Add", "sum", [[["tf.math.multiply", 0, 0, {}], ["stem", 1, 0, {}]]]),
+                earlier("GlobalAveragePooling2D", "mean", [[["sum", 0, 0, {}]]]),
+            ],
+            "input_layers": [["image", 0, 0]],
+            "output_layers": [["mean", 0, 0]],
+        },
+    }
+    weights = [drawn(1, 2), drawn(2)]
+
+    def add_inner(file: Any) -> None:
+        group = file.create_group("model_weights/stem")
+        names = ["inner/kernel:0", "inner/bias:0"]
+        group.attrs["weight_names"] = [name.encode() for name in names]
+        for name, array in zip(names, weights, strict=True):
+            group[name] = array
+
+    converted = convert(write_h5(tmp_path / "n.h5", config, {}, changed=add_inner))
+    images = drawn(3, 4, 4, 1, seed=4)
+    wanted = 4 * (images @ weights[0] + weights[1]).mean(axis=(1, 2))
+    np.testing.assert_allclose(computed(converted, images)[0], wanted, atol=1e-5)

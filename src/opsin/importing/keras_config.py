@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from opsin.importing.refusal import quoted, refused
@@ -15,6 +15,12 @@ NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
 # More than any network that people use.
 _MOST_LAYERS: Final = 5_000
 _DEEPEST: Final = 8
+# Arithmetic between layers, as TensorFlow's Keras wrote it: names, of which none is looked up.
+_ARITHMETIC: Final = {
+    "__operators__.add": "Add", "math.add": "Add", "math.subtract": "Subtract",
+    "math.multiply": "Multiply", "math.truediv": "Divide", "math.divide": "Divide",
+    "nn.relu": "ReLU", "nn.relu6": "ReLU6",
+}  # fmt: skip
 # Where Keras' own layers are; whatever is registered elsewhere is somebody's code.
 _KERAS: Final = re.compile(r"(keras|tf_keras|tensorflow\.(python\.)?keras)(\.|$)")
 
@@ -137,6 +143,7 @@ def _network(file: str, given: Mapping[str, Any], depth: int, left: Counter[str]
     ]
     outputs = _references(config["output_layers"])
     inputs = _references(config["input_layers"])
+    calls = _as_counted(calls, outputs)
     if not by_name.keys() >= {each.layer for each in (*inputs, *outputs)}:
         raise refused(file, "its configuration names a layer that is not there")
     return NetworkConfig(name, layers, _in_order(file, calls, inputs), inputs, outputs)
@@ -164,6 +171,8 @@ def _layer(
 ) -> LayerConfig:
     kind, config = _kind(file, given), given["config"]
     inner = _network(file, given, depth - 1, left) if kind in NETWORKS else None
+    if kind == "TFOpLambda" and isinstance(config, dict):
+        kind = _ARITHMETIC.get(str(config.get("function")), kind)
     if inner is not None:
         name = inner.name
         config = {}
@@ -266,6 +275,26 @@ def _row_argument(given: Any) -> Any:
         and all(isinstance(each, int) for each in given[1:])
     )
     return Reference(given[0], given[1], given[2]) if is_value else given
+
+
+def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Call]:
+    """Number the calls of networks in the place of layers as those that need them do.
+
+    Earlier Kerases count the call that made such a network, which is not in the list.
+    """
+    listed = Counter(call.layer.name for call in calls)
+    last = {call.layer.name: listed[call.layer.name] - 1 for call in calls}
+    for call in calls:
+        for each in references_in((call.given, dict(call.named))):
+            last[each.layer] = max(last.get(each.layer, 0), each.call)
+    for each in outputs:
+        last[each.layer] = max(last.get(each.layer, 0), each.call)
+    return [
+        replace(call, number=call.number + last[call.layer.name] - listed[call.layer.name] + 1)
+        if call.layer.inner is not None
+        else call
+        for call in calls
+    ]
 
 
 def references_in(given: Any) -> list[Reference]:

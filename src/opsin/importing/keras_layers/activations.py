@@ -204,6 +204,7 @@ def scaled(call: LayerCall, value: str, factor: float, offset: float, part: str)
 LAYERS: Final[dict[str, Writer]] = {
     "Activation": _activation,
     "ReLU": _relu,
+    "ReLU6": lambda call: call.to.like(call.value, _relu6(call, call.to.native(call.value))),
     "LeakyReLU": _leaky_relu,
     "PReLU": _prelu,
     "ELU": _elu,
