@@ -25,7 +25,7 @@ from opsin.backbones.batch_axis import batch_axes
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.framing import Header
 from opsin.onnx_files.onnx_graph import attribute
-from opsin.onnx_files.postprocessing import OPSET
+from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.runtime.onnx_scan import printable, scan
 
 # Side of the images where the file leaves it open, and nothing beside it says another.
@@ -181,9 +181,8 @@ class _Probe:
         self._graph.initializer.extend(kept)
 
     def _refuse_foreign(self) -> None:
-        domains = {node.domain for node in self._graph.node} - {"", "ai.onnx"}
-        if domains:
-            foreign = next(node for node in self._graph.node if node.domain in domains)
+        foreign = next((n for n in self._graph.node if not _is_standard(n)), None)
+        if foreign is not None:
             operator = f"{printable(foreign.domain)}.{printable(foreign.op_type)}"
             raise refused(
                 self._name,
@@ -273,8 +272,11 @@ class _Probe:
         self._model.ir_version = min(self._model.ir_version, _NEWEST_FORMAT)
         # Stated shapes may hold that there is one image, and would be believed.
         del self._graph.value_info[:]
+        trees = any(node.domain == TREES for node in self._graph.node)
         del self._model.opset_import[:]
         self._model.opset_import.append(helper.make_opsetid("", version))
+        if trees:
+            self._model.opset_import.append(helper.make_opsetid(TREES, TREES_OPSET))
 
     def _open_batch(self) -> None:
         """Let it take any number of images at once."""
@@ -556,6 +558,12 @@ class _Probe:
         parts = [ends[start:stop] for start, stop in pairwise(cuts) if stop > start]
         # The last of equals: it has seen the most of the image.
         return [max(reversed(part), key=lambda value: value.shape[0]).name for part in parts]
+
+
+def _is_standard(node: onnx.NodeProto) -> bool:
+    """Tell the standard operators, and trees, from others."""
+    tree = node.domain == TREES and node.op_type.startswith("TreeEnsemble")
+    return node.domain in ("", "ai.onnx") or tree
 
 
 def _opened(values: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -82,7 +82,7 @@ def compare(
     _check_out(out)  # at once, not when all is measured
     same = bring_together(opened)
     rows = [_row(run, place, same) for place, run in enumerate(opened)]
-    notes = [*same.notes, *_rescored_in_words(rows, same)]
+    notes = [*same.notes, *_rescored_in_words(rows, same), *_of_imported(opened)]
     for note in notes:
         watcher.note(note)
     if speed:
@@ -172,6 +172,14 @@ def _rescored_in_words(rows: Sequence[ComparedRun], same: PairedPredictions) -> 
         f"with accuracy {plus_minus(row.reported)}"
         for row in rows
         if row.reported
+    ]
+
+
+def _of_imported(runs: Sequence[Run]) -> list[str]:
+    return [
+        f"{run.path} was imported: whether it learnt from these images is not known"
+        for run in runs
+        if run.directory.read(Report).training.elsewhere
     ]
 
 

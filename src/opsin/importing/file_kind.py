@@ -14,7 +14,7 @@ _ZIP: Final = b"PK\x03\x04"
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _PICKLE: Final = b"\x80"
 _FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
-_FROM_SKLEARN: Final = "skops.io.dump(model, 'NAME.skops')"
+_FROM_SKLEARN: Final = "skl2onnx.to_onnx(model, pixels[:1])"
 
 
 class FileKind(StrEnum):

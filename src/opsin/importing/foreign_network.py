@@ -23,6 +23,7 @@ from opsin.importing.class_names import names_in
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import ConvertedLayer, convert
 from opsin.importing.refusal import quoted, refused
+from opsin.importing.sklearn_operators import StandardOperators
 
 # Seconds and bytes, beside copies of the file, that reading one may take.
 _SECONDS: Final = 120.0
@@ -178,6 +179,9 @@ def _read(path: Path, side: int | None, output: str | None) -> tuple[Header, Seq
         network = model.graph.name
         classes = names_in({each.key: each.value for each in model.metadata_props})
     model = _parsed(path.name, content)
+    operators = StandardOperators(model)
+    operators.rewrite()
+    classes = classes or operators.classes
     _take_images(path.name, model)
     body = memoryview(model.SerializeToString())
     found, (content,) = probe({"name": path.name, "side": side}, body)
