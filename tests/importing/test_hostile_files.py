@@ -301,12 +301,12 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "an archive cut short": (as_bytes("n.keras", b"PK\x03\x04" + b"\0" * 100), "broken archive"),
     "members outside": (with_members(**{"../../evil_json": b"{}", "config_json": b"{}"}), "config"),
     "a pickle": (pickled, "pickle"),
-    "a pickle of PyTorch": (torch_archive(), "pickle of PyTorch.*torch.onnx.export"),
+    "a checkpoint that is not said what it is of": (torch_archive(), "weights alone.*--as mlp"),
     "TorchScript": (torch_archive("constants.pkl"), "TorchScript"),
     "an empty file": (as_bytes("n.onnx", b""), "cannot be brought in"),
     "noise": (as_bytes("n.onnx", np.random.default_rng(0).bytes(4096)), "cannot be brought in"),
     "a header of 10 GB": (
-        as_bytes("n.safetensors", (10 << 30).to_bytes(8, "little") + b"{}"), "cannot be brought in"
+        as_bytes("n.safetensors", (10 << 30).to_bytes(8, "little") + b"{}"), "weights alone|longer"
     ),
     "an operator of somebody's": (
         onnx_file(helper.make_node("Evil", ["x"], ["y"], domain="evil")), "evil.Evil"
@@ -341,6 +341,34 @@ def test_a_hostile_file_costs_one_line(
         read_foreign(path)
     assert str(found.value).isprintable()
     assert {each: each.stat().st_mtime_ns for each in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("case", ["a pickle", "a header", "a slice", "a tensor", "an archive"])
+def test_hostile_weights_cost_one_line(case: str, tmp_path: Path) -> None:
+    def safetensors(header: dict[str, Any]) -> bytes:
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(8, "little") + text + bytes(64)
+
+    far = {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 1 << 32]}
+    other = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 64]}
+    path = tmp_path / "weights.safetensors"
+    if case == "a pickle":
+        path = torch_archive()(tmp_path)
+    elif case == "an archive":
+        path = tmp_path / "weights.pt"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02}q\x00.")
+    else:
+        given: dict[str, dict[str, Any]] = {
+            "a header": {"a.weight": 1},
+            "a slice": {"a": far},
+            "a tensor": {"a": other},
+        }
+        path.write_bytes(safetensors(given[case]))
+    with pytest.raises(ModelFileError) as found:
+        read_foreign(path, architecture="mlp")
+    assert str(found.value).isprintable()
+    assert not (tmp_path / MARK).exists()
 
 
 def test_there_are_forty_of_them() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,8 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="A file of Keras (.keras, .h5) or an ONNX file of any maker.",
+        help="A file of Keras (.keras, .h5), an ONNX file of any maker, or weights alone "
+        "(.safetensors, a checkpoint of PyTorch).",
         show_default=False,
     ),
 ]
@@ -62,6 +63,23 @@ Output = Annotated[
         show_default=False,
     ),
 ]
+Architecture = Annotated[
+    Literal["mlp"] | None,
+    typer.Option(
+        "--as",
+        help="What weights alone are of; mlp: dense layers with ReLU between them.",
+        show_default=False,
+    ),
+]
+Graph = Annotated[
+    Path | None,
+    typer.Option(
+        "--graph",
+        metavar="ONNX",
+        help="A graph that weights alone are put into, by their names.",
+        show_default=False,
+    ),
+]
 Check = Annotated[
     Path | None,
     typer.Option(
@@ -101,6 +119,8 @@ def import_model(
     classes_from: ClassesFrom = None,
     size: ImageSide = None,
     output: Output = None,
+    architecture: Architecture = None,
+    graph: Graph = None,
     check: Check = None,
     licence: Licence = None,
     name: Name = None,
@@ -121,7 +141,8 @@ def import_model(
     from opsin.commands.import_model import import_model as workflow  # noqa: PLC0415  loads onnx
 
     run = workflow(
-        file, data=data or (), classes_from=classes_from, size=size, output=output, check=check,
+        file, data=data or (), classes_from=classes_from, size=size, output=output,
+        architecture=architecture, graph=graph, check=check,
         licence=licence, name=name, runs=runs, quiet=quiet, **given,
     )  # fmt: skip
     if run.directory.report.is_file():

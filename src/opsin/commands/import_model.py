@@ -34,7 +34,7 @@ from opsin.core.storage import check_writable, write_json
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset, load
 from opsin.importing.class_names import names_beside, names_from
-from opsin.importing.foreign_network import ForeignNetwork, read_foreign
+from opsin.importing.foreign_network import Architecture, ForeignNetwork, read_foreign
 from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.model_check import write_classifier
 
@@ -71,6 +71,8 @@ def import_model(
     prepare: str | None = None,
     size: int | None = None,
     output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: str | os.PathLike[str] | None = None,
     check: str | os.PathLike[str] | None = None,
     licence: str | None = None,
     runs: str | os.PathLike[str] = "runs",
@@ -87,7 +89,8 @@ def import_model(
     measured like a run that was trained on them, on the same test images.
 
     Args:
-        file: A file of Keras (``.keras``, ``.h5``) or an ONNX file of any maker.
+        file: A file of Keras (``.keras``, ``.h5``), an ONNX file of any maker, or weights alone
+            (``.safetensors``, a checkpoint of PyTorch).
         data: Images with labels to measure it on.
         classes: Names of the classes in the order of its answers (default: as the file says, or one
             beside it, or ``data``).
@@ -97,6 +100,8 @@ def import_model(
             file.
         size: Height and width of its images, where the file leaves them open.
         output: Which of its outputs answers, where there are several.
+        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them.
+        graph: An ONNX file that weights alone are put into, by their names.
         check: Arrays with ``images`` (``uint8[N, H, W, C]``) and the ``probabilities`` that its
             maker's program gives them; other answers than these are an error.
         licence: Under which it is published (default: as beside it, or unknown).
@@ -134,7 +139,10 @@ def import_model(
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     path = Path(file)
-    network = read_foreign(path, side=size, output=output)
+    network = read_foreign(
+        path, side=size, output=output, architecture=architecture,
+        graph=None if graph is None else Path(graph),
+    )  # fmt: skip
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
@@ -149,7 +157,13 @@ def import_model(
     record = found.record(None if check is None else compare_answers(content, Path(check)))
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
-        model=ImportedModel(file=str(path), prepare=prepare, output=output),
+        model=ImportedModel(
+            file=str(path),
+            prepare=prepare,
+            output=output,
+            architecture=architecture,
+            graph=None if graph is None else os.fspath(graph),
+        ),
         reasons=found.reasons(record),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
     )

@@ -20,6 +20,8 @@ class ImportedModel(RecipeModel):
     file: str = Field(description="The file that it was read from.")
     prepare: str | None = Field(None, description="The pixels that it was trained on, as given.")
     output: str | None = Field(None, description="Which of its outputs answers, as given.")
+    architecture: str | None = Field(None, description="What weights alone are of, as given.")
+    graph: str | None = Field(None, description="The graph that weights alone were put into.")
 
 
 class ImportRecipe(RecipeModel):

@@ -22,6 +22,7 @@ class FileKind(StrEnum):
 
     KERAS = "Keras"
     ONNX = "ONNX"
+    WEIGHTS = "weights"
 
 
 def kind_of(path: Path) -> FileKind:
@@ -36,6 +37,8 @@ def kind_of(path: Path) -> FileKind:
         return FileKind.KERAS
     if start.startswith(_ZIP):
         return _kind_of_archive(path)
+    if start[8:9] == b"{" and path.suffix == ".safetensors":
+        return FileKind.WEIGHTS
     if start.startswith(_PICKLE):
         raise refused(
             path.name,
@@ -54,13 +57,14 @@ def _kind_of_archive(path: Path) -> FileKind:
     if "config.json" in names:
         return FileKind.KERAS
     last = {name.rsplit("/", 1)[-1] for name in names}
-    if "data.pkl" in last:
-        what = "a TorchScript program" if "constants.pkl" in last else "a pickle of PyTorch"
+    if "constants.pkl" in last:
         raise refused(
             path.name,
-            f"it is {what}, which runs when it is opened",
+            "it is a TorchScript program, which runs when it is opened",
             f"Export it to ONNX from your own program: {_FROM_TORCH}.",
         )
+    if "data.pkl" in last:
+        return FileKind.WEIGHTS
     if any(name.endswith((".pt2", "archive_format", "model.json")) for name in names):
         raise refused(
             path.name,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
@@ -20,11 +20,15 @@ from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
+from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import ConvertedLayer, convert
 from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_operators import StandardOperators
+from opsin.importing.tensor_file import read_tensors
 
+#: What weights alone may be of.
+Architecture = Literal["mlp"]
 # Seconds and bytes, beside copies of the file, that reading one may take.
 _SECONDS: Final = 120.0
 _MEMORY: Final = 512 << 20
@@ -62,24 +66,37 @@ class ForeignNetwork:
 
 
 def read_foreign(
-    path: Path, *, side: int | None = None, output: str | None = None
+    path: Path,
+    *,
+    side: int | None = None,
+    output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: Path | None = None,
 ) -> ForeignNetwork:
     """Read a classifier that another program saved; nothing in the file is run or looked up.
 
     Args:
-        path: A file of Keras (``.keras``, ``.h5``) or an ONNX file.
+        path: A file of Keras (``.keras``, ``.h5``), an ONNX file, or weights alone
+            (``.safetensors``, a checkpoint of PyTorch).
         side: Height and width of the images, where the file leaves them open.
         output: Which of its outputs answers, where there are several.
+        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them.
+        graph: An ONNX file that weights alone are put into, by their names.
 
     Raises:
         ModelFileError: It is none, or holds what is not known here.
     """
+    if graph is not None:
+        _digest(graph)  # says so where it is no file
     digest, size = _digest(path)
     memory = _MEMORY + _COPIES * size
     where = "opsin.importing.foreign_network:read"
     try:
         with Sandbox(where, seconds=_SECONDS, memory=memory) as sandbox:
-            found, content = sandbox.call({"path": str(path), "side": side, "output": output})
+            found, content = sandbox.call({
+                "path": str(path), "side": side, "output": output, "architecture": architecture,
+                "graph": None if graph is None else str(graph),
+            })  # fmt: skip
     except SandboxError as error:
         raise refused(path.name, error.received) from error
     probed = found["probed"]
@@ -133,7 +150,7 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
     """Read a file and bring it into one form; what `opsin.core.sandbox` runs.
 
     Args:
-        header: ``path``, ``side`` and ``output``, as `read_foreign` takes them.
+        header: What `read_foreign` takes, by name.
         body: Nothing.
 
     Returns:
@@ -144,7 +161,7 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
     """
     path = Path(header["path"])
     try:
-        return _read(path, header["side"], header["output"])
+        return _read(path, header)
     except ModelFileError as error:
         # The probe speaks of pretrained networks; here it is the classifier itself.
         start = f"{path.name} is none: "
@@ -159,9 +176,15 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
         raise refused(path.name, quoted(error) or type(error).__name__) from error
 
 
-def _read(path: Path, side: int | None, output: str | None) -> tuple[Header, Sequence[bytes]]:
+def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
+    side, output = header["side"], header["output"]
     layers, scales, classes = None, None, None
-    if kind_of(path) is FileKind.KERAS:
+    kind = kind_of(path)
+    if kind is FileKind.WEIGHTS:
+        model = _of_weights(path, header["architecture"], header["graph"])
+        content, network = model.SerializeToString(), model.graph.name
+        maker = "weights by name"
+    elif kind is FileKind.KERAS:
         converted = convert(path, side=side, output=output)
         content, layers, output = converted.content, converted.layers, None
         maker, network, scales = converted.maker, converted.network, converted.scales
@@ -200,6 +223,23 @@ def _read(path: Path, side: int | None, output: str | None) -> tuple[Header, Seq
         "scales": scales,
         "classes": classes,
     }, [model.SerializeToString()]
+
+
+def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
+    """Return the network that weights alone are of."""
+    if architecture is None and graph is None:
+        raise refused(
+            path.name,
+            "it holds weights alone, and no network",
+            "Say what they are of: --as mlp for dense layers with ReLU between them, or --graph "
+            "FILE.onnx for a graph with the same names. Or export the network from PyTorch: "
+            "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True).",
+        )
+    tensors = read_tensors(path)
+    if graph is None:
+        return dense_chain(path.name, tensors)
+    with open_regular(graph) as file:
+        return with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
 
 
 def _parsed(name: str, content: bytes) -> onnx.ModelProto:
