@@ -46,6 +46,7 @@ BENCHMARKS: Final = {
     "first_answer": Benchmark("", "3 min", "FOLDER RUN/classifier.onnx --images 8 --repeats 1"),
     "first_layer": Benchmark("", "1 min", ""),
     "heat_maps": Benchmark("", "3 min a run", "RUN --images 2"),
+    "importing": Benchmark("", "1 min", "--megabytes 1 --repeats 1"),
     "inspection": Benchmark("", "5 min", "RUN --repeats 1 --images 100"),
     "label_errors": Benchmark(
         "", "30 min", "--source digits --images 300 --seeds 1 --folds 2 --epochs 1"

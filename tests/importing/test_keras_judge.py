@@ -31,9 +31,9 @@ def test_answers_are_those_of_keras(tmp_path: Path) -> None:
     assert len(files) >= 2 * 90
     apart = {}
     for file in files:
-        content = convert(file).content
-        onnx.checker.check_model(onnx.load_model_from_string(content), full_check=True)
-        session = onnxruntime.InferenceSession(content)
+        model = convert(file).model
+        onnx.checker.check_model(model, full_check=True)
+        session = onnxruntime.InferenceSession(model.SerializeToString())
         with np.load(file.with_suffix(".npz")) as judged:
             images, wanted = judged["images"], judged["answers"]
         (found,) = session.run(None, {session.get_inputs()[0].name: images})

@@ -35,7 +35,7 @@ Array = NDArray[Any]
 
 def computed(converted: Converted, images: Array, *names: str) -> list[Array]:
     """Return what the converted file answers, or what its layers put out."""
-    model = onnx.load_model_from_string(converted.content)
+    model = converted.model
     onnx.checker.check_model(model, full_check=True)
     if names:
         del model.graph.output[:]

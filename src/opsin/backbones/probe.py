@@ -134,18 +134,41 @@ def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     """
     name = header["name"]
     try:
-        found, content = _Probe(bytes(body), name, header["side"]).result()
+        model = onnx.load_model_from_string(bytes(body))
+    except Exception as error:
+        raise refused(name, printable(error) or type(error).__name__) from error
+    found, model = probe_model(model, name, header["side"])
+    return asdict(found), [model.SerializeToString()]
+
+
+def probe_model(
+    model: onnx.ModelProto, name: str, side: int | None
+) -> tuple[Probed, onnx.ModelProto]:
+    """Look into a network and bring it into one form, in a process that may die.
+
+    Args:
+        model: The network; it is changed.
+        name: What errors call it.
+        side: That of the images, where it is stated.
+
+    Returns:
+        What was found, and the network in its present form.
+
+    Raises:
+        ModelFileError: It is no network that could be used.
+    """
+    try:
+        return _Probe(model, name, side).result()
     except OpsinError:
         raise
     except Exception as error:
         raise refused(name, printable(error) or type(error).__name__) from error
-    return asdict(found), [content]
 
 
 class _Probe:
-    def __init__(self, content: bytes, name: str, side: int | None) -> None:
+    def __init__(self, model: onnx.ModelProto, name: str, side: int | None) -> None:
         self._name = name
-        self._model = onnx.load_model_from_string(content)
+        self._model = model
         self._graph = self._model.graph
         self._refuse_foreign()
         self._put_in_order()
@@ -155,7 +178,7 @@ class _Probe:
         self._open_batch()
         self._keep_clear()
 
-    def result(self) -> tuple[Probed, bytes]:
+    def result(self) -> tuple[Probed, onnx.ModelProto]:
         shapes = self._shapes(2)
         values = tuple(
             Value(node.output[0], node.op_type, shapes[node.output[0]])
@@ -172,7 +195,7 @@ class _Probe:
             np.dtype(self.dtype).name, features, tuple(self._depths(values, features)), values,
             {each.key[:200]: each.value[:10_000] for each in self._model.metadata_props},
         )  # fmt: skip
-        return found, self._model.SerializeToString()
+        return found, self._model
 
     def _leave_out_unused(self) -> None:
         used = {name for node in self._graph.node for name in node.input}
@@ -431,15 +454,17 @@ class _Probe:
         return values
 
     def _run(self, count: int, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-        model = self._model
+        own = list(self._graph.output)
         if names is not None:
-            model = onnx.ModelProto()
-            model.CopyFrom(self._model)
-            del model.graph.output[:]
-            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
-        )
+            del self._graph.output[:]
+            self._graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        try:
+            session = onnxruntime.InferenceSession(
+                self._model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
+            )
+        finally:
+            del self._graph.output[:]
+            self._graph.output.extend(own)
         outputs = [output.name for output in session.get_outputs()]
         return dict(zip(outputs, session.run(outputs, {self.input: self._images(count)}),
                         strict=True))  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from opsin.backbones.probe import Probed, Value, probe
+from opsin.backbones.probe import Probed, Value, probe_model
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
 from opsin.core.framing import Header
 from opsin.core.regular_file import open_regular
@@ -182,16 +182,15 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
         model = _of_weights(path, header["architecture"], header["graph"])
-        content, network = model.SerializeToString(), model.graph.name
+        network = model.graph.name
         maker = "weights by name"
     elif kind is FileKind.KERAS:
         converted = convert(path, side=side, output=output)
-        content, layers, output = converted.content, converted.layers, None
+        model, layers, output = converted.model, converted.layers, None
         maker, network, scales = converted.maker, converted.network, converted.scales
     else:
         with open_regular(path) as file:
-            content = file.read()
-        model = _parsed(path.name, content)
+            model = _parsed(path.name, file.read())
         if any(each.key.startswith("opsin.") for each in model.metadata_props):
             raise refused(
                 path.name,
@@ -201,14 +200,12 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         maker = " ".join(filter(None, (model.producer_name, model.producer_version))) or "unknown"
         network = model.graph.name
         classes = names_in({each.key: each.value for each in model.metadata_props})
-    model = _parsed(path.name, content)
     operators = StandardOperators(model)
     operators.rewrite()
     classes = classes or operators.classes
     _take_images(path.name, model)
-    body = memoryview(model.SerializeToString())
-    found, (content,) = probe({"name": path.name, "side": side}, body)
-    model = onnx.load_model_from_string(content)
+    probed, model = probe_model(model, path.name, side)
+    found = asdict(probed)
     shown = [row.name for row in layers or ()]
     answers = find_answers(path.name, model, chosen=output, shown=shown)
     found["values"] = [

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.graph_writer import GraphWriter
@@ -162,8 +162,8 @@ class KerasGraph(GraphWriter):
         plain = named if value.plain == shown else value.plain
         return KerasTensor(value.shape, plain, named)
 
-    def content(self, image: KerasTensor, answer: KerasTensor) -> bytes:
-        """Return a file with one input and one output, both in Keras' order."""
+    def model(self, image: KerasTensor, answer: KerasTensor) -> ModelProto:
+        """Return a network with one input and one output, both in Keras' order."""
         from opsin.onnx_files.postprocessing import IR_VERSION, OPSET  # noqa: PLC0415
 
         given, made = (
@@ -171,11 +171,9 @@ class KerasGraph(GraphWriter):
             for value in (image, answer)
         )
         graph = helper.make_graph(self.nodes, "keras", [given], [made], self.weights)
-        model = helper.make_model(
+        return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
-        content: bytes = model.SerializeToString()
-        return content
 
 
 def as_array(value: Any) -> NDArray[np.float32]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from onnx import ModelProto
+
 from opsin.importing.keras_config import (
     Call,
     LayerConfig,
@@ -63,17 +65,17 @@ class ConvertedLayer:
 
 @dataclass(frozen=True)
 class Converted:
-    """A network as a file of standard operators.
+    """A network of standard operators.
 
     Args:
-        content: The file; its input is ``images`` in the order that Keras has them.
+        model: The network; its input is ``images`` in the order that Keras has them.
         layers: Those that can be looked at, in the order of their work.
         maker: Who saved it.
         network: What it is called.
         scales: The layer that scales the pixels inside it, if one does.
     """
 
-    content: bytes
+    model: ModelProto
     layers: tuple[ConvertedLayer, ...]
     maker: str
     network: str
@@ -117,7 +119,7 @@ class _Conversion:
         answer = known[self._chosen(network)]
         version = ".".join(map(str, self._file.version))
         return Converted(
-            self._to.content(image, answer),
+            self._to.model(image, answer),
             tuple(self._rows),
             f"Keras {version}",
             network.name,
