@@ -35,7 +35,8 @@ Array = NDArray[Any]
 
 def computed(converted: Converted, images: Array, *names: str) -> list[Array]:
     """Return what the converted file answers, or what its layers put out."""
-    model = converted.model
+    model = onnx.ModelProto()
+    model.CopyFrom(converted.model)
     onnx.checker.check_model(model, full_check=True)
     if names:
         del model.graph.output[:]
