@@ -38,7 +38,7 @@ from opsin.importing.foreign_network import Architecture, ForeignNetwork, read_f
 from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.model_check import write_classifier
 
-_LEARNT_FROM: Final = "not known: where test images were among it, their figures are too good"
+_TRAINED: Final = "elsewhere, on what is not known: of test images among it, figures are too good"
 # How pixels of networks that Keras itself publishes were scaled, by how their names begin.
 _KNOWN_NAMES: Final = {
     "mobilenet": "-1..1", "xception": "-1..1", "inception": "-1..1", "nasnet": "-1..1",
@@ -254,7 +254,7 @@ class _Identified:
             "Licence": record.licence,
         }
         if self.dataset is not None:
-            found["Learnt from"] = _LEARNT_FROM
+            found["Trained"] = _TRAINED
         if record.parity is not None:
             found["Parity"] = parity_in_words(record.parity)
         return found
