@@ -329,3 +329,16 @@ def test_what_skl2onnx_writes(labels: dict[str, Any], learnt: Any, tmp_path: Pat
     )
     assert run.classifier().classes[3] in ("3", "n3")
     assert run.imported().classes_from == "as in the file"
+
+
+@pytest.mark.torch
+def test_its_network_is_a_module_of_pytorch(digits_file: Path, learnt: Any, tmp_path: Path) -> None:
+    import torch
+
+    run = opsin.import_model(
+        digits_file, classes=CLASSES, prepare="0..1", runs=tmp_path / "runs", quiet=True
+    )
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    weight, bias = learnt
+    found = run.network()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(found, images.reshape(5, 64) / 255 @ weight + bias, atol=1e-4)

@@ -7,6 +7,7 @@ import html
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -24,6 +25,9 @@ from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import Recipe
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @checked
@@ -91,6 +95,20 @@ class Run:
     def accuracy(self) -> float:
         """Share of right answers on the test set, or on validation data where there is none."""
         return self.figures.accuracy
+
+    def network(self) -> nn.Module:
+        """Return its network as a PyTorch module, with the weights of its file, which are fixed.
+
+        It takes prepared images, ``[N, H, W, C]`` with pixels from 0 to 255, and returns logits,
+        ``float32[N, K]``, as they are before calibration.
+
+        Raises:
+            MissingExtraError: PyTorch is not installed.
+            ModelFileError: One of its operators has no gradient.
+        """
+        from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415  PyTorch
+
+        return TorchNetwork(self.classifier().content)
 
     def imported(self) -> ImportRecord:
         """Return where an imported classifier is from, and what it was compared with.

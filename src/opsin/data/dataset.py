@@ -6,9 +6,9 @@ import hashlib
 import html
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,28 @@ from opsin.data.sources import arrays
 from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import NAMES
 from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetPart:
+    """Images with their labels, one by one.
+
+    Args:
+        images: Of the whole dataset, ``uint8[N, H, W, C]``.
+        labels: Likewise, ``int64[N]``.
+        rows: Which of them are meant, ``int64[M]``.
+    """
+
+    images: Images = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+    rows: NDArray[np.int64] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], int]:
+        row = self.rows[place]
+        return np.array(self.images[row]), int(self.labels[row])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +130,23 @@ class Dataset:
             f"<img src='{png_address(sheet)}' width='{2 * sheet.shape[1]}' "
             "style='image-rendering:pixelated' alt='Training images'>"
         )
+
+    def part(self, name: Literal["train", "val", "test"]) -> DatasetPart:
+        """Return the images of one part with their labels, one by one.
+
+        It has a length and answers to numbers, which is all that PyTorch's `DataLoader` asks of a
+        dataset.
+
+        Args:
+            name: Which part.
+
+        Example:
+            >>> train = load("digits").part("train")
+            >>> image, label = train[0]
+            >>> image.shape, image.dtype, len(train) > 1000
+            ((8, 8, 1), dtype('uint8'), True)
+        """
+        return DatasetPart(self.images, self.labels, self.split.rows(name))
 
     @cached_property
     def preparation(self) -> Preparation:

@@ -1,8 +1,8 @@
 """Weights by name, out of safetensors or a checkpoint of PyTorch; nothing else is built.
 
-A checkpoint is a pickle, which could run anything. Here it meets a reader that knows four names:
-those that a dictionary of tensors is made of. Any other one is refused (the same idea as PyTorch's
-own ``weights_only``).
+A checkpoint is a pickle, which could run anything. Here nothing is unpickled: its operations are
+taken apart, and those that a dictionary of tensors is made of are followed, by a reader that builds
+nothing else. Any other one is refused (the idea of PyTorch's own ``weights_only``).
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
+import pickletools
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Never
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +93,7 @@ def _checkpoint(name: str, file: BinaryIO) -> Tensors:
                 raise ValueError("its list of weights is too long")
             stem = inner.removesuffix("data.pkl")
             whole = _TensorReader(archive, stem, archive.read(inner)).load()
-    except pickle.UnpicklingError as error:
+    except NotTensorsError as error:
         raise refused(
             name,
             f"it holds more than weights ({quoted(error)})",
@@ -132,8 +131,35 @@ class _Storage:
     values: NDArray[Any]
 
 
-class _TensorReader(pickle.Unpickler):
-    """Reads dictionaries of tensors, and refuses all else.
+class _Name(NamedTuple):
+    """The name of a class or function: text, and nothing more."""
+
+    module: str
+    name: str
+
+
+class NotTensorsError(ValueError):
+    """Something that no dictionary of tensors is made of."""
+
+
+_DICTIONARY: Final = _Name("collections", "OrderedDict")
+_TENSOR: Final = _Name("torch._utils", "_rebuild_tensor_v2")
+_PARAMETER: Final = _Name("torch._utils", "_rebuild_parameter")
+# Operations that put a plain value, which stands in the pickle, on the stack.
+_PLAIN: Final = frozenset((
+    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BININT", "BININT1", "BININT2",
+    "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT", "BINBYTES", "SHORT_BINBYTES",
+))  # fmt: skip
+_CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_NOTHING: Final = frozenset(("PROTO", "FRAME", "STOP"))
+_TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _TensorReader:
+    """Follows the operations of a pickle as far as dictionaries of tensors need them.
+
+    `pickletools` takes the operations apart and does none of them. Names are compared with three,
+    and never looked up; what is built are dictionaries, lists, tuples, plain values and arrays.
 
     Args:
         archive: The checkpoint.
@@ -142,31 +168,112 @@ class _TensorReader(pickle.Unpickler):
     """
 
     def __init__(self, archive: zipfile.ZipFile, stem: str, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="utf-8")
-        self._archive, self._stem = archive, stem
+        self._archive, self._stem, self._content = archive, stem, content
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
         self._left = _MOST
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what builds a part of a tensor; a name is compared, and never looked up."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return self._tensor
-        if module == "torch._utils" and name == "_rebuild_parameter":
-            return _parameter
-        if module == "torch" and name in _STORAGES:
-            return name
-        raise pickle.UnpicklingError(f"{module}.{name}")
+    def load(self) -> Any:
+        """Return what the pickle stands for.
 
-    def persistent_load(self, pid: Any) -> _Storage:
+        Raises:
+            NotTensorsError: It is anything but dictionaries of tensors and plain values.
+        """
+        for operation, argument, _ in pickletools.genops(self._content):
+            self._follow(operation.name, argument)
+        return self._stack.pop()
+
+    def _follow(self, name: str, argument: Any) -> None:
+        stack = self._stack
+        if name in _PLAIN:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _TUPLES:
+            count = _TUPLES[name]
+            stack[len(stack) - count :] = [tuple(stack[len(stack) - count :])]
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            self._memo[int(argument)] = stack[-1]
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(self._memo[int(argument)])
+        elif name == "MARK":
+            self._marks.append(len(stack))
+        elif name == "GLOBAL":
+            stack.append(_Name(*argument.split(" ", 1)))
+        elif name not in _NOTHING:
+            self._build(name)
+
+    def _build(self, name: str) -> None:
+        """Follow an operation that makes one thing of others."""
+        stack = self._stack
+        match name:
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "TUPLE":
+                stack.append(tuple(self._marked()))
+            case "APPEND":
+                value = stack.pop()
+                self._a(list).append(value)
+            case "APPENDS":
+                values = self._marked()
+                self._a(list).extend(values)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                self._a(dict)[key] = value
+            case "SETITEMS":
+                values = self._marked()
+                self._a(dict).update(zip(values[::2], values[1::2], strict=True))
+            case "BINPERSID":
+                stack.append(self._storage(*stack.pop()))
+            case "REDUCE":
+                given, made = stack.pop(), stack.pop()
+                stack.append(self._made(made, given))
+            case "BUILD":  # what a dictionary remembers of its making
+                stack.pop()
+                self._a(dict)
+            case "STACK_GLOBAL":
+                last, module = stack.pop(), stack.pop()
+                stack.append(_Name(str(module), str(last)))
+            case _:
+                raise NotTensorsError(f"an operation {name}")
+
+    def _marked(self) -> list[Any]:
+        start = self._marks.pop()
+        found = self._stack[start:]
+        del self._stack[start:]
+        return found
+
+    def _a(self, kind: type[Any]) -> Any:
+        """Return what is on top of the stack, which must be of a kind."""
+        if not isinstance(self._stack[-1], kind):
+            raise NotTensorsError(
+                f"{type(self._stack[-1]).__name__} in the place of {kind.__name__}"
+            )
+        return self._stack[-1]
+
+    def _made(self, what: Any, given: Any) -> Any:
+        if what == _DICTIONARY and given == ():
+            return {}
+        if what == _TENSOR:
+            return self._tensor(*given)
+        if what == _PARAMETER:
+            return given[0]
+        raise NotTensorsError(".".join(what) if isinstance(what, _Name) else "a call")
+
+    def _storage(self, word: Any, kind: Any, key: Any, _: Any, count: Any) -> _Storage:
         """Return the numbers of a storage, which lie beside the pickle."""
-        word, kind, key, _, count = pid
-        if word != "storage" or kind not in _STORAGES or not str(key).isalnum():
-            _refuse("an unknown storage")
-        dtype = np.dtype(_STORAGES[kind])
+        known = isinstance(kind, _Name) and kind.module == "torch" and kind.name in _STORAGES
+        if word != "storage" or not known or not str(key).isalnum():
+            raise NotTensorsError("an unknown storage")
+        dtype = np.dtype(_STORAGES[kind.name])
         info = self._archive.getinfo(f"{self._stem}data/{key}")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != count * dtype.itemsize:
-            _refuse("a storage of another size than stated")
+            raise NotTensorsError("a storage of another size than stated")
         return _Storage(np.frombuffer(self._archive.read(info), dtype))
 
     def _tensor(
@@ -174,22 +281,12 @@ class _TensorReader(pickle.Unpickler):
     ) -> NDArray[Any]:
         self._left -= 1
         if not isinstance(storage, _Storage) or self._left < 0:
-            _refuse("a tensor of something else")
+            raise NotTensorsError("a tensor of something else")
         shape, strides = tuple(map(int, shape)), tuple(map(int, strides))
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         inside = offset >= 0 and min((*shape, *strides, 0)) >= 0 and last < storage.values.size
-        if math.prod(shape) and not inside:
-            _refuse("a tensor outside its storage")
-        if math.prod(shape) > storage.values.size:
-            _refuse("a tensor larger than its storage")
+        if math.prod(shape) > storage.values.size or (math.prod(shape) and not inside):
+            raise NotTensorsError("a tensor outside its storage")
         steps = [step * storage.values.itemsize for step in strides]
         view = np.lib.stride_tricks.as_strided(storage.values[offset:], shape, steps)
         return np.array(view)
-
-
-def _parameter(tensor: Any, *_: object) -> Any:
-    return tensor
-
-
-def _refuse(what: str) -> Never:
-    raise pickle.UnpicklingError(what)
