@@ -84,6 +84,8 @@ def test_from_a_file_of_keras_to_a_report(
     until(browser, lambda: "/runs/" in browser.current_url, 120)
     until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 60)
     assert "imported" in shown(browser)
+    assert "Train with these settings" not in shown(browser)
+    assert "moved" not in shown(browser)
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
 

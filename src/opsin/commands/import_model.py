@@ -15,14 +15,14 @@ from opsin.backbones.backbone import licence_beside
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.finish import Draft
 from opsin.commands.import_check import compare_answers, doubts_about, parity_in_words
-from opsin.commands.import_recipe import IMPORTED, ImportedModel, ImportRecipe
+from opsin.commands.import_recipe import ImportedModel, ImportRecipe
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
 from opsin.commands.train import watcher_of_run
 from opsin.commands.training_job import conclude, versions, write_request
 from opsin.commands.training_summary import tell_images, tell_measured, tell_model
 from opsin.core.arguments import checked
-from opsin.core.artifacts.import_record import ImportParity, ImportRecord
+from opsin.core.artifacts.import_record import IMPORTED, ImportParity, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError

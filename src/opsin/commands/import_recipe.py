@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from opsin.classical.classical_recipe import ClassicalRecipe, Fitting
 from opsin.core.recipe import DataRecipe, Recipe, RecipeModel
-
-#: The model's name in the recipe of an imported classifier.
-IMPORTED: Final = "imported"
 
 
 class ImportedModel(RecipeModel):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands.import_recipe import IMPORTED, AnyRecipe, ImportRecipe
+from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import LATEST
 from opsin.core.artifacts.epoch import Epoch
-from opsin.core.artifacts.import_record import ImportRecord
+from opsin.core.artifacts.import_record import IMPORTED, ImportRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report

@@ -44,7 +44,12 @@ def is_moved(run: RunDirectory) -> bool:
     Raises:
         RunError: The run's files are damaged.
     """
-    return bool(_gone(_recorded(run)))
+    return not has_no_images(run) and bool(_gone(_recorded(run)))
+
+
+def has_no_images(run: RunDirectory) -> bool:
+    """Tell whether a run is a classifier that was imported without any images."""
+    return run.imported.is_file() and not run.dataset.is_file()
 
 
 def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
@@ -67,7 +72,7 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
         places = [os.fspath(each) for each in given]
         recipe = recipe.model_copy(update=_replaced(run, recipe, places, others=others))
     gone = [place for place in _gone(recipe) if place not in given]
-    if gone:
+    if gone and not has_no_images(run):
         raise MovedError(run.path, gone)
     return recipe
 
@@ -134,7 +139,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
         RecipeError: ``data`` names more places than the run has sources, or fewer.
         RunError: The run's files are damaged.
     """
-    if run.imported.is_file() and not run.dataset.is_file():
+    if has_no_images(run):
         raise RunError(
             "a run with images of its own",
             f"{run.path} was imported without any",

@@ -58,7 +58,9 @@ class ImportedFile:
     def _operators(self) -> Sequence[Layer]:
         shapes = {value.name: value.shape for value in self._backbone.probed.values}
         del shapes[ANSWERS]
-        return layer_table(self._graph.nodes, self._backbone.graph.weights, shapes)
+        rows = layer_table(self._graph.nodes, self._backbone.graph.weights, shapes)
+        # All of it was trained where it was made.
+        return [row.model_copy(update={"trainable": row.parameters}) for row in rows]
 
     def content(self, metadata: Metadata) -> bytes:
         """Return the file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 
 from opsin.core.artifacts.artifact import Artifact, Count, Stored, Text
+
+#: The model's name in the recipe of an imported classifier.
+IMPORTED: Final = "imported"
 
 
 class ImportParity(Stored):

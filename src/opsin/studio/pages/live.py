@@ -12,6 +12,7 @@ from nicegui import ui
 from opsin.core import defaults
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
+from opsin.core.artifacts.import_record import IMPORTED
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
@@ -70,7 +71,7 @@ class _Live:
         self._matrix_place = ui.element("div")
         self._wanted = epoch
         self._draw(history, matrices)
-        if not history and self._row.state != "running":
+        if not history and self._row.state != "running" and self._row.model != IMPORTED:
             with self._place:
                 layout.empty("No epoch was finished, so there are no curves.")
         with ui.element("h2"):
@@ -89,8 +90,11 @@ class _Live:
                 and self._curves is None
                 and not self._place.default_slot.children
             ):
+                how = "is fitted in one step"
+                if self._row.model == IMPORTED:
+                    how = "was trained elsewhere"
                 with self._place, ui.element("p").classes("op-muted"):
-                    ui.label("This model is fitted in one step, so there are no curves.")
+                    ui.label(f"This model {how}, so there are no curves.")
             return
         if self._curves is None:
             with self._place:

@@ -9,6 +9,7 @@ from typing import Final
 
 from nicegui import ui
 
+from opsin.core.artifacts.import_record import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
@@ -48,7 +49,10 @@ async def show(
         usual = "report" if reported and row.state != "running" else "live"
         here = tab if tab in dict(_TABS) else usual
         await tell_moved(directory)
-        _tabs(row, here, reported=reported)
+        # What was imported without images has no figures, and a classifier all the same.
+        imported = directory.imported.is_file() and directory.classifier.is_file()
+        answers = reported or imported
+        _tabs(row, here, reported=reported, answers=answers and row.state != "running")
         head.follow(here)
         if here == "live":
             await live.show(studio, row, directory, epoch=_number(epoch))
@@ -69,20 +73,27 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
 
 
-def _tabs(row: RunRow, here: str, *, reported: bool) -> None:
+def _tabs(row: RunRow, here: str, *, reported: bool, answers: bool) -> None:
     with ui.element("nav").classes("op-tabs").props('aria-label="Parts of this run"'):
         for key, word in _TABS:
             link = ui.link(word, f"/runs/{row.id}?tab={key}")
             if key == here:
                 link.props('aria-current="page"')
-        if reported and row.in_steps:
+        if reported and row.has_layers:
             ui.link("Inside", f"/runs/{row.id}/inside")
-        if reported:
+        if answers:
             ui.link("Try", f"/try?run={row.id}")
 
 
 def _none_yet(row: RunRow) -> None:
     running = row.state == "running"
+    if row.model == IMPORTED and not running:
+        layout.empty(
+            "It was imported without images to measure it on, so there are no figures.",
+            "Import it with images",
+            "/import",
+        )
+        return
     layout.empty(
         "Figures, confusion matrix and mistakes appear here when training has finished."
         if running
@@ -204,7 +215,8 @@ class _Head:
             ui.link("Waiting in the queue", "/queue")
         elif unfinished and row.in_steps:
             layout.action("Resume", self._do(self._resume), primary=True)
-        ui.link("Train with these settings", f"/train?from={row.id}")
+        if row.model != IMPORTED:
+            ui.link("Train with these settings", f"/train?from={row.id}")
         layout.action("Delete", self._do(self._delete))
 
     def _do(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

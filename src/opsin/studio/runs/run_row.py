@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
+from opsin.core.artifacts.import_record import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_summary import RunSummary, summarise
 from opsin.core.errors import OpsinError
@@ -24,7 +25,9 @@ CURVE: Final = 40
 # What a row is read from: a row is read again only when one of these changed.
 _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
 # Models that are fitted in one go: nothing to pause, nothing to go on from.
-_IN_ONE_GO: Final = frozenset(get_args(ClassicalName))
+_IN_ONE_GO: Final = frozenset((*get_args(ClassicalName), IMPORTED))
+# Those of them that are networks.
+_NETWORKS: Final = frozenset(("backbone", IMPORTED))
 
 Stamp = tuple[FileStamp, ...]
 
@@ -73,6 +76,11 @@ class RunRow(RunSummary):
     def in_steps(self) -> bool:
         """Whether it is trained in steps, so that it can be paused and gone on with."""
         return self.model is not None and self.model not in _IN_ONE_GO
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether there is a network to look into."""
+        return self.in_steps or self.model in _NETWORKS
 
 
 def stamp_of(path: Path) -> Stamp:
