@@ -158,6 +158,16 @@ def torch_archive(*names: str) -> Maker:
     return make
 
 
+def other_archive(name: str) -> Maker:
+    def make(folder: Path) -> Path:
+        path = folder / "network.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, b"{}")
+        return path
+
+    return make
+
+
 def onnx_file(
     *nodes: onnx.NodeProto, shape: tuple[Any, ...] = ("N", 1, 4, 4), kind: int = TensorProto.FLOAT
 ) -> Maker:
@@ -303,6 +313,10 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "a pickle": (pickled, "pickle"),
     "a checkpoint that is not said what it is of": (torch_archive(), "weights alone.*--as mlp"),
     "TorchScript": (torch_archive("constants.pkl"), "TorchScript"),
+    "TensorFlow Lite": (as_bytes("n.tflite", b"\x1c\0\0\0TFL3" + bytes(99)), "Lite.*keras"),
+    "skops": (other_archive("schema.json"), "skops.*skl2onnx"),
+    "torch.export": (other_archive("archive/models/model.json"), "torch.export"),
+    "an archive of something": (other_archive("cat/1.jpg"), "something else"),
     "an empty file": (as_bytes("n.onnx", b""), "cannot be brought in"),
     "noise": (as_bytes("n.onnx", np.random.default_rng(0).bytes(4096)), "cannot be brought in"),
     "a header of 10 GB": (

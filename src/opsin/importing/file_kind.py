@@ -13,6 +13,7 @@ from opsin.importing.refusal import refused
 _ZIP: Final = b"PK\x03\x04"
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _PICKLE: Final = b"\x80"
+_LITE: Final = b"TFL3"
 _FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
 _FROM_SKLEARN: Final = "skl2onnx.to_onnx(model, pixels[:1])"
 
@@ -45,6 +46,12 @@ def kind_of(path: Path) -> FileKind:
             "it is a pickle, which runs a program when it is opened",
             f"From PyTorch: {_FROM_TORCH}. From scikit-learn: {_FROM_SKLEARN}.",
         )
+    if start[4:8] == _LITE:
+        raise refused(
+            path.name,
+            "it is a file of TensorFlow Lite",
+            "Give the .keras or .h5 file that it was made from.",
+        )
     return FileKind.ONNX
 
 
@@ -65,6 +72,12 @@ def _kind_of_archive(path: Path) -> FileKind:
         )
     if "data.pkl" in last:
         return FileKind.WEIGHTS
+    if "schema.json" in last:
+        raise refused(
+            path.name,
+            "it is a file of skops",
+            f"Export it to ONNX from your own program: {_FROM_SKLEARN}.",
+        )
     if any(name.endswith((".pt2", "archive_format", "model.json")) for name in names):
         raise refused(
             path.name,
