@@ -131,6 +131,7 @@ class Dataset:
             "style='image-rendering:pixelated' alt='Training images'>"
         )
 
+    @checked
     def part(self, name: Literal["train", "val", "test"]) -> DatasetPart:
         """Return the images of one part with their labels, one by one.
 
@@ -139,6 +140,9 @@ class Dataset:
 
         Args:
             name: Which part.
+
+        Raises:
+            RecipeError: There is no such part.
 
         Example:
             >>> train = load("digits").part("train")

@@ -91,11 +91,16 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     """Return the names of the operators at both ends that stay in float."""
     work = {layer.name: layer.multiply_adds for layer in layers}
     weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
-    # A layer that ends in an activation bears its weights' name, not its product's.
-    shares = [
-        work.get(node.output[0]) or work.get(node.input[1].rpartition(".")[0], 0)
-        for node in weighted
-    ]
+
+    def share_of(node: onnx.NodeProto) -> int:
+        name = node.output[0]
+        # A layer of Keras' that ends in an activation bears its weights' name, not its product's.
+        # A first block of ours counts for nothing, and stays in float: so it was measured.
+        if name not in work and not name.endswith(".wide"):
+            name = node.input[1].rpartition(".")[0]
+        return work.get(name, 0)
+
+    shares = [share_of(node) for node in weighted]
     most = _EDGE * sum(shares)
     together = list(itertools.accumulate(shares))
     first = [node.name for node, sum_ in zip(weighted, together, strict=True) if sum_ <= most]
