@@ -25,7 +25,7 @@ from opsin.importing.keras_layers import (
     normalisation,
     shapes,
 )
-from opsin.importing.keras_layers.layer_call import LayerCall, Writer
+from opsin.importing.keras_layers.layer_call import LayerCall, Writer, tensors_in
 from opsin.importing.refusal import quoted, refused
 
 _LAYERS: Final[dict[str, Writer]] = {
@@ -206,7 +206,7 @@ class _Conversion:
         trail: tuple[LayerConfig, ...],
     ) -> None:
         """Write a network in the place of a layer."""
-        values = list(_tensors(given))
+        values = tensors_in(given)
         if len(values) != len(network.inputs):
             raise refused(self._file.name, f"{quoted(network.name)} is given {len(values)} values")
         own = dict(zip(network.inputs, values, strict=True))
@@ -298,11 +298,3 @@ def _replaced(given: Any, known: Mapping[Reference, KerasTensor]) -> Any:
     if isinstance(given, dict):
         return {key: _replaced(each, known) for key, each in given.items()}
     return given
-
-
-def _tensors(given: Any) -> Iterator[KerasTensor]:
-    if isinstance(given, KerasTensor):
-        yield given
-    elif isinstance(given, tuple):
-        for each in given:
-            yield from _tensors(each)

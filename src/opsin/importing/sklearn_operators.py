@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from opsin.onnx_files.onnx_graph import attribute
+from opsin.onnx_files.onnx_graph import attribute, leading_to
 from opsin.onnx_files.postprocessing import TREES
 
 
@@ -42,7 +42,7 @@ class StandardOperators:
             else:
                 rewritten(node)
         kept = [each for each in self._graph.output if not self._is_label(each)]
-        nodes = self._leading_to([each.name for each in kept])
+        nodes = leading_to(self._nodes, [each.name for each in kept])
         del self._graph.node[:], self._graph.output[:]
         self._graph.node.extend(nodes)
         self._graph.output.extend(kept)
@@ -50,14 +50,6 @@ class StandardOperators:
     def _is_label(self, output: onnx.ValueInfoProto) -> bool:
         kinds = (onnx.TensorProto.INT64, onnx.TensorProto.STRING)
         return output.type.tensor_type.elem_type in kinds
-
-    def _leading_to(self, names: Sequence[str]) -> list[NodeProto]:
-        needed, nodes = set(names), []
-        for node in reversed(self._nodes):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                nodes.append(node)
-        return nodes[::-1]
 
     def _held(self, name: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))

@@ -127,12 +127,7 @@ class OnnxGraph:
 
     def leading_to(self, values: Iterable[str]) -> list[onnx.NodeProto]:
         """Return the operators that some values are computed by, in their order."""
-        needed, nodes = set(values), []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                nodes.append(node)
-        return nodes[::-1]
+        return leading_to(self.nodes, values)
 
     def up_to(self, names: Sequence[str]) -> bytes:
         """Return the network as far as some values, as a file of its own with these as outputs.
@@ -246,6 +241,16 @@ class OnnxGraph:
         onnx.checker.check_model(model, full_check=True)
         content: bytes = model.SerializeToString()
         return content
+
+
+def leading_to(nodes: Sequence[onnx.NodeProto], values: Iterable[str]) -> list[onnx.NodeProto]:
+    """Return those operators that some values are computed by, in their order."""
+    needed, found = set(values), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

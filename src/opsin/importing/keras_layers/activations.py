@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
-
-import numpy as np
 
 from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor
@@ -43,14 +40,6 @@ def _silu(call: LayerCall, value: str) -> str:
     return call.apply("Mul", [value, call.apply("Sigmoid", [value], "sigmoid")], "silu")
 
 
-def _softsign(call: LayerCall, value: str) -> str:
-    return call.apply("Softsign", [value], "softsign")
-
-
-def _gelu(call: LayerCall, value: str) -> str:
-    return call.apply("Gelu", [value], "gelu", approximate="none")
-
-
 def _log_sigmoid(call: LayerCall, value: str) -> str:
     return call.apply("Log", [call.apply("Sigmoid", [value], "sigmoid")], "log_sigmoid")
 
@@ -71,10 +60,10 @@ _ACTIVATIONS: Final[dict[str, _Write]] = {
     "selu": _simple("Selu"),
     "celu": _simple("Celu", alpha=1.0),
     "softplus": _simple("Softplus"),
-    "softsign": _softsign,
+    "softsign": _simple("Softsign"),
     "exponential": _simple("Exp"),
     "mish": _simple("Mish"),
-    "gelu": _gelu,
+    "gelu": _simple("Gelu", approximate="none"),
     "silu": _silu,
     "swish": _silu,
     "hard_sigmoid": _hard_sigmoid,
@@ -190,15 +179,6 @@ def _softmax(call: LayerCall) -> KerasTensor:
     call.words = "Softmax"
     plain = call.apply("Softmax", [call.to.plain(value)], "softmax", axis=axis)
     return call.to.tensor(value.shape, plain=plain)
-
-
-def scaled(call: LayerCall, value: str, factor: float, offset: float, part: str) -> str:
-    """Write a product and a sum with constants, each where it changes something."""
-    if factor != 1 or not math.isfinite(factor):
-        value = call.apply("Mul", [value, call.constant("factor", factor)], part)
-    if offset != 0:
-        value = call.apply("Add", [value, call.constant("offset", np.float32(offset))], part)
-    return value
 
 
 LAYERS: Final[dict[str, Writer]] = {

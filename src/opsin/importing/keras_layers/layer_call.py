@@ -52,7 +52,7 @@ class LayerCall:
     @property
     def values(self) -> list[KerasTensor]:
         """The values that it is given."""
-        return list(_tensors_in(self.given))
+        return tensors_in(self.given)
 
     @property
     def value(self) -> KerasTensor:
@@ -160,9 +160,10 @@ class LayerCall:
 Writer = Callable[[LayerCall], KerasTensor]
 
 
-def _tensors_in(given: Any) -> Sequence[KerasTensor]:
+def tensors_in(given: Any) -> list[KerasTensor]:
+    """Return the values among what a layer is given, in their order."""
     if isinstance(given, KerasTensor):
         return [given]
     if isinstance(given, tuple):
-        return [each for part in given for each in _tensors_in(part)]
+        return [each for part in given for each in tensors_in(part)]
     return []

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor, as_array
-from opsin.importing.keras_layers.activations import scaled
 from opsin.importing.keras_layers.layer_call import LayerCall, Writer
 
 # Keras' own, where a value is divided by a length or a deviation that may be 0.
@@ -122,7 +121,11 @@ def _rescaling(call: LayerCall) -> KerasTensor:
                       for name, default in (("scale", 1.0), ("offset", 0.0)))  # fmt: skip
     if factor.ndim or offset.ndim:
         return _by_channel(call, value, factor, offset)
-    made = scaled(call, call.to.native(value), float(factor), float(offset), "scaled")
+    made = call.to.native(value)
+    if factor != 1:
+        made = call.apply("Mul", [made, call.constant("factor", factor)], "scaled")
+    if offset != 0:
+        made = call.apply("Add", [made, call.constant("offset", offset)], "scaled")
     return call.to.like(value, made)
 
 
