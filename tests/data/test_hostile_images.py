@@ -208,7 +208,17 @@ def progressive(width: int, height: int, *, scans: int) -> bytes:
     return content[:start] + content[start:-2] * scans + b"\xff\xd9"
 
 
-@pytest.mark.parametrize("kind", FILES)
+# One of each decoder; a file takes seconds, and the others take the same way.
+QUICK = (
+    "JPEG of scans", "PNG of empty chunks", "large PNG with transparency", "GIF of comments",
+    "PNM of text", "BMP of short runs", "TIFF of long tags",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in FILES],
+)
 def test_no_file_costs_more_than_one_answer(kind: str, tmp_path: Path) -> None:
     for answer in answers(FILES[kind](), tmp_path):
         assert answer == "read" or answer.startswith("expected ")

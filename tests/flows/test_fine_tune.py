@@ -95,7 +95,9 @@ def stopped(backbone: Path, runs: Path, how: signal.Signals) -> opsin.Run:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_ended_in_the_middle_it_goes_on_to_the_same_bits(
     how: signal.Signals, backbone: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def test_ended_in_the_middle_it_goes_on_to_the_same_bits(
     assert again.report.reasons == whole.report.reasons
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path) -> None:
     run = stopped(backbone, tmp_path / "runs", signal.SIGKILL)
@@ -144,6 +147,7 @@ def test_other_forms_of_a_network_are_tuned_as_well(
     assert len(run.history) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path, undrawn: None) -> None:
     run = tuned(backbone, tmp_path, epochs=10_000, budget="1s")

@@ -165,7 +165,7 @@ def test_each_of_several_runs_builds_on_it(
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("head", ["logistic", "kernel-ridge"])
+@pytest.mark.parametrize("head", ["logistic", pytest.param("kernel-ridge", marks=pytest.mark.slow)])
 def test_in_integers_the_network_answers_nearly_the_same(
     head: str, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def kill_at_random_moments(count: int, warm: Warm, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow
 def test_killed_at_a_few_random_moments(warm: Warm, tmp_path: Path) -> None:
     kill_at_random_moments(3, warm, tmp_path)
 

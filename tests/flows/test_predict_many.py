@@ -134,6 +134,7 @@ def take_back(folder: Path) -> None:
     assert unsort(folder).left_count == 0
 
 
+@pytest.mark.slow
 def test_killed_at_a_few_random_moments(
     tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:

@@ -116,6 +116,7 @@ def faults_of(browser: webdriver.Chrome) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_names_are_text_on_every_page(
     hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:

@@ -144,6 +144,7 @@ def test_what_is_kept_is_removed(running: StudioProcess, browser: webdriver.Chro
     assert complaints(browser) == []
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_its_own_weights_are_trained_too(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path

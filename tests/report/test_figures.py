@@ -45,7 +45,14 @@ HISTORY = [
 ]
 
 
-@pytest.mark.parametrize("names", [["a", "b"], HOSTILE, [f"class {n}" for n in range(100)]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["a", "b"], marks=pytest.mark.slow),
+        HOSTILE,
+        pytest.param([f"class {n}" for n in range(100)], marks=pytest.mark.slow),
+    ],
+)
 def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
     figures = figures_for(names)
     images = np.random.default_rng(0).integers(0, 256, (60, 9, 7, 3), np.uint8)
