@@ -18,7 +18,7 @@ from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.commands.changes import changes_since
 from opsin.commands.test_set_usage import leaks_of
-from opsin.commands.transfer import check_target, export_data
+from opsin.commands.transfer import Form, check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS
@@ -51,7 +51,17 @@ ExportTo = Annotated[
         "--export",
         metavar="PATH",
         help="Write the images into a new folder, with a table of their classes and parts, "
-        "or into one .npz file, to be moved to another machine or tool; draw nothing.",
+        "or into one .npz or .parquet file, to be moved to another machine or tool; draw nothing. "
+        "A .csv names the files where they are.",
+        show_default=False,
+    ),
+]
+ExportAs = Annotated[
+    Form | None,
+    typer.Option(
+        "--export-as",
+        help="What --export writes: datasets is a folder for Hugging Face's library, webdataset "
+        "one of tar files (default: by the name's ending, else a folder).",
         show_default=False,
     ),
 ]
@@ -113,6 +123,7 @@ def data(
     seed: options.Examples = 0,
     audit: WithAudit = False,
     export: ExportTo = None,
+    export_as: ExportAs = None,
     since: SinceRun = None,
     moved: MovedTo = None,
     rows: RowsFile = None,
@@ -132,6 +143,8 @@ def data(
     Example: opsin data photos --augment photos
 
     Example: opsin data photos --export photos.npz
+
+    Example: opsin data photos --export shards --export-as webdataset
 
     Example: opsin data --since runs/2026-11-21-photos-resnet
 
@@ -156,10 +169,11 @@ def data(
     varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
     if varying:
         _check_varying(varying, drawn=draw and export is None)
-    _check_files(export, rows, audit=audit)
+    _check_files(export, rows, audit=audit, form=export_as)
     if export is not None:
         dataset = load(*source, watcher=watcher, **reading)
-        tell_export(export_data(dataset, export, watcher=watcher), as_json=as_json)
+        written = export_data(dataset, export, form=export_as, watcher=watcher)
+        tell_export(written, as_json=as_json)
         return
     shown = _Overview(look_at(*source, watcher=watcher, **reading))
     if draw:
@@ -184,7 +198,7 @@ def _check_cache(shown: bool, beside: object) -> None:
         raise typer.BadParameter("expected no source beside it.", param_hint="--cache")
 
 
-def _check_files(export: Path | None, rows: Path | None, *, audit: bool) -> None:
+def _check_files(export: Path | None, rows: Path | None, *, audit: bool, form: Form | None) -> None:
     """Refuse at once what could not be written after an hour's reading."""
     if rows is not None:
         check_rows_file(rows)
@@ -193,7 +207,9 @@ def _check_files(export: Path | None, rows: Path | None, *, audit: bool) -> None
             raise typer.BadParameter(
                 "expected neither --audit nor --rows beside it.", param_hint="--export"
             )
-        check_target(export)
+        check_target(export, form)
+    elif form is not None:
+        raise typer.BadParameter("expected --export PATH beside it.", param_hint="--export-as")
 
 
 def _check_varying(varying: Mapping[str, object], *, drawn: bool) -> None:

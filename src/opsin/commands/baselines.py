@@ -9,6 +9,7 @@ from typing import Any
 
 from opsin.classical.classical_recipe import MODELS
 from opsin.commands.compare import compare
+from opsin.commands.load_dataset import sources_in
 from opsin.commands.runs import Run
 from opsin.commands.train import train
 from opsin.core.arguments import checked
@@ -23,7 +24,7 @@ from opsin.report.terminal import for_people
 
 @checked
 def train_baselines(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     models: Sequence[str] = tuple(MODELS),
     seed: int | None = None,
@@ -38,7 +39,7 @@ def train_baselines(
     looks at the test set once.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined.
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         models: Which, by name (default: all there are).
         seed: Of all of them (default: 0).
         runs: Folder for run directories.
@@ -68,8 +69,7 @@ def train_baselines(
         )
     refuse_unknown(options, DATA_OPTIONS)
     if not isinstance(data, Dataset):
-        given = [data] if isinstance(data, str | os.PathLike) else data
-        data = load(*given, watcher=watcher or for_people(quiet=quiet), **options)
+        data = load(*sources_in(data), watcher=watcher or for_people(quiet=quiet), **options)
     elif options:
         raise RecipeError(
             "no options of the data beside a loaded dataset",

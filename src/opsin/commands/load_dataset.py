@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsin.classical.classical_recipe import BACKBONE
@@ -44,7 +44,7 @@ def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
 
 
 def backbone_given(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     options: dict[str, Any],
     *,
     offline: bool,
@@ -84,7 +84,7 @@ def backbone_given(
 
 
 def load_for(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     model: str | None,
     options: dict[str, Any],
     *,
@@ -96,7 +96,7 @@ def load_for(
     Where no model was named, few photographs get a pretrained network that is on this machine.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined.
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: What was asked for.
         options: Of all parts of the recipe; those of the data part are taken out.
         offline: Whether only what is on this machine may be used.
@@ -125,15 +125,20 @@ def load_for(
     return model, dataset, None
 
 
+def sources_in(data: object) -> list[object]:
+    """Return the sources that were given as one or as a list."""
+    return list(data) if isinstance(data, list | tuple) else [data]
+
+
 def dataset_given(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     options: dict[str, Any],
     watcher: Watcher,
 ) -> Dataset:
     """Return the dataset, loaded where a source or several were given.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined.
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         options: Of all parts of the recipe; those of the data part are taken out.
         watcher: Is told how far reading is.
 
@@ -143,8 +148,7 @@ def dataset_given(
     """
     own = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
     if not isinstance(data, Dataset):
-        given = [data] if isinstance(data, str | os.PathLike) else data
-        return load(*given, watcher=watcher, **own)
+        return load(*sources_in(data), watcher=watcher, **own)
     if own:
         raise RecipeError(
             "options of the model and the training beside a loaded dataset",

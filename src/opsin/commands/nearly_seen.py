@@ -15,7 +15,7 @@ from opsin.data.dataset import read_corrected
 from opsin.data.duplicate_groups import near_duplicates
 from opsin.data.near_duplicates.find import SMALLEST
 from opsin.data.run_images import recipe_of_run
-from opsin.data.sources.named import NAMES
+from opsin.data.sources.named import is_place
 
 # Bytes of all images that are compared; more would take longer than the evaluation.
 _MOST: Final = 512 << 20
@@ -63,7 +63,7 @@ def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
     """Read the images that a run was made from, where they are at hand."""
     try:
         recipe = recipe_of_run(own.run)
-        if {*recipe.sources, recipe.test} & set(NAMES):
+        if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
             return None  # which may be on another machine
         return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)
     except OpsinError:

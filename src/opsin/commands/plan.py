@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from opsin.classical.classical_recipe import (
@@ -48,7 +47,7 @@ class _Noted(Watcher):
 
 @checked
 def plan(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     model: str | None = None,
     budget: str | float | None = None,
@@ -62,7 +61,7 @@ def plan(
     Images that were never read before are read and kept in the cache, as `train` would.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined.
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: As in `train`.
         budget: As in `train`; the sizes of the network are then measured for a few seconds.
         watcher: Is told how far reading and measuring are (default: a progress display on

@@ -139,7 +139,7 @@ class Repeats:
 
 @checked
 def train_repeats(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     repeats: int = 5,
     model: str | None = None,
@@ -158,7 +158,7 @@ def train_repeats(
     further one.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined.
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         repeats: How many runs, 1 to 100.
         model: As for `opsin.train`.
         runs: Folder for run directories and for the summary.
@@ -200,7 +200,7 @@ def train_repeats(
 
 @checked
 def train_folds(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     folds: int = 5,
     model: str | None = None,
@@ -221,7 +221,7 @@ def train_folds(
     M. Stone, "Cross-validatory choice and assessment of statistical predictions", JRSS B 1974.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined; neither may name
+        data: A dataset, or what `opsin.load` takes, in a list if several; none may name
             its own test or training part.
         folds: How many folds, 2 to 100.
         model: As for `opsin.train`.

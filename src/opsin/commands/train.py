@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @checked
 def train(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     model: str | None = None,
     budget: str | float | None = None,
@@ -48,7 +48,7 @@ def train(
     `resume` can go on with it.
 
     Args:
-        data: A dataset, or a source to load one from, or several to be joined.
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) chooses network, size and recipe
             by the images and the machine. Without layers, and without PyTorch: ``logistic``,
             ``forest``, ``knn``, ``svm``, ``hist-gradient-boosting``.

@@ -11,33 +11,38 @@ import os
 import re
 import shlex
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import Final, Literal
 
 from opsin.commands.arrays_file import write_npz
 from opsin.commands.croissant import describe_folder
+from opsin.commands.shards import write_shards
+from opsin.commands.source_images import SourceImages, parts_of
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import Writer
-from opsin.core.errors import SourceError, StorageError
+from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import NamesInUse, legal_name
 from opsin.core.operating_system import sync
-from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
+from opsin.core.storage import (
+    check_writable,
+    publish_directory,
+    scratch_directory,
+    storage_errors,
+    write_bytes,
+)
 from opsin.core.stored_json import JsonObject
-from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import natural
 from opsin.data.lazy_images import THREADS
-from opsin.data.sources.named import NAMES
+from opsin.data.sources.arrow_tables import need_pyarrow
 from opsin.report.terminal import printable
 
-_PARTS: Final = ("train", "val", "test")
+#: What a collection can be written as.
+Form = Literal["folder", "npz", "csv", "parquet", "datasets", "webdataset"]
+_ENDINGS: Final[dict[str, Form]] = {".npz": "npz", ".csv": "csv", ".parquet": "parquet"}
 # Images that a thread writes before it says how far it is, and bytes that are held at once.
 _ROWS: Final = 32
 _BLOCK: Final = 1 << 22
@@ -73,7 +78,11 @@ class Exported:
 
 @checked
 def export_data(
-    dataset: Dataset, path: str | os.PathLike[str], *, watcher: Watcher = SILENT
+    dataset: Dataset,
+    path: str | os.PathLike[str],
+    *,
+    form: Form | None = None,
+    watcher: Watcher = SILENT,
 ) -> Exported:
     """Write a collection, so that it can be moved to another machine or tool.
 
@@ -86,18 +95,27 @@ def export_data(
     W, C]``), ``labels`` (``int64[N]``), ``classes``, and ``test_images`` and ``test_labels`` where
     there is a test part. It has no place for a validation part, which becomes training images.
 
+    ``parquet`` is one file and ``datasets`` a folder of them, a file or more for each part, in the
+    form of Hugging Face's library: ``datasets.load_dataset(folder)`` reads it, and so does
+    `opsin.load`. ``webdataset`` is a folder of tar files for each part. ``csv`` is a table of the
+    files where they are: ``path``, ``label``, ``split``, ``group``.
+
     Unreadable files are left out. Reading the export with the same options gives the same images
     and classes and the same fingerprint and, from a folder, the same parts of the split.
 
     Args:
         dataset: The images.
-        path: A folder that is new or empty, or a new ``.npz`` file. It gets its name when it is
-            whole, so that nothing half done is left behind.
+        path: A folder that is new or empty, or a new file. It gets its name when it is whole, so
+            that nothing half done is left behind.
+        form: ``folder``, ``npz``, ``csv``, ``parquet``, ``datasets`` or ``webdataset`` (default:
+            by the ending of the path's name, a folder where it has none of these).
         watcher: Receives the progress of the work.
 
     Raises:
+        RecipeError: The name of the path does not fit the form.
+        MissingExtraError: A form needs pyarrow, which is not installed.
         SourceError: The images' files are gone, or have changed; or a table cannot hold the name
-            of a class.
+            of a class, or the images are no files that it could name.
         StorageError: There is something at ``path`` already, or the disk refuses a write.
 
     Example:
@@ -109,7 +127,9 @@ def export_data(
         ...     load(written.path).fingerprint == digits.fingerprint
         True
     """
-    shown, target = Path(os.path.expanduser(path)), check_target(path)  # noqa: PTH111  never raises
+    shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
+    form = form or form_of(shown)
+    target = check_target(path, form)
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
             raise StorageError(
@@ -119,23 +139,35 @@ def export_data(
             )
     if dataset.unreadable:
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
-    write = write_npz if _is_npz(target) else _write_folder
     with _parents_of(target):
-        write(dataset, target, watcher)
+        _writer(form)(dataset, target, watcher)
     sizes = [target.stat().st_size] if target.is_file() else _sizes(target)
-    return Exported(shown, len(dataset), sum(sizes), _options(dataset, target))
+    return Exported(shown, len(dataset), sum(sizes), _options(dataset, form))
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
+def form_of(path: Path) -> Form:
+    """Return the form that the ending of a name stands for."""
+    return _ENDINGS.get(path.suffix.lower(), "folder")
+
+
+def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path:
     """Return the place that an export means, without links; so that it fails at once.
 
     Raises:
+        RecipeError: Its name does not fit the form.
+        MissingExtraError: The form needs pyarrow, which is not installed.
         StorageError: There is something already, which would be overwritten; or the system would
             refuse the write.
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
-    is_file = _is_npz(target)
+    form = form or form_of(target)
+    ending = next((ending for ending, each in _ENDINGS.items() if each == form), None)
+    if ending is not None and target.suffix.lower() != ending:
+        raise RecipeError(f"a name that ends in {ending}", f"got {path}", "Give another name.")
+    if form in ("parquet", "datasets"):
+        need_pyarrow()
     with storage_errors(target):
+        is_file = ending is not None
         if os.path.lexists(target) and (is_file or not target.is_dir() or any(target.iterdir())):
             raise StorageError(
                 "a new file" if is_file else "a new or an empty folder",
@@ -152,8 +184,18 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _is_npz(target: Path) -> bool:
-    return target.suffix.lower() == ".npz"
+def _writer(form: Form) -> Callable[[Dataset, Path, Watcher], None]:
+    if form in ("parquet", "datasets"):
+        from opsin.commands import parquet_files  # noqa: PLC0415  pyarrow
+
+        return parquet_files.write_file if form == "parquet" else parquet_files.write_parts
+    writers: dict[Form, Callable[[Dataset, Path, Watcher], None]] = {
+        "folder": _write_folder,
+        "npz": write_npz,
+        "csv": write_csv,
+        "webdataset": write_shards,
+    }
+    return writers[form]
 
 
 @contextlib.contextmanager
@@ -171,7 +213,7 @@ def _parents_of(target: Path) -> Iterator[None]:
         raise
 
 
-def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
+def _check_classes(dataset: Dataset) -> None:
     for name in dataset.classes:
         if not name.isprintable() or not name or name != name.strip():
             raise SourceError(
@@ -179,13 +221,47 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
                 f"one is {name!r}",
                 "Rename the class, or export an .npz file.",
             )
-    files = _files_of(dataset)
-    parts = _parts_of(dataset)
-    names = _choose_names(dataset, files, parts)
+
+
+def write_csv(dataset: Dataset, target: Path, watcher: Watcher) -> None:
+    """Write a table of the files where they are, by their way from the table's folder.
+
+    Raises:
+        SourceError: The images are no files.
+    """
+    _check_classes(dataset)
+    images = SourceImages.of(dataset)
+    paths = []
+    for row in range(len(dataset)):
+        file = images.file(row)
+        if file is None:
+            raise SourceError(
+                "images that are files, for a table to name them",
+                f"those of {dataset.recipe.source} are none",
+                "Export a folder.",
+            )
+        paths.append(os.path.relpath(file, target.parent))
+    columns: dict[str, Sequence[str]] = {
+        "path": paths,
+        "label": [dataset.classes[label] for label in dataset.labels],
+        "split": parts_of(dataset),
+    }
+    if any(dataset.groups):
+        columns["group"] = [printable(group) for group in dataset.groups]
+    write_bytes(target, _as_csv(columns))
+    if any(path.startswith("..") for path in paths):
+        watcher.note("the images lie outside the table's folder: it is read with --outside")
+
+
+def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
+    _check_classes(dataset)
+    images = SourceImages.of(dataset)
+    parts = parts_of(dataset)
+    names = _choose_names(dataset, images, parts)
     with scratch_directory(target.parent) as scratch:
         for folder in {name.rpartition("/")[0] for name in names}:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
-        digests = _write_images(dataset, files, [scratch / name for name in names], watcher)
+        digests = _write_images(images, [scratch / name for name in names], watcher)
         columns: dict[str, Sequence[str]] = {
             "file_name": names,
             "label": [dataset.classes[label] for label in dataset.labels],
@@ -210,86 +286,32 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             )
 
 
-def _files_of(dataset: Dataset) -> Sequence[Path | None]:
-    """Return the file of each image, ``None`` for an array.
-
-    Raises:
-        SourceError: The source is gone, or holds other images by now.
-    """
-    recipe = dataset.recipe
-    nothing: list[Path | None] = [None] * len(dataset)
-    places = [s for s in (*recipe.sources, recipe.test) if s and s not in NAMES]
-    numbered = all(map(_NUMBERED.fullmatch, dataset.names))
-    there = any(os.path.exists(os.path.expanduser(place)) for place in places)  # noqa: PTH110, PTH111
-    if not places or (numbered and not there):  # from memory, so they never had a file
-        return nothing
-    contents = sources.find_all(recipe).open()
-    if recipe.classes:
-        contents = contents.keep(recipe.classes)
-    if dataset.unreadable:
-        bad = {name for name, _ in dataset.unreadable}
-        good = [row for row, name in enumerate(contents.names) if name not in bad]
-        contents = contents.rows(np.array(good, np.int64))
-    labels = contents.labels
-    if dataset.corrected:  # the files still have their old labels, and those left out are there
-        kept = set(dataset.names)
-        remaining = [row for row, name in enumerate(contents.names) if name in kept]
-        contents, labels = contents.rows(np.array(remaining, np.int64)), dataset.labels
-    same = list(contents.names) == dataset.names and np.array_equal(labels, dataset.labels)
-    if same and isinstance(contents.images, np.ndarray):
-        return nothing
-    if same:
-        return [each if isinstance(each, Path) else None for each in contents.images]
-    if numbered:  # from memory, and a folder happens to be called like it
-        return nothing
-    raise SourceError(
-        f"the images that were loaded from {recipe.source}",
-        "it holds others by now",
-        "Load it again.",
-    )
-
-
-def _parts_of(dataset: Dataset) -> list[str]:
-    parts = [""] * len(dataset)
-    for part in _PARTS:
-        for row in dataset.split.rows(part):
-            parts[row] = part
-    return parts
-
-
-def _choose_names(
-    dataset: Dataset, files: Sequence[Path | None], parts: Sequence[str]
-) -> list[str]:
+def _choose_names(dataset: Dataset, images: SourceImages, parts: Sequence[str]) -> list[str]:
     """Return where each image goes: ``part/class/name``, no two alike on any system."""
     classes = NamesInUse()
     folders = [classes.take(legal_name(name)) for name in dataset.classes]
     used: dict[str, NamesInUse] = {}
     names = []
-    for row, file in enumerate(files):
-        own = dataset.names[row].rpartition("/")[2]
-        folder = f"{parts[row]}/{folders[dataset.labels[row]]}"
-        name = legal_name(file.name if file else f"{own}.png")
+    for row, label in enumerate(dataset.labels):
+        folder = f"{parts[row]}/{folders[label]}"
+        name = legal_name(images.name(row))
         names.append(f"{folder}/{used.setdefault(folder, NamesInUse()).take(name)}")
     return names
 
 
-def _write_images(
-    dataset: Dataset, files: Sequence[Path | None], targets: Sequence[Path], watcher: Watcher
-) -> list[str]:
+def _write_images(images: SourceImages, targets: Sequence[Path], watcher: Watcher) -> list[str]:
     """Copy files and write arrays, in threads; return the SHA-256 of what was written."""
-    digests = [""] * len(files)
+    digests = [""] * len(targets)
     stop = threading.Event()
 
     def write(rows: range) -> None:
         for row in rows:
             if stop.is_set():
                 return
-            file = files[row]
-            blocks = iter([_png(dataset.images[row])]) if file is None else _blocks(file)
-            digests[row] = _write(targets[row], blocks)
+            digests[row] = _write(targets[row], images.blocks(row))
 
-    pieces = [range(i, min(i + _ROWS, len(files))) for i in range(0, len(files), _ROWS)]
-    watcher.begin("Export", len(files), "images")
+    pieces = [range(i, min(i + _ROWS, len(targets))) for i in range(0, len(targets), _ROWS)]
+    watcher.begin("Export", len(targets), "images")
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
     try:
         for piece, work in zip(
@@ -316,22 +338,6 @@ def _write(target: Path, blocks: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _blocks(file: Path) -> Iterator[bytes]:
-    try:
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                yield block
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SourceError("an image to copy", f"{file}: {reason}", "Load it again.") from error
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def _as_csv(columns: dict[str, Sequence[str]]) -> bytes:
     stream = io.StringIO(newline="")
     writer = Writer(stream)
@@ -354,11 +360,11 @@ def _sizes(folder: Path) -> list[int]:
     ]
 
 
-def _options(dataset: Dataset, target: Path) -> tuple[str, ...]:
+def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
     """Return the options that make up for what the export does not say."""
     _, height, width, channels = dataset.images.shape
     options = ["--no-flip"] if not dataset.mirrored else []
-    if _is_npz(target):
+    if form == "npz":
         return tuple(options)
     options += ["--size", f"{height}x{width}", "--channels", str(channels)]
     if dataset.recipe.resize != "fit":

@@ -24,14 +24,15 @@ from opsin.data import cache, sources
 from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
 from opsin.data.corrections import Applied, correct
-from opsin.data.decode import read, read_by_default, read_found
+from opsin.data.decode import read_by_default, read_found
 from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LocatedSource, check_classes
-from opsin.data.sources.named import NAMES
+from opsin.data.sources.named import is_place
+from opsin.data.sources.objects import located_object, title_of
 from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
 
 
@@ -85,6 +86,7 @@ class Dataset:
         problem: Why no classifier can be made of these images, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
+        held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:
         >>> data = load("digits")
@@ -112,6 +114,7 @@ class Dataset:
     problem: SourceError | None = None
     corrected: Applied | None = None
     source_labels: NDArray[np.int64] | None = None
+    held: LocatedSource | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,8 +174,8 @@ class Dataset:
 
         def placed(source: str) -> str:
             path = os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111
-            is_name = source in NAMES
-            return source if is_name or not os.path.exists(path) else path  # noqa: PTH110
+            there = is_place(source) and os.path.exists(path)  # noqa: PTH110
+            return path if there else source
 
         test, corrections = self.recipe.test, self.recipe.labels
         return self.recipe.model_copy(
@@ -257,12 +260,13 @@ class Dataset:
 
 
 @checked
-def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
+def load(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load images sorted by label.
 
     Args:
         *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
-            (see `docs/data.md`); several are joined into one.
+            (see `docs/data.md`), or what a program holds: data frames of pandas or Polars, data
+            sets of Hugging Face's ``datasets``, PyTorch's ``Dataset``; several are joined into one.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe`: ``test``, ``classes``, ``size``, ``val_fraction`` …
 
@@ -274,15 +278,47 @@ def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options:
         >>> load("digits", classes=["3", "8"]).classes
         ('3', '8')
     """
-    return load_recipe(
-        DataRecipe.of(*[os.fspath(source) for source in sources], **options), watcher=watcher
-    )
+    recipe, found = _find(sources, options, watcher)
+    return load_recipe(recipe, found=found, watcher=watcher)
+
+
+def _find(
+    given: Sequence[object], options: dict[str, Any], watcher: Watcher
+) -> tuple[DataRecipe, LocatedSource | None]:
+    """Return the recipe, and the sources where a program holds one of them."""
+    named = dict(zip(_names_of(given), given, strict=True))
+    if (test := options.get("test")) is not None:
+        (name,) = _names_of([test])
+        name = f"{name} (test)" if name in named and name != test else name
+        named[name] = test
+        options = {**options, "test": name}
+    recipe = DataRecipe.of(*list(named)[: len(given)], **options)
+    held = {
+        name: located_object(source, name, recipe.columns, watcher=watcher)
+        for name, source in named.items()
+        if not isinstance(source, str | os.PathLike)
+    }
+    return recipe, sources.find_all(recipe, given=held, watcher=watcher) if held else None
+
+
+def _names_of(given: Sequence[object]) -> list[str]:
+    """Return what sources are called: as they were written, or by the kinds of objects."""
+    names: list[str] = []
+    for source in given:
+        if isinstance(source, str | os.PathLike):
+            names.append(os.fspath(source))
+        else:
+            title = title_of(source)
+            again = sum(name.split(" ")[0] == title for name in names)
+            names.append(f"{title} {again + 1}" if again else title)
+    return names
 
 
 def load_recipe(
     recipe: DataRecipe,
     *,
     watcher: Watcher = SILENT,
+    found: LocatedSource | None = None,
     missing_ok: bool = False,
     for_training: bool = True,
     prove: Callable[[cache.Decoded], cache.Decoded] | None = None,
@@ -292,22 +328,24 @@ def load_recipe(
     Args:
         recipe: Which images.
         watcher: Receives the progress of the work.
+        found: The sources, where a program holds one of them.
         missing_ok: Pass over corrections of images that are no longer there.
         for_training: Refuse images that no classifier can be made of.
         prove: Is given what was read before it is split, and refuses it, or returns it, perhaps
             in another order.
     """
     decoded = read_corrected(
-        recipe, watcher=watcher, for_training=for_training, missing_ok=missing_ok
+        recipe, found=found, watcher=watcher, for_training=for_training, missing_ok=missing_ok
     )
     if prove is not None:
         decoded = prove(decoded)
-    return _with_split(decoded, recipe, watcher, for_training=for_training)
+    return _with_split(decoded, recipe, watcher, for_training=for_training, found=found)
 
 
 def read_corrected(
     recipe: DataRecipe,
     *,
+    found: LocatedSource | None = None,
     watcher: Watcher = SILENT,
     for_training: bool = True,
     missing_ok: bool = False,
@@ -319,23 +357,23 @@ def read_corrected(
     """
     # Whether a classifier can be made of them, only the corrected labels tell.
     unchecked = recipe.labels is not None
-    decoded = read(recipe, watcher=watcher, for_training=for_training and not unchecked)
+    found = found or sources.find_all(recipe, watcher=watcher)
+    decoded = read_found(found, recipe, watcher, for_training=for_training and not unchecked)
     if recipe.labels is None:
         return decoded
     return correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
 
 
 @checked
-def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
+def look_at(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load images to look at them: `load` that says in ``problem`` why they could not be trained.
 
     Raises:
         SourceError: The source is missing or damaged, or holds no images.
         RecipeError: An option has an impossible value.
     """
-    recipe = DataRecipe.of(*[os.fspath(source) for source in sources], **options)
-    decoded = read_corrected(recipe, watcher=watcher, for_training=False)
-    return _with_split(decoded, recipe, watcher, for_training=False)
+    recipe, found = _find(sources, options, watcher)
+    return load_recipe(recipe, found=found, watcher=watcher, for_training=False)
 
 
 @checked
@@ -391,8 +429,7 @@ def from_arrays(
     for part in (cache.digest_rows(np.asarray(contents.images)), contents.labels, contents.given):
         content.update(part.tobytes())
     found = LocatedSource(content.hexdigest(), lambda: contents)
-    decoded = read_found(found, recipe, watcher, for_training=True)
-    return _with_split(decoded, recipe, watcher, found=found)
+    return load_recipe(recipe, found=found, watcher=watcher)
 
 
 def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8]:
@@ -494,4 +531,5 @@ def _with_split(
         problem=problem,
         corrected=decoded.corrected,
         source_labels=decoded.source_labels,
+        held=found,
     )

@@ -27,7 +27,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
 from opsin.data.image_subset import take
-from opsin.data.sources.named import NAMES
+from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
 #: One place, or several, in the order in which the run names its own.
@@ -119,7 +119,7 @@ def _gone(recipe: DataRecipe) -> list[str]:
     return [
         place
         for place in _places(recipe)
-        if place not in NAMES and not os.path.exists(os.path.expanduser(place))  # noqa: PTH110, PTH111
+        if is_place(place) and not os.path.exists(os.path.expanduser(place))  # noqa: PTH110, PTH111
     ]
 
 

@@ -9,7 +9,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.data.sources.imagefolder import tables_of
 from opsin.data.sources.manifest import is_table, other_columns
-from opsin.data.sources.named import NAMES
+from opsin.data.sources.named import is_place
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:
@@ -42,7 +42,7 @@ def columns_of(dataset: Dataset) -> dict[str, list[str]]:
 
 def _table_of(recipe: DataRecipe) -> Path | None:
     """Return the one table whose names are the images' names."""
-    if len(recipe.sources) > 1 or recipe.test is not None or recipe.sources[0] in NAMES:
+    if len(recipe.sources) > 1 or recipe.test is not None or not is_place(recipe.sources[0]):
         return None
     path = Path(recipe.sources[0])
     # os.path, because it answers for impossible names instead of raising.

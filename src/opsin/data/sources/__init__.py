@@ -63,8 +63,18 @@ def kinds_in_words(*, labelled: bool = True) -> str:
     return f"{', '.join(most)} or {last}"
 
 
-def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
+def find_all(
+    recipe: DataRecipe,
+    *,
+    given: Mapping[str, LocatedSource] | None = None,
+    watcher: Watcher = SILENT,
+) -> LocatedSource:
     """Find every source of a recipe, to be opened as one.
+
+    Args:
+        recipe: Which sources.
+        given: Those that a program holds, by their names in the recipe.
+        watcher: Receives the progress of the work.
 
     Raises:
         SourceError: One of them is missing, or is not laid out as expected.
@@ -72,10 +82,11 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
     from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
     from opsin.data.sources.joined import check_different, join  # noqa: PLC0415
     from opsin.data.sources.manifest import check_columns  # noqa: PLC0415
-    from opsin.data.sources.named import NAMES  # noqa: PLC0415
     from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
 
     def find(source: str) -> LocatedSource:
+        if given and source in given:
+            return given[source]
         return locate(
             SourceRequest(
                 source,
@@ -87,7 +98,7 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
         )
 
     check_columns(recipe.columns)
-    check_different([*recipe.sources, *([recipe.test] if recipe.test else [])], NAMES)
+    check_different([*recipe.sources, *([recipe.test] if recipe.test else [])])
     parts = [(source, find(source)) for source in recipe.sources]
     test = (recipe.test, find(recipe.test)) if recipe.test else None
     if len(parts) == 1 and test is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import SourceError
+from opsin.core.errors import ImageError, SourceError
 from opsin.core.file_stamp import MISSING, file_stamp
+from opsin.core.regular_file import open_regular
+from opsin.data.split import UNASSIGNED
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,92 @@ def key_of_files(*files: Path | Files) -> str:
     return key.hexdigest()
 
 
-#: Files still, or arrays already: all of one shape ``uint8[N, H, W, C]``, or each of its own.
-Images = Sequence[Path | NDArray[np.uint8]] | NDArray[np.uint8]
+class PackedImages(Sequence[bytes]):
+    """Images behind each other in one file, each read when it is asked for.
+
+    Args:
+        file: The file.
+        starts: Where each begins, ``int64[N]``.
+        sizes: Bytes of each, ``int64[N]``.
+    """
+
+    def __init__(self, file: Path, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        self.file = file
+        self._starts = starts
+        self._sizes = sizes
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> PackedImages: ...
+    def __getitem__(self, index: int | slice) -> bytes | PackedImages:
+        if isinstance(index, slice):
+            return PackedImages(self.file, self._starts[index], self._sizes[index])
+        size = int(self._sizes[index])
+        try:
+            with open_regular(self.file) as file:
+                file.seek(int(self._starts[index]))
+                content = file.read(size)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise self._unreadable(reason) from error
+        if len(content) != size:
+            raise self._unreadable("it has been cut short")
+        return content
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def rows(self, rows: NDArray[np.int64]) -> PackedImages:
+        """Keep some images, in the order given."""
+        return PackedImages(self.file, self._starts[rows], self._sizes[rows])
+
+    def _unreadable(self, reason: str) -> ImageError:
+        return ImageError("an image that can be read", f"{self.file}: {reason}", "Load it again.")
+
+
+class ChainedImages(Sequence[Path | bytes | NDArray[np.uint8]]):
+    """Images of several sources behind each other, each asked for where it is.
+
+    Args:
+        parts: Each source's images.
+        rows: Which of them all are meant, ``int64[N]`` (default: all).
+
+    Example:
+        >>> grey = np.zeros((2, 8, 8, 1), np.uint8)
+        >>> chained = ChainedImages([grey, Files(Path("photos"), ["cat/1.jpg"])])
+        >>> len(chained), chained[2].name
+        (3, '1.jpg')
+    """
+
+    def __init__(self, parts: Sequence[Images], rows: NDArray[np.int64] | None = None) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self._rows = np.arange(self._ends[-1]) if rows is None else rows
+
+    @overload
+    def __getitem__(self, index: int) -> Path | bytes | NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> ChainedImages: ...
+    def __getitem__(self, index: int | slice) -> Path | bytes | NDArray[np.uint8] | ChainedImages:
+        if isinstance(index, slice):
+            return ChainedImages(self._parts, self._rows[index])
+        row = self._rows[index]
+        place = int(np.searchsorted(self._ends, row, side="right"))
+        part = self._parts[place]
+        return part[int(row - self._ends[place] + len(part))]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, rows: NDArray[np.int64]) -> ChainedImages:
+        """Keep some images, in the order given."""
+        return ChainedImages(self._parts, self._rows[rows])
+
+
+#: Files still, files' contents, or arrays already: of one shape ``uint8[N, H, W, C]``, or each of
+#: its own.
+Images = Sequence[Path | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -127,7 +214,7 @@ class LabelledImages:
                 self.images[rows]
                 if isinstance(self.images, np.ndarray)
                 else self.images.rows(rows)
-                if isinstance(self.images, Files)
+                if isinstance(self.images, Files | PackedImages | ChainedImages)
                 else [self.images[row] for row in rows]
             ),
             groups=[self.groups[row] for row in rows] if self.groups else (),
@@ -155,6 +242,55 @@ class LabelledImages:
     def check(self) -> None:
         """Refuse contents that no classifier can be made from: see `check_classes`."""
         check_classes(self.source, self.classes, self.labels)
+
+
+class LabelColumns:
+    """What a source says of its images beside their pixels, gathered row by row.
+
+    Each class and group is kept once, however many rows share it.
+
+    Example:
+        >>> columns = LabelColumns()
+        >>> columns.add("1.jpg", "dog")
+        >>> columns.add("2.jpg", "cat")
+        >>> images = Files(Path("photos"), columns.names)
+        >>> columns.labelled("photos", images, ["cat", "dog"]).labels.tolist()
+        [1, 0]
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._labels = array("q")
+        self._given = bytearray()
+        self._groups: list[str] = []
+        self._number: dict[str, int] = {}
+        self._shared: dict[str, str] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order in which they came."""
+        return tuple(self._number)
+
+    def add(self, name: str, label: str, given: int = UNASSIGNED, group: str = "") -> None:
+        """Add an image: what it is called, its class, its split code and its group."""
+        self.names.append(name)
+        self._labels.append(self._number.setdefault(label, len(self._number)))
+        self._given.append(given)
+        self._groups.append(self._shared.setdefault(group, group))
+
+    def labelled(self, source: str, images: Images, classes: Sequence[str]) -> LabelledImages:
+        """Return the images with what was gathered of them, their classes in an order."""
+        place = {name: index for index, name in enumerate(classes)}
+        order = np.array([place[name] for name in self._number], np.int64)
+        return LabelledImages(
+            source=source,
+            classes=tuple(classes),
+            labels=order[np.frombuffer(self._labels, "q")],
+            given=np.frombuffer(bytes(self._given), np.uint8),
+            names=self.names,
+            images=images,
+            groups=self._groups if any(self._shared) else (),
+        )
 
 
 def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import itertools
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
-from opsin.data.sources.contents import Files, Images, LabelledImages
+from opsin.data.sources.contents import ChainedImages, Files, Images, LabelledImages
 from opsin.data.sources.manifest import is_table
+from opsin.data.sources.named import is_place
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
 
@@ -76,12 +77,11 @@ def join(
     )
 
 
-def check_different(sources: Sequence[str], names: Collection[str]) -> None:
+def check_different(sources: Sequence[str]) -> None:
     """Refuse a source that is given twice: its images would count twice, in each figure.
 
     Args:
         sources: The sources as they were given, the test source among them.
-        names: Which of them are names, not places.
 
     Raises:
         SourceError: Two are the same place, whatever they are called, or files of the same content.
@@ -89,7 +89,7 @@ def check_different(sources: Sequence[str], names: Collection[str]) -> None:
     for number, source in enumerate(sources):
         for other in sources[:number]:
             if source == other or (
-                source not in names and other not in names and _is_same(source, other)
+                is_place(source) and is_place(other) and _is_same(source, other)
             ):
                 twice = f"{source} twice" if source == other else f"{other} and {source}, the same"
                 raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
@@ -165,7 +165,7 @@ def _together(parts: Sequence[Images]) -> Images:
     files = [part for part in parts if isinstance(part, Files)]
     if len(files) == len(parts):
         return Files(Path(), [place for part in files for place in part.places()])
-    return [image for part in parts for image in part]
+    return ChainedImages(parts)
 
 
 def _titles(sources: Sequence[str]) -> list[str]:

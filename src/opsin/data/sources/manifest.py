@@ -8,12 +8,9 @@ import csv
 import itertools
 import json
 import os
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
@@ -21,7 +18,13 @@ from opsin.core.regular_file import open_regular
 from opsin.core.stored_json import Json, JsonObject
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.sources.allowed_folder import AllowedFolder
-from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.contents import (
+    Files,
+    LabelColumns,
+    LabelledImages,
+    LocatedSource,
+    key_of_files,
+)
 from opsin.data.sources.folder import order_classes
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
@@ -31,7 +34,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 #: What a table can say of an image; the first two it must.
 COLUMNS = ("path", "label", "split", "group")
 
-_SPLITS = {
+#: Words for the parts of a split, in lower case.
+SPLITS = {
     "": UNASSIGNED, "train": TRAIN,
     "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL,
     "test": TEST, "eval": TEST,
@@ -100,36 +104,29 @@ def open_table(
             an image elsewhere, or none of its images exists.
     """
     check_columns(columns)
-    names: list[str] = []
-    labels, given, groups = array("q"), bytearray(), list[str]()
-    # Each class and group is kept once, however many rows share it.
-    number: dict[str, int] = {}
-    shared: dict[str, str] = {}
+    found = LabelColumns()
     for row in rows_of(path, columns or {}):
-        names.append(name_of(row.path, path, row.line, inside))
-        labels.append(number.setdefault(row.label, len(number)))
-        given.append(_split(row.split, path, row.line))
-        groups.append(shared.setdefault(row.group, row.group))
-    if not names:
+        name = name_of(row.path, path, row.line, inside)
+        found.add(name, row.label, _split(row.split, path, row.line), row.group)
+    if not found.names:
         raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
-    images = Files(path.parent, names)
+    images = Files(path.parent, found.names)
+    check_any_exists(images, path)
+    return found.labelled(str(path), images, order_classes(found.classes, path))
+
+
+def check_any_exists(images: Files, table: Path) -> None:
+    """Refuse a table none of whose images exists.
+
+    Raises:
+        SourceError: It is one.
+    """
     if not any(os.path.exists(place) for place in images.places()):  # noqa: PTH110  for text
         raise SourceError(
             "images where the table says",
-            f"none of the {len(names):,} in {path} exists; the first would be {images[0]}",
-            f"Paths begin at the table's folder, {path.parent}.",
+            f"none of the {len(images):,} in {table} exists; the first would be {images[0]}",
+            f"Paths begin at the table's folder, {images.folder}.",
         )
-    classes = order_classes(number, path)
-    place = {name: index for index, name in enumerate(classes)}
-    return LabelledImages(
-        source=str(path),
-        classes=classes,
-        labels=np.array([place[name] for name in number], np.int64)[np.frombuffer(labels, "q")],
-        given=np.frombuffer(bytes(given), np.uint8),
-        names=names,
-        images=images,
-        groups=groups if any(shared) else (),
-    )
 
 
 def images_in_table(
@@ -424,9 +421,9 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
 
 
 def _split(written: str, table: Path, line: int) -> int:
-    code = _SPLITS.get(written.strip().lower())
+    code = SPLITS.get(written.strip().lower())
     if code is None:
-        accepted = ", ".join(filter(None, _SPLITS))
+        accepted = ", ".join(filter(None, SPLITS))
         raise _wrong(
             table, line, f"a split among {accepted}", f"names {written!r}",
             "Rename it, or leave it empty.",

@@ -159,6 +159,18 @@ _NAMED: Final[dict[str, Callable[[str, Watcher], LocatedSource]]] = {
 
 #: The names there are.
 NAMES: Final = tuple(_NAMED)
+#: How an address on the Hugging Face hub begins.
+HUB: Final = "hf:"
+
+
+def is_place(source: str) -> bool:
+    """Tell a place on this machine from a name and from an address on the hub.
+
+    Example:
+        >>> is_place("photos"), is_place("digits"), is_place("hf:ylecun/mnist")
+        (True, False, False)
+    """
+    return source not in NAMES and not source.startswith(HUB)
 
 
 def _open(request: SourceRequest) -> LocatedSource:

@@ -1,0 +1,303 @@
+"""Classes that a labelling tool wrote: exports of COCO's form, Label Studio, CVAT and Roboflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+import xml.parsers.expat
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from opsin.core.errors import SourceError
+from opsin.core.events import Watcher
+from opsin.core.format import counted
+from opsin.core.regular_file import open_regular
+from opsin.core.stored_json import Json, read_json
+from opsin.data.sources.contents import (
+    Files,
+    LabelColumns,
+    LabelledImages,
+    LocatedSource,
+    key_of_files,
+)
+from opsin.data.sources.folder import PARTS, order_classes
+from opsin.data.sources.manifest import (
+    check_any_exists,
+    fields,
+    header,
+    name_of,
+)
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.split import UNASSIGNED
+
+# What Roboflow calls its table of classes, and where COCO's form lies in its exports.
+_ONE_HOT: Final = "_classes.csv"
+_COCO: Final = "_annotations.coco.json"
+# Label Studio puts this before the names of files that were uploaded to it.
+_UPLOAD: Final = re.compile(r"[0-9a-f]{8}-(?=.)")
+
+
+class Annotation(NamedTuple):
+    """An image in an export: the name of its file, and its class; "" where it has none.
+
+    Several classes are given as `SEVERAL`.
+    """
+
+    file: str
+    label: str
+
+
+#: Stands for more than one class.
+SEVERAL: Final = "\0"
+
+
+def read_coco(content: Json) -> list[Annotation] | None:
+    """Return the class of each image of a file in COCO's form; ``None`` where it is none.
+
+    An image's class is that of its annotations, boxes or not, where they all agree.
+    """
+    if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
+        return None
+    names = {each["id"]: str(each["name"]) for each in _rows(content["categories"])}
+    found: dict[Any, set[str]] = {}
+    for each in _rows(content.get("annotations") or []):
+        found.setdefault(each["image_id"], set()).add(names[each["category_id"]])
+    return [
+        Annotation(str(each["file_name"]), _only(found.get(each["id"], set())))
+        for each in _rows(content["images"])
+    ]
+
+
+def read_label_studio(content: Json) -> list[Annotation] | None:
+    """Return the choice made for each image in a JSON export of Label Studio, short or full."""
+    if not isinstance(content, list) or not content:
+        return None
+    found = []
+    for task in _rows(content):
+        if isinstance(task.get("data"), dict):
+            results = [
+                result
+                for each in _rows(task.get("annotations") or task.get("completions") or [])
+                if not each.get("was_cancelled")
+                for result in _rows(each.get("result") or [])
+            ]
+            choices = [
+                str(choice)
+                for result in results
+                if result.get("type") == "choices"
+                for choice in result["value"]["choices"]
+            ]
+            image = next((v for v in task["data"].values() if _is_image_address(v)), None)
+        else:  # the short form: one key each
+            choice = task.get("choice", task.get("label"))
+            choices = [] if choice is None else [str(choice)]
+            image = next((v for v in task.values() if _is_image_address(v)), None)
+        if not isinstance(image, str):
+            return None
+        found.append(Annotation(image, _only(set(choices))))
+    return found
+
+
+def _is_image_address(value: object) -> bool:
+    return isinstance(value, str) and ("/" in value or "." in value)
+
+
+def read_cvat(path: Path) -> list[Annotation] | None:
+    """Return the tag of each image in CVAT's XML for images; ``None`` where it is another file.
+
+    Raises:
+        ValueError: It is damaged, or declares entities, which expand without end.
+    """
+    found: list[Annotation] = []
+    root: list[str] = []
+    tags: set[str] = set()
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        root.append(name)
+        if name == "image":
+            tags.clear()
+            found.append(Annotation(attributes.get("name", ""), ""))
+        elif name == "tag" and found:
+            tags.add(attributes.get("label", ""))
+            found[-1] = Annotation(found[-1].file, _only(tags))
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it declares a document type")
+
+    parser = xml.parsers.expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = refuse
+    with open_regular(path) as file:
+        try:
+            parser.ParseFile(file)
+        except xml.parsers.expat.ExpatError as error:
+            raise ValueError(str(error)) from error
+    return found if root[:1] == ["annotations"] else None
+
+
+def read_one_hot(path: Path) -> list[Annotation] | None:
+    """Return the class of each image in Roboflow's ``_classes.csv``: a column of 0 and 1 each."""
+    names = header(path)
+    if path.name != _ONE_HOT or names[:1] != ["filename"]:
+        return None
+    rows = fields(path)
+    next(rows)
+    return [
+        Annotation(
+            row[0],
+            _only({name for name, mark in zip(names[1:], row[1:], strict=False)
+                   if mark.strip() == "1"}),
+        )
+        for _, row in rows
+    ]  # fmt: skip
+
+
+def _only(labels: set[str]) -> str:
+    if len(labels) > 1:
+        return SEVERAL
+    return next(iter(labels), "")
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ValueError("a list holds something else than objects")
+    return value
+
+
+def _json(path: Path) -> Json:
+    with open_regular(path) as file:
+        return read_json(file)
+
+
+_READERS: Final[dict[str, tuple[Callable[[Path], list[Annotation] | None], ...]]] = {
+    ".json": (lambda path: read_coco(_json(path)), lambda path: read_label_studio(_json(path))),
+    ".xml": (read_cvat,),
+    ".csv": (read_one_hot,),
+}
+
+
+def annotations_in(path: Path) -> list[Annotation]:
+    """Read an export.
+
+    Raises:
+        SourceError: It is damaged, or of a form that is not known.
+    """
+    try:
+        for read in _READERS[path.suffix.lower()]:
+            if (found := read(path)) is not None:
+                return found
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error) if not isinstance(error, KeyError) else f"{error} is missing"
+        raise SourceError(
+            "a whole export of a labelling tool", f"{path.name} cannot be used ({reason})",
+            "Export it again.",
+        ) from error  # fmt: skip
+    raise SourceError(
+        "an export of classes: COCO, Label Studio, CVAT or Roboflow",
+        f"{path.name} is of another form",
+        "Export it as CSV with the columns path and label, or as a folder for each class.",
+    )
+
+
+def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
+    """Return the exports that a source means, with the part of each."""
+    path = request.path
+    if request.is_file and path.suffix.lower() in (".json", ".xml"):
+        return [(path, UNASSIGNED)]
+    if request.is_file and path.name == _ONE_HOT:
+        return [(path, UNASSIGNED)]
+    if not request.is_folder:
+        return []
+    places = [(path, UNASSIGNED)] + [
+        (path / name, code) for name, code in PARTS.items() if (path / name).is_dir()
+    ]
+    return [
+        (place / name, code)
+        for place, code in places
+        for name in (_ONE_HOT, _COCO)
+        if (place / name).is_file()
+    ]
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    files = _files_of(request)
+    root = request.path if request.is_folder else request.path.parent
+    found, passed = LabelColumns(), Counter[str]()
+    inside = request.allowed(root)
+    for file, code in files:
+        for line, each in enumerate(annotations_in(file), start=1):
+            if each.label in ("", SEVERAL):
+                passed["several classes" if each.label else "no class"] += 1
+                continue
+            place = _place_of(each.file, file, root)
+            found.add(name_of(place, root / "_", line, inside), each.label, code)
+    _tell(passed, request.watcher)
+    if not found.names:
+        raise SourceError("images with a class each", f"{request.written} has none", "Export more.")
+    images = Files(root, found.names)
+    check_any_exists(images, request.path)
+    contents: LabelledImages = found.labelled(
+        request.written, images, order_classes(found.classes, request.path)
+    )
+    key = repr(("annotations", key_of_files(*[file for file, _ in files], images)))
+    return LocatedSource(key, lambda: contents)
+
+
+def _tell(passed: Mapping[str, int], watcher: Watcher) -> None:
+    for what, count in passed.items():
+        watcher.note(f"Passed over: {counted(count, 'image')} with {what}")
+
+
+def _place_of(written: str, file: Path, root: Path) -> str:
+    """Return where an image lies below the root: as written, or in a folder called images.
+
+    Tools write addresses and names of their own; a file of the name's last part is meant.
+    """
+    address = urllib.parse.urlsplit(written)
+    path = (
+        urllib.parse.unquote(address.path) if address.scheme or address.path != written else written
+    )
+    query = urllib.parse.parse_qs(address.query).get("d", [])  # Label Studio's local files
+    path = query[0] if query else path
+    base = os.path.relpath(file.parent, root)
+    last = path.rpartition("/")[2]
+    own = _UPLOAD.sub("", last, count=1)
+    for name in (path.lstrip("/"), f"images/{path}", f"images/{last}", last, f"images/{own}", own):
+        place = os.path.normpath(os.path.join(base, name))  # noqa: PTH118  text
+        if name and os.path.isfile(root / place):  # noqa: PTH113
+            return place
+    return os.path.normpath(os.path.join(base, path.lstrip("/")))  # noqa: PTH118
+
+
+def _matches(request: SourceRequest) -> bool:
+    return bool(_files_of(request))
+
+
+def _is_usable(request: SourceRequest) -> bool:
+    """Tell an export from any other JSON or XML that lies among images."""
+    try:
+        return request.path.suffix.lower() in (".json", ".xml") and any(
+            each.label not in ("", SEVERAL) for each in annotations_in(request.path)
+        )
+    except SourceError:
+        return False
+
+
+KIND = SourceKind(
+    title="an export of a labelling tool (.json .xml)",
+    rows=(
+        SourceRow(
+            "a labelling tool's export",
+            "COCO's `.json`, Label Studio's `.json`, CVAT's `.xml`, Roboflow's `_classes.csv`: one "
+            "class for each image; images beside the file, or in `images`",
+            "by Roboflow's folders, else cut by Opsin",
+        ),
+    ),
+    match=_matches,
+    match_packed=_is_usable,
+    files=("*.json", "*.xml"),
+    open=_open,
+)

@@ -1,0 +1,235 @@
+"""Images that a source holds among other things, kept behind each other in a file of the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import publish_directory, scratch_directory, write_json
+from opsin.data.cache import cache_root
+from opsin.data.sources.archive import DISK_SHARE
+from opsin.data.sources.contents import Files, LabelColumns, LabelledImages, PackedImages
+from opsin.data.sources.folder import order_classes
+from opsin.data.sources.manifest import SPLITS
+
+# Images between two words on how far it is.
+_STEP: Final = 64
+
+
+class Record(NamedTuple):
+    """An image and what its source says of it.
+
+    Args:
+        image: The content of its file, or where the file is.
+        label: Its class; empty where it has none.
+        split: Its part, in the words of tables; empty for none.
+        group: What it shares with others of one side of the split; empty for none.
+        name: What it is called; empty where it has a number only.
+    """
+
+    image: bytes | Path
+    label: str
+    split: str = ""
+    group: str = ""
+    name: str = ""
+
+
+def labelled_records(
+    source: str,
+    records: Iterable[Record],
+    *,
+    key: str | None = None,
+    classes: Sequence[str] | None = None,
+    total: int = 0,
+    watcher: Watcher = SILENT,
+) -> LabelledImages:
+    """Take records as a source: files stay where they are, contents go into the cache.
+
+    Images without a class are passed over, and so are those of parts that Opsin does not know.
+
+    Args:
+        source: What the user called it.
+        records: The images, read once.
+        key: Names what is kept for the next time (default: its content).
+        classes: The classes in their order, where the source has one (default: natural order).
+        total: How many records there will be, for progress; 0 where nothing tells.
+        watcher: Receives the progress and a note on what was passed over.
+
+    Raises:
+        SourceError: There are none, some are files and some are not, or they fill the disk.
+        StorageError: The disk refuses the write.
+    """
+    gathered = _Gathered(source, classes)
+    stream = iter(gathered.usable(records))
+    first = next(stream, None)
+    if first is None:
+        gathered.tell(watcher)
+        raise SourceError("images with classes", f"{source} holds none", "Is it the right source?")
+    both = itertools.chain([first], stream)
+    if isinstance(first.image, Path):
+        names = [str(_file_of(record, source)) for record in both]
+        gathered.tell(watcher)
+        return gathered.labelled(Files(Path(), names))
+    return _pack(gathered, both, key, total, watcher)
+
+
+def open_packed(source: str, key: str) -> LabelledImages | None:
+    """Return what `labelled_records` has kept by a key; ``None`` where it is not there."""
+    folder = _folder_of(key)
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        with np.load(folder / "columns.npz", allow_pickle=False) as columns:
+            ends, labels, given = columns["ends"], columns["labels"], columns["given"]
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        return LabelledImages(
+            source=source,
+            classes=tuple(about["classes"]),
+            labels=labels,
+            given=given,
+            names=about["names"],
+            images=PackedImages(folder / "images.bin", starts, ends - starts),
+            groups=about["groups"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+class _Gathered:
+    """Counts what is passed over, and gathers what is said of the rest."""
+
+    def __init__(self, source: str, classes: Sequence[str] | None) -> None:
+        self.source = source
+        self.columns = LabelColumns()
+        self._classes = classes
+        self._names: list[str] = []
+        self._passed: dict[str, int] = {}
+
+    def usable(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield the records that have a class, in a part that is known."""
+        counts: dict[str, int] = {}
+        for record in records:
+            split = record.split.strip().lower()
+            if not record.label:
+                self._pass_over("without a class")
+            elif split not in SPLITS:
+                self._pass_over(f"in the part {record.split}")
+            else:
+                number = counts[split] = counts.get(split, -1) + 1
+                own = f"{split}/{number}" if split else str(number)
+                self.columns.add(own, record.label, SPLITS[split], record.group)
+                self._names.append(record.name)
+                yield record
+
+    def _pass_over(self, what: str) -> None:
+        self._passed[what] = self._passed.get(what, 0) + 1
+
+    def tell(self, watcher: Watcher) -> None:
+        """Say what was passed over."""
+        for what, count in self._passed.items():
+            watcher.note(f"Passed over in {self.source}: images {what}, {count:,} in all")
+
+    def labelled(self, images: Files | PackedImages) -> LabelledImages:
+        """Return the images; their own names stand, where each has one of its own."""
+        if len(set(self._names)) == len(self._names) and all(self._names):
+            self.columns.names = self._names
+        found = order_classes(self.columns.classes, Path(self.source))
+        listed = [name for name in self._classes or () if name in found]
+        rest = [name for name in found if name not in listed]
+        return self.columns.labelled(self.source, images, [*listed, *rest])
+
+
+def _file_of(record: Record, source: str) -> Path:
+    if isinstance(record.image, Path):
+        return record.image
+    raise _mixed(source)
+
+
+def _content_of(record: Record, source: str) -> bytes:
+    if isinstance(record.image, bytes):
+        return record.image
+    raise _mixed(source)
+
+
+def _mixed(source: str) -> SourceError:
+    return SourceError(
+        "images that are all files, or none of them",
+        f"{source} names files and holds contents",
+        "Give them as two sources.",
+    )
+
+
+def _folder_of(key: str) -> Path:
+    name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return cache_root() / "unpacked" / name
+
+
+def _pack(
+    gathered: _Gathered,
+    records: Iterable[Record],
+    key: str | None,
+    total: int,
+    watcher: Watcher,
+) -> LabelledImages:
+    """Write the images behind each other into the cache, and what is said of them beside."""
+    kept = cache_root() / "unpacked"
+    with scratch_directory(kept) as scratch:
+        room = int(DISK_SHARE * shutil.disk_usage(scratch).free)
+        ends: list[int] = []
+        whole, position = hashlib.sha256(), 0
+        watcher.begin("Unpack", total, "images")
+        with (scratch / "images.bin").open("wb") as file:
+            for record in records:
+                content = _content_of(record, gathered.source)
+                position += len(content)
+                if position > room:
+                    raise SourceError(
+                        f"images that fill at most {DISK_SHARE:.0%} of the free disk",
+                        f"{gathered.source} holds more",
+                        "Free some space, or set OPSIN_CACHE to a larger disk.",
+                    )
+                file.write(content)
+                whole.update(hashlib.sha256(content).digest())
+                ends.append(position)
+                if len(ends) % _STEP == 0:
+                    watcher.advance(len(ends))
+        watcher.advance(len(ends))
+        watcher.end()
+        gathered.tell(watcher)
+        found = gathered.labelled(PackedImages(scratch, np.array([]), np.array([])))
+        np.savez(
+            scratch / "columns.npz",
+            allow_pickle=False,
+            ends=np.array(ends, np.int64),
+            labels=found.labels,
+            given=found.given,
+        )
+        about = {
+            "classes": list(found.classes),
+            "names": list(found.names),
+            "groups": list(found.groups),
+        }
+        write_json(scratch / "about.json", about)
+        for part in (found.labels, found.given):
+            whole.update(part.tobytes())
+        whole.update(repr(about).encode("utf-8", "surrogateescape"))
+        key = whole.hexdigest() if key is None else key
+        if open_packed(gathered.source, key) is None:  # damaged, where it is there
+            shutil.rmtree(_folder_of(key), ignore_errors=True)
+        publish_directory(scratch, _folder_of(key))
+    packed = open_packed(gathered.source, key)
+    if packed is None:
+        raise SourceError(
+            f"the cache at {cache_root()} to keep what is written there",
+            "it did not",
+            "Set OPSIN_CACHE to another folder.",
+        )
+    return packed
