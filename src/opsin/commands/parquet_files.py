@@ -29,7 +29,7 @@ def write_file(dataset: Dataset, target: Path, watcher: Watcher) -> None:
         SourceError: The images' files are gone, or have changed.
         StorageError: The disk refuses a write.
     """
-    writer = _Writer(dataset, watcher)
+    writer = _PartWriter(dataset, watcher)
     with atomic_file(target) as temporary:
         writer.write(temporary, range(len(dataset)))
     watcher.end()
@@ -42,7 +42,7 @@ def write_parts(dataset: Dataset, target: Path, watcher: Watcher) -> None:
         SourceError: The images' files are gone, or have changed.
         StorageError: The disk refuses a write.
     """
-    writer = _Writer(dataset, watcher, with_split=False)
+    writer = _PartWriter(dataset, watcher, with_split=False)
     with scratch_directory(target.parent) as scratch:
         (scratch / "data").mkdir()
         for part in PARTS:
@@ -55,7 +55,7 @@ def write_parts(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     watcher.end()
 
 
-class _Writer:
+class _PartWriter:
     """Writes rows of a collection, and says how far it is."""
 
     def __init__(self, dataset: Dataset, watcher: Watcher, *, with_split: bool = True) -> None:

@@ -286,16 +286,15 @@ def _find(
     given: Sequence[object], options: dict[str, Any], watcher: Watcher
 ) -> tuple[DataRecipe, LocatedSource | None]:
     """Return the recipe, and the sources where a program holds one of them."""
-    named = dict(zip(_names_of(given), given, strict=True))
-    if (test := options.get("test")) is not None:
-        (name,) = _names_of([test])
-        name = f"{name} (test)" if name in named and name != test else name
-        named[name] = test
-        options = {**options, "test": name}
-    recipe = DataRecipe.of(*list(named)[: len(given)], **options)
+    test = options.get("test")
+    everything = [*given, *([] if test is None else [test])]
+    names = _names_of(everything)
+    if test is not None:
+        options = {**options, "test": names[-1]}
+    recipe = DataRecipe.of(*names[: len(given)], **options)
     held = {
         name: located_object(source, name, recipe.columns, watcher=watcher)
-        for name, source in named.items()
+        for name, source in zip(names, everything, strict=True)
         if not isinstance(source, str | os.PathLike)
     }
     return recipe, sources.find_all(recipe, given=held, watcher=watcher) if held else None

@@ -20,6 +20,7 @@ from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import ImageTree
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.manifest import name_of
+from opsin.data.sources.members import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.packed import Record, labelled_records, open_packed
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 
@@ -35,7 +36,9 @@ _PART: Final = re.compile(
     r"(?=[-._ /0-9]|$)",
     re.IGNORECASE,
 )
-_WORDS: Final = {"training": "train", "testing": "test", "evaluation": "test"}
+_WORDS: Final = {
+    "training": "train", "testing": "test", "evaluation": "test", "eval": "test"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class ArrowTables:
         records = (record for record, _ in itertools.chain([first], rows))
         return labelled_records(
             self.source, records, key=key, classes=first[1], total=total,
+            most=MAX_RATIO * sum(file.stat().st_size for file in self.files) + SPARE_BYTES,
             watcher=self.request.watcher,
         )  # fmt: skip
 

@@ -65,7 +65,7 @@ def located_object(
     contents = labelled_records(
         title,
         (record for split, part in parts.items() for record in reader.records(part, str(split))),
-        classes=next(filter(None, map(_classes_of, parts.values())), None),
+        classes=next(filter(None, map(reader.classes, parts.values())), None),
         total=sum(_length(part) for part in parts.values()),
         watcher=watcher,
     )
@@ -126,6 +126,15 @@ class _ObjectReader:
             f"got a {self._title}",
             "Arrays go in by opsin.from_arrays(images, labels).",
         )
+
+    def classes(self, part: Any) -> tuple[str, ...] | None:
+        """Return the names of an object's classes in their order, where it lists them."""
+        if (features := getattr(part, "features", None)) is not None and part.column_names:
+            schema = features.arrow_schema
+            return TableSchema.of(
+                schema.names, self._columns, self._title, metadata=schema.metadata
+            ).classes
+        return _classes_of(part)
 
     def _of_hugging_face(self, part: Any, split: str) -> Iterator[Record]:
         metadata = part.features.arrow_schema.metadata if part.features is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ def labelled_records(
     key: str | None = None,
     classes: Sequence[str] | None = None,
     total: int = 0,
+    most: float = math.inf,
     watcher: Watcher = SILENT,
 ) -> LabelledImages:
     """Take records as a source: files stay where they are, contents go into the cache.
@@ -62,6 +64,7 @@ def labelled_records(
         key: Names what is kept for the next time (default: its content).
         classes: The classes in their order, where the source has one (default: natural order).
         total: How many records there will be, for progress; 0 where nothing tells.
+        most: Bytes that the contents may come to.
         watcher: Receives the progress and a note on what was passed over.
 
     Raises:
@@ -79,7 +82,7 @@ def labelled_records(
         names = [str(_file_of(record, source)) for record in both]
         gathered.tell(watcher)
         return gathered.labelled(Files(Path(), names))
-    return _pack(gathered, both, key, total, watcher)
+    return _pack(gathered, both, key, total, most, watcher)
 
 
 def open_packed(source: str, key: str) -> LabelledImages | None:
@@ -177,6 +180,7 @@ def _pack(
     records: Iterable[Record],
     key: str | None,
     total: int,
+    most: float,
     watcher: Watcher,
 ) -> LabelledImages:
     """Write the images behind each other into the cache, and what is said of them beside."""
@@ -190,6 +194,12 @@ def _pack(
             for record in records:
                 content = _content_of(record, gathered.source)
                 position += len(content)
+                if position > most:
+                    raise SourceError(
+                        "a table that expands as images do",
+                        f"{gathered.source} holds more bytes than any honest one of its size",
+                        "If you trust it, write the images as files first.",
+                    )
                 if position > room:
                     raise SourceError(
                         f"images that fill at most {DISK_SHARE:.0%} of the free disk",

@@ -1,0 +1,298 @@
+"""Parquet files and saved data sets: images in any form, parts, limits."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
+from opsin.data.sources import open_stream
+from opsin.data.sources.arrow_tables import part_in_name
+from opsin.data.sources.contents import LabelledImages
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from tests.data.sources.conftest import Notes
+
+PIXELS = [np.full((6, 6, 3), 40 * n, np.uint8) for n in range(6)]
+LABELS = ["cat", "dog"] * 3
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def opened(source: Path | str, **options: object) -> LabelledImages:
+    return sources.find_all(DataRecipe.of(str(source), **options)).open()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        png,
+        lambda pixels: {"bytes": png(pixels), "path": None},
+        lambda pixels: pixels.tolist(),
+    ],
+    ids=["bytes", "bytes and path", "lists"],
+)
+def test_images_in_any_form(cell: Callable[[np.ndarray], object], tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(cell, PIXELS)), "label": LABELS})
+    frame.to_parquet(tmp_path / "a.parquet")
+    data = opsin.load(tmp_path / "a.parquet", test_fraction=0, near_duplicates="apart")
+    assert np.array_equal(data.images[:], PIXELS)
+    assert [data.classes[label] for label in data.labels] == LABELS
+
+
+def test_paths_lie_beside_the_table(tmp_path: Path) -> None:
+    for number, pixels in enumerate(PIXELS):
+        (tmp_path / f"{number}.png").write_bytes(png(pixels))
+    names = [f"{number}.png" for number in range(6)]
+    pd.DataFrame({"path": names, "label": LABELS}).to_parquet(tmp_path / "a.parquet")
+    contents = opened(tmp_path / "a.parquet")
+    assert list(contents.images) == [tmp_path / name for name in names]
+    assert contents.names == names
+    outside = pd.DataFrame({"path": ["../secret.png"], "label": ["a"]})
+    outside.to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(SourceError, match="a path within the folder of the table"):
+        opened(tmp_path / "b.parquet")
+
+
+def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"photo": list(map(png, PIXELS)), "species": LABELS, "who": list("aabbcc")}
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"has photo, species, who\. .* path=photo"):
+        opened(tmp_path / "a.parquet")
+    columns = {"path": "photo", "label": "species", "group": "who"}
+    assert opened(tmp_path / "a.parquet", columns=columns).groups == list("aabbcc")
+    with pytest.raises(SourceError, match="a column of images"):
+        opened(tmp_path / "a.parquet", columns={**columns, "split": "nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([10, 2, 10, 2, 10, 2], ("2", "10")),
+        ([1.0, 0.0] * 3, ("0", "1")),
+        ([True, False] * 3, ("false", "true")),
+        (pd.Categorical(LABELS), ("cat", "dog")),
+    ],
+)
+def test_classes_of_any_kind(labels: object, expected: tuple[str, ...], tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": labels})
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert opened(tmp_path / "a.parquet").classes == expected
+
+
+def test_what_has_no_class_is_passed_over_and_said(tmp_path: Path) -> None:
+    frame = pd.DataFrame({
+        "image": list(map(png, PIXELS)),
+        "label": ["cat", None, "dog", "", "cat", "dog"],
+        "split": ["train", "train", "test", "test", "unsupervised", "val"],
+    })  # fmt: skip
+    frame.to_parquet(tmp_path / "a.parquet")
+    told = Notes()
+    recipe = DataRecipe.of(str(tmp_path / "a.parquet"))
+    contents = sources.find_all(recipe, watcher=told).open()
+    assert contents.given.tolist() == [TRAIN, TEST, VAL]
+    assert contents.names == ["train/0", "test/0", "val/0"]
+    assert any("without a class, 2 in all" in note for note in told.notes)
+    assert any("in the part unsupervised, 1 in all" in note for note in told.notes)
+
+
+def hugging_face(names: list[str], rows: Mapping[str, list[int]], folder: Path) -> None:
+    """Write parts as Hugging Face's library saves and as its hub has them."""
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    parts = {
+        part: datasets.Dataset.from_dict(
+            {"image": [{"bytes": png(PIXELS[row]), "path": None} for row in chosen],
+             "label": [row % 2 for row in chosen]},
+            features=features,
+        )
+        for part, chosen in rows.items()
+    }  # fmt: skip
+    datasets.DatasetDict(parts).save_to_disk(folder / "saved")
+    (folder / "hub" / "data").mkdir(parents=True)
+    for part, each in parts.items():
+        each.to_parquet(folder / "hub" / "data" / f"{part}-00000-of-00001.parquet")
+
+
+def test_hugging_face_s_forms(tmp_path: Path) -> None:
+    hugging_face(["zebra", "ant"], {"train": [0, 1, 2, 3], "test": [4, 5]}, tmp_path)
+    for form in ("saved", "hub", "saved/train"):
+        contents = opened(tmp_path / form)
+        assert contents.classes == ("zebra", "ant")  # the order of the numbers
+        given = {"train": TRAIN, "test": TEST}
+        if form == "saved/train":
+            assert contents.given.tolist() == [UNASSIGNED] * 4
+        else:
+            assert sorted(contents.given.tolist()) == [given["train"]] * 4 + [given["test"]] * 2
+    saved, hub = (opsin.load(tmp_path / form, near_duplicates="apart") for form in ("saved", "hub"))
+    assert saved.fingerprint == hub.fingerprint
+
+
+def test_a_saved_set_names_files_within_it_only(tmp_path: Path) -> None:
+    hugging_face(["a", "b"], {"train": [0, 1, 2, 3]}, tmp_path)
+    state = tmp_path / "saved" / "train" / "state.json"
+    for name in ("../../secret.arrow", "/etc/passwd"):
+        state.write_text(f'{{"_data_files": [{{"filename": "{name}"}}]}}')
+        with pytest.raises(SourceError, match="a data set that was saved whole"):
+            opened(tmp_path / "saved")
+
+
+def test_the_second_time_nothing_is_unpacked(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
+    frame.to_parquet(tmp_path / "a.parquet")
+    first, second = Notes(), Notes()
+    recipe = DataRecipe.of(str(tmp_path / "a.parquet"))
+    found = sources.find_all(recipe, watcher=first).open()
+    assert ("Unpack", 6, "images") in first.begun
+    again = sources.find_all(recipe, watcher=second).open()
+    assert second.begun == []
+    assert [bytes(image) for image in again.images] == [bytes(image) for image in found.images]
+    # What was damaged since is unpacked again.
+    assert isinstance(again.images[0], bytes)
+    file = again.images.file  # type: ignore[union-attr]
+    (file.parent / "about.json").write_text("{}")
+    third = sources.find_all(recipe, watcher=Notes()).open()
+    assert third.images[5] == png(PIXELS[5])
+
+
+def test_images_without_labels_are_answered_too(tmp_path: Path) -> None:
+    pd.DataFrame({"image": list(map(png, PIXELS))}).to_parquet(tmp_path / "a.parquet")
+    images = [each.image for each in open_stream(str(tmp_path / "a.parquet"))]
+    assert images == list(map(png, PIXELS))
+
+
+def test_an_image_that_is_cut_off_later_is_one_unreadable_image(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
+    frame.to_parquet(tmp_path / "a.parquet")
+    contents = opened(tmp_path / "a.parquet")
+    file = contents.images.file  # type: ignore[union-attr]
+    os.truncate(file, file.stat().st_size - 3)
+    with pytest.raises(opsin.ImageError, match="it has been cut short"):
+        contents.images[5]
+    assert contents.images[0] == png(PIXELS[0])
+
+
+def test_parts_in_names() -> None:
+    named = {
+        "train-00000-of-00002": "train", "data/test-0": "test", "a/validation/0": "validation",
+        "mnist_eval": "test", "training": "train", "latest": "", "contest-1": "", "dev": "dev",
+    }  # fmt: skip
+    assert {name: part_in_name(name) for name in named} == named
+
+
+def bomb(path: Path, rows: int) -> None:
+    """Write one image of ten megabytes many times over, which takes no room in the file."""
+    value = pa.array([bytes(10_000_000)], pa.binary())
+    indices = pa.array(np.zeros(rows, np.int32))
+    column = pa.DictionaryArray.from_arrays(indices, value)
+    labels = pa.array(["a"] * rows)
+    pq.write_table(pa.table({"image": column, "label": labels}), path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["empty", "text", "cut short", "no footer", "no rows", "numbers as images", "ragged lists",
+     "a class out of range", "bomb", "small bomb"],
+)  # fmt: skip
+def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    good = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
+    good.to_parquet(path)
+    content = path.read_bytes()
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("path,label\n")
+    elif kind == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "no footer":
+        path.write_bytes(content[:-4] + b"nope")
+    elif kind == "no rows":
+        good[:0].to_parquet(path)
+    elif kind == "numbers as images":
+        pd.DataFrame({"image": range(6), "label": LABELS}).to_parquet(path)
+    elif kind == "ragged lists":
+        ragged = [[[1, 2], [3]]] * 6
+        pd.DataFrame({"image": ragged, "label": LABELS}).to_parquet(path)
+    elif kind == "a class out of range":
+        about = b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": ["a"]}}}}'
+        table = pa.table({"image": list(map(png, PIXELS)), "label": [0, 1, 0, 1, 7, 0]})
+        pq.write_table(table.replace_schema_metadata({b"huggingface": about}), path)
+    elif kind == "bomb":
+        bomb(path, 100_000)
+        assert path.stat().st_size < 1_000_000
+    else:
+        bomb(path, 250)  # of which each part fits
+    with pytest.raises(SourceError):
+        opened(path)
+
+
+@pytest.mark.parametrize("place", range(4, 60, 7))
+def test_damage_anywhere_is_explained_or_harmless(place: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}).to_parquet(path)
+    content = bytearray(path.read_bytes())
+    at = len(content) * place // 64
+    content[at : at + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    try:
+        contents = opened(path)
+    except SourceError:
+        return
+    assert len(contents) <= 6
+
+
+def test_without_pyarrow_it_says_what_to_install(tmp_path: Path) -> None:
+    pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'pyarrow' else find(name, *a)\n"
+        "import opsin\ntry: opsin.load(sys.argv[1])\n"
+        "except opsin.MissingExtraError as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.parquet")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "pip install 'opsin[parquet]'" in said.stdout
+
+
+def test_in_an_archive(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
+    (tmp_path / "packed").mkdir()
+    frame.to_parquet(tmp_path / "packed" / "a.parquet")
+    zipped = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "packed")
+    assert len(opened(zipped)) == 6
+    # Beside classes in folders it is a table of something else.
+    for name in LABELS[:2]:
+        for number in range(2):
+            (tmp_path / "packed" / name).mkdir(exist_ok=True)
+            (tmp_path / "packed" / name / f"{number}.png").write_bytes(png(PIXELS[number]))
+    mixed = shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "packed")
+    assert sorted(opened(mixed).names) == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
+    assert sorted(opened(tmp_path / "packed").names)[0] == "cat/0.png"

@@ -1,0 +1,219 @@
+"""Images that a program holds: frames, data sets of Hugging Face's and of PyTorch's kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.data.dataset import Dataset
+from tests.data.sources.conftest import Notes
+from tests.data.sources.test_arrow_tables import LABELS, PIXELS, png
+
+
+def loaded(*given: object, **options: Any) -> Dataset:
+    return opsin.load(*given, near_duplicates="apart", **options)
+
+
+def texts(data: Dataset) -> list[str]:
+    return [data.classes[label] for label in data.labels]
+
+
+class Pairs:
+    """A data set of PyTorch's kind: a length, and items by their numbers."""
+
+    classes = ("cat", "dog")
+    transform = None
+
+    def __init__(self, images: list[Any], labels: list[Any]) -> None:
+        self._items = list(zip(images, labels, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, row: int) -> tuple[Any, Any]:
+        return self._items[row]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("form", ["bytes", "paths", "arrays"])
+def test_frames(library: str, form: str, tmp_path: Path) -> None:
+    images: list[Any] = list(map(png, PIXELS))
+    if form == "paths":
+        for number, content in enumerate(images):
+            (tmp_path / f"{number}.png").write_bytes(content)
+        images = [str(tmp_path / f"{number}.png") for number in range(6)]
+    elif form == "arrays":
+        images = PIXELS if library == "pandas" else [pixels.tolist() for pixels in PIXELS]
+    frame: Any = (pd.DataFrame if library == "pandas" else pl.DataFrame)(
+        {"image": images, "label": LABELS}
+    )
+    data = loaded(frame)
+    assert np.array_equal(data.images[:], PIXELS)
+    assert texts(data) == LABELS
+    assert data.recipe.source == f"{library}.DataFrame"
+
+
+def test_a_frame_gives_the_fingerprint_of_its_files(tmp_path: Path) -> None:
+    for number, (pixels, label) in enumerate(zip(PIXELS, LABELS, strict=True)):
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / f"{number}.png").write_bytes(png(pixels))
+    folder = loaded(tmp_path)
+    frame = loaded(pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}))
+    assert frame.fingerprint == folder.fingerprint
+    # What decides the part is the bytes of the file, so that they are cut alike.
+    parts = [
+        {(data.source_digests[row].tobytes(), part) for part in ("train", "val", "test")
+         for row in data.split.rows(part)}
+        for data in (folder, frame)
+    ]  # fmt: skip
+    assert parts[0] == parts[1]
+
+
+def test_parts_in_a_mapping_and_a_test_of_its_own() -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
+    both = loaded({"train": frame[:4], "test": frame[4:]})
+    assert len(both.split.test) == 2
+    assert both.given_test
+    apart = loaded(frame[:4], test=frame[4:])
+    assert apart.fingerprint == both.fingerprint
+    joined = loaded(frame[:3], frame[3:])
+    assert joined.fingerprint == both.fingerprint
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_hugging_face_s_library(streamed: bool) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["zebra", "ant"])}
+    )
+    rows = {
+        "image": [{"bytes": png(pixels), "path": None} for pixels in PIXELS],
+        "label": [0, 1] * 3,
+    }
+    held = datasets.Dataset.from_dict(rows, features=features)
+    data = loaded(held.to_iterable_dataset() if streamed else held)
+    assert data.classes == ("zebra", "ant")
+    assert texts(data) == ["zebra", "ant"] * 3
+    chosen = loaded(held.select([5, 4, 3, 2]))
+    assert texts(chosen) == ["ant", "zebra"] * 2
+    assert np.array_equal(chosen.images[0], PIXELS[5])
+
+
+@pytest.mark.parametrize("form", ["Pillow", "arrays", "bytes", "mappings"])
+def test_pairs(form: str) -> None:
+    forms: dict[str, list[Any]] = {
+        "Pillow": list(map(Image.fromarray, PIXELS)),
+        "arrays": PIXELS,
+        "bytes": list(map(png, PIXELS)),
+        "mappings": PIXELS,
+    }
+    images = forms[form]
+    items: Any = Pairs(images, [0, 1] * 3)
+    if form == "mappings":
+        pairs = zip(images, LABELS, strict=True)
+        items = iter([{"image": image, "label": label} for image, label in pairs])
+    data = loaded(items)
+    assert np.array_equal(data.images[:], PIXELS)
+    assert texts(data) == LABELS
+
+
+def test_pairs_that_stream() -> None:
+    def each() -> Iterator[tuple[np.ndarray, str]]:
+        yield from zip(PIXELS, LABELS, strict=True)
+
+    assert texts(loaded(each())) == LABELS
+
+
+def test_files_of_a_data_set_are_not_decoded_by_it(tmp_path: Path) -> None:
+    class ImageFolder(Pairs):
+        samples: list[tuple[str, int]]
+
+        def __getitem__(self, row: int) -> tuple[Any, Any]:
+            raise AssertionError("it was asked to decode")
+
+    folder = ImageFolder(PIXELS, LABELS)
+    folder.samples = []
+    for number, pixels in enumerate(PIXELS):
+        (tmp_path / f"{number}.png").write_bytes(png(pixels))
+        folder.samples.append((str(tmp_path / f"{number}.png"), number % 2))
+    data = loaded(folder)
+    assert np.array_equal(data.images[:], PIXELS)
+    assert texts(data) == LABELS
+
+
+def test_a_transform_is_said() -> None:
+    told = Notes()
+    pairs = Pairs(PIXELS, [0, 1] * 3)
+    pairs.transform = lambda image: image  # type: ignore[assignment]
+    loaded(pairs, watcher=told)
+    assert any("was applied to each image once" in note for note in told.notes)
+
+
+@pytest.mark.torch
+def test_tensors_and_subsets() -> None:
+    import torch
+
+    tensors = [torch.tensor(pixels).permute(2, 0, 1).float() / 255 for pixels in PIXELS]
+    pairs: Any = Pairs(tensors, [torch.tensor(n % 2) for n in range(6)])
+    assert np.array_equal(loaded(pairs).images[:], PIXELS)
+    half = loaded(torch.utils.data.Subset(pairs, [0, 1, 2, 3]))
+    assert texts(half) == ["cat", "dog"] * 2
+    normalised = Pairs([tensor * 4 - 2 for tensor in tensors], [0, 1] * 3)
+    with pytest.raises(opsin.SourceError, match="whole numbers from 0"):
+        loaded(normalised)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (3, "a source, a data frame"),
+        (np.zeros((4, 8, 8), np.uint8), "opsin.from_arrays"),
+        (object(), "a source, a data frame"),
+        ({"train": 3}, "a source, a data frame"),
+        (pd.DataFrame({"x": [1]}), "has x"),
+        (pd.DataFrame({"image": [b"", b""], "label": ["a", None]}), "two classes or more"),
+        (pd.DataFrame({"image": [], "label": []}), "holds none"),
+        (Pairs([1], [2]), "images as paths"),
+        (pd.DataFrame({"image": ["a.png", b""], "label": ["a", "b"]}), "all files, or none"),
+        (pd.DataFrame({"image": [b"", b""], "label": [{"a": 1}, "b"]}), "text or a number"),
+    ],
+)
+def test_what_cannot_be_taken_is_explained(held: object, said: str) -> None:
+    with pytest.raises(opsin.OpsinError, match=said):
+        loaded(held)
+
+
+def test_it_is_trained_on_and_exported_without_loss(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)) * 4, "label": LABELS * 4})
+    data = opsin.load(frame, test_fraction=0)
+    opsin.export_data(data, tmp_path / "out")
+    again = opsin.load(tmp_path / "out")
+    assert again.fingerprint == data.fingerprint
+    assert {row.tobytes() for row in again.source_digests} == {
+        row.tobytes() for row in data.source_digests
+    }
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    labels=st.lists(
+        st.integers(-5, 10**12) | st.text(st.characters(categories=["L", "N"]), min_size=1),
+        min_size=2, max_size=6, unique_by=str,
+    )
+)  # fmt: skip
+def test_any_label_is_a_class(labels: list[Any]) -> None:
+    twice = labels * 2
+    images = [np.full((6, 6), 10 * n, np.uint8) for n in range(len(twice))]
+    pairs = type("Rows", (Pairs,), {"classes": None})(images, twice)
+    assert texts(loaded(pairs)) == [str(label) for label in twice]
