@@ -82,7 +82,7 @@ def labelled_records(
         names = [str(_file_of(record, source)) for record in both]
         gathered.tell(watcher)
         return gathered.labelled(Files(Path(), names))
-    return _pack(gathered, both, key, total, most, watcher)
+    return _pack(gathered, both, key, total=total, most=most, watcher=watcher)
 
 
 def open_packed(source: str, key: str) -> LabelledImages | None:
@@ -179,6 +179,7 @@ def _pack(
     gathered: _Gathered,
     records: Iterable[Record],
     key: str | None,
+    *,
     total: int,
     most: float,
     watcher: Watcher,
