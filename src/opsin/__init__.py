@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from opsin.core.errors import (
         DownloadError,
         ImageError,
+        InputError,
         MissingExtraError,
         ModelFileError,
         MovedError,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from opsin.core.events import Watcher
+    from opsin.core.keyword_options import LoadOptions, TrainOptions
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
@@ -94,10 +96,12 @@ __all__ = [
     "Finding",
     "ImageError",
     "ImageRate",
+    "InputError",
     "Insight",
     "Inspection",
     "KnownBackbone",
     "ListedBackbone",
+    "LoadOptions",
     "MissingExtraError",
     "ModelFileError",
     "MovedError",
@@ -113,6 +117,7 @@ __all__ = [
     "Shipped",
     "SourceError",
     "StorageError",
+    "TrainOptions",
     "Unsorted",
     "Watcher",
     "__version__",
@@ -174,11 +179,13 @@ _HOME = {
     "ImageRate": "report.image_rate",
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
+    "LoadOptions": "core.keyword_options",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
     "Repeats": "commands.repeats",
     "Run": "commands.runs",
     "Shipped": "commands.export.shipped",
+    "TrainOptions": "core.keyword_options",
     "Unsorted": "commands.classify.unsort",
     "Watcher": "core.events",
     "audit": "data.audit",

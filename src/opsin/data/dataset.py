@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from opsin.core.artifacts.dataset_record import AuditCounts, DatasetRecord, Loca
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
+from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
@@ -30,7 +31,13 @@ from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import LocatedSource, check_classes
+from opsin.data.sources.contents import (
+    Files,
+    LabelledImages,
+    LocatedSource,
+    check_classes,
+    key_of_files,
+)
 from opsin.data.sources.named import NAMES
 from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
 
@@ -257,7 +264,9 @@ class Dataset:
 
 
 @checked
-def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
+def load(
+    *sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
+) -> Dataset:
     """Load images sorted by label.
 
     Args:
@@ -326,7 +335,9 @@ def read_corrected(
 
 
 @checked
-def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
+def look_at(
+    *sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
+) -> Dataset:
     """Load images to look at them: `load` that says in ``problem`` why they could not be trained.
 
     Raises:
@@ -387,10 +398,31 @@ def from_arrays(
                 "Give an empty text for an image without one.",
             )
         contents = replace(contents, groups=list(groups))
-    content = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
-    for part in (cache.digest_rows(np.asarray(contents.images)), contents.labels, contents.given):
-        content.update(part.tobytes())
-    found = LocatedSource(content.hexdigest(), lambda: contents)
+    return from_contents(contents, recipe, watcher=watcher)
+
+
+def from_contents(
+    contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
+) -> Dataset:
+    """Decode and split labelled images that no source names: arrays, or files from anywhere.
+
+    Args:
+        contents: The images, an array or files, with their labels.
+        recipe: How they are prepared and split.
+        watcher: Receives the progress of the work.
+
+    Raises:
+        SourceError: No classifier can be made from them, or too many cannot be read.
+    """
+    key = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
+    images = contents.images
+    if isinstance(images, Files):
+        key.update(key_of_files(images).encode())
+    else:
+        key.update(cache.digest_rows(np.asarray(images)).tobytes())
+    for part in (contents.labels, contents.given):
+        key.update(part.tobytes())
+    found = LocatedSource(key.hexdigest(), lambda: contents)
     decoded = read_found(found, recipe, watcher, for_training=True)
     return _with_split(decoded, recipe, watcher, found=found)
 

@@ -215,6 +215,14 @@ class Classifier:
         made._open(path, content, most, threads)
         return made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the file: a copy in another process answers as this one, wherever the file is."""
+        return {"path": str(self.path), "content": self.content, "threads": self.threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        path, content = state["path"], state["content"]
+        self._open(Path(path), content, check_model(content, path), state["threads"])
+
     def _open(self, path: Path, content: bytes, most: int | None, threads: int | None) -> None:
         self.path: Path = path
         self.threads: int | None = threads
