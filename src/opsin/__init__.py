@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Insight, inspect
     from opsin.commands.inspect_model import Inspection
+    from opsin.commands.plan import plan
     from opsin.commands.rates import Benchmark
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
