@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 import opsin
 from benchmarks.contenders import PEERS, Peers
+from opsin.core.recipe import Precision
 from opsin.data.split import Split
 
 # What Opsin trains with where it is free to choose: tuned on validation data, never on the test.
@@ -353,7 +354,7 @@ def _write_arrays(data: opsin.Dataset, file: Path) -> dict[str, Any]:
     return {"arrays": str(file), "classes": len(data.classes)}
 
 
-def _opsin(task: dict[str, Any], precision: str = "auto") -> dict[str, Any]:
+def _opsin(task: dict[str, Any], precision: Precision = "auto") -> dict[str, Any]:
     data = _data(task)
     run = opsin.train(data, runs=task["runs"], quiet=True, seed=task["seed"], device="cpu",
                       precision=precision, **WORKS[task["work"]].ours)  # fmt: skip

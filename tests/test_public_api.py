@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -34,6 +35,15 @@ def test_all_is_sorted_and_what_is_visible() -> None:
     exported = {name for name in vars(opsin) if not name.startswith("_")}
     modules = {name for name in exported if isinstance(vars(opsin)[name], type(sys))}
     assert exported - modules - {"TYPE_CHECKING", "Any", "annotations"} <= set(opsin.__all__)
+
+
+def test_a_type_checker_sees_every_public_name() -> None:
+    """Those that it does not see would stand for anything."""
+    tree = ast.parse(Path(opsin.__file__).read_text(encoding="utf-8"))
+    (only,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = [alias.name for node in only.body if isinstance(node, ast.ImportFrom)
+            for alias in node.names]  # fmt: skip
+    assert sorted([*seen, "__version__"]) == sorted(opsin.__all__)
 
 
 def test_every_error_is_public() -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Insight, inspect
     from opsin.commands.inspect_model import Inspection
+    from opsin.commands.plan import plan
     from opsin.commands.rates import Benchmark
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from opsin.core.errors import (
         DownloadError,
         ImageError,
+        InputError,
         MissingExtraError,
         ModelFileError,
         MovedError,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from opsin.core.events import Watcher
+    from opsin.core.keyword_options import LoadOptions, TrainOptions
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
@@ -94,10 +97,12 @@ __all__ = [
     "Finding",
     "ImageError",
     "ImageRate",
+    "InputError",
     "Insight",
     "Inspection",
     "KnownBackbone",
     "ListedBackbone",
+    "LoadOptions",
     "MissingExtraError",
     "ModelFileError",
     "MovedError",
@@ -113,6 +118,7 @@ __all__ = [
     "Shipped",
     "SourceError",
     "StorageError",
+    "TrainOptions",
     "Unsorted",
     "Watcher",
     "__version__",
@@ -174,11 +180,13 @@ _HOME = {
     "ImageRate": "report.image_rate",
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
+    "LoadOptions": "core.keyword_options",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
     "Repeats": "commands.repeats",
     "Run": "commands.runs",
     "Shipped": "commands.export.shipped",
+    "TrainOptions": "core.keyword_options",
     "Unsorted": "commands.classify.unsort",
     "Watcher": "core.events",
     "audit": "data.audit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_the_training_does_what_was_planned(
 
 @pytest.mark.torch
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle", "step"])
-def test_the_rate_is_shown_from_the_first_step_to_the_last(digits: Dataset, schedule: str) -> None:
+def test_the_rate_is_shown_from_the_first_step_to_the_last(digits: Dataset, schedule: Any) -> None:
     planned = plan(digits, model="mlp", schedule=schedule, rate=0.02, epochs=1, quiet=True)
     progress = [point for point, _ in planned.rates]
     rates = [rate for _, rate in planned.rates]

@@ -111,6 +111,9 @@ def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> Non
     assert summary.pooled is None
     assert not repeats.stopped
     assert f"{repeats.accuracy:.4f}" in repr(repeats)
+    page = repeats._repr_html_()
+    assert f"mean {repeats.accuracy:.4f}, standard deviation {repeats.deviation:.4f}" in page
+    assert all(run.path.name in page for run in repeats.runs)
 
 
 @pytest.mark.torch
@@ -213,6 +216,7 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
     assert found.stopped
     assert found.accuracy is found.deviation is None
     assert "no mean" in repr(found)
+    assert "mean" not in found._repr_html_()
 
 
 @pytest.mark.torch

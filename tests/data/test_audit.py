@@ -32,7 +32,9 @@ def finding(found: Audit, kind: str) -> tuple[int, list[tuple[int, ...]]]:
 
 
 def test_a_sound_collection_has_no_findings() -> None:
-    assert audit(_sound()).findings == ()
+    sound = audit(_sound())
+    assert sound.findings == ()
+    assert sound._repr_html_() == "<p>Nothing suspicious was found.</p>"
 
 
 def test_what_is_found_is_read_again_from_its_json() -> None:
@@ -59,6 +61,7 @@ def test_duplicates_leaks_and_conflicts_are_found_the_worst_first() -> None:
     assert finding(found, "test-copies") == (2, [(20, 60), (21, 61)])
     assert finding(found, "test-near-duplicates") == (1, [(5, 62)])
     assert finding(found, "exact-duplicates")[0] == 8
+    assert "<td>8</td><td>Images that are there more than once</td>" in found._repr_html_()
 
 
 def test_they_are_found_even_where_they_may_be_parted() -> None:

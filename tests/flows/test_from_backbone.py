@@ -137,7 +137,7 @@ def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "svm", "nearest-mean"])
 @pytest.mark.usefixtures("undrawn")
 def test_each_head_answers_as_it_was_fitted(
-    head: str, shapes: Path, backbone: Path, tmp_path: Path
+    head: Any, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
     run = opsin.train(
         shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
@@ -167,7 +167,7 @@ def test_each_of_several_runs_builds_on_it(
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("head", ["logistic", pytest.param("kernel-ridge", marks=pytest.mark.slow)])
 def test_in_integers_the_network_answers_nearly_the_same(
-    head: str, shapes: Path, backbone: Path, tmp_path: Path
+    head: Any, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
     run = opsin.train(
         shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
@@ -236,7 +236,7 @@ def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_pa
 @pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "svm"])
 @pytest.mark.usefixtures("undrawn")
 def test_heat_maps_go_back_through_the_network(
-    head: str, shapes: Path, backbone: Path, tmp_path: Path
+    head: Any, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("captum")
     run = opsin.train(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,22 @@ def test_an_answer_is_whole(classifier: Classifier, digits: Dataset, tmp_path: P
     page = answer._repr_html_()
     assert "<b>.png" not in page
     assert "a &lt;b&gt;.png" in page
+
+
+def test_a_pickled_classifier_needs_no_file(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    copied = shutil.copy(nearest_mean, tmp_path / "a <b>.onnx")
+    classifier = Classifier(copied, threads=1)
+    content = pickle.dumps(classifier)
+    Path(copied).unlink()
+    again = pickle.loads(content)
+    assert (again.path, again.threads) == (Path(copied), 1)
+    images = digits.images[:50]
+    assert np.array_equal(again.probabilities(images), classifier.probabilities(images))
+    page = again._repr_html_()
+    assert "a &lt;b&gt;.onnx" in page
+    assert "8×8 grey" in page
 
 
 def test_a_photograph_is_turned_and_the_answer_says_so(

@@ -14,6 +14,7 @@ from opsin.core.recipe import (
     ClassMixAsked,
     DataRecipe,
     ModelRecipe,
+    Named,
     RecipeModel,
     TrainingRecipe,
     invalid,
@@ -149,7 +150,7 @@ class FromBackbone(ClassicalModelRecipe):
     group: ClassVar[str] = PRETRAINED
 
     name: Literal["backbone"] = "backbone"
-    backbone: str = Field(
+    backbone: Named = Field(
         description="A pretrained network to build on: an ONNX file, a run, or a name that opsin "
         "backbones lists. Best for few photographs.",
         json_schema_extra={"flag": "--from", "metavar": "FILE or NAME"},

@@ -339,9 +339,8 @@ def _loaded(
     """Load the images to measure it on, prepared as the network takes them."""
     probed = network.probed
     given = {"resize": "squash", **options}
-    return load(
-        *places, classes=names, size=probed.side, channels=probed.channels, watcher=watcher, **given
-    )
+    like: dict[str, Any] = {"size": probed.side, "channels": probed.channels}
+    return load(*places, classes=names, watcher=watcher, **like, **given)
 
 
 def _measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from opsin.classical.classical_recipe import (
     FITTED,
@@ -19,6 +19,7 @@ from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.format import about, counted, file_size, millions
+from opsin.core.keyword_options import TrainOptions
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
@@ -54,7 +55,7 @@ def plan(
     watcher: Watcher | None = None,
     quiet: bool = False,
     offline: bool = False,
-    **options: Any,
+    **options: Unpack[TrainOptions],
 ) -> Plan:
     """Say what `train` would do with the same arguments; no run is begun and nothing is kept.
 
@@ -80,14 +81,14 @@ def plan(
     """
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
-    model, dataset, backbone = load_for(data, model, options, offline=offline, watcher=watcher)
+    given: dict[str, Any] = {**options}
+    model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=watcher)
     tell_limits(watcher, dataset)
     if model in FITTED:
-        options = {**options, "budget": budget}
-        recipe = resolve_classical(dataset.recipe, model=model, **options)
+        recipe = resolve_classical(dataset.recipe, model=model, **{**given, "budget": budget})
         planned = _without_layers(dataset, recipe, backbone)
     else:
-        planned = _of_network(dataset, model, budget, options, watcher)
+        planned = _of_network(dataset, model, budget, given, watcher)
     return planned.model_copy(update={"notes": tuple(noted.notes)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -135,6 +136,16 @@ class Repeats:
     def __repr__(self) -> str:
         mean = "no mean" if self.accuracy is None else f"mean accuracy {self.accuracy:.4f}"
         return f"<Repeats {self.file}: {len(self.runs)} {self.summary.kind}, {mean}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(Path(row.run).name)}</td><td>{plus_minus(row)}</td></tr>"
+            for row in self.summary.runs
+        )
+        mean = "" if self.accuracy is None else f"mean {self.accuracy:.4f}"
+        spread = "" if self.deviation is None else f", standard deviation {self.deviation:.4f}"
+        head = f"<tr><th>run</th><th>{self.summary.split} accuracy</th></tr>"
+        return f"<table>{head}{rows}</table><p>{mean}{spread}</p>"
 
 
 @checked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 # Figures that the page has in a form of its own, or leaves out.
 _BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
+_page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 
 @checked
@@ -157,6 +159,16 @@ def _write_suspects(
     write_corrections(file, with_earlier(rows, earlier))
 
 
+@contextlib.contextmanager
+def without_page() -> Iterator[None]:
+    """Let trainings write no figures, page and model card: most of the time of a small one."""
+    before = _page_wanted.set(False)
+    try:
+        yield
+    finally:
+        _page_wanted.reset(before)
+
+
 def draw_run(
     directory: RunDirectory,
     report: Report,
@@ -180,6 +192,8 @@ def draw_run(
         seed: Decides which examples of the answers are shown.
         svg: Write each figure as SVG, too; the page holds those that it shows in any case.
     """
+    if not _page_wanted.get():
+        return
     recipe, history = Run(directory.path).recipe, directory.read_history()
     images = _images(dataset, report, predictions.of(report.split), seed)
     drawings = _drawings(report, history, images)

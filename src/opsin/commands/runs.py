@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
+from opsin.commands.history import History
 from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import LATEST
-from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.import_record import IMPORTED, ImportRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
@@ -73,9 +73,9 @@ class Run:
             ) from error
 
     @property
-    def history(self) -> list[Epoch]:
-        """The figures of each epoch."""
-        return self.directory.read_history()
+    def history(self) -> History:
+        """The figures of each epoch: a list, and by ``history.frame()`` a data frame."""
+        return History(self.directory.read_history())
 
     @property
     def report(self) -> Report:

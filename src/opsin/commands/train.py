@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.load_dataset import load_for
@@ -18,6 +18,7 @@ from opsin.commands.training_summary import tell_end, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher
+from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -40,7 +41,7 @@ def train(
     observers: Sequence[Watcher] = (),
     quiet: bool = False,
     offline: bool = False,
-    **options: Any,
+    **options: Unpack[TrainOptions],
 ) -> Run:
     """Train a classifier and evaluate the file that comes out.
 
@@ -87,7 +88,8 @@ def train(
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
-    model, dataset, backbone = load_for(data, model, options, offline=offline, watcher=watcher)
+    given: dict[str, Any] = {**options}
+    model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=watcher)
 
     def directory_of(network: str) -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{dataset.recipe.title}-{network}")
@@ -99,12 +101,12 @@ def train(
             lambda: directory_of(model),
             dataset,
             model=model,
-            options={**options, "budget": budget},
+            options={**given, "budget": budget},
             watcher=watcher,
             began=began,
             backbone=backbone,
         )
-    decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
+    decided = decide(dataset, model=model, budget=budget, options=given, watcher=watcher)
     return carry_out(
         lambda: directory_of(decided.recipe.model.name),
         dataset,

@@ -4,7 +4,8 @@
     ├── SourceError             images and labels that cannot be found or understood
     │   ├── DownloadError       a download that failed or is not what was published
     │   ├── MovedError          a run's images that are no longer where they were
-    │   └── ImageError          bytes that are no readable image
+    │   ├── ImageError          bytes that are no readable image
+    │   └── InputError          what `opsin.sklearn` cannot fit or predict; a `ValueError`, too
     ├── RecipeError             an option or a combination of options that cannot work
     ├── RunError                a run directory that is missing, half there or not usable
     ├── ModelFileError          a file that is no Opsin classifier
@@ -73,6 +74,10 @@ class MovedError(SourceError):
 
 class ImageError(SourceError):
     """Bytes that are no readable image."""
+
+
+class InputError(SourceError, ValueError):
+    """Images or labels that `opsin.sklearn` cannot fit or predict: scikit-learn's `ValueError`."""
 
 
 class RecipeError(OpsinError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
@@ -29,6 +29,22 @@ _KIND_OF_FILE = re.compile(
     r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
 )
 Side = Annotated[int, Field(ge=4, le=1024)]
+#: Height and width; one number is both.
+Sides = Annotated[
+    tuple[Side, Side],
+    BeforeValidator(
+        lambda given: (given, given) if isinstance(given, int) else given,
+        json_schema_input_type=int | tuple[int, int],
+    ),
+]
+#: The name of a file or of something else that is known by a name.
+Named = Annotated[
+    str,
+    BeforeValidator(
+        lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given,
+        json_schema_input_type=str | os.PathLike[str],
+    ),
+]
 
 
 #: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
@@ -59,7 +75,7 @@ class DataRecipe(RecipeModel):
     sources: tuple[str, ...] = Field(
         min_length=1, description="Names, folders, tables, archives or arrays, joined into one."
     )
-    test: str | None = Field(
+    test: Named | None = Field(
         None,
         description="A source that is used for the test only.",
         json_schema_extra={"metavar": "SOURCE"},
@@ -70,7 +86,7 @@ class DataRecipe(RecipeModel):
         description="Keep only these classes, in this order.",
         json_schema_extra={"metavar": "A,B,C"},
     )
-    size: tuple[Side, Side] | None = Field(
+    size: Sides | None = Field(
         None,
         description="Height and width of the prepared images in pixels (default: their own if all "
         "share one of up to 64, otherwise 64).",
@@ -92,7 +108,7 @@ class DataRecipe(RecipeModel):
         description="Columns of a table that have other names, such as path=file,label=kind.",
         json_schema_extra={"metavar": "OURS=THEIRS,…"},
     )
-    labels: str | None = Field(
+    labels: Named | None = Field(
         None,
         description="A table of corrections (digest or name, label; the label - leaves an image "
         "out), such as opsin report RUN --fix writes.",
@@ -191,11 +207,6 @@ class DataRecipe(RecipeModel):
         """
         refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
-        for name in ("test", "labels"):
-            if isinstance(given.get(name), os.PathLike):
-                given[name] = os.fspath(given[name])
-        if isinstance(given.get("size"), int):
-            given["size"] = (given["size"], given["size"])
         try:
             recipe = cls(sources=sources, **{"split_by": "bytes", **given})
         except ValidationError as error:

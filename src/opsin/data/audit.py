@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,6 +107,17 @@ class Audit:
     def counts(self) -> dict[str, int]:
         """Return the count of each kind of finding."""
         return {finding.kind: finding.count for finding in self.findings}
+
+    def _repr_html_(self) -> str:
+        if not self.findings:
+            return "<p>Nothing suspicious was found.</p>"
+        rows = "".join(
+            f"<tr><td>{finding.count:,}</td><td>{html.escape(finding.title)}</td>"
+            f"<td>{html.escape(finding.opsin)}</td><td>{html.escape(finding.yours)}</td></tr>"
+            for finding in self.findings
+        )
+        heads = "".join(f"<th>{head}</th>" for head in ("count", "found", "Opsin", "you"))
+        return f"<table><tr>{heads}</tr>{rows}</table>"
 
     def to_json(self) -> list[JsonObject]:
         """Return all findings as plain data, images by their names and rows."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from opsin.core.artifacts.dataset_record import AuditCounts, DatasetRecord, Loca
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
+from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
@@ -30,7 +31,7 @@ from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import LocatedSource, check_classes
+from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
 from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
@@ -260,7 +261,7 @@ class Dataset:
 
 
 @checked
-def load(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
+def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
     """Load images sorted by label.
 
     Args:
@@ -278,7 +279,7 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset
         >>> load("digits", classes=["3", "8"]).classes
         ('3', '8')
     """
-    recipe, found = _find(sources, options, watcher)
+    recipe, found = _find(sources, {**options}, watcher)
     return load_recipe(recipe, found=found, watcher=watcher)
 
 
@@ -364,14 +365,14 @@ def read_corrected(
 
 
 @checked
-def look_at(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
+def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
     """Load images to look at them: `load` that says in ``problem`` why they could not be trained.
 
     Raises:
         SourceError: The source is missing or damaged, or holds no images.
         RecipeError: An option has an impossible value.
     """
-    recipe, found = _find(sources, options, watcher)
+    recipe, found = _find(sources, {**options}, watcher)
     return load_recipe(recipe, found=found, watcher=watcher, for_training=False)
 
 
@@ -424,11 +425,23 @@ def from_arrays(
                 "Give an empty text for an image without one.",
             )
         contents = replace(contents, groups=list(groups))
-    content = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
-    for part in (cache.digest_rows(np.asarray(contents.images)), contents.labels, contents.given):
-        content.update(part.tobytes())
-    found = LocatedSource(content.hexdigest(), lambda: contents)
-    return load_recipe(recipe, found=found, watcher=watcher)
+    return from_contents(contents, recipe, watcher=watcher)
+
+
+def from_contents(
+    contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
+) -> Dataset:
+    """Decode and split labelled images that no source names: arrays, or files from anywhere.
+
+    Args:
+        contents: The images with their labels.
+        recipe: How they are prepared and split.
+        watcher: Receives the progress of the work.
+
+    Raises:
+        SourceError: No classifier can be made from them, or too many cannot be read.
+    """
+    return load_recipe(recipe, found=located(contents), watcher=watcher)
 
 
 def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8]:

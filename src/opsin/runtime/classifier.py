@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
+from opsin.core.format import grey_or_colour, plus_minus
 from opsin.core.metadata import Metadata, Reject, Views
 from opsin.core.stored_json import JsonObject
 from opsin.data.array_image import to_bytes
@@ -215,6 +216,14 @@ class Classifier:
         made._open(path, content, most, threads)
         return made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the file: a copy in another process answers as this one, wherever the file is."""
+        return {"path": str(self.path), "content": self.content, "threads": self.threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        path, content = state["path"], state["content"]
+        self._open(Path(path), content, check_model(content, path), state["threads"])
+
     def _open(self, path: Path, content: bytes, most: int | None, threads: int | None) -> None:
         self.path: Path = path
         self.threads: int | None = threads
@@ -264,6 +273,22 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"<Classifier {self.path}: {', '.join(self.classes)}>"
+
+    def _repr_html_(self) -> str:
+        like, score = self.metadata.preparation, self.metadata.score
+        said = {
+            "classifier": str(self.path),
+            "model": self.metadata.model,
+            "images": f"{like.height}×{like.width} {grey_or_colour(like.channels)}",
+            "classes": ", ".join(self.classes[:30]) + (" …" if len(self.classes) > 30 else ""),
+            "accuracy": score and f"{plus_minus(score)} ({score.images:,} {score.split} images)",
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(text)}</td></tr>"
+            for name, text in said.items()
+            if text
+        )
+        return f"<table>{cells}</table>"
 
     @overload
     def predict(

@@ -15,13 +15,7 @@ from PIL import Image
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.images import open_image
-from opsin.data.sources.contents import (
-    Files,
-    LabelledImages,
-    LocatedSource,
-    PackedImages,
-    key_of_files,
-)
+from opsin.data.sources.contents import LocatedSource, located
 from opsin.data.sources.packed import Record, labelled_records
 from opsin.data.sources.table_cells import TableSchema, class_name, image_of, text_of
 
@@ -69,16 +63,7 @@ def located_object(
         total=sum(_length(part) for part in parts.values()),
         watcher=watcher,
     )
-    return LocatedSource(_key_of(contents), lambda: contents)
-
-
-def _key_of(contents: LabelledImages) -> str:
-    """Return a key that changes with what was read."""
-    if isinstance(contents.images, PackedImages):
-        return str(contents.images.file)  # its folder is named after its content
-    files = contents.images if isinstance(contents.images, Files) else Files(Path(), [])
-    said = (contents.classes, contents.labels.tobytes(), contents.given.tobytes())
-    return repr((key_of_files(files), said, contents.groups))
+    return located(contents)
 
 
 def _length(part: Any) -> int:

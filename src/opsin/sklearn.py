@@ -1,0 +1,380 @@
+"""An estimator of scikit-learn that trains, and answers from the file that comes out."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.commands.load_dataset import backbone_given, model_asked
+from opsin.commands.report import without_page
+from opsin.commands.runs import Run
+from opsin.commands.train import train
+from opsin.core.errors import (
+    ImageError,
+    InputError,
+    MissingExtraError,
+    RecipeError,
+    SourceError,
+)
+from opsin.core.events import SILENT
+from opsin.core.recipe import DATA_OPTIONS, DataRecipe, refuse_unknown
+from opsin.data.array_image import to_bytes
+from opsin.data.dataset import Dataset, from_contents
+from opsin.data.lazy_images import Images, LazyImages
+from opsin.data.sources import arrays
+from opsin.data.sources.contents import Files, LabelledImages
+from opsin.data.split import UNASSIGNED
+from opsin.runtime.classifier import Classifier
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+except ImportError as error:
+    raise MissingExtraError("estimators of scikit-learn", "classical") from error
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from opsin.core.keyword_options import ImageClassifierOptions
+
+#: Options of a training that have no place here: `fit` is given all images, for training alone,
+#: and `random_state` is the seed.
+NOT_HERE: Final = (
+    *("test", "test_fraction", "fold", "split_by", "classes", "labels", "columns"),
+    *("follow_links", "outside", "seed"),
+)
+#: The others, each a parameter that can be searched over.
+OPTIONS: Final = tuple(name for name in TRAIN_OPTIONS if name not in NOT_HERE)
+
+#: What scikit-learn takes for "nothing to check".
+_NO_LABELS: Final = "no_validation"
+_SAY_RANGE: Final = "Say which values are black and white, such as value_range=(0, 1)."
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """An image classifier for pipelines, searches and cross-validation of scikit-learn.
+
+    ``X`` holds images in one of three forms: an array ``[N, H, W]`` or ``[N, H, W, C]`` with one or
+    three channels; rows of pixels ``[N, F]``, whose ``image_shape`` must then be given; or names of
+    files. ``y`` holds labels of any kind. All images are for training: those for validation (early
+    stopping, calibration) are cut from them, and there is no test part.
+
+    As scikit-learn asks for, parameters are stored as they are given, and checked by `fit`.
+
+    Args:
+        model: ``auto``, a network, or a model without layers, as for `opsin.train`.
+        image_shape: ``(H, W)`` or ``(H, W, C)`` of the image that each row holds; one of them may
+            be -1, as for `numpy.reshape`.
+        value_range: The values that are black and white in arrays; what lies outside is cut off.
+            ``None``: they are whole numbers from 0 to 255, or ``bool``.
+        budget: Time that `fit` may take, in seconds or as ``10m``.
+        random_state: Same seed, data and machine: same classifier. ``None`` draws a seed.
+        runs: Folder for run directories, with figures and page (default: a temporary folder,
+            without them, that goes with ``run_``).
+        **options: Every other option that says how to prepare images and train: ``backbone``,
+            ``size``, ``epochs``, ``rate``, ``c`` … (`opsin.train`); ``None`` means "the default".
+
+    Attributes:
+        classes_: The labels, sorted, ``[K]``.
+        run_: The run, an `opsin.Run`. A temporary one stays behind when the estimator is pickled.
+        classifier_: What answers, an `opsin.Classifier`.
+        image_shape_: Shape of the images that were fitted, ``(H, W, C)``; ``None`` after files.
+        n_features_in_: Pixels of a row, where rows were given.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> estimator = ImageClassifier("logistic", image_shape=(8, 8), value_range=(0, 16))
+        >>> estimator.fit(X[:900], y[:900]).score(X[900:], y[900:]) > 0.85
+        True
+        >>> estimator.predict_proba(X[:3]).shape
+        (3, 10)
+    """
+
+    def __init__(
+        self,
+        model: str = "auto",
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        budget: str | float | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        runs: str | os.PathLike[str] | None = None,
+        **options: Unpack[ImageClassifierOptions],
+    ) -> None:
+        self.model = model
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.budget = budget
+        self.random_state = random_state
+        self.runs = runs
+        refuse_unknown(options, OPTIONS)
+        for name in OPTIONS:
+            setattr(self, name, options.get(name))
+
+    def fit(self, X: Any, y: Any) -> ImageClassifier:  # noqa: N803  scikit-learn's name
+        """Train on images and their labels.
+
+        Args:
+            X: Images in one of the forms above, ``[N, …]``.
+            y: A label for each, ``[N]``.
+
+        Raises:
+            InputError: Images or labels cannot be fitted; it is a `ValueError`, too.
+            ValueError: scikit-learn finds a fault in rows or labels.
+            RecipeError: A parameter has an impossible value.
+            MissingExtraError: A network is asked for, and PyTorch is not installed.
+        """
+        images, labels = self._read(X, y)
+        options = {name: _plain(getattr(self, name)) for name in OPTIONS}
+        options = {name: value for name, value in options.items() if value is not None}
+        model = model_asked(self.model, options)
+        if "backbone" in options:  # images are prepared in its size, as by `opsin.train`
+            backbone_given("X", options, offline=False, watcher=SILENT)
+        data = {name: options.pop(name) for name in DATA_OPTIONS if name in options}
+        dataset = _dataset(images, labels, data)
+        self.run_ = self._train(dataset, model, options)
+        self.classifier_ = Classifier(self.run_, threads=1)
+        self.classes_ = np.unique(labels)
+        self.image_shape_ = None if isinstance(images, Files) else images.shape[1:]
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """Return the most probable label of each image, ``[N]``.
+
+        Args:
+            X: Images of the shape that was fitted, or names of files.
+
+        Raises:
+            InputError: They have another shape, or other values; it is a `ValueError`, too.
+            ImageError: A file cannot be read.
+        """
+        probabilities = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probability of each class, ``float64[N, K]``, in the order of ``classes_``.
+
+        Arguments and errors are those of `predict`.
+        """
+        check_is_fitted(self, "classifier_")
+        given, _ = self._read(X)
+        if isinstance(given, np.ndarray) and self.image_shape_ not in (None, given.shape[1:]):
+            raise InputError(
+                f"images of {_by(self.image_shape_)}, as were fitted",
+                f"got {_by(given.shape[1:])}",
+                "Bring them to this shape, or give the names of their files.",
+            )
+        like = self.classifier_.metadata.preparation
+        images: Images
+        if isinstance(given, Files):
+            images = LazyImages(given, given.names, like)
+        elif given.shape[1:] == (like.height, like.width, like.channels):
+            images = given
+        else:
+            images = LazyImages(given, [f"image {row}" for row in range(len(given))], like)
+        probabilities = self.classifier_.probabilities(images).astype(np.float64)
+        whole: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+        return whole
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.image_shape is not None
+        tags.input_tags.three_d_array = tags.input_tags.string = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if self.runs is None:
+            state = {name: value for name, value in state.items() if name != "run_"}
+        return state
+
+    def _train(self, dataset: Dataset, model: str | None, options: dict[str, Any]) -> Run:
+        seed = _plain(self.random_state)
+        if not isinstance(seed, int):
+            seed = int(check_random_state(seed).randint(2**31 - 1))
+        asked: dict[str, Any] = {"model": model, "budget": _plain(self.budget), "seed": seed}
+        if self.runs is not None:
+            return train(dataset, runs=self.runs, quiet=True, **asked, **options)
+        folder = tempfile.mkdtemp(prefix="opsin-")
+        try:
+            with without_page():
+                run = train(dataset, runs=folder, quiet=True, **asked, **options)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
+        return run
+
+    def _read(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = _NO_LABELS,
+    ) -> tuple[NDArray[np.uint8] | Files, Any]:
+        """Return images ``uint8[N, H, W, C]``, or files, and the labels that `fit` is given."""
+        fits = y is not _NO_LABELS
+        for name in ("n_features_in_", "feature_names_in_"):  # of rows that were fitted before
+            if fits and hasattr(self, name):
+                delattr(self, name)
+        files = _files(X)
+        given: Any = _with_axes(X) if files is None else files
+        if files is None and given.ndim < 3:
+            given, y = self._rows(given, y, fits=fits)
+        elif fits:
+            y = validate_data(self, X=_NO_LABELS, y=y)
+            check_consistent_length(given, y)
+        if fits:
+            check_classification_targets(y)
+        return _pixels(given, self.value_range) if files is None else files, y
+
+    def _rows(self, X: Any, y: Any, *, fits: bool) -> tuple[NDArray[Any], Any]:  # noqa: N803
+        """Return rows of pixels as images ``[N, H, W]`` or ``[N, H, W, C]``."""
+        shape = self.image_shape
+        if shape is None and X.ndim == 2:
+            raise InputError(
+                "images [N, H, W] or [N, H, W, C], or names of files",
+                f"got rows of {X.shape[1]:,} values",
+                "Say what image a row is, such as image_shape=(8, 8), for its height and width.",
+            )
+        found = validate_data(self, X, y, reset=fits)
+        rows, y = found if fits else (found, y)
+        try:
+            return rows.reshape(len(rows), *(shape or ())), y
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"an image_shape (H, W) or (H, W, C) for rows of {rows.shape[1]:,} values",
+                f"got {shape!r}",
+                "Give the height and width of the images that the rows hold.",
+            ) from error
+
+
+def _files(X: Any) -> Files | None:  # noqa: N803
+    """Return a list of names as files; ``None`` where it is none."""
+    if getattr(X, "ndim", 1) != 1 or isinstance(X, str | bytes) or not hasattr(X, "__iter__"):
+        return None
+    if not isinstance(next(iter(X), None), str | os.PathLike):
+        return None
+    try:
+        return Files(Path(), [os.fsdecode(name) for name in X])
+    except TypeError as error:
+        raise InputError(
+            "names of files", f"X also holds others ({error})", "Give one name for each image."
+        ) from error
+
+
+def _with_axes(X: Any) -> Any:  # noqa: N803
+    """Return what has axes as it is, a table's names with it; anything else as an array."""
+    if hasattr(X, "ndim"):
+        return X
+    try:
+        return arrays.as_array(X, "X")
+    except SourceError as error:
+        raise InputError(error.expected, error.received, error.advice) from error
+
+
+def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """Bring values to 0 (black) to 255 (white), by what is known of them, not by what they are."""
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if value_range is not None:
+        return _between(images, value_range)
+    if images.dtype.kind == "f" and np.array_equal(images, images.round()):
+        images = images.astype(np.int64)  # 0 and 1 are greys, whatever else is in the batch
+    try:
+        pixels, note = to_bytes(images, "X", "X")
+    except ImageError as error:
+        raise InputError(error.expected, error.received, _SAY_RANGE) from error
+    if note and images.dtype.kind == "f":
+        raise InputError("whole numbers from 0 to 255", f"X has {note.partition(' taken')[0]}",
+                         _SAY_RANGE)  # fmt: skip
+    return pixels
+
+
+def _between(images: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
+    """Scale values so that the range's ends are black and white."""
+    try:
+        low, high = (float(end) for end in value_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not (np.isfinite([low, high]).all() and low != high):
+        raise RecipeError(
+            "the values of black and white as value_range",
+            f"got {value_range!r}",
+            "Give both, such as value_range=(0, 1).",
+        )
+    if images.dtype.kind not in "biuf" or not np.isfinite(images).all():
+        raise InputError(
+            "finite numbers", f"X is {images.dtype} or holds NaN", "Find out why, and mend it."
+        )
+    shares = (images.astype(np.float64) - low) / (high - low)
+    return np.asarray((255 * shares.clip(0, 1)).round(), np.uint8)
+
+
+def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, Any]) -> Dataset:
+    """Return images, all for training, with a validation part that is cut from them."""
+    recipe = DataRecipe.of("X", test_fraction=0.0, **options)
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(
+            "labels of two classes or more", f"y has one class ({classes[0]})", "Add images."
+        )
+    try:
+        if isinstance(images, Files):
+            contents = LabelledImages(
+                source="X",
+                classes=tuple(map(str, classes)),
+                labels=codes.astype(np.int64),
+                given=np.full(len(codes), UNASSIGNED, np.uint8),
+                names=images.names,
+                images=images,
+            )
+        else:
+            contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")
+        contents.check()
+        dataset = from_contents(contents, recipe)
+    except SourceError as error:
+        raise InputError(error.expected, error.received, error.advice) from error
+    if dataset.unreadable:
+        name, reason = dataset.unreadable[0]
+        warnings.warn(
+            f"{len(dataset.unreadable):,} of {len(codes):,} files cannot be read and are left out "
+            f"({name}: {reason}).",
+            stacklevel=3,
+        )
+    return dataset
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of a search's grid, which is NumPy's, as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _by(shape: Sequence[int] | None) -> str:
+    return "×".join(map(str, shape or ()))
+
+
+def _with_named_options(estimator: type[ImageClassifier]) -> None:
+    """Let `__init__` name each option, as scikit-learn finds parameters by its signature."""
+    signature = inspect.signature(estimator.__init__)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+             for name in OPTIONS]  # fmt: skip
+    estimator.__init__.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+
+
+_with_named_options(ImageClassifier)

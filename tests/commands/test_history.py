@@ -1,0 +1,63 @@
+"""A run's history is a list, a table and a data frame of the same figures."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.commands.history import History
+from tests.made_epochs import made_epoch
+
+HISTORY = History(
+    [
+        made_epoch(1, norms={"conv1": 2.0}, val_accuracy=0.25),
+        made_epoch(2, norms={"conv1": 2.5}, val_loss=math.nan, rate=1e-4),
+        made_epoch(3, norms={"conv1": 2.5, "head": 1.0}, best=False),
+    ]
+)
+
+
+def test_a_frame_has_a_row_for_each_epoch() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = HISTORY.frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert (frame.index.name, frame.index.tolist()) == ("epoch", [1, 2, 3])
+    assert frame.val_accuracy.tolist() == [0.25, 0.5, 0.5]
+    assert frame.val_loss.isna().tolist() == [False, True, False]
+    assert frame["norms.conv1"].tolist() == [2.0, 2.5, 2.5]
+    assert math.isnan(frame["norms.head"][1])
+    assert frame.best.dtype == bool
+    assert list(History().frame().columns) == list(frame.columns[:-2])
+
+
+def test_a_notebook_shows_a_table_with_the_best_epoch_in_bold() -> None:
+    rows = HISTORY._repr_html_().split("<tr>")[2:]
+    assert ["<th>" in row for row in rows] == [False, True, False]
+    assert "<th>2/9</th><th>1.000</th><th>0.5000</th><th>nan</th>" in rows[1]
+    assert "<td>0.1</td><td>0:01</td>" in rows[2]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_runs_history_is_still_a_list(tmp_path: Path) -> None:
+    run = opsin.train("digits", model="logistic", runs=tmp_path, quiet=True)
+    (epoch,) = run.history
+    assert isinstance(run.history, list)
+    assert run.history == [epoch]
+    assert run.history.frame().loc[1].val_accuracy == epoch.val_accuracy
+
+
+def test_without_pandas_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "from opsin.commands.history import History\n"
+        "from opsin import MissingExtraError\n"
+        "try: History().frame()\n"
+        "except MissingExtraError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'opsin[evaluate]'" in done.stdout

@@ -1,0 +1,365 @@
+"""The estimator does what scikit-learn asks of one, where that applies to images."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import opsin
+from opsin.core.errors import ImageError, InputError, RecipeError
+from opsin.sklearn import ImageClassifier
+from tests.conftest import write_shapes
+
+PAGE = (Path(__file__).parents[1] / "docs" / "scikit-learn.md").read_text(encoding="utf-8")
+# The checks feed rows of any numbers: each is an image of one row, black at -3 and white at 3.
+CHECKED = ImageClassifier("logistic", image_shape=(1, -1), value_range=(-3, 3))
+#: The exceptions, as the page states them: each must fail, and pass with other values.
+EXCEPTIONS = {
+    check: (why, (float(low), float(high)))
+    for check, why, low, high in re.findall(
+        r"^\| `(check_\w+)` \| (.+) \| `value_range=\((\d+), (\d+)\)` \|$", PAGE, re.MULTILINE
+    )
+}
+
+
+@parametrize_with_checks(
+    [CHECKED], expected_failed_checks=lambda _: {name: why for name, (why, _) in EXCEPTIONS.items()}
+)
+def test_a_check_of_scikit_learn_passes(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_an_exception_passes_with_its_values(name: str) -> None:
+    estimator = clone(CHECKED).set_params(value_range=EXCEPTIONS[name][1])
+    getattr(estimator_checks, name)("ImageClassifier", estimator)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shapes(tmp_path / "photos")
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/scikit-learn.md", "exec"), names)
+    assert names["search"].best_score_ > 0.8
+    assert set(tmp_path.iterdir()) == {tmp_path / "photos"}
+
+
+@pytest.fixture(scope="module")
+def scans() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows of 64 values from 0 to 16, and what they show."""
+    rows, labels = load_digits(return_X_y=True)
+    return rows[:500], labels[:500]
+
+
+@pytest.fixture(scope="module")
+def fitted(scans: tuple[NDArray[Any], NDArray[Any]]) -> ImageClassifier:
+    rows, labels = scans
+    return logistic(image_shape=(8, 8), value_range=(0, 16)).fit(rows[:300], labels[:300])
+
+
+def logistic(**options: Any) -> ImageClassifier:
+    """Return an estimator that is quick to fit and needs no PyTorch."""
+    return ImageClassifier("logistic", **options)
+
+
+def test_rows_and_images_in_any_type_are_the_same(scans: Any, fitted: ImageClassifier) -> None:
+    rows, labels = scans
+    images = (255 * rows / 16).round().reshape(-1, 8, 8)
+    expected = fitted.predict_proba(rows[300:])
+    assert fitted.score(rows[300:], labels[300:]) > 0.85
+    assert expected.sum(axis=1) == pytest.approx(1, abs=1e-12)
+    for same in (images.astype(np.uint8), images, images[..., None].astype(np.int64).tolist()):
+        other = logistic().fit(same[:300], labels[:300])
+        assert np.array_equal(other.predict_proba(same[300:]), expected)
+    assert (fitted.n_features_in_, fitted.image_shape_) == (64, (8, 8, 1))
+    # A row says nothing of its shape.
+    wide = logistic(image_shape=(4, -1), value_range=(0, 16)).fit(rows[:300], labels[:300])
+    assert wide.image_shape_ == (4, 16, 1)
+
+
+def test_files_are_what_a_folder_of_them_is(shapes: Path, tmp_path: Path) -> None:
+    folder = opsin.train(
+        shapes, model="logistic", test_fraction=0, size=16, runs=tmp_path, quiet=True
+    )
+    files = [shapes / name for name in opsin.load(shapes).names]
+    labels = [file.parent.name for file in files]
+    estimator = logistic(size=16).fit(files, labels)
+    images = [np.asarray(Image.open(file)) for file in files]
+    answers = folder.classifier().predict(files, as_is=True)
+    theirs = np.array([[*answer.probabilities.values()] for answer in answers])
+    assert estimator.predict_proba(list(map(str, files))) == pytest.approx(theirs, abs=1e-7)
+    assert np.array_equal(estimator.predict_proba(images), estimator.predict_proba(files))
+    own, other = (run.directory.load_arrays(run.directory.split)
+                  for run in (estimator.run_, folder))  # fmt: skip
+    assert all(np.array_equal(own[part], other[part]) for part in ("train", "val", "test"))
+    assert estimator.score(np.array(list(map(str, files))), labels) > 0.8
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def test_scikit_learn_searches_and_validates(scans: Any) -> None:
+    rows, labels = scans
+    folds = StratifiedKFold(3)
+    pipeline = Pipeline(
+        [
+            ("scale", FunctionTransformer(lambda rows: (rows * 255 / 16).round())),
+            ("classifier", logistic(image_shape=(8, 8))),
+        ]
+    )
+    assert cross_val_score(pipeline, rows, labels, cv=folds).mean() > 0.85
+    grid = {"classifier__c": np.array([1e-6, 1.0])}
+    found = GridSearchCV(pipeline, grid, cv=folds, error_score="raise").fit(rows, labels)
+    assert found.best_params_ == {"classifier__c": 1.0}
+    assert found.best_estimator_[-1].run_.recipe.model.c == 1.0
+
+
+@pytest.mark.slow
+def test_a_search_in_other_processes_finds_the_same(scans: Any) -> None:
+    rows, labels = scans
+    estimator = make_pipeline(StandardScaler(), logistic(image_shape=(8, 8), value_range=(-3, 3)))
+    grid = {"imageclassifier__side": [4, 8]}
+    one, two = (
+        GridSearchCV(estimator, grid, cv=2, n_jobs=jobs, error_score="raise").fit(rows, labels)
+        for jobs in (1, 2)
+    )
+    for key in ("mean_test_score", "std_test_score"):
+        assert np.array_equal(one.cv_results_[key], two.cv_results_[key])
+    assert np.array_equal(one.predict_proba(rows), two.predict_proba(rows))
+
+
+_ASK = """
+import pickle, sys
+import numpy as np
+estimator = pickle.load(open(sys.argv[1], "rb"))
+np.save(sys.argv[3], estimator.predict_proba(np.load(sys.argv[2])))
+print(hasattr(estimator, "run_"), estimator.classes_.tolist())
+"""
+
+
+def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: Path) -> None:
+    rows, labels = scans
+    estimator = logistic(image_shape=(8, 8), value_range=(0, 16)).fit(rows[:200], labels[:200])
+    expected, run = estimator.predict_proba(rows), estimator.run_.path
+    (tmp_path / "estimator").write_bytes(pickle.dumps(estimator))
+    joblib.dump(estimator, tmp_path / "joblib")
+    np.save(tmp_path / "rows.npy", rows)
+    assert run.is_dir()
+    del estimator
+    gc.collect()
+    assert not run.parent.exists()  # a temporary run goes with its estimator
+    words = [str(tmp_path / name) for name in ("estimator", "rows.npy", "answers.npy")]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _ASK, *words], capture_output=True, text=True,
+        check=False, env={**os.environ, "OPSIN_CACHE": str(tmp_path / "another cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(maxsplit=1) == ["False", f"{list(range(10))}\n"]
+    assert np.array_equal(np.load(tmp_path / "answers.npy"), expected)
+    assert np.array_equal(joblib.load(tmp_path / "joblib").predict_proba(rows), expected)
+
+
+def test_runs_in_a_folder_of_ones_own_stay(scans: Any, tmp_path: Path) -> None:
+    rows, labels = scans
+    estimator = logistic(image_shape=(8, 8), value_range=(0, 16), runs=tmp_path)
+    path = estimator.fit(rows[:100], labels[:100]).run_.path
+    again = pickle.loads(pickle.dumps(estimator))
+    del estimator
+    gc.collect()
+    assert again.run_.path == path
+    assert (path / "report.html").is_file()
+    assert again.run_.report.split == "val"  # there is no test part
+
+
+# Texts that NumPy ends early: it pads with NUL.
+_TEXTS = st.text(max_size=8).filter(lambda text: not text.endswith("\0"))
+_KINDS: st.SearchStrategy[list[Any]] = st.one_of(
+    st.lists(_TEXTS, min_size=2, max_size=4, unique=True),
+    st.lists(st.integers(-(2**62), 2**62), min_size=2, max_size=4, unique=True),
+    st.just([False, True]),
+    st.lists(st.integers(-50, 50).map(float), min_size=2, max_size=4, unique=True),
+)
+
+
+@settings(max_examples=15)
+@given(kinds=_KINDS)
+def test_labels_of_any_kind_come_back(kinds: list[Any]) -> None:
+    """Black and white images, a grey for each label, are told apart by any model."""
+    random = np.random.default_rng(0)
+    codes = np.arange(8 * len(kinds)) % len(kinds)
+    greys = 40 + 60 * codes[:, None, None] + random.integers(0, 20, (len(codes), 4, 4))
+    labels = np.array(kinds)[codes]
+    estimator = logistic(c=1e3).fit(greys.astype(np.uint8), labels)
+    assert estimator.classes_.tolist() == sorted(kinds)
+    answers = estimator.predict(greys.astype(np.uint8))
+    assert answers.dtype == labels.dtype
+    assert (answers == labels).mean() > 0.8
+
+
+def test_what_a_value_means_depends_on_no_other(scans: Any) -> None:
+    rows, labels = scans
+    estimator = logistic(image_shape=(8, 8)).fit(rows[:300], labels[:300])
+    dark = np.minimum(rows[:4], 1)  # a batch of nothing but 0 and 1
+    together = estimator.predict_proba(np.concatenate([dark, rows[4:8]]))[:4]
+    assert np.array_equal(estimator.predict_proba(dark), together)
+    with pytest.raises(InputError, match=r"fractions? |numbers from 0 to 1.*value_range=\(0, 1\)"):
+        estimator.predict(rows[:4] / 16)
+    ranged = logistic(image_shape=(8, 8), value_range=(16, 0))  # black on white
+    answers = ranged.fit(16 - rows[:300], labels[:300]).predict_proba(16 - rows[300:])
+    bright = logistic(image_shape=(8, 8), value_range=(0, 16)).fit(rows[:300], labels[:300])
+    assert np.array_equal(answers, bright.predict_proba(rows[300:]))
+
+
+_IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8)).astype(np.uint8)
+_LABELS = [0, 1] * 6
+REFUSED = {
+    "rows": (logistic(), _IMAGES.reshape(12, 64), _LABELS, r"rows of 64 values.*image_shape"),
+    "shape": (logistic(image_shape=(8, 9)), _IMAGES.reshape(12, 64), _LABELS, r"got \(8, 9\)"),
+    "no shape": (logistic(image_shape=8), _IMAGES.reshape(12, 64), _LABELS, "got 8"),
+    "channels": (logistic(), _IMAGES.reshape(12, 8, 4, 2), _LABELS, r"uint8\[12, 8, 4, 2\]"),
+    "ragged": (logistic(), [np.zeros((8, 8)), np.zeros((9, 8))], [0, 1], "np.stack"),
+    "fractions": (logistic(), _IMAGES / 300, _LABELS, r"value_range=\(0, 1\)"),
+    "negative": (logistic(), _IMAGES - 3.0, _LABELS, "from -3 to 252.*value_range"),
+    "NaN": (logistic(value_range=(0, 1)), np.full((12, 8, 8), np.nan), _LABELS, "NaN"),
+    "NaN bytes": (logistic(), np.full((12, 8, 8), np.nan), _LABELS, "NaN"),
+    "one class": (logistic(), _IMAGES, [1] * 12, r"one class \(1\)"),
+    "few": (logistic(), _IMAGES[:3], [0, 0, 1], "at least two images of each class"),
+    "lengths": (logistic(), _IMAGES, _LABELS[:5], "inconsistent numbers of samples"),
+    "regression": (logistic(), _IMAGES, np.linspace(0, 1, 12), "continuous"),
+    "a name": (logistic(), "photos", ["a"], "array"),
+    "names and others": (logistic(), ["a.png", 3], [0, 1], "names of files"),
+    "no such files": (logistic(), ["a.png", "b.png", "c.png", "d.png"], [0, 1, 0, 1], "a.png"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_fitted_is_a_value_error(case: str) -> None:
+    estimator, images, labels, words = REFUSED[case]
+    with pytest.raises(ValueError, match=words):
+        estimator.fit(images, labels)
+    assert not hasattr(estimator, "run_")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"value_range": (3, 3)}, r"value_range; got \(3, 3\)"),
+        ({"value_range": "abc"}, "got 'abc'"),
+        ({"c": -1}, "usable value for c"),
+        ({"trees": 3}, "options that --model logistic has"),
+        ({"model": "nonsense"}, "nonsense"),
+    ],
+)
+def test_parameters_are_checked_by_fit(options: dict[str, Any], words: str) -> None:
+    if "model" in options:
+        pytest.importorskip("torch")
+    estimator = logistic().set_params(**options)
+    with pytest.raises(RecipeError, match=words):
+        estimator.fit(_IMAGES, _LABELS)
+
+
+def test_another_shape_is_refused_and_files_have_any(
+    fitted: ImageClassifier, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="images of 8×8×1, as were fitted; got 9×8×1"):
+        fitted.predict(np.zeros((3, 9, 8)))
+    with pytest.raises(InputError, match="got 8×8×3"):
+        fitted.predict(np.zeros((3, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="expecting 64 features"):
+        fitted.predict(np.zeros((3, 60)))
+    with pytest.raises(NotFittedError):
+        logistic().predict(_IMAGES)
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert fitted.predict([tmp_path / "a.png"]).shape == (1,)
+    with pytest.raises(ImageError, match=r"b\.png"):
+        fitted.predict([tmp_path / "a.png", tmp_path / "b.png"])
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
+    files = sorted(write_shapes(tmp_path, count=20).rglob("*.png"))
+    files[3].write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"1 of 40 files cannot be read.*disc.*png"):
+        logistic().fit(files, [file.parent.name for file in files])
+
+
+def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
+    from opsin.classical.classical_recipe import TRAIN_OPTIONS
+    from opsin.sklearn import NOT_HERE, OPTIONS
+
+    assert {*OPTIONS, *NOT_HERE} == set(TRAIN_OPTIONS)
+    parameters = set(logistic().get_params())
+    assert set(OPTIONS) < parameters
+    assert parameters - set(OPTIONS) == {
+        "model", "image_shape", "value_range", "budget", "random_state", "runs",
+    }  # fmt: skip
+    assert str(clone(logistic(c=2.0, size=(8, 8)))) == (
+        "ImageClassifier(c=2.0, model='logistic', size=(8, 8))"
+    )
+    with pytest.raises(RecipeError, match="got nonsense"):
+        ImageClassifier(nonsense=1)  # type: ignore[call-arg]
+
+
+def test_seeds_are_those_of_scikit_learn() -> None:
+    def seed(random_state: Any) -> int:
+        made = logistic(random_state=random_state).fit(_IMAGES, _LABELS).run_
+        return int(made.recipe.training.seed)
+
+    assert seed(7) == seed(np.int64(7)) == 7
+    assert seed(np.random.RandomState(1)) == seed(np.random.RandomState(1))
+    assert seed(None) != seed(None)
+
+
+def test_images_are_prepared_as_the_backbone_takes_them(
+    nearest_mean: Path, shapes: Path, tmp_path: Path
+) -> None:
+    files = [shapes / name for name in opsin.load(shapes).names]
+    estimator = ImageClassifier(backbone=nearest_mean)
+    estimator.fit(files, [file.parent.name for file in files])
+    folder = opsin.train(shapes, backbone=nearest_mean, test_fraction=0, runs=tmp_path, quiet=True)
+    assert estimator.run_.recipe.data.size == folder.recipe.data.size != (24, 24)
+    assert estimator.run_.recipe.model == folder.recipe.model
+    assert set(estimator.predict(files)) <= {"disc", "square"}
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_a_network_is_an_estimator_too(scans: Any) -> None:
+    rows, labels = scans
+    estimator = ImageClassifier("mlp", image_shape=(8, 8), value_range=(0, 16), epochs=15)
+    assert cross_val_score(estimator, rows, labels, cv=2).mean() > 0.5
+
+
+def test_without_scikit_learn_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from opsin import MissingExtraError\n"
+        "try: import opsin.sklearn\n"
+        "except MissingExtraError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'opsin[classical]'" in done.stdout
