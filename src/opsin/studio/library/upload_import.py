@@ -53,10 +53,11 @@ def arrange(
     """Lay files out as a source: all of them, or none.
 
     One archive (or ``.npz`` or ``.parquet`` file) gets the name of ``into`` and its own suffix,
-    once it could be unpacked as `opsin.data.sources.archive` does it: no links, no way out, no bombs. Images
-    become ``into/<class>/…`` by the folders that they came in, a folder around everything taken
-    off; where ``into`` is there already, they are added. What is no image is passed over. Files
-    keep their names; of two images with one name, the second is called by its content as well.
+    once it could be unpacked as `opsin.data.sources.archive` does it: no links, no way out, no
+    bombs. Images become ``into/<class>/…`` by the folders that they came in, a folder around
+    everything taken off; where ``into`` is there already, they are added. What is no image is
+    passed over. Files keep their names; of two images with one name, the second is called by its
+    content as well.
 
     Args:
         files: Where each file lies, and what it was called, folders parted by ``/``.
