@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from opsin.backbones.hub_name import HubName, is_commit
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
+from opsin.hub.hub_name import HubName, is_commit
 
 #: Files that say what a network takes for pixels.
 PREPARATION: Final = ("preprocessor_config.json", "config.json")

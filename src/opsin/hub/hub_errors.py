@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from opsin.backbones.hub_name import HubName
 from opsin.core.errors import DownloadError, ModelFileError, OpsinError, StorageError
+from opsin.hub.hub_name import HubName
 
 _FORBIDDEN = 403
 _UNKNOWN = (401, 404)

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin._version import __version__
-from opsin.backbones.hub_cache import (
+from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import exclusive, storage_errors
+from opsin.hub.hub_cache import (
     PREPARATION,
     HubFile,
     choose,
@@ -27,12 +30,9 @@ from opsin.backbones.hub_cache import (
     lock_of,
     snapshot_of,
 )
-from opsin.backbones.hub_download import download
-from opsin.backbones.hub_errors import http_client, hub_errors
-from opsin.backbones.hub_name import HubName, is_commit
-from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError
-from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import exclusive, storage_errors
+from opsin.hub.hub_download import download
+from opsin.hub.hub_errors import http_client, hub_errors
+from opsin.hub.hub_name import HubName, is_commit
 
 #: Files that say under which licence a network is published, in the order of looking.
 CARDS: Final = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
