@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
+    from opsin.commands.export.hub_folder import HubExport
     from opsin.commands.export.shipped import Shipped
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Insight, inspect
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         SandboxError,
         SourceError,
         StorageError,
+        UploadError,
     )
     from opsin.core.events import Watcher
     from opsin.core.recipe import Recipe
@@ -92,6 +94,7 @@ __all__ = [
     "Exported",
     "FeatureValue",
     "Finding",
+    "HubExport",
     "ImageError",
     "ImageRate",
     "Insight",
@@ -114,6 +117,7 @@ __all__ = [
     "SourceError",
     "StorageError",
     "Unsorted",
+    "UploadError",
     "Watcher",
     "__version__",
     "audit",
@@ -169,6 +173,7 @@ _HOME = {
     "Exported": "commands.transfer",
     "FeatureValue": "commands.backbones",
     "Finding": "data.audit",
+    "HubExport": "commands.export.hub_folder",
     "Insight": "commands.inspect",
     "Inspection": "commands.inspect_model",
     "ImageRate": "report.image_rate",
