@@ -174,6 +174,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _receive(self, digest: str) -> None:
         length = int(self.headers["Content-Length"])
+        if "/upload/" in self.hub.refuses:
+            self.rfile.read(length)
+            self._send(self.hub.refuses["/upload/"], b"")
+            return
         if self.hub.cuts:
             self.rfile.read(self.hub.cuts.pop(0))
             self.hub.stalled.set()

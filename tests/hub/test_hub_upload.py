@@ -108,6 +108,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a quick change": ({"refuses": {"commit": 412}}, "something else changed it.*Run it again"),
     "a repository": ({"refuses": {"preupload": 404}}, "the right to write"),
     "a large file": ({"refuses": {"lfs": 403}}, "the right to write"),
+    "its content": ({"refuses": {"/upload/": 403}}, "the right to write"),
     "a size": ({"refuses": {"lfs": 413}}, "answers 413"),
     "the hub": ({"refuses": {"create": 500}}, "answers 500.*Try again later"),
     "a card": ({"card_errors": ["license must be one of"]}, "license must be one of.*README.md"),
