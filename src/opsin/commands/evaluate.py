@@ -311,7 +311,7 @@ def evaluate(
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
-    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    classifier = model if isinstance(model, Classifier) else Classifier(model, watcher=watcher)
     preparation = classifier.metadata.preparation
     like = {
         "size": (preparation.height, preparation.width),
@@ -346,7 +346,7 @@ def _result(
     own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
-        "model": str(classifier.path),
+        "model": classifier.title,
         "source": source,
         "part": judged.part,
         "seen": judged.seen,
