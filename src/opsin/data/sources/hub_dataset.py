@@ -59,14 +59,12 @@ def _fetched(request: SourceRequest, name: HubName, config: str | None) -> dict[
         import datasets  # noqa: PLC0415  an extra, and seconds
     except ImportError as error:
         raise MissingExtraError("data sets of the hub", "datasets") from error
-    where = _pinned(hub, name, request)
-    with quiet(hub), _bars(datasets, quiet=request.watcher is SILENT), hub_errors(hub, where):
+    where, reached = _pinned(hub, name, request)
+    shown = sys.stderr.isatty() and request.watcher is not SILENT
+    with quiet(hub), _manners(datasets, hub, bars=shown, ask=reached), hub_errors(hub, where):
         try:
             parts: dict[str, Any] = datasets.load_dataset(
-                where.repository,
-                config,
-                revision=where.revision,
-                download_config=datasets.DownloadConfig(max_retries=1),
+                where.repository, config, revision=where.revision
             )
         except ValueError as error:  # such as a configuration that has to be named
             raise SourceError(
@@ -84,10 +82,10 @@ def _fetched(request: SourceRequest, name: HubName, config: str | None) -> dict[
             return parts
 
 
-def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> HubName:
-    """Return the commit of a revision; where the hub cannot be asked, what was asked for."""
-    if name.is_pinned or is_offline():
-        return name
+def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> tuple[HubName, bool]:
+    """Return the commit of a revision, or where the hub cannot be asked, the revision and that."""
+    if is_offline():
+        return name, False
     try:
         with quiet(hub), hub_errors(hub, name):
             info = hub.api.dataset_info(
@@ -97,9 +95,10 @@ def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> HubNam
         raise SourceError(error.expected, error.received, error.advice) from error
     except DownloadError as error:
         request.watcher.note(f"{error.received}: what is here of {name.repository} is used")
-        return name
-    request.watcher.note(f"{name.repository} is at commit {info.sha[:12]}")
-    return HubName(name.repository, info.sha)
+        return name, False
+    if not name.is_pinned:
+        request.watcher.note(f"{name.repository} is at commit {info.sha[:12]}")
+    return HubName(name.repository, info.sha), True
 
 
 def _first_line(error: BaseException) -> str:
@@ -108,16 +107,23 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _bars(library: Any, *, quiet: bool) -> Iterator[None]:
-    """Let the library show its progress where somebody looks, and only there."""
-    was = library.utils.logging.is_progress_bar_enabled()
-    if quiet or not sys.stderr.isatty():
-        library.disable_progress_bars()
+def _manners(library: Any, hub: HubConnection, *, bars: bool, ask: bool) -> Iterator[None]:
+    """Let the library show its progress or not, and not ask a hub again that does not answer."""
+    level = library.utils.logging.get_verbosity()
+    had_bars = library.utils.logging.is_progress_bar_enabled()
+    settings = ((library.config, "HF_HUB_OFFLINE"), (hub.library.constants, "HF_HUB_OFFLINE"))
+    before = [getattr(where, name) for where, name in settings]
+    library.utils.logging.set_verbosity_error()
+    (library.enable_progress_bars if bars else library.disable_progress_bars)()
+    for where, name in settings:
+        setattr(where, name, getattr(where, name) or not ask)
     try:
         yield
     finally:
-        if was:
-            library.enable_progress_bars()
+        for (where, name), was in zip(settings, before, strict=True):
+            setattr(where, name, was)
+        (library.enable_progress_bars if had_bars else library.disable_progress_bars)()
+        library.utils.logging.set_verbosity(level)
 
 
 KIND = SourceKind(
@@ -125,8 +131,8 @@ KIND = SourceKind(
     rows=(
         SourceRow(
             "the Hugging Face hub",
-            f"`{PREFIX}owner/name`, also with `@revision` and `:configuration` behind it; fetched when "
-            "it is named, into the hub's cache",
+            f"`{PREFIX}owner/name`, also with `@revision` and `:configuration` behind it; fetched "
+            "when it is named, into the hub's cache",
             "as given",
         ),
     ),
