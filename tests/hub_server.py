@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = f"{self.hub.address}/{OWNER}/{OWNER}/commit/{repository.commit}"
         self._json({"commitOid": repository.commit, "commitUrl": address})
 
-    def _json(self, content: dict[str, Any], status: int = 200) -> None:
+    def _json(self, content: object, status: int = 200) -> None:
         self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _answer(self) -> None:
@@ -215,8 +215,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/"):
             name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             self._about(name, revision or "main")
+        elif path.startswith("/api/datasets/"):
+            owner, own, *place = path.removeprefix("/api/datasets/").split("/", 3)
+            if place[:1] == ["tree"]:
+                self._tree(f"{owner}/{own}", place[1])
+            else:
+                self._about(f"{owner}/{own}", place[1] if place else "main")
         else:
-            name, _, rest = path.strip("/").partition("/resolve/")
+            name, _, rest = path.removeprefix("/datasets").strip("/").partition("/resolve/")
             revision, _, file = rest.partition("/")
             self._file(name, revision, file)
 
@@ -250,6 +256,22 @@ class _Handler(BaseHTTPRequestHandler):
                  "private": repository.private, "downloads": 0, "likes": 0, "tags": [],
                  "siblings": siblings}  # fmt: skip
         self._json(model)
+
+    def _tree(self, name: str, place: str) -> None:
+        """List a folder of a data set, ``place`` being its revision and path."""
+        revision, _, folder = place.partition("/")
+        repository = self._found(name, revision, file=False)
+        if repository is None:
+            return
+        listed: dict[str, dict[str, Any]] = {}
+        for path, content in repository.files.items():
+            if folder and not path.startswith(f"{folder}/"):
+                continue
+            head, _, inner = path.removeprefix(f"{folder}/" if folder else "").partition("/")
+            own = f"{folder}/{head}" if folder else head
+            kind = {"type": "directory"} if inner else {"type": "file", "size": len(content)}
+            listed[own] = {**kind, "path": own, "oid": git_digest(content)}
+        self._json(list(listed.values()))
 
     def _file(self, name: str, revision: str, file: str) -> None:
         repository = self._found(name, revision, file=True)
