@@ -21,6 +21,7 @@ def resume(
         typer.Option("--name", help="Name of the new run, where options make it one."),
     ] = None,
     data: options.Moved = None,
+    track: options.Track = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -37,5 +38,5 @@ def resume(
     """
     from opsin.commands.resume import resume as workflow  # noqa: PLC0415  needs what trains
 
-    made = workflow(run, data or (), name=name, quiet=quiet, **given)
+    made = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
     tell_run(made, as_json=as_json)
