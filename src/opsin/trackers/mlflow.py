@@ -9,12 +9,15 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_status import State
 from opsin.core.stored_json import Json
 from opsin.trackers.tracker import Tracker, TrackerKind
+
+if TYPE_CHECKING:
+    from mlflow.entities import Param
 
 _STATES: Final[Mapping[str, str]] = {"done": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -38,9 +41,7 @@ class MLflowTracker(Tracker):
             self._client.update_run(known, status="RUNNING")
         else:
             self.id = self._client.create_run(experiment, run_name=run.name).info.run_id
-            for name, value in options.items():
-                text = value if isinstance(value, str) else json.dumps(value)
-                self._client.log_param(self.id, _REFUSED.sub("_", name), text)
+            self._client.log_batch(self.id, params=_params(options))
         self._run = self.id
         uri = self._client.tracking_uri
         self.address = uri
@@ -105,6 +106,13 @@ class MLflowTracker(Tracker):
                 if found is None:
                     raise error from None
         return str(found.experiment_id)
+
+
+def _params(options: Mapping[str, Json]) -> list[Param]:
+    from mlflow.entities import Param  # noqa: PLC0415
+
+    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in options.items()}
+    return [Param(_REFUSED.sub("_", name), text) for name, text in texts.items()]
 
 
 @contextlib.contextmanager

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import child_environment, exit_reason, module_command
 from opsin.core.events import Watcher
+from opsin.core.file_stamp import file_stamp
 from opsin.core.operating_system import end_group
 from opsin.core.stored_json import JsonObject
 from opsin.trackers import chosen_trackers
@@ -51,10 +53,10 @@ class RunTracking(Watcher):
 
     def run_started(self, run: Path) -> None:
         """Start the process."""
-        name = self._kind.name
+        name, stamp = self._kind.name, json.dumps(file_stamp(run / Report.FILE))
         # A session of its own: a Ctrl-C in the terminal is for the training.
         self._process = subprocess.Popen(  # noqa: S603  our own module
-            module_command("opsin.trackers.tracker_process", name, str(run.absolute())),
+            module_command("opsin.trackers.tracker_process", name, str(run.absolute()), stamp),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -84,6 +86,7 @@ class RunTracking(Watcher):
             finished = False
         if not finished:
             end_group(process.pid)
+            self._over.wait(_UNTOLD)
             self._display.note(
                 f"{title} has not taken all of the run, which is whole in its directory "
                 f"({self._kind.advice})"

@@ -1,8 +1,8 @@
 """The process that shows one run in one tracker.
 
-It is started as ``python -m opsin.trackers.tracker_process NAME RUN``, reads a line of JSON for
-each epoch, and closes the run when its standard input is closed: the training is over then, however
-it ended.
+It is started as ``python -m opsin.trackers.tracker_process NAME RUN STAMP``, reads a line of JSON
+for each epoch, and closes the run when its standard input is closed: the training is over then,
+however it ended. STAMP is that of the report that the run has from before it went on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -18,9 +19,10 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_status import State
 from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.child_process import take_output
-from opsin.core.file_stamp import file_stamp
+from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
@@ -29,13 +31,15 @@ from opsin.trackers.tracker import Tracker, TrackerKind, figures_of_epoch
 
 # Characters of a failure's reason.
 _LONGEST: Final = 300
+# Seconds that the system may take to free what a killed process held.
+_DYING: Final = 10.0
 _LOGIN_IN_ADDRESS: Final = re.compile(r"(?<=//)[^/@\s]+@")
 _SECRET: Final = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
 
 Say = Callable[[JsonObject], None]
 
 
-def main(name: str, run: str) -> int:
+def main(name: str, run: str, stamp: str) -> int:
     """Follow a run to its end; return the exit status."""
     output = take_output()
 
@@ -44,23 +48,26 @@ def main(name: str, run: str) -> int:
         output.flush()
 
     try:
-        follow(trackers()[name], RunDirectory(run), sys.stdin.buffer, say)
+        earlier = FileStamp(*json.loads(stamp))
+        follow(trackers()[name], RunDirectory(run), earlier, sys.stdin.buffer, say)
     except Exception as error:  # noqa: BLE001  it is another's code, and the run goes on
         say({"failed": reason_of(error, os.environ)})
         return 1
     return 0
 
 
-def follow(kind: TrackerKind, run: RunDirectory, lines: Iterable[bytes], say: Say) -> None:
+def follow(
+    kind: TrackerKind, run: RunDirectory, earlier: FileStamp, lines: Iterable[bytes], say: Say
+) -> None:
     """Show a run: its options at once, each epoch as it comes, and at the end the rest.
 
     Args:
         kind: Where.
         run: The run, which has its recipe.
+        earlier: The report that is there from before, whose figures are no news.
         lines: What `opsin.trackers.run_tracking` sends.
         say: Called after each step, so that it is known to be alive.
     """
-    earlier = file_stamp(run.report)  # of the run before it went on
     tracker = kind.open()
     known = run.tracked_as(kind.name)
     recipe = flat_options(run.read(RecordedRecipe).to_json())
@@ -81,7 +88,7 @@ def follow(kind: TrackerKind, run: RunDirectory, lines: Iterable[bytes], say: Sa
         say({})
     if file_stamp(run.report) != earlier:
         _show_results(tracker, run, say)
-    tracker.end(*run.state())
+    tracker.end(*_how_it_ended(run))
 
 
 def _show_results(tracker: Tracker, run: RunDirectory, say: Say) -> None:
@@ -91,6 +98,14 @@ def _show_results(tracker: Tracker, run: RunDirectory, say: Say) -> None:
         if file.is_file() and not file.is_symlink():
             tracker.picture(f"{run.figures.name}/{file.stem}", file)
             say({})
+
+
+def _how_it_ended(run: RunDirectory) -> tuple[State, str | None]:
+    """Return state and cause; a killed process may lose its lock a moment after its pipe."""
+    until = time.monotonic() + _DYING
+    while (found := run.state())[0] == "running" and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
 
 
 def figures_of_report(report: Report) -> dict[str, float]:
