@@ -79,15 +79,16 @@ class MLflowTracker(Tracker):
         self._client.log_batch(self._run, metrics)
 
     def _found(self, known: str) -> str | None:
-        """Return the experiment of a run, or nothing where this server has no such run."""
+        """Return the experiment of a run, or nothing where there is no such run any more."""
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
         try:
-            return str(self._client.get_run(known).info.experiment_id)
+            info = self._client.get_run(known).info
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+        return str(info.experiment_id) if info.lifecycle_stage == "active" else None
 
     def _experiment(self) -> str:
         """Return the experiment that MLflow's variables name; it is made where there is none."""
