@@ -14,9 +14,7 @@ from typer.core import TyperCommand
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.recipe import AUGMENTATION, SOURCE, DataRecipe
 from opsin.core.recipe_options import RecipeOption, options_of
-from opsin.trackers import trackers
 
-_TRACKERS: Final = ", ".join(f"{each.name} ({each.title})" for each in trackers().values())
 _SOURCES = typer.Argument(
     metavar="SOURCE",
     show_default=False,
@@ -85,18 +83,6 @@ Offline = Annotated[
 ]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")
-]
-
-
-Track = Annotated[
-    str | None,
-    typer.Option(
-        "--track",
-        metavar="NAME,NAME",
-        help=f"Show the run in {_TRACKERS} as well; a tracker that fails costs a warning, never "
-        "the run. Where to is said by its own environment variables.",
-        show_default=False,
-    ),
 ]
 
 

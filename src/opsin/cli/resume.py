@@ -9,6 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.run_output import tell_run
+from opsin.cli.track_option import Track
 from opsin.core.recipe import CHANGEABLE
 
 
@@ -21,7 +22,7 @@ def resume(
         typer.Option("--name", help="Name of the new run, where options make it one."),
     ] = None,
     data: options.Moved = None,
-    track: options.Track = None,
+    track: Track = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,

@@ -12,6 +12,7 @@ from opsin.cli import options
 from opsin.cli.output import STOP_SAID
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.cli.run_output import tell_run
+from opsin.cli.track_option import Track
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
 
@@ -90,7 +91,7 @@ def train(
     repeats: Repeats = 1,
     folds: Folds = None,
     plan: PlanOnly = False,
-    track: options.Track = None,
+    track: Track = None,
     offline: options.Offline = False,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,

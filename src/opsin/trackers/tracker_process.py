@@ -23,6 +23,7 @@ from opsin.core.artifacts.run_status import State
 from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.child_process import take_output
 from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.operating_system import lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics
@@ -42,6 +43,7 @@ Say = Callable[[JsonObject], None]
 def main(name: str, run: str, stamp: str) -> int:
     """Follow a run to its end; return the exit status."""
     output = take_output()
+    lower_priority()
 
     def say(content: JsonObject) -> None:
         output.write(json.dumps(content).encode() + b"\n")
