@@ -58,7 +58,9 @@ def kinds_in_words(*, labelled: bool = True) -> str:
         'an image, a folder'
     """
     *most, last = [
-        kind.title for kind in described() if (kind.open if labelled else kind.iter_unlabelled)
+        kind.title
+        for kind in described()
+        if kind.title and (kind.open if labelled else kind.iter_unlabelled)
     ]
     return f"{', '.join(most)} or {last}"
 

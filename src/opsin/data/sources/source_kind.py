@@ -79,7 +79,8 @@ class SourceKind:
     """One kind of source. Each module of `opsin.data.sources` with a ``KIND`` describes one.
 
     Args:
-        title: What errors and the help call it, with its article: ``an .npz file``.
+        title: What errors and the help call it, with its article: ``an .npz file``; empty for what
+            is known only to be refused.
         rows: Rows of the table in ``docs/data.md``.
         match: Tells whether a source is of this kind.
         open: Finds its labelled images, reading none; ``None`` where it holds no labels.

@@ -25,7 +25,7 @@ def _refuse(request: SourceRequest) -> LocatedSource:
 
 
 KIND = SourceKind(
-    title="a folder of TensorFlow Datasets",
+    title="",
     rows=(),
     match=_matches,
     open=_refuse,
