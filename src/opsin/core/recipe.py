@@ -26,7 +26,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 DEEPEST: Final = 16
 # Suffixes of files that are sources by themselves.
 _KIND_OF_FILE = re.compile(
-    r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
+    r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|parquet|csv|tsv|jsonl?|ndjson|xml)$",
+    re.IGNORECASE,
 )
 Side = Annotated[int, Field(ge=4, le=1024)]
 #: Height and width; one number is both.
