@@ -31,6 +31,7 @@ from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_notes import RunNotes
 from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_status import RunStatus
+from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.recipe import (
     DATA_OPTIONS,
     DataRecipe,
@@ -235,7 +236,15 @@ def data() -> str:
 FILES: dict[str, type[Stored]] = {
     **{
         kind.FILE: kind
-        for kind in (DatasetRecord, RunStatus, Report, RunNotes, LoggedEvaluation, ImportRecord)
+        for kind in (
+            DatasetRecord,
+            RunStatus,
+            Report,
+            RunNotes,
+            LoggedEvaluation,
+            ImportRecord,
+            TrackedRun,
+        )
     },
     "history.jsonl": Epoch,
     "confusions.jsonl": EpochConfusion,

@@ -25,7 +25,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
-from tests.hub_server import HubServer, serving
+from tests.hub_server import TOKEN, HubServer, serving
 from tests.warm import UNDRAWN, Warm
 
 # The machine's speed is no property of the code.
@@ -227,7 +227,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with serving() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
-        monkeypatch.setenv("HF_TOKEN", "hf_of-the-tests")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
         for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
             monkeypatch.delenv(name, raising=False)

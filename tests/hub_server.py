@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -13,6 +14,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+#: The only one that may write, and to whose repositories.
+TOKEN = "hf_of-the-tests"
+OWNER = "someone"
 
 
 @dataclass
@@ -24,6 +28,9 @@ class Repository:
     refused: tuple[int, str] | None = None
     #: What is served in place of a file.
     instead: dict[str, bytes] = field(default_factory=dict)
+    private: bool = False
+    #: Messages of the commits that were made here.
+    commits: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -41,6 +48,17 @@ class HubServer:
     stalls: int | None = None
     stalled: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+    #: Contents of large files that were sent, by their digests.
+    sent: dict[str, bytes] = field(default_factory=dict)
+    #: Bytes after which each of the next large files that are sent is cut off.
+    cuts: list[int] = field(default_factory=list)
+    #: Status of every answer to a request that would change something, by a part of its path.
+    refuses: dict[str, int] = field(default_factory=dict)
+    #: What it has against each card.
+    card_warnings: list[str] = field(default_factory=list)
+    card_errors: list[str] = field(default_factory=list)
+    #: Whether requests that would change something are never answered.
+    silent: bool = False
     knows_ranges: bool = True
     status: int | None = None
     address: str = ""
@@ -79,6 +97,114 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._change()
+
+    def do_POST(self) -> None:
+        self._change()
+
+    def _change(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path, ""))
+        if path.startswith("/upload/"):
+            self._receive(path.removeprefix("/upload/"))
+            return
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        refused = [status for part, status in self.hub.refuses.items() if part in path]
+        repository = "/".join(path.removeprefix("/api/models/").lstrip("/").split("/")[:2])
+        name = repository.removesuffix(".git")
+        if self.hub.silent:
+            self.hub.stalled.set()
+            self.hub.released.wait(60)
+            self.close_connection = True
+        elif refused:
+            self._send(refused[0], b"{}")
+        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._send(401, b'{"error": "Invalid credentials in Authorization header"}')
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif path == "/api/validate-yaml":
+            said = {"warnings": [{"message": each} for each in self.hub.card_warnings],
+                    "errors": [{"message": each} for each in self.hub.card_errors]}  # fmt: skip
+            self._json(said, 400 if self.hub.card_errors else 200)
+        elif path.endswith("/info/lfs/objects/batch"):
+            self._batch(json.loads(body))
+        elif path == "/verify":
+            known = json.loads(body)["oid"] in self.hub.sent
+            self._send(200 if known else 404, b"{}")
+        elif "/preupload/" in path:
+            self._preupload(self.hub.repositories[name], json.loads(body))
+        else:
+            self._commit(self.hub.repositories[name], body)
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        if asked["organization"] != OWNER:
+            self._send(403, b'{"error": "You don\'t have the rights to create a model there"}')
+        elif name in self.hub.repositories:
+            self._send(409, b"{}")
+        else:
+            private = asked.get("visibility") == "private" or asked.get("private") is True
+            self.hub.publish(name, {".gitattributes": b""}, private=private)
+            self._json({"url": f"{self.hub.address}/{name}"})
+
+    def _preupload(self, repository: Repository, asked: dict[str, Any]) -> None:
+        files = []
+        for each in asked["files"]:
+            there = repository.files.get(each["path"])
+            large = is_large(each["path"])
+            oid = None
+            if there is not None:
+                oid = hashlib.sha256(there).hexdigest() if large else git_digest(there)
+            files.append({"path": each["path"], "uploadMode": "lfs" if large else "regular",
+                          "shouldIgnore": False, "oid": oid})  # fmt: skip
+        self._json({"files": files})
+
+    def _batch(self, asked: dict[str, Any]) -> None:
+        objects = []
+        for each in asked["objects"]:
+            about = {"oid": each["oid"], "size": each["size"]}
+            if each["oid"] not in self.hub.sent:
+                about["actions"] = {
+                    "upload": {"href": f"{self.hub.store}/upload/{each['oid']}"},
+                    "verify": {"href": f"{self.hub.address}/verify"},
+                }
+            objects.append(about)
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _receive(self, digest: str) -> None:
+        length = int(self.headers["Content-Length"])
+        if "/upload/" in self.hub.refuses:
+            self.rfile.read(length)
+            self._send(self.hub.refuses["/upload/"], b"")
+            return
+        if self.hub.cuts:
+            self.rfile.read(self.hub.cuts.pop(0))
+            self.hub.stalled.set()
+            self.close_connection = True
+            return
+        content = self.rfile.read(length)
+        if hashlib.sha256(content).hexdigest() == digest:
+            self.hub.sent[digest] = content
+            self._send(200, b"")
+
+    def _commit(self, repository: Repository, body: bytes) -> None:
+        for line in body.splitlines():
+            each = json.loads(line)
+            key, value = each["key"], each["value"]
+            if key == "header":
+                repository.commits.append(value["summary"])
+            elif key == "file":
+                repository.files[value["path"]] = base64.b64decode(value["content"])
+            else:
+                repository.files[value["path"]] = self.hub.sent[value["oid"]]
+        repository.commit = hashlib.sha1(body).hexdigest()
+        address = f"{self.hub.address}/{OWNER}/{OWNER}/commit/{repository.commit}"
+        self._json({"commitOid": repository.commit, "commitUrl": address})
+
+    def _json(self, content: object, status: int = 200) -> None:
+        self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
@@ -89,8 +215,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/"):
             name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
             self._about(name, revision or "main")
+        elif path.startswith("/api/datasets/"):
+            owner, own, *place = path.removeprefix("/api/datasets/").split("/", 3)
+            if place[:1] == ["tree"]:
+                self._tree(f"{owner}/{own}", place[1])
+            else:
+                self._about(f"{owner}/{own}", place[1] if place else "main")
         else:
-            name, _, rest = path.strip("/").partition("/resolve/")
+            name, _, rest = path.removeprefix("/datasets").strip("/").partition("/resolve/")
             revision, _, file = rest.partition("/")
             self._file(name, revision, file)
 
@@ -121,9 +253,25 @@ class _Handler(BaseHTTPRequestHandler):
                 about["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
             siblings.append(about)
         model = {"_id": "1", "id": name, "modelId": name, "sha": repository.commit,
-                 "private": False, "downloads": 0, "likes": 0, "tags": [],
+                 "private": repository.private, "downloads": 0, "likes": 0, "tags": [],
                  "siblings": siblings}  # fmt: skip
-        self._send(200, json.dumps(model).encode(), {"Content-Type": "application/json"})
+        self._json(model)
+
+    def _tree(self, name: str, place: str) -> None:
+        """List a folder of a data set, ``place`` being its revision and path."""
+        revision, _, folder = place.partition("/")
+        repository = self._found(name, revision, file=False)
+        if repository is None:
+            return
+        listed: dict[str, dict[str, Any]] = {}
+        for path, content in repository.files.items():
+            if folder and not path.startswith(f"{folder}/"):
+                continue
+            head, _, inner = path.removeprefix(f"{folder}/" if folder else "").partition("/")
+            own = f"{folder}/{head}" if folder else head
+            kind = {"type": "directory"} if inner else {"type": "file", "size": len(content)}
+            listed[own] = {**kind, "path": own, "oid": git_digest(content)}
+        self._json(list(listed.values()))
 
     def _file(self, name: str, revision: str, file: str) -> None:
         repository = self._found(name, revision, file=True)

@@ -8,8 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +135,12 @@ def test_each_metric_has_a_row_of_its_own() -> None:
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("undrawn")
-def test_a_tracker_is_a_class_of_empty_hooks(
+def test_an_observer_is_a_class_of_empty_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(compile(code_of("A tracker of runs"), str(PAGE), "exec"), names)
+    exec(compile(code_of("An observer of runs"), str(PAGE), "exec"), names)
     run, tracker = names["run"], names["JsonLines"]
     file = tmp_path / f"{run.path.name}.jsonl"
 
@@ -160,6 +162,41 @@ def test_a_tracker_is_a_class_of_empty_hooks(
     assert longer.directory.state() == ("done", None)
     told = capsys.readouterr().err
     assert "the observer Failing failed (ConnectionError('no server'))" in told
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    module = tmp_path / "src" / "opsin" / "trackers" / "webhook.py"
+    module.write_text(code_of("An experiment tracker"), encoding="utf-8")
+    told: list[str] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append(json.loads(content)["text"].partition(": ")[2])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *_: Any) -> None:  # noqa: A002
+            pass
+
+    warm.run(["--version"], cwd=tmp_path)  # it begins with this environment, not with the copy's
+    words = ("train", "digits", "--model", "logistic", "--classes", "0,1", "--json", "--track")
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        patch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/")
+        patch.setenv("PYTHONPATH", str(tmp_path / "src"))
+        done = warm.run([*words, "webhook"], cwd=tmp_path / "src")  # where `opsin` is the copy
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    accuracy = opsin.Run(tmp_path / "src" / json.loads(done.stdout)["run"]).accuracy
+    assert told[0] == "logistic on ['digits']"
+    assert told[1].startswith("epoch 1: ")
+    assert told[2:] == [f"accuracy {accuracy:.4f}", "done"]
 
 
 @pytest.mark.torch

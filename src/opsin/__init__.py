@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
+    from opsin.commands.export.hub_folder import HubExport
     from opsin.commands.export.shipped import Shipped
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Insight, inspect
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         SandboxError,
         SourceError,
         StorageError,
+        UploadError,
     )
     from opsin.core.events import Watcher
     from opsin.core.keyword_options import LoadOptions, TrainOptions
@@ -95,6 +97,7 @@ __all__ = [
     "Exported",
     "FeatureValue",
     "Finding",
+    "HubExport",
     "ImageError",
     "ImageRate",
     "InputError",
@@ -120,6 +123,7 @@ __all__ = [
     "StorageError",
     "TrainOptions",
     "Unsorted",
+    "UploadError",
     "Watcher",
     "__version__",
     "audit",
@@ -175,6 +179,7 @@ _HOME = {
     "Exported": "commands.transfer",
     "FeatureValue": "commands.backbones",
     "Finding": "data.audit",
+    "HubExport": "commands.export.hub_folder",
     "Insight": "commands.inspect",
     "Inspection": "commands.inspect_model",
     "ImageRate": "report.image_rate",

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.backbones.hub_cache import snapshot_of
-from opsin.backbones.hub_name import NAMED
 from opsin.commands.choose_backbone import few_photographs, leaves_open
+from opsin.hub.hub_cache import snapshot_of
+from opsin.hub.hub_name import NAMED
 from tests.backbones.small_networks import network
 
 

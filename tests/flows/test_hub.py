@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.backbones.hub_name import NAMED
+from opsin.hub.hub_name import NAMED
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 from tests.hub_server import COMMIT, HubServer

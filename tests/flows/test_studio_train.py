@@ -119,6 +119,14 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     assert browser.find_elements(By.CSS_SELECTOR, ".op-chart svg path")
     assert not sideways(browser)
 
+    one(browser, ".op-more .q-item").click()
+    until(browser, lambda: _says(browser, "Experiment trackers"))
+    browser.find_element(By.XPATH, "//label[contains(., 'Also show the run in')]").click()
+    path = "//*[@role='option'][contains(., 'TensorBoard')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(browser, lambda: not browser.find_elements(By.XPATH, path))
     button(browser, "Start").click()
     until(browser, lambda: "/runs/" in browser.current_url, 120)
     until(browser, lambda: last_epoch(browser) >= 1, 120)
@@ -142,6 +150,9 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
     until(browser, lambda: f"{EPOCHS} of {EPOCHS}, best" in shown(browser), 60)
     assert "±" in one(browser, ".op-figures").text
+
+    (shown_there,) = running.runs.glob("*/events.out.tfevents.*")
+    assert b"val_accuracy" in shown_there.read_bytes()
 
     cell = one(browser, ".op-matrix a.op-cell-wrong")
     wrong = int(cell.text)

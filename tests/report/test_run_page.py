@@ -94,7 +94,7 @@ def test_without_test_data_the_page_says_optimistic() -> None:
 
 @pytest.mark.parametrize("names", [["boot", "bag"], HOSTILE])
 def test_the_card_has_a_header_that_machines_read(names: list[str]) -> None:
-    card = model_card(report_of(names), 0, name=names[0])
+    card = model_card(report_of(names), 0, name=names[0], source=names[0])
     _, header, body = card.split("---\n", 2)
     # Each value is JSON, which YAML contains.
     fields = {key: json.loads(value) for key, value in

@@ -9,9 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from opsin.backbones.hub import CARDS, base_of, fetch
-from opsin.backbones.hub_cache import commit_of, snapshot_of
-from opsin.backbones.hub_name import NAMED, HubName
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.backbones.probe import Probed, Value, refused
 from opsin.core.artifacts.run_directory import find_classifier
@@ -20,6 +17,9 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import BackboneFacts, Metadata
 from opsin.core.sandbox import Sandbox
 from opsin.data.spelling import check_choices
+from opsin.hub.hub_cache import commit_of, snapshot_of
+from opsin.hub.hub_fetch import CARDS, base_of, fetch
+from opsin.hub.hub_name import NAMED, HubName
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
 

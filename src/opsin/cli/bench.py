@@ -38,8 +38,8 @@ ClassifierPath = Annotated[
     typer.Option(
         "--classifier",
         metavar="MODEL",
-        help="A run directory or a classifier.onnx to ask instead of fresh networks; needs "
-        "no PyTorch.",
+        help="A run directory, a classifier.onnx or hf:owner/name to ask instead of fresh "
+        "networks; needs no PyTorch.",
         show_default=False,
     ),
 ]

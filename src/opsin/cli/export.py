@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
+from rich.console import Console
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.commands.export.shipped import Shipped, To
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import file_size
+from opsin.hub.hub_name import PREFIX
 from opsin.report.terminal import for_people, printable
+
+if TYPE_CHECKING:
+    from opsin.commands.export.hub_folder import HubExport
 
 
 def export(
     model: options.Model,
     *,
     to: Annotated[
-        Literal["int8", "fp16", "bundle"],
+        str,
         typer.Option(
             "--to",
+            metavar="FORM",
             help="int8: whole numbers, calibrated on training images. fp16: numbers of 16 bits. "
-            "bundle: a .zip with the file, samples, and clients in Python and JavaScript.",
+            "bundle: a .zip with the file, samples, and clients in Python and JavaScript. "
+            "hf:owner/name: a folder for the Hugging Face hub, with a model card.",
         ),
     ] = "bundle",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File to write (default: beside MODEL).", show_default=False),
+        typer.Option(
+            "--out",
+            help="File to write, or folder for the hub (default: beside MODEL).",
+            show_default=False,
+        ),
     ] = None,
     data: options.Data = None,
     force: Annotated[
@@ -36,25 +48,67 @@ def export(
             "--force", help="Write the file even where it answers worse by more than 0.3 points."
         ),
     ] = False,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            metavar="NAME",
+            help="For the hub: the licence that you publish it under, such as apache-2.0, mit or "
+            "cc-by-4.0 (default: none is stated).",
+            show_default=False,
+        ),
+    ] = None,
+    upload: Annotated[
+        bool,
+        typer.Option(
+            "--upload",
+            help="For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new "
+            "repository is private.",
+        ),
+    ] = False,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="For the hub: let everybody see a new repository."),
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a classifier in another format, and show what changes.
+    """Write a classifier in another form, and show what changes.
 
-    The new file is held against the old one on real images: its accuracy may fall by no more
+    A smaller file is held against the old one on real images: its accuracy may fall by no more
     than 0.3 points, its size and speed on this machine are measured.
 
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
+
+    Example: opsin export runs/cnn --to hf:owner/name --licence mit
     """
+    if to not in get_args(To) and not to.startswith(PREFIX):
+        raise typer.BadParameter(
+            f"expected int8, fp16, bundle or hf:owner/name; received {to!r}.", param_hint="--to"
+        )
     from opsin.commands.export.export import export_model  # noqa: PLC0415  needs the ONNX library
 
     shipped = export_model(
-        model, to, out=out, force=force, data=data or (), watcher=for_people(quiet=quiet)
+        model,
+        to,
+        out=out,
+        force=force,
+        data=data or (),
+        licence=licence,
+        upload=upload,
+        public=public,
+        watcher=for_people(quiet=quiet),
     )
     if as_json:
         print_json(shipped.to_json())
-        return
-    screen = console()
+    elif isinstance(shipped, Shipped):
+        _show(console(), shipped)
+    else:
+        _show_folder(console(), shipped)
+
+
+def _show(screen: Console, shipped: Shipped) -> None:
+    """Print what a file brought."""
     size = f"{file_size(shipped.bytes)} (before {file_size(shipped.bytes_before)})"
     screen.print(printable(f"File      {shipped.path} · {size}"), markup=False)
     screen.print(f"Verdict   {shipped.verdict}", markup=False)
@@ -68,3 +122,20 @@ def export(
     if shipped.layers_gone:
         gone = printable(", ".join(shipped.layers_gone))
         screen.print(f"Layers that it no longer has apart: {gone}", markup=False)
+
+
+def _show_folder(screen: Console, written: HubExport) -> None:
+    """Print what is in a folder for the hub, and what became of it."""
+
+    def line(text: str) -> None:
+        screen.print(printable(text), markup=False, soft_wrap=True)
+
+    line(f"Folder    {written.path}")
+    for name, size in written.files.items():
+        line(f"          {name} · {file_size(size)}")
+    if not written.is_licensed:
+        line("Licence   none is stated, and without one others may not use it: --licence NAME")
+    line(f"Hub       {PREFIX}{written.repository}")
+    line(f"Verdict   {written.verdict}")
+    if written.commit is not None:
+        line(f"Try       opsin predict {PREFIX}{written.repository} IMAGE")

@@ -37,7 +37,10 @@ AnySources = Annotated[list[str] | None, _SOURCES]
 Model = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="A run directory, or a classifier.onnx.", show_default=False
+        metavar="MODEL",
+        help="A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the "
+        "Hugging Face hub.",
+        show_default=False,
     ),
 ]
 Data = Annotated[

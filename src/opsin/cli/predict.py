@@ -155,7 +155,7 @@ def predict(
     stream = open_streams(
         images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
     )
-    classifier = open_classifier(model)
+    classifier = open_classifier(model, watcher=watcher)
     chosen = _Chosen(
         where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta
     )
@@ -178,7 +178,7 @@ def predict(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
     )
     if as_json:
-        screen.print_json(str(classifier.path), answers)
+        screen.print_json(classifier.title, answers)
     else:
         screen.print_all(console(), answers)
     if screen.failures:

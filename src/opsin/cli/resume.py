@@ -9,6 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.run_output import tell_run
+from opsin.cli.track_option import Track
 from opsin.core.recipe import CHANGEABLE
 
 
@@ -21,6 +22,7 @@ def resume(
         typer.Option("--name", help="Name of the new run, where options make it one."),
     ] = None,
     data: options.Moved = None,
+    track: Track = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -37,5 +39,5 @@ def resume(
     """
     from opsin.commands.resume import resume as workflow  # noqa: PLC0415  needs what trains
 
-    made = workflow(run, data or (), name=name, quiet=quiet, **given)
+    made = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
     tell_run(made, as_json=as_json)

@@ -20,7 +20,8 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Run directories or classifier.onnx files; NAME=MODEL gives one another name.",
+            help="Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
+            "Hugging Face hub; NAME=MODEL gives one another name.",
             show_default=False,
         ),
     ],

@@ -12,6 +12,7 @@ from opsin.cli import options
 from opsin.cli.output import STOP_SAID
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.cli.run_output import tell_run
+from opsin.cli.track_option import Track
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
 
@@ -90,6 +91,7 @@ def train(
     repeats: Repeats = 1,
     folds: Folds = None,
     plan: PlanOnly = False,
+    track: Track = None,
     offline: options.Offline = False,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
@@ -123,10 +125,12 @@ def train(
         tell_plan(planned(source, quiet=quiet, offline=offline, **wanted), as_json=as_json)
         return
     if repeats != 1 or folds is not None:
-        _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, quiet=quiet,
-                       offline=offline, **wanted)  # fmt: skip
+        _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, track=track,
+                       quiet=quiet, offline=offline, **wanted)  # fmt: skip
         return
-    run = workflow.train(source, runs=runs, name=name, quiet=quiet, offline=offline, **wanted)
+    run = workflow.train(
+        source, runs=runs, name=name, track=track, quiet=quiet, offline=offline, **wanted
+    )
     tell_run(run, as_json=as_json)
 
 

@@ -14,8 +14,6 @@ import numpy as np
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.backbones.hub_cache import HubFile, found_here
-from opsin.backbones.hub_name import NAMED
 from opsin.core.arguments import checked
 from opsin.core.defaults import cores
 from opsin.core.errors import MissingExtraError, OpsinError, StorageError
@@ -23,6 +21,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
+from opsin.hub.hub_cache import HubFile, found_here
+from opsin.hub.hub_name import NAMED
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone

@@ -98,7 +98,7 @@ def bench(
     if out is not None:  # at once, not when all is measured
         importlib.import_module("opsin.report.figures")
         check_writable(Path(out) / "bench.json")
-    given = None if classifier is None else Classifier(classifier)
+    given = None if classifier is None else Classifier(classifier, watcher=watcher)
     works = _possible(works, given, watcher, chosen=bool(only))
     names = tuple(models) or tuple(MODELS)
     trains = "training" in works or ("prediction" in works and given is None)

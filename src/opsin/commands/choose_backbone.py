@@ -31,8 +31,8 @@ def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
 
 def network_here() -> str | None:
     """Return the short name of a pretrained network that was fetched before, if there is one."""
-    from opsin.backbones.hub_cache import found_here  # noqa: PLC0415  few trainings need it
-    from opsin.backbones.hub_name import NAMED  # noqa: PLC0415
+    from opsin.hub.hub_cache import found_here  # noqa: PLC0415  few trainings need it
+    from opsin.hub.hub_name import NAMED  # noqa: PLC0415
 
     return next((name for name in _ORDER if found_here(NAMED[name].where) is not None), None)
 
@@ -45,7 +45,7 @@ def few_photographs(dataset: Dataset) -> bool:
 
 def advice(dataset: Dataset) -> str:
     """Return what a pretrained network would bring, and how to get it."""
-    from opsin.backbones.hub_name import NAMED  # noqa: PLC0415
+    from opsin.hub.hub_name import NAMED  # noqa: PLC0415
 
     small, own = NAMED["small"], _of_a_class(dataset)
     count = max((each for each in _CURVE if each <= own), default=min(_CURVE))

@@ -25,7 +25,6 @@ from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Preparation
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows
-from opsin.data.dataset import Dataset
 from opsin.data.decode import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
@@ -86,7 +85,7 @@ class Embedded:
 
 @checked
 def embed(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     backbone: str | os.PathLike[str] | None = None,
     prepare: str | None = None,

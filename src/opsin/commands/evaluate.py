@@ -31,8 +31,9 @@ from opsin.core.metadata import Metadata, Reject, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.corrections import Applied
-from opsin.data.dataset import Dataset, fingerprint_of, read_corrected
+from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.lazy_images import Images
+from opsin.data.sources.contents import LocatedSource
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
 
@@ -280,7 +281,7 @@ class EvaluationResult(PartFigures):
 @checked
 def evaluate(
     model: str | os.PathLike[str] | Classifier,
-    *sources: str | os.PathLike[str],
+    *sources: object,
     tta: bool = False,
     watcher: Watcher = SILENT,
     **options: Any,
@@ -294,7 +295,8 @@ def evaluate(
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
-        *sources: Images with labels; their classes must be among the classifier's.
+        *sources: Images with labels, whatever `opsin.load` takes; their classes must be among the
+            classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` is told why not.
         watcher: Receives the progress of the work.
@@ -309,16 +311,15 @@ def evaluate(
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
-    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    classifier = model if isinstance(model, Classifier) else Classifier(model, watcher=watcher)
     preparation = classifier.metadata.preparation
-    recipe = DataRecipe.of(
-        *[os.fspath(source) for source in sources],
-        size=(preparation.height, preparation.width),
-        channels=preparation.channels,
-        resize=preparation.resize,
-        **options,
-    )
-    decoded = _read_for(classifier, recipe, watcher)
+    like = {
+        "size": (preparation.height, preparation.width),
+        "channels": preparation.channels,
+        "resize": preparation.resize,
+    }
+    recipe, held = find_given(sources, options | like, watcher)
+    decoded = _read_for(classifier, recipe, held, watcher)
     judged = _judge(classifier, decoded)
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
@@ -345,7 +346,7 @@ def _result(
     own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
-        "model": str(classifier.path),
+        "model": classifier.title,
         "source": source,
         "part": judged.part,
         "seen": judged.seen,
@@ -368,9 +369,11 @@ def _result(
     return EvaluationResult.model_validate(figures)
 
 
-def _read_for(classifier: Classifier, recipe: DataRecipe, watcher: Watcher) -> Decoded:
+def _read_for(
+    classifier: Classifier, recipe: DataRecipe, held: LocatedSource | None, watcher: Watcher
+) -> Decoded:
     """Read images to evaluate a file on; their classes must be among its own."""
-    decoded = read_corrected(recipe, watcher=watcher, for_training=False)
+    decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
     foreign = [name for name in decoded.classes if name not in classifier.classes]
     if foreign:
         raise SourceError(

@@ -16,7 +16,7 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.dataset import Dataset
+from opsin.data.dataset import Dataset, find_given
 from opsin.data.image_stream import Stream
 from opsin.data.images import SUFFIXES
 from opsin.data.sources.contents import LabelledImages
@@ -66,7 +66,7 @@ class ImagesToEmbed:
 
 
 def find_images(
-    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    data: object,
     *,
     test: str | None,
     classes: Sequence[str] | None,
@@ -84,18 +84,20 @@ def find_images(
     """
     if isinstance(data, Dataset):
         return _of_dataset(data)
-    given = [data] if isinstance(data, str | os.PathLike) else data
-    several = [os.fspath(source) for source in given]
-    if not several:
+    given = list(data) if isinstance(data, list | tuple) else [data]
+    if not given:
         raise SourceError("one source or more", "got none", "Check what was to find them.")
-    recipe = DataRecipe.of(
-        *several,
-        test=test,
-        classes=None if classes is None else tuple(classes),
-        columns=None if columns is None else dict(columns),
-        follow_links=follow_links,
-        outside=outside,
-    )
+    options = {
+        "test": test,
+        "classes": None if classes is None else tuple(classes),
+        "columns": None if columns is None else dict(columns),
+        "follow_links": follow_links,
+        "outside": outside,
+    }
+    recipe, held = find_given(given, options, watcher)
+    if held is not None:
+        return _of_labelled(held.open(), recipe)
+    several = list(recipe.sources)
     why: SourceError | None = None
     if not all(map(_is_one_image, several)):
         try:

@@ -65,7 +65,9 @@ class Inspection:
         data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
         watcher: Watcher = SILENT,
     ) -> None:
-        self.classifier = model if isinstance(model, Classifier) else Classifier(model)
+        if not isinstance(model, Classifier):
+            model = Classifier(model, watcher=watcher)
+        self.classifier = model
         self._sources = [data] if isinstance(data, str | os.PathLike) else list(data)
         self._watcher = watcher
         self._rows: dict[str, int] = {}

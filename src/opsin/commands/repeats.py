@@ -30,6 +30,7 @@ from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
+from opsin.trackers import chosen_trackers
 
 if TYPE_CHECKING:
     from opsin.evaluation.evidence import Doubts
@@ -158,6 +159,7 @@ def train_repeats(
     name: str | None = None,
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
     **options: Any,
@@ -176,6 +178,7 @@ def train_repeats(
         name: What the run directories are called, before ``-seed0``, ``-seed1`` ….
         watcher: Receives the progress of the work.
         observers: As for `opsin.train`.
+        track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
@@ -196,6 +199,7 @@ def train_repeats(
         ([0, 1], True)
     """
     _check_count("repeats", repeats, least=1)
+    chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
     model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
     first = _seed(dataset, options)
@@ -205,7 +209,7 @@ def train_repeats(
         _Planned(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
         for number, seed in enumerate(range(first, first + repeats), 1)
     ]
-    series = _Series("repeats", model, Path(runs), name, watcher, observers, quiet, offline)
+    series = _Series("repeats", model, Path(runs), name, watcher, observers, track, quiet, offline)
     return series.train(planned, **options)
 
 
@@ -219,6 +223,7 @@ def train_folds(
     name: str | None = None,
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
     **options: Any,
@@ -240,6 +245,7 @@ def train_folds(
         name: What the run directories are called, before ``-fold1of5``, ``-fold2of5`` ….
         watcher: Receives the progress of the work.
         observers: As for `opsin.train`.
+        track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
         **options: As for `opsin.train`, but for ``fold``.
@@ -260,6 +266,7 @@ def train_folds(
         1797
     """
     _check_count("folds", folds, least=2)
+    chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
     model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
     parts = cut_into_folds(dataset, folds)
@@ -269,7 +276,7 @@ def train_folds(
         _Planned(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
         for number, part in enumerate(parts, 1)
     ]
-    series = _Series("folds", model, Path(runs), name, watcher, observers, quiet, offline)
+    series = _Series("folds", model, Path(runs), name, watcher, observers, track, quiet, offline)
     return series.train(planned, **options)
 
 
@@ -395,6 +402,7 @@ class _Series:
     name: str | None
     watcher: Watcher | None
     observers: Sequence[Watcher]
+    track: str | Sequence[str] | None
     quiet: bool
     offline: bool
 
@@ -413,6 +421,7 @@ class _Series:
                     name=f"{self._title(plan.data)}-{plan.suffix}",
                     watcher=self.watcher,
                     observers=self.observers,
+                    track=self.track,
                     quiet=self.quiet,
                     offline=self.offline,
                     **{**given, "seed": plan.seed},

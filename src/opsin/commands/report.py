@@ -213,7 +213,8 @@ def draw_run(
                     drawn[name] = svg_of(figure)
     name = directory.path.name
     with spared("the model card", watcher, [directory.card]):
-        card = model_card(report, recipe.training.seed, name=name)
+        source = recipe.data.source_names
+        card = model_card(report, recipe.training.seed, name=name, source=source)
         write_bytes(directory.card, card.encode("utf-8", "replace"))
     page = render(report, recipe, history, name=name, images=images, drawn=drawn)
     write_bytes(directory.page, page.encode("utf-8", "replace"))

@@ -42,6 +42,7 @@ def resume(
     name: str | None = None,
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
     **changes: Any,
 ) -> Run:
@@ -55,6 +56,8 @@ def resume(
         watcher: Receives the progress of the work (default: a progress display on standard error).
         observers: Get the same events beside the display, such as trackers of yours; one that
             raises costs a warning, and never the run.
+        track: As for `opsin.train`. A run that was tracked before goes on there, too, and a new
+            one is a new one.
         quiet: Show nothing.
         **changes: Options of the training that are to be others from here on: ``epochs``,
             ``rate`` … The training then goes on in a new run that names this one as its parent.
@@ -79,7 +82,7 @@ def resume(
         True
     """
     began = time.perf_counter()
-    watcher = watcher_of_run(watcher, observers, quiet=quiet)
+    watcher = watcher_of_run(watcher, observers, track, quiet=quiet)
     changes = {key: value for key, value in changes.items() if value is not None}
     parent = RunDirectory.open(run)
     asked = Run(parent.path).recipe

@@ -22,7 +22,8 @@ from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
-from opsin.report.terminal import with_observers
+from opsin.report.terminal import for_people, with_observers
+from opsin.trackers.run_tracking import tracking_of
 from opsin.training.process_group import ProcessGroup
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def train(
     name: str | None = None,
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
     **options: Unpack[TrainOptions],
@@ -60,6 +62,8 @@ def train(
         watcher: Receives the progress of the work (default: a progress display on standard error).
         observers: Get the same events beside the display, such as trackers of yours; one that
             raises costs a warning, and never the run.
+        track: Programs that the run is shown in as well: ``tensorboard``, ``mlflow``, ``wandb``,
+            or several with commas between them. One that fails costs a warning, never the run.
         quiet: Show nothing.
         offline: Fetch no pretrained network: use what is on this machine.
         **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
@@ -71,7 +75,7 @@ def train(
         says so, and the file is that of the best epoch before.
 
     Raises:
-        MissingExtraError: PyTorch is not installed.
+        MissingExtraError: PyTorch, or the package of a tracker, is not installed.
         SourceError: The source is missing, damaged, or no classifier can be made from it.
         RecipeError: An option has an impossible value.
         ParityError: The exported file answers otherwise than the network.
@@ -87,7 +91,7 @@ def train(
     """
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
-    watcher = watcher_of_run(watcher, observers, quiet=quiet)
+    watcher = watcher_of_run(watcher, observers, track, quiet=quiet)
     given: dict[str, Any] = {**options}
     model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=watcher)
 
@@ -118,12 +122,17 @@ def train(
 
 
 def watcher_of_run(
-    watcher: Watcher | None, observers: Sequence[Watcher], *, quiet: bool
+    watcher: Watcher | None,
+    observers: Sequence[Watcher],
+    track: str | Sequence[str] | None = None,
+    *,
+    quiet: bool,
 ) -> Watcher:
     """Return what gets the events of a run; of processes that train together, the first's do."""
     if not ProcessGroup.current().writes:
         return SILENT
-    return with_observers(watcher, observers, quiet=quiet)
+    display = watcher or for_people(quiet=quiet)
+    return with_observers(display, [*observers, *tracking_of(track, display)])
 
 
 def carry_out(

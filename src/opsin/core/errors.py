@@ -11,6 +11,7 @@
     ├── ModelFileError          a file that is no Opsin classifier
     ├── ParityError             an exported file that answers otherwise than its network
     ├── StorageError            the disk refused a write
+    ├── UploadError             an upload that was refused, or broke off
     ├── SandboxError            a file whose opening took too long, too much memory, or crashed
     └── MissingExtraError       an optional part of Opsin that is not installed
 
@@ -98,6 +99,10 @@ class ParityError(OpsinError):
 
 class StorageError(OpsinError):
     """The disk refused a write."""
+
+
+class UploadError(OpsinError):
+    """An upload that was refused, or broke off."""
 
 
 class SandboxError(OpsinError):

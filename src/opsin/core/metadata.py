@@ -330,7 +330,8 @@ class Metadata(_Frozen):
             raise ModelFileError(
                 "a classifier.onnx written by Opsin",
                 f"{file} lacks Opsin's description of classes and preparation",
-                "Give a run directory, or the classifier.onnx inside one.",
+                "Give a run directory, or the classifier.onnx inside one. A file of another "
+                "program becomes a run by: opsin import FILE",
             ) from error
 
 

@@ -69,6 +69,13 @@ class RecipeModel(BaseModel):
     group: ClassVar[str] = SOURCE
 
 
+def _without_folder(source: str) -> str:
+    """Return a source's own name; a name on a hub stays whole."""
+    if re.match(r"[a-z]{2,}:", source):
+        return source
+    return os.path.basename(os.path.abspath(source))  # noqa: PTH100, PTH119
+
+
 class DataRecipe(RecipeModel):
     """Which images, and how they become arrays and splits."""
 
@@ -197,6 +204,17 @@ class DataRecipe(RecipeModel):
     def source(self) -> str:
         """All sources in one word, to be shown."""
         return " + ".join(self.sources) + (f" · test: {self.test}" if self.test else "")
+
+    @property
+    def source_names(self) -> str:
+        """All sources in one word, without the folders that they lie in: for others to read.
+
+        Example:
+            >>> DataRecipe.of("/home/someone/photos", "digits", test="later.zip").source_names
+            'photos + digits · test: later.zip'
+        """
+        names = [_without_folder(source) for source in self.sources]
+        return " + ".join(names) + (f" · test: {_without_folder(self.test)}" if self.test else "")
 
     @classmethod
     def of(cls, *sources: str, **options: Any) -> DataRecipe:

@@ -279,14 +279,20 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
         >>> load("digits", classes=["3", "8"]).classes
         ('3', '8')
     """
-    recipe, found = _find(sources, {**options}, watcher)
+    recipe, found = find_given(sources, {**options}, watcher)
     return load_recipe(recipe, found=found, watcher=watcher)
 
 
-def _find(
+def find_given(
     given: Sequence[object], options: dict[str, Any], watcher: Watcher
 ) -> tuple[DataRecipe, LocatedSource | None]:
-    """Return the recipe, and the sources where a program holds one of them."""
+    """Return the recipe of what `load` is given, and the sources where a program holds one of them.
+
+    Args:
+        given: Sources and objects.
+        options: Fields of the recipe.
+        watcher: Receives the progress of reading objects.
+    """
     test = options.get("test")
     everything = [*given, *([] if test is None else [test])]
     names = _names_of(everything)
@@ -372,7 +378,7 @@ def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadO
         SourceError: The source is missing or damaged, or holds no images.
         RecipeError: An option has an impossible value.
     """
-    recipe, found = _find(sources, {**options}, watcher)
+    recipe, found = find_given(sources, {**options}, watcher)
     return load_recipe(recipe, found=found, watcher=watcher, for_training=False)
 
 

@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+import re
+from dataclasses import dataclass
+from typing import Any, Final
 
-from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
 from opsin.core.format import clock, counted, file_size, plus_minus
+from opsin.core.metadata import BackboneFacts
 from opsin.evaluation.metric_table import known_metrics
+from opsin.hub.hub_name import PREFIX, HubName
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
 
 
-def model_card(report: Report, seed: int, *, name: str) -> str:
+@dataclass(frozen=True)
+class Publication:
+    """Where others will find a classifier, and under which terms.
+
+    Args:
+        repository: ``owner/name`` on the hub.
+        licence: Of the classifier, as the hub calls it; ``unknown`` where nobody has stated one.
+        inside: The pretrained network that is inside the file, where there is one.
+    """
+
+    repository: str
+    licence: str
+    inside: BackboneFacts | None = None
+
+    @property
+    def base_model(self) -> str | None:
+        """Repository of the pretrained network inside, where it is from the hub."""
+        if self.inside is None or "/" not in self.inside.name:  # a file's name, or a run's
+            return None
+        where = HubName.read(self.inside.name)
+        return where.repository if where else None
+
+
+def model_card(
+    report: Report,
+    seed: int,
+    *,
+    name: str,
+    source: str,
+    publication: Publication | None = None,
+) -> str:
     """Return the card as Markdown with the YAML header that Hugging Face reads.
 
     M. Mitchell et al., "Model cards for model reporting", FAT* 2019.
@@ -20,48 +54,74 @@ def model_card(report: Report, seed: int, *, name: str) -> str:
     Args:
         report: The run's figures, its failures among them.
         seed: What it was trained with.
-        name: Of the run.
+        name: Of the run, or of what is published.
+        source: What its images are called.
+        publication: Where it is published (default: it lies in its run).
     """
     figures = report.judged
     judged = "test" if report.split == "test" else "validation"
+    header = _header(report, judged, name, source, publication)
+    lines = ["---", *(f"{key}: {_yaml(value)}" for key, value in header.items()), "---"]
+    sections = {
+        "What it tells apart": _classes(figures),
+        "How good it is": _figures(report, figures, judged),
+        "Where it fails": _failures(report, figures),
+        "What it assumes, and what is not known": _unknown(report),
+        "How it was made": _origin(report, seed, source, published=publication is not None),
+        **({"Licence": _licence(publication)} if publication else {}),
+        "Use": [_use(publication.repository) if publication else _USE],
+    }
+    lines += ["", f"# {_plain(name)}", "", verdict(report)]
+    for title, section in sections.items():
+        lines += ["", f"## {title}", "", *section]
+    return "\n".join(lines)
+
+
+def _yaml(value: Any) -> str:
+    """Return a value as YAML, which holds JSON but for characters that cannot be printed."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _header(
+    report: Report, judged: str, name: str, source: str, publication: Publication | None
+) -> dict[str, Any]:
+    """Return what machines read of it.
+
+    https://huggingface.co/docs/hub/model-cards#model-card-metadata
+    """
+    figures = report.judged
     over = f" {over_classes(figures)}"
-    # YAML holds JSON, so quoting is JSON's.
+    optimistic = "" if judged == "test" else ", validation, optimistic"
     metrics = [
         {
             "type": _KINDS.get(metric.key, metric.key),
             "value": round(metric.value(figures) or 0.0, 6),
-            "name": metric.title + over * metric.over_classes,
+            "name": metric.title + over * metric.over_classes + optimistic,
         }
         for metric in known_metrics(figures)
     ]
     task = {"type": "image-classification", "name": "Image classification"}
-    data = {"name": report.source, "type": "image-folder", "split": judged}
+    data = {"name": source, "type": "image-folder", "split": judged}
     result = {"task": task, "dataset": data, "metrics": metrics}
-    header = {
+    stated: dict[str, Any] = {}
+    if publication:
+        stated["license"] = publication.licence
+        if publication.base_model:
+            stated["base_model"] = publication.base_model
+    return stated | {
         "library_name": "onnx",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "onnx", "opsin"],
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": name, "results": [result]}],
     }
-    lines = [
-        "---",
-        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()),
-        "---",
-    ]
-    lines += ["", f"# {_plain(name)}", "", verdict(report), ""]
-    lines += ["## What it tells apart", "", *_classes(figures), "", "## How good it is", ""]
-    lines += [
-        *_figures(report, figures, judged),
-        "",
-        "## Where it fails",
-        "",
-        *_failures(report, figures),
-    ]
-    lines += ["", "## How it was made", "", *_origin(report, seed), "", "## Use", "", _USE]
-    return "\n".join(lines)
 
 
+#: Said of a licence that nobody has stated, as the hub calls it.
+UNSTATED: Final = "unknown"
+# https://yaml.org/spec/1.2.2/#51-character-set, the line breaks of YAML 1.1 among them.
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 # Kinds of metrics that model cards have another name for than their key.
 _KINDS: Final = {"macro_f1": "f1"}
 _USE = """```python
@@ -71,6 +131,27 @@ opsin.Classifier("classifier.onnx").predict("image.jpg").answer
 
 Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
 the file's metadata says; outputs `probabilities`, `embedding` and `ood_score`.
+"""
+
+
+def _use(repository: str) -> str:
+    """Return how others run it, with Opsin and without."""
+    return f"""```python
+import opsin
+opsin.Classifier("{PREFIX}{repository}").predict("image.jpg").answer
+```
+```text
+opsin predict {PREFIX}{repository} image.jpg
+```
+
+Without Opsin, with the files of this repository:
+```text
+pip install numpy pillow onnxruntime
+python predict.py image.jpg
+```
+
+Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
+`classes.json` says; outputs `probabilities`, `embedding` and `ood_score`.
 """
 
 
@@ -121,23 +202,78 @@ def _failures(report: Report, figures: PartFigures) -> list[str]:
             f'- Images unlike the training ones get "none of these"; {report.reject.rate:.1%} of '
             "good images are refused by mistake. Images of related things may pass."
         )
-    return [*pairs, *weak, unknown]
+    disturbed = [_disturbed(report.deep)] if report.deep else []
+    return [*pairs, *weak, *disturbed, unknown]
 
 
-def _origin(report: Report, seed: int) -> list[str]:
+def _disturbed(deep: DeepAnalysis) -> str:
+    """Say which disturbance costs most."""
+    found = [(kind.name, level) for kind in deep.robustness.kinds for level in kind.levels]
+    name, worst = min(found, key=lambda each: each[1].accuracy)
+    return (
+        f"- Of disturbed images, it does worst on {_plain(name)} ({_plain(worst.words)}): "
+        f"accuracy {worst.accuracy:.4f} instead of {deep.robustness.accuracy:.4f}."
+    )
+
+
+def _unknown(report: Report) -> list[str]:
+    """Say what the figures do not."""
+    mix = report.reasons.get("Class mix")
+    if mix:
+        assumed = f"- Class mix: {_plain(mix)}."
+    elif report.training.elsewhere:
+        assumed = "- Its probabilities are those of its maker's program."
+    else:
+        learnt = (
+            "each class is as common as among the training images"
+            if report.training.balance == "none"
+            else "all classes are equally common"
+        )
+        assumed = f"- Its probabilities assume that {learnt}."
+    elsewhere = (
+        "- How good it is on images from elsewhere (another camera, place or time) is not known: "
+        "the figures are of images from one source."
+    )
+    lines = [assumed, elsewhere]
+    if report.split != "test":
+        lines.append("- There were no test images, so that every figure is optimistic.")
+    if not report.deep:
+        lines.append("- How it answers to blurred, dark or noisy images was not measured.")
+    return lines
+
+
+def _licence(publication: Publication) -> list[str]:
+    own = (
+        "- Of the classifier: its maker has stated none. Ask before you use it."
+        if publication.licence == UNSTATED
+        else f"- Of the classifier: {_plain(publication.licence)}."
+    )
+    inside = publication.inside
+    if inside is None:
+        return [own]
+    terms = (
+        "nothing says under which licence it is published"
+        if inside.licence == UNSTATED
+        else f"it is published under {_plain(inside.licence)}, whose terms hold for this file too"
+    )
+    return [own, f"- Of the pretrained network inside, {_plain(inside.name)}: {terms}."]
+
+
+def _origin(report: Report, seed: int, source: str, *, published: bool) -> list[str]:
     training = report.training
     size = f"{training.parameters or 0:,} parameters, {training.multiply_adds or 0:,} multiply-adds"
-    how = f"{training.device}; `import.json` says where the file is from"
+    how = training.device
+    if not published:
+        how += "; `import.json` says where the file is from"
     if not training.elsewhere:
         took = clock(report.seconds["train"])
         how = f"{training.epochs} {training.unit} in {took} on {training.device}, seed {seed}"
-        how += "; `recipe.json` has the rest"
-    inside, mix = report.reasons.get("Backbone"), report.reasons.get("Class mix")
+        how += "" if published else "; `recipe.json` has the rest"
+    inside = report.reasons.get("Backbone")
     return [
-        f"- Data: {_plain(report.source)}, {_plain(report.dataset)}.",
+        f"- Data: {_plain(source)}, {_plain(report.dataset)}.",
         f"- Model: {report.model}, {size} an image.",
         *([f"- Pretrained network inside: {_plain(inside)}."] if inside else []),
-        *([f"- Class mix: {_plain(mix)}."] if mix else []),
         f"- Training: {how}.",
         f"- File: classifier.onnx, {file_size(report.file.bytes or 0)}, by Opsin {report.opsin}.",
     ]

@@ -17,8 +17,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
+from opsin.core.events import SILENT, Watcher
 from opsin.core.format import grey_or_colour, plus_minus
 from opsin.core.metadata import Metadata, Reject, Views
 from opsin.core.stored_json import JsonObject
@@ -27,6 +27,8 @@ from opsin.data.blank_images import warning_among, warning_of
 from opsin.data.image_encoding import png_address
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy_images import Images
+from opsin.hub.hub_name import PREFIX, HubName
+from opsin.runtime.find_model import find_model
 from opsin.runtime.model_check import (
     check_model,
     fault_of,
@@ -184,16 +186,28 @@ class Classifier:
     """A classifier.onnx, ready to answer; it never needs PyTorch.
 
     Args:
-        model: A run directory, or a ``classifier.onnx``.
+        model: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` for one on
+            the Hugging Face hub, which is fetched where it is not on this machine.
         threads: Threads for the arithmetic (default: as many as the machine has cores).
+        watcher: Receives how far a download is.
 
     Raises:
         RunError: There is no such run, or it has no classifier yet.
-        ModelFileError: The file is damaged or was not written by Opsin.
+        ModelFileError: The file is damaged or was not written by Opsin, or the hub shows none.
+        DownloadError: It could not be fetched.
     """
 
-    def __init__(self, model: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        path = find_classifier(model)
+    #: Repository and commit, where it was fetched from the hub.
+    published: HubName | None
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        watcher: Watcher = SILENT,
+    ) -> None:
+        path, self.published = find_model(model, watcher=watcher)
         content = read_classifier(path)
         self._open(path, content, check_model(content, str(path)), threads)
 
@@ -213,6 +227,7 @@ class Classifier:
             ModelFileError: It cannot be loaded.
         """
         made = cls.__new__(cls)
+        made.published = None
         made._open(path, content, most, threads)
         return made
 
@@ -222,6 +237,7 @@ class Classifier:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         path, content = state["path"], state["content"]
+        self.published = None
         self._open(Path(path), content, check_model(content, path), state["threads"])
 
     def _open(self, path: Path, content: bytes, most: int | None, threads: int | None) -> None:
@@ -239,6 +255,11 @@ class Classifier:
             functools.partial(_open_layers, content, str(path), threads)
         )
         self._scores = [name for name in _SCORES if name in self._outputs][:1]
+
+    @property
+    def title(self) -> str:
+        """What people give to open this very file: its path, or its name on the hub."""
+        return str(self.path) if self.published is None else f"{PREFIX}{self.published}"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -272,7 +293,7 @@ class Classifier:
         return f"{why}; not used"
 
     def __repr__(self) -> str:
-        return f"<Classifier {self.path}: {', '.join(self.classes)}>"
+        return f"<Classifier {self.title}: {', '.join(self.classes)}>"
 
     def _repr_html_(self) -> str:
         like, score = self.metadata.preparation, self.metadata.score

@@ -24,8 +24,8 @@ def serve(
     """Serve classifiers over HTTP until the process is asked to stop (Ctrl-C, SIGTERM).
 
     Args:
-        models: A run directory or a ``classifier.onnx``; several, each also as ``NAME=PATH``; or
-            paths by name.
+        models: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` on the
+            Hugging Face hub; several, each also as ``NAME=MODEL``; or these by name.
         settings: How to listen, whom to answer and what to accept
             (default: `ServerSettings` of ``opsin.server.server_settings`` as it is: this machine
             only, port 8000).
@@ -37,6 +37,7 @@ def serve(
             for two of them, or cannot be a name.
         RunError: A model is not there.
         ModelFileError: A file is no classifier of Opsin's.
+        DownloadError: One could not be fetched.
         KeyboardInterrupt: Ctrl-C ended it, after everything that was accepted was answered.
 
     Example:
@@ -46,7 +47,11 @@ def serve(
         from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
     except ModuleNotFoundError as error:
         raise MissingExtraError("serving", "serve") from error
-    from opsin.server.served_model import check_models, parse_models  # noqa: PLC0415
+    from opsin.server.served_model import (  # noqa: PLC0415
+        check_models,
+        fetch_models,
+        parse_models,
+    )
 
     if isinstance(models, str | os.PathLike):
         models = [models]
@@ -54,4 +59,4 @@ def serve(
         named = check_models(models)
     else:
         named = parse_models([os.fspath(each) for each in models])
-    serving.serve(named, settings, watcher=watcher)
+    serving.serve(fetch_models(named, watcher), settings, watcher=watcher)

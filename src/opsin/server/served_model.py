@@ -15,8 +15,11 @@ from typing import Final
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.errors import OpsinError, RecipeError, RunError
+from opsin.core.events import Watcher
 from opsin.core.file_stamp import MISSING, FileStamp, file_stamp
 from opsin.core.metadata import Metadata
+from opsin.hub.hub_name import PREFIX
+from opsin.runtime.find_model import find_model
 from opsin.runtime.model_check import check_model, read_classifier
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -175,6 +178,24 @@ def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path
         if not _is_name(name):
             raise RecipeError(f"a name of {_SIGNS}", f"got {name!r}", "Choose a name such as demo.")
     return {name: Path(path) for name, path in models.items()}
+
+
+def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path]:
+    """Return the models with those that are named on the hub as files.
+
+    They are fetched once, at the start: what is served stays the commit that it is.
+
+    Args:
+        models: Models by name.
+        watcher: Receives how far a download is.
+
+    Raises:
+        OpsinError: As `find_model` says.
+    """
+    return {
+        name: find_model(path, watcher=watcher)[0] if str(path).startswith(PREFIX) else path
+        for name, path in models.items()
+    }
 
 
 def _is_name(text: str) -> bool:

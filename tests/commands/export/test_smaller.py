@@ -119,7 +119,7 @@ def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> Non
     with pytest.raises(ModelFileError, match="in float16 already"):
         export_model(half, "int8")
     with pytest.raises(RecipeError, match="got 'int4'"):
-        export_model(own, "int4")  # type: ignore[arg-type]
+        export_model(own, "int4")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -217,3 +217,14 @@ def test_any_label_is_a_class(labels: list[Any]) -> None:
     images = [np.full((6, 6), 10 * n, np.uint8) for n in range(len(twice))]
     pairs = type("Rows", (Pairs,), {"classes": None})(images, twice)
     assert texts(loaded(pairs)) == [str(label) for label in twice]
+
+
+def test_a_classifier_is_measured_on_it(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": list(map(png, PIXELS)) * 6, "label": LABELS * 6})
+    run = opsin.train(frame, model="logistic", runs=tmp_path, near_duplicates="apart", quiet=True)
+    unseen = [np.full((6, 6, 3), 40 * n + 9, np.uint8) for n in range(6)]
+    result = opsin.evaluate(run, pd.DataFrame({"image": list(map(png, unseen)), "label": LABELS}))
+    assert result.images == 6
+    found = opsin.embed(frame, backbone=run, out=tmp_path / "f.npz", prepare=None)
+    with np.load(found.out) as kept:
+        assert len(kept["features"]) == 36

@@ -59,6 +59,17 @@ def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     assert all(word.startswith("--") for word in words[4 : words.index("--")])
 
 
+def test_trackers_are_named_for_a_training_and_not_for_its_plan() -> None:
+    def track(*, plan: bool) -> list[str]:
+        words = training_form.argv(
+            ["--", "digits"], {}, runs=Path("/runs"), track=["mlflow", "wandb"], plan=plan
+        )
+        return [word for word in words if word.startswith("--track")]
+
+    assert track(plan=False) == ["--track=mlflow,wandb"]
+    assert track(plan=True) == []
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [

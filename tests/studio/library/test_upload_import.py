@@ -10,6 +10,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -275,3 +277,32 @@ def test_what_people_call_a_set_its_folder_is_called(title: str) -> None:
     assert name == class_name(name)
     assert len(name.encode()) <= 200
     assert file_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["pets.parquet", "pets.tar"])
+def test_a_table_and_a_shard_are_sets_by_themselves(
+    name: str, uploads: Uploads, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    labels = ["cat", "dog"] * 3
+    if name.endswith(".parquet"):
+        columns = {"image": [image(n) for n in range(6)], "label": labels}
+        pq.write_table(pa.table(columns), file)
+    else:
+        with tarfile.open(file, "w") as shard:
+            for number, label in enumerate(labels):
+                for ending, content in (("png", image(number)), ("cls", label.encode())):
+                    member = tarfile.TarInfo(f"{number}.{ending}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+    sent = put(uploads, name, file.read_bytes(), 1)
+    source = uploads.finish(BATCH, [sent], tmp_path / "images" / "id" / "My pets")
+    assert source.name == f"My pets{file.suffix}"
+    assert look_at(source).classes == ("cat", "dog")
+
+
+def test_a_damaged_table_is_refused_by_its_own_name(uploads: Uploads, tmp_path: Path) -> None:
+    sent = put(uploads, "pets.parquet", b"PAR1 and nothing", 1)
+    with pytest.raises(SourceError, match=r"pets\.parquet") as raised:
+        uploads.finish(BATCH, [sent], tmp_path / "images" / "id" / "My pets")
+    assert str(tmp_path) not in str(raised.value)

@@ -126,7 +126,7 @@ def classify(
             source, columns=columns, follow_links=follow_links, outside=outside,
             stdin=stdin, watcher=watcher,
         )  # fmt: skip
-    work = _answer(open_classifier(model), source, path, options, watcher)
+    work = _answer(open_classifier(model, watcher=watcher), source, path, options, watcher)
     return _summary(work, options.folder, time.monotonic() - began)
 
 

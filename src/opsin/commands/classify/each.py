@@ -69,10 +69,14 @@ def refuse_swapped_sources(
     refuse_swapped(model, several, "opsin predict {model} {images}")
 
 
-def open_classifier(model: str | os.PathLike[str] | Classifier) -> Classifier:
+def open_classifier(
+    model: str | os.PathLike[str] | Classifier, *, watcher: Watcher = SILENT
+) -> Classifier:
     """Open a classifier for many images; one that is open stays as it is."""
     # Several threads would add up an image's numbers in an order that depends on its batch.
-    return model if isinstance(model, Classifier) else Classifier(model, threads=1)
+    if isinstance(model, Classifier):
+        return model
+    return Classifier(model, threads=1, watcher=watcher)
 
 
 def note_unused_views(classifier: Classifier, watcher: Watcher) -> None:
@@ -159,7 +163,7 @@ def predict_each(
         stdin=stdin,
         watcher=watcher,
     )
-    classifier = open_classifier(model)
+    classifier = open_classifier(model, watcher=watcher)
     if tta:
         note_unused_views(classifier, watcher)
     answers = each_answer(

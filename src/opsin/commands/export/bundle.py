@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import re
 import string
 import zipfile
 from collections.abc import Sequence
-from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.commands.export.client_files import (
+    SUMS,
+    checksums,
+    classes_json,
+    client,
+    json_bytes,
+)
 from opsin.commands.export.samples import Sample, choose_samples
 from opsin.commands.export.shipped import Shipped
 from opsin.commands.known_images import known_images
@@ -128,29 +132,18 @@ def _files(
     metadata: Metadata, content: bytes, samples: Sequence[Sample], part: str
 ) -> dict[str, bytes]:
     """Return what the bundle holds, by name."""
-    clients = resources.files("opsin.commands.export") / "clients"
-    like = metadata.preparation
-    about = {
-        "classes": list(metadata.classes),
-        "height": like.height,
-        "width": like.width,
-        "channels": like.channels,
-        "resize": like.resize,
-        "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
-    }
     names = [_file_name(metadata, sample) for sample in samples]
     expected = {name: sample.to_json() for name, sample in zip(names, samples, strict=True)}
     files = {
         "classifier.onnx": content,
-        "classes.json": _json(about),
-        "expected.json": _json(expected),
-        "README.md": _readme((clients / "README.md").read_text("utf-8"), metadata, samples, part),
-        **{name: (clients / name).read_bytes() for name in _CLIENTS},
+        "classes.json": classes_json(metadata),
+        "expected.json": json_bytes(expected),
+        "README.md": _readme(client("README.md").decode("utf-8"), metadata, samples, part),
+        **{name: client(name) for name in _CLIENTS},
         **{f"samples/{name}": _png(sample.pixels)
            for name, sample in zip(names, samples, strict=True)},
     }  # fmt: skip
-    sums = [f"{hashlib.sha256(value).hexdigest()}  {name}\n" for name, value in files.items()]
-    return files | {"SHA256SUMS": "".join(sorted(sums, key=lambda line: line[66:])).encode()}
+    return files | {SUMS: checksums(files)}
 
 
 def _file_name(metadata: Metadata, sample: Sample) -> str:
@@ -158,12 +151,6 @@ def _file_name(metadata: Metadata, sample: Sample) -> str:
     tame = re.sub(r"[^a-z0-9]+", "-", metadata.classes[sample.shows].lower()).strip("-")[:40]
     width = len(str(len(metadata.classes) - 1))
     return f"{sample.shows:0{width}}-{tame or 'class'}.png"
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(
-        "utf-8", "backslashreplace"
-    )
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, cast, get_args, overload
 
 from opsin.commands.export.shipped import Shipped, To
 from opsin.core.arguments import checked
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
+from opsin.hub.hub_name import HubName
 from opsin.runtime.classifier import Classifier
+
+if TYPE_CHECKING:  # it loads what draws pages
+    from opsin.commands.export.hub_folder import HubExport
 
 _ENDINGS: Final[dict[To, str]] = {"int8": "-int8.onnx", "fp16": "-fp16.onnx", "bundle": ".zip"}
 _PRECISIONS: Final = {"int8": "int8", "fp16": "float16"}
 
 
-@checked
+@overload
 def export_model(
     model: str | os.PathLike[str],
     to: To,
@@ -28,29 +33,72 @@ def export_model(
     force: bool = False,
     data: Sequence[str | os.PathLike[str]] = (),
     watcher: Watcher = SILENT,
-) -> Shipped:
+) -> Shipped: ...
+
+
+@overload
+def export_model(
+    model: str | os.PathLike[str],
+    to: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    data: Sequence[str | os.PathLike[str]] = (),
+    licence: str | None = None,
+    upload: bool = False,
+    public: bool = False,
+    watcher: Watcher = SILENT,
+) -> Shipped | HubExport: ...
+
+
+@checked
+def export_model(
+    model: str | os.PathLike[str],
+    to: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    data: Sequence[str | os.PathLike[str]] = (),
+    licence: str | None = None,
+    upload: bool = False,
+    public: bool = False,
+    watcher: Watcher = SILENT,
+) -> Shipped | HubExport:
     """Write a classifier in another form.
 
     ``int8`` computes in integers and ``fp16`` keeps its weights in half the space
     (`opsin.onnx_files.quantize`); both answer to the test images beside the original, which
     counts as a look at them. ``bundle`` is one zip with the file, sample images and clients that
-    need no Opsin.
+    need no Opsin. ``hf:owner/name`` is a folder for the Hugging Face hub: the file, a model card
+    with the run's figures, and a client; it is uploaded when ``upload`` says so.
 
     Args:
-        model: A run directory or a ``classifier.onnx``.
-        to: The form.
-        out: The file to write (default: beside the classifier, such as ``classifier-int8.onnx``).
+        model: A run directory, a ``classifier.onnx``, or one on the hub; for the hub, a run.
+        to: The form: ``int8``, ``fp16``, ``bundle`` or ``hf:owner/name``.
+        out: The file to write (default: beside the classifier, such as ``classifier-int8.onnx``;
+            of a classifier on the hub, in the current folder), or the folder for the hub
+            (default: beside the classifier, such as ``hub-owner-name``).
             An earlier export of the same form is replaced; nothing else ever is.
         force: Write it even where its accuracy falls by more than 0.3 points.
         data: Images with labels (default: those of the run that the file lies in).
+        licence: For the hub: under which licence you publish it, such as ``apache-2.0``
+            (default: none is stated).
+        upload: For the hub: send the folder, with the token of ``hf auth login`` or ``HF_TOKEN``.
+        public: For the hub: let everybody see a new repository (default: only its owners do).
         watcher: Receives the progress of the work.
+
+    Returns:
+        What was written: a `HubExport` for the hub, else a `Shipped`.
 
     Raises:
         ModelFileError: There is nothing to make smaller in it, as in a forest.
         ParityError: The export answers otherwise than its original.
-        RecipeError: ``out`` is something else than an earlier export.
+        RecipeError: ``out`` is something else than an earlier export, or options do not go
+            together.
+        RunError: For the hub: it is not the classifier of a finished run.
         SourceError: The images cannot be found.
         StorageError: ``out`` cannot be written, which is said at once.
+        UploadError: The hub refuses it, or cannot be reached; the folder stays.
 
     Example:
         >>> import tempfile, opsin
@@ -58,19 +106,93 @@ def export_model(
         >>> shipped = export_model(run, "fp16")
         >>> shipped.path.name, shipped.bytes < shipped.bytes_before
         ('classifier-fp16.onnx', True)
+        >>> export_model(run, "hf:someone/digits", licence="mit").path.name
+        'hub-someone-digits'
     """
+    name = HubName.prefixed(to)
+    if name is not None:
+        _refuse_for_hub(name, force=force, data=data, upload=upload, public=public)
+        classifier = Classifier(model, watcher=watcher)
+        return _to_hub(classifier, name, out, licence, watcher, upload=upload, public=public)
     if to not in get_args(To):
-        raise RecipeError("int8, fp16 or bundle", f"got {to!r}", "For example --to int8.")
-    classifier = Classifier(model)
-    target = _target(classifier, to, out)
+        raise RecipeError(
+            "int8, fp16, bundle or hf:owner/name", f"got {to!r}", "For example --to int8."
+        )
+    if licence is not None or upload or public:
+        raise RecipeError(
+            f"no licence, upload or public for {to}",
+            "got one of them",
+            "They are for the hub: --to hf:owner/name",
+        )
+    form = cast(To, to)
+    classifier = Classifier(model, watcher=watcher)
+    target = _target(classifier, form, out)
     check_writable(target)  # at once, not when all is measured
-    if to == "bundle":
+    if form == "bundle":
         from opsin.commands.export.bundle import write_bundle  # noqa: PLC0415
 
         return write_bundle(classifier, target, data=data, watcher=watcher)
     from opsin.commands.export.smaller import write_smaller  # noqa: PLC0415  it needs onnx
 
-    return write_smaller(classifier, to, target, force=force, data=data, watcher=watcher)
+    return write_smaller(classifier, form, target, force=force, data=data, watcher=watcher)
+
+
+def _refuse_for_hub(
+    name: HubName,
+    *,
+    force: bool,
+    data: Sequence[str | os.PathLike[str]],
+    upload: bool,
+    public: bool,
+) -> None:
+    """Refuse options that say nothing of a folder for the hub.
+
+    Raises:
+        RecipeError: There are such.
+    """
+    if force or data:
+        raise RecipeError(
+            "neither force nor data for the hub",
+            "got one of them",
+            "The very file is published, with the figures of its run: leave them out.",
+        )
+    if public and not upload:
+        raise RecipeError(
+            "upload, where it is to be public", "nothing is uploaded", "Give --upload as well."
+        )
+    if name.revision != "main":
+        raise RecipeError(
+            "owner/name alone to write to",
+            f"got a revision, {name.revision}",
+            f"Leave it out: hf:{name.repository}",
+        )
+
+
+def _to_hub(
+    classifier: Classifier,
+    name: HubName,
+    out: str | os.PathLike[str] | None,
+    licence: str | None,
+    watcher: Watcher,
+    *,
+    upload: bool,
+    public: bool,
+) -> HubExport:
+    """Write the folder for the hub, and send it where that is asked for."""
+    from opsin.commands.export.hub_folder import write_hub_folder  # noqa: PLC0415  draws on much
+
+    folder = Path(out) if out is not None else classifier.path.with_name(_folder_name(name))
+    written, files = write_hub_folder(classifier, name, folder, licence=licence, watcher=watcher)
+    if not upload:
+        return written
+    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
+
+    sent = send(name.repository, files, public=public, watcher=watcher)
+    return replace(written, address=sent.address, commit=sent.commit, private=sent.private)
+
+
+def _folder_name(name: HubName) -> str:
+    return f"hub-{name.repository.replace('/', '-')}"
 
 
 def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) -> Path:
@@ -80,6 +202,8 @@ def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) 
         RecipeError: Something else is there.
     """
     path = classifier.path
+    if classifier.published is not None:  # the hub's cache is no place for it
+        path = Path(f"{classifier.published.repository.partition('/')[2]}.onnx")
     target = path.with_name(f"{path.stem}{_ENDINGS[to]}") if out is None else Path(out)
     if os.path.lexists(target) and not _is_earlier(target, to):
         raise RecipeError(

@@ -26,6 +26,7 @@ from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
 from opsin.core.artifacts.run_notes import NAME_MOST, NOTE_MOST, RunNotes
 from opsin.core.artifacts.run_status import RunStatus, State
+from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.operating_system import process_exists
@@ -62,6 +63,7 @@ class RunDirectory:
         self.classifier = self.path / CLASSIFIER
         self.predictions = self.path / "predictions.npz"
         self.looks = self.path / "looks.jsonl"
+        self.trackers = self.path / TrackedRun.FILE
         self.report = self.path / "report.json"
         self.page = self.path / "report.html"
         self.card = self.path / "README.md"
@@ -373,6 +375,28 @@ class RunDirectory:
         for line in read_objects(self.looks, skip=True):
             with contextlib.suppress(ValidationError):
                 found.append(LoggedEvaluation.model_validate(line))
+        return found
+
+    def log_tracked(self, tracked: TrackedRun) -> None:
+        """Add a line to ``trackers.jsonl``: what a tracker calls the run.
+
+        Raises:
+            StorageError: The disk refuses the write.
+        """
+        with storage_errors(self.trackers), self.open_to_add(self.trackers) as file:
+            file.write(f"{tracked.model_dump_json()}\n".encode())
+
+    def tracked_as(self, tracker: str) -> str | None:
+        """Return what a tracker called the run last; ``None`` where it was not tracked there.
+
+        Raises:
+            RunError: ``trackers.jsonl`` is no regular file, or is too long.
+        """
+        found = None
+        for line in read_objects(self.trackers, skip=True):
+            with contextlib.suppress(ValidationError):
+                tracked = TrackedRun.model_validate(line)
+                found = tracked.id if tracked.tracker == tracker else found
         return found
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:

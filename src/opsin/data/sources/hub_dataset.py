@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.errors import DownloadError, MissingExtraError, SourceError
+from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, SourceError
 from opsin.core.events import SILENT
 from opsin.data.sources.arrow_tables import ArrowTables
-from opsin.data.sources.named import HUB
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.hub.hub_connection import HubConnection, connect, is_offline, quiet
+from opsin.hub.hub_errors import hub_errors
+from opsin.hub.hub_name import PREFIX, HubName
 
-_ADDRESS: Final = re.compile(
-    rf"{HUB}(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[^@:]+))?"
-)
+_ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
 
 
 def tables_of(request: SourceRequest) -> ArrowTables:
@@ -30,13 +30,14 @@ def tables_of(request: SourceRequest) -> ArrowTables:
         MissingExtraError: ``datasets`` is not installed.
     """
     address = _ADDRESS.fullmatch(request.written)
-    if address is None:
+    name = address and HubName.read(address["name"])
+    if address is None or name is None or not address["name"].startswith(PREFIX):
         raise SourceError(
-            f"{HUB}owner/name, and where needed @revision and :configuration",
+            f"{PREFIX}owner/name, and where needed @revision and :configuration",
             f"got {request.written!r}",
-            f"For example {HUB}ylecun/mnist.",
+            f"For example {PREFIX}ylecun/mnist.",
         )
-    parts = _fetched(request, **address.groupdict())
+    parts = _fetched(request, name, address["config"])
     listed = [(each["filename"], split) for split, part in parts.items()
               for each in part.cache_files]  # fmt: skip
     # What it fetched lies here; a stranger's table may name images nowhere else.
@@ -50,78 +51,92 @@ def tables_of(request: SourceRequest) -> ArrowTables:
     )
 
 
-def _fetched(
-    request: SourceRequest, name: str, revision: str | None, config: str | None
-) -> dict[str, Any]:
+def _fetched(request: SourceRequest, name: HubName, config: str | None) -> dict[str, Any]:
     # The library reads its variables when it is imported.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    hub = connect("data sets of the hub")
     try:
         import datasets  # noqa: PLC0415  an extra, and seconds
     except ImportError as error:
         raise MissingExtraError("data sets of the hub", "datasets") from error
-    request.watcher.fact("Source", f"{name} on the hub, kept in its cache")
-    with _explained(datasets, request.written), _bars(datasets, quiet=request.watcher is SILENT):
-        parts: dict[str, Any] = datasets.load_dataset(name, config, revision=revision)
-        return parts
+    where, reached = _pinned(hub, name, request)
+    shown = sys.stderr.isatty() and request.watcher is not SILENT
+    with quiet(hub), _manners(datasets, hub, bars=shown, ask=reached), hub_errors(hub, where):
+        try:
+            parts: dict[str, Any] = datasets.load_dataset(
+                where.repository, config, revision=where.revision
+            )
+        except ValueError as error:  # such as a configuration that has to be named
+            raise SourceError(
+                "a data set that can be read",
+                f"{request.written}: {_first_line(error)}",
+                f"A configuration is named behind it: {PREFIX}{name.repository}:NAME.",
+            ) from error
+        except datasets.exceptions.DatasetsError as error:
+            raise SourceError(
+                "a data set of images on the hub",
+                f"{request.written}: {_first_line(error)}",
+                "Check its page; what is no table of images is downloaded by hand.",
+            ) from error
+        else:
+            return parts
 
 
-@contextlib.contextmanager
-def _explained(library: Any, written: str) -> Iterator[None]:
-    """Turn what the library raises into one line."""
+def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> tuple[HubName, bool]:
+    """Return the commit of a revision, or where the hub cannot be asked, the revision and that."""
+    if is_offline():
+        return name, False
     try:
-        yield
-    except (
-        library.exceptions.DatasetNotFoundError,
-        library.exceptions.DataFilesNotFoundError,
-    ) as error:
-        raise SourceError(
-            "a data set on the hub that may be read",
-            f"{written}: {_first_line(error)}",
-            "Check its name; one that is not public needs a token: HF_TOKEN.",
-        ) from error
-    except ValueError as error:  # such as a configuration that has to be named
-        raise SourceError(
-            "a data set that can be read", f"{written}: {_first_line(error)}",
-            f"A configuration is named behind it: {written}:NAME.",
-        ) from error  # fmt: skip
-    except Exception as error:
-        raise DownloadError(
-            f"to fetch {written}",
-            _first_line(error),
-            "Try again; what was fetched stays, and is not fetched again.",
-        ) from error
+        with quiet(hub), hub_errors(hub, name):
+            info = hub.api.dataset_info(
+                name.repository, revision=name.revision, timeout=hub.seconds
+            )
+    except ModelFileError as error:
+        raise SourceError(error.expected, error.received, error.advice) from error
+    except DownloadError as error:
+        request.watcher.note(f"{error.received}: what is here of {name.repository} is used")
+        return name, False
+    if not name.is_pinned:
+        request.watcher.note(f"{name.repository} is at commit {info.sha[:12]}")
+    return HubName(name.repository, info.sha), True
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300].rstrip(".")
 
 
 @contextlib.contextmanager
-def _bars(library: Any, *, quiet: bool) -> Iterator[None]:
-    """Let the library show its progress where somebody looks, and only there."""
-    shown = sys.stderr.isatty() and not quiet
-    was = library.utils.logging.is_progress_bar_enabled()
-    if not shown:
-        library.disable_progress_bars()
+def _manners(library: Any, hub: HubConnection, *, bars: bool, ask: bool) -> Iterator[None]:
+    """Let the library show its progress or not, and not ask a hub again that does not answer."""
+    level = library.utils.logging.get_verbosity()
+    had_bars = library.utils.logging.is_progress_bar_enabled()
+    settings = ((library.config, "HF_HUB_OFFLINE"), (hub.library.constants, "HF_HUB_OFFLINE"))
+    before = [getattr(where, name) for where, name in settings]
+    library.utils.logging.set_verbosity_error()
+    (library.enable_progress_bars if bars else library.disable_progress_bars)()
+    for where, name in settings:
+        setattr(where, name, getattr(where, name) or not ask)
     try:
         yield
     finally:
-        if was:
-            library.enable_progress_bars()
+        for (where, name), was in zip(settings, before, strict=True):
+            setattr(where, name, was)
+        (library.enable_progress_bars if had_bars else library.disable_progress_bars)()
+        library.utils.logging.set_verbosity(level)
 
 
 KIND = SourceKind(
-    title=f"a data set of the hub ({HUB}owner/name)",
+    title=f"a data set of the hub ({PREFIX}owner/name)",
     rows=(
         SourceRow(
             "the Hugging Face hub",
-            f"`{HUB}owner/name`, `{HUB}owner/name:configuration`, `{HUB}owner/name@revision`; "
-            "fetched when it is named, into the hub's cache",
+            f"`{PREFIX}owner/name`, also with `@revision` and `:configuration` behind it; fetched "
+            "when it is named, into the hub's cache",
             "as given",
         ),
     ),
-    match=lambda request: request.written.startswith(HUB),
+    match=lambda request: request.written.startswith(PREFIX),
     open=lambda request: tables_of(request).located(),
     iter_unlabelled=lambda request: tables_of(request).stream(),
     rank=-1,

@@ -15,6 +15,7 @@ from opsin.data.sources.arrays import from_arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.published import Published, locate
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.hub.hub_name import PREFIX
 
 FASHION_MNIST: Final = Published(
     files={
@@ -159,8 +160,6 @@ _NAMED: Final[dict[str, Callable[[str, Watcher], LocatedSource]]] = {
 
 #: The names there are.
 NAMES: Final = tuple(_NAMED)
-#: How an address on the Hugging Face hub begins.
-HUB: Final = "hf:"
 
 
 def is_place(source: str) -> bool:
@@ -170,7 +169,7 @@ def is_place(source: str) -> bool:
         >>> is_place("photos"), is_place("digits"), is_place("hf:ylecun/mnist")
         (True, False, False)
     """
-    return source not in NAMES and not source.startswith(HUB)
+    return source not in NAMES and not source.startswith(PREFIX)
 
 
 def _open(request: SourceRequest) -> LocatedSource:

@@ -97,7 +97,7 @@ class _ObjectReader:
         Raises:
             SourceError: It is none that is known.
         """
-        if hasattr(part, "features") and hasattr(part, "with_format"):
+        if _is_hugging_face(part):
             return self._of_hugging_face(part, split)
         if hasattr(part, "columns") and hasattr(part, "__getitem__"):
             return self._of_frame(part, split)
@@ -114,8 +114,8 @@ class _ObjectReader:
 
     def classes(self, part: Any) -> tuple[str, ...] | None:
         """Return the names of an object's classes in their order, where it lists them."""
-        if (features := getattr(part, "features", None)) is not None and part.column_names:
-            schema = features.arrow_schema
+        if _is_hugging_face(part) and part.features is not None:
+            schema = part.features.arrow_schema
             return TableSchema.of(
                 schema.names, self._columns, self._title, metadata=schema.metadata
             ).classes
@@ -168,6 +168,10 @@ def _rows(schema: TableSchema, cells: Mapping[str, Sequence[Any]], split: str) -
             own, said.get("label", ""), said.get("split") or split, said.get("group", ""),
             said["name"],
         )  # fmt: skip
+
+
+def _is_hugging_face(part: Any) -> bool:
+    return hasattr(part, "features") and hasattr(part, "with_format")
 
 
 def _listed_files(part: Any) -> list[tuple[str, int]] | None:

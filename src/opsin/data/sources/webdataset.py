@@ -51,10 +51,10 @@ def shards_of(request: SourceRequest) -> list[Path]:
         shards = sorted(file for file in files if is_archive(file) and file.is_file())
     else:
         shards = []
-    return shards if shards and _is_webdataset(shards[0]) else []
+    return shards if shards and is_webdataset(shards[0]) else []
 
 
-def _is_webdataset(shard: Path) -> bool:
+def is_webdataset(shard: Path) -> bool:
     """Tell by the first members: an image, and its class beside it."""
     if not is_archive(shard) or not shard.is_file():
         return False

@@ -18,6 +18,7 @@ from opsin.core.recipe import BELONGING, PREPARATION, SOURCE, SPLIT, DataRecipe,
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.storage import write_json
 from opsin.models.registry import MODELS as NETWORKS
+from opsin.trackers import is_installed, trackers
 
 #: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
@@ -45,6 +46,11 @@ CHOICES: Final[dict[str, dict[str, str]]] = {
 FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")
 # Groups of the recipe's options that are about preparing and splitting, not about a set itself.
 _PREPARED: Final = (PREPARATION, SPLIT)
+
+
+def tracker_words() -> dict[str, str]:
+    """Return the trackers that are installed, by name, as people call them."""
+    return {name: kind.title for name, kind in trackers().items() if is_installed(kind)}
 
 
 def prepared_options() -> tuple[str, ...]:
@@ -124,6 +130,7 @@ def argv(
     recipe: Path | None = None,
     labels: Path | None = None,
     name: str = "",
+    track: Sequence[str] = (),
     plan: bool = False,
 ) -> list[str]:
     """Return the command line of a training, or of its plan.
@@ -135,6 +142,7 @@ def argv(
         recipe: A file of options that those in ``values`` win over.
         labels: A table of corrections.
         name: What the run is to be called.
+        track: Trackers that the run is shown in as well.
         plan: Train nothing.
 
     Example:
@@ -144,8 +152,9 @@ def argv(
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
     if plan:
         words += ["--plan", "--quiet", "--offline"]
-    elif name:
-        words.append(f"--name={name}")
+    else:
+        words += [f"--name={name}"] if name else []
+        words += [f"--track={','.join(track)}"] if track else []
     if recipe is not None:
         words.append(f"--recipe={recipe}")
     if labels is not None:

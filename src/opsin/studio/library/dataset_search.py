@@ -25,9 +25,10 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.image_tree import is_image_name
-from opsin.data.sources import archive
+from opsin.data.sources import archive, webdataset
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
+from opsin.data.sources.source_kind import SourceRequest
 
 # Seconds for a source: a folder of a million files on a slow disk takes a minute.
 _SECONDS: Final = 120.0
@@ -63,7 +64,9 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 
 def check_archive(path: Path) -> None:
-    """Unpack an archive into the cache, where `opsin data` finds it, in a process of its own.
+    """Unpack an archive or a Parquet file into the cache, where `opsin data` finds it.
+
+    It is done in a process of its own.
 
     Raises:
         SourceError: It cannot be a source, or took too long or too much memory.
@@ -90,17 +93,19 @@ def check_archive(path: Path) -> None:
 
 
 def main() -> None:
-    """Unpack the archive that the command line names, and say what is wrong with it."""
+    """Unpack the archive or table that the command line names, and say what is wrong with it."""
     path = Path(sys.argv[1])
     limit_memory(_MEMORY)
     said: list[str] = []
     root = path
     try:
-        root = archive.unpack(path)
-        entries = list(root.iterdir())
-        # Tables and arrays are checked when they are read.
-        if all(each.is_dir() or is_image_name(each.name) for each in entries):
-            open_folder(root)
+        if not archive.KIND.match(SourceRequest(str(path))) or webdataset.is_webdataset(path):
+            sources.locate(SourceRequest(str(path))).open()
+        else:
+            root = archive.unpack(path)
+            # Tables and arrays are checked when they are read.
+            if all(each.is_dir() or is_image_name(each.name) for each in root.iterdir()):
+                open_folder(root)
     except OpsinError as error:
         said = [text.replace(str(root), str(path)) for text in error_values(error)]
     except MemoryError:

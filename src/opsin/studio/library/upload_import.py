@@ -52,11 +52,12 @@ def arrange(
 ) -> Path:
     """Lay files out as a source: all of them, or none.
 
-    One archive (or ``.npz`` file) gets the name of ``into`` and its own suffix, once it could be
-    unpacked as `opsin.data.sources.archive` does it: no links, no way out, no bombs. Images
-    become ``into/<class>/…`` by the folders that they came in, a folder around everything taken
-    off; where ``into`` is there already, they are added. What is no image is passed over. Files
-    keep their names; of two images with one name, the second is called by its content as well.
+    One archive (or ``.npz`` or ``.parquet`` file) gets the name of ``into`` and its own suffix,
+    once it could be unpacked as `opsin.data.sources.archive` does it: no links, no way out, no
+    bombs. Images become ``into/<class>/…`` by the folders that they came in, a folder around
+    everything taken off; where ``into`` is there already, they are added. What is no image is
+    passed over. Files keep their names; of two images with one name, the second is called by its
+    content as well.
 
     Args:
         files: Where each file lies, and what it was called, folders parted by ``/``.
@@ -184,7 +185,7 @@ def class_name(text: str) -> str:
 
 def _packed(name: str) -> str:
     """Return the suffix of a file that is a source by itself, or nothing."""
-    known = sorted((*archive.SUFFIXES, ".npz"), key=len, reverse=True)
+    known = sorted((*archive.SUFFIXES, ".npz", ".parquet"), key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 
@@ -200,7 +201,7 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
     try:
-        if check and archive.is_archive(target):
+        if check and (archive.is_archive(target) or suffix == ".parquet"):
             _check_archive(target, name.rpartition("/")[2])
     except BaseException as error:
         if isinstance(error, SourceError):

@@ -34,7 +34,7 @@ NAMED: Final = {
 }
 # What an upload for a set is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "00000000000da7a5"
-_ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz"
+_ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
 
 
 def by_upload(studio: Studio) -> None:

@@ -24,6 +24,7 @@ from opsin.studio.parts.network_choice import NetworkChoice, fault_of, is_fetche
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
+from opsin.trackers import trackers
 
 # Characters of a run's name.
 _NAME_MOST: Final = 80
@@ -59,6 +60,7 @@ class _Train:
         self._recipe: RecordedRecipe | None = None
         self._location = Location()
         self._cloned = self._called = ""
+        self._track: list[str] = []
         #: The set whose corrections of labels the cloned run is trained again with.
         self._labels = ""
         self._images: dict[str, str] = {}
@@ -114,6 +116,7 @@ class _Train:
                 self._front()
                 with ui.expansion("Advanced settings").classes("op-more") as more:
                     self._rest_of_form()
+                    self._choose_trackers()
                 more.props('header-class="op-muted"')
                 self._name = ui.input("Name (optional)", value=self._called)
                 self._name.props(f"dense maxlength={_NAME_MOST}").classes("op-field")
@@ -187,6 +190,28 @@ class _Train:
                     self._input(field.name, field.label)
                 with ui.element("p").classes("op-hint"):
                     ui.label(field.help)
+
+    def _choose_trackers(self) -> None:
+        """Offer the trackers that are installed; where a run is shown changes nothing about it."""
+        words = training_form.tracker_words()
+        with ui.element("h3"):
+            ui.label("Experiment trackers")
+        if words:
+            ui.select(
+                words,
+                label="Also show the run in",
+                value=[],
+                multiple=True,
+                on_change=lambda event: setattr(self, "_track", event.value),
+            ).classes("op-field").props("dense options-dense")
+        with ui.element("p").classes("op-hint"):
+            every = [kind.title for kind in trackers().values()]
+            listed = f"{', '.join(every[:-1])} and {every[-1]}"
+            ui.label(
+                "Where it is sent to is set where the studio is started."
+                if words
+                else f"{listed} can be chosen here where they are installed."
+            )
 
     def _input(self, name: str, label: str) -> None:
         ui.input(
@@ -291,7 +316,14 @@ class _Train:
         if given.get("backbone"):
             given["backbone"] = text_of(self._studio, given["backbone"])
         return training_form.argv(
-            images, given, runs=settings.runs, recipe=recipe, labels=labels, name=name, plan=plan
+            images,
+            given,
+            runs=settings.runs,
+            recipe=recipe,
+            labels=labels,
+            name=name,
+            track=self._track,
+            plan=plan,
         )
 
     def _source(self) -> tuple[list[str], Path | None]:

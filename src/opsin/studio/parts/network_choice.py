@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from opsin.backbones.hub_cache import found_here
-from opsin.backbones.hub_name import NAMED
 from opsin.backbones.pixel_values import CHOICES
 from opsin.core.format import file_size
+from opsin.hub.hub_cache import found_here
+from opsin.hub.hub_name import NAMED
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine

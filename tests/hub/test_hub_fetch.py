@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opsin.backbones import hub_download
 from opsin.backbones.backbone import open_backbone
-from opsin.backbones.hub import fetch
-from opsin.backbones.hub_cache import choose, found_here
-from opsin.backbones.hub_name import NAMED, HubName
 from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, StorageError
 from opsin.core.events import Watcher
+from opsin.hub import hub_download
+from opsin.hub.hub_cache import choose, found_here
+from opsin.hub.hub_fetch import fetch
+from opsin.hub.hub_name import NAMED, HubName
+from tests.backbones.small_networks import network
 from tests.hub_server import COMMIT, HubServer
-
-from .small_networks import network
 
 NAME = HubName("someone/network")
 LARGE = np.random.default_rng(5).bytes(300_000)

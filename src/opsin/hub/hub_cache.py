@@ -14,24 +14,59 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from opsin.backbones.hub_name import HubName, is_commit
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
+from opsin.hub.hub_name import PREFIX, HubName, is_commit
 
 #: Files that say what a network takes for pixels.
 PREPARATION: Final = ("preprocessor_config.json", "config.json")
 # The usual names of a network with weights of 32 bits, the preferred first.
 _USUAL: Final = ("onnx/model.onnx", "model.onnx")
+#: What a classifier is called in every repository that Opsin writes.
+CLASSIFIER: Final = "classifier.onnx"
+
+
+class Wanted(StrEnum):
+    """Which file of a repository is meant."""
+
+    NETWORK = "network"
+    CLASSIFIER = "classifier"
+
+    def choose(self, names: Iterable[str]) -> str | None:
+        """Return the name of the file among a repository's; ``None`` where it is not clear."""
+        return choose(names) if self is Wanted.NETWORK else choose_classifier(names)
+
+    @property
+    def usual(self) -> str:
+        """How it is usually called."""
+        return " or ".join(_USUAL) if self is Wanted.NETWORK else CLASSIFIER
+
+    @property
+    def otherwise(self) -> str:
+        """What to do where it is not clear."""
+        if self is Wanted.NETWORK:
+            return "Fetch the file that you mean and give its path, or name another repository."
+        return (
+            "Name a repository that opsin export wrote. A file of another program becomes a "
+            "classifier by: opsin import FILE"
+        )
+
+    def how_to_fetch(self, name: HubName) -> str:
+        """Return the command that fetches it."""
+        if self is Wanted.NETWORK:
+            return f"opsin backbones {name}"
+        return f"opsin predict {PREFIX}{name} IMAGE"
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A network of the hub that is on this machine.
+    """A file of the hub that is on this machine.
 
     Args:
-        path: Its file.
+        path: Where it is.
         where: Repository and commit.
     """
 
@@ -43,9 +78,13 @@ class HubFile:
         """Where the repository's files are."""
         return snapshot_of(self.where)
 
-    @property
-    def has_preparation(self) -> bool:
-        """Whether a file beside it may say what it takes for pixels."""
+    def is_surely(self, wanted: Wanted) -> bool:
+        """Tell whether nothing of it is missing, though not all of the repository may be here.
+
+        Of a network, a file beside it says what it takes for pixels.
+        """
+        if wanted is Wanted.CLASSIFIER:
+            return self.path.name == CLASSIFIER
         return any((self.folder / name).is_file() for name in PREPARATION)
 
 
@@ -109,13 +148,13 @@ def link_content(where: HubName, file: str, blob: Path) -> None:
                 shutil.copyfile(blob, scratch)
 
 
-def found_here(name: HubName) -> HubFile | None:
-    """Return a network that is on this machine; ``None`` where it is not."""
+def found_here(name: HubName, wanted: Wanted = Wanted.NETWORK) -> HubFile | None:
+    """Return a file of a repository that is on this machine; ``None`` where it is not."""
     where = commit_of(name)
     if where is None:
         return None
     folder = snapshot_of(where)
-    chosen = choose(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
+    chosen = wanted.choose(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx"))
     if chosen is None or not (folder / chosen).is_file():
         return None
     return HubFile(folder / chosen, where)
@@ -141,4 +180,21 @@ def choose(names: Iterable[str]) -> str | None:
     for usual in _USUAL:
         if usual in networks:
             return usual
+    return networks[0] if len(networks) == 1 else None
+
+
+def choose_classifier(names: Iterable[str]) -> str | None:
+    """Return which file of a repository is the classifier.
+
+    ``classifier.onnx``, else the only ``.onnx`` there is.
+
+    Example:
+        >>> choose_classifier(["classifier.onnx", "classifier-int8.onnx", "README.md"])
+        'classifier.onnx'
+        >>> choose_classifier(["boots.onnx"]), choose_classifier(["a.onnx", "b.onnx"])
+        ('boots.onnx', None)
+    """
+    networks = [name for name in names if name.endswith(".onnx")]
+    if CLASSIFIER in networks:
+        return CLASSIFIER
     return networks[0] if len(networks) == 1 else None

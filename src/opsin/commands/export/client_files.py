@@ -1,0 +1,56 @@
+"""Files that let a classifier run where there is no Opsin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final
+
+from opsin.core.metadata import Metadata
+
+#: File of checksums.
+SUMS: Final = "SHA256SUMS"
+
+
+def client(name: str) -> bytes:
+    """Return a program that classifies images, or what belongs to it."""
+    return (resources.files("opsin.commands.export") / "clients" / name).read_bytes()
+
+
+def classes_json(metadata: Metadata) -> bytes:
+    """Return what clients read: the classes in their order, and how images are prepared."""
+    like = metadata.preparation
+    about = {
+        "classes": list(metadata.classes),
+        "height": like.height,
+        "width": like.width,
+        "channels": like.channels,
+        "resize": like.resize,
+        "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
+    }
+    return json_bytes(about)
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return plain data as a file that people can read."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def checksums(files: Mapping[str, bytes]) -> bytes:
+    """Return the lines that ``sha256sum --check`` reads, in the order of the names.
+
+    Example:
+        >>> checksums({"b": b"", "a": b""}).decode().split()[1::2]
+        ['a', 'b']
+    """
+    lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
+    return "".join(lines).encode()
+
+
+def sums_in(text: str) -> dict[str, str]:
+    """Return the checksum of each name that such lines hold."""
+    return {line[66:]: line[:64] for line in text.splitlines() if line[64:66] == "  "}

@@ -1,0 +1,155 @@
+"""Files sent to the hub: a repository, in one commit.
+
+Large files go first, each under its digest, and the commit names them all at the end: an upload
+that broke off changed nothing, and what had arrived is not sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opsin.core.errors import UploadError
+from opsin.core.events import SILENT, Watcher
+from opsin.hub.hub_cache import CLASSIFIER
+from opsin.hub.hub_connection import HubConnection, connect, is_offline, quiet
+from opsin.hub.hub_errors import upload_errors
+
+# The hub has more to do before it answers than while it sends.
+_PATIENCE: Final = 3
+# What the hub puts into a new repository.
+_OF_THE_HUB: Final = frozenset({".gitattributes", "README.md"})
+_MESSAGE: Final = "Classifier by Opsin"
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """What the hub has now.
+
+    Args:
+        address: Page of the repository.
+        commit: The newest commit, with all files.
+        private: Whether only its owners see it.
+    """
+
+    address: str
+    commit: str
+    private: bool
+
+
+def upload(
+    repository: str, files: Mapping[str, bytes], *, public: bool, watcher: Watcher = SILENT
+) -> Uploaded:
+    """Send files, after making the repository where there is none.
+
+    The token is huggingface_hub's own: ``HF_TOKEN``, or that of ``hf auth login``.
+
+    Args:
+        repository: ``owner/name``.
+        files: Their contents, by their names.
+        public: Whether all may see a new repository; one that is there stays as it is.
+        watcher: Receives how far it is, and what the hub says of the card.
+
+    Raises:
+        UploadError: There is no token, it may not write there, the repository holds something
+            else, or the hub cannot be reached or is too slow.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    hub = connect("uploading to the hub")
+    if is_offline():
+        raise UploadError(
+            "the hub in reach", "HF_HUB_OFFLINE forbids to ask it", "Unset it, and run it again."
+        )
+    with quiet(hub):
+        if hub.library.get_token() is None:
+            raise UploadError(
+                "a token of the hub that may write",
+                "there is none on this machine",
+                "Make one on the hub's page of settings, and sign in with it: hf auth login",
+            )
+        seconds = _PATIENCE * hub.seconds
+        with _hurried(hub, seconds), upload_errors(hub, repository, seconds):
+            private = _ready(hub, repository, public=public, watcher=watcher)
+            done = _commit(hub, repository, files, watcher)
+    return Uploaded(f"{hub.endpoint}/{repository}", done.oid, private)
+
+
+@contextlib.contextmanager
+def _hurried(hub: HubConnection, seconds: float) -> Iterator[None]:
+    """Let no request of the library wait for ever, as most do by themselves."""
+    session = hub.library.utils.get_session()
+    before, session.timeout = session.timeout, seconds
+    try:
+        yield
+    finally:
+        session.timeout = before
+
+
+def _ready(hub: HubConnection, repository: str, *, public: bool, watcher: Watcher) -> bool:
+    """Make the repository where there is none, and tell whether it is private.
+
+    Raises:
+        UploadError: It holds something else.
+    """
+    try:
+        info = hub.api.model_info(repository)
+    except hub.library.errors.RepositoryNotFoundError:
+        hub.api.create_repo(repository, private=not public, exist_ok=True)
+        return not public
+    names = {each.rfilename for each in info.siblings or ()}
+    if CLASSIFIER not in names and names - _OF_THE_HUB:
+        raise UploadError(
+            f"a new repository, or one with a {CLASSIFIER}, to write to",
+            f"{repository} holds something else: {', '.join(sorted(names)[:4])}",
+            "Choose another name; nothing was changed.",
+        )
+    private = bool(info.private)
+    if public and private:
+        watcher.note(f"{repository} is private, and stays so: its settings on the hub change that")
+    elif not public and not private:
+        watcher.note(f"{repository} is public: everybody sees what is sent")
+    return private
+
+
+def _commit(
+    hub: HubConnection, repository: str, files: Mapping[str, bytes], watcher: Watcher
+) -> Any:
+    """Send the files and name them in one commit; where all are there already, none is made."""
+    sent = {name: _Counted(content) for name, content in files.items()}
+    operations = [hub.library.CommitOperationAdd(name, each) for name, each in sent.items()]
+    for each in sent.values():  # they were read for their digests until now
+        each.advance = watcher.advance if each is sent.get(CLASSIFIER) else _nothing
+    watcher.begin(f"Sending {repository}", len(files.get(CLASSIFIER, b"")), "B")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            done = hub.api.create_commit(repository, operations, commit_message=_MESSAGE)
+        for warning in said:
+            if issubclass(warning.category, UserWarning):
+                watcher.note(" ".join(str(warning.message).split()))
+    finally:
+        watcher.end()
+    return done
+
+
+def _nothing(_: int) -> None:
+    """Report nothing: the other files are small."""
+
+
+class _Counted(io.BytesIO):
+    """A file's content that says how far it was read.
+
+    Of such objects the library sends plain HTTP requests: its other way, Xet, which a package of
+    its own speaks, says neither how far it is nor in words what went wrong.
+    """
+
+    advance: Callable[[int], None] = staticmethod(_nothing)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self.advance(self.tell())
+        return part

@@ -1,0 +1,72 @@
+"""Programs that keep experiments, which a run can be shown in: one module for each."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from opsin.core.errors import MissingExtraError, RecipeError
+
+if TYPE_CHECKING:
+    from opsin.trackers.tracker import TrackerKind
+
+
+@functools.cache
+def trackers() -> dict[str, TrackerKind]:
+    """Return the trackers by name: each module here with a ``KIND`` is one.
+
+    Example:
+        >>> list(trackers())
+        ['mlflow', 'tensorboard', 'wandb']
+    """
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    return {module.KIND.name: module.KIND for module in modules if hasattr(module, "KIND")}
+
+
+def is_installed(kind: TrackerKind) -> bool:
+    """Tell whether a tracker's package is there; it is not loaded."""
+    if not kind.package:
+        return True
+    try:
+        spec = importlib.util.find_spec(kind.package)
+    except ValueError:  # it was made impossible to import
+        return False
+    return spec is not None and spec.origin is not None  # no mere folder of that name
+
+
+def chosen_trackers(names: str | Sequence[str] | None) -> list[TrackerKind]:
+    """Return trackers by their names, each once.
+
+    Args:
+        names: In one text with commas between them, or one by one.
+
+    Raises:
+        RecipeError: There is no tracker of such a name.
+        MissingExtraError: Its package is not installed.
+
+    Example:
+        >>> chosen_trackers(None)
+        []
+        >>> chosen_trackers("tensorbored")
+        Traceback (most recent call last):
+        opsin.core.errors.RecipeError: expected trackers among mlflow, tensorboard, wandb; got \
+tensorbored. Choose there.
+    """
+    written = [names] if isinstance(names, str) else list(names or ())
+    wanted = dict.fromkeys(word.strip() for text in written for word in text.split(","))
+    wanted.pop("", None)
+    known = trackers()
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise RecipeError(
+            f"trackers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
+        )
+    for name in wanted:
+        if not is_installed(known[name]):
+            raise MissingExtraError(f"tracking with {known[name].title}", name)
+    return [known[name] for name in wanted]

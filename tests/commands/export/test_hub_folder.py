@@ -1,0 +1,257 @@
+"""The folder for the hub says what the run says, and nothing of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import opsin
+from opsin.commands.export.client_files import sums_in
+from opsin.commands.export.export import export_model
+from opsin.commands.export.hub_folder import HubExport
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.metadata import BackboneFacts
+from opsin.evaluation.metric_table import known_metrics
+from opsin.onnx_files.postprocessing import finished
+from opsin.report.card import Publication, model_card
+from tests.conftest import Notes, without_drawing, write_shapes
+from tests.made_runs import answers_right, write_run
+
+TO = "hf:someone/shapes"
+# Runs a client in a Python in which nobody can import Opsin, whether it is there or not.
+_WITHOUT = """
+import runpy, sys
+sys.modules["opsin"] = None
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+SECRET = "/home/ann-onymous/network.py(7): forward"
+
+
+def exported(run: Path | opsin.Run, to: str = TO, **options: Any) -> HubExport:
+    found = export_model(run, to, **options)
+    assert isinstance(found, HubExport)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
+    """A model without layers that knows shapes, from a folder with a path of its own."""
+    pytest.importorskip("sklearn", "1.9")
+    root = tmp_path_factory.mktemp("ann-onymous")
+    folder = write_shapes(root / "shapes", 40, kinds=("disc", "square", "cross"))
+    with without_drawing():
+        return opsin.train(folder, model="logistic", runs=root / "runs", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(trained: opsin.Run) -> Path:
+    """Its folder for the hub."""
+    return exported(trained, licence="cc-by-4.0").path
+
+
+@pytest.fixture
+def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
+    """A run on the digits, whose classifier needs no PyTorch."""
+    return write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
+
+
+def test_the_hubs_own_library_reads_the_figures_of_the_report(
+    folder: Path, trained: opsin.Run
+) -> None:
+    cards = pytest.importorskip("huggingface_hub")
+    card = cards.ModelCard.load(folder / "README.md")
+    said = card.data
+    assert (said.license, said.library_name, said.pipeline_tag) == (
+        "cc-by-4.0", "onnx", "image-classification"
+    )  # fmt: skip
+    results = {each.metric_type: each for each in said.eval_results}
+    figures = trained.report.judged
+    kinds = {"macro_f1": "f1"}
+    assert results.keys() == {kinds.get(m.key, m.key) for m in known_metrics(figures)}
+    for metric in known_metrics(figures):
+        result = results[kinds.get(metric.key, metric.key)]
+        assert result.metric_value == pytest.approx(metric.value(figures), abs=1e-6)
+        assert (result.dataset_name, result.dataset_split) == ("shapes", "test")
+    assert said.model_name == "someone/shapes"
+    assert f"On {figures.images:,} test images" in card.text
+    assert f"{figures.low:.4f} to {figures.high:.4f}" in card.text
+
+
+def test_without_a_test_part_every_figure_is_called_optimistic(
+    run: Path, digits: opsin.Dataset
+) -> None:
+    report = opsin.Run(run).report
+    own = report.model_copy(update={"split": "val"})
+    cards = pytest.importorskip("huggingface_hub")
+    text = model_card(own, 0, name="a/b", source="digits", publication=Publication("a/b", "mit"))
+    card = cards.ModelCard(text)
+    assert all("validation, optimistic" in each.metric_name for each in card.data.eval_results)
+    assert {each.dataset_split for each in card.data.eval_results} == {"validation"}
+    assert "This is optimistic" in card.text
+    assert "no test images, so that every figure is optimistic" in card.text
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("timm/resnet@0123456789ab", "timm/resnet"), ("small", None)]
+)
+def test_a_pretrained_network_inside_brings_its_name_and_terms(
+    run: Path, name: str, base: str | None
+) -> None:
+    inside = BackboneFacts(name=name, sha256="0", licence="apache-2.0", pixels="RGB", at=())
+    publication = Publication("a/b", "mit", inside)
+    card = model_card(opsin.Run(run).report, 0, name="a/b", source="x", publication=publication)
+    header = dict(line.split(": ", 1) for line in card.split("---\n")[1].splitlines())
+    assert json.loads(header.get("base_model", "null")) == base
+    assert f"pretrained network inside, {name}: it is published under apache-2.0" in card
+
+
+@pytest.mark.parametrize("source", ["a\x85b", "a\u2028b", "a\x7f\"'\\: #b", "a🙂b"])
+def test_any_name_of_a_source_is_read_back(run: Path, source: str) -> None:
+    cards = pytest.importorskip("huggingface_hub")
+    card = cards.ModelCard(model_card(opsin.Run(run).report, 0, name="a/b", source=source))
+    assert {each.dataset_name for each in card.data.eval_results} == {source}
+
+
+def test_nothing_personal_is_in_any_file(folder: Path, trained: opsin.Run) -> None:
+    assert b"ann-onymous" in trained.directory.classifier.read_bytes()
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        for secret in ("ann-onymous", str(Path.home()) + "/", str(Path.cwd())):
+            assert secret.encode() not in content, file.name
+
+
+def test_notes_of_the_networks_makers_go_and_the_answers_stay(
+    run: Path, digits: opsin.Dataset
+) -> None:
+    file = run / "classifier.onnx"
+    model = onnx.load_model(file)
+    for part in (model, model.graph, model.graph.node[1], model.graph.input[0],
+                 model.graph.node[0].attribute[0]):  # fmt: skip
+        part.doc_string = SECRET
+    for part in (model.graph, model.graph.node[0], model.graph.output[0],
+                 model.graph.initializer[0]):  # fmt: skip
+        part.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=SECRET)
+    model.metadata_props.add(key="maker", value=SECRET)
+    onnx.save_model(model, file)
+    written = exported(run).path / "classifier.onnx"
+    assert SECRET.encode() in file.read_bytes()
+    assert b"ann-onymous" not in written.read_bytes()
+    before, after = opsin.Classifier(file), opsin.Classifier(written)
+    assert after.metadata == before.metadata
+    own, theirs = before.answers(digits.images[:64]), after.answers(digits.images[:64])
+    assert np.array_equal(own.probabilities, theirs.probabilities)
+
+
+def test_a_file_without_such_notes_stays_as_it_is(run: Path) -> None:
+    file = run / "classifier.onnx"
+    file.write_bytes(finished(file.read_bytes(), opsin.Classifier(file).metadata))
+    assert (exported(run).path / "classifier.onnx").read_bytes() == file.read_bytes()
+
+
+def test_the_checksums_cover_every_file(folder: Path) -> None:
+    sums = sums_in((folder / "SHA256SUMS").read_text())
+    names = {file.name for file in folder.iterdir()}
+    assert names == {*sums, "SHA256SUMS"}
+    assert names == {"classifier.onnx", "README.md", "classes.json", "predict.py", "SHA256SUMS"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_example_runs_without_opsin(folder: Path, trained: opsin.Run, tmp_path: Path) -> None:
+    image = next(Path(trained.recipe.data.sources[0]).rglob("*.png"))
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, folder / "predict.py", image],
+        cwd=tmp_path, text=True, check=False, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = trained.classifier().predict(image, as_is=True)
+    assert done.stdout.split("\t")[1] == answer.label
+
+
+def test_a_card_that_was_changed_is_kept_and_not_taken_for_another_classifiers(
+    run: Path, nearest_mean: Path
+) -> None:
+    first = exported(run)
+    card = first.path / "README.md"
+    assert exported(run).kept == ()
+    assert exported(run, licence="mit").kept == ()  # ours may be written anew
+    card.write_text(card.read_text() + "\nBy Ann.\n")
+    notes = Notes()
+    for _ in range(2):
+        again = exported(run, watcher=notes)
+        assert again.kept == ("README.md",)
+        assert again.files["README.md"] == card.stat().st_size
+        assert "By Ann" in card.read_text()
+    assert "was changed by hand, and is kept" in notes.notes[0]
+    file = run / "classifier.onnx"
+    other = opsin.Classifier(file).metadata.model_copy(update={"fingerprint": "another"})
+    file.write_bytes(finished(file.read_bytes(), other))
+    with pytest.raises(RecipeError, match=r"describes another.*Remove it"):
+        exported(run)
+    card.unlink()
+    assert "By Ann" not in exported(run).path.joinpath("README.md").read_text()
+
+
+def _file(path: Path) -> None:
+    path.write_text("mine")
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "holiday.jpg").write_text("mine")
+
+
+def _link(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere")
+    elsewhere.mkdir()
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("make", [_file, _folder, _link])
+def test_what_is_something_else_stays(
+    run: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "out")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RecipeError, match="is something else"):
+        exported(run, out=tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("to", "options", "said"),
+    [
+        ("hf:boots", {}, "hf:owner/name"),
+        ("hf:someone/boots@v2", {}, "Leave it out"),
+        (TO, {"licence": "My own licence"}, "such as apache-2.0"),
+        (TO, {"force": True}, "neither force nor data"),
+        (TO, {"data": ["digits"]}, "neither force nor data"),
+        (TO, {"public": True}, "Give --upload"),
+        ("bundle", {"upload": True}, "They are for the hub"),
+        ("hub", {}, "hf:owner/name; got 'hub'"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    run: Path, to: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        export_model(run, to, **options)
+    assert not list(run.glob("hub-*"))
+
+
+def test_a_file_without_its_run_has_no_figures_for_a_card(run: Path, nearest_mean: Path) -> None:
+    with pytest.raises(RunError, match=r"figures stand in the card.*Give the run directory"):
+        exported(nearest_mean)
+    (run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
+    with pytest.raises(RunError, match="Give the run directory"):
+        exported(run / "classifier-int8.onnx")

@@ -1,0 +1,127 @@
+"""Data sets of the hub by their addresses; the hub is on this machine, its libraries are real."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import opsin
+from tests.conftest import Cli, only_json
+from tests.data.sources.test_arrow_tables import LABELS, PIXELS, png
+from tests.hub_server import COMMIT, HubServer
+
+
+def parquet(rows: range, **more: object) -> bytes:
+    stream = io.BytesIO()
+    images = [png(PIXELS[row]) for row in rows]
+    labels = [LABELS[row] for row in rows]
+    pd.DataFrame({"image": images, "label": labels, **more}).to_parquet(stream)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def published(hub: HubServer) -> HubServer:
+    """A hub with six images in two parts."""
+    files = {
+        "README.md": b"---\nlicense: mit\n---\n",
+        "data/train-00000-of-00001.parquet": parquet(range(4)),
+        "data/test-00000-of-00001.parquet": parquet(range(4, 6)),
+    }
+    hub.publish("someone/pets", files)
+    return hub
+
+
+def fetched(hub: HubServer) -> int:
+    """Return how many tables were asked for."""
+    return sum(method == "GET" and path.endswith(".parquet") for method, path, _ in hub.asked)
+
+
+def test_it_is_fetched_once_and_answers_without_a_network(
+    published: HubServer, cold_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cold_cli("data", "hf:someone/pets", "--no-draw", "--json")
+    assert f"someone/pets is at commit {COMMIT[:12]}" in first.stderr
+    said = only_json(first)
+    assert (said["images"], said["classes"]) == (6, ["cat", "dog"])
+    assert sum(each["test"] for each in said["counts"].values()) == 2
+    assert fetched(published) == 2
+    again = only_json(cold_cli("data", "hf:someone/pets", "--no-draw", "--json"))
+    assert again["fingerprint"] == said["fingerprint"]
+    assert fetched(published) == 2
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    asked = len(published.asked)
+    offline = only_json(cold_cli("data", "hf:someone/pets", "--no-draw", "--json"))
+    assert offline["fingerprint"] == said["fingerprint"]
+    assert len(published.asked) == asked
+
+
+@pytest.mark.slow
+def test_a_hub_that_is_gone_is_asked_once(
+    published: HubServer, cold_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold_cli("data", "hf:someone/pets", "--no-draw")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    gone = cold_cli("data", "hf:someone/pets", "--no-draw")
+    assert gone.returncode == 0
+    assert "what is here of someone/pets is used" in gone.stderr
+    other = cold_cli("data", "hf:someone/others", "--no-draw")
+    assert other.returncode == 1
+    assert "cannot be reached" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("hf:someone/nothing", "shows you no someone/nothing"),
+        pytest.param("hf:someone/pets@v9", "has no v9 of it", marks=pytest.mark.slow),
+        pytest.param("hf:someone/pets:other", "'other' not found", marks=pytest.mark.slow),
+        ("hf:", "hf:owner/name"),
+        pytest.param("hf:a/b/c", "hf:owner/name", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_not_there_is_said(
+    address: str, said: str, published: HubServer, cold_cli: Cli
+) -> None:
+    done = cold_cli("data", address, "--no-draw")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_table_of_a_stranger_names_no_files_of_this_machine(
+    hub: HubServer, cold_cli: Cli, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(PIXELS[0]))
+    stream = io.BytesIO()
+    paths = [{"bytes": None, "path": str(secret)}] * 4
+    pd.DataFrame({"image": paths, "label": ["a", "b"] * 2}).to_parquet(stream)
+    hub.publish("someone/spy", {"data/train-00000-of-00001.parquet": stream.getvalue()})
+    done = cold_cli("data", "hf:someone/spy", "--no-draw")
+    assert done.returncode == 1
+    assert "a path within the folder of the table" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_file_that_is_none_is_said(hub: HubServer, cold_cli: Cli) -> None:
+    hub.publish("someone/broken", {"data/train-00000-of-00001.parquet": b"PAR1 and nothing"})
+    done = cold_cli("data", "hf:someone/broken", "--no-draw")
+    assert done.returncode == 1
+    assert "hf:someone/broken" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_remembers_the_address(published: HubServer, cold_cli: Cli, tmp_path: Path) -> None:
+    done = cold_cli(
+        "train", "hf:someone/pets", "--model", "logistic", "--runs", tmp_path / "runs",
+        "--near-duplicates", "apart", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run,) = opsin.list_runs(tmp_path / "runs")
+    assert run.recipe.data.sources == ("hf:someone/pets",)
+    report = cold_cli("report", run.path)
+    assert report.returncode == 0, report.stderr

@@ -1,0 +1,101 @@
+"""A classifier published on a hub of this machine, and used from there by another command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from tests.conftest import Cli, only_json
+from tests.hub_server import TOKEN, HubServer
+from tests.made_runs import answers_right, write_run
+
+TO = "hf:someone/digits"
+
+
+@pytest.fixture
+def run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
+    """A run on the digits, whose classifier needs no PyTorch."""
+    answers = answers_right(digits, 0.9)
+    return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)
+
+
+@pytest.fixture
+def image(tmp_path: Path, digits: opsin.Dataset) -> Path:
+    file = tmp_path / "digit.png"
+    Image.fromarray(digits.images[5, :, :, 0]).save(file)
+    return file
+
+
+def test_from_a_run_to_the_hub_and_back(
+    hub: HubServer, cli: Cli, run: Path, image: Path, tmp_path: Path
+) -> None:
+    shown = cli("export", run, "--to", TO, "--licence", "mit")
+    assert shown.returncode == 0, shown.stderr
+    assert "nothing was uploaded" in shown.stdout
+    assert "classifier.onnx" in shown.stdout
+    assert not hub.asked
+    sent = only_json(cli("export", run, "--to", TO, "--licence", "mit", "--upload", "--json"))
+    there = hub.repositories["someone/digits"]
+    assert (there.private, sent["private"], sent["commit"]) == (True, True, there.commit)
+    folder = Path(sent["path"])
+    assert {name: there.files[name] for name in sent["files"]} == {
+        file.name: file.read_bytes() for file in folder.iterdir()
+    }
+    own = only_json(cli("predict", run, image, "--json"))
+    fetched = only_json(cli("predict", TO, image, "--json"))
+    assert own["predictions"] == fetched["predictions"]  # to the last bit
+    assert fetched["model"] == f"{TO}@{there.commit}"
+    plain = cli("predict", TO, image)
+    assert f"someone/digits is at commit {there.commit[:12]}" in plain.stderr
+    figures = only_json(cli("evaluate", TO, "digits", "--json"))
+    assert figures["model"] == f"{TO}@{there.commit}"
+    assert TOKEN not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+
+
+def test_a_classifier_of_the_hub_is_exported_into_the_current_folder(
+    hub: HubServer, cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    content = (run / "classifier.onnx").read_bytes()
+    hub.publish("someone/digits", {"classifier.onnx": content})
+    done = only_json(cli("export", TO, "--to", "bundle", "--data", "digits", "--json"))
+    assert done["path"] == "digits.zip"
+    assert (tmp_path / "digits.zip").is_file()
+    again = cli("export", TO, "--to", "hf:someone/copy")
+    assert again.returncode == 1
+    assert "Give the run directory" in again.stderr
+
+
+def test_its_inside_is_shown_in_the_current_folder(
+    hub: HubServer, cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    hub.publish("someone/digits", {"classifier.onnx": (run / "classifier.onnx").read_bytes()})
+    found = only_json(cli("inspect", TO, "--json"))
+    assert Path(found["page"]).is_file() or (tmp_path / found["page"]).is_file()
+    assert "hf-home" not in str(found["page"])
+
+
+def test_an_upload_that_is_refused_leaves_the_folder(hub: HubServer, cli: Cli, run: Path) -> None:
+    refused = cli("export", run, "--to", "hf:other/digits", "--upload")
+    assert refused.returncode == 1
+    assert "the right to write to other/digits" in refused.stderr
+    assert TOKEN not in refused.stderr + refused.stdout
+    assert (run / "hub-other-digits" / "README.md").is_file()
+
+
+def test_a_form_that_there_is_not_is_wrong_usage(cli: Cli, run: Path) -> None:
+    assert cli("export", run, "--to", "hub").returncode == 2
+
+
+def test_in_python(hub: HubServer, run: Path, digits: opsin.Dataset) -> None:
+    sent = opsin.export_model(run, TO, licence="mit", upload=True, public=True)
+    assert isinstance(sent, opsin.HubExport)
+    assert not sent.private
+    assert json.loads(json.dumps(sent.to_json()))["address"] == f"{hub.address}/someone/digits"
+    mine, theirs = opsin.Classifier(run), opsin.Classifier(TO)
+    images = digits.images[:64]
+    assert np.array_equal(mine.probabilities(images), theirs.probabilities(images))

@@ -1,0 +1,143 @@
+"""MODEL is a path, or a name on the hub; what exists is a path."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.core.errors import DownloadError, ModelFileError, RecipeError, RunError
+from opsin.hub.hub_name import HubName
+from opsin.runtime.find_model import find_model
+from opsin.server.served_model import fetch_models, parse_models
+from tests.backbones.small_networks import network
+from tests.conftest import Notes
+from tests.hub_server import COMMIT, HubServer
+
+NAME = "hf:someone/digits"
+
+
+@pytest.fixture
+def published(hub: HubServer, nearest_mean: Path) -> HubServer:
+    """A hub with a classifier, and more than that."""
+    hub.publish(
+        "someone/digits",
+        {"classifier.onnx": nearest_mean.read_bytes(), "other.onnx": b"x", "README.md": b"x"},
+    )
+    return hub
+
+
+def test_it_answers_as_the_file_that_was_published(
+    published: HubServer, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    notes = Notes()
+    there = opsin.Classifier(NAME, watcher=notes)
+    assert there.published == HubName("someone/digits", COMMIT)
+    assert there.title == f"{NAME}@{COMMIT}"
+    assert notes.notes == [f"someone/digits is at commit {COMMIT[:12]}"]
+    images = digits.images[:32]
+    own = opsin.Classifier(nearest_mean)
+    assert own.title == str(nearest_mean)
+    assert np.array_equal(there.probabilities(images), own.probabilities(images))
+    assert [path for _, path, _ in published.asked if path.startswith("/content/")] == [
+        "/content/someone/digits/classifier.onnx"
+    ]
+    published.asked.clear()
+    assert opsin.Classifier(there.title).content == own.content  # a commit is not asked for again
+    assert not published.asked
+
+
+def test_a_newer_commit_is_another_classifier(published: HubServer) -> None:
+    first = opsin.Classifier(NAME)
+    files = published.repositories["someone/digits"].files
+    changed = files["classifier.onnx"].replace(b'"digits"', b'"Digits"')
+    published.publish("someone/digits", files | {"classifier.onnx": changed}, commit="f" * 40)
+    assert opsin.Classifier(NAME).metadata.source == "Digits"
+    assert opsin.Classifier(first.title).metadata.source == "digits"
+    assert opsin.Classifier(f"{NAME}@main").metadata.source == "Digits"
+
+
+def test_offline_and_without_network_what_is_here_is_used(
+    published: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelFileError, match=r"not here.*opsin predict hf:someone/digits@main"):
+        opsin.Classifier(NAME)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    here = opsin.Classifier(NAME)
+    published.asked.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert opsin.Classifier(NAME).content == here.content
+    assert not published.asked
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    notes = Notes()
+    assert opsin.Classifier(NAME, watcher=notes).content == here.content
+    assert "which is here, is used" in notes.notes[0]
+    with pytest.raises(DownloadError, match="cannot be reached"):
+        opsin.Classifier("hf:someone/else")
+
+
+def test_what_exists_is_a_path(
+    published: HubServer, nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hf:someone").mkdir()
+    shutil.copy(nearest_mean, "hf:someone/digits")
+    assert find_model(NAME) == (Path(NAME), None)
+    assert not published.asked
+
+
+def test_only_the_prefix_asks_the_hub(published: HubServer) -> None:
+    with pytest.raises(RunError):
+        opsin.Classifier("someone/digits")
+    for text in ("hf:digits", "hf:", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:small", "hf:a/b@x y"):
+        with pytest.raises(RecipeError, match="hf:owner/name@revision"):
+            opsin.Classifier(text)
+    assert not published.asked
+
+
+def test_windows_strokes_mean_the_same(published: HubServer) -> None:
+    assert find_model("hf:someone\\digits")[1] == HubName("someone/digits", COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "no ONNX file"),
+        ({"a.onnx": b"x", "b.onnx": b"x"}, "a.onnx, b.onnx.*opsin import FILE"),
+        ({"classifier.onnx": b"x", "classifier.onnx_data": b"x"}, "lie in another"),
+        ({"classifier.onnx": b"x" * 500}, "it holds no network"),
+    ],
+)
+def test_repositories_without_a_classifier(
+    hub: HubServer, files: dict[str, bytes], said: str
+) -> None:
+    hub.publish("someone/digits", files)
+    with pytest.raises(ModelFileError, match=said):
+        opsin.Classifier(NAME)
+
+
+def test_another_programs_network_is_to_be_imported(hub: HubServer) -> None:
+    hub.publish("someone/digits", {"onnx/model.onnx": network()})
+    with pytest.raises(ModelFileError, match=r"lacks Opsin's description.*opsin import FILE"):
+        opsin.Classifier(NAME)
+
+
+def test_one_that_is_not_shown(published: HubServer) -> None:
+    published.publish("someone/digits", {"classifier.onnx": b"x"}, refused=(403, "GatedRepo"))
+    with pytest.raises(ModelFileError, match=r"owners must let you in.*hf auth login"):
+        opsin.Classifier(NAME)
+    with pytest.raises(ModelFileError, match="shows you no someone/else"):
+        opsin.Classifier("hf:someone/else")
+
+
+def test_a_server_fetches_at_its_start(published: HubServer, nearest_mean: Path) -> None:
+    named = parse_models([NAME, f"old={NAME}@{COMMIT}", str(nearest_mean)])
+    models = fetch_models(named, Notes())
+    assert list(models) == ["digits", "old", nearest_mean.parent.name]
+    assert models["digits"] == models["old"] != nearest_mean
+    assert models["digits"].read_bytes() == nearest_mean.read_bytes()
