@@ -48,7 +48,7 @@ def rows(page: str) -> list[tuple[Blocks, Blocks]]:
 
 
 class Reader:
-    """Somebody who types in what a page shows."""
+    """Runs what a page shows, as its reader would."""
 
     def __init__(self, folder: Path, warm: Warm) -> None:
         self.names: dict[str, Any] = {}
@@ -229,7 +229,6 @@ def test_scikit_learn(reader: Reader, tmp_path: Path) -> None:
     assert names["model"].score(names["X"] / 255, names["data"].labels[names["rows"]]) > 0.9
 
 
-@pytest.mark.slow
 def test_fastai(reader: Reader, tmp_path: Path, nearest_mean: Path) -> None:
     """Opsin's column; what the other exports is a network that takes images as fastai's do."""
     write_photos(tmp_path)
