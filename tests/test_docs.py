@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +15,8 @@ from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS
 from opsin.cli.options import MOST_USED
 from opsin.cli.verbs import VERBS
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
-from tests.conftest import without_drawing, write_shapes
+from tests.conftest import write_shapes
+from tests.documented import commands_in, fenced, run_command
 from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
@@ -79,13 +78,18 @@ def test_no_module_is_called_after_nothing() -> None:
         assert file.stem not in ("utils", "helpers", "common", "base"), file
 
 
-def commands(page: Path) -> list[str]:
-    """Return the opsin commands in a page's shell blocks."""
-    found = []
-    for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        lines = [line.split("  #")[0].strip() for line in block.splitlines()]
-        found += [line for line in lines if line.startswith("opsin ")]
-    return found
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of the opsin commands in a page's shell blocks.
+
+    Those in tables of two columns belong to programs, which tests/test_side_by_side.py runs.
+    """
+    text = re.sub(r"<table>.*?</table>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [
+        words
+        for language, block in fenced(text)
+        if language == "sh"
+        for words in commands_in(block)
+    ]
 
 
 @pytest.mark.torch
@@ -101,18 +105,7 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
     """On small images instead of large ones, and on the run that the page has just made."""
 
     def opsin(*words: str) -> None:
-        # What a training draws, `opsin report` does here.
-        with without_drawing() if words[0] == "train" else contextlib.nullcontext():
-            done = warm.run(words, cwd=tmp_path)
-        assert done.returncode == 0, f"{words}\n{done.stderr}"
-
-    def serve(*words: str) -> None:
-        command = [sys.executable, "-m", "opsin", *words, "--port", "0", "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as server:
-            assert server.stdout is not None
-            assert b"http://" in server.stdout.readline(), words
-            server.terminate()
-        assert server.returncode == 0, words
+        run_command(words, cwd=tmp_path, warm=warm)
 
     write_shapes(tmp_path / "photos")
     Image.new("RGB", (60, 40), "white").save(tmp_path / "boot.jpg")
@@ -120,12 +113,11 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
     (tmp_path / "photos.csv").write_text("path\nboot.jpg\n", encoding="utf-8")
     # A run as small as these is too weak to suspect anything, and writes no corrections.
     (tmp_path / "labels.csv").write_text("digest,name,label\n", encoding="utf-8")
-    for command in commands(page):
-        words = shlex.split(command)[1:]
+    for shown in commands(page):
         shorter = {"fashion-mnist": "digits", "Bag": "3"}
         shorter |= {"5": "2", "4": "2"}  # folds and repeats
         shorter["answer=none of these"] = "answer=unreadable"  # so small a run refuses nothing
-        words = [shorter.get(word, word) for word in words]
+        words = [shorter.get(word, word) for word in shown]
         for place, word in enumerate(words):
             name, _, run = word.rpartition("=")
             if run.startswith("runs/"):
@@ -144,11 +136,8 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
         if words[0] == "bench":
             words += ["--seconds", "0.05"]
         if words[0] == "studio":
-            words += ["--home", "home", "--root", "photos"]
-        if words[0] in {"serve", "studio"}:
-            serve(*words)
-        else:
-            opsin(*words)
+            words += ["--root", "photos"]
+        opsin(*words)
 
 
 @pytest.mark.torch

@@ -125,12 +125,15 @@ def write_h5(
     version: str = "2.15.0",
     changed: Callable[[h5py.File], object] = lambda _: None,
 ) -> Path:
-    """Write an ``.h5`` file, as `write_keras` writes the other kind."""
+    """Write an ``.h5`` file, as `write_keras` writes the other kind.
+
+    Weights of ``network/layer`` belong to a layer within a network.
+    """
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config)
         file.attrs["keras_version"] = version
         for name, arrays in weights.items():
-            group = file.create_group(f"model_weights/{name}")
+            group = file.create_group(f"model_weights/{name.partition('/')[0]}")
             names = [f"{name}/{number}:0" for number in range(len(arrays))]
             group.attrs["weight_names"] = [each.encode() for each in names]
             for each, array in zip(names, arrays, strict=True):

@@ -1,0 +1,44 @@
+"""The commands that pages show, run in a folder with small data."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.conftest import without_drawing
+from tests.warm import Warm
+
+_FENCED = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def fenced(text: str) -> Iterator[tuple[str, str]]:
+    """Give the language and the content of each block of code."""
+    yield from _FENCED.findall(text)
+
+
+def commands_in(shell: str) -> list[list[str]]:
+    """Return the words of each opsin command in a block of shell, after ``opsin``."""
+    lines = [line.split("  #")[0].strip() for line in shell.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("opsin ")]
+
+
+def run_command(words: Sequence[str], *, cwd: Path, warm: Warm) -> None:
+    """Run a command, and see that it succeeds; a server is started, and ended."""
+    if words[0] in {"serve", "studio"}:
+        command = [sys.executable, "-m", "opsin", *words, "--port", "0", "--json"]
+        command += ["--home", "home"] if words[0] == "studio" else []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=cwd) as server:
+            assert server.stdout is not None
+            assert b"http://" in server.stdout.readline(), words
+            server.terminate()
+        assert server.returncode == 0, words
+        return
+    # What a training draws, `opsin report` does here.
+    with without_drawing() if words[0] == "train" else contextlib.nullcontext():
+        done = warm.run(words, cwd=cwd)
+    assert done.returncode == 0, f"{words}\n{done.stderr}"
