@@ -217,7 +217,6 @@ def test_keras(reader: Reader, tmp_path: Path) -> None:
                               quiet=True).accuracy == names["imported"].accuracy  # fmt: skip
 
 
-@pytest.mark.slow
 def test_scikit_learn(reader: Reader, tmp_path: Path) -> None:
     Image.new("L", (60, 40), "white").save(tmp_path / "scan.png")
     for theirs, ours in rows("scikit-learn.md"):
