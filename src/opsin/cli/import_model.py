@@ -64,10 +64,11 @@ Output = Annotated[
     ),
 ]
 Architecture = Annotated[
-    Literal["mlp"] | None,
+    Literal["mlp", "cnn", "resnet"] | None,
     typer.Option(
         "--as",
-        help="What weights alone are of; mlp: dense layers with ReLU between them.",
+        help="What weights alone are of; mlp: dense layers with ReLU between them; cnn, resnet: "
+        "Opsin's own networks.",
         show_default=False,
     ),
 ]

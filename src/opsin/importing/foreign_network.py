@@ -23,12 +23,13 @@ from opsin.importing.class_names import names_in
 from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import ConvertedLayer, convert
+from opsin.importing.named_architecture import cnn_of, resnet_of
 from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_operators import StandardOperators
 from opsin.importing.tensor_file import read_tensors
 
 #: What weights alone may be of.
-Architecture = Literal["mlp"]
+Architecture = Literal["mlp", "cnn", "resnet"]
 # Seconds and bytes, beside copies of the file, that reading one may take.
 _SECONDS: Final = 120.0
 _MEMORY: Final = 512 << 20
@@ -80,7 +81,8 @@ def read_foreign(
             (``.safetensors``, a checkpoint of PyTorch).
         side: Height and width of the images, where the file leaves them open.
         output: Which of its outputs answers, where there are several.
-        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them.
+        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them;
+            ``cnn`` or ``resnet``, Opsin's own networks.
         graph: An ONNX file that weights alone are put into, by their names.
 
     Raises:
@@ -181,7 +183,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     layers, scales, classes = None, None, None
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
-        model = _of_weights(path, header["architecture"], header["graph"])
+        model = _of_weights(path, header["architecture"], header["graph"], side)
         network = model.graph.name
         maker = "weights by name"
     elif kind is FileKind.KERAS:
@@ -222,7 +224,9 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     }, [model.SerializeToString()]
 
 
-def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
+def _of_weights(
+    path: Path, architecture: str | None, graph: str | None, side: int | None
+) -> onnx.ModelProto:
     """Return the network that weights alone are of."""
     if architecture is None and graph is None:
         raise refused(
@@ -234,7 +238,9 @@ def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx
         )
     tensors = read_tensors(path)
     if graph is None:
-        return dense_chain(path.name, tensors)
+        if architecture == "resnet":
+            return resnet_of(path.name, tensors, side)
+        return (cnn_of if architecture == "cnn" else dense_chain)(path.name, tensors)
     with open_regular(graph) as file:
         return with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
 
