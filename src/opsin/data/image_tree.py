@@ -312,3 +312,14 @@ def _is_below(real: str, walked: set[str]) -> bool:
             return False
         place = above
     return True
+
+
+def holds_images(folder: Path) -> bool:
+    """Tell whether a folder has an image in it or below; it is read until one is found.
+
+    Example:
+        >>> import tempfile
+        >>> holds_images(Path(tempfile.mkdtemp()))
+        False
+    """
+    return next(iter(ImageTree(folder, stream=True).images()), None) is not None

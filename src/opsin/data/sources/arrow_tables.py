@@ -17,7 +17,7 @@ from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.stored_json import Json, read_json
 from opsin.data.image_stream import Stream, Unlabelled
-from opsin.data.image_tree import ImageTree
+from opsin.data.image_tree import holds_images
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.manifest import name_of
 from opsin.data.sources.members import MAX_RATIO, SPARE_BYTES
@@ -105,7 +105,7 @@ class ArrowTables:
             SourceError: A file is damaged, or lacks a column.
         """
         need_pyarrow()
-        sandbox = Sandbox("opsin.data.sources.arrow_reader:read", seconds=_SECONDS, memory=_MEMORY)
+        sandbox = Sandbox("opsin.data.arrow_reader:read", seconds=_SECONDS, memory=_MEMORY)
         begin: Header = {
             "files": [os.path.abspath(file) for file in self.files],  # noqa: PTH100
             "columns": dict(self.request.columns or {}),
@@ -178,12 +178,8 @@ def _tables_of(request: SourceRequest) -> ArrowTables | None:
         return _saved(request, _listed(path / "dataset_dict.json", "splits"))
     if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
         return _saved(request, [""])
-    return _folder_of_parquet(request) if _is_alone(path) else None
-
-
-def _is_alone(folder: Path) -> bool:
-    """Tell whether a folder holds no images, among which a table would be of something else."""
-    return next(iter(ImageTree(folder, stream=True).images()), None) is None
+    # Among images a table is of something else.
+    return None if request.holds_images else _folder_of_parquet(request)
 
 
 def _is_parquet(request: SourceRequest) -> bool:
@@ -267,7 +263,7 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: _tables_of(request) is not None,
-    match_packed=lambda request: _is_parquet(request) and _is_alone(request.path.parent),
+    match_packed=lambda request: _is_parquet(request) and not holds_images(request.path.parent),
     files=("*.parquet",),
     open=lambda request: _opened(request).located(),
     iter_unlabelled=lambda request: _opened(request).stream(),

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from opsin.core.events import SILENT, Watcher
 from opsin.data.image_stream import Stream
+from opsin.data.image_tree import holds_images
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LocatedSource
 
@@ -47,6 +48,11 @@ class SourceRequest:
         """Whether there is a folder."""
         # os.path, because it answers for impossible names instead of raising.
         return os.path.isdir(self.path)  # noqa: PTH112
+
+    @cached_property
+    def holds_images(self) -> bool:
+        """Whether there is a folder with an image in it or below; looked for until one is found."""
+        return self.is_folder and holds_images(self.path)
 
     @cached_property
     def is_file(self) -> bool:

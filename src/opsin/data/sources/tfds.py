@@ -9,7 +9,7 @@ from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
 def _matches(request: SourceRequest) -> bool:
     folder = request.path
-    return request.is_folder and (
+    return (request.is_folder and not request.holds_images) and (
         (folder / "features.json").is_file() or next(folder.glob("*.tfrecord*"), None) is not None
     )
 

@@ -46,7 +46,7 @@ def shards_of(request: SourceRequest) -> list[Path]:
         numbers = range(int(first), min(int(last), int(first) + _MOST_SHARDS) + 1)
         before, after = request.written[: pattern.start()], request.written[pattern.end() :]
         shards = [Path(f"{before}{n:0{len(first)}d}{after}").expanduser() for n in numbers]
-    elif request.is_folder:
+    elif request.is_folder and not request.holds_images:
         files = itertools.islice(request.path.iterdir(), _MOST_SHARDS)
         shards = sorted(file for file in files if is_archive(file) and file.is_file())
     else:
