@@ -125,6 +125,15 @@ def test_features_are_downloaded(
     with np.load(content, allow_pickle=False) as features:
         images, units = features["features"].shape
     assert f"{images:,} images, {units} numbers each" in shown(browser)
+    button(browser, "Export").click()
+    until(browser, lambda: len(browser.find_elements("css selector", "a.op-download")) == 2, 120)
+    _, link = browser.find_elements("css selector", "a.op-download")
+    assert link.text == "Download images.npz"
+    request = Request(str(link.get_attribute("href")), headers={"cookie": running.cookie})
+    with urlopen(request, timeout=30) as reply:
+        content = io.BytesIO(reply.read())
+    with np.load(content, allow_pickle=False) as arrays:
+        assert len(arrays["images"]) + len(arrays["test_images"]) == images
     assert complaints(browser) == []
 
 

@@ -29,6 +29,7 @@ Kind = Literal[
     "compare",
     "predict",
     "embed",
+    "export",
     "import",
     "report",
     "explain",

@@ -12,6 +12,8 @@ from opsin.studio.jobs.job import Job
 
 # Seconds that a file stays.
 _STAYS: Final = 86_400.0
+# The option that names a job's file, by the kind of job.
+_OPTIONS: Final = {"predict": "--out", "embed": "--out", "export": "--export"}
 
 
 def new_output_folder(home: Path) -> Path:
@@ -27,7 +29,8 @@ def new_output_folder(home: Path) -> Path:
 
 
 def output_of(job: Job) -> Path | None:
-    """Return the table of answers, or of features, that a job writes; ``None`` for another job."""
-    if job.kind not in ("predict", "embed") or "--out" not in job.argv:
+    """Return the file that a job writes for people to download; ``None`` for another job."""
+    option = _OPTIONS.get(job.kind)
+    if option is None or option not in job.argv:
         return None
-    return Path(job.argv[job.argv.index("--out") + 1])
+    return Path(job.argv[job.argv.index(option) + 1])

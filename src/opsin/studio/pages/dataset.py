@@ -19,6 +19,7 @@ from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
 from opsin.studio.parts.class_table import ClassTable
 from opsin.studio.parts.dataset_intake import Adding
+from opsin.studio.parts.export_panel import ExportPanel
 from opsin.studio.parts.features_panel import FeaturesPanel
 from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
 from opsin.studio.parts.preview import Preview
@@ -240,6 +241,7 @@ class _SetPage:
                     # News about the images takes back nothing that was chosen here.
                     Preview(self._studio, self._set, mirrored=opened.decoded.mirrored)
                     FeaturesPanel(self._studio, self._set)
+                    ExportPanel(self._studio, self._set)
                 with ui.element("div").classes("op-set-images"):
                     self._picking = LabelEditor(self._studio, opened, made, self._wanted)
                     await self._picking.build()

@@ -1,0 +1,91 @@
+"""The images of a set in one file, for other tools."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from typing import TYPE_CHECKING, Final
+
+from nicegui import ui
+from pydantic import BaseModel
+
+from opsin.core.format import counted, file_size
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.output_folder import new_output_folder
+from opsin.studio.parts import layout
+from opsin.studio.parts.download_link import download_link
+from opsin.studio.parts.job_wait import job_over
+from opsin.studio.parts.status_line import StatusLine
+
+if TYPE_CHECKING:
+    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.state import Studio
+
+_FORMS: Final = {
+    ".npz": "Arrays for NumPy and Keras (.npz)",
+    ".parquet": "A table for data frames and Hugging Face's datasets (.parquet)",
+}
+
+
+class _Exported(BaseModel):
+    """What ``opsin data --export --json`` says, as far as it is shown."""
+
+    images: int
+    bytes: int
+
+
+class ExportPanel:
+    """Lets people take a set's images, classes and parts to another tool.
+
+    Args:
+        studio: Its queue writes the file.
+        the_set: The set.
+    """
+
+    def __init__(self, studio: Studio, the_set: LibraryDataset) -> None:
+        self._studio, self._set = studio, the_set
+        forms = dict(_FORMS)
+        if importlib.util.find_spec("pyarrow") is None:
+            del forms[".parquet"]
+        with layout.panel("Export"):
+            ui.label("Images, classes and parts in one file, for tools of yours.").classes(
+                "op-muted"
+            )
+            with ui.element("div").classes("op-fields"):
+                self._form = ui.select(forms, value=".npz", label="File").classes("op-field")
+                self._form.props("dense options-dense")
+            with ui.element("div").classes("op-actions"):
+                self._button = layout.action("Export", self._start)
+            self._status = StatusLine()
+
+    async def _start(self) -> None:
+        self._button.disable()
+        try:
+            with self._status.errors():
+                await self._write()
+        finally:
+            if not self._button.is_deleted:
+                self._button.enable()
+
+    async def _write(self) -> None:
+        """Ask for the file, say how far it is, and offer it when it is there."""
+        studio = self._studio
+        folder = await asyncio.to_thread(new_output_folder, studio.settings.home)
+        out = folder.absolute() / f"images{self._form.value}"
+        job = await asyncio.to_thread(
+            studio.jobs.add,
+            "export",
+            f"Export of {self._set.title}",
+            [*command("data", "--export", out), *self._set.words()],
+        )
+        ended = await job_over(studio, job, self._status)
+        if ended is None:
+            return
+        written = await asyncio.to_thread(studio.jobs.output, ended.id, _Exported)
+        if ended.state != "done" or written is None:
+            self._status.fail(studio.sets.in_names(ended.cause or "The work was stopped."))
+            return
+        self._status.clear()
+        with self._status.element:
+            ui.label(f"{counted(written.images, 'image')}, {file_size(written.bytes)}")
+            download_link(ended)
