@@ -168,7 +168,11 @@ class FeatureGraph:
         return value
 
     def _scaled(self, value: str, name: str) -> str:
-        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum."""
+        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum.
+
+        Where it is ``pixel / 255``, it is written so: the quotient differs from the product in the
+        last digit, by which a tree may take another branch.
+        """
         pixels, to = self._backbone.pixels, self.to
         mean, deviation = np.array(pixels.mean), np.array(pixels.deviation)
         factor, shift = pixels.scale / deviation, -mean / deviation
@@ -176,7 +180,10 @@ class FeatureGraph:
             factor, shift = factor[::-1], shift[::-1]
         if self._backbone.probed.channels == 1:
             factor, shift = factor.mean(keepdims=True), shift.mean(keepdims=True)
-        shape = (-1, 1, 1)
+        shape, divisor = (-1, 1, 1), 1 / factor
+        if not shift.any() and (divisor == np.rint(divisor)).all():
+            held = to.weight(f"{name}.divisor", divisor.reshape(shape), np.float32)
+            return to.node("Div", [value, held], name)
         product = to.node(
             "Mul", [value, to.weight(f"{name}.factor", factor.reshape(shape), np.float32)],
             f"{name}.product",
