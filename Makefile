@@ -86,10 +86,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
-# Keras, which judges what is imported; Opsin is not in there.
+# Keras and skops, which judge what is imported; Opsin is not in there.
 $(VENV)-keras/ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-keras
-	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py
+	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py scikit-learn skops
 	touch $@
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt

@@ -56,7 +56,7 @@ def fitted(estimator: Any, *only: str) -> Any:
 def computed(converted: ConvertedEstimator, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the probabilities of images."""
     onnx.checker.check_model(converted.model, full_check=True)
-    rows = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    rows = images.reshape(len(images), -1) / 255
     session = onnxruntime.InferenceSession(converted.model.SerializeToString())
     (found,) = session.run([converted.output], {"rows": rows})
     if converted.form in ("logits", "scores"):

@@ -106,7 +106,8 @@ def _outputs(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     (given,) = session.get_inputs()
     shape = [_IMAGES, *given.shape[1:]]
     drawn = np.random.default_rng(0).uniform(-1, 1, shape)
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64,
+             "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}  # fmt: skip
     images = (drawn * 127 + 128 if given.type == "tensor(uint8)" else drawn).astype(
         kinds[given.type]
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from onnx import TensorProto
 
 from opsin.importing.refusal import quoted, refused
 from opsin.importing.skops_file import SkopsObject
@@ -39,9 +38,7 @@ class WrittenStep:
 def write_step(
     to: GraphWriter, step: SkopsObject, name: str, source: str, units: int
 ) -> WrittenStep:
-    """Write what a step does with an image's numbers, as a value of its name, ``float32[N, D]``.
-
-    In double precision, as scikit-learn works: a split of a tree may lie close.
+    """Write what a step does with an image's numbers, as a value of its name, ``float64[N, D]``.
 
     Args:
         to: The graph so far.
@@ -60,9 +57,8 @@ def write_step(
             f"Known are {', '.join(STEPS)}.",
         )  # fmt: skip
     step.whole("n_features_in_", units, units)
-    double = to.node("Cast", [source], f"{name}.double", to=TensorProto.DOUBLE)
-    written = write(to, step, name, double, units)
-    to.node("Cast", [written.value], name, to=TensorProto.FLOAT)
+    written = write(to, step, name, source, units)
+    to.node("Identity", [written.value], name)
     return written
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,8 +11,6 @@ from opsin.importing.skops_file import SkopsObject
 from opsin.onnx_files.tree_ensemble import TreeNodes
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
-# Share of a feature's largest threshold that rounding of pixels stays below.
-_ROUNDING: Final = 1e-6
 
 
 def forest_trees(forest: SkopsObject, units: int, classes: int) -> list[TreeNodes]:
@@ -88,7 +85,7 @@ def boosted_trees(boosting: SkopsObject, units: int, classes: int) -> list[TreeN
             found.append(_checked(boosting.file.name, one, units))
     if not found:
         raise refused(boosting.file.name, f"its {boosting.kind} has no trees")
-    return _above_rounding(found, units)
+    return found
 
 
 def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
@@ -104,22 +101,3 @@ def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
     if not (np.abs(tree.threshold[inner]) <= _LARGEST).all():
         raise refused(file, "a tree in it compares with what is no number")
     return tree
-
-
-def _above_rounding(trees: Sequence[TreeNodes], units: int) -> list[TreeNodes]:
-    """Return boosted trees whose thresholds lie a little higher.
-
-    Here a threshold may be the very value of a training image, which must stay below it where the
-    last digit of a pixel is rounded otherwise.
-    """
-    largest = np.zeros(units)
-    for tree in trees:
-        inner = ~tree.leaf
-        np.maximum.at(largest, tree.feature[inner], np.abs(tree.threshold[inner]))
-    moved = []
-    for tree in trees:
-        inner = ~tree.leaf
-        higher = tree.threshold.copy()
-        higher[inner] += _ROUNDING * largest[tree.feature[inner]]
-        moved.append(tree._replace(threshold=higher))
-    return moved

@@ -12,7 +12,7 @@ from opsin.core.metadata import MAX_CLASSES
 from opsin.importing.answers import Form
 from opsin.importing.keras_to_onnx import ConvertedLayer
 from opsin.importing.refusal import quoted, refused
-from opsin.importing.sklearn_classifiers import write_classifier_of
+from opsin.importing.sklearn_classifiers import ClassifierRows, write_classifier_of
 from opsin.importing.sklearn_steps import MOST_UNITS, write_step
 from opsin.importing.skops_file import SkopsObject, open_skops
 from opsin.onnx_files.graph_writer import GraphWriter
@@ -28,7 +28,7 @@ class ConvertedEstimator:
     """An estimator as standard operators.
 
     Args:
-        model: Its input is ``rows: float32[N, D]``.
+        model: Its input is ``rows: float64[N, D]``, as scikit-learn works.
         output: Its output that answers.
         layers: Steps and classifier.
         form: What it answers with.
@@ -81,7 +81,7 @@ def _converted(given: SkopsObject) -> ConvertedEstimator:
         source, units = name, done.units
     last.whole("n_features_in_", units, units)
     to.node("Identity", [source], _EMBEDDING)
-    written = write_classifier_of(to, last, source, units, len(values))
+    written = write_classifier_of(to, last, ClassifierRows(source, units, len(values)))
     to.node("Identity", [written.output], names[-1])
     layers.append(ConvertedLayer(
         names[-1], written.kind, (len(values),), written.parameters, written.parameters,
@@ -123,8 +123,12 @@ def _model(
     to: GraphWriter, name: str, units: tuple[int, int], answers: tuple[str, int]
 ) -> ModelProto:
     ends = [
-        helper.make_tensor_value_info(each, TensorProto.FLOAT, ["N", size])
-        for each, size in (("rows", units[0]), (_EMBEDDING, units[1]), answers)
+        helper.make_tensor_value_info(each, kind, ["N", size])
+        for (each, size), kind in (
+            (("rows", units[0]), TensorProto.DOUBLE),
+            ((_EMBEDDING, units[1]), TensorProto.DOUBLE),
+            (answers, TensorProto.FLOAT),
+        )
     ]
     graph = helper.make_graph(to.nodes, name, ends[:1], ends[1:], to.weights)
     return helper.make_model(

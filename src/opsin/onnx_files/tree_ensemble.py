@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import TREES
@@ -40,6 +41,7 @@ def write_trees(
     classes: int,
     *,
     base: NDArray[np.float64] | None,
+    double: bool = False,
 ) -> int:
     """Write trees whose leaves are added up, and return how many numbers they hold.
 
@@ -50,6 +52,7 @@ def write_trees(
         trees: The trees.
         classes: K.
         base: What is added to each sum, ``float64[K]``.
+        double: Whether the image's numbers are ``float64``, and compared as such.
     """
     sizes = [len(tree.leaf) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)
@@ -65,6 +68,7 @@ def write_trees(
     # A leaf that says nothing must say so about one class at least.
     said = values != 0
     said[leaf & ~said.any(axis=1), 0] = True
+    kind = np.float64 if double else np.float32
     speaking, target = np.nonzero(said & leaf[:, None])
     to.node(
         "TreeEnsembleRegressor",
@@ -78,16 +82,24 @@ def write_trees(
         nodes_nodeids=place.tolist(),
         nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
         nodes_featureids=inner("feature"),
-        nodes_values=_downwards(thresholds).tolist(),
         nodes_truenodeids=inner("left"),
         nodes_falsenodeids=inner("right"),
         target_treeids=number[speaking].tolist(),
         target_nodeids=place[speaking].tolist(),
         target_ids=target.tolist(),
-        target_weights=values[speaking, target].astype(np.float32).tolist(),
-        **({} if base is None else {"base_values": base.astype(np.float32).tolist()}),
+        **_stored("nodes_values", thresholds if double else _downwards(thresholds)),
+        **_stored("target_weights", values[speaking, target].astype(kind)),
+        **({} if base is None else _stored("base_values", base.astype(kind))),
     )
     return int((~leaf).sum()) + len(speaking)
+
+
+def _stored(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    """Return an attribute by the name that it has for its kind of numbers."""
+    if values.dtype == np.float32:
+        return {name: values.tolist()}
+    full = f"{name}_as_tensor"
+    return {full: numpy_helper.from_array(values, full)}
 
 
 def _downwards(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
