@@ -86,10 +86,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
-# Keras, which judges what is imported and runs its side of docs/coming-from-keras.md; Opsin is not in there.
+# Keras and skops, which judge what is imported, and Keras's side of docs/coming-from-keras.md; Opsin
+# is not in there.
 $(VENV)-keras/ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-keras
-	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py matplotlib pillow
+	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py matplotlib pillow scikit-learn skops
 	touch $@
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt

@@ -249,6 +249,30 @@ def test_two_outputs_are_asked_about(learnt: Any, tmp_path: Path) -> None:
     assert run.imported().answers.startswith("logits, as")
 
 
+def test_a_network_of_16_bits(tmp_path: Path) -> None:
+    weights = [
+        numpy_helper.from_array(drawn(16, 3).astype(np.float16), "weight"),
+        numpy_helper.from_array(np.array([-1, 16], np.int64), "shape"),
+    ]
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["rows"]),
+             helper.make_node("MatMul", ["rows", "weight"], ["y"])]  # fmt: skip
+    half = TensorProto.FLOAT16
+    ends = [
+        helper.make_tensor_value_info("x", half, ["N", 1, 4, 4]),
+        helper.make_tensor_value_info("y", half, ["N", 3]),
+    ]
+    graph = helper.make_graph(nodes, "half", ends[:1], ends[1:], weights)
+    file = tmp_path / "half.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), file)
+    run = opsin.import_model(
+        file, classes=["a", "b", "c"], prepare="0..1", runs=tmp_path / "runs", quiet=True
+    )
+    found = run.classifier().predict(np.full((4, 4), 255, np.uint8)).probabilities
+    logits = drawn(16, 3).astype(np.float16).astype(np.float64).sum(axis=0)
+    shares = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose([found[name] for name in "abc"], shares, atol=1e-2)
+
+
 def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
     config = sequential(
         image(4, 4, 1),

@@ -1,3 +1,3 @@
-"""What is no test of Opsin's: it runs where Keras is installed."""
+"""What is no test of Opsin's: it runs where Keras and skops are installed."""
 
-collect_ignore = ["keras_networks.py"]
+collect_ignore = ["keras_networks.py", "sklearn_estimators.py"]

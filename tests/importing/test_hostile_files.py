@@ -310,11 +310,14 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "an HDF5 file cut short": (as_bytes("n.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 100), "no HDF5"),
     "an archive cut short": (as_bytes("n.keras", b"PK\x03\x04" + b"\0" * 100), "broken archive"),
     "members outside": (with_members(**{"../../evil_json": b"{}", "config_json": b"{}"}), "config"),
-    "a pickle": (pickled, "pickle"),
+    "a pickle": (pickled, r"pickle.*skops\.io\.dump\(joblib\.load\('NAME\.pkl'\), 'NAME\.skops'\)"),
+    "a pickle that is packed": (
+        as_bytes("network.joblib", b"x\x9c" + bytes(99)), r"pickle.*joblib\.load\('NAME\.joblib'\)"
+    ),
     "a checkpoint that is not said what it is of": (torch_archive(), "weights alone.*--as mlp"),
     "TorchScript": (torch_archive("constants.pkl"), "TorchScript"),
     "TensorFlow Lite": (as_bytes("n.tflite", b"\x1c\0\0\0TFL3" + bytes(99)), "Lite.*keras"),
-    "skops": (other_archive("schema.json"), "skops.*skl2onnx"),
+    "skops without an object": (other_archive("schema.json"), "not as skops writes it"),
     "torch.export": (other_archive("archive/models/model.json"), "torch.export"),
     "an archive of something": (other_archive("cat/1.jpg"), "something else"),
     "an empty file": (as_bytes("n.onnx", b""), "cannot be brought in"),

@@ -21,7 +21,8 @@ VIEWS: Final[tuple[View, ...]] = ("whole", "mirrored", "centre")
 CENTRE: Final = 0.875
 _FLOAT: Final = TensorProto.FLOAT
 _TYPES: Final = {
-    "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8
+    "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16,
+    "uint8": TensorProto.UINT8,
 }  # fmt: skip
 
 
@@ -75,6 +76,7 @@ class FeatureGraph:
         self._values = {name for node in self.nodes for name in node.output}
         # Its input may have 32 bits all the same.
         self._half = any(weight.data_type == TensorProto.FLOAT16 for weight in self.to.weights)
+        self._double = backbone.probed.dtype == "float64"
         self._pixels()
         #: Name of each view's features, ``float32[N, D]``.
         self.outputs = [self._view(view, first=not place) for place, view in enumerate(views)]
@@ -104,7 +106,8 @@ class FeatureGraph:
     def _pixels(self) -> None:
         """Write what all views share: colours as the network's, channels first."""
         to, probed = self.to, self._backbone.probed
-        value = to.node("Cast", [IMAGES], "input.float", to=_FLOAT)
+        kind = TensorProto.DOUBLE if self._double else _FLOAT
+        value = to.node("Cast", [IMAGES], "input.float", to=kind)
         value = to.node("Transpose", [value], "input.maps", perm=[0, 3, 1, 2])
         given = self._shape[2]
         if given == 1 and probed.channels == 3:
@@ -124,7 +127,7 @@ class FeatureGraph:
         probed = self._backbone.probed
         if probed.channels_last:
             value = to.node("Transpose", [value], f"input.last{suffix}", perm=[0, 2, 3, 1])
-        if probed.dtype != "float32":
+        if probed.dtype not in ("float32", "float64"):
             value = to.node("Cast", [value], f"input.cast{suffix}", to=_TYPES[probed.dtype])
         renamed = {name: f"{name}{suffix}" for name in self._values}
         renamed[probed.input] = value
@@ -168,7 +171,11 @@ class FeatureGraph:
         return value
 
     def _scaled(self, value: str, name: str) -> str:
-        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum."""
+        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum.
+
+        In double precision ``pixel / 255`` is written so: the quotient differs from the product in
+        the last digit, by which a tree may take another branch.
+        """
         pixels, to = self._backbone.pixels, self.to
         mean, deviation = np.array(pixels.mean), np.array(pixels.deviation)
         factor, shift = pixels.scale / deviation, -mean / deviation
@@ -176,12 +183,16 @@ class FeatureGraph:
             factor, shift = factor[::-1], shift[::-1]
         if self._backbone.probed.channels == 1:
             factor, shift = factor.mean(keepdims=True), shift.mean(keepdims=True)
-        shape = (-1, 1, 1)
+        shape, divisor = (-1, 1, 1), 1 / factor
+        kind = np.float64 if self._double else np.float32
+        if self._double and not shift.any() and (divisor == np.rint(divisor)).all():
+            held = to.weight(f"{name}.divisor", divisor.reshape(shape), kind)
+            return to.node("Div", [value, held], name)
         product = to.node(
-            "Mul", [value, to.weight(f"{name}.factor", factor.reshape(shape), np.float32)],
+            "Mul", [value, to.weight(f"{name}.factor", factor.reshape(shape), kind)],
             f"{name}.product",
         )  # fmt: skip
-        held = to.weight(f"{name}.shift", shift.reshape(shape), np.float32)
+        held = to.weight(f"{name}.shift", shift.reshape(shape), kind)
         return to.node("Add", [product, held], name)
 
     def pooled(self, name: str, value: str, suffix: str = "") -> str:
@@ -193,8 +204,8 @@ class FeatureGraph:
             suffix: Of the names of what is written.
         """
         to, shape = self.to, self._backbone.value(name).shape
-        if self._half:
-            value = to.node("Cast", [value], f"{name}.float{suffix}", to=_FLOAT)
+        if self._half or self._double:
+            value = to.node("Cast", [value], f"{name}.single{suffix}", to=_FLOAT)
         if len(shape) == 1:
             return value
         axes = [2, 3] if len(shape) == 3 else [1]

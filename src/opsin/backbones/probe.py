@@ -37,6 +37,7 @@ _PRESENT: Final = 18
 _NEWEST_FORMAT: Final = 11
 _TYPES: Final = {
     TensorProto.FLOAT: np.float32,
+    TensorProto.DOUBLE: np.float64,
     TensorProto.FLOAT16: np.float16,
     TensorProto.UINT8: np.uint8,
 }
@@ -91,7 +92,7 @@ class Probed:
         open_side: Whether the file leaves these open.
         channels: 1 or 3.
         channels_last: Whether its images are ``[N, H, W, C]``.
-        dtype: Of its input: ``float32``, ``float16`` or ``uint8``.
+        dtype: Of its input: ``float32``, ``float64``, ``float16`` or ``uint8``.
         features: The value before the last dense layer.
         depths: Values at a few depths, the last features left out.
         values: Each that could be taken, in the order of the work.

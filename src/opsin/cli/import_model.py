@@ -16,8 +16,8 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="A file of Keras (.keras, .h5), an ONNX file of any maker, or weights alone "
-        "(.safetensors, a checkpoint of PyTorch).",
+        help="A file of Keras (.keras, .h5), an ONNX file of any maker, an estimator of "
+        "scikit-learn (.skops), or weights alone (.safetensors, a checkpoint of PyTorch).",
         show_default=False,
     ),
 ]
@@ -136,6 +136,8 @@ def import_model(
     measured on the same test images as a run that is trained on them.
 
     Example: opsin import tutorial.keras --data fashion-mnist --prepare 0..1
+
+    Example: opsin import forest.skops --data digits --prepare 0..1
 
     Example: opsin import model.onnx --classes-from labels.txt --prepare imagenet
     """

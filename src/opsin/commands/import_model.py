@@ -89,8 +89,9 @@ def import_model(
     measured like a run that was trained on them, on the same test images.
 
     Args:
-        file: A file of Keras (``.keras``, ``.h5``), an ONNX file of any maker, or weights alone
-            (``.safetensors``, a checkpoint of PyTorch).
+        file: A file of Keras (``.keras``, ``.h5``), an ONNX file of any maker, an estimator of
+            scikit-learn that skops saved (``.skops``), or weights alone (``.safetensors``, a
+            checkpoint of PyTorch).
         data: Images with labels to measure it on.
         classes: Names of the classes in the order of its answers (default: as the file says, or one
             beside it, or ``data``).

@@ -17,7 +17,7 @@ from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.onnx_graph import attribute
 
 #: How its answers became logits.
-Form = Literal["logits", "softmax", "probabilities", "sigmoid"]
+Form = Literal["logits", "softmax", "probabilities", "sigmoid", "scores"]
 #: What the logits are called in the graph.
 ANSWERS: Final = "answers"
 # What changes no number of a row.
@@ -48,6 +48,10 @@ class FoundAnswers:
         return {
             "logits": "logits, as the network puts them out",
             "softmax": "logits, as they are before its softmax",
+            "scores": (
+                "scores, as decision_function gives them; their softmax is no probability that it "
+                "learnt"
+            ),
             "probabilities": "the logarithms of the probabilities that it puts out",
             "sigmoid": (
                 "one probability, of the second class" if self.classes == 2 else
@@ -57,7 +61,12 @@ class FoundAnswers:
 
 
 def find_answers(
-    file: str, model: onnx.ModelProto, *, chosen: str | None = None, shown: Sequence[str] = ()
+    file: str,
+    model: onnx.ModelProto,
+    *,
+    chosen: str | None = None,
+    shown: Sequence[str] = (),
+    stated: Form | None = None,
 ) -> FoundAnswers:
     """Find out what a network answers with, and add operators that make logits of it.
 
@@ -69,6 +78,7 @@ def find_answers(
         chosen: Which of its outputs answers, where there are several.
         shown: Names of layers that can be looked at: one that ends in probabilities shows its
             logits.
+        stated: What it answers with, where that is known.
 
     Raises:
         ModelFileError: It does not put out one row for each image.
@@ -80,6 +90,8 @@ def find_answers(
     if units > MAX_CLASSES:
         raise refused(file, f"it has {units:,} answers for an image")
     source, form = _before(model.graph, output, values)
+    if stated in ("logits", "scores", "probabilities"):
+        source, form = output, stated
     if form in ("softmax", "sigmoid") and source != output:
         source = _renamed(model.graph, source, output, shown)
     _add_logits(model, source, form, units)
@@ -94,7 +106,8 @@ def _outputs(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     (given,) = session.get_inputs()
     shape = [_IMAGES, *given.shape[1:]]
     drawn = np.random.default_rng(0).uniform(-1, 1, shape)
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64,
+             "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}  # fmt: skip
     images = (drawn * 127 + 128 if given.type == "tensor(uint8)" else drawn).astype(
         kinds[given.type]
     )

@@ -15,7 +15,9 @@ _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _PICKLE: Final = b"\x80"
 _LITE: Final = b"TFL3"
 _FROM_TORCH: Final = "torch.onnx.export(model.eval(), (images,), 'NAME.onnx', dynamo=True)"
-_FROM_SKLEARN: Final = "skl2onnx.to_onnx(model, pixels[:1])"
+_FROM_SKLEARN: Final = "skops.io.dump(joblib.load('NAME{}'), 'NAME.skops')"
+# Pickles that are packed, or written as text, begin as other files do.
+_PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 
 class FileKind(StrEnum):
@@ -24,6 +26,7 @@ class FileKind(StrEnum):
     KERAS = "Keras"
     ONNX = "ONNX"
     WEIGHTS = "weights"
+    SKOPS = "skops"
 
 
 def kind_of(path: Path) -> FileKind:
@@ -40,11 +43,14 @@ def kind_of(path: Path) -> FileKind:
         return _kind_of_archive(path)
     if start[8:9] == b"{" and path.suffix == ".safetensors":
         return FileKind.WEIGHTS
-    if start.startswith(_PICKLE):
+    ending = path.suffix.lower()
+    if start.startswith(_PICKLE) or ending in _PICKLES:
+        from_sklearn = _FROM_SKLEARN.format(ending if ending in _PICKLES else ".pkl")
         raise refused(
             path.name,
             "it is a pickle, which runs a program when it is opened",
-            f"From PyTorch: {_FROM_TORCH}. From scikit-learn: {_FROM_SKLEARN}.",
+            "Make another file of it in the program that it comes from, which you trust. "
+            f"scikit-learn: {from_sklearn}. PyTorch: {_FROM_TORCH}.",
         )
     if start[4:8] == _LITE:
         raise refused(
@@ -72,12 +78,8 @@ def _kind_of_archive(path: Path) -> FileKind:
         )
     if "data.pkl" in last:
         return FileKind.WEIGHTS
-    if "schema.json" in last:
-        raise refused(
-            path.name,
-            "it is a file of skops",
-            f"Export it to ONNX from your own program: {_FROM_SKLEARN}.",
-        )
+    if "schema.json" in names:
+        return FileKind.SKOPS
     if any(name.endswith((".pt2", "archive_format", "model.json")) for name in names):
         raise refused(
             path.name,

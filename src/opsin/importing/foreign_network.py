@@ -26,6 +26,7 @@ from opsin.importing.keras_to_onnx import ConvertedLayer, convert
 from opsin.importing.named_architecture import cnn_of, resnet_of
 from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_operators import StandardOperators
+from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.importing.tensor_file import read_tensors
 
 #: What weights alone may be of.
@@ -77,8 +78,8 @@ def read_foreign(
     """Read a classifier that another program saved; nothing in the file is run or looked up.
 
     Args:
-        path: A file of Keras (``.keras``, ``.h5``), an ONNX file, or weights alone
-            (``.safetensors``, a checkpoint of PyTorch).
+        path: A file of Keras (``.keras``, ``.h5``), an ONNX file, an estimator of scikit-learn that
+            skops saved (``.skops``), or weights alone (``.safetensors``, a checkpoint of PyTorch).
         side: Height and width of the images, where the file leaves them open.
         output: Which of its outputs answers, where there are several.
         architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them;
@@ -180,7 +181,7 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
 
 def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     side, output = header["side"], header["output"]
-    layers, scales, classes = None, None, None
+    layers, scales, classes, stated = None, None, None, None
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
         model = _of_weights(path, header["architecture"], header["graph"], side)
@@ -190,6 +191,11 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         converted = convert(path, side=side, output=output)
         model, layers, output = converted.model, converted.layers, None
         maker, network, scales = converted.maker, converted.network, converted.scales
+    elif kind is FileKind.SKOPS:
+        estimator = convert_estimator(path)
+        model, layers, output = estimator.model, estimator.layers, estimator.output
+        maker, network, classes = estimator.maker, estimator.network, estimator.classes
+        stated = estimator.form
     else:
         with open_regular(path) as file:
             model = _parsed(path.name, file.read())
@@ -209,7 +215,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     probed, model = probe_model(model, path.name, side)
     found = asdict(probed)
     shown = [row.name for row in layers or ()]
-    answers = find_answers(path.name, model, chosen=output, shown=shown)
+    answers = find_answers(path.name, model, chosen=output, shown=shown, stated=stated)
     found["values"] = [
         *found["values"], {"name": ANSWERS, "op": "Identity", "shape": (answers.classes,)}
     ]  # fmt: skip

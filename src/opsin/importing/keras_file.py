@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.regular_file import open_regular
+from opsin.importing.archive_member import DENSEST, read_member
 from opsin.importing.keras_config import LayerConfig
 from opsin.importing.refusal import quoted, refused
 
@@ -35,8 +36,6 @@ except ImportError as error:
 
 _LARGEST_TEXT: Final = 64 << 20
 _LARGEST_WEIGHTS: Final = 4 << 30
-# Bytes of weights for each byte of the file that compression could explain.
-_DENSEST: Final = 1_000
 # HDF5's own: deflate, shuffle, Fletcher's checksum; LZF is h5py's.
 _FILTERS: Final = frozenset((1, 2, 3, 32_000))
 _WEIGHTS: Final = "model.weights.h5"
@@ -134,7 +133,7 @@ def _from_archive(name: str, stream: BinaryIO, stack: contextlib.ExitStack) -> K
     try:
         archive = stack.enter_context(zipfile.ZipFile(stream))
         texts = {
-            member: _json(name, _member(archive, name, member, _LARGEST_TEXT))
+            member: _json(name, read_member(archive, name, member, _LARGEST_TEXT))
             for member in ("config.json", "metadata.json")
         }
         content = stack.enter_context(_weights(archive, name))
@@ -153,19 +152,7 @@ def _weights(archive: zipfile.ZipFile, name: str) -> BinaryIO:
     info = archive.getinfo(_WEIGHTS)
     if info.compress_type == zipfile.ZIP_STORED:
         return cast(BinaryIO, archive.open(info))
-    return io.BytesIO(_member(archive, name, _WEIGHTS, _LARGEST_WEIGHTS))
-
-
-def _member(archive: zipfile.ZipFile, name: str, member: str, most: int) -> bytes:
-    """Read a member of an archive; what it says of its own size is not believed."""
-    info = archive.getinfo(member)
-    if info.file_size > min(most, _DENSEST * max(info.compress_size, 1)):
-        raise refused(name, f"its {member} is declared larger than the file could hold")
-    with archive.open(info) as stream:
-        content = stream.read(info.file_size + 1)
-    if len(content) > info.file_size:
-        raise refused(name, f"its {member} is larger than declared")
-    return content
+    return io.BytesIO(read_member(archive, name, _WEIGHTS, _LARGEST_WEIGHTS))
 
 
 def _from_hdf5(name: str, stream: BinaryIO, stack: contextlib.ExitStack) -> KerasFile:
@@ -246,7 +233,7 @@ class _ByPlace:
         names = [name for layer in trail for name in ("layers", layer.key)]
         group = _walk(self.name, self._top(), names)
         found = list(self._stored(group)) if group is not None else []
-        return WeightList(self.name, found, _DENSEST * self.size)
+        return WeightList(self.name, found, DENSEST * self.size)
 
     def _top(self) -> Any:
         # As TensorFlow 2.12 to 2.15 wrote it.
@@ -290,7 +277,7 @@ class _ByName:
         found = [_walk(self.name, group, name.split("/")) for name in names]
         if not all(isinstance(each, h5py.Dataset) for each in found):
             raise refused(self.name, f"weights of layer {quoted(own)} are missing")
-        return WeightList(self.name, found, _DENSEST * self.size)
+        return WeightList(self.name, found, DENSEST * self.size)
 
 
 def _names(file: str, group: Any) -> list[str]:

@@ -25,7 +25,7 @@ from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
 # Classifiers, and what stands beside them: names of classes, preparation, licence.
-_MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx")
+_MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx", ".skops")
 _ACCEPTED: Final = f"{','.join(_MODELS)},.txt,.json,.md"
 _NONE: Final = "none"
 
@@ -64,9 +64,10 @@ class _Import:
         with layout.panel():
             with ui.element("p").classes("op-muted"):
                 ui.label(
-                    "A network that Keras saved (.keras, .h5), or an ONNX file of any program. "
-                    "Nothing in the file is run, and its answers stay what they were. Files beside "
-                    "it, such as labels.txt, can be sent with it."
+                    "A network that Keras saved (.keras, .h5), an ONNX file of any program, or an "
+                    "estimator of scikit-learn that skops saved (.skops). Nothing in the file is "
+                    "run, and its answers stay what they were. Files beside it, such as "
+                    "labels.txt, can be sent with it."
                 )
             Intake(
                 "Choose or drop the classifier's file.",

@@ -1,0 +1,332 @@
+"""A skops file as plain data: objects with attributes, of which none is built.
+
+The file is an archive: ``schema.json`` describes objects within objects, each by the names of its
+class and module, and arrays lie beside it. The names are compared with known ones, and never looked
+up; whatever stands for a function, a method or a call is refused, wherever in the file it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.regular_file import open_regular
+from opsin.importing.archive_member import read_member
+from opsin.importing.refusal import quoted, refused
+
+_SCHEMA: Final = "schema.json"
+_LARGEST_SCHEMA: Final = 48 << 20
+_LARGEST_ARRAY: Final = 4 << 30
+_LONGEST: Final = 10_000
+_DEEPEST: Final = 100
+_MEMBER: Final = re.compile(r"[\w-]{1,100}\.(npy|npz|bin)")
+# What an object is written as. Others stand for functions, methods and calls of them.
+_OBJECT: Final = "ObjectNode"
+_REDUCED: Final = frozenset(("TreeNode", "LossNode"))
+_LOADERS: Final = _REDUCED | {
+    _OBJECT, "DictNode", "DefaultDictNode", "ListNode", "TupleNode", "SetNode", "SliceNode",
+    "NdArrayNode", "MaskedArrayNode", "SparseMatrixNode", "JsonNode", "TypeNode", "DTypeNode",
+    "RandomStateNode", "RandomGeneratorNode", "BytesNode", "BytearrayNode",
+}  # fmt: skip
+# Where the classes of fitted estimators are; whatever comes from elsewhere is somebody's code.
+_KNOWN: Final = re.compile(r"(sklearn|numpy|scipy)(\.\w+)*|collections|_loss")
+_BUILT_IN: Final = frozenset((
+    "str", "int", "float", "bool", "complex", "NoneType", "list", "dict", "tuple", "set",
+    "frozenset", "slice", "bytes", "bytearray", "type", "object",
+))  # fmt: skip
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class SkopsFile:
+    """A file of skops that is open.
+
+    Args:
+        name: What errors call it.
+        archive: Its parts.
+        read: Names of the arrays that were read.
+    """
+
+    name: str
+    archive: zipfile.ZipFile
+    read: set[str] = field(default_factory=set)
+
+    def array(self, member: object) -> NDArray[Any]:
+        """Return an array that lies beside the schema.
+
+        Raises:
+            ModelFileError: It is no array of plain values, or it was read before.
+        """
+        # One array in many places would be far more than the file is long.
+        if not isinstance(member, str) or member in self.read:
+            raise refused(self.name, f"its array {quoted(member)} is in two places")
+        self.read.add(member)
+        if not _MEMBER.fullmatch(member):
+            raise refused(self.name, f"its array {quoted(member)} lies elsewhere")
+        content = read_member(self.archive, self.name, member, _LARGEST_ARRAY)
+        try:
+            return _array(content)
+        except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
+            raise refused(
+                self.name, f"its array {quoted(member)} is none of plain values ({quoted(error)})"
+            ) from error
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Read what `numpy.save` wrote, where it holds no objects."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how old the file is
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise ValueError("of an unknown version")
+    if dtype.hasobject:
+        raise ValueError("objects, which would have to be unpickled")
+    start = stream.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - start:
+        raise ValueError("another size than it states")
+    values = np.frombuffer(content, dtype, offset=start)
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+@dataclass(frozen=True)
+class SkopsObject:
+    """An object in a skops file: its class by name, and its attributes.
+
+    Args:
+        file: Where it lies.
+        node: How the file describes it.
+    """
+
+    file: SkopsFile
+    node: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Name of its class, fit for a message."""
+        return quoted(self.node["__class__"])
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """How the file describes its attributes."""
+        content = self.node.get("content")
+        if not isinstance(content, dict) or content.get("__loader__") != "DictNode":
+            raise refused(self.file.name, f"its {self.kind} has no attributes")
+        found: Mapping[str, Any] = content["content"]
+        return found
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.attributes
+
+    def _attribute(self, name: str) -> Mapping[str, Any]:
+        if name not in self.attributes:
+            raise refused(
+                self.file.name, f"its {self.kind} has no {name}, so it is not fitted",
+                "Fit it before it is saved.",
+            )  # fmt: skip
+        found: Mapping[str, Any] = self.attributes[name]
+        return found
+
+    def object(self, name: str) -> SkopsObject:
+        """Return an attribute that is an object."""
+        return SkopsObject(self.file, self._attribute(name))
+
+    def items(self, name: str) -> list[SkopsObject]:
+        """Return the items of an attribute that is a list."""
+        return SkopsObject(self.file, self._attribute(name)).listed
+
+    @property
+    def listed(self) -> list[SkopsObject]:
+        """Its items, where it is a list or a tuple.
+
+        Raises:
+            ModelFileError: It is neither.
+        """
+        if self.node["__loader__"] not in ("ListNode", "TupleNode"):
+            raise refused(self.file.name, f"its {self.kind} stands in the place of a list")
+        return [SkopsObject(self.file, each) for each in self.node["content"]]
+
+    def plain(self, name: str) -> Any:
+        """Return an attribute that is text, a number, true, false or ``None``."""
+        return SkopsObject(self.file, self._attribute(name)).value
+
+    @property
+    def value(self) -> Any:
+        """The text or number that it is.
+
+        Raises:
+            ModelFileError: It is neither.
+        """
+        loader, content = self.node["__loader__"], self.node.get("content")
+        if loader == "NdArrayNode":
+            values = self.file.array(self.node.get("file"))
+            if values.shape == () and values.dtype.kind in "biufU":
+                return values.item()
+        elif loader == "JsonNode" and isinstance(content, str) and len(content) <= _LONGEST:
+            found = json.loads(content)
+            if found is None or isinstance(found, str | int | float):
+                return found
+        raise refused(self.file.name, f"its {self.kind} stands in the place of a number or a text")
+
+    def whole(self, name: str, least: int, most: int) -> int:
+        """Return an attribute that is a whole number within bounds."""
+        found = self.plain(name)
+        if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
+            raise refused(self.file.name, f"{name} of its {self.kind} is {quoted(found)}")
+        return found
+
+    def number(self, name: str) -> float:
+        """Return an attribute that is a finite number."""
+        found = self.plain(name)
+        if not isinstance(found, int | float) or not abs(found) <= _LARGEST:
+            raise refused(self.file.name, f"{name} of its {self.kind} is {quoted(found)}")
+        return float(found)
+
+    def numbers(self, name: str, *shape: int | None) -> NDArray[np.float64]:
+        """Return an attribute that is an array of finite numbers.
+
+        Args:
+            name: Of the attribute.
+            shape: The shape it must have; ``None`` is any length but 0.
+
+        Raises:
+            ModelFileError: It is none.
+        """
+        stored = self._attribute(name)
+        of = f"{name} of its {self.kind}"
+        if stored.get("__loader__") != "NdArrayNode" or stored.get("type") != "numpy":
+            raise refused(self.file.name, f"{of} is no array of numbers")
+        values = self.file.array(stored.get("file"))
+        if values.dtype.kind not in "biuf":
+            raise refused(self.file.name, f"{of} holds no numbers")
+        fits = len(shape) == values.ndim and all(
+            has == wanted or (wanted is None and has)
+            for has, wanted in zip(values.shape, shape, strict=True)
+        )
+        if not fits:
+            has = "×".join(map(str, values.shape)) or "one number"
+            wanted = "×".join("any" if each is None else str(each) for each in shape)
+            raise refused(self.file.name, f"{of} has the shape {has}, not {wanted}")
+        checked = values.astype(np.float64)
+        # Not beyond single precision either, in which it will be computed.
+        if not (np.abs(checked) <= _LARGEST).all():
+            raise refused(self.file.name, f"{of} holds values that are no numbers")
+        return checked
+
+    def records(self, name: str, **kinds: str) -> dict[str, NDArray[Any]]:
+        """Return the columns of an attribute that is a table.
+
+        Args:
+            name: Of the attribute.
+            kinds: The columns to return, and which kinds of numbers each may hold.
+
+        Raises:
+            ModelFileError: It is none, or lacks one of them.
+        """
+        stored = self._attribute(name)
+        of = f"{name} of its {self.kind}"
+        values = self.file.array(stored.get("file"))
+        columns = values.dtype.fields
+        if values.ndim != 1 or columns is None or not len(values):
+            raise refused(self.file.name, f"{of} is no table")
+        found = {}
+        for column, allowed in kinds.items():
+            inner = columns[column][0] if column in columns else None
+            if inner is None or inner.kind not in allowed or inner.shape:
+                raise refused(self.file.name, f"{of} has no numbers {column}")
+            found[column] = values[column].astype(np.float64 if inner.kind == "f" else np.int64)
+        return found
+
+    def values(self, name: str) -> list[Any]:
+        """Return the values of an attribute that is a row of texts or numbers."""
+        stored = self._attribute(name)
+        if stored.get("type") == "json":  # as Python's objects, which text often is
+            return [SkopsObject(self.file, each).value for each in stored["content"]]
+        found = self.file.array(stored.get("file"))
+        if found.ndim != 1 or found.dtype.kind not in "biufU":
+            raise refused(self.file.name, f"{name} of its {self.kind} is no row of values")
+        return list(found.tolist())
+
+
+@contextlib.contextmanager
+def open_skops(path: Path) -> Iterator[SkopsObject]:
+    """Open a file of skops for the time of a block, and yield the object in it.
+
+    Raises:
+        ModelFileError: It is none, or holds what is no part of a fitted estimator.
+    """
+    name = path.name
+    with open_regular(path) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                for member in archive.namelist():
+                    if member != _SCHEMA and not _MEMBER.fullmatch(member):
+                        raise refused(name, f"it holds {quoted(member)}, which is no part of one")
+                schema = json.loads(read_member(archive, name, _SCHEMA, _LARGEST_SCHEMA))
+                _check(name, schema)
+                yield SkopsObject(SkopsFile(name, archive), schema)
+        except (
+            zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, AttributeError,
+            IndexError, NotImplementedError, RuntimeError, EOFError,
+        ) as error:  # fmt: skip
+            raise refused(
+                name, f"it is not as skops writes it ({quoted(error) or type(error).__name__})",
+                "Save it again: skops.io.dump(model, 'NAME.skops').",
+            ) from error  # fmt: skip
+
+
+def _check(file: str, schema: Any) -> None:
+    """Refuse a file with anything but values, and objects of known libraries, anywhere in it."""
+    if not isinstance(schema, dict):
+        raise TypeError("a schema that is no object")
+    waiting: list[tuple[Any, tuple[int | None, ...]]] = [(schema, ())]
+    while waiting:
+        given, within = waiting.pop()
+        if isinstance(given, list):
+            waiting.extend((each, within) for each in given)
+        if not isinstance(given, dict):
+            continue
+        if "__class__" in given or "__loader__" in given:
+            _check_node(file, given)
+            own = given.get("__id__")
+            if (own is not None and own in within) or len(within) > _DEEPEST:
+                raise refused(file, f"its {quoted(given['__class__'])} holds itself")
+            within = (*within, own)
+        waiting.extend((each, within) for each in given.values() if isinstance(each, dict | list))
+
+
+def _check_node(file: str, node: Mapping[str, Any]) -> None:
+    module, kind, loader = node.get("__module__"), node.get("__class__"), node.get("__loader__")
+    if not isinstance(module, str) or not isinstance(kind, str) or not isinstance(loader, str):
+        raise refused(file, "it holds an object without the name of its class")
+    full = f"{module}.{kind}"
+    known = kind in _BUILT_IN if module == "builtins" else bool(_KNOWN.fullmatch(module))
+    if not known or not re.fullmatch(r"\w{1,100}", kind):
+        raise refused(
+            file, f"{quoted(full)} in it is no part of scikit-learn, but a program of somebody's",
+            "Save an estimator of scikit-learn's own.",
+        )  # fmt: skip
+    called = "__reduce__" in node and loader not in _REDUCED
+    if loader not in _LOADERS or called:
+        what = "a call" if called else quoted(loader.removesuffix("Node"))
+        raise refused(
+            file, f"{quoted(full)} in it is a program ({what}), which is never run",
+            "Save an estimator that is given no functions.",
+        )  # fmt: skip
