@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 import opsin
 
@@ -18,7 +16,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 # MLflow reads its database by what SQLAlchemy is about to drop.
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_a_frame_comes_to_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
     from mlflow import MlflowClient
+    from nbclient import NotebookClient
 
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):

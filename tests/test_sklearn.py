@@ -184,6 +184,7 @@ def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: P
     assert np.array_equal(joblib.load(tmp_path / "joblib").predict_proba(rows), expected)
 
 
+@pytest.mark.slow
 def test_runs_in_a_folder_of_ones_own_stay(scans: Any, tmp_path: Path) -> None:
     rows, labels = scans
     estimator = logistic(image_shape=(8, 8), value_range=(0, 16), runs=tmp_path)
@@ -208,6 +209,7 @@ _KINDS: st.SearchStrategy[list[Any]] = st.one_of(
 
 @settings(max_examples=15)
 @given(kinds=_KINDS)
+@pytest.mark.slow
 def test_labels_of_any_kind_come_back(kinds: list[Any]) -> None:
     """Black and white images, a grey for each label, are told apart by any model."""
     random = np.random.default_rng(0)
@@ -335,6 +337,7 @@ def test_seeds_are_those_of_scikit_learn() -> None:
     assert seed(None) != seed(None)
 
 
+@pytest.mark.slow
 def test_images_are_prepared_as_the_backbone_takes_them(
     nearest_mean: Path, shapes: Path, tmp_path: Path
 ) -> None:

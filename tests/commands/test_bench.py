@@ -232,6 +232,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(tmp_
     assert told.bars == []
 
 
+@pytest.mark.slow
 def test_without_pytorch_the_rest_is_measured(
     monkeypatch: pytest.MonkeyPatch, nearest_mean: Path
 ) -> None:

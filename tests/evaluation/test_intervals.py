@@ -50,6 +50,7 @@ def macro_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(f1.mean(axis=-1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_figures_of_a_confusion_matrix_are_covered() -> None:
     truth = np.array([[0.30, 0.02, 0.03], [0.05, 0.25, 0.05], [0.01, 0.04, 0.25]])
     expected = macro_f1(truth)[0]

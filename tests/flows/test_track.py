@@ -186,6 +186,7 @@ def test_mlflow_takes_whatever_a_run_has(
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow
 def test_a_training_that_ctrl_c_stopped_goes_on_in_its_trackers(
     warm: Warm, stores: tuple[MLflowServer, Path]
 ) -> None:

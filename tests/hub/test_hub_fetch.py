@@ -227,6 +227,7 @@ def test_a_network_that_asks_to_sign_in_first(hub: HubServer) -> None:
         fetch(NAME)
 
 
+@pytest.mark.slow
 def test_a_hub_that_says_nothing_at_all(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")

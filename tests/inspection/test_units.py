@@ -212,6 +212,7 @@ def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     assert set(said["units"][0]["selectivity"].values()) == {0}
 
 
+@pytest.mark.slow
 def test_four_thousand_units_of_a_layer_take_seconds(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path, units=1024, side=2)
     gallery = unit_gallery(classifier, network, known, "flatten")

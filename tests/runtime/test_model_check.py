@@ -289,6 +289,7 @@ def test_more_images_than_were_tried_are_computed_part_by_part(tmp_path: Path) -
     assert parts.answers(images, embedding=True).embedding is not None
 
 
+@pytest.mark.slow
 def test_a_large_file_of_honest_weights_is_let_in(tmp_path: Path) -> None:
     weight = np.zeros((64, 500_000), np.float32)
     content = classifier(

@@ -71,6 +71,7 @@ def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
         assert server.said().splitlines()[-1].split()[0] == "Stops"
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path: Path) -> None:
     # Ten minutes: far more than the test waits for the server's end.
     words = ("--workers", "1", "--deadline", "600")

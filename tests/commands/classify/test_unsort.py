@@ -24,6 +24,7 @@ from tests.commands.classify.test_sorting import (
 @pytest.mark.parametrize(
     "by", [*(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "move"), "move"]
 )
+@pytest.mark.slow
 def test_killed_at_any_step_all_is_taken_back(tmp_path: Path, by: By) -> None:
     step, killed = 0, True
     while killed:

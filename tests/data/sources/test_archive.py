@@ -368,6 +368,7 @@ def test_a_size_below_zero_does_not_lead_backwards(tmp_path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.slow
 def test_members_are_forgotten_once_they_are_read(tmp_path: Path) -> None:
     path = pack(tmp_path / "set.tar", {f"{number}.txt": b"" for number in range(5000)})
     peaks = []

@@ -121,6 +121,7 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
         open_cifar(path, source="c")
 
 
+@pytest.mark.slow
 def test_what_expands_to_more_than_the_collection_is_refused(tmp_path: Path) -> None:
     path = pack(tmp_path / "c.tar.gz", [("data_batch_1.bin", bytes(401_000_000))])
     with pytest.raises(SourceError, match="more bytes"):
