@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "machine of two": (SVC(), TWO, "scores"),
     "linear machine": (SVC(kernel="linear"), (), "scores"),
     "machine of products": (SVC(kernel="poly", coef0=1.0), (), "scores"),
-    "machine of a bent product": (SVC(kernel="sigmoid", gamma=1e-3), TWO, "scores"),
+    "machine of a bent product": (SVC(kernel="sigmoid", gamma=0.05), TWO, "scores"),
     "scaled machine": (make_pipeline(StandardScaler(), PCA(20), SVC()), (), "scores"),
     "scaled forest": (
         make_pipeline(PCA(20, whiten=True), RandomForestClassifier(5, random_state=0)),
@@ -127,14 +127,21 @@ def test_it_answers_as_scikit_learn_does(case: str, tmp_path: Path) -> None:
     assert converted.classes == tuple(estimator.classes_)
 
 
-def test_a_scaled_pixel_has_the_last_bit_that_a_division_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0)),
+        HistGradientBoostingClassifier(max_iter=9, min_samples_leaf=1, early_stopping=False),
+    ],
+    ids=["forest", "boosting"],
+)
+def test_a_pixel_has_the_last_bit_that_a_division_gives(estimator: Any, tmp_path: Path) -> None:
     """By it a tree takes another branch, where a pixel lies between two that it has seen."""
     pixels = np.arange(256, dtype=np.uint8)
     images = np.broadcast_to(pixels[:, None, None, None], (256, 4, 4, 1))
     rows = images.reshape(256, 16) / 255
     seen = pixels % 3 != 1  # each other pixel lies in the middle of a split
-    labels = NAMES[pixels // 3 % 2]
-    estimator = RandomForestClassifier(5, random_state=0).fit(rows[seen], labels[seen])
+    estimator.fit(rows[seen], NAMES[(pixels + 1) // 3 % 2][seen])
     run = imported(write_skops(tmp_path / "model.skops", estimator))
     found = run.classifier().layers(images, ["probabilities"])["probabilities"]
     np.testing.assert_allclose(found, estimator.predict_proba(rows), atol=1e-4)
