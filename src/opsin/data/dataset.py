@@ -340,12 +340,15 @@ def load_recipe(
         prove: Is given what was read before it is split, and refuses it, or returns it, perhaps
             in another order.
     """
+    # Listing a folder, or asking the hub, is done once.
+    place = found or sources.find_all(recipe, watcher=watcher)
     decoded = read_corrected(
-        recipe, found=found, watcher=watcher, for_training=for_training, missing_ok=missing_ok
+        recipe, found=place, watcher=watcher, for_training=for_training, missing_ok=missing_ok
     )
     if prove is not None:
         decoded = prove(decoded)
-    return _with_split(decoded, recipe, watcher, for_training=for_training, found=found)
+    dataset = _with_split(decoded, recipe, place, watcher, for_training=for_training)
+    return replace(dataset, held=found)
 
 
 def read_corrected(
@@ -475,13 +478,13 @@ def _find_units(
     decoded: cache.Decoded,
     recipe: DataRecipe,
     groups: Sequence[str],
+    place: LocatedSource,
     watcher: Watcher,
-    found: LocatedSource | None,
 ) -> tuple[NearDuplicates, NDArray[np.int64]]:
     """Find near duplicates, and say by a number which images must stay in one part."""
     alike = decoded
     if recipe.split_by == "bytes":  # parts that no preparation changes, so what they hang by too
-        alike = read_by_default(found or sources.find_all(recipe), recipe, decoded, watcher)
+        alike = read_by_default(place, recipe, decoded, watcher)
     mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
@@ -495,15 +498,15 @@ def _find_units(
 def _with_split(
     decoded: cache.Decoded,
     recipe: DataRecipe,
+    place: LocatedSource,
     watcher: Watcher,
     *,
-    for_training: bool = True,
-    found: LocatedSource | None = None,
+    for_training: bool,
 ) -> Dataset:
     classes, groups = tuple(decoded.classes), decoded.groups
     if recipe.group_by:
         groups = groups_by_name(decoded.names, recipe.group_by)
-    near, units = _find_units(decoded, recipe, groups, watcher, found)
+    near, units = _find_units(decoded, recipe, groups, place, watcher)
     subjects = Subjects(
         labels=decoded.labels,
         digests=decoded.digests,
@@ -549,5 +552,4 @@ def _with_split(
         problem=problem,
         corrected=decoded.corrected,
         source_labels=decoded.source_labels,
-        held=found,
     )
