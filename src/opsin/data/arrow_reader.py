@@ -22,19 +22,6 @@ _BLOCK: Final = 8 << 20
 _MOST_ROWS: Final = 1024
 
 
-def rows_of(
-    batch: pa.RecordBatch, schema: TableSchema
-) -> Iterator[tuple[bytes | str, dict[str, str]]]:
-    """Yield each row of a batch, as `TableSchema.row` returns it.
-
-    Raises:
-        SourceError: A column holds something else.
-    """
-    cells = {ours: batch.column(theirs).to_pylist() for ours, theirs in schema.columns.items()}
-    for row in range(batch.num_rows):
-        yield schema.row({ours: column[row] for ours, column in cells.items()})
-
-
 def batches_of(files: Iterable[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield the rows of Parquet and Arrow files in batches, each with the number of its file.
 
@@ -99,7 +86,8 @@ class _Reading:
         schema = self._schema(number, batch.schema)
         rows: list[Header] = []
         contents = []
-        for image, said in rows_of(batch, schema):
+        cells = {ours: batch.column(theirs).to_pylist() for ours, theirs in schema.columns.items()}
+        for image, said in schema.rows(cells):
             if isinstance(image, bytes):
                 contents.append(image)
                 rows.append({"size": len(image), **said})
@@ -129,7 +117,7 @@ def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     """Begin with files, or read on: `opsin.core.sandbox` runs this.
 
     Args:
-        header: ``files``, ``columns``, ``labelled`` and ``count`` to begin with; nothing to go on.
+        header: ``files``, ``columns`` and ``labelled`` to begin with; nothing to go on.
 
     Raises:
         SourceError: A file is damaged, or lacks a column.

@@ -159,13 +159,10 @@ class _ObjectReader:
 
 
 def _rows(schema: TableSchema, cells: Mapping[str, Sequence[Any]], split: str) -> Iterator[Record]:
-    for values in zip(*cells.values(), strict=True):
-        row = dict(zip(cells, values, strict=True))
-        row["path"] = _content_of(row["path"])
-        image, said = schema.row(row)
-        own = image if isinstance(image, bytes) else Path(image).expanduser()
+    for image, said in schema.rows({**cells, "path": map(_content_of, cells["path"])}):
         yield Record(
-            own, said.get("label", ""), said.get("split") or split, said.get("group", ""),
+            image if isinstance(image, bytes) else Path(image).expanduser(),
+            said.get("label", ""), said.get("split") or split, said.get("group", ""),
             said["name"],
         )  # fmt: skip
 

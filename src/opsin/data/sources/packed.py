@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
@@ -175,6 +176,43 @@ def _folder_of(key: str) -> Path:
     return cache_root() / "unpacked" / name
 
 
+def _write_contents(
+    gathered: _Gathered,
+    records: Iterable[Record],
+    target: Path,
+    *,
+    most: float,
+    watcher: Watcher,
+) -> tuple[NDArray[np.int64], bytes]:
+    """Write the images behind each other; return where each ends, and their digest."""
+    room = int(DISK_SHARE * shutil.disk_usage(target.parent).free)
+    ends: list[int] = []
+    whole, position = hashlib.sha256(), 0
+    with target.open("wb") as file:
+        for record in records:
+            content = _content_of(record, gathered.source)
+            position += len(content)
+            if position > most:
+                raise SourceError(
+                    "a table that expands as images do",
+                    f"{gathered.source} holds more bytes than any honest one of its size",
+                    "If you trust it, write the images as files first.",
+                )
+            if position > room:
+                raise SourceError(
+                    f"images that fill at most {DISK_SHARE:.0%} of the free disk",
+                    f"{gathered.source} holds more",
+                    "Free some space, or set OPSIN_CACHE to a larger disk.",
+                )
+            file.write(content)
+            whole.update(hashlib.sha256(content).digest())
+            ends.append(position)
+            if len(ends) % _STEP == 0:
+                watcher.advance(len(ends))
+    watcher.advance(len(ends))
+    return np.array(ends, np.int64), whole.digest()
+
+
 def _pack(
     gathered: _Gathered,
     records: Iterable[Record],
@@ -184,42 +222,18 @@ def _pack(
     most: float,
     watcher: Watcher,
 ) -> LabelledImages:
-    """Write the images behind each other into the cache, and what is said of them beside."""
-    kept = cache_root() / "unpacked"
-    with scratch_directory(kept) as scratch:
-        room = int(DISK_SHARE * shutil.disk_usage(scratch).free)
-        ends: list[int] = []
-        whole, position = hashlib.sha256(), 0
+    """Write the images into the cache, and what is said of them beside."""
+    with scratch_directory(cache_root() / "unpacked") as scratch:
         watcher.begin("Unpack", total, "images")
-        with (scratch / "images.bin").open("wb") as file:
-            for record in records:
-                content = _content_of(record, gathered.source)
-                position += len(content)
-                if position > most:
-                    raise SourceError(
-                        "a table that expands as images do",
-                        f"{gathered.source} holds more bytes than any honest one of its size",
-                        "If you trust it, write the images as files first.",
-                    )
-                if position > room:
-                    raise SourceError(
-                        f"images that fill at most {DISK_SHARE:.0%} of the free disk",
-                        f"{gathered.source} holds more",
-                        "Free some space, or set OPSIN_CACHE to a larger disk.",
-                    )
-                file.write(content)
-                whole.update(hashlib.sha256(content).digest())
-                ends.append(position)
-                if len(ends) % _STEP == 0:
-                    watcher.advance(len(ends))
-        watcher.advance(len(ends))
+        target = scratch / "images.bin"
+        ends, digest = _write_contents(gathered, records, target, most=most, watcher=watcher)
         watcher.end()
         gathered.tell(watcher)
         found = gathered.labelled(PackedImages(scratch, np.array([]), np.array([])))
         np.savez(
             scratch / "columns.npz",
             allow_pickle=False,
-            ends=np.array(ends, np.int64),
+            ends=ends,
             labels=found.labels,
             given=found.given,
         )
@@ -229,8 +243,7 @@ def _pack(
             "groups": list(found.groups),
         }
         write_json(scratch / "about.json", about)
-        for part in (found.labels, found.given):
-            whole.update(part.tobytes())
+        whole = hashlib.sha256(digest + found.labels.tobytes() + found.given.tobytes())
         whole.update(repr(about).encode("utf-8", "surrogateescape"))
         key = whole.hexdigest() if key is None else key
         if open_packed(gathered.source, key) is None:  # damaged, where it is there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,10 @@ _USUAL: Final = {
     "split": ("split",),
     "group": ("group",),
 }
+
+
+#: What a row says of its image, by our names.
+TextCells = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,25 @@ class TableSchema:
         listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
         return cls(found, tuple(names) if names and listed else None)
 
-    def row(self, values: Mapping[str, Any]) -> tuple[bytes | str, dict[str, str]]:
-        """Return what a row holds: an image, as a file's content or a path, and what is said of it.
+    def rows(self, cells: Mapping[str, Iterable[Any]]) -> Iterator[tuple[bytes | str, TextCells]]:
+        """Yield what each row holds: an image, as a file's content or a path, and what is said.
 
         Args:
-            values: The row's cells by our names of their columns.
+            cells: The columns' cells by our names.
 
-        Returns:
+        Yields:
             The image, and texts by ``name``, ``label``, ``split`` and ``group``.
 
         Raises:
             SourceError: A cell holds something else.
         """
-        image, name = image_of(values["path"], self.columns["path"])
-        said = {ours: text_of(value, ours) for ours, value in values.items() if ours != "path"}
-        if "label" in said:
-            said["label"] = class_name(said["label"], self.classes)
-        return image, {"name": name, **said}
+        for values in zip(*cells.values(), strict=True):
+            row = dict(zip(cells, values, strict=True))
+            image, name = image_of(row.pop("path"), self.columns["path"])
+            said = {ours: text_of(value, ours) for ours, value in row.items()}
+            if "label" in said:
+                said["label"] = class_name(said["label"], self.classes)
+            yield image, {"name": name, **said}
 
 
 def _features(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
