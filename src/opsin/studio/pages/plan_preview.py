@@ -132,7 +132,7 @@ def show_plan(plan: Plan) -> None:
         most = "at most " if recipe.training.patience else ""
         facts += [
             ("Parameters", count(plan.parameters or 0)),
-            ("Time", f"{most}about {about(plan.seconds)}, {recipe.training.epochs} epochs"),
+            ("Time", f"{most}about {about(plan.seconds)}, {recipe.training.epochs:,} epochs"),
             ("Memory", f"about {file_size(plan.memory or 0)} beside the images"),
         ]
     facts.append(("Device", plan.device))

@@ -239,7 +239,7 @@ def _made(row: RunRow, report: Report) -> None:
     training, seconds = report.training, report.seconds
     with ui.element("p"):
         ui.label(safe(report.dataset))
-    length = ("Epochs", f"{training.epochs} of {training.asked}, best {training.best_epoch}")
+    length = ("Epochs", f"{training.epochs:,} of {training.asked:,}, best {training.best_epoch:,}")
     if training.fitted_to is not None:
         length = ("Fitted to", counted(training.fitted_to, "image"))
     layout.figures(
