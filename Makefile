@@ -14,13 +14,13 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all pytest browser node lint bench docs clean
+.PHONY: demo test test-all pytest browser node lint bench docs site clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
 	$(BIN)/python -m opsin data fashion-mnist --out demo/data
 	$(BIN)/python -m opsin train fashion-mnist --epochs 3 --runs demo/runs --name demo
-	$(BIN)/python docs/demo_photo.py demo/boot.jpg
+	$(BIN)/python scripts/demo_photo.py demo/boot.jpg
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
 # Lint and types beside the tests; what they say comes after these.
@@ -73,9 +73,13 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
 
+# The documentation as a site, in src/opsin/site: the studio serves it, and wheels hold it.
+site: $(VENV)/ready
+	$(BIN)/zensical build --clean
+
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready
-	$(BIN)/python docs/generate.py
+	$(BIN)/python scripts/generate.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-runtime $(VENV)-keras $(NODE) demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -86,7 +90,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
-# Keras and skops, which judge what is imported, and Keras's side of docs/coming-from-keras.md; Opsin
+# Keras and skops, which judge what is imported, and Keras's side of docs/how-to/coming-from-keras.md; Opsin
 # is not in there.
 $(VENV)-keras/ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-keras

@@ -22,10 +22,10 @@ from tests.warm import Warm
 ROOT = Path(__file__).parent.parent
 # Whose commands `make test` runs; `make test-all` runs those of all pages.
 MOST_READ = frozenset(("README.md", "evaluation.md", "training.md"))
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
-sys.path.insert(0, str(ROOT / "docs"))
-import generate  # noqa: E402  the script beside the pages that it writes
+sys.path.insert(0, str(ROOT / "scripts"))
+import generate  # noqa: E402  the script that writes pages
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
@@ -44,8 +44,8 @@ def test_generated_pages_are_current(
 
 
 def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
-    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-    help_page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+    help_page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     for part in (DataRecipe, ModelRecipe, TrainingRecipe):
         for name, field in part.model_fields.items():
             assert field.description, name
@@ -57,7 +57,7 @@ def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
 
 
 def test_every_option_has_a_description() -> None:
-    help_page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    help_page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     option = (
         r"^  (--[\w/ -]+?(?: <\w+>| [A-Z,]+| N or HxW| OURS=THEIRS,…| I/K)?)"
         r"(?:(?:  +|\n {10,})(\S.*))?$"
@@ -160,7 +160,7 @@ def test_summaries_of_commands_fit_80_columns(
 
 
 def test_the_help_of_train_shows_ten_options_first() -> None:
-    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     help_of_train = page.split("## opsin train")[1]
     headings = re.findall(r"^(\w[\w ]*):$", help_of_train.split("```")[1], re.MULTILINE)
     assert headings[:2] == ["Arguments", MOST_USED]

@@ -1,4 +1,4 @@
-"""What `docs/extending.md` shows works, each in one file."""
+"""What `docs/understand/extending.md` shows works, each in one file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.conftest import without_drawing
 from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "extending.md"
+PAGE = ROOT / "docs" / "understand" / "extending.md"
 
 
 def code_of(section: str) -> str:

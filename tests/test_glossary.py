@@ -12,7 +12,11 @@ import pytest
 import opsin
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("\n## ")[1:]
+SECTIONS = (
+    (ROOT / "docs" / "understand" / "words-in-the-code.md")
+    .read_text(encoding="utf-8")
+    .split("\n## ")[1:]
+)
 ROWS = [
     row
     for section in SECTIONS

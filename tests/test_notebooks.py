@@ -9,7 +9,7 @@ import pytest
 
 import opsin
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebooks" / "frame-to-mlflow.ipynb"
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "how-to" / "notebooks" / "frame-to-mlflow.ipynb"
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 

@@ -31,7 +31,12 @@ from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
 KERAS = ROOT / ".venv-keras" / "bin" / "python"
-PAGES = sorted([*(ROOT / "docs").glob("coming-from-*.md"), ROOT / "docs" / "scikit-learn.md"])
+PAGES = sorted(
+    [
+        *(ROOT / "docs" / "how-to").glob("coming-from-*.md"),
+        ROOT / "docs" / "how-to" / "scikit-learn.md",
+    ]
+)
 # Characters in about 400 pixels: on a telephone the table is pushed from column to column.
 WIDEST = 52
 
@@ -41,7 +46,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("undrawn")]
 
 def rows(page: str) -> list[tuple[Blocks, Blocks]]:
     """Return the blocks of code in the left and in the right cell of each row of a page."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
     cells = re.findall(r"<tr><td>\n\n(.*?)\n\n</td><td>\n\n(.*?)\n\n</td></tr>\n", text, re.DOTALL)
     assert len(cells) == text.count("<td>") / 2 > 0, "a row is written otherwise"
     return [([*fenced(theirs)], [*fenced(ours)]) for theirs, ours in cells]

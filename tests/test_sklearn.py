@@ -32,7 +32,9 @@ from opsin.core.errors import ImageError, InputError, RecipeError
 from opsin.sklearn import ImageClassifier
 from tests.conftest import write_shapes
 
-PAGE = (Path(__file__).parents[1] / "docs" / "scikit-learn.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "scikit-learn.md").read_text(
+    encoding="utf-8"
+)
 # The checks feed rows of any numbers: each is an image of one row, black at -3 and white at 3.
 CHECKED = ImageClassifier("logistic", image_shape=(1, -1), value_range=(-3, 3))
 #: The exceptions, as the page states them: each must fail, and pass with other values.
@@ -66,7 +68,7 @@ def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(blocks) == 4
     names: dict[str, Any] = {}
     for block in blocks:
-        exec(compile(block, "docs/scikit-learn.md", "exec"), names)
+        exec(compile(block, "docs/how-to/scikit-learn.md", "exec"), names)
     assert names["search"].best_score_ > 0.8
     assert set(tmp_path.iterdir()) == {tmp_path / "photos"}
 

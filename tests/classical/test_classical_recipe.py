@@ -22,7 +22,7 @@ from opsin.core.recipe import ClassicalName, DataRecipe
 from opsin.models.resolve import resolve
 
 DATA = DataRecipe.of("digits")
-PAGE = Path(__file__).parents[2] / "docs" / "classical.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "classical.md"
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -104,7 +104,7 @@ def is_commit(text: str) -> bool:
     return _COMMIT.fullmatch(text) is not None
 
 
-#: From small and fast to large and best. `docs/pretrained.md` says what is known of each.
+#: From small and fast to large and best. `docs/how-to/pretrained.md` says what is known of each.
 NAMED: Final = {
     "small": NamedBackbone(
         HubName(

@@ -62,7 +62,8 @@ _Converter = Callable[[_Writer, str, Any, list[str]], None]
 
 def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> None:
     # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
-    # and takes a third of the time or less (docs/performance.md). The numbers are the same.
+    # and takes a third of the time or less (docs/understand/performance.md). The numbers are the
+    # same.
     mean, deviation = (
         to.weight(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
         for part in ("mean", "deviation")
@@ -245,7 +246,7 @@ def check_exportable(network: nn.Module) -> None:
             raise RecipeError(
                 f"layers that a file can hold: {known}",
                 f"{name} is {type(layer).__name__}",
-                "Add it to the table in opsin/onnx_files/operators.py (docs/extending.md).",
+                "Add it to opsin/onnx_files/operators.py (docs/understand/extending.md).",
             )
 
 

@@ -1,6 +1,6 @@
 """Make what a phone would see: a boot of the test set, dark, on a light table.
 
-    python docs/demo_photo.py boot.jpg
+    python scripts/demo_photo.py boot.jpg
 
 The shape is Fashion-MNIST's test image 0; size, light, noise and compression are a photograph's.
 The network never sees this image's like in training, where everything is white on black.

@@ -1,6 +1,6 @@
 """Write what is generated: pages on command line, recipe and files, tree of rooms, typed options.
 
-    python docs/generate.py
+    python scripts/generate.py
 
 A test runs the same functions and fails when a file is out of date.
 """
@@ -45,7 +45,8 @@ from opsin.models.registry import MODELS as NETWORKS
 from opsin.models.resolve import resolve
 from opsin.sklearn import OPTIONS
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = DOCS / "reference"
 #: The terminal that the help is written for.
 TERMINAL = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 
@@ -229,7 +230,7 @@ def data() -> str:
     """Return the page about sources with its table of kinds written anew."""
     rows = [f"| {' | '.join(row)} |" for kind in described() for row in kind.rows]
     table = "\n".join(["| source | looks like | parts |", "|---|---|---|", *rows])
-    return _between(DOCS / "data.md", "kinds", table)
+    return _between(DOCS / "how-to" / "data.md", "kinds", table)
 
 
 #: The files of a run that one model each reads and writes.
@@ -260,7 +261,7 @@ def files() -> str:
         "files. A file with the ending `.jsonl` holds an object in each line. Unknown fields are "
         "kept; a file of a later `format` is refused. Other programs can check a file against its "
         "JSON Schema. `recipe.json` is described in [recipe.md](recipe.md), all other files in "
-        "[architecture.md](architecture.md).",
+        "[architecture.md](../understand/architecture.md).",
         "",
     ]
     for file, kind in FILES.items():
@@ -323,11 +324,11 @@ def _first_line(file: Path) -> str:
 
 
 PAGES: dict[Path, Callable[[], str]] = {
-    DOCS / "command-line.md": command_line,
-    DOCS / "data.md": data,
-    DOCS / "recipe.md": recipe,
-    DOCS / "files.md": files,
-    **{DOCS / "schemas" / _schema_name(file): partial(schema, file) for file in FILES},
+    REFERENCE / "command-line.md": command_line,
+    DOCS / "how-to" / "data.md": data,
+    REFERENCE / "recipe.md": recipe,
+    REFERENCE / "files.md": files,
+    **{REFERENCE / "schemas" / _schema_name(file): partial(schema, file) for file in FILES},
     DOCS.parent / "README.md": readme,
     DOCS.parent / "src" / "opsin" / "core" / "keyword_options.py": keyword_options,
 }
