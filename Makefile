@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all pytest browser node lint bench docs site clean
+.PHONY: demo test test-all pytest browser node lint bench docs site wheel clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -24,7 +24,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
 # Lint and types beside the tests; what they say comes after these.
-test: browser node $(VENV)/ready $(VENV)-runtime/ready
+test: browser node site $(VENV)/ready $(VENV)-runtime/ready
 	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1 & beside=$$!; \
 	trap 'kill $$beside 2>/dev/null; rm -f $$said' EXIT; \
 	$(MAKE) --no-print-directory pytest; tests=$$?; \
@@ -34,12 +34,12 @@ test: browser node $(VENV)/ready $(VENV)-runtime/ready
 	[ $$lint = 0 ] && [ $$tests = 0 ]
 
 # Each test runs once: what needs no PyTorch, in an environment where it is not installed.
-pytest: browser node $(VENV)/ready $(VENV)-runtime/ready
+pytest: browser node site $(VENV)/ready $(VENV)-runtime/ready
 	$(VENV)-runtime/bin/python -m compileall -q src
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and torch"
 
-test-all: lint browser node $(VENV)-runtime/ready $(VENV)-keras/ready
+test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
 
@@ -52,17 +52,19 @@ browser:
 	fi || { echo "no Chromium: the tests that need it are skipped"; [ -z "$$CI" ]; }
 	@[ -z "$$CI" ] || { command -v chromium && command -v chromedriver; } >/dev/null
 
-# onnxruntime-node and sharp, for the tests that run a bundle in Node; likewise.
+# onnxruntime-node and sharp, for the tests that run a bundle in Node, and axe-core, which judges
+# whether everybody can use a page; likewise.
 node:
 	@command -v npm >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends nodejs npm >/dev/null; \
 	fi || true
-	@[ -d $(NODE)/node_modules/onnxruntime-node ] && [ -d $(NODE)/node_modules/sharp ] || \
+	@[ -d $(NODE)/node_modules/onnxruntime-node ] && [ -d $(NODE)/node_modules/sharp ] && \
+	[ -d $(NODE)/node_modules/axe-core ] || \
 	{ command -v npm >/dev/null && mkdir -p $(NODE) && npm install --silent --no-audit --no-fund \
-		--ignore-scripts --prefix $(NODE) onnxruntime-node@1.30.0 sharp@0.35.5 >/dev/null; } || \
-	{ echo "no Node with onnxruntime-node and sharp: the tests that need them are skipped"; [ -z "$$CI" ]; }
+		--ignore-scripts --prefix $(NODE) onnxruntime-node@1.30.0 sharp@0.35.5 axe-core@4.14.1 >/dev/null; } || \
+	{ echo "no Node with onnxruntime-node, sharp and axe-core: the tests that need them are skipped"; [ -z "$$CI" ]; }
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check
@@ -75,14 +77,18 @@ bench: $(VENV)/ready
 
 # The documentation as a site, in src/opsin/site: the studio serves it, and wheels hold it.
 site: $(VENV)/ready
-	$(BIN)/zensical build --clean
+	$(BIN)/zensical build --clean --strict
+
+# What `pip install` takes, with the site.
+wheel: site
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready
 	$(BIN)/python scripts/generate.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-runtime $(VENV)-keras $(NODE) demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-runtime $(VENV)-keras $(NODE) demo dist src/opsin/site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

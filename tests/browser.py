@@ -69,16 +69,20 @@ def console(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
     return entries
 
 
+def requests_of(browser: webdriver.Chrome) -> list[str]:
+    """Return the addresses that pages asked for since the log was last read."""
+    messages = [
+        json.loads(entry["message"])["message"] for entry in console(browser, "performance")
+    ]
+    sent = [each for each in messages if each["method"] == "Network.requestWillBeSent"]
+    return [each["params"]["request"]["url"] for each in sent]
+
+
 def requests_beyond(browser: webdriver.Chrome, page: str) -> list[str]:
     """Return the addresses that the page asked for, other than itself and what is inside it."""
-    found = []
-    for entry in console(browser, "performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            address = message["params"]["request"]["url"]
-            if (
-                not address.startswith(("data:", "blob:", "chrome:"))
-                and address.partition("#")[0] != page
-            ):
-                found.append(address)
-    return found
+    return [
+        address
+        for address in requests_of(browser)
+        if not address.startswith(("data:", "blob:", "chrome:"))
+        and address.partition("#")[0] != page
+    ]

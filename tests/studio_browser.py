@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import COOKIES, console
+from tests.browser import COOKIES, console, requests_of
 
 START = (sys.executable, "-W", "error", "-m", "opsin", "studio", "--json", "--no-browser")
 
@@ -180,15 +180,8 @@ def complaints(browser: webdriver.Chrome) -> list[str]:
 
 def requests_elsewhere(browser: webdriver.Chrome, address: str) -> list[str]:
     """Return the addresses that pages asked for on any other host."""
-    found = []
     ours = (address, address.replace("http:", "ws:"), "data:", "blob:", "chrome:", "about:")
-    for entry in console(browser, "performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            asked = message["params"]["request"]["url"]
-            if not asked.startswith(ours):
-                found.append(asked)
-    return found
+    return [asked for asked in requests_of(browser) if not asked.startswith(ours)]
 
 
 def sideways(browser: webdriver.Chrome) -> int:

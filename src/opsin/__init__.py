@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from opsin.commands.classify.unsort import Unsorted, unsort
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
+    from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
@@ -148,6 +149,7 @@ __all__ = [
     "list_runs",
     "load",
     "look_at",
+    "open_docs",
     "open_studio",
     "plan",
     "predict_each",
@@ -216,6 +218,7 @@ _HOME = {
     "list_runs": "commands.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",
+    "open_docs": "commands.docs",
     "open_studio": "studio",
     "plan": "commands.plan",
     "predict_each": "commands.classify.each",

@@ -40,6 +40,7 @@ def _about(
 VERBS: Final = (
     "data", "embed", "train", "resume", "import", "predict", "unsort", "evaluate", "inspect",
     "report", "runs", "compare", "export", "serve", "studio", "backbones", "bench",
+    "docs",
 )  # fmt: skip
 # What Python's own words are called instead.
 _NAMES: Final = {"import": "import_model"}

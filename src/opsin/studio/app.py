@@ -20,7 +20,7 @@ from nicegui import ui
 from starlette.types import ASGIApp
 
 from opsin.core.events import SILENT, Watcher
-from opsin.studio import image_routes
+from opsin.studio import help_routes, image_routes
 from opsin.studio.library import uploads
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
@@ -58,6 +58,7 @@ def build(studio: Studio) -> FastAPI:
     """
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     image_routes.add_routes(api, studio.open, studio.runs, studio.sets)
+    help_routes.add_routes(api)
     uploads.add_routes(api, studio.uploads)
     prediction_session.add_routes(api, studio.tried, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)

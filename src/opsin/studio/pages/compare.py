@@ -54,7 +54,7 @@ async def compare(studio: Studio, runs: str = "") -> None:
     """Build it."""
     ids = list(dict.fromkeys(each for each in runs.split(",") if each))
     body = None
-    with layout.page(studio, "Compare runs", "/compare"):
+    with layout.page(studio, "Compare runs", "/compare", guide="how-to/compare.html"):
         if not _choose(studio, ids):
             return
         body = _CompareBody(studio, ids, _MAKING.setdefault(studio, _Making(most=0)))

@@ -46,7 +46,7 @@ async def show(
     """Build it."""
     the_set = studio.sets.get(set_id)
     wanted = WantedLabel.of(the_set.id, class_, part, finding, page)
-    with layout.page(studio, the_set.title, "/data"):
+    with layout.page(studio, the_set.title, "/data", guide="how-to/data.html"):
         await _SetPage(studio, the_set, wanted).build()
 
 

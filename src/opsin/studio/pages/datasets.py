@@ -41,7 +41,7 @@ async def data(
 ) -> None:
     """Build it."""
     way = add if add in _WAYS else "upload"
-    with layout.page(studio, "Data", "/data"):
+    with layout.page(studio, "Data", "/data", guide="how-to/data.html"):
         undo = Undo()
         await _Sets(studio, page_number(sets), undo).build()
         with layout.panel("Add images").props("id=add"):

@@ -38,7 +38,7 @@ class _Imported(BaseModel):
 
 def import_classifier(studio: Studio) -> None:
     """Build it."""
-    with layout.page(studio, "Import a classifier", "/"):
+    with layout.page(studio, "Import a classifier", "/", guide="how-to/import.html"):
         _Import(studio).build()
 
 

@@ -100,7 +100,7 @@ async def inside(
 ) -> None:
     """Build it."""
     row, body = studio.runs.row(run), None
-    with layout.page(studio, f"Inside {row.name}", "/"):
+    with layout.page(studio, f"Inside {row.name}", "/", guide="how-to/inspect.html"):
         with ui.element("p"):
             ui.link("Back to the run", f"/runs/{quote(run)}")
         await tell_moved(studio.runs.get(run))

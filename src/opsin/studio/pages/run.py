@@ -43,7 +43,7 @@ async def show(
 ) -> None:
     """Build it."""
     row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
-    with layout.page(studio, row.name, "/") as retitle:
+    with layout.page(studio, row.name, "/", guide="understand/evaluation.html") as retitle:
         head = _Head(studio, row, directory, retitle)
         reported = await asyncio.to_thread(directory.report.is_file)
         usual = "report" if reported and row.state != "running" else "live"

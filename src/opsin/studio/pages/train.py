@@ -37,7 +37,7 @@ async def train(
     labels: str = "",
 ) -> None:
     """Build it."""
-    with layout.page(studio, "Train", "/train"):
+    with layout.page(studio, "Train", "/train", guide="how-to/training.html"):
         page = _Train(studio)
         await asyncio.to_thread(page.read, set, source_run, labels)
         if source_run:

@@ -72,7 +72,7 @@ async def try_(
     """Build it."""
     keys = tuple(images.split(",")[:MOST]) if _KEYS.fullmatch(images) else ()
     body = None
-    with layout.page(studio, "Try a classifier", "/try"):
+    with layout.page(studio, "Try a classifier", "/try", guide="how-to/predict.html"):
         able = _able(studio)
         if not able:
             layout.empty(

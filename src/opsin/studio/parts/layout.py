@@ -12,6 +12,7 @@ from nicegui import ui
 
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio import parts
+from opsin.studio.help_routes import HELP
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_row import opaque
 from opsin.studio.words import safe
@@ -29,7 +30,9 @@ def head() -> str:
 
 
 @contextmanager
-def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None]]:
+def page(
+    studio: Studio, title: str, here: str, *, guide: str = "how-to/studio.html"
+) -> Iterator[Callable[[str], None]]:
     """Put what the block builds into a page: header, navigation, one heading.
 
     An `OpsinError` of the block is shown where it happened, in one line.
@@ -38,6 +41,7 @@ def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None
         studio: What all windows share; the header tells what its queue does.
         title: The heading, and the window's title.
         here: The address of the navigation's page that it belongs to, or nothing.
+        guide: The page of the documentation that explains it, which its "?" opens.
 
     Yields:
         What gives the page another title.
@@ -58,6 +62,12 @@ def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None
                 if address == here:
                     link.props('aria-current="page"')
         _queue_line(studio)
+        with ui.element("a").classes("op-guide") as question_mark:
+            ui.label("?")
+        question_mark._props.update({
+            "href": f"{HELP}/{guide}", "target": "opsin-help", "aria-label": "Help with this page",
+            "title": "Help with this page",
+        })  # fmt: skip
     with (
         ui.element("div")
         .props('role="region" id="content" tabindex="-1"')

@@ -1,0 +1,37 @@
+"""The documentation, served under ``/help`` from the files that `opsin docs` opens."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
+from starlette.staticfiles import StaticFiles
+
+from opsin.core.documentation import SITE
+
+#: Where the documentation is in the studio.
+HELP: Final = "/help"
+
+
+def add_routes(api: FastAPI, site: Path = SITE) -> None:
+    """Serve the documentation; where it was not built, say so.
+
+    Args:
+        api: The application.
+        site: The folder of the site.
+    """
+    if (site / "index.html").is_file():
+        api.mount(HELP, StaticFiles(directory=site, html=True), name="help")
+        return
+
+    @api.get(HELP)
+    @api.get(f"{HELP}/{{page:path}}")
+    async def missing(page: str = "") -> PlainTextResponse:  # noqa: ARG001  FastAPI gives it
+        return PlainTextResponse(
+            "The documentation is not part of this installation. In a clone of the repository, "
+            "build it: make site.",
+            HTTPStatus.NOT_FOUND,
+        )

@@ -1,0 +1,210 @@
+"""The site: complete, alone, light, and usable by everybody, in a real browser."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import re
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.shadowroot import ShadowRoot
+
+from opsin.core.documentation import SITE, find_page
+from tests.accessibility import needs_axe, violations
+from tests.browser import chromium, console, needs_chromium, requests_of, resize
+from tests.studio_browser import sideways, until
+
+pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: make site")
+
+#: Pages of each kind.
+EXAMPLES = ("index.html", "how-to/index.html", "how-to/data.html", "reference/recipe.html")
+#: What a visitor's first page may weigh, in bytes, compressed as servers do.
+FIRST_PAGE = 300_000
+
+
+def pages() -> list[Path]:
+    """Return every page of the site."""
+    return sorted(page for page in SITE.rglob("*.html") if page.name != "404.html")
+
+
+class _Links(HTMLParser):
+    """Collects what a page loads, where it leads, and the places in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.leads: list[str] = []
+        self.places: set[str] = set()
+        self.unnamed: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.places |= {given[name] for name in ("id", "name") if name in given}
+        if "src" in given:
+            self.loads.append(given["src"])
+        if tag == "link" and given.get("rel") in {"stylesheet", "icon", "preload", "modulepreload"}:
+            self.loads.append(given["href"])
+        if tag == "a" and "href" in given:
+            self.leads.append(given["href"])
+        if tag == "img" and not given.get("alt"):
+            self.unnamed.append(given.get("src", ""))
+
+
+@functools.cache
+def links(page: Path) -> _Links:
+    """Return what a page holds."""
+    found = _Links()
+    found.feed(page.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Serve the site below a path of its own, as a project's pages are."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            return
+
+    folder = functools.partial(Quiet, directory=str(SITE.parent))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), folder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{SITE.name}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_there_are_sixty_pages() -> None:
+    assert len(pages()) >= 60
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    for page in pages():
+        for loaded in links(page).loads:
+            assert not urlsplit(loaded).netloc, f"{page}: {loaded}"
+
+
+def test_every_link_and_every_picture_is_there() -> None:
+    for page in pages():
+        for target in (*links(page).leads, *links(page).loads):
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            there = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            there = there / "index.html" if there.is_dir() else there
+            assert there.is_relative_to(SITE), f"{page}: {target}"
+            assert there.is_file(), f"{page}: {target}"
+            if parts.fragment and there.suffix == ".html":
+                assert unquote(parts.fragment) in links(there).places, f"{page}: {target}"
+
+
+def test_every_picture_has_words() -> None:
+    for page in pages():
+        assert not links(page).unnamed, page
+
+
+def test_the_search_knows_every_page() -> None:
+    index = json.loads((SITE / "search.json").read_text(encoding="utf-8"))
+    known = {item["location"].partition("#")[0] for item in index["items"]}
+    assert {page.relative_to(SITE).as_posix() for page in pages()} <= known
+    assert find_page("serving").endswith("serving.html")
+
+
+@needs_chromium
+@pytest.mark.parametrize("served", [True, False], ids=["served", "from the disk"])
+def test_a_reader_searches(browser: webdriver.Chrome, address: str, served: bool) -> None:
+    browser.get(f"{address}/how-to/data.html" if served else (SITE / "index.html").as_uri())
+    console(browser, "performance")
+    until(browser, lambda: _opened(browser))
+    until(browser, lambda: "reference/recipe.html" in _found(browser, "recipe"))
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert _elsewhere(browser, address) == []
+
+
+def _dialog(browser: webdriver.Chrome) -> ShadowRoot | None:
+    """Return the search, where it is open: it has the focus."""
+    focused = browser.switch_to.active_element
+    inside = browser.execute_script("return Boolean(arguments[0].shadowRoot)", focused)
+    return focused.shadow_root if inside else None
+
+
+def _opened(browser: webdriver.Chrome) -> bool:
+    """Press the search's key, which does nothing before the page's script has run."""
+    if not _dialog(browser):
+        browser.find_element(By.TAG_NAME, "body").send_keys("/")
+    return _dialog(browser) is not None
+
+
+def _found(browser: webdriver.Chrome, words: str) -> str:
+    """Search for words, which are forgotten when the index arrives; return where hits lead."""
+    dialog = _dialog(browser)
+    assert dialog
+    field = dialog.find_element(By.CSS_SELECTOR, "input")
+    if field.get_attribute("value") != words:
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(words)
+    hits = dialog.find_elements(By.CSS_SELECTOR, "a[href]")
+    return " ".join(hit.get_attribute("href") or "" for hit in hits)
+
+
+def _elsewhere(browser: webdriver.Chrome, address: str) -> list[str]:
+    ours = (address.rpartition("/")[0], SITE.as_uri(), "data:", "blob:", "chrome:", "about:")
+    return [asked for asked in requests_of(browser) if not asked.startswith(ours)]
+
+
+@needs_chromium
+def test_the_first_page_is_light(browser: webdriver.Chrome, address: str) -> None:
+    """What is loaded before anything is touched; text compressed, as a server would."""
+    browser.get("about:blank")
+    console(browser, "performance")
+    browser.get(f"{address}/index.html")
+    until(browser, lambda: browser.execute_script("return document.readyState") == "complete")
+    asked = [urlsplit(asked).path for asked in requests_of(browser) if asked.startswith(address)]
+    assert len(asked) > 4
+    weight = 0
+    for path in set(asked):
+        content = (SITE.parent / path.lstrip("/")).read_bytes()
+        text = path.endswith((".html", ".css", ".js", ".svg", ".json"))
+        weight += len(gzip.compress(content)) if text else len(content)
+    assert weight <= FIRST_PAGE, f"{weight:,} bytes: {asked}"
+
+
+@needs_chromium
+@needs_axe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_everybody_can_read_it(
+    page: str, scheme: str, browser: webdriver.Chrome, address: str
+) -> None:
+    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    browser.get(f"{address}/{page}")
+    assert violations(browser) == []
+    resize(browser, 400)
+    assert sideways(browser) <= 0
+    resize(browser, 1200)
+
+
+def test_links_of_the_pages_are_no_addresses_of_a_machine() -> None:
+    for page in pages():
+        assert not re.search(r"(/home/|/root/|/work/|file://)", page.read_text(encoding="utf-8"))
