@@ -28,7 +28,11 @@ def commands_in(shell: str) -> list[list[str]]:
 
 
 def run_command(words: Sequence[str], *, cwd: Path, warm: Warm) -> None:
-    """Run a command, and see that it succeeds; a server is started, and ended."""
+    """Run a command on the runs that are meant, and see that it succeeds.
+
+    A server is started, and ended.
+    """
+    words = [_existing(word, cwd) for word in words]
     if words[0] in {"serve", "studio"}:
         command = [sys.executable, "-m", "opsin", *words, "--port", "0", "--json"]
         command += ["--home", "home"] if words[0] == "studio" else []
@@ -42,3 +46,12 @@ def run_command(words: Sequence[str], *, cwd: Path, warm: Warm) -> None:
     with without_drawing() if words[0] == "train" else contextlib.nullcontext():
         done = warm.run(words, cwd=cwd)
     assert done.returncode == 0, f"{words}\n{done.stderr}"
+
+
+def _existing(word: str, folder: Path) -> str:
+    """Return the latest run that a word means, whatever day it is."""
+    named = re.fullmatch(r"((?:\w+=)?)runs/\d{4}-\d\d-\d\d-(.+)", word)
+    if named is None or (folder / word).exists():
+        return word
+    found = sorted(folder.glob(f"runs/*-{named[2]}"), key=lambda run: run.stat().st_mtime)
+    return f"{named[1]}{found[-1].relative_to(folder)}" if found else word

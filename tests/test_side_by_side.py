@@ -71,15 +71,7 @@ class Reader:
             else:
                 assert language == "sh"
                 for words in commands_in(code):
-                    run_command([*map(self._existing, words)], cwd=self._folder, warm=self._warm)
-
-    def _existing(self, word: str) -> str:
-        """Return the latest run that is called so, whatever day it is."""
-        named = re.fullmatch(r"runs/\d{4}-\d\d-\d\d-(.+)", word)
-        if named is None:
-            return word
-        found = sorted(self._folder.glob(f"runs/*-{named[1]}"), key=lambda run: run.stat().st_mtime)
-        return str(found[-1].relative_to(self._folder))
+                    run_command(words, cwd=self._folder, warm=self._warm)
 
 
 @pytest.fixture

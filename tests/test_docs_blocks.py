@@ -1,0 +1,271 @@
+"""Every command and block of Python on a page runs, in the page's order, in a fresh folder."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.classical.classical_recipe import MODELS
+from tests.conftest import shape_image, write_shapes
+from tests.documented import fenced, run_command
+from tests.served import serving
+from tests.studio_browser import wait_for
+from tests.warm import Warm
+
+pytestmark = pytest.mark.torch
+
+ROOT = Path(__file__).parents[1]
+#: Pages whose blocks another test runs.
+ELSEWHERE = {
+    "coming-from-": "test_side_by_side.py",
+    "scikit-learn": "test_sklearn.py",
+    "extending": "test_extending.py",
+    "learn/": "test_tutorials.py",
+}
+#: Blocks that need what no test has here: what they are known by, and where it is tested.
+APART = {
+    "import tritonclient.http": "flows/test_serve.py",
+    "model.predict(images / 255)": "importing, with Keras as the judge",
+}
+#: Pages whose blocks `make test` runs; `make test-all` runs those of all pages.
+MOST_READ = frozenset(("README.md", "index.md", "training.md", "evaluation.md"))
+CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+)  # fmt: skip
+#: Each page with blocks that no other test runs.
+PAGES = [
+    page
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+    if re.search(r"^```(sh|python)$", page.read_text(encoding="utf-8"), re.M)
+    and not any(name in page.as_posix().partition("/docs/")[2] for name in ELSEWHERE)
+]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    "optional-dependencies"
+]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the images, runs and files that pages speak of, all small."""
+    folder = tmp_path_factory.mktemp("pages")
+    random = np.random.default_rng(0)
+    labels = np.arange(240) % len(CLASSES)
+    # Coarse noise under a bar for the class: near duplicates would be kept in one part.
+    images = random.integers(0, 180, (240, 7, 7), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    for row, label in enumerate(labels):
+        images[row, 2 * label + 3 : 2 * label + 8, 6:22] = 255
+    np.savez(
+        folder / "fashion-mnist.npz", images=images[:200], labels=labels[:200], classes=CLASSES,
+        test_images=images[200:], test_labels=labels[200:],
+    )  # fmt: skip
+    write_shapes(folder / "photos")
+    shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
+    for name in ("boot.png", "boot.jpg", "bag.jpg"):
+        Image.fromarray(shape_image("disc", 7)).convert("L").resize((28, 28)).save(folder / name)
+    (folder / "photos.csv").write_text("path\nboot.jpg\n", encoding="utf-8")
+    # A run as small as these is too weak to suspect anything, and writes no corrections.
+    (folder / "labels.csv").write_text("digest,name,label\n", encoding="utf-8")
+    (folder / "runs").mkdir()
+    for source in ("fashion-mnist.npz", "photos"):
+        for model in ("resnet", "mlp", "forest"):
+            given: opsin.TrainOptions = {} if model == "forest" else {"epochs": 1}
+            run = opsin.train(
+                str(folder / source), model=model, runs=folder / "made", quiet=True, **given
+            )
+            name = source.removesuffix(".npz")
+            run.path.rename(folder / "runs" / f"2026-11-21-{name}-{model}")
+    shutil.rmtree(folder / "made")
+    for name in ("boots", "2026-11-21-demo"):
+        shutil.copytree(folder / "runs" / "2026-11-21-fashion-mnist-mlp", folder / "runs" / name)
+    return folder
+
+
+class Reader:
+    """Follows a page: one folder, one namespace of Python, one environment, one server.
+
+    Args:
+        folder: Where it works; the working directory.
+        warm: Starts commands.
+        stack: What is ended with the page.
+    """
+
+    def __init__(self, folder: Path, warm: Warm, stack: contextlib.ExitStack) -> None:
+        self._folder, self._warm, self._stack = folder, warm, stack
+        self._names: dict[str, Any] = {}
+
+    @functools.cached_property
+    def _port(self) -> int:
+        """Of a server that has what a page serves."""
+        models = "boots=runs/boots"
+        return self._stack.enter_context(serving(models, folder=self._folder)).port
+
+    def python(self, block: str) -> None:
+        """Run a block, after those before it."""
+        block = block.replace('"fashion-mnist"', '"fashion-mnist.npz"')
+        block = re.sub(r"\b(epochs|repeats|folds)=\d+", lambda found: _less(found[1]), block)
+        if re.search(r"^opsin\.(serve|open_studio)\(", block, re.M):
+            _run_until_it_listens(block)
+        else:
+            exec(compile(block, "a page", "exec"), self._names)
+
+    def shell(self, block: str) -> None:
+        """Run each command of a block."""
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            words = shlex.split(line, comments=True)
+            given: dict[str, str] = {}
+            if words[:1] == ["export"]:
+                self._keep(words[1:])
+                continue
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                name, _, value = words.pop(0).partition("=")
+                given[name] = value
+            if words:
+                self._command(words, line, given)
+
+    def _keep(self, words: list[str]) -> None:
+        patch = self._stack.enter_context(pytest.MonkeyPatch.context())
+        for name, _, value in (word.partition("=") for word in words):
+            patch.setenv(name, value)
+
+    def _command(self, words: list[str], line: str, given: Mapping[str, str]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            match words[0]:
+                case "opsin":
+                    run_command(_short(words[1:]), cwd=self._folder, warm=self._warm)
+                case "pip":
+                    _installs(words[1:])
+                case "curl":
+                    line = line.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}")
+                    subprocess.run(f"{line} --fail", shell=True, check=True, cwd=self._folder)
+                case "make" | "git" | "cd":
+                    assert words[1:], line
+                case _:
+                    pytest.fail(f"no test runs this: {line}")
+
+
+def _less(option: str) -> str:
+    return f"{option}={1 if option == 'epochs' else 2}"
+
+
+def _installs(words: list[str]) -> None:
+    """See that what pip is told to install is offered."""
+    assert words[0] == "install", words
+    for word in words[1:]:
+        for extra in re.findall(r"opsin\[(.+)\]", word):
+            assert set(extra.split(",")) <= EXTRAS.keys(), word
+
+
+def _short(words: list[str]) -> list[str]:
+    """Return a command that does the same on small images, and briefly."""
+    shorter = {"fashion-mnist": "fashion-mnist.npz", "5": "2", "4": "2"}  # folds and repeats
+    shorter["answer=none of these"] = "answer=unreadable"  # so small a run refuses nothing
+    words = [shorter.get(word, word) for word in words]
+    if words[0] == "train" and {*MODELS, "--from"}.isdisjoint(words):
+        words += ["--epochs", "1"]  # the last one counts
+    if words[0] == "export" and not words[-1].startswith("hf:"):
+        words += ["--force"]  # one of so few images is more than 0.3 points
+    if words[0] == "bench":
+        words += ["--seconds", "0.05"]
+    if words[0] == "studio":
+        words += ["--root", "photos"]
+    if words[0] == "docs":
+        words += ["--no-browser"]
+    return words
+
+
+def briefly(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Train for one epoch where a page leaves it to Opsin how long."""
+
+    @functools.wraps(train)
+    def shorter(*sources: object, **options: Any) -> Any:
+        if options.get("model") not in MODELS and "backbone" not in options:
+            options["epochs"] = 1
+        return train(*sources, **options)
+
+    return shorter
+
+
+def _run_until_it_listens(block: str) -> None:
+    """Run a block that serves, and end it as Ctrl-C does once somebody can reach it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if "open_studio" in block:
+        block = block.replace(")  # until", f", port={port}, home='home', open_browser=False)  #")
+    block = re.sub(r"port=\d+", f"port={port}", block)
+    with subprocess.Popen([sys.executable, "-c", block]) as process:
+
+        def listens() -> bool:
+            assert process.poll() is None
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_for(listens, 60)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=() if page.name in MOST_READ else pytest.mark.slow)
+        for page in PAGES
+    ],
+)
+def test_every_block_of_a_page_runs(
+    page: Path, prepared: Path, tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "folder")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(opsin, "train", briefly(opsin.train))
+    with contextlib.ExitStack() as stack:
+        reader = Reader(folder, warm, stack)
+        for language, block in fenced(page.read_text(encoding="utf-8")):
+            if any(line in block for line in APART):
+                continue
+            if language == "python":
+                reader.python(block)
+            elif language == "sh":
+                reader.shell(block)
+
+
+def test_the_pages_tested_elsewhere_are_there() -> None:
+    for name, test in ELSEWHERE.items():
+        assert any(name in page.as_posix() for page in (ROOT / "docs").rglob("*.md")), name
+        assert (ROOT / "tests" / test).is_file(), test
+
+
+def test_a_block_that_fails_is_seen(tmp_path: Path, warm: Warm) -> None:
+    with contextlib.ExitStack() as stack:
+        reader = Reader(tmp_path, warm, stack)
+        with pytest.raises(AssertionError, match="nothing-here"):
+            reader.shell("opsin data nothing-here\n")
+        with pytest.raises(NameError, match="unknown"):
+            reader.python("unknown\n")
+        with pytest.raises(pytest.fail.Exception, match="no test runs this"):
+            reader.shell("rm -rf photos\n")
+        with pytest.raises(AssertionError, match="nonsense"):
+            reader.shell("pip install 'opsin[nonsense]'\n")
