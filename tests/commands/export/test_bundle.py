@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,24 @@ def test_the_python_client_makes_the_very_pixels_that_opsin_makes(
     like = Preparation(height=12, width=9, channels=channels, resize=resize)
     pixels = predict.prepare(file, like.model_dump())
     np.testing.assert_array_equal(pixels, read_image(file, like))
+
+
+def test_the_file_inside_says_nothing_of_this_machine(nearest_mean: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(nearest_mean)
+    source = "/home/ann-onymous/photos + digits"
+    for prop in model.metadata_props:
+        if prop.key == "opsin.source":
+            prop.value = json.dumps(source)
+    model.graph.node[0].doc_string = "/home/ann-onymous/network.py(7): forward"
+    file = tmp_path / "classifier.onnx"
+    onnx.save_model(model, file)
+    shown = opsin.Classifier(file)
+    assert shown.metadata.source == source
+    written = zipfile.ZipFile(export_model(file, "bundle", data="digits").path)
+    for name in written.namelist():
+        assert b"ann-onymous" not in written.read(name), name
+    (tmp_path / "moved").mkdir()
+    written.extract("classifier.onnx", tmp_path / "moved")
+    assert opsin.Classifier(tmp_path / "moved" / "classifier.onnx").metadata.source == (
+        "photos + digits"
+    )

@@ -23,12 +23,13 @@ from opsin.commands.export.client_files import (
     client,
     json_bytes,
 )
+from opsin.commands.export.for_others import for_others
 from opsin.commands.export.samples import Sample, choose_samples
 from opsin.commands.export.shipped import Shipped
 from opsin.commands.known_images import known_images
 from opsin.core.errors import ParityError, SourceError
 from opsin.core.events import Watcher
-from opsin.core.metadata import FORMAT, Metadata
+from opsin.core.metadata import Metadata
 from opsin.core.storage import write_bytes
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
@@ -73,11 +74,7 @@ def write_bundle(
             f"{known.source} has none left",
             "Name others: --data SOURCE.",
         )
-    content = classifier.content
-    if classifier.metadata.format < FORMAT:  # the description tells of an output of today
-        from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
-
-        content = finished(content, classifier.metadata)
+    content = for_others(classifier)
     found = _answers(classifier, known, rows, watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))

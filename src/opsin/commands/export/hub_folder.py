@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from opsin.commands.export.client_files import SUMS, checksums, classes_json, client, sums_in
+from opsin.commands.export.for_others import for_others
 from opsin.commands.runs import Run
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ParityError, RecipeError, RunError
+from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.core.format import file_size
 from opsin.core.storage import storage_errors, write_bytes
@@ -28,8 +27,6 @@ from opsin.runtime.classifier import Classifier
 CARD: Final = "README.md"
 # Identifiers of licences: https://huggingface.co/docs/hub/repositories-licenses
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
-# Images that the written file and the run's own answer to alike.
-_COMPARED: Final = 8
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def write_hub_folder(
     """
     stated = _checked_licence(licence)
     run = _run_of(classifier)
-    content = _for_others(classifier, run)
+    content = for_others(classifier)
     publication = Publication(name.repository, stated, classifier.metadata.backbone)
     card = model_card(
         run.report,
@@ -174,32 +171,6 @@ def _run_of(classifier: Classifier) -> Run:
             "Give the run directory.",
         )
     return Run(directory.path)
-
-
-def _for_others(classifier: Classifier, run: Run) -> bytes:
-    """Return the file without what it says of this machine; what it answers stays the same.
-
-    Raises:
-        ParityError: It does not.
-    """
-    from opsin.onnx_files.makers_notes import without_notes  # noqa: PLC0415  needs onnx
-    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415
-
-    own = classifier.metadata
-    named = own.model_copy(update={"source": run.recipe.data.source_names})
-    content = without_notes(finished(classifier.content, named))
-    written = Classifier.of_content(classifier.path, content, most=classifier.most)
-    like = own.preparation
-    shape = (_COMPARED, like.height, like.width, like.channels)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    apart = np.abs(classifier.probabilities(images) - written.probabilities(images)).max()
-    if not apart == 0:
-        raise ParityError(
-            "the same answers from the file without its notes",
-            f"probabilities differ by up to {apart:.2g}",
-            "Please report this; nothing was written.",
-        )
-    return content
 
 
 def _changed_card(folder: Path, content: bytes) -> bytes | None:
