@@ -113,7 +113,7 @@ def test_the_file_inside_says_nothing_of_this_machine(nearest_mean: Path, tmp_pa
     onnx.save_model(model, file)
     shown = opsin.Classifier(file)
     assert shown.metadata.source == source
-    written = zipfile.ZipFile(export_model(file, "bundle", data="digits").path)
+    written = zipfile.ZipFile(export_model(file, "bundle", data=["digits"]).path)
     for name in written.namelist():
         assert b"ann-onymous" not in written.read(name), name
     (tmp_path / "moved").mkdir()
