@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all pytest browser node lint bench docs site wheel clean
+.PHONY: demo test test-docs test-all pytest browser node lint bench docs site wheel clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -36,8 +36,12 @@ test: browser node site $(VENV)/ready $(VENV)-runtime/ready
 # Each test runs once: what needs no PyTorch, in an environment where it is not installed.
 pytest: browser node site $(VENV)/ready $(VENV)-runtime/ready
 	$(VENV)-runtime/bin/python -m compileall -q src
-	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not torch"
-	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and torch"
+	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not docs and not torch"
+	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and not docs and torch"
+
+# Follows every page of the documentation: each command, each block of Python, each tutorial.
+test-docs: browser node site $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m docs
 
 test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch"

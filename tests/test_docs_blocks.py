@@ -43,8 +43,6 @@ APART = {
     "import tritonclient.http": "flows/test_serve.py",
     "model.predict(images / 255)": "importing, with Keras as the judge",
 }
-#: Pages whose blocks `make test` runs; `make test-all` runs those of all pages.
-MOST_READ = frozenset(("README.md", "index.md", "training.md", "evaluation.md"))
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
     "Ankle boot",
@@ -67,7 +65,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the images, runs and files that pages speak of, all small."""
+    """A folder with the images and files that pages speak of, all small."""
     folder = tmp_path_factory.mktemp("pages")
     random = np.random.default_rng(0)
     labels = np.arange(240) % len(CLASSES)
@@ -86,19 +84,23 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "photos.csv").write_text("path\nboot.jpg\n", encoding="utf-8")
     # A run as small as these is too weak to suspect anything, and writes no corrections.
     (folder / "labels.csv").write_text("digest,name,label\n", encoding="utf-8")
-    (folder / "runs").mkdir()
-    for source in ("fashion-mnist.npz", "photos"):
-        for model in ("resnet", "mlp", "forest"):
-            given: opsin.TrainOptions = {} if model == "forest" else {"epochs": 1}
-            run = opsin.train(
-                str(folder / source), model=model, runs=folder / "made", quiet=True, **given
-            )
-            name = source.removesuffix(".npz")
-            run.path.rename(folder / "runs" / f"2026-11-21-{name}-{model}")
-    shutil.rmtree(folder / "made")
-    for name in ("boots", "2026-11-21-demo"):
-        shutil.copytree(folder / "runs" / "2026-11-21-fashion-mnist-mlp", folder / "runs" / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def run_called(
+    prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """What trains a run on a source with a model, once."""
+
+    @functools.cache
+    def trained(source: str, model: str) -> Path:
+        images = prepared / ("photos" if source == "photos" else "fashion-mnist.npz")
+        given: opsin.TrainOptions = {} if model in MODELS else {"epochs": 1}
+        folder = tmp_path_factory.mktemp("run")
+        return opsin.train(str(images), model=model, runs=folder, quiet=True, **given).path
+
+    return trained
 
 
 class Reader:
@@ -231,19 +233,31 @@ def _run_until_it_listens(block: str) -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.name, marks=() if page.name in MOST_READ else pytest.mark.slow)
+        pytest.param(page, id=page.name, marks=() if page.name == "index.md" else pytest.mark.docs)
         for page in PAGES
     ],
 )
 def test_every_block_of_a_page_runs(
-    page: Path, prepared: Path, tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    prepared: Path,
+    run_called: Callable[[str, str], Path],
+    tmp_path: Path,
+    warm: Warm,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    text = page.read_text(encoding="utf-8")
     folder = shutil.copytree(prepared, tmp_path / "folder")
+    for name in set(re.findall(r"runs/([\w-]+)", text)):
+        # Those of other data or another name are made by the page itself.
+        described = re.fullmatch(r"2026-11-21-(fashion-mnist|photos)-(\w+)", name)
+        if described or name in {"boots", "2026-11-21-demo"}:
+            source, model = described.groups() if described else ("fashion-mnist", "mlp")
+            shutil.copytree(run_called(source, model), folder / "runs" / name)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(opsin, "train", briefly(opsin.train))
     with contextlib.ExitStack() as stack:
         reader = Reader(folder, warm, stack)
-        for language, block in fenced(page.read_text(encoding="utf-8")):
+        for language, block in fenced(text):
             if any(line in block for line in APART):
                 continue
             if language == "python":
