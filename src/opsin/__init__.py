@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
+    from opsin.commands.explain import Explained, explain
     from opsin.commands.export.export import export_model
     from opsin.commands.export.hub_folder import HubExport
     from opsin.commands.export.shipped import Shipped
@@ -94,6 +95,7 @@ __all__ = [
     "DownloadError",
     "Embedded",
     "Epoch",
+    "Explained",
     "Exported",
     "FeatureValue",
     "Finding",
@@ -138,6 +140,7 @@ __all__ = [
     "embed",
     "empty_cache",
     "evaluate",
+    "explain",
     "export_data",
     "export_model",
     "from_arrays",
@@ -176,6 +179,7 @@ _HOME = {
     "Dataset": "data.dataset",
     "Embedded": "commands.embed",
     "Epoch": "core.artifacts.epoch",
+    "Explained": "commands.explain",
     "Exported": "commands.transfer",
     "FeatureValue": "commands.backbones",
     "Finding": "data.audit",
@@ -205,6 +209,7 @@ _HOME = {
     "embed": "commands.embed",
     "empty_cache": "data.cache_contents",
     "evaluate": "commands.evaluate",
+    "explain": "commands.explain",
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",
     "from_arrays": "data.dataset",

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-ColourMap = Literal["viridis", "PuOr"]
+ColourMap = Literal["viridis", "PuOr", "RdBu"]
 
 # Colours at even distances, linear between them. Viridis is S. van der Walt's and N. Smith's (2015,
-# CC0), at 17 places, at most 5 of 255 from the original; PuOr is C. Brewer's (colorbrewer2.org)
-# without its darkest ends, which are hard to tell apart; its middle, nearly white, is 0.
+# CC0), at 17 places, at most 5 of 255 from the original; PuOr and RdBu are C. Brewer's
+# (colorbrewer2.org) without their darkest ends, which are hard to tell apart; their middle, nearly
+# white, is 0.
 STOPS: Final[dict[ColourMap, tuple[str, ...]]] = {
     "viridis": (
         "#440154", "#48186a", "#472d7b", "#424086", "#3b528b", "#33638d", "#2c728e", "#26828e",
@@ -25,6 +26,10 @@ STOPS: Final[dict[ColourMap, tuple[str, ...]]] = {
     "PuOr": (
         "#b25706", "#e08214", "#fcb761", "#fee0b6", "#f6f6f7", "#d8daeb", "#b1aad1", "#8073ac",
         "#532687",
+    ),
+    "RdBu": (
+        "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3",
+        "#2166ac",
     ),
 }  # fmt: skip
 
@@ -36,8 +41,8 @@ class Scale:
     Args:
         low: The value of the first colour.
         high: The value of the last.
-        colours: Viridis from 0 where nothing is negative; else PuOr (orange below 0, purple
-            above), with 0 in the middle.
+        colours: Viridis from 0 where nothing is negative; else one with 0 in the middle: PuOr
+            (orange below 0, purple above) or RdBu (red below 0, blue above).
     """
 
     low: float
@@ -54,8 +59,13 @@ class Scale:
         return np.asarray(np.rint(255 * np.clip(share, 0, 1)), np.uint8)
 
 
-def scale_of(low: float, high: float) -> Scale:
+def scale_of(low: float, high: float, signed: ColourMap = "PuOr") -> Scale:
     """Return the scale of a layer whose values lie between two numbers.
+
+    Args:
+        low: The smallest value.
+        high: The largest.
+        signed: The colours where some are negative.
 
     Example:
         >>> scale_of(0.0, 3.5)
@@ -66,7 +76,7 @@ def scale_of(low: float, high: float) -> Scale:
     if low >= 0:
         return Scale(0.0, high, "viridis")
     reach = max(-low, high)
-    return Scale(-reach, reach, "PuOr")
+    return Scale(-reach, reach, signed)
 
 
 def _between(colours: ColourMap) -> NDArray[np.uint8]:
@@ -82,6 +92,7 @@ PUOR: Final = _between("PuOr")
 PALETTES: Final[dict[ColourMap, NDArray[np.uint8]]] = {
     "viridis": _between("viridis"),
     "PuOr": PUOR,
+    "RdBu": _between("RdBu"),
 }
 
 
