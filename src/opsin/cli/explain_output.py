@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from opsin.core.format import counted, percent
+from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import bar, printable
 
@@ -75,15 +74,9 @@ def _plain(text: str) -> str:
     return escape(printable(text))
 
 
-def _decimals(values: NDArray[Any]) -> int:
-    """Return how many decimals show three digits of the largest number."""
-    most = float(np.abs(values).max(initial=0.0))
-    return min(6, max(2, 2 - math.floor(math.log10(most)))) if most > 0 else 2
-
-
 def _grid(values: NDArray[Any], marked: NDArray[np.bool_] | None = None) -> Table:
     """Return numbers in rows and columns; those marked stand in brackets."""
-    places = _decimals(values)
+    places = decimals(float(np.abs(values).max()))
     table = Table.grid(padding=(0, 1))
     for _ in range(values.shape[1]):
         table.add_column(justify="right", no_wrap=True)

@@ -130,15 +130,9 @@ def pooling_lesson(
     grid = WindowGrid.of(node, kernel, maps.shape[1:])
     unit, row, column = strongest_place(after)
     largest = "Max" in node.op_type
-    starts = [
-        max(0, min(place, count - _SIDE))
+    rows, columns = (
+        _neighbours(place, count)
         for place, count in zip((row, column), after.shape[1:], strict=True)
-    ]
-    places = itertools.product(
-        *(
-            range(start, min(start + _SIDE, count))
-            for start, count in zip(starts, after.shape[1:], strict=True)
-        )
     )
     return PoolingLesson(
         layer=found.name,
@@ -147,11 +141,18 @@ def pooling_lesson(
         unit=unit,
         units=len(maps),
         windows=tuple(
-            _window(grid, maps[unit], after[unit], place, largest=largest) for place in places
+            _window(grid, maps[unit], after[unit], place, largest=largest)
+            for place in itertools.product(rows, columns)
         ),
         before=maps[unit],
         after=after[unit],
     )
+
+
+def _neighbours(place: int, count: int) -> range:
+    """Return a place and the next one, or the one before where it is the last."""
+    start = max(0, min(place, count - _SIDE))
+    return range(start, min(start + _SIDE, count))
 
 
 def _window(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from opsin.core.format import percent
+from opsin.core.format import counted, decimals, percent
 from opsin.report.figures.style import INK, MUTED, RIGHT, WRONG, new_figure, shorten, show_pixels
 
 if TYPE_CHECKING:
@@ -58,10 +58,11 @@ def _grid(axes: Axes, values: NDArray[Any], title: str, among: NDArray[Any] | No
         spine.set_visible(False)
     if max(values.shape) > _WRITTEN:
         return
+    places = decimals(float(np.abs(values).max()))
     for (row, column), value in np.ndenumerate(values):
         red, green, blue, _ = drawn.cmap(drawn.norm(value))
         dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7.5,
+        axes.text(column, row, f"{value:.{places}f}", ha="center", va="center", fontsize=7.5,
                   color="white" if dark else "#1c2127")  # fmt: skip
 
 
@@ -95,10 +96,13 @@ def _convolution(lesson: ConvolutionLesson, pixels: NDArray[np.uint8]) -> Figure
     _framed(axes[5], lesson.place, (1, 1))
     _sign(axes[3], "×")
     _sign(axes[4], "=")
-    others = "" if len(lesson.window) == 1 else f", {len(lesson.window) - 1} other maps"
+    own = float(lesson.sums[map_])
+    others = float(lesson.sums.sum()) - own
+    rest = counted(len(lesson.window) - 1, "other map")
+    further = "" if len(lesson.window) == 1 else f", {others:.2f} from {rest}"
     figure.suptitle(
-        f"{shorten(lesson.layer, 30)}: products{others} and bias {lesson.bias:.2f} make "
-        f"{lesson.output:.2f}",
+        f"{shorten(lesson.layer, 30)}: {own:.2f} from this map{further} and a bias of "
+        f"{lesson.bias:.2g} make {lesson.output:.2f}",
         x=0.01, ha="left", fontsize=10.5, fontweight="bold",
     )  # fmt: skip
     return figure

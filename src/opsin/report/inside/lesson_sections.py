@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.format import counted
+from opsin.core.format import counted, decimals
 from opsin.data.image_encoding import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.inside.inspection_page import Section, section
@@ -110,11 +110,11 @@ def _picture(
     low, high = (figure(float(each)) for each in (values.min(), values.max()))
     words = f"{title}: {tall} rows, {wide} columns, from {low} to {high}"
     if written and max(tall, wide) <= _WRITTEN:
-        colours = PALETTES[scale.colours]
+        colours, digits = PALETTES[scale.colours], decimals(float(np.abs(values).max()))
         rows = [
             [
                 _Cell(
-                    figure(float(values[row, column])),
+                    f"{values[row, column]:.{digits}f}".replace("-", "−"),
                     f"#{colours[places[row, column]].tobytes().hex()}",
                     float(colours[places[row, column]] @ (0.3, 0.6, 0.1)) < 128,
                     (row, column) in marked,

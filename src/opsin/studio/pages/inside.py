@@ -382,7 +382,7 @@ class _InsideBody:
     def _lessons(self, said: InspectionAnswer) -> None:
         """Offer the lessons that there are about this network, and the layers of the one shown."""
         asked = self._asked
-        with ui.element("nav").classes("op-row").props('aria-label="Lessons"'):
+        with ui.element("nav").classes("op-row op-lessons").props('aria-label="Lessons"'):
             for term, layers in said.terms.items():
                 words = term.replace("-", " ").capitalize()
                 link = ui.link(words, asked.address(term=term, layer=layers[0]) + _LOOK)
