@@ -61,7 +61,7 @@ def explain(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Explain what a layer does, with the classifier's real numbers for one image.
+    """Explain what a layer does, with its real numbers for one image.
 
     Example: opsin explain runs/2026-11-21-fashion-mnist-cnn --term convolution
 
