@@ -37,8 +37,9 @@ class DropoutLesson:
         assumed: Whether the file does not say the rate, and it is a usual one.
         added: Whether the network has no dropout, and it is put in front of its last layer.
         classes: Names of the classes.
-        values: What dropout acts on, ``float32[…]``.
-        kept: Which values each answer keeps, ``bool[20, …]``.
+        values: What dropout acts on, ``float32[V, …]``: mostly of one image, V=1, but networks
+            that see several views of it have all of them.
+        kept: Which values each answer keeps, ``bool[20, V, …]``.
         off: The probabilities without dropout, as the classifier answers, ``float32[K]``.
         on: Those with it, ``float32[20, K]``.
     """
@@ -141,13 +142,13 @@ def dropout_lesson(
         ModelFileError: A value is infinite or no number.
     """
     content, inputs = network.after(found.value)
-    values = fetch(network, pixels, inputs)
+    values = fetch(network, pixels, inputs, whole=True)
     acted_on = values[found.value]
     rate = _rate(found.kind)
     random = np.random.default_rng(seed)
     # Dropout of whole maps, as PyTorch and Keras call it, decides once for all places of a map.
-    once = re.match(r"(Spatial)?Dropout2d", found.kind, re.IGNORECASE) and acted_on.ndim == 3
-    drawn = (len(acted_on), 1, 1) if once else acted_on.shape
+    once = re.match(r"(Spatial)?Dropout2d", found.kind, re.IGNORECASE) and acted_on.ndim == 4
+    drawn = (*acted_on.shape[:2], 1, 1) if once else acted_on.shape
     used = _USUAL if rate is None else rate
     kept = np.stack(
         [np.broadcast_to(random.random(drawn) >= used, acted_on.shape) for _ in range(ANSWERS)]
@@ -155,8 +156,7 @@ def dropout_lesson(
     rest = Subnetwork(content)
 
     def answer(changed: NDArray[np.float32]) -> NDArray[np.float32]:
-        given = {name: values[name][None] for name in inputs} | {found.value: changed[None]}
-        (probabilities,) = rest.run(given)
+        (probabilities,) = rest.run({**values, found.value: changed})
         return np.asarray(probabilities[0])
 
     factor = np.float32(1 / (1 - used))

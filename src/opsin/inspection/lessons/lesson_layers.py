@@ -75,7 +75,11 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
 
 
 def fetch(
-    network: OnnxGraph, pixels: NDArray[np.uint8], names: Iterable[str]
+    network: OnnxGraph,
+    pixels: NDArray[np.uint8],
+    names: Iterable[str],
+    *,
+    whole: bool = False,
 ) -> dict[str, NDArray[np.float32]]:
     """Return values of a network for one image, and weights, as they are in its file.
 
@@ -83,9 +87,10 @@ def fetch(
         network: The network in a file.
         pixels: A prepared image, ``uint8[H, W, C]``.
         names: Of values and weights; ``""`` is passed over.
+        whole: Keep the axis of images; a network may see several views of one along it.
 
     Returns:
-        By name; of values without the axis of images.
+        By name; of values without the axis of images, the first view.
 
     Raises:
         ModelFileError: A value is infinite or no number.
@@ -96,7 +101,7 @@ def fetch(
     if computed:
         part = Subnetwork(network.up_to(computed))
         values = part.run({IMAGES: np.ascontiguousarray(pixels[None])})
-        made = _of_images(network, computed)
+        made = set() if whole else _of_images(network, computed)
         for name, value in zip(part.outputs, values, strict=True):
             found[name] = value[0] if name in made else value
     for name, value in found.items():
@@ -145,13 +150,18 @@ def _own_terms(
 def _own_nodes(
     name: str, makers: Mapping[str, NodeProto], named: Mapping[str, Layer]
 ) -> Iterator[NodeProto]:
-    """Give the operators of a layer, as far back as what other layers put out, the first first."""
+    """Give the operators of a layer, the first first.
+
+    They go back to what other layers put out. What joins values is no part of where they come from.
+    """
     nodes, pending, seen = [], [name], {name}
     while pending:
         node = makers.get(pending.pop())
         if node is None:
             continue
         nodes.append(node)
+        if node.op_type == "Concat":
+            continue
         further = [value for value in node.input if value not in named and value not in seen]
         seen.update(further)
         pending += further
