@@ -116,7 +116,7 @@ def _picture(
                 _Cell(
                     f"{values[row, column]:.{digits}f}".replace("-", "−"),
                     f"#{colours[places[row, column]].tobytes().hex()}",
-                    float(colours[places[row, column]] @ (0.3, 0.6, 0.1)) < 128,
+                    _is_dark(colours[places[row, column]]),
                     (row, column) in marked,
                 )
                 for column in range(wide)
@@ -129,6 +129,12 @@ def _picture(
         for (top, left), (down, across) in boxes
     ]
     return _Picture(title, words, (), indexed_address(places, scale.colours), (tall, wide), framed)
+
+
+def _is_dark(colour: NDArray[np.uint8]) -> bool:
+    """Tell whether white stands out more from a colour than black does (WCAG 2.2, contrast)."""
+    light = float((colour / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722))
+    return light < 0.179
 
 
 def _convolution(lesson: ConvolutionLesson) -> dict[str, Any]:
