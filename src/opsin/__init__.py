@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
+    from opsin.commands.explain import Explained, explain
     from opsin.commands.export.export import export_model
     from opsin.commands.export.hub_folder import HubExport
     from opsin.commands.export.shipped import Shipped
@@ -95,6 +96,7 @@ __all__ = [
     "DownloadError",
     "Embedded",
     "Epoch",
+    "Explained",
     "Exported",
     "FeatureValue",
     "Finding",
@@ -139,6 +141,7 @@ __all__ = [
     "embed",
     "empty_cache",
     "evaluate",
+    "explain",
     "export_data",
     "export_model",
     "from_arrays",
@@ -178,6 +181,7 @@ _HOME = {
     "Dataset": "data.dataset",
     "Embedded": "commands.embed",
     "Epoch": "core.artifacts.epoch",
+    "Explained": "commands.explain",
     "Exported": "commands.transfer",
     "FeatureValue": "commands.backbones",
     "Finding": "data.audit",
@@ -207,6 +211,7 @@ _HOME = {
     "embed": "commands.embed",
     "empty_cache": "data.cache_contents",
     "evaluate": "commands.evaluate",
+    "explain": "commands.explain",
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",
     "from_arrays": "data.dataset",

@@ -88,6 +88,21 @@ def test_units_and_the_network_have_pages(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "b2.html").is_file()
 
 
+def test_a_lesson_has_a_page_where_there_is_one_about_the_layer(run: Path, tmp_path: Path) -> None:
+    (said,) = answers(run, tmp_path, question("lesson", image="test/3", layer="head"))
+    assert said["said"]["terms"] == {"dropout": ["head"], "softmax": ["head"]}
+    assert (said["said"]["term"], said["said"]["layer"]) == ("dropout", "head")
+    asked = question("lesson", image="test/3", term="softmax") | {"id": "b2"}
+    (said,) = answers(run, tmp_path, asked)
+    page = Path(said["page"]).read_text(encoding="utf-8")
+    assert 'type="range"' in page
+    assert not re.search(r"<[^>]*\son[a-z]+\s*=", page)
+    asked = question("lesson", image="test/3", layer="input") | {"id": "c3"}
+    (said,) = answers(run, tmp_path, asked)
+    assert said["page"] is None
+    assert "term" not in said["said"]
+
+
 def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
     run: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +126,9 @@ def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
         (question("layer", layer="head", limit=0), "got 0"),
         (question("layer", layer=3), '"layer": 3'),
         (question("layer"), "got {}"),
+        (question("lesson", image="test/1", term="magic"), '"magic"'),
+        (question("lesson", image="test/1", term="pooling"), "no such layer"),
+        (question("lesson", image="test/1", term="softmax", layer="input"), "got 'input'"),
         (question("network", image="test/1"), '"image"'),
         (question("nowhere"), "got 'nowhere'"),
         (question("nearest", image="test/1") | {"with": []}, "got []"),

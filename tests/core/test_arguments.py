@@ -120,7 +120,7 @@ class World:
             "file": self.root / "a.npz", "labels": [0, 1] * 6, "names": ["head"],
             "layer": "head", "label": "0", "to": "int8", "units": [0], "rows": row,
             "text": "text", "what": "Work", "total": 1, "unit": "images", "done": 1, "epochs": 1,
-            "layers": (), "epoch": None, "counts": [[1]],
+            "layers": (), "epoch": None, "counts": [[1]], "term": "softmax",
         }  # fmt: skip
         special: dict[str, dict[str, Any]] = {
             "Run": {"path": self.run},
@@ -131,6 +131,7 @@ class World:
             # An address of no machine (RFC 5737), which it finds out when all else is checked.
             "open_studio": {"host": "192.0.2.1", "token": "t" * 32, "home": self.root / "home"},
             "write_report": {"deep": False},
+            "explain": {"term": "softmax", "image": self.image},
             "plan": {"model": "mlp"},
             "train": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "quiet": True},
             "resume": {"epochs": 4, "quiet": True},

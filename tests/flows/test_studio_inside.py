@@ -23,6 +23,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.studio.runs.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.hostile import bomb, slow_jpeg
+from tests.inspection.lessons.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
@@ -38,18 +39,20 @@ from tests.studio_browser import (
 
 pytestmark = needs_chromium
 
-GOOD, BETTER = opaque("good"), opaque("better")
+GOOD, BETTER, DEEP = opaque("good"), opaque("better"), opaque("deep")
 
 
 @pytest.fixture(scope="module")
 def running(
     tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
 ) -> Iterator[StudioProcess]:
-    """A studio with two runs on the digits."""
+    """A studio with three runs on the digits; the last has a layer of every lesson."""
     folder = tmp_path_factory.mktemp("studio")
-    for name, right in (("good", 0.8), ("better", 0.97)):
+    deep = write_lesson_network(folder / "deep.onnx")
+    runs = (("good", 0.8, nearest_mean), ("better", 0.97, nearest_mean), ("deep", 0.9, deep))
+    for name, right, classifier in runs:
         answers = answers_right(digits, right)
-        path = write_run(folder / "runs", name, digits, answers, classifier=nearest_mean)
+        path = write_run(folder / "runs", name, digits, answers, classifier=classifier)
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
         layers = Classifier(path, threads=1).metadata.layers
         report["layers"] = [layer.model_dump(mode="json") for layer in layers]
@@ -180,6 +183,57 @@ def test_a_layer_of_the_graph_shows_its_maps(
     calm(running, browser)
     browser.back()
     until(browser, lambda: "layer=" not in browser.current_url)
+
+
+def test_what_a_layer_does_is_shown_with_its_numbers(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/runs/{DEEP}/inside?image=test/5&layer=conv2")
+    until(browser, lambda: button(browser, "What does this layer do?").is_displayed())
+    button(browser, "What does this layer do?").click()
+    until(browser, lambda: one(browser, "iframe"))
+    lessons = browser.find_elements(By.CSS_SELECTOR, "nav[aria-label=Lessons] a")
+    assert [each.text for each in lessons] == [
+        "Convolution", "Pooling", "Batch normalisation", "Dropout", "Softmax",
+    ]  # fmt: skip
+    assert lessons[0].get_attribute("aria-current") == "page"
+    browser.switch_to.frame(one(browser, "iframe"))
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".lesson-grid")) == 3)
+    assert drawn(browser, ".lesson-map img")
+    rows = [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".lesson-sums tr")]
+    assert rows[-2].removeprefix("Sum") == rows[-1].removeprefix("In the file") != ""
+    browser.switch_to.default_content()
+    calm(running, browser)
+    button(browser, "Softmax").click()
+    until(browser, lambda: "term=softmax" in browser.current_url)
+    until(browser, lambda: one(browser, ".op-graph a[aria-current]").text.startswith("head"))
+    until(browser, lambda: one(browser, "iframe"))
+    browser.switch_to.frame(one(browser, "iframe"))
+    until(browser, lambda: one(browser, ".lesson-softmax input").is_displayed())
+    slider, first = one(browser, ".lesson-softmax input"), ".lesson-answers tbody td span"
+    before = float(one(browser, first).text.removesuffix("%"))
+    slider.send_keys(*[Keys.ARROW_RIGHT] * 40)  # a hotter softmax is less sure
+    until(browser, lambda: float(one(browser, first).text.removesuffix("%")) < before)
+    assert "Temperature 4.27: " in one(browser, "#lesson-said").text
+    one(browser, ".lesson-ends button").click()
+    until(browser, lambda: float(one(browser, first).text.removesuffix("%")) == before)
+    browser.switch_to.default_content()
+    calm(running, browser)
+
+
+def test_a_layer_without_a_lesson_says_which_have_one(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/runs/{GOOD}/inside?image=test/5&view=lesson&layer=flatten")
+    until(browser, lambda: "There is no lesson about flatten" in shown(browser))
+    assert "This network has no convolution and no pooling" in shown(browser)
+    button(browser, "Dropout").click()
+    until(browser, lambda: one(browser, "iframe"))
+    browser.switch_to.frame(one(browser, "iframe"))
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".lesson-answers tr")) == 22)
+    assert "This network has no dropout" in shown(browser)
+    browser.switch_to.default_content()
+    calm(running, browser)
 
 
 @pytest.mark.slow

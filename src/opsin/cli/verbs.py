@@ -39,7 +39,7 @@ def _about(
 #: Every verb, a module of this package each, in the order of the help.
 VERBS: Final = (
     "data", "embed", "train", "resume", "import", "predict", "unsort", "evaluate", "inspect",
-    "report", "runs", "compare", "export", "serve", "studio", "backbones", "bench",
+    "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones", "bench",
     "docs",
 )  # fmt: skip
 # What Python's own words are called instead.

@@ -19,6 +19,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.images import ImageLike
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
+from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.classifier import Classifier, Prediction
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from opsin.inspection.activity import Activity
     from opsin.inspection.decision import Decision
     from opsin.inspection.layers import LayerView
+    from opsin.inspection.lessons.explain_layer import Lesson
     from opsin.inspection.neighbours import Neighbour
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
@@ -320,6 +322,44 @@ class Inspection:
         return nearest(
             self.classifier, self.known, self._pixels(image), count=count, watcher=self._watcher
         )
+
+    def terms(self) -> dict[Term, tuple[str, ...]]:
+        """Return what there are lessons about, each with the layers that it can be about."""
+        from opsin.inspection.lessons.lesson_layers import lesson_layers  # noqa: PLC0415
+
+        found = lesson_layers(self.network)
+        return {term: tuple(each.name for each in layers) for term, layers in found.items()}
+
+    def lesson(
+        self, term: Term, image: ImageLike | Prediction | None = None, layer: str | None = None
+    ) -> Lesson:
+        """Return what a layer does to an image, with its real numbers.
+
+        Args:
+            term: The lesson.
+            image: An image, or an answer, which holds it (default: as of `first_image`).
+            layer: Its name (default: the first layer of that kind).
+
+        Raises:
+            ModelFileError: There is no such layer.
+            ImageError: The image cannot be read.
+            SourceError: None is given, and there are none.
+        """
+        from opsin.inspection.lessons.explain_layer import explain_layer  # noqa: PLC0415
+
+        shown = self.first_image if image is None else image
+        return explain_layer(self.classifier, self.network, self._pixels(shown), term, layer)
+
+    @property
+    def first_image(self) -> str:
+        """The first known image, of the test set where there is one: ``test/0``.
+
+        Raises:
+            SourceError: There are none.
+        """
+        known = self.known
+        parts = {"test": known.test, "val": known.val, "train": known.train}
+        return f"{next(part for part, rows in parts.items() if len(rows))}/0"
 
     def class_called(self, label: str) -> int:
         """Return a class's place.

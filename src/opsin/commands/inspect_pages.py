@@ -15,6 +15,7 @@ from opsin.core.storage import write_bytes
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.layer_sections import layer_sections
+from opsin.report.inside.lesson_sections import lesson_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
 from opsin.runtime.classifier import Prediction
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from opsin.commands.inspect import Insight
     from opsin.commands.inspect_model import Inspection
+    from opsin.inspection.lessons.explain_layer import Lesson
     from opsin.inspection.summary import NetworkSummary
 
 
@@ -92,6 +94,15 @@ def write_image_page(look: Inspection, found: Insight, answer: Prediction, page:
         sections += decision_sections(found.decision, found.neighbours, actual=actual)
     sections += layers
     name = f"{_name(look)} · {answer.name}"
+    _write(found, page, render_page(name, *_answer(look, answer), sections))
+
+
+def write_lesson_page(
+    look: Inspection, found: Insight, answer: Prediction, lesson: Lesson, page: Path
+) -> None:
+    """Write what a layer does to an image, with its real numbers."""
+    name = f"{_name(look)} · {answer.name}"
+    sections = lesson_sections(lesson, answer.pixels)
     _write(found, page, render_page(name, *_answer(look, answer), sections))
 
 

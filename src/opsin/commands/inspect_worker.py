@@ -33,6 +33,7 @@ from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.framing import Header, pack, receive, whole
 from opsin.data.image_encoding import png_address
+from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.classifier import Prediction
 
 # A known image by its part and number. Files are not read: the bytes come with the question.
@@ -125,6 +126,40 @@ class NearestQuestion(Question):
         return {"answer": answer.to_json(), "nearest": shown}
 
 
+class LessonQuestion(Question):
+    """What a layer does to an image, with its real numbers.
+
+    Args:
+        image: As of `ImageQuestion`.
+        name: Likewise.
+        layer: Name of the layer (default: the first that there is a lesson about).
+        term: The lesson (default: the first that there is about this layer).
+    """
+
+    image: str | None = None
+    name: str = "image"
+    layer: str | None = None
+    term: Term | None = None
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Write the page of the lesson, if there is one about this layer."""
+        from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
+
+        found, answer = _asked_image(look, self.image, content, self.name)
+        terms = look.terms()
+        said: Header = {
+            "answer": answer.to_json(),
+            "terms": {term: list(layers) for term, layers in terms.items()},
+        }
+        fitting = [term for term, layers in terms.items() if self.layer in (None, *layers)]
+        term = self.term or next(iter(fitting), None)
+        if term is None:
+            return said
+        lesson = look.lesson(term, answer, self.layer)
+        write_lesson_page(look, found, answer, lesson, page)
+        return said | {"term": term, "layer": lesson.layer}
+
+
 class LayerQuestion(Question):
     """What excites each unit of a layer.
 
@@ -162,6 +197,7 @@ _QUESTIONS: Final[dict[str, type[Question]]] = {
     "explain": ExplainQuestion,
     "nearest": NearestQuestion,
     "layer": LayerQuestion,
+    "lesson": LessonQuestion,
     "network": NetworkQuestion,
 }
 
@@ -198,7 +234,7 @@ class WorkerAnswers:
             question = _question(asked)
             page = self._folder / f"{number}.html"
             said = question.answer(self._look, content, page)
-            shown = None if isinstance(question, NearestQuestion) else str(page)
+            shown = str(page) if page.is_file() else None
             self._say({"id": number, "page": shown, "said": said})
         except OpsinError as error:
             self._refuse(number, error)
@@ -321,8 +357,8 @@ def answer_frames(
 ) -> None:
     """Answer questions until there are no more, one frame (`opsin.core.framing`) each.
 
-    In: ``{"id", "do": "image" | "layer" | "network" | "nearest" | "explain", "with": {…}}``, and as
-    the body the bytes of an image that the classifier's run does not have.
+    In: ``{"id", "do": "image" | "layer" | "lesson" | "network" | "nearest" | "explain", "with":
+    {…}}``, and as the body the bytes of an image that the classifier's run does not have.
     Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: it is
     unknown), then ``{"id", "page": path or null, "said": {…}}`` or ``{"id", "error": […]}``
     (`opsin.core.child_process.error_values`).

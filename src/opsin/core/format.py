@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -94,6 +95,19 @@ def grey_or_colour(channels: int) -> str:
         ('grey', 'colour')
     """
     return "grey" if channels == 1 else "colour"
+
+
+def decimals(largest: float) -> int:
+    """Return how many decimals show three digits of the largest of some numbers, 2 to 6.
+
+    So numbers in a column have their points below each other.
+
+    Example:
+        >>> decimals(12.3), decimals(0.0456), decimals(0)
+        (2, 4, 2)
+    """
+    digits = 2 - math.floor(math.log10(abs(largest))) if largest else 0
+    return min(6, max(2, digits))
 
 
 def short_count(number: float) -> str:

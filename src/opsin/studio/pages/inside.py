@@ -13,6 +13,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
+from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.pages.moved_images import tell_moved
@@ -32,11 +33,14 @@ from opsin.studio.words import safe
 # Views in their order: key, and the words of the tab.
 _VIEWS: Final = (
     ("image", "What each layer sees"),
+    ("lesson", "What does this layer do?"),
     ("why", "Why this answer"),
     ("units", "What activates the units"),
     ("network", "Layers and weights"),
 )
 _WORDS: Final = {"test": "test set", "val": "validation set"}
+# Views of one image.
+_OF_IMAGE: Final = ("image", "lesson", "why")
 # A click on a layer should show it: the browser looks for the place before it is there.
 _LOOK: Final = "#look"
 _SCROLL: Final = "location.hash && document.getElementById('look')?.scrollIntoView()"
@@ -57,6 +61,7 @@ class _InsideRequest:
         image: ``test/17``, ``val/17`` or ``kept/<key>``.
         layer: Name of a layer, or ``""`` for all.
         view: One of the views.
+        term: The lesson about the layer, or ``""`` for the first that there is.
         all: Whether the units are looked at with all training images.
     """
 
@@ -64,12 +69,13 @@ class _InsideRequest:
     image: str
     layer: str = ""
     view: str = "image"
+    term: str = ""
     all: bool = False
 
     def address(self, **changed: Any) -> str:
         """Return the address of something else of this run."""
         new = replace(self, **changed)
-        query = {"image": new.image, "layer": new.layer, "view": new.view}
+        query = {"image": new.image, "layer": new.layer, "view": new.view, "term": new.term}
         query |= {"all": "1"} if new.all else {}
         return (
             f"/runs/{new.run}/inside?{urlencode({k: v for k, v in query.items() if v}, safe='/')}"
@@ -86,7 +92,11 @@ class _InsideRequest:
             return "layer", {"layer": self.layer, **({} if self.all else {"limit": _FIRST})}
         if self.view == "why":
             return "explain", dict(image)
-        return "image", {**image, **({"layer": self.layer} if self.layer else {})}
+        if self.view == "lesson" and self.term:
+            image["term"] = self.term
+        if self.layer:
+            image["layer"] = self.layer
+        return self.view, dict(image)
 
 
 async def inside(
@@ -96,6 +106,7 @@ async def inside(
     layer: str = "",
     image: str = "",
     view: str = "image",
+    term: str = "",
     all: str = "",  # noqa: A002
 ) -> None:
     """Build it."""
@@ -105,7 +116,7 @@ async def inside(
             ui.link("Back to the run", f"/runs/{quote(run)}")
         await tell_moved(studio.runs.get(run))
         found = await asyncio.to_thread(read_judged, studio.runs.get(run))
-        asked = _checked(found, _InsideRequest(run, image, layer, view, bool(all)))
+        asked = _checked(found, _InsideRequest(run, image, layer, view, term, bool(all)))
         body = _InsideBody(studio, found, asked)
         body.build()
     if body is not None:  # else an error is shown in its place
@@ -131,7 +142,8 @@ def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:
     if view == "units" and not layer:
         weights = [each.name for each in found.layers if each.parameters]
         layer = next(iter([*weights, *names]), "input")
-    return replace(asked, layer=layer, view=view, image=image)
+    term = asked.term if view == "lesson" and asked.term in SENTENCES else ""
+    return replace(asked, layer=layer, view=view, term=term, image=image)
 
 
 class _InsideBody:
@@ -148,12 +160,12 @@ class _InsideBody:
         asked = self._asked
         with layout.panel("Network"):
             self._graph()
-        if asked.view in {"image", "why"}:
+        if asked.view in _OF_IMAGE:
             with layout.panel("Image"):
                 self._chosen_image()
         with ui.element("nav").classes("op-tabs").props('aria-label="Views" id="look"'):
             for key, words in _VIEWS:
-                link = ui.link(words, asked.address(view=key, all=False))
+                link = ui.link(words, asked.address(view=key, term="", all=False))
                 if key == asked.view:
                     link.props('aria-current="page"')
         self._holder = ui.element("div")
@@ -162,8 +174,8 @@ class _InsideBody:
 
     def _graph(self) -> None:
         found, asked = self._found, self._asked
-        view = asked.view if asked.view in {"image", "units"} else "image"
-        graph_view = {"view": view, "all": False}
+        view = asked.view if asked.view in {"image", "lesson", "units"} else "image"
+        graph_view = {"view": view, "term": "", "all": False}
         NetworkGraph(
             found.layers,
             lambda name: asked.address(layer=name, **graph_view) + _LOOK,
@@ -174,7 +186,7 @@ class _InsideBody:
             if chosen is not None:
                 ui.label(in_words(chosen))
                 if asked.view != "units":
-                    ui.link("All layers", asked.address(layer=""))
+                    ui.link("All layers", asked.address(layer="", term=""))
             else:
                 parameters = sum(each.parameters for each in found.layers)
                 weights = f", {count(parameters)} parameters" if parameters else ""
@@ -290,7 +302,7 @@ class _InsideBody:
     async def fill(self) -> bool:
         """Show what takes a while; return whether the page is still there then."""
         asked = self._asked
-        if asked.view in {"image", "why"} and not _KEPT.fullmatch(asked.image):
+        if asked.view in _OF_IMAGE and not _KEPT.fullmatch(asked.image):
             await self._name_image()
         do, with_ = asked.question
         if asked.view == "why" and not self._studio.inside.known(asked.run, do, **with_):
@@ -352,16 +364,36 @@ class _InsideBody:
             return
         holder.clear()
         with holder:
+            if asked.view == "lesson" and said is not None:
+                self._lessons(said)
+                if said.address is None:
+                    return
             if said is None or said.address is None:
                 layout.error_line(error or "expected a page; there is none. Ask again.")
                 return
             if asked.view == "units":
                 self._how_many(said)
-            place = {"image": "layers", "why": "decision"}.get(asked.view, "")
+            place = {"image": "layers", "lesson": "lesson", "why": "decision"}.get(asked.view, "")
             framed(said.address, dict(_VIEWS)[asked.view], place)
         if _KEPT.fullmatch(asked.image) and (answer := said.answer) is not None:
             name, label = safe(answer.image, 60), safe(answer.answer, 60)
             self._said.set_text(f"{name}: {label}, {percent(answer.confidence)}")
+
+    def _lessons(self, said: InspectionAnswer) -> None:
+        """Offer the lessons that there are about this network, and the layers of the one shown."""
+        asked = self._asked
+        with ui.element("nav").classes("op-row op-lessons").props('aria-label="Lessons"'):
+            for term, layers in said.terms.items():
+                words = term.replace("-", " ").capitalize()
+                link = ui.link(words, asked.address(term=term, layer=layers[0]) + _LOOK)
+                if term == said.term:
+                    link.props('aria-current="page"')
+        missing = [term.replace("-", " ") for term in SENTENCES if term not in said.terms]
+        words = f"This network has no {' and no '.join(missing)}." if missing else ""
+        if not said.term:
+            words = f"There is no lesson about {safe(asked.layer)}. {words}"
+        if words:
+            ui.label(words).classes("op-muted")
 
     def _how_many(self, said: InspectionAnswer) -> None:
         """Say how many training images the units were looked at with."""

@@ -9,6 +9,8 @@ from nicegui import ui
 CSS: Final = """
 .op-inside { display: block; width: 100%; height: max(34rem, calc(100vh - 9rem));
   border: 1px solid var(--line); border-radius: .7rem; background: var(--paper); }
+.op-lessons { gap: .2rem 1.2rem; margin-bottom: .8rem; }
+.op-lessons a[aria-current] { color: var(--ink); font-weight: 650; text-decoration: none; }
 .op-looked { display: flex; flex-wrap: wrap; gap: .6rem 1.2rem; align-items: center; }
 .op-looked img { width: 96px; height: 96px; object-fit: contain; background: var(--panel);
   border-radius: 3px; }

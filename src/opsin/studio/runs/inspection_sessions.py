@@ -56,6 +56,9 @@ class InspectionAnswer(BaseModel):
         nearest: Training images most like it, where these were asked for.
         units: Units of the layer that was asked about.
         images: Training images that they were looked at with.
+        terms: What there are lessons about in this network, each with its layers.
+        term: The lesson that the page holds, if it does.
+        layer: The layer that it is about.
     """
 
     page: Path | None = None
@@ -64,6 +67,9 @@ class InspectionAnswer(BaseModel):
     nearest: tuple[NearImage, ...] = ()
     units: int = 0
     images: int = 0
+    terms: dict[str, tuple[str, ...]] = {}
+    term: str = ""
+    layer: str = ""
 
 
 @dataclass
@@ -126,11 +132,11 @@ class InspectionSessions:
 
         Args:
             run_id: The run.
-            do: ``image``, ``layer``, ``network``, ``nearest`` or ``explain``
+            do: ``image``, ``layer``, ``lesson``, ``network``, ``nearest`` or ``explain``
                 (`opsin.commands.inspect_worker`).
             on_progress: Called with the progress.
             **with_: What it is asked with: ``image="test/17"``, or ``kept`` (the key of an
-                image in `PredictionSession`); ``layer``, ``label``, ``limit``, ``count``.
+                image in `PredictionSession`); ``layer``, ``term``, ``label``, ``limit``, ``count``.
 
         Raises:
             NotThere: There is no such run.

@@ -1,0 +1,113 @@
+"""`opsin explain` as a user calls it: tables, JSON, a picture, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.core.errors import RecipeError, SourceError
+from opsin.data.dataset import Dataset
+from tests.conftest import Cli, only_json
+from tests.inspection.lessons.lesson_network import TEMPERATURE, write_lesson_network
+from tests.made_runs import answers_right, write_run
+
+TERMS = ["convolution", "pooling", "batch-normalisation", "dropout", "softmax"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+    """A run whose network has a layer of every lesson."""
+    root = tmp_path_factory.mktemp("runs")
+    file = write_lesson_network(root / "made.onnx")
+    return write_run(root, "ein Lauf", digits, answers_right(digits, 0.9), classifier=file)
+
+
+@pytest.fixture
+def eight(tmp_path: Path, digits: Dataset) -> Path:
+    """One of the digits, as a file whose name needs care."""
+    file = tmp_path / "eine Acht – [8].png"
+    Image.fromarray(np.asarray(digits.images[8])[:, :, 0]).save(file)
+    return file
+
+
+def test_without_a_term_the_lessons_and_their_layers_are_listed(cli: Cli, made: Path) -> None:
+    shown = cli("explain", made)
+    assert shown.returncode == 0, shown.stderr
+    rows = {line.split()[0]: line for line in shown.stdout.splitlines()[1:]}
+    assert list(rows) == TERMS
+    assert "conv1, conv2" in rows["convolution"]
+    said = only_json(cli("explain", made, "--json"))
+    assert said["terms"]["convolution"] == ["conv1", "conv2"]
+    assert said["lesson"] is None
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_lesson_is_a_table_json_and_a_picture(
+    term: str, cli: Cli, made: Path, tmp_path: Path
+) -> None:
+    shown = cli("explain", made, "--term", term, "--plot", tmp_path / "lesson.png")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("test/0   ")
+    with Image.open(tmp_path / "lesson.png") as drawn:
+        assert drawn.width > 400
+    said = only_json(cli("explain", made, "--term", term, "--json", "--quiet"))
+    assert said["lesson"]["term"] == term
+    assert said["answer"]["image"] == "test/0"
+
+
+def test_the_printed_numbers_are_the_files(cli: Cli, made: Path, eight: Path) -> None:
+    shown = cli("explain", made, eight, "--term", "convolution", "--layer", "conv2")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(str(eight))
+    said = only_json(cli("explain", made, eight, "--term", "convolution", "--layer", "conv2",
+                         "--json"))["lesson"]  # fmt: skip
+    numbers = {line.rsplit(maxsplit=1)[0]: line.split()[-1] for line in shown.stdout.splitlines()
+               if line.startswith(("Sum", "In the file"))}  # fmt: skip
+    assert numbers["Sum"] == numbers["In the file"] == f"{said['output']:.4f}"
+    own = opsin.Classifier(made).predict(eight)
+    values = opsin.Classifier(made).layers(own.pixels[None], ["conv2"])["conv2"][0]
+    assert said["output"] == pytest.approx(values[said["unit"]][tuple(said["place"])], abs=1e-5)
+    shown = cli("explain", made, eight, "--term", "softmax")
+    assert f"Temperature {TEMPERATURE:.3f}, which calibration found." in shown.stdout
+
+
+def test_python_returns_the_same(made: Path, digits: Dataset) -> None:
+    found = opsin.explain(made, "pooling", np.asarray(digits.images[0]), layer="pool")
+    assert found.lesson is not None
+    assert found.lesson.layer == "pool"
+    assert found.answer is not None
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_what_cannot_be_explained_is_refused(
+    cli: Cli, made: Path, nearest_mean: Path, tmp_path: Path
+) -> None:
+    refused = cli("explain", nearest_mean, "--term", "convolution", "--data", "digits")
+    assert refused.returncode == 1
+    assert "this mlp has no such layer. What it has: dropout, softmax." in refused.stderr
+    refused = cli("explain", made, "--layer", "conv1")
+    assert refused.returncode == 1
+    assert "expected a term with a layer; got none" in refused.stderr
+    assert cli("explain", made, "--term", "magic").returncode == 2
+    refused = cli("explain", made, "--term", "softmax", "--plot", "lesson.gif")
+    assert "got 'lesson.gif'" in refused.stderr
+    alone = shutil.copy(nearest_mean, tmp_path)
+    with pytest.raises(SourceError, match="lies in no run"):
+        opsin.explain(alone, "softmax")
+    with pytest.raises(RecipeError, match="one of convolution, pooling"):
+        opsin.explain(made, "magic")  # type: ignore[arg-type]
+
+
+@pytest.mark.torch
+def test_a_trained_network_is_explained(cli: Cli, run: opsin.Run) -> None:
+    said = only_json(cli("explain", run.path, "test/3", "--term", "softmax", "--json"))
+    calibration = run.classifier().metadata.calibration
+    assert calibration is not None
+    assert said["lesson"]["temperature"] == pytest.approx(calibration.temperature)
+    assert cli("explain", run.path, "--term", "dropout").returncode == 0

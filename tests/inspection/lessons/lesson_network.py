@@ -1,0 +1,117 @@
+"""A calibrated classifier.onnx with a layer of every lesson, random weights, no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import opsin
+from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.onnx_files.postprocessing import Calibrated, finished, write_file
+
+SIDE, CLASSES, TEMPERATURE = 8, 10, 1.7
+#: What is added to each class's logit.
+MIX = np.linspace(-0.4, 0.4, CLASSES)
+
+
+def write_lesson_network(
+    path: Path,
+    *,
+    dropout: str = "Dropout 0.25",
+    pool: str = "MaxPool",
+    group: int = 1,
+    conv: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write input, two convolutions, BatchNorm, pooling, dropout, flatten and head.
+
+    Args:
+        path: The file.
+        dropout: Kind of the dropout layer; ``""``: there is none.
+        pool: Operator of the pooling.
+        group: Of the second convolution.
+        conv: Its attributes (default: padded by 1).
+        seed: Decides the weights.
+    """
+    random = np.random.default_rng(seed)
+    given: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], **(conv or {})}
+    weights: dict[str, NDArray[Any]] = {
+        "input.scale": np.float32(1 / 255) * np.ones((), np.float32),
+        "conv1.weight": random.normal(size=(4, 1, 3, 3)), "conv1.bias": random.normal(size=4),
+        "conv2.weight": random.normal(size=(6, 4 // group, *given["kernel_shape"])) / 3,
+        "norm.weight": random.normal(size=6), "norm.bias": random.normal(size=6),
+        "norm.running_mean": random.normal(size=6),
+        "norm.running_var": random.uniform(0.5, 3, size=6),
+        "pool.axes": np.array([2, 3]),
+        "head.bias": random.normal(size=CLASSES),
+    }  # fmt: skip
+    given["group"] = group
+    window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    reduces = pool.startswith("Reduce")
+    norm = [f"norm.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Transpose", ["images"], "input.planes", {"perm": [0, 3, 1, 2]}),
+        ("Cast", ["input.planes"], "input.float", {"to": TensorProto.FLOAT}),
+        ("Mul", ["input.float", "input.scale"], "input", {}),
+        ("Conv", ["input", "conv1.weight", "conv1.bias"], "conv1.plain",
+         {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        ("Relu", ["conv1.plain"], "conv1", {}),  # one layer, as Keras has it
+        ("Conv", ["conv1", "conv2.weight"], "conv2", given),
+        ("BatchNormalization", ["conv2", *norm], "norm", {"epsilon": 1e-3}),
+        (pool, ["norm", "pool.axes"] if reduces else ["norm"], "pool",
+         {"keepdims": 1} if reduces else {} if pool.startswith("Global") else window),
+        *([("Identity", ["pool"], "dropout", {})] if dropout else []),
+        ("Flatten", ["dropout" if dropout else "pool"], "flatten", {}),
+        ("Gemm", ["flatten", "head.weight", "head.bias"], "head", {"transB": 1}),
+    ]  # fmt: skip
+    side = _side(given)
+    after = 1 if reduces or pool.startswith("Global") else side // 2
+    units = 6 * after * after
+    weights["head.weight"] = random.normal(size=(CLASSES, units)) / units**0.5
+    shapes = {"input": (1, SIDE, SIDE), "conv1": (4, SIDE, SIDE), "conv2": (6, side, side),
+              "norm": (6, side, side), "pool": (6, after, after), "dropout": (6, after, after),
+              "flatten": (units,), "head": (CLASSES,)}  # fmt: skip
+    kinds = {"input": "Scale", "conv1": "Conv 3×3 same", "conv2": "Conv 3×3", "norm": "BatchNorm",
+             "pool": pool, "dropout": dropout, "flatten": "Flatten", "head": "Dense"}  # fmt: skip
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model="made",
+        classes=tuple("0123456789"),
+        preparation=Preparation(height=SIDE, width=SIDE, channels=1, resize="fit"),
+        layers=tuple(
+            Layer(name=n, kind=kinds[n], shape=s, parameters=0, trainable=0, multiply_adds=0)
+            for n, s in shapes.items()
+            if kinds[n]
+        ),
+        source="digits",
+        fingerprint="made",
+    )
+    nodes = [helper.make_node(kind, taken, [out], **more) for kind, taken, out, more in steps]
+    held = [
+        numpy_helper.from_array(value.astype(np.int64 if n == "pool.axes" else np.float32), n)
+        for n, value in weights.items()
+    ]
+    content = write_file(nodes, held, metadata, embedding="flatten", units=units)
+    means = np.zeros((CLASSES, units), np.float32)
+    calibrated = Calibrated(TEMPERATURE, np.ones(units, np.float32), means, MIX)
+    path.write_bytes(finished(content, metadata, calibrated))
+    return path
+
+
+def _side(given: dict[str, Any]) -> int:
+    """Return how many rows the second convolution puts out."""
+    step = int(given.get("strides", [1, 1])[0])
+    if "auto_pad" in given:
+        given.pop("pads")
+        return -(-SIDE // step)
+    reach = (given["kernel_shape"][0] - 1) * given.get("dilations", [1, 1])[0] + 1
+    return int(SIDE + given["pads"][0] + given["pads"][2] - reach) // step + 1
+
+
+def drawn_image(seed: int = 1) -> NDArray[np.uint8]:
+    """Return an image for it, ``uint8[8, 8, 1]``."""
+    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 1), np.uint8)
