@@ -207,4 +207,4 @@ def test_everybody_can_read_it(
 
 def test_links_of_the_pages_are_no_addresses_of_a_machine() -> None:
     for page in pages():
-        assert not re.search(r"(/home/|/root/|/work/|file://)", page.read_text(encoding="utf-8"))
+        assert not re.search(r"(/home/|/root/|/work/|file:///)", page.read_text(encoding="utf-8"))

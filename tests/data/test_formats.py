@@ -102,7 +102,7 @@ COLOUR = (Image.fromarray(gradient()), 0)
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table in docs/how-to/data.md: the file, and what it becomes or why it does not.
+    """A row of the table in docs/reference/images.md: a file, and what it becomes, or why not.
 
     Args:
         content: The file's bytes.

@@ -17,7 +17,7 @@ FEW: Final = 300
 # say less about them.
 _SIDE: Final = 64
 # Of 100 photographs right without and with MobileNetV2, by training images of a class, on TrashNet
-# (`python -m benchmarks.pretrained_curve`, docs/how-to/pretrained.md).
+# (`python -m benchmarks.pretrained_curve`, docs/how-to/few-images.md).
 _CURVE: Final = {5: (34, 57), 10: (39, 64), 25: (53, 75), 50: (64, 81)}
 # A network of these is taken that is on this machine. The large one is slow without a GPU.
 _ORDER: Final = ("medium", "small", "large")

@@ -3,7 +3,7 @@
 A classifier answers these too, and its confidence means nothing. They are recognised by the pixels
 that the network sees, by bounds that images of something stay away from: none of 1,797 digits,
 70,000 of Fashion-MNIST, 2,527 of TrashNet and 2,062 hands is taken for one
-(docs/how-to/predict.md).
+(docs/reference/images.md).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Image = bytes | NDArray[np.uint8]
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
 #: How the length of an element of text or bytes is written before it.
 LENGTH: Final = struct.Struct("<I")
-_ADVICE: Final = "See docs/how-to/serving.md, Open Inference Protocol."
+_ADVICE: Final = "See docs/reference/open-inference.md."
 # What is counted before it is parsed: lists inside each other cost twenty times their size as
 # objects, and many numbers hold up everybody else.
 _MOST_BRACKETS: Final = 100_000

@@ -246,7 +246,7 @@ def check_exportable(network: nn.Module) -> None:
             raise RecipeError(
                 f"layers that a file can hold: {known}",
                 f"{name} is {type(layer).__name__}",
-                "Add it to opsin/onnx_files/operators.py (docs/understand/extending.md).",
+                "Add it to opsin/onnx_files/operators.py (docs/how-to/add-a-network.md).",
             )
 
 

@@ -67,7 +67,7 @@ class SourceRequest:
 
 
 class SourceRow(NamedTuple):
-    """A row of the table of sources in ``docs/how-to/data.md``.
+    """A row of the table of sources in ``docs/reference/sources.md``.
 
     Args:
         name: What the source is called.
@@ -87,7 +87,7 @@ class SourceKind:
     Args:
         title: What errors and the help call it, with its article: ``an .npz file``; empty for what
             is known only to be refused.
-        rows: Rows of the table in ``docs/how-to/data.md``.
+        rows: Rows of the table in ``docs/reference/sources.md``.
         match: Tells whether a source is of this kind.
         open: Finds its labelled images, reading none; ``None`` where it holds no labels.
         iter_unlabelled: Finds its images without labels; ``None`` where it cannot be read so.

@@ -20,8 +20,8 @@ def to_fp16(content: bytes) -> bytes:
 
     Each weight is rounded to 11 bits (IEEE 754 binary16) and cast back when the file is loaded.
     Arithmetic in float16 was measured too: it brought no clear gain on a CPU, where every value is
-    cast to and fro, and the answers differ more (docs/how-to/export.md). BatchNorm, biases and the
-    file's last operators keep float32: they are few, and can be large.
+    cast to and fro, and the answers differ more (docs/understand/quantization.md). BatchNorm,
+    biases and the file's last operators keep float32: they are few, and can be large.
 
     Args:
         content: A ``classifier.onnx`` with a network in float32.

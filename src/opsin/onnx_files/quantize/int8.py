@@ -30,7 +30,7 @@ _KINDS: Final = [name for name, operator in OPERATORS.items() if operator.quanti
 # What ONNX Runtime leaves out, since rounding to a range does the same.
 _ACTIVATIONS: Final = ("Relu", "Clip")
 # The first layers, and the last, stay in float where they are no more than this share of the work:
-# they lose the most and gain the least (docs/how-to/export.md).
+# they lose the most and gain the least (docs/understand/quantization.md).
 _EDGE: Final = 0.1
 # Numbers of all layers together that a step of the calibration may hold at once.
 _ROOM: Final = 64_000_000
