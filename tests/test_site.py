@@ -199,6 +199,9 @@ def test_everybody_can_read_it(
     wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
     browser.get(f"{address}/{page}")
+    worn = "return document.body.dataset.mdColorScheme"
+    wanted_scheme = "slate" if scheme == "dark" else "default"
+    until(browser, lambda: browser.execute_script(worn) == wanted_scheme)
     assert violations(browser) == []
     resize(browser, 400)
     assert sideways(browser) <= 0
