@@ -13,7 +13,7 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
-from opsin.report.terminal import for_people
+from opsin.report.terminal import for_people, heading
 
 OnlyWork = Annotated[
     str,
@@ -89,10 +89,10 @@ def bench(
         print_json(done.to_json())
         return
     table = Table(box=None, pad_edge=False, padding=(0, 1))  # fits 80 columns
-    for heading in ("Work", "What", "Size", "Device"):
-        table.add_column(heading)
-    for heading in ("Images/s", "Slowest", "Fastest"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for name in ("Work", "What", "Size", "Device"):
+        table.add_column(heading(name))
+    for name in ("Images/s", "Slowest", "Fastest"):
+        table.add_column(heading(name), justify="right", no_wrap=True)
     for rate in done.rates:
         what = escape(rate.name) + (f", {rate.how}" if rate.work != "reading" else "")
         figures = map(speed, (rate.median, rate.low, rate.high))

@@ -27,7 +27,7 @@ from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.rows_file import check_rows_file, write_rows
-from opsin.report.terminal import findings_table, for_people, leaks_in_words
+from opsin.report.terminal import findings_table, for_people, heading, leaks_in_words
 
 # Unreadable files that are named on the screen.
 _SHOWN: Final = 5
@@ -294,9 +294,9 @@ class _Overview:
         screen.print(f"Each image is {what}.", markup=False)
         screen.print(f"Fingerprint {about.fingerprint[:16]}\n")
         table = Table(box=None, pad_edge=False, padding=(0, 2))
-        table.add_column("Class")
-        for heading in ("Train", "Val", "Test", "All"):
-            table.add_column(heading, justify="right")
+        table.add_column(heading("Class"))
+        for part in ("Train", "Val", "Test", "All"):
+            table.add_column(heading(part), justify="right")
         for name, parts in about.counts.items():
             numbers = [*parts.values(), sum(parts.values())]
             table.add_row(escape(name), *(f"{number:,}" for number in numbers))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.core.format import file_size
-from opsin.report.terminal import bar, printable
+from opsin.core.glossary import term_of_layer
+from opsin.report.terminal import bar, heading, linked, printable
 
 if TYPE_CHECKING:
     from opsin.commands.inspect import Insight
@@ -41,6 +42,10 @@ def show(screen: Console, found: Insight, label: str | None) -> None:
             screen.print(part)
     if found.page is not None:
         screen.print(f"\nLook      {found.page}", markup=False, soft_wrap=True)
+    if found.summary is not None and screen.is_terminal:
+        kinds = (row.kind for row in found.summary.rows if row.parameters)
+        if term := next(filter(None, map(term_of_layer, kinds)), None):
+            screen.print(f"Terms     opsin docs {term.key}", markup=False)
 
 
 def _parts(found: Insight, label: str | None) -> Iterator[Table | str]:
@@ -64,8 +69,9 @@ def _parts(found: Insight, label: str | None) -> Iterator[Table | str]:
 def _table(*headings: str, left: int = 2) -> Table:
     """Return an empty table, its first columns for words and the others for figures."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if place < left else "right", overflow="fold")
+    for place, name in enumerate(headings):
+        justify: Literal["left", "right"] = "left" if place < left else "right"
+        table.add_column(heading(name), justify=justify, overflow="fold")
     return table
 
 
@@ -92,7 +98,7 @@ def _summary(summary: NetworkSummary) -> Table:
         whole = field is None or (field.height >= height and field.width >= width)
         table.add_row(
             _plain(row.name),
-            _plain(row.kind),
+            linked(row.kind, term_of_layer(row.kind)),
             _shape(row.shape),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
@@ -150,7 +156,7 @@ def _views(found: Insight) -> Table:
         dead = [] if not known else ["" if units is None else f"{int(units.dead.sum()) or ''}"]
         table.add_row(
             _plain(view.name),
-            _plain(view.kind),
+            linked(view.kind, term_of_layer(view.kind)),
             _shape(view.values.shape),
             f"{view.mean:.3f}",
             f"{view.deviation:.3f}",
@@ -190,10 +196,9 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
     else:
         lifts = gallery.selectivity.max(axis=1)
         chosen = sorted(range(len(gallery)), key=lambda unit: (-lifts[unit], unit))
-    heading = f"Unit of {_plain(layer)}"
-    table = _table(heading, "Fires for", "By", "Excited most by", left=2)
+    table = _table(f"Unit of {layer}", "Fires for", "By", "Excited most by", left=2)
     if ablation is not None:
-        table.add_column("Without it", justify="right")
+        table.add_column(heading("Without it"), justify="right")
     for number in chosen[:_LINES]:
         unit = gallery.unit(number)
         favourite = label or unit.favourite

@@ -9,7 +9,7 @@ from opsin.cli.output import console, print_json
 from opsin.commands.repeats import RepeatedRun, Repeats
 from opsin.core.format import clock, plus_minus
 from opsin.report.doubts import labels_grounds
-from opsin.report.terminal import class_table, printable
+from opsin.report.terminal import class_table, heading, printable
 
 
 def tell_repeats(found: Repeats, *, as_json: bool) -> None:
@@ -46,9 +46,9 @@ def _table(found: Repeats) -> Table:
     """Return a row for each run, and the last for their mean and deviation."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Run", overflow="fold")
-    for heading in ("Fold" if found.summary.kind == "folds" else "Seed",
-                    "Accuracy", "Log loss", "Time"):  # fmt: skip
-        table.add_column(heading, justify="right", no_wrap=True)
+    kind = "Fold" if found.summary.kind == "folds" else "Seed"
+    for name in (kind, "Accuracy", "Log loss", "Time"):
+        table.add_column(heading(name), justify="right", no_wrap=True)
     for row in found.summary.runs:
         table.add_row(
             escape(printable(row.run)) + _remark(row),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,6 +22,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, PartFigures
 from opsin.core.events import Observers, Watcher, WatcherGroup
 from opsin.core.format import clock, counted, plus_minus
+from opsin.core.glossary import Term, find_term, term_of_layer
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
 
@@ -49,6 +52,35 @@ def printable(text: str) -> str:
         True
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# The documentation as files, where it was built.
+_SITE: Final = Path(__file__).parents[1] / "site"
+
+
+def linked(text: str, term: Term | None) -> str:
+    """Return text as Rich's markup, on terminals that can a link to its term's explanation.
+
+    Args:
+        text: What is printed.
+        term: What explains it; without one, and where the documentation is not on this machine,
+            the text stays as it is.
+    """
+    written = escape(printable(text))
+    if term is None or not _has_site():
+        return written
+    page, _, anchor = term.address.partition("#")
+    return f"[link={(_SITE / page).as_uri()}#{anchor}]{written}[/]"
+
+
+def heading(text: str) -> str:
+    """Return a column's heading, linked to the glossary where that explains it."""
+    return linked(text, find_term(text))
+
+
+@functools.cache
+def _has_site() -> bool:
+    return (_SITE / "index.html").is_file()
 
 
 class PlainLines(Console):
@@ -176,9 +208,14 @@ class Terminal(Watcher):
         wide = self.console.width >= _WIDE
         if not self._heading:
             self._heading = True
-            rate = f"{'rate':>10}" if wide else ""
-            heading = f"{'epoch':>8}{'train loss':>12}{'acc':>8}{'val loss':>11}{'acc':>8}"
-            self.console.print(f"\n{heading}{rate}{'time':>8}", style="dim")
+            row = "".join(
+                " " * (width - len(name)) + heading(name)
+                for name, width in (
+                    ("epoch", 8), ("train loss", 12), ("acc", 8), ("val loss", 11), ("acc", 8),
+                    *((("rate", 10),) if wide else ()), ("time", 8),
+                )
+            )  # fmt: skip
+            self.console.print(f"\n{row}", style="dim", highlight=False)
         number = f"{epoch.epoch}/{epoch.epochs}"
         mark = " best" if epoch.best else ("" if epoch.complete else " cut short")
         rate = f"{epoch.rate:>10.1e}" if wide else ""
@@ -227,11 +264,11 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     held = sum(layer.parameters for layer in layers)
     trainable = sum(layer.trainable for layer in layers)
     work = sum(layer.multiply_adds for layer in layers)
-    table.add_column("Layer", "Total")
-    table.add_column("Kind", f"{trainable:,} trainable, {held - trainable:,} not")
-    table.add_column("Output", justify="right")
-    table.add_column("Parameters", f"{held:,}", justify="right")
-    table.add_column("Multiply-adds", f"{work:,}", justify="right")
+    table.add_column(heading("Layer"), "Total")
+    table.add_column(heading("Kind"), f"{trainable:,} trainable, {held - trainable:,} not")
+    table.add_column(heading("Output"), justify="right")
+    table.add_column(heading("Parameters"), f"{held:,}", justify="right")
+    table.add_column(heading("Multiply-adds"), f"{work:,}", justify="right")
     # Of a pretrained network that stays as it is, a hundred lines would hide what was learnt.
     kept = next((place for place, layer in enumerate(layers) if layer.trainable), 0)
     if kept > _KEPT_SHOWN:
@@ -247,7 +284,7 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     for layer in layers:
         table.add_row(
             escape(layer.name),
-            layer.kind,
+            linked(layer.kind, term_of_layer(layer.kind)),
             "×".join(map(str, layer.shape)),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
@@ -323,9 +360,9 @@ def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:
 def class_table(figures: PartFigures) -> Table:
     """Return a row per class: precision, recall, F1, count."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    table.add_column("Class", overflow="fold")
-    for heading in ("Precision", "Recall", "F1", "Count"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(heading("Class"), overflow="fold")
+    for name in ("Precision", "Recall", "F1", "Count"):
+        table.add_column(heading(name), justify="right", no_wrap=True)
     for entry in figures.classes:
         table.add_row(
             escape(printable(entry.name)),

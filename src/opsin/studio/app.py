@@ -24,7 +24,7 @@ from opsin.studio import help_routes, image_routes
 from opsin.studio.library import uploads
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import Entrance, guarded, sign_in_at
 from opsin.studio.security import address as address_to_open
@@ -59,6 +59,7 @@ def build(studio: Studio) -> FastAPI:
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     image_routes.add_routes(api, studio.open, studio.runs, studio.sets)
     help_routes.add_routes(api)
+    terms.add_routes(api)
     uploads.add_routes(api, studio.uploads)
     prediction_session.add_routes(api, studio.tried, studio.jobs)
     inspection_sessions.add_routes(api, studio.inside)

@@ -20,7 +20,7 @@ from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, Dif
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import EChartOptions, points_of
@@ -321,7 +321,7 @@ def _curves(histories: Sequence[Sequence[Epoch]]) -> None:
         for field, heading in _CURVES:
             with ui.element("div"):
                 with ui.element("h3"):
-                    ui.label(heading)
+                    terms.word(heading)
                 chart = ui.echart(_options(histories, field), renderer="svg")
                 chart.classes("op-chart").props('role="img"')
                 chart._props["aria-label"] = f"{heading} of each run by epoch"

@@ -13,12 +13,13 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
+from opsin.core.glossary import term_of_layer
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake
@@ -184,7 +185,7 @@ class _InsideBody:
         with ui.element("p").classes("op-row op-muted"):
             chosen = next((each for each in found.layers if each.name == asked.layer), None)
             if chosen is not None:
-                ui.label(in_words(chosen))
+                terms.word(in_words(chosen), term_of_layer(chosen.kind))
                 if asked.view != "units":
                     ui.link("All layers", asked.address(layer="", term=""))
             else:

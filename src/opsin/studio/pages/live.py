@@ -19,7 +19,7 @@ from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
 from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.jsonl_follower import JsonlFollower, last_lines
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
 from opsin.studio.parts.progress_bar import ProgressBar
@@ -123,7 +123,7 @@ class _Live:
     def _build_matrix(self, first: int, last: int) -> None:
         start = last if self._wanted not in self._matrices else self._wanted or last
         with ui.element("h2"):
-            ui.label("Confusion matrix")
+            terms.word("Confusion matrix")
         self._epoch_line = ui.label("")
         self._slider = ui.slider(min=first, max=last, step=1, value=start).classes("op-slider")
         self._slider.props('aria-label="Epoch" snap')

@@ -11,11 +11,12 @@ from nicegui import background_tasks, ui
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone
 from opsin.core.errors import OpsinError
 from opsin.core.format import about, count, file_size
+from opsin.core.glossary import find_term
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 from opsin.report.training_plan import Plan
 from opsin.studio.not_found import NotThere
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import rate_curve
 from opsin.studio.words import safe
@@ -152,10 +153,13 @@ def show_plan(plan: Plan) -> None:
         return
     training = recipe.training
     with ui.element("h3"):
-        ui.label(f"Learning rate: {training.schedule}, {training.rate:.2g} at most")
+        terms.word(
+            f"Learning rate: {training.schedule}, {training.rate:.2g} at most",
+            find_term("Learning rate schedule"),
+        )
     rate_curve(plan.rates, training.epochs)
     with ui.element("h3"):
-        ui.label("Layers")
+        terms.word("Layers")
     layer_sheet(plan.layers)
 
 
@@ -179,6 +183,7 @@ def layer_sheet(layers: Sequence[Layer]) -> ImageSheet:
         "Layers of the network",
         total=["Total", "", "", count(parameters), count(work)],
         texts=2,
+        kinds=1,
     )
 
 

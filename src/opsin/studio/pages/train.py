@@ -9,17 +9,18 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from nicegui import ui
 
-from opsin.classical.classical_recipe import BACKBONE, FITTED
+from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import OpsinError
+from opsin.core.glossary import find_term
 from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.parts.network_choice import NetworkChoice, fault_of, is_fetched, price_of, text_of
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
@@ -161,31 +162,34 @@ class _Train:
             self._input("budget", "Or a time limit (10m)")
         with ui.element("p").classes("op-hint"):
             ui.label("Leave both empty for an automatic number of epochs.")
-        ui.select(
+        shown = ui.select(
             training_form.AUGMENT_WORDS,
             label="What the images show",
             value=self._values.get("augment", ""),
             on_change=lambda event: self._set("augment", event.value),
-        ).classes("op-field").props("options-dense")
+        )
+        terms.ask_beside(shown.classes("op-field").props("options-dense"), find_term("--augment"))
 
     @ui.refreshable_method
     def _rest_of_form(self) -> None:
         """Show what is folded away: generated from the recipe's own descriptions."""
         for heading, fields in training_form.fields_for(self._values.get("model", "auto")).items():
             with ui.element("h3"):
-                ui.label(heading)
+                terms.word(heading)
             for field in fields:
                 options = training_form.CHOICES.get(field.name, {})
                 if field.choices:
                     options = {"": "Automatic", **{each: each for each in field.choices}}
                 if options:
                     chosen = self._values.get(field.name) or next(iter(options))
-                    ui.select(
+                    choice = ui.select(
                         {chosen: chosen, **options},
                         label=field.label,
                         value=chosen,
                         on_change=lambda event, name=field.name: self._set(name, event.value),
-                    ).classes("op-field").props("dense options-dense")
+                    )
+                    choice.classes("op-field").props("dense options-dense")
+                    terms.ask_beside(choice, find_term(field.flag))
                 else:
                     self._input(field.name, field.label)
                 with ui.element("p").classes("op-hint"):
@@ -214,11 +218,14 @@ class _Train:
             )
 
     def _input(self, name: str, label: str) -> None:
-        ui.input(
+        field = ui.input(
             label,
             value=self._values.get(name, ""),
             on_change=lambda event: self._set(name, event.value),
-        ).classes("op-field").props("dense")
+        )
+        field.classes("op-field").props("dense")
+        if name in TRAIN_OPTIONS:
+            terms.ask_beside(field, find_term(TRAIN_OPTIONS[name].flag))
 
     # What changes.
 

@@ -15,13 +15,14 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
+from opsin.core.glossary import find_term
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.library.upload_import import SentFile, common_name, file_name
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, terms
 from opsin.studio.parts.answer_bars import ManyAnswers, answer_row, summary, table
 from opsin.studio.parts.bars import bars
 from opsin.studio.parts.embedded_page import figure
@@ -276,7 +277,8 @@ class _TryBody:
 
     def _verdict(self, answer: Prediction) -> None:
         if answer.rejected:
-            ui.label("None of these").classes("op-answer")
+            with ui.element("div").classes("op-answer"):
+                terms.word("None of these")
             ui.label(
                 f"It looks unlike the training images. Nearest: {safe(answer.label, 60)}, "
                 f"{percent(answer.confidence)}."
@@ -314,9 +316,9 @@ class _TryBody:
                 for place, each in enumerate(found.nearest)
             ]
             ImageGallery(shown, "Nearest training images, the nearest first")
-            ui.label("The number is the cosine similarity of the embeddings, 1 at most.").classes(
-                "op-muted"
-            )
+            with ui.element("p").classes("op-muted"):
+                terms.word("The number is the cosine similarity", find_term("Cosine similarity"))
+                ui.label("of the embeddings, 1 at most.")
 
     async def _some(self) -> None:
         """Show several images as a table, each with a link to its own page."""

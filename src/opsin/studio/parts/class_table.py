@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.core.format import count
 from opsin.studio.library.decoded_dataset import PARTS
+from opsin.studio.parts import terms
 from opsin.studio.words import safe
 
 CSS: Final = """
@@ -69,6 +70,7 @@ class ClassTable(Element, component="class_table.js"):
         self._props["label"] = "Images by class and part"
         self._props["all"] = address(None, None)
         self._props["columns"] = [*(PARTS[code] for code in shown), "all"]
+        self._props["terms"] = terms.keys(["Class", *self._props["columns"]])
         self._props["rows"] = [
             {
                 "name": safe(name, 60),

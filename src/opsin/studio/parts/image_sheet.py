@@ -7,6 +7,8 @@ from typing import Final
 
 from nicegui.element import Element
 
+from opsin.core.glossary import term_of_layer
+from opsin.studio.parts import terms
 from opsin.studio.words import safe
 
 CSS: Final = """
@@ -29,6 +31,7 @@ class ImageSheet(Element, component="sheet.js"):
         label: What the table is about, for those who cannot see it.
         total: A last row that sums the others up.
         texts: How many columns, from the first, are words.
+        kinds: The column that holds kinds of layers, which the glossary explains.
     """
 
     def __init__(
@@ -39,10 +42,19 @@ class ImageSheet(Element, component="sheet.js"):
         *,
         total: Sequence[str] = (),
         texts: int = 1,
+        kinds: int | None = None,
     ) -> None:
         super().__init__()
         self._props["columns"] = list(columns)
         self._props["rows"] = [[safe(cell) for cell in row] for row in rows]
+        self._props["terms"] = terms.keys(columns)
+        self._props["kinds"] = kinds
+        self._props["explained"] = [] if kinds is None else [_key(row[kinds]) for row in rows]
         self._props["total"] = [safe(cell) for cell in total]
         self._props["texts"] = texts
         self._props["label"] = safe(label)
+
+
+def _key(kind: str) -> str:
+    term = term_of_layer(kind)
+    return term.key if term else ""

@@ -14,6 +14,7 @@ from opsin.core.errors import MovedError, OpsinError
 from opsin.studio import parts
 from opsin.studio.help_routes import HELP
 from opsin.studio.not_found import NotThere
+from opsin.studio.parts import terms
 from opsin.studio.runs.run_row import opaque
 from opsin.studio.words import safe
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
 @functools.cache
 def head() -> str:
-    """Return what stands in the head of every page: the studio's style, its parts' included."""
+    """Return what stands in the head of every page: style, and what explains terms."""
     own = (Path(__file__).parent / "studio.css").read_text(encoding="utf-8")
     style = own + "".join(parts.styles())
-    return f'<meta name="color-scheme" content="light dark"><style>{style}</style>'
+    scheme = '<meta name="color-scheme" content="light dark">'
+    return f"{scheme}<style>{style}</style>{terms.head()}"
 
 
 @contextmanager
@@ -172,7 +174,7 @@ def figures(items: list[tuple[str, str]]) -> ui.element:
         for name, value in items:
             with ui.element("div"):
                 with ui.element("dt"):
-                    ui.label(name)
+                    terms.word(name)
                 with ui.element("dd"):
                     ui.label(value)
     return element
@@ -183,7 +185,7 @@ def panel(title: str | None = None) -> ui.element:
     element = ui.element("section").classes("op-panel")
     if title:
         with element, ui.element("h2"):
-            ui.label(title)
+            terms.word(title)
     return element
 
 

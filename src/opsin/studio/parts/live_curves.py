@@ -10,6 +10,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.studio.parts import terms
 
 CSS: Final = """
 :root { --train: #0072b2; --val: #d98f00; }
@@ -57,7 +58,7 @@ class LiveCurves:
             for name, heading, _ in _CHARTS:
                 with ui.element("div"):
                     with ui.element("h3"):
-                        ui.label(heading)
+                        terms.word(heading)
                     self._charts[name] = _chart(chart_options(name, [], epochs), heading)
         self.show(history, epochs)
 

@@ -9,7 +9,9 @@ export default {
             aria-label="Tick all runs on this page" @change="$emit('tick', { ids, on: $event.target.checked })"></th>
           <th v-for="column in columns" :key="column.name" scope="col" :class="column.kind" :aria-sort="column.sorted">
             <a v-if="column.href" :href="column.href">{{ column.label }}{{ column.arrow }}</a>
-            <template v-else>{{ column.label }}</template></th>
+            <template v-else>{{ column.label }}</template>
+            <button v-if="column.term" class="op-ask" type="button" aria-haspopup="dialog" :data-term="column.term"
+              :aria-label="'Explain: ' + column.label">?</button></th>
         </tr></thead>
         <tbody><tr v-for="row in rows" :key="row.id" :class="{ 'op-ticked': ticked.includes(row.id) }">
           <td class="op-run-tick"><input type="checkbox" :checked="ticked.includes(row.id)"

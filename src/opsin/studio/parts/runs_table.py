@@ -10,6 +10,7 @@ from nicegui import events, ui
 from nicegui.element import Element
 
 from opsin.core.format import count
+from opsin.studio.parts import terms
 from opsin.studio.parts.runs_view import PER, STATES, RunCells, RunsView, cells
 from opsin.studio.runs.run_row import RunRow
 
@@ -74,11 +75,12 @@ _COLUMNS: Final = (
 
 
 class _Column(TypedDict):
-    """A column's heading; ``kind`` are its classes, ``sorted`` is for those who do not see."""
+    """A column's heading, classes (``kind``) and term; ``sorted`` is for those who do not see."""
 
     name: str
     label: str
     kind: str
+    term: str
     href: NotRequired[str]
     sorted: NotRequired[str]
     arrow: NotRequired[str]
@@ -209,7 +211,7 @@ class RunsTable:
 
 
 def _column(view: RunsView, name: str, label: str, kind: str) -> _Column:
-    column = _Column(name=name, label=label, kind=kind)
+    column = _Column(name=name, label=label, kind=kind, term=terms.keys([label])[0])
     if name != "curve":
         column["href"] = view.sorted_by(name).address()
         if view.sort.removeprefix("-") == name:

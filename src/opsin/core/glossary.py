@@ -1,0 +1,120 @@
+"""The terms that tables and pages print, each explained in three sentences."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Term:
+    """A word of the field, as Opsin uses it.
+
+    Args:
+        title: Its name, as a heading.
+        says: Three sentences.
+        studio: The page of the studio that shows it at work.
+        command: What shows it in a terminal.
+        words: Other names that it is printed under: headings, labels, and options with dashes.
+        layers: Words in the kinds of layers that it explains, such as ``BatchNorm``.
+        picture: The term whose picture it shares, by the key; ``None`` for its own, ``""`` for
+            none.
+
+    Example:
+        >>> term = find_term("Learning rate")
+        >>> term.key, len(term.says), term.address
+        ('learning-rate', 3, 'reference/glossary.html#learning-rate')
+    """
+
+    title: str
+    says: tuple[str, ...]
+    studio: str
+    command: str
+    words: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    picture: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its anchor on the glossary's page."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+    @property
+    def image(self) -> str:
+        """The name of its picture, without the ending; nothing where it has none."""
+        return self.key if self.picture is None else self.picture
+
+    @property
+    def text(self) -> str:
+        """The three sentences, without the marks around code."""
+        return " ".join(self.says).replace("`", "")
+
+    @property
+    def address(self) -> str:
+        """Its place in the documentation, within the site."""
+        return f"reference/glossary.html#{self.key}"
+
+
+@functools.cache
+def glossary() -> dict[str, tuple[Term, ...]]:
+    """Return all terms by the heading that they stand under, as the documentation has them."""
+    content = tomllib.loads(Path(__file__).with_name("terms.toml").read_text(encoding="utf-8"))
+    return {each["title"]: tuple(map(_term, each["terms"])) for each in content["sections"]}
+
+
+def _term(fields: Mapping[str, Any]) -> Term:
+    """Return a term from its table in the file."""
+    lists: dict[str, Any] = {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}
+    return Term(**{**fields, **lists})
+
+
+def find_term(text: str) -> Term | None:
+    """Return the term for a word as it is printed, or ``None`` where the glossary has none.
+
+    Capitals do not matter, nor does a unit in brackets, or what a mean is taken over. An option is
+    written with its dashes.
+
+    Args:
+        text: A term, the title of a column or a chart, a label, or an option.
+
+    Example:
+        >>> [find_term(text).key for text in ("Log loss (nats)", "Val loss", "--rate")]
+        ['log-loss', 'loss', 'learning-rate']
+        >>> find_term("Date") is None
+        True
+    """
+    return _words().get(re.split(r" \(| over ", text)[0].strip().lower())
+
+
+def term_of_layer(kind: str) -> Term | None:
+    """Return the term for a layer, or ``None`` where the glossary has none.
+
+    Args:
+        kind: What the summary table says that it is.
+
+    Example:
+        >>> [term_of_layer(kind).key for kind in ("MaxPool 2", "Conv 3×3 same + BatchNorm")]
+        ['max-pooling', 'convolution']
+    """
+    words = (word.strip(",").removesuffix("1d").removesuffix("2d") for word in kind.split())
+    return next((_layers()[word] for word in words if word in _layers()), None)
+
+
+@functools.cache
+def _words() -> dict[str, Term]:
+    """Return every term by each of the names that it is printed under."""
+    terms = [term for section in glossary().values() for term in section]
+    return {word.lower(): term for term in terms for word in (term.title, *term.words)}
+
+
+@functools.cache
+def _layers() -> dict[str, Term]:
+    """Return the terms for layers by the words in their kinds."""
+    return {
+        word: term for section in glossary().values() for term in section for word in term.layers
+    }
