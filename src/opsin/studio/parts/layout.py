@@ -13,7 +13,7 @@ from nicegui import ui
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio import parts
 from opsin.studio.not_found import NotThere
-from opsin.studio.parts import terms
+from opsin.studio.parts import terms, tour_panel
 from opsin.studio.runs.run_row import opaque
 from opsin.studio.words import safe
 
@@ -60,6 +60,8 @@ def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None
                 if address == here:
                     link.props('aria-current="page"')
         _queue_line(studio)
+        ui.link("Tour", "/tour/on").classes("op-tour-link")
+    tour_panel.show()
     with (
         ui.element("div")
         .props('role="region" id="content" tabindex="-1"')
