@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -15,15 +18,19 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import ClassFigures, PartFigures
 from opsin.core.events import WatcherGroup
 from opsin.core.format import plus_minus
+from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer
 from opsin.evaluation.metrics import measure
+from opsin.report import terminal
 from opsin.report.terminal import (
     LogFile,
     Terminal,
     bar,
     class_table,
     confusions,
+    heading,
     layer_table,
+    linked,
 )  # fmt: skip
 
 EPOCH = Epoch(
@@ -148,3 +155,21 @@ def test_a_class_without_images_has_no_figures() -> None:
     console.print(class_table(figures))
     last = text.getvalue().rstrip().splitlines()[-1].split()
     assert last == ["c", "—", "—", "—", "0"]
+
+
+@pytest.mark.parametrize(("is_terminal", "links"), [(True, 2), (False, 0)])
+def test_terms_are_links_where_a_terminal_shows_them(
+    is_terminal: bool, links: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.html").touch()
+    monkeypatch.setattr(terminal, "_SITE", tmp_path)
+    terminal._has_site.cache_clear()
+    stream = io.StringIO()
+    system: Any = "standard" if is_terminal else "auto"
+    screen = Console(file=stream, force_terminal=is_terminal, color_system=system, highlight=False)
+    dropout = term_of_layer("Dropout 0.5")
+    assert dropout
+    screen.print(linked("Dropout 0.5", dropout), heading("Accuracy"), heading("[Date]"))
+    terminal._has_site.cache_clear()
+    assert stream.getvalue().count(f";{tmp_path.as_uri()}/reference/glossary.html#") == links
+    assert "[Date]" in stream.getvalue()

@@ -268,7 +268,7 @@ class _SetPage:
         with layout.panel("Classes"):
             self._classes = ui.element("div")
         await self._count()
-        with layout.panel("Findings"):
+        with layout.panel("Findings").props("id=findings"):
             if opened.findings is None:
                 ui.label("Findings appear here when all images have been checked.").classes(
                     "op-muted"

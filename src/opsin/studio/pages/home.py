@@ -13,7 +13,7 @@ from opsin.core.format import count, counted, file_size
 from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages.page import Page
-from opsin.studio.parts import layout
+from opsin.studio.parts import layout, tour_panel
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
@@ -128,8 +128,9 @@ class _Home:
             )
             button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
             button.classes("op-try")
-            with ui.element("p").classes("op-muted"):
+            with ui.element("p").classes("op-row op-muted"):
                 ui.label("Or add your own images under Data.")
+                tour_panel.link()
 
     async def _try(self) -> None:
         """Put the first training into the queue, and go to its page; a double click is one."""

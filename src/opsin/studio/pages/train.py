@@ -113,7 +113,7 @@ class _Train:
         if not self._chosen:
             layout.empty("Add your images first, or choose a known set below.", "Add", "/data")
         with ui.element("div").classes("op-columns op-below"):
-            with layout.panel("Settings"):
+            with layout.panel("Settings").props("id=settings"):
                 self._front()
                 with ui.expansion("Advanced settings").classes("op-more") as more:
                     self._rest_of_form()

@@ -10,6 +10,7 @@
   const [title, text, more] = card.children;
   let mark = null;
   let pinned = false;
+  let silent = false;
   let timer = 0;
 
   const marked = (place) => (place instanceof Element ? place.closest("[data-term]") : null);
@@ -58,6 +59,7 @@
   });
   document.addEventListener("focusin", (event) => {
     const other = marked(event.target);
+    if (silent) return;
     if (other?.matches(":focus-visible")) show(other);
     else if (!other && !card.contains(event.target)) hide();
   });
@@ -77,7 +79,9 @@
     if (event.key === "Escape") {
       const back = mark;
       hide();
+      silent = true;
       if (inside) back.focus();
+      silent = false;
     } else if (event.key === "Tab" && !inside && !event.shiftKey && document.activeElement === mark) {
       event.preventDefault();
       more.focus();

@@ -1,0 +1,179 @@
+"""The tour: eight steps from images to an answer, each at its place in the studio."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from opsin.studio.runs.run_row import RunRow
+    from opsin.studio.state import Studio
+
+#: Where a browser keeps the step that it is at; every visitor of a studio has a tour of their own.
+COOKIE: Final = "opsin-tour"
+#: Seconds for which it is kept.
+KEPT: Final = 365 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class TourStep:
+    """A step of the tour.
+
+    Args:
+        title: What it is about.
+        text: What to see and do there.
+        points_at: The element of the page that it is about, as a CSS selector.
+        page: The addresses of its page, as a regular expression.
+        address: Returns the page to open, or ``None`` while there is nothing to show.
+        missing: What to do first where there is nothing to show.
+        missing_at: The page on which that is done.
+    """
+
+    title: str
+    text: str
+    points_at: str
+    page: str
+    address: Callable[[Studio], str | None]
+    missing: str = ""
+    missing_at: str = "/data"
+
+    def is_at(self, address: str) -> bool:
+        """Tell whether an address, with its query, is that of its page."""
+        return re.fullmatch(self.page, address) is not None
+
+
+@dataclass(frozen=True)
+class TourState:
+    """How far a visitor is.
+
+    Args:
+        step: From 1; 0 before the first.
+        is_open: Whether the panel is shown.
+    """
+
+    step: int = 0
+    is_open: bool = False
+
+    @classmethod
+    def of(cls, cookie: str) -> TourState:
+        """Read what a browser keeps; what means nothing is a tour that was not begun.
+
+        Example:
+            >>> TourState.of("3"), TourState.of("left-3")
+            (TourState(step=3, is_open=True), TourState(step=3, is_open=False))
+            >>> TourState.of("99")
+            TourState(step=0, is_open=False)
+        """
+        left, step = cookie.startswith("left-"), cookie.removeprefix("left-")
+        if step not in map(str, range(1, len(STEPS) + 1)):
+            return cls()
+        return cls(int(step), not left)
+
+
+def _of_set(studio: Studio) -> str | None:
+    sets = studio.sets.all()
+    return f"/data/{sets[0].id}" if sets else None
+
+
+def _of_run(end: str, fits: Callable[[RunRow], bool]) -> Callable[[Studio], str | None]:
+    """Return what finds the page of the newest run of a kind, a network's before others'."""
+
+    def address(studio: Studio) -> str | None:
+        studio.runs.scan()
+        able = sorted(filter(fits, studio.runs.rows()), key=lambda row: not row.has_layers)
+        return end.format(able[0].id) if able else None
+
+    return address
+
+
+def _answers(row: RunRow) -> bool:
+    return row.accuracy is not None and row.state != "running"
+
+
+_NO_SET: Final = "There is no dataset yet. Add one here, digits under Built-in for example."
+_NO_RUN: Final = "There is no finished run yet. Start a training here, and wait until it is done."
+
+STEPS: Final = (
+    TourStep(
+        "Bring images",
+        "Upload images, choose a folder, or take a set that Opsin knows: digits, under Built-in, "
+        "is there at once. Each folder becomes a class.",
+        "#add",
+        r"/data(\?.*)?",
+        lambda _: "/data",
+    ),
+    TourStep(
+        "Look at your images",
+        "A line for each class, a column for each part: images to train on, to validate with and "
+        "to test with. Each number opens its images.",
+        ".op-class-table",
+        r"/data/[^/?]+(\?.*)?",
+        _of_set,
+        missing=_NO_SET,
+    ),
+    TourStep(
+        "See what is wrong with them",
+        "Opsin looks for duplicates, odd images and doubtful classes. It changes nothing by "
+        "itself: open a finding, and relabel images or leave them out.",
+        "#findings",
+        r"/data/[^/?]+(\?.*)?",
+        _of_set,
+        missing=_NO_SET,
+    ),
+    TourStep(
+        "Train",
+        "Choose images and press Start. Everything else can stay automatic; the estimate beside "
+        "the form says what the training would take.",
+        "#settings",
+        r"/train(\?.*)?",
+        lambda _: "/train",
+    ),
+    TourStep(
+        "Watch it learn",
+        "Loss should fall and accuracy rise, epoch by epoch. When the validation loss turns up "
+        "again, the network begins to learn its training images by heart.",
+        ".op-curves",
+        r"/runs/[^/?]+\?tab=live.*",
+        _of_run("/runs/{}?tab=live", lambda row: row.in_steps),
+        missing="There is no run yet. Press Start here; the tour goes on when it trains.",
+        missing_at="/train",
+    ),
+    TourStep(
+        "Read the results",
+        "The verdict comes first: how many of the test images it got right, and how sure that "
+        "figure is. Below, each number of the confusion matrix opens its images.",
+        ".op-verdict",
+        r"/runs/[^/?]+\?tab=report.*",
+        _of_run("/runs/{}?tab=report", _answers),
+        missing=_NO_RUN,
+        missing_at="/train",
+    ),
+    TourStep(
+        "Look inside",
+        "The network, layer by layer. Choose one to see what it makes of an image, or ask why it "
+        "gave an answer.",
+        ".op-graph",
+        r"/runs/[^/?]+/inside(\?.*)?",
+        _of_run("/runs/{}/inside", lambda row: _answers(row) and row.has_layers),
+        missing=_NO_RUN,
+        missing_at="/train",
+    ),
+    TourStep(
+        "Use it",
+        "Give the classifier an image of your own. It answers with a label and how sure it is, or "
+        'with "none of these".',
+        ".op-intake",
+        r"/try(\?.*)?",
+        _of_run("/try?run={}", _answers),
+        missing=_NO_RUN,
+        missing_at="/train",
+    ),
+)
+
+
+def address_of(studio: Studio, step: int) -> str:
+    """Return where a step is shown; before it can be, where what it needs is made."""
+    chosen = STEPS[step - 1]
+    return chosen.address(studio) or chosen.missing_at

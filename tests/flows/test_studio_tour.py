@@ -1,0 +1,179 @@
+"""The tour of the studio, and the cards that explain its terms, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.glossary import find_term
+from opsin.core.storage import write_json
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.library.catalogue import Library
+from opsin.studio.tour import STEPS
+from tests.browser import chromium, needs_chromium, resize
+from tests.made_runs import answers_right, write_run
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    field,
+    one,
+    requests_elsewhere,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("empty")) as process:
+        yield process
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """A visitor who has not been here, and to whose browser everything comes from the studio."""
+    with chromium(tmp_path / "profile") as browser:
+        resize(browser, 1200)
+        yield browser
+        assert complaints(browser) == [], browser.current_url
+
+
+def panel(browser: webdriver.Chrome) -> str:
+    return one(browser, ".op-tour").text
+
+
+def focused(browser: webdriver.Chrome) -> WebElement:
+    return browser.switch_to.active_element
+
+
+def press(browser: webdriver.Chrome, *keys: str) -> None:
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def test_a_tour_is_offered_left_and_gone_on_with(
+    empty: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(empty.address)
+    until(browser, lambda: button(browser, "Take the tour"))
+    assert browser.find_elements(By.CSS_SELECTOR, ".op-tour") == []
+    button(browser, "Take the tour").click()
+    until(browser, lambda: "Step 1 of 8" in panel(browser))
+    until(browser, lambda: one(browser, "#add.op-toured"))
+
+    # By keyboard alone: the panel has the focus, and its first link is Next.
+    until(browser, lambda: "op-tour" in (focused(browser).get_attribute("class") or ""))
+    press(browser, Keys.TAB, Keys.ENTER)
+    until(browser, lambda: "Step 2 of 8" in panel(browser))
+    assert "There is no dataset yet" in panel(browser)
+    press(browser, Keys.ESCAPE)
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-tour") == [])
+
+    browser.get(empty.address)
+    until(browser, lambda: button(browser, "Continue the tour (step 2 of 8)"))
+    assert browser.find_elements(By.CSS_SELECTOR, ".op-tour") == []
+    one(browser, "header .op-tour-link").click()
+    until(browser, lambda: "Step 2 of 8" in panel(browser))
+    # Elsewhere, it waits at the foot of the window.
+    browser.get(f"{empty.address}/queue")
+    until(browser, lambda: "You are on another page" in panel(browser))
+    assert requests_elsewhere(browser, empty.address) == []
+
+
+def card(browser: webdriver.Chrome) -> str:
+    return "".join(each.text for each in browser.find_elements(By.ID, "op-term-card"))
+
+
+def test_a_term_is_explained_to_keyboard_and_pointer(
+    empty: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{empty.address}/train")
+    until(browser, lambda: one(browser, "[data-term=epoch]").is_displayed())
+    assert card(browser) == ""
+    epoch = find_term("Epoch")
+    assert epoch
+    one(browser, field("Epochs")).click()
+    press(browser, Keys.TAB)
+    until(browser, lambda: epoch.text in card(browser))
+    assert one(browser, "[data-term=epoch]").get_attribute("aria-expanded") == "true"
+    press(browser, Keys.TAB)
+    assert focused(browser).get_attribute("href") == f"{empty.address}/help/{epoch.address}"
+    press(browser, Keys.ESCAPE)
+    until(browser, lambda: card(browser) == "")
+    assert focused(browser).get_attribute("data-term") == "epoch"
+
+    # A tap, or a click, keeps it open until the next one.
+    augmentation = one(browser, "[data-term=augmentation]")
+    augmentation.click()
+    until(browser, lambda: card(browser).startswith("Augmentation"))
+    one(browser, "h1").click()
+    until(browser, lambda: card(browser) == "")
+    ActionChains(browser).move_to_element(augmentation).perform()
+    until(browser, lambda: card(browser).startswith("Augmentation"))
+    resize(browser, 400)
+    until(browser, lambda: card(browser).startswith("Augmentation"))
+    assert sideways(browser) == 0
+
+
+@pytest.fixture(scope="module")
+def furnished(
+    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+) -> Iterator[StudioProcess]:
+    """A studio with a set, and a finished run with layers."""
+    folder = tmp_path_factory.mktemp("furnished")
+    answers = answers_right(digits, 0.9)
+    path = write_run(folder / "runs", "trial", digits, answers, classifier=nearest_mean)
+    report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    layers = Classifier(path, threads=1).metadata.layers
+    report["training"] |= {"epochs": 3, "asked": 3, "best_epoch": 3}
+    report["layers"] = [layer.model_dump(mode="json") for layer in layers]
+    write_json(RunDirectory(path).report, report)
+    Library(folder / "home", Queue(folder / "home")).add_source("digits")
+    with studio(folder) as process:
+        yield process
+
+
+def wait_for_step(browser: webdriver.Chrome, number: int) -> None:
+    """Wait until the panel is at a step, and what it is about is there."""
+    until(browser, lambda: f"Step {number} of 8" in panel(browser))
+    until(browser, lambda: one(browser, ".op-toured"), 60)
+
+
+@pytest.mark.slow
+def test_each_step_points_at_what_it_is_about(
+    furnished: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{furnished.address}/tour/1")
+    for number, step in enumerate(STEPS, start=1):
+        wait_for_step(browser, number)
+        assert step.text in panel(browser).replace("\n", " ")
+        until(browser, one(browser, f"{step.points_at}.op-toured").is_displayed)
+        assert sideways(browser) == 0
+        if number < len(STEPS):
+            button(browser, "Next").click()
+    button(browser, "Back").click()
+    until(browser, lambda: "Step 7 of 8" in panel(browser))
+    button(browser, "Next").click()
+    until(browser, lambda: button(browser, "Finish"))
+    button(browser, "Finish").click()
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-tour, .op-toured") == [])
+    one(browser, "header .op-tour-link").click()
+    until(browser, lambda: "Step 1 of 8" in panel(browser))
