@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all pytest browser node lint bench docs site clean
+.PHONY: demo test test-all pytest browser node lint bench docs site tutorials clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -76,6 +76,11 @@ bench: $(VENV)/ready
 # The documentation as a site, in src/opsin/site: the studio serves it, and wheels hold it.
 site: $(VENV)/ready
 	$(BIN)/zensical build --clean
+	$(BIN)/python scripts/tutorials.py --notebooks src/opsin/site/learn
+
+# Runs the tutorials whole, and writes their pages anew; DATA="--data cifar10=FOLDER" reads a folder.
+tutorials: $(VENV)/ready
+	$(BIN)/python scripts/tutorials.py $(DATA)
 
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready
