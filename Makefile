@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-docs test-all pytest browser node lint bench docs site wheel clean
+.PHONY: demo test test-docs test-all pytest browser node lint bench docs site wheel tutorials clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -82,10 +82,15 @@ bench: $(VENV)/ready
 # The documentation as a site, in src/opsin/site: the studio serves it, and wheels hold it.
 site: $(VENV)/ready
 	$(BIN)/zensical build --clean --strict
+	$(BIN)/python scripts/tutorials.py --notebooks src/opsin/site/learn
 
 # What `pip install` takes, with the site.
 wheel: site
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# Runs the tutorials whole, and writes their pages anew; DATA="--data cifar10=FOLDER" reads a folder.
+tutorials: $(VENV)/ready
+	$(BIN)/python scripts/tutorials.py $(DATA)
 
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready

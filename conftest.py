@@ -18,8 +18,9 @@ _TORCH = importlib.util.find_spec("torch") is not None
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Where PyTorch is not installed, the training half cannot even be imported for its examples.
-collect_ignore_glob = (
+# The built site holds the tutorials' scripts, which would run. Where PyTorch is not installed, the
+# training half cannot even be imported for its examples.
+collect_ignore_glob = ["src/opsin/site/*"] + (
     []
     if _TORCH
     else [

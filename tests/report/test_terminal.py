@@ -49,6 +49,13 @@ def test_the_larger_half_of_the_interval_is_told() -> None:
     assert plus_minus(PartFigures(accuracy=0.98, low=0.94, high=0.99)) == "0.9800 ± 0.0400"
 
 
+def test_a_log_is_written_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    stream = io.StringIO()
+    LogFile(stream).fact("Data", "digits")
+    assert stream.getvalue().split() == ["Data", "digits"]
+
+
 def test_a_log_has_plain_lines_in_columns() -> None:
     stream = io.StringIO()
     log = LogFile(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,8 +101,11 @@ def _doubted(
 ) -> NDArray[np.int64]:
     """Return the rows whose labels cleanlab doubts, the most doubtful first."""
     try:
-        from cleanlab.filter import find_label_issues  # noqa: PLC0415  takes a second to load
-        from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415  likewise
+        with warnings.catch_warnings():
+            # In a notebook, what it imports complains that a package of progress bars is missing.
+            warnings.simplefilter("ignore")
+            from cleanlab.filter import find_label_issues  # noqa: PLC0415  takes a second to load
+            from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415  likewise
     except ImportError as error:
         raise MissingExtraError("suspected label errors", "evaluate") from error
     # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.

@@ -235,9 +235,12 @@ class LogFile(Terminal):
     """
 
     def __init__(self, file: TextIO) -> None:
-        super().__init__(
-            PlainLines(file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False)
-        )
+        # In a notebook, Rich would show the lines there and leave the file empty.
+        plain = PlainLines(
+            file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False,
+            force_jupyter=False,
+        )  # fmt: skip
+        super().__init__(plain)
 
 
 def for_people(*, quiet: bool = False) -> Watcher:

@@ -1,0 +1,186 @@
+"""The tutorials run as scripts, as notebooks and from their pages, which show their sources."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import opsin
+from tests.documented import fenced
+
+pytest.importorskip("jupytext")  # in the environment without PyTorch, it is not installed
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import tutorials  # noqa: E402  the script that runs them and writes their pages
+
+SOURCES = sorted(tutorials.LEARN.glob("*.py"))
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+)  # fmt: skip
+CIFAR = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+#: What is shorter in each tutorial, as regular expressions: small data, and one epoch.
+SHORTER = {
+    r'"fashion-mnist"': '"fashion-mnist.npz"',
+    r'"cifar10"': '"./cifar10"',
+    r"\bepochs=\d+": "epochs=1",
+}
+#: What else is shorter in one of them, by its name.
+SHORTER_IN: dict[str, dict[str, str]] = {
+    "basic-classification": {r"repeats=3": "repeats=2"},
+    "graph-and-devices": {
+        r"seconds=1.5": "seconds=0.05",
+        r"16, 64, 256\]": "16]",
+        r"< 30": "< 2",
+        r'"reading", "training"': '"reading"',
+    },
+}
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("undrawn")]
+every_tutorial = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small data in the form of the large: scans of digits instead of clothes."""
+    folder = tmp_path_factory.mktemp("data")
+    scans = load_digits()
+    pixels = np.pad((scans.images * 255 / 16).astype(np.uint8).repeat(3, 1).repeat(3, 2),
+                    ((0, 0), (2, 2), (2, 2)))  # fmt: skip
+    train = {"images": pixels[:400], "labels": scans.target[:400]}
+    test = {"test_images": pixels[400:500], "test_labels": scans.target[400:500]}
+    np.savez(folder / "fashion-mnist.npz", **train, **test, classes=FASHION)
+    for name, digit in zip(CIFAR, range(10), strict=True):
+        images = iter(pixels[scans.target == digit])
+        for part, count in (("train", 30), ("test", 10)):
+            (folder / "cifar10" / part / name).mkdir(parents=True)
+            for number in range(count):
+                image = Image.fromarray(next(images)).resize((32, 32)).convert("RGB")
+                image.save(folder / "cifar10" / part / name / f"{number:04}.png")
+    return folder
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with that data in it, in which figures go nowhere."""
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    with mpl.rc_context():
+        mpl.use("agg")
+        yield tmp_path
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def shortened(text: str, name: str) -> str:
+    """Return a tutorial with small data and few epochs."""
+    for long, short in {**SHORTER, **SHORTER_IN.get(name, {})}.items():
+        text = re.sub(long, short, text)
+    return text
+
+
+def trained(folder: Path) -> int:
+    """Return how many finished runs a tutorial has left."""
+    return sum(run.summary().state == "done" for run in opsin.list_runs(folder / "runs"))
+
+
+@every_tutorial
+def test_the_page_shows_its_source(source: Path) -> None:
+    cells = tutorials.cells_of(source.read_text(encoding="utf-8"))
+    page = source.with_suffix(".md").read_text(encoding="utf-8")
+    nothing = [tutorials.Output(figures=(b"",) * len(cell.alts)) for cell in cells]
+    expected = tutorials.page_of(source.stem, cells, nothing)
+    assert tutorials.without_outputs(page) == tutorials.without_outputs(expected), (
+        f"run: python scripts/tutorials.py {source.stem}"
+    )
+    figures = re.findall(r"!\[(.*?)\]\((.*?)\)", page, re.DOTALL)
+    assert figures == re.findall(r"!\[(.*?)\]\((.*?)\)", expected, re.DOTALL)
+    for _, figure in figures:
+        assert 0 < (source.parent / figure).stat().st_size < 200_000, figure
+
+
+@every_tutorial
+def test_the_script_runs(source: Path, folder: Path) -> None:
+    script = folder / source.name
+    script.write_text(shortened(source.read_text(encoding="utf-8"), source.stem), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+    assert trained(folder)
+
+
+@pytest.mark.docs
+@every_tutorial
+def test_the_blocks_of_the_page_run(source: Path, folder: Path) -> None:
+    names: dict[str, object] = {"__name__": "__main__"}
+    page = source.with_suffix(".md").read_text(encoding="utf-8")
+    for language, block in fenced(page):
+        if language == "python":
+            exec(compile(shortened(block, source.stem), source.stem, "exec"), names)
+    assert trained(folder)
+
+
+@pytest.mark.docs
+@every_tutorial
+def test_the_notebook_runs(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    tutorials.write_notebooks([source.stem], folder)
+    notebook = nbformat.read(folder / f"{source.stem}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        cell.source = shortened(cell.source, source.stem)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
+    assert trained(folder)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not any("Warning" in output.get("text", "") for output in outputs)
+    told = [output.data["text/plain"] for output in outputs if "data" in output]
+    assert sum(text.count("Trained") for text in told) == trained(folder)
+    drawn = [output for output in outputs if "image/png" in output.get("data", {})]
+    cells = tutorials.cells_of(source.read_text(encoding="utf-8"))
+    assert len(drawn) == sum(len(cell.alts) for cell in cells)
+
+
+def test_a_page_keeps_its_outputs_where_only_its_text_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tutorials, "LEARN", tmp_path)
+    source = "# %% [markdown]\n# # Title\n# Old.\n\n# %%\n# alt: A line.\nplot()\n\n# %%\nx = 1\n"
+    outputs = [
+        tutorials.Output(), tutorials.Output("printed", (b"",)), tutorials.Output()
+    ]  # fmt: skip
+    page = tutorials.page_of("title", tutorials.cells_of(source), outputs)
+    (tmp_path / "title.md").write_text(page, encoding="utf-8")
+    (tmp_path / "title.py").write_text(source.replace("Old", "New"), encoding="utf-8")
+    tutorials.write_text("title")
+    assert (tmp_path / "title.md").read_text(encoding="utf-8") == page.replace("Old", "New")
+    (tmp_path / "title.py").write_text(source.replace("x = 1", "x = 2"), encoding="utf-8")
+    with pytest.raises(ValueError, match="run it"):
+        tutorials.write_text("title")
+
+
+def test_a_figure_without_a_description_is_refused() -> None:
+    cells = tutorials.cells_of("# %% [markdown]\n# # Title\n\n# %%\nplt.show()\n")
+    outputs = [tutorials.Output(), tutorials.Output(figures=(b"",))]
+    with pytest.raises(ValueError, match="drew 1 figures and describes 0"):
+        tutorials.page_of("title", cells, outputs)
+
+
+def test_links_to_other_pages_are_text_in_a_notebook() -> None:
+    source = "# %% [markdown]\n# # T\n# See [training](../training.md) and [this](https://a.b/).\n"
+    notebook = tutorials.notebook_of(tutorials.cells_of(source))
+    assert notebook.cells[0].source == "# T\nSee training and [this](https://a.b/)."
