@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-docs test-all pytest browser node lint bench docs site wheel tutorials clean
+.PHONY: demo test test-docs test-all pytest browser node lint bench docs site pictures wheel tutorials clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -95,6 +95,12 @@ tutorials: $(VENV)/ready
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready
 	$(BIN)/python scripts/generate.py
+
+# Makes the pictures of the documentation anew: trains, starts the studio and the server, and looks
+# at them in Chromium.
+pictures: browser $(VENV)/ready
+	$(BIN)/python scripts/terminal_recording.py docs/images/terminal.svg
+	$(BIN)/python scripts/pictures.py docs/images
 
 clean:
 	rm -rf $(VENV) $(VENV)-runtime $(VENV)-keras $(NODE) demo dist src/opsin/site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""The layers of somebody's network, by their names in its file, with what each costs."""
+"""The layers of a stranger's network, by their names in its file, with what each costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether images ask for a pretrained network, where nobody has named a model."""
+"""Whether images ask for a pretrained network, if no model is named."""
 
 from __future__ import annotations
 

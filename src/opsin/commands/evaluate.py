@@ -298,7 +298,7 @@ def evaluate(
         *sources: Images with labels, whatever `opsin.load` takes; their classes must be among the
             classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
-            these helped on the validation images; else ``watcher`` is told why not.
+            these helped on the validation images; else ``watcher`` receives why not.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 

@@ -131,7 +131,7 @@ def import_model(
         >>> own = train("digits", model="mlp", epochs=1, runs=folder, quiet=True)
         >>> import onnx
         >>> model = onnx.load(own.path / "classifier.onnx")
-        >>> del model.graph.output[1:], model.metadata_props[:]  # as if it were somebody else's
+        >>> del model.graph.output[1:], model.metadata_props[:]  # another program's
         >>> onnx.save(model, f"{folder}/digits.onnx")
         >>> run = import_model(f"{folder}/digits.onnx", data="digits", runs=folder, quiet=True)
         >>> run.accuracy == own.accuracy

@@ -51,7 +51,7 @@ class Insight:
         activity: How active each unit is over training images.
         galleries: What excites the units of each layer asked for, by layer.
         ablations: What becomes of the accuracy without each of them, by layer.
-        probes: How well the classes can be told apart behind each layer.
+        probes: How well the classes can be distinguished behind each layer.
         portraits: The training images that stand for each class.
         weights: What each layer has learnt.
         history: The epochs of the training, each with its ``norms``.

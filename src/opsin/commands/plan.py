@@ -65,7 +65,7 @@ def plan(
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: As in `train`.
         budget: As in `train`; the sizes of the network are then measured for a few seconds.
-        watcher: Is told how far reading and measuring are (default: a progress display on
+        watcher: Receives how far reading and measuring are (default: a progress display on
             standard error).
         quiet: Show nothing.
         offline: Fetch no pretrained network: use what is on this machine.

@@ -76,7 +76,7 @@ def write_report(
         deep: Also disturb images, show strange ones and draw the map, which takes a minute.
         fix: File for the suspected label errors, to be corrected by hand and given to a later
             training as ``labels``. From a classifier that is too weak to tell it is not written,
-            and ``watcher`` is told why.
+            and ``watcher`` receives the reason.
         data: Where the run's images are now, if they were moved; they must be the same.
         seed: Decides which images are drawn as examples of the answers; another one draws others.
         svg: Write each figure as SVG, too, beside the PNG.

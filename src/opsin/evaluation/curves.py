@@ -1,4 +1,4 @@
-"""How well each class is told from the rest, at every threshold."""
+"""How well each class is distinguished from the rest, at every threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kind of file somebody gives, by its content and not by its name."""
+"""What kind of file is given, by its content and not by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs that made a network noted in its file, which nobody needs to run it."""
+"""What the programs that made a network noted in its file, which is not needed to run it."""
 
 from __future__ import annotations
 

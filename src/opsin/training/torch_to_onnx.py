@@ -62,8 +62,8 @@ _Converter = Callable[[_Writer, str, Any, list[str]], None]
 
 def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> None:
     # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
-    # and takes a third of the time or less (docs/understand/performance.md). The numbers are the
-    # same.
+    # and takes a third of the time or less (docs/understand/measured-recipes.md). The numbers are
+    # the same.
     mean, deviation = (
         to.weight(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
         for part in ("mean", "deviation")

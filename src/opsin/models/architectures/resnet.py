@@ -88,7 +88,7 @@ def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:
     return total + channels * classes
 
 
-# Tuned on validation data (docs/understand/performance.md).
+# Tuned on validation data (docs/understand/measured-recipes.md).
 SPEC: Final = ModelSpec(
     name="resnet",
     description="small, residual",

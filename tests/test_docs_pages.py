@@ -1,0 +1,90 @@
+"""The documentation as a whole: every page is found, every name is described, no word is odd."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import opsin
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import pictures  # noqa: E402  the script that makes pictures
+import python_pages  # noqa: E402  the script that writes pages
+
+#: Words and phrases that a reader would not say, and what to write instead.
+ODD = {
+    "here stand": "your … appear here",
+    "what is taken for what": "confusion matrix",
+    "can be believed": "can you trust …?",
+    "as suits": "automatic",
+    "speak against": "disagree with",
+    "what is interrupted": "if … stops",
+    "signs of life": "reports progress",
+    "kept apart": "say who keeps what where",
+    "what suits": "say what fits, and to what",
+    "so many": "say how many",
+    "told": "say who says what to whom",
+    "whoever": "anyone who, or a name",
+    "nobody": "no one, or a name",
+    "anybody": "anyone",
+    "somebody": "someone, a stranger, a user",
+}
+
+
+def named_in(navigation: Any) -> Iterator[str]:
+    """Give the pages of a navigation, whatever lies in what."""
+    if isinstance(navigation, str):
+        yield navigation
+    else:
+        for each in navigation.values() if isinstance(navigation, dict) else navigation:
+            yield from named_in(each)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    named = list(named_in(settings["project"]["nav"]))
+    assert sorted(named) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+    assert len(named) >= 60
+
+
+def test_every_how_to_page_is_in_the_list_of_tasks() -> None:
+    index = (DOCS / "how-to" / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (DOCS / "how-to").glob("*.md")} - {"index.md"}
+    assert pages == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    described = [name for _, _, names in python_pages.GROUPS.values() for name in names]
+    assert sorted([*described, *python_pages.ELSEWHERE]) == opsin.__all__
+
+
+def test_every_picture_is_made_by_a_command_and_shown() -> None:
+    files = {file.name for file in (DOCS / "images").iterdir()}
+    assert files == pictures.MADE.keys()
+    shown = "".join(page.read_text("utf-8") for page in (ROOT / "README.md", *PAGES))
+    assert {name for name in files if f"images/{name}" not in shown} == set()
+
+
+def test_no_page_has_odd_words() -> None:
+    found = [
+        f"{page.relative_to(ROOT)}: {match[0]!r} ({ODD[match[0].lower()]})"
+        for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES)
+        for match in re.finditer(
+            rf"\b({'|'.join(ODD)})\b", page.read_text(encoding="utf-8"), re.IGNORECASE
+        )
+    ]
+    assert found == []
+
+
+def test_every_page_begins_with_its_title() -> None:
+    for page in PAGES:
+        text = re.sub(r"\A---\n.*?\n---\n+", "", page.read_text(encoding="utf-8"), flags=re.S)
+        assert text.startswith("# "), page
