@@ -37,6 +37,8 @@ _LARGE: Final = 100_000
 _ALT: Final = re.compile(r"^# alt: (.+(?:\n#  +.+)*)\n", re.MULTILINE)
 # A link to another page: in a notebook it would lead nowhere.
 _LINK: Final = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)")
+# A screenshot, likewise.
+_SCREENSHOT: Final = re.compile(r"!\[[^\]]*\]\(\.\./[^)]+\)\n*")
 _OUTPUT: Final = re.compile(
     r"```text\n.*?```\n\n?|!\[[^\]]*\]\(\.\./images/learn/\S+\)\n\n?", re.DOTALL
 )
@@ -82,13 +84,18 @@ def cells_of(source: str) -> list[Cell]:
 
 
 def notebook_of(cells: Sequence[Cell]) -> Any:
-    """Return a tutorial as a notebook without output; links to other pages become plain text."""
+    """Return a tutorial as a notebook without output.
+
+    Links to other pages become plain text, and screenshots are left out.
+    """
     made: Any = nbformat.v4
     notebook = made.new_notebook(
         cells=[
             made.new_code_cell(cell.text, id=f"cell-{number}")
             if cell.code
-            else made.new_markdown_cell(_LINK.sub(r"\1", cell.text), id=f"cell-{number}")
+            else made.new_markdown_cell(
+                _LINK.sub(r"\1", _SCREENSHOT.sub("", cell.text)), id=f"cell-{number}"
+            )
             for number, cell in enumerate(cells, start=1)
         ]
     )
