@@ -68,6 +68,11 @@ BENCHMARKS: Final = {
         "Keras on three backends, PyTorch", "1 h", "--work mlp-epoch --source digits --repeats 1"
     ),
     "trust": Benchmark("", "1 h", "digits --seeds 1"),
+    "tutorials": Benchmark(
+        "the tutorials' printed figures",
+        "40 min",
+        "--fashion digits --cifar10 FOLDER --classes 0,1,2 --seeds 1 --epochs 1",
+    ),
 }
 
 

@@ -2,12 +2,14 @@
 
     python scripts/tutorials.py basic-classification
     python scripts/tutorials.py --data cifar10=FOLDER
+    python scripts/tutorials.py --text
     python scripts/tutorials.py --notebooks FOLDER
 
 A tutorial has one source, a script in docs/learn: cells of Markdown and of Python, in jupytext's
 percent format. It runs here as a notebook in an empty folder. Its page shows the cells with what
 they printed and drew. A comment ``# alt:`` at the top of a cell describes a figure that the cell
-draws, for those who cannot see it; the page has it as the image's alternative text.
+draws, for those who cannot see it; the page has it as the image's alternative text. With --text,
+nothing runs: where only Markdown has changed, the pages keep their outputs.
 """
 
 from __future__ import annotations
@@ -41,6 +43,12 @@ _LINK: Final = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)")
 _SCREENSHOT: Final = re.compile(r"!\[[^\]]*\]\(\.\./[^)]+\)\n*")
 _OUTPUT: Final = re.compile(
     r"```text\n.*?```\n\n?|!\[[^\]]*\]\(\.\./images/learn/\S+\)\n\n?", re.DOTALL
+)
+# A cell of code in a page, and what it printed and drew.
+_SHOWN: Final = re.compile(
+    r"```python\n(.*?)\n```\n\n?(?:```text\n(.*?)\n```\n\n?)?"
+    r"((?:!\[[^\]]*\]\(\.\./images/learn/\S+\)\n\n?)*)",
+    re.DOTALL,
 )
 # Bold and colours of a terminal.
 _ESCAPES: Final = re.compile(r"\x1b\[[\d;]*m")
@@ -203,6 +211,27 @@ def without_outputs(page: str) -> str:
     return _OUTPUT.sub("", page + "\n").rstrip("\n") + "\n"
 
 
+def kept_outputs(name: str, cells: Sequence[Cell]) -> list[Output]:
+    """Return the outputs that a tutorial's page shows, its figures empty.
+
+    Raises:
+        ValueError: The page shows other code.
+    """
+    page = (LEARN / f"{name}.md").read_text(encoding="utf-8")
+    shown = _SHOWN.findall(page)
+    if [code for code, _, _ in shown] != [cell.text for cell in cells if cell.code]:
+        raise ValueError(f"{name}: its code has changed since its page was written: run it")
+    outputs = iter(Output(text, (b"",) * figures.count("![")) for _, text, figures in shown)
+    return [next(outputs) if cell.code else Output() for cell in cells]
+
+
+def write_text(name: str) -> None:
+    """Write a tutorial's page with the outputs that it has."""
+    cells = cells_of((LEARN / f"{name}.py").read_text(encoding="utf-8"))
+    page = page_of(name, cells, kept_outputs(name, cells))
+    (LEARN / f"{name}.md").write_text(page, encoding="utf-8")
+
+
 def write(name: str, data: Mapping[str, Path]) -> None:
     """Run a tutorial and write its page and its figures."""
     cells = cells_of((LEARN / f"{name}.py").read_text(encoding="utf-8"))
@@ -235,6 +264,7 @@ def main() -> None:
         "--data", action="append", default=[], metavar="NAME=PATH",
         help="read this folder or file where the tutorials name a source",
     )  # fmt: skip
+    parser.add_argument("--text", action="store_true", help="keep the outputs; run nothing")
     parser.add_argument("--notebooks", type=Path, metavar="FOLDER", help="write notebooks only")
     options = parser.parse_args()
     if options.notebooks:
@@ -242,7 +272,7 @@ def main() -> None:
         return
     data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
     for name in options.names or known:
-        write(name, data)
+        write_text(name) if options.text else write(name, data)
         print(f"docs/learn/{name}.md")
 
 

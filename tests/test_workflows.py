@@ -1,4 +1,4 @@
-"""The workflow of public CI: it fits GitHub's schema, and what it runs is there."""
+"""The workflows of public CI: they fit GitHub's schema, and what they run is there."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WORKFLOW = ROOT / ".github" / "workflows" / "tests.yml"
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TESTS = ROOT / ".github" / "workflows" / "tests.yml"
 
 
 @pytest.mark.parametrize("schema", ["github-workflows", "github-workflows-require-timeout"])
-def test_the_workflow_fits_its_schema(schema: str) -> None:
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_fits_its_schema(workflow: Path, schema: str) -> None:
     custom = "custom." if schema.endswith("timeout") else "vendor."
     done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", custom + schema, WORKFLOW],
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", custom + schema, workflow],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
 
 
-def test_it_runs_what_there_is() -> None:
-    text = WORKFLOW.read_text(encoding="utf-8")
-    targets = re.findall(r"run: make (\w+)", text)
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_it_makes_what_there_is(workflow: Path) -> None:
+    targets = re.findall(r"run: make (\w+)", workflow.read_text(encoding="utf-8"))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_it_tests_what_there_is() -> None:
+    text = TESTS.read_text(encoding="utf-8")
     assert all((ROOT / folder).is_dir() for folder in re.findall(r"--ignore=(\S+)", text))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name for group in re.findall(r"\.\[([a-z,]+)\]", text) for name in group.split(",")}
