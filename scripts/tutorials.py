@@ -52,6 +52,8 @@ _SHOWN: Final = re.compile(
 )
 # Bold and colours of a terminal.
 _ESCAPES: Final = re.compile(r"\x1b\[[\d;]*m")
+#: What a tutorial reads that no name fetches. Where it is not given, the tutorial is left out.
+_NEEDS: Final = {"your-own-photographs": ("photos", "heap", "mobilenet.onnx")}
 _DRAWING: Final = f"import matplotlib\nmatplotlib.rcParams['figure.dpi'] = {_DPI}"
 
 
@@ -272,6 +274,10 @@ def main() -> None:
         return
     data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
     for name in options.names or known:
+        missing = set(_NEEDS.get(name, ())) - set(data)
+        if missing and not (options.text or options.names):
+            print(f"left out: {name}, which needs --data {' '.join(sorted(missing))}")
+            continue
         write_text(name) if options.text else write(name, data)
         print(f"docs/learn/{name}.md")
 

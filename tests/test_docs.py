@@ -113,6 +113,7 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
     (tmp_path / "photos.csv").write_text("path\nboot.jpg\n", encoding="utf-8")
     # A run as small as these is too weak to suspect anything, and writes no corrections.
     (tmp_path / "labels.csv").write_text("digest,name,label\n", encoding="utf-8")
+    shutil.copy(ROOT / "docs" / "learn" / "select-a-picture.html", tmp_path)
     for shown in commands(page):
         shorter = {"fashion-mnist": "digits", "Bag": "3"}
         shorter |= {"5": "2", "4": "2"}  # folds and repeats

@@ -264,11 +264,11 @@ plt.show()
 # %% [markdown]
 # ## The same in a terminal
 # ```sh
-# opsin train fashion-mnist --model cnn --epochs 3
-# opsin inspect runs/2026-11-21-fashion-mnist-cnn                      # layers and weights
-# opsin inspect runs/2026-11-21-fashion-mnist-cnn boot.jpg             # an image through every layer
-# opsin inspect runs/2026-11-21-fashion-mnist-cnn boot.jpg --explain   # heat maps with their checks
-# opsin inspect runs/2026-11-21-fashion-mnist-cnn --layer block1.relu1 --class Bag
+# opsin train fashion-mnist --epochs 3
+# opsin inspect runs/2026-11-21-fashion-mnist-resnet                      # layers and weights
+# opsin inspect runs/2026-11-21-fashion-mnist-resnet boot.jpg             # through every layer
+# opsin inspect runs/2026-11-21-fashion-mnist-resnet boot.jpg --explain   # heat maps, checked
+# opsin inspect runs/2026-11-21-fashion-mnist-resnet --layer stage2.gelu --class Bag
 # ```
 # Each writes a page. [Looking inside](../how-to/inspect.md) has everything that can be asked,
 # and sets it beside DIGITS point by point.
