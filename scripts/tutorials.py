@@ -39,6 +39,8 @@ _LARGE: Final = 100_000
 _ALT: Final = re.compile(r"^# alt: (.+(?:\n#  +.+)*)\n", re.MULTILINE)
 # A link to another page: in a notebook it would lead nowhere.
 _LINK: Final = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)")
+# A screenshot, likewise.
+_SCREENSHOT: Final = re.compile(r"!\[[^\]]*\]\(\.\./[^)]+\)\n*")
 _OUTPUT: Final = re.compile(
     r"```text\n.*?```\n\n?|!\[[^\]]*\]\(\.\./images/learn/\S+\)\n\n?", re.DOTALL
 )
@@ -50,6 +52,8 @@ _SHOWN: Final = re.compile(
 )
 # Bold and colours of a terminal.
 _ESCAPES: Final = re.compile(r"\x1b\[[\d;]*m")
+#: What a tutorial reads that no name fetches. Where it is not given, the tutorial is left out.
+_NEEDS: Final = {"your-own-photographs": ("photos", "heap", "mobilenet.onnx")}
 _DRAWING: Final = f"import matplotlib\nmatplotlib.rcParams['figure.dpi'] = {_DPI}"
 
 
@@ -90,13 +94,18 @@ def cells_of(source: str) -> list[Cell]:
 
 
 def notebook_of(cells: Sequence[Cell]) -> Any:
-    """Return a tutorial as a notebook without output; links to other pages become plain text."""
+    """Return a tutorial as a notebook without output.
+
+    Links to other pages become plain text, and screenshots are left out.
+    """
     made: Any = nbformat.v4
     notebook = made.new_notebook(
         cells=[
             made.new_code_cell(cell.text, id=f"cell-{number}")
             if cell.code
-            else made.new_markdown_cell(_LINK.sub(r"\1", cell.text), id=f"cell-{number}")
+            else made.new_markdown_cell(
+                _LINK.sub(r"\1", _SCREENSHOT.sub("", cell.text)), id=f"cell-{number}"
+            )
             for number, cell in enumerate(cells, start=1)
         ]
     )
@@ -265,6 +274,10 @@ def main() -> None:
         return
     data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
     for name in options.names or known:
+        missing = set(_NEEDS.get(name, ())) - set(data)
+        if missing and not (options.text or options.names):
+            print(f"left out: {name}, which needs --data {' '.join(sorted(missing))}")
+            continue
         write_text(name) if options.text else write(name, data)
         print(f"docs/learn/{name}.md")
 

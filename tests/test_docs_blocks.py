@@ -81,6 +81,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
     for name in ("boot.png", "boot.jpg", "bag.jpg"):
         Image.fromarray(shape_image("disc", 7)).convert("L").resize((28, 28)).save(folder / name)
+    shutil.copy(ROOT / "docs" / "learn" / "select-a-picture.html", folder)
     (folder / "photos.csv").write_text("path\nboot.jpg\n", encoding="utf-8")
     # A run as small as these is too weak to suspect anything, and writes no corrections.
     (folder / "labels.csv").write_text("digest,name,label\n", encoding="utf-8")

@@ -209,8 +209,9 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "runs").iterdir()
-    said = {f"process {rank}: runs/{path.name}" for rank in range(2)}
-    assert set(done.stdout.splitlines()) == said
+    # Two processes write to one place: the line of one may begin before that of the other ends.
+    for rank in range(2):
+        assert f"process {rank}: runs/{path.name}" in done.stdout
     assert done.stderr.count("Trained ") == 1  # one process shows progress
     together = opsin.Run(path)
     assert together.directory.state() == ("done", None)

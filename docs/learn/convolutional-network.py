@@ -182,7 +182,7 @@ plt.show()
 # The test images always choose the epoch where their own accuracy is the largest, so the
 # difference is never below 0. In this training it is 0: both choose the same epoch. With other
 # seeds it is not; [Figures of the tutorials](figures.md) has it for three of them. From a printed
-# figure alone, nobody can tell how much of it is luck. So let the validation images choose.
+# figure alone, no one can tell how much of it is luck. So let the validation images choose.
 #
 # ## Opsin's own settings
 #

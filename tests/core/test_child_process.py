@@ -13,7 +13,12 @@ from opsin.core.child_process import (
     error_values,
     module_command,
 )
-from opsin.core.errors import ImageError, OpsinError
+from opsin.core.errors import (
+    ImageError,
+    MissingExtraError,
+    MovedError,
+    OpsinError,
+)
 
 
 def test_what_is_private_to_a_server_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +44,15 @@ def test_an_error_comes_back_as_it_was() -> None:
     error = error_from(error_values(ImageError("an image", "got none", "Send one.")))
     assert type(error) is ImageError
     assert str(error) == str(ImageError("an image", "got none", "Send one."))
+
+
+@pytest.mark.parametrize(
+    "error", [MovedError("runs/a", ["photos"]), MissingExtraError("the hub", "hub")]
+)
+def test_an_error_made_of_other_values_comes_back_too(error: OpsinError) -> None:
+    found = error_from(error_values(error))
+    assert type(found) is type(error)
+    assert str(found) == str(error)
 
 
 def test_an_error_of_another_name_is_opsins_own() -> None:

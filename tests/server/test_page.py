@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 import httpx
 
-from opsin.core.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.server import page
 
 OWN = files("opsin.server.page")
@@ -117,6 +118,12 @@ def test_without_the_files_of_swagger_ui_the_error_says_what_to_install(
     monkeypatch.setattr(page, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'opsin\[serve\]'"):
         page.routes()
+
+
+def test_a_page_of_the_user_s_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "none.html", tmp_path):
+        with pytest.raises(RecipeError, match="expected an HTML file"):
+            page.routes(str(wrong))
 
 
 def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:

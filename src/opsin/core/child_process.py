@@ -85,7 +85,9 @@ def error_from(parts: Sequence[str]) -> OpsinError:
     known = getattr(opsin.core.errors, kind, None)
     if not (isinstance(known, type) and issubclass(known, OpsinError)):
         known = OpsinError
-    return known(*texts)
+    error = known.__new__(known, *texts)
+    OpsinError.__init__(error, *texts)  # its own may take other values than the texts
+    return error
 
 
 def take_output() -> BinaryIO:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -45,13 +45,6 @@ from opsin.server.server_metrics import MetricsMiddleware, ServerMetrics
 from opsin.server.server_settings import ServerSettings
 from opsin.web.access import HEADERS, AccessMiddleware
 from opsin.web.refusals import BadRequest, json_reply
-
-#: Pages get everything from here, and may stand in no other site's frame.
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +143,7 @@ class Application(FastAPI):
         return AccessMiddleware(
             MetricsMiddleware(quick, self.metrics, self.engine.served),
             host=self.settings.host,
-            headers={**HEADERS, "content-security-policy": CONTENT_SECURITY_POLICY},
+            headers={**HEADERS, "content-security-policy": page.CONTENT_SECURITY_POLICY},
             allowed_hosts=self.settings.allowed_hosts,
             token=self.settings.token,
             refused=self.metrics.guarded,
@@ -242,7 +235,7 @@ def build_app(
         _models(engine),
         open_inference.routes(engine, settings, app.state.budget),
         server_metrics.routes(engine, metrics),
-        page.routes(),
+        page.routes(settings.page),
     ):
         # Not included as FastAPI does, which would hide its routes from `app.routes`.
         app.router.routes.extend(router.routes)

@@ -72,6 +72,10 @@ class ServerSettings:
         unit=1_000_000,
     )
     top: int = setting(5, "Classes in an answer by default.", flag="--top", least=1)
+    page: str | None = setting(
+        None, "HTML file of your own to show at / in place of Opsin's page.", flag="--page",
+        metavar="FILE",
+    )  # fmt: skip
     access_log: bool = setting(False, "Write a line for each request.", flag="--access-log")
 
     def __post_init__(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
+from html.parser import HTMLParser
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +13,16 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from opsin.core.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.regular_file import open_regular
 
-# The policy of content is the guard's, for every reply: nothing comes from elsewhere, and no script
-# runs that is not a file of this server, so a class named like a script stays a name.
+#: Of every reply: nothing comes from elsewhere, no other site may frame a page, and no script runs
+#: that is not a file of this server, so a class named like a script stays a name.
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
 _HEADERS: Final = {
     "cache-control": "no-cache",
     "cross-origin-opener-policy": "same-origin",
@@ -39,13 +47,21 @@ _OWN: Final = {
 _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
-def routes() -> APIRouter:
+def routes(own: str | None = None) -> APIRouter:
     """Return the routes of both pages and of the files that they need.
+
+    Args:
+        own: An HTML file of the user's, to be shown at ``/`` in place of Opsin's page.
 
     Raises:
         MissingExtraError: The package that brings Swagger UI is not installed.
+        RecipeError: That file cannot be read.
     """
     router = APIRouter(include_in_schema=False)
+    if own is not None:
+        _read(own)
+        # The first route of an address answers.
+        router.add_api_route("/", _user_page(own), methods=["GET", "HEAD"])
     for address, name in _OWN.items():
         content = files(__name__).joinpath(name).read_bytes()
         router.add_api_route(address, _sender(content, name), methods=["GET", "HEAD"])
@@ -74,3 +90,56 @@ def _sender(content: bytes, name: str) -> Callable[[Request], Response]:
         return Response(content, media_type=_KINDS[Path(name).suffix], headers=headers)
 
     return send  # type: ignore[return-value]
+
+
+def _read(file: str) -> str:
+    """Return the text of the user's page."""
+    try:
+        with open_regular(file) as opened:
+            return opened.read().decode("utf-8-sig").replace("\r\n", "\n")
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            "an HTML file in UTF-8 for --page", f"{file} cannot be read", "Give another."
+        ) from error
+
+
+def _user_page(file: str) -> Callable[[], Response]:
+    """Return what answers with the user's page as it is now, so that a reload shows a change."""
+
+    def send() -> Response:
+        text = _read(file)
+        policy = CONTENT_SECURITY_POLICY
+        for kind, parts in _Inline(text).found.items():
+            hashes = (base64.b64encode(hashlib.sha256(part.encode()).digest()) for part in parts)
+            allowed = "".join(f" 'sha256-{each.decode()}'" for each in hashes)
+            policy = policy.replace(f"{kind}-src 'self'", f"{kind}-src 'self'{allowed}")
+        headers = _HEADERS | {"content-security-policy": policy}
+        return Response(text, media_type=_KINDS[".html"], headers=headers)
+
+    return send
+
+
+class _Inline(HTMLParser):
+    """Collects the scripts and the styles that stand in a page; browsers run no others."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: dict[str, list[str]] = {"script": [], "style": []}
+        self._within = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002  as it is called
+        """Begin a part."""
+        if tag in self.found:
+            self._within = tag
+            self.found[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002  no other ends within
+        """End it."""
+        self._within = ""
+
+    def handle_data(self, data: str) -> None:
+        """Collect its text."""
+        if self._within:
+            self.found[self._within][-1] += data
