@@ -239,13 +239,16 @@ def _made(row: RunRow, report: Report) -> None:
     training, seconds = report.training, report.seconds
     with ui.element("p"):
         ui.label(safe(report.dataset))
-    length = ("Epochs", f"{training.epochs:,} of {training.asked:,}, best {training.best_epoch:,}")
+    length = []  # an imported run was trained elsewhere
     if training.fitted_to is not None:
-        length = ("Fitted to", counted(training.fitted_to, "image"))
+        length = [("Fitted to", counted(training.fitted_to, "image"))]
+    elif training.best_epoch is not None:
+        of = f"{training.epochs:,} of {training.asked:,}, best {training.best_epoch:,}"
+        length = [("Epochs", of)]
     layout.figures(
         [
             ("Device", safe(training.device)),
-            length,
+            *length,
             ("Parameters", count(training.parameters or 0)),
             ("Training", clock(seconds.get("train", 0.0))),
             ("Total", clock(sum(seconds.values()))),
