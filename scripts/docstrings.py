@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", re.MULTILINE)
 _TITLES: Final = {"Args": "Parameters", "Attributes": "Attributes", "Raises": "Raises"}
 # Longer signatures get a line for each parameter.
@@ -69,6 +71,8 @@ def _example(text: str) -> list[str]:
 
 def signature_of(called: str, thing: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
     """Return the lines of a signature, and the type of each parameter."""
+    if isinstance(thing, type) and issubclass(thing, BaseModel):
+        thing.model_rebuild()  # until it is built, at its first use, it shows no parameters
     found = inspect.signature(thing)
     shown, types = [], {}
     for parameter in found.parameters.values():

@@ -84,7 +84,7 @@ plt.show()
 #   });
 # </script>
 # ```
-# Three things happen when somebody selects a picture. The page shows it. It sends the file, as
+# Three things happen when someone selects a picture. The page shows it. It sends the file, as
 # it is, to `/predict`. It reads the answer, and writes the label. That is all: sizes, colours
 # and backgrounds are the server's work.
 #

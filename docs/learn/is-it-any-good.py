@@ -46,7 +46,7 @@ print(len(labels), "training images,", len(test_labels), "test images")
 #
 # - **Wrong labels.** One training image in twenty gets the label of another class.
 # - **Copies in both parts.** Some training images are in the test set as well, a little darker.
-#   In real collections this happens where somebody took several photographs of one thing.
+#   In real collections this happens where someone took several photographs of one thing.
 # - **Strange images.** A few are nearly black, as if the lens cap had been on.
 
 # %%
@@ -71,7 +71,7 @@ np.savez("clothes.npz", images=images, labels=labels, **test, **names)
 print(len(wrong), "wrong labels,", len(copied), "copies,", len(black), "black")
 
 # %% [markdown]
-# Now forget all this. Somebody sends you `clothes.npz` and asks for a classifier.
+# Now forget all this. Someone sends you `clothes.npz` and asks for a classifier.
 #
 # ## Look before you train
 # The audit looks at the images before anything is trained.

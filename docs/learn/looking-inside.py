@@ -125,7 +125,7 @@ plt.show()
 
 # %% [markdown]
 # The number above a map is its unit. The first maps still look like the image: edges, dark
-# sides, light sides. The last ones are a few squares that nobody can read by eye; further down
+# sides, light sides. The last ones are a few squares that no one can read by eye; further down
 # you ask what they stand for.
 #
 # The studio has all maps of all layers; a click lays one over the image.

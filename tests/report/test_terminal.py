@@ -169,7 +169,7 @@ def test_terms_are_links_where_a_terminal_shows_them(
     is_terminal: bool, links: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "index.html").touch()
-    monkeypatch.setattr(terminal, "_SITE", tmp_path)
+    monkeypatch.setattr(terminal, "SITE", tmp_path)
     terminal._has_site.cache_clear()
     stream = io.StringIO()
     system: Any = "standard" if is_terminal else "auto"

@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, PartFigures
+from opsin.core.documentation import SITE
 from opsin.core.events import Observers, Watcher, WatcherGroup
 from opsin.core.format import clock, counted, plus_minus
 from opsin.core.glossary import Term, find_term, term_of_layer
@@ -54,10 +54,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-# The documentation as files, where it was built.
-_SITE: Final = Path(__file__).parents[1] / "site"
-
-
 def linked(text: str, term: Term | None) -> str:
     """Return text as Rich's markup, on terminals that can a link to its term's explanation.
 
@@ -70,7 +66,7 @@ def linked(text: str, term: Term | None) -> str:
     if term is None or not _has_site():
         return written
     page, _, anchor = term.address.partition("#")
-    return f"[link={(_SITE / page).as_uri()}#{anchor}]{written}[/]"
+    return f"[link={(SITE / page).as_uri()}#{anchor}]{written}[/]"
 
 
 def heading(text: str) -> str:
@@ -80,7 +76,7 @@ def heading(text: str) -> str:
 
 @functools.cache
 def _has_site() -> bool:
-    return (_SITE / "index.html").is_file()
+    return (SITE / "index.html").is_file()
 
 
 class PlainLines(Console):
