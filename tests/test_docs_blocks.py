@@ -35,12 +35,16 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "coming-from-": "test_side_by_side.py",
     "scikit-learn": "test_sklearn.py",
-    "extending": "test_extending.py",
+    "how-to/add-a-": "test_extending.py",
     "learn/": "test_tutorials.py",
+    # Signatures: the examples of docstrings are doctests.
+    "reference/python/": "test_docs.py",
+    "reference/events": "test_docs.py",
 }
 #: Blocks that need what no test has here: what they are known by, and where it is tested.
 APART = {
     "import tritonclient.http": "flows/test_serve.py",
+    "import Picamera2": "a camera of a Raspberry Pi",
     "model.predict(images / 255)": "importing, with Keras as the judge",
 }
 CLASSES = (
@@ -96,10 +100,11 @@ def run_called(
 
     @functools.cache
     def trained(source: str, model: str) -> Path:
-        images = prepared / ("photos" if source == "photos" else "fashion-mnist.npz")
+        images = {"fashion-mnist": "fashion-mnist.npz"}.get(source, source)
+        images = str(prepared / images) if (prepared / images).exists() else images
         given: opsin.TrainOptions = {} if model in MODELS else {"epochs": 1}
         folder = tmp_path_factory.mktemp("run")
-        return opsin.train(str(images), model=model, runs=folder, quiet=True, **given).path
+        return opsin.train(images, model=model, runs=folder, quiet=True, **given).path
 
     return trained
 
@@ -250,7 +255,7 @@ def test_every_block_of_a_page_runs(
     folder = shutil.copytree(prepared, tmp_path / "folder")
     for name in set(re.findall(r"runs/([\w-]+)", text)):
         # Those of other data or another name are made by the page itself.
-        described = re.fullmatch(r"2026-11-21-(fashion-mnist|photos)-(\w+)", name)
+        described = re.fullmatch(r"2026-11-21-(fashion-mnist|photos|digits)-(\w+)", name)
         if described or name in {"boots", "2026-11-21-demo"}:
             source, model = described.groups() if described else ("fashion-mnist", "mlp")
             shutil.copytree(run_called(source, model), folder / "runs" / name)

@@ -54,7 +54,7 @@ def test_the_question_mark_opens_the_page_that_explains(
     (other,) = {*browser.window_handles} - {first}
     browser.switch_to.window(other)
     until(browser, lambda: "/help/how-to/data.html" in browser.current_url)
-    until(browser, lambda: "near duplicates" in shown(browser))
+    until(browser, lambda: "Load images from elsewhere" in shown(browser))
     # The page keeps its look and its scripts under the studio's policy.
     assert browser.execute_script("return document.styleSheets[0].cssRules.length") > 100
     has_run = "return document.documentElement.classList.contains('js')"
