@@ -70,7 +70,7 @@ BENCHMARKS: Final = {
     "trust": Benchmark("", "1 h", "digits --seeds 1"),
     "tutorials": Benchmark(
         "the tutorials' printed figures",
-        "40 min",
+        "1 h",
         "--fashion digits --cifar10 FOLDER --classes 0,1,2 --seeds 1 --epochs 1",
     ),
 }

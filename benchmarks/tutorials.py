@@ -58,6 +58,13 @@ CASES: Final = {
         printed=0.883,
         peek=True,
     ),
+    # A network that trains in a minute shows with more seeds what choosing by the test is worth.
+    "stopping": Case(
+        "cifar10",
+        {"model": "mlp", "batch_size": 128, "epochs": 30, "patience": 30, "flip": False,
+         **_CONSTANT},
+        peek=True,
+    ),
     "convolutional-opsin": Case("cifar10", {"model": "cnn", "epochs": 10}),
 }  # fmt: skip
 
