@@ -1,7 +1,8 @@
 """Make the pictures of the documentation anew: figures of a run, and pages in a real Chromium.
 
-    python scripts/pictures.py docs/images            # all of them, in about ten minutes
-    python scripts/pictures.py docs/images units.png  # some
+    python scripts/pictures.py docs/images             # all of them, in about ten minutes
+    python scripts/pictures.py docs/images units.png   # some
+    python scripts/pictures.py docs/images --run RUN   # of a network on Fashion-MNIST that is there
 
 Nothing is drawn by hand: a network is trained on Fashion-MNIST, the studio and the server are
 started, and Chromium looks at them. It needs Debian's packages chromium and chromium-driver.
@@ -9,8 +10,10 @@ started, and Chromium looks at them. It needs Debian's packages chromium and chr
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +41,8 @@ from opsin.studio.runs.run_row import opaque  # noqa: E402  after the path
 _COLOURS: Final = 128
 # Seconds that a training of three epochs, or a look inside, may take on a slow machine.
 _LONG: Final = 1800
+# Width and height of the studio's pictures.
+_STUDIO: Final = (1100, 900)
 
 
 def opsin(*words: str | Path, cwd: Path) -> str:
@@ -53,14 +58,21 @@ class Scene:
     Args:
         folder: Where it lies.
         stack: Ends what was started.
+        trained: A run to show (default: one is trained).
     """
 
     folder: Path
     stack: ExitStack
+    trained: Path | None
 
     @cached_property
     def run(self) -> Path:
         """A trained network."""
+        if self.trained is not None:
+            shown = self.folder / "runs" / self.trained.name
+            return shutil.copytree(
+                self.trained, shown, ignore=shutil.ignore_patterns("checkpoints")
+            )
         words = ("train", "fashion-mnist", "--epochs", "3", "--name", "demo", "--json", "--quiet")
         found = self.folder / str(json.loads(opsin(*words, cwd=self.folder))["run"])
         opsin("report", found, "--quick", "--quiet", cwd=self.folder)
@@ -115,7 +127,7 @@ def answers(scene: Scene) -> Image.Image:
 def photo(scene: Scene) -> Image.Image:
     """A photograph, what the network sees of it, and its bars."""
     drawn = scene.folder / "photo.png"
-    opsin("predict", scene.run, scene.photo, "--plot", drawn, "--quiet", cwd=scene.folder)
+    opsin("predict", scene.run, scene.photo.name, "--plot", drawn, "--quiet", cwd=scene.folder)
     return Image.open(drawn)
 
 
@@ -170,7 +182,7 @@ def studio_run(scene: Scene) -> Image.Image:
     address = scene.studio.address
     with subprocess.Popen(command, cwd=scene.folder, stdout=subprocess.DEVNULL) as training:
         try:
-            browser = scene.open(address, 900, 645)
+            browser = scene.open(address, *_STUDIO)
             until(browser, lambda: list(scene.studio.runs.glob("*boots/history.jsonl")), _LONG)
             (history,) = scene.studio.runs.glob("*boots/history.jsonl")
             until(browser, lambda: len(history.read_text().splitlines()) >= 3, _LONG)
@@ -183,7 +195,7 @@ def studio_run(scene: Scene) -> Image.Image:
 
 def studio_set(scene: Scene) -> Image.Image:
     """A data set in the studio: classes, parts and findings."""
-    browser = scene.open(f"{scene.studio.address}/data?add=name#add", 900, 645)
+    browser = scene.open(f"{scene.studio.address}/data?add=name#add", *_STUDIO)
     until(browser, lambda: one(browser, ".op-named").is_displayed())
     one(browser, ".op-named").click()
     option = "//*[@role='option'][contains(., 'fashion-mnist')]"
@@ -191,24 +203,28 @@ def studio_set(scene: Scene) -> Image.Image:
     browser.find_element(By.XPATH, option).click()
     until(browser, lambda: button(browser, "Add").is_enabled())
     button(browser, "Add").click()
-    until(browser, lambda: "near duplicates" in shown(browser), _LONG)
+    until(browser, lambda: "Most serious" in shown(browser), _LONG)
+    button(browser, "Open").click()
+    until(browser, lambda: "Findings" in shown(browser) and "/data/" in browser.current_url)
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "main img")) > 3, _LONG)
     return seen(browser)
 
 
 def studio_inside(scene: Scene) -> Image.Image:
     """A network as a graph, and what its layers make of an image."""
     address = f"{scene.studio.address}/runs/{opaque(scene.run.name)}/inside"
-    browser = scene.open(address, 900, 645)
+    browser = scene.open(address, *_STUDIO)
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-graph"), _LONG)
     return seen(browser)
 
 
 def studio_try(scene: Scene) -> Image.Image:
     """A photograph's label, bars, heat map and nearest training images."""
-    browser = scene.open(f"{scene.studio.address}/try?run={opaque(scene.run.name)}", 900, 645)
+    browser = scene.open(f"{scene.studio.address}/try?run={opaque(scene.run.name)}", *_STUDIO)
     until(browser, lambda: one(browser, "input[type=file]"))
     one(browser, "input[type=file]").send_keys(str(scene.photo))
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-gallery img"), _LONG)
+    scroll_to(browser, ".op-tried")
     return seen(browser)
 
 
@@ -235,16 +251,21 @@ MADE: Final[dict[str, str]] = {
 }
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main() -> None:
     """Make pictures, in few colours, so that pages load quickly."""
+    parser = argparse.ArgumentParser(description="Make the pictures of the documentation anew.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help=", ".join(_HERE))
+    parser.add_argument("--run", type=Path)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as here, ExitStack() as stack:
-        scene = Scene(Path(here), stack)
-        for name in names or list(_HERE):
+        scene = Scene(Path(here), stack, asked.run)
+        for name in asked.names or _HERE:
             picture = _HERE[name](scene).convert("RGB")
             few = picture.quantize(_COLOURS, dither=Image.Dither.NONE)
-            few.save(folder / name, optimize=True)
-            print(f"{name}: {(folder / name).stat().st_size / 1000:.0f} kB", flush=True)
+            few.save(asked.folder / name, optimize=True)
+            print(f"{name}: {(asked.folder / name).stat().st_size / 1000:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()
