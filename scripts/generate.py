@@ -63,6 +63,7 @@ GUIDES: dict[str, tuple[str, ...]] = {
     "resume": ("training",),
     "import": ("import",),
     "predict": ("predict", "answers-in-a-file", "sort-into-folders"),
+    "merge": ("many-machines",),
     "unsort": ("sort-into-folders",),
     "evaluate": ("evaluate",),
     "inspect": ("inspect", "heat-maps"),

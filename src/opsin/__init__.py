@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Insight, inspect
     from opsin.commands.inspect_model import Inspection
+    from opsin.commands.merge import Merged, merge
     from opsin.commands.plan import plan
     from opsin.commands.rates import Benchmark
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
@@ -109,6 +110,7 @@ __all__ = [
     "KnownBackbone",
     "ListedBackbone",
     "LoadOptions",
+    "Merged",
     "MissingExtraError",
     "ModelFileError",
     "MovedError",
@@ -152,6 +154,7 @@ __all__ = [
     "list_runs",
     "load",
     "look_at",
+    "merge",
     "open_docs",
     "open_studio",
     "plan",
@@ -192,6 +195,7 @@ _HOME = {
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
     "LoadOptions": "core.keyword_options",
+    "Merged": "commands.merge",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
     "Repeats": "commands.repeats",
@@ -223,6 +227,7 @@ _HOME = {
     "list_runs": "commands.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",
+    "merge": "commands.merge",
     "open_docs": "commands.docs",
     "open_studio": "studio",
     "plan": "commands.plan",

@@ -131,6 +131,7 @@ class World:
             # An address of no machine (RFC 5737), which it finds out when all else is checked.
             "open_studio": {"host": "192.0.2.1", "token": "t" * 32, "home": self.root / "home"},
             "write_report": {"deep": False},
+            "merge": {"shards": self.root / "answers.csv"},
             "explain": {"term": "softmax", "image": self.image},
             "plan": {"model": "mlp"},
             "train": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "quiet": True},

@@ -59,6 +59,7 @@ def embed(
     at: ValuesToTake = None,
     out: FeaturesFile = None,
     offline: options.Offline = False,
+    shard: options.ShardToMake = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -79,6 +80,7 @@ def embed(
             at=at,
             out=out,
             offline=offline,
+            shard=shard,
             watcher=for_people(quiet=quiet),
             **given,
         )

@@ -78,6 +78,16 @@ Tta = Annotated[
         "validation images of the training.",
     ),
 ]
+ShardToMake = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only the I-th of N equal parts of the source, into a file of its own; any machine "
+        "can make it, and opsin merge joins them.",
+        show_default=False,
+    ),
+]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Offline = Annotated[

@@ -27,6 +27,7 @@ from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
+from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.classifier import Prediction
 
@@ -141,20 +142,27 @@ def predict(
     columns: TableColumns = None,
     follow_links: FollowLinks = False,
     outside: Outside = False,
+    shard: options.ShardToMake = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict the class of each image, with its probability.
 
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn boot.jpg
-    """  # fmt: skip
+
+    Example: opsin predict runs/2026-11-21-fashion-mnist-cnn photos --out answers.csv --shard 1/3
+    """
     into_files = out is not None or sort_into is not None
     _check_places(plot, sort_into, by, into_files=into_files)
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and out is None:
+        raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
     refuse_swapped_sources(model, images)
     watcher = for_people(quiet=quiet)
     stream = open_streams(
-        images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
-    )
+        images, columns=columns, follow_links=follow_links, outside=outside, shard=part,
+        watcher=watcher,
+    )  # fmt: skip
     classifier = open_classifier(model, watcher=watcher)
     chosen = _Chosen(
         where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta

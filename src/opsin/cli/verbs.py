@@ -38,9 +38,9 @@ def _about(
 
 #: Every verb, a module of this package each, in the order of the help.
 VERBS: Final = (
-    "data", "embed", "train", "resume", "import", "predict", "unsort", "evaluate", "inspect",
-    "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones", "bench",
-    "docs",
+    "data", "embed", "train", "resume", "import", "predict", "merge", "unsort", "evaluate",
+    "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones",
+    "bench", "docs",
 )  # fmt: skip
 # What Python's own words are called instead.
 _NAMES: Final = {"import": "import_model"}

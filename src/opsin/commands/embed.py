@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from opsin._version import __version__
 from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
 from opsin.commands.images_to_embed import ImagesToEmbed, ListedImage, find_images
+from opsin.commands.shard_manifest import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
@@ -28,6 +29,7 @@ from opsin.data.cache import digest_rows
 from opsin.data.decode import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
+from opsin.data.shard import Shard
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def embed(
     outside: bool = False,
     stdin: BinaryIO | None = None,
     offline: bool = False,
+    shard: str | None = None,
     watcher: Watcher = SILENT,
 ) -> Embedded:
     """Write what a pretrained network says of images: a row of numbers for each.
@@ -119,6 +122,8 @@ def embed(
         outside: Let a table name images outside its folder.
         stdin: What ``-`` reads.
         offline: Whether only a network that is on this machine may be used.
+        shard: ``2/3``: only the second of three equal parts of the source, into
+            ``photos-00002-of-00003.npz``, for `merge`.
         watcher: Receives progress and notes.
 
     Raises:
@@ -139,8 +144,9 @@ def embed(
     began = time.monotonic()
     if backbone is None:
         raise RecipeError("a pretrained network", "none is given", "Name one: --from FILE.")
+    part = None if shard is None else Shard.parse(shard)
     if out is not None:
-        check_feature_file(Path(out))
+        _check_place(Path(out), part)
     network = open_backbone(
         backbone,
         prepare=prepare,
@@ -156,14 +162,23 @@ def embed(
         follow_links=follow_links,
         outside=outside,
         stdin=stdin,
+        shard=part,
         watcher=watcher,
     )
     path = Path(legal_name(f"{images.title}-{network.name}.npz")) if out is None else Path(out)
-    check_feature_file(path)
+    path = _check_place(path, part)
     watcher.fact("Network", network.words)
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     return _write(images, network, taken, path, watcher=watcher, began=began)
+
+
+def _check_place(out: Path, shard: Shard | None) -> Path:
+    """Return where rows go, if a file can be written there."""
+    path = out if shard is None else shard.file(out)
+    # Of a shard, a file without its manifest is not finished.
+    check_feature_file(path, replace=shard is not None)
+    return path
 
 
 def _write(
@@ -188,29 +203,43 @@ def _write(
     widths = [network.value(name).units for name in taken]
     work = _Work(images, extractor, like, sum(widths), watcher)
     facts = network.facts(taken)
-    with FeatureRows(path, sum(widths)) as rows:
-        work.run(rows)
-        about: JsonObject = {
-            "opsin": __version__,
-            "source": images.source,
-            "backbone": facts.model_dump(mode="json"),
-            "units": widths,
-            "view": "whole",
-            "preparation": like.model_dump(mode="json", exclude={"background"}),
-            "unreadable": _as_json(work.unreadable),
-        }
-        rows.finish(about, images.classes)
+    origin: JsonObject = {"opsin": __version__, "source": images.source}
+    made: JsonObject = {
+        "backbone": facts.model_dump(mode="json"),
+        "units": widths,
+        "view": "whole",
+        "preparation": like.model_dump(mode="json", exclude={"background"}),
+    }
+    task = None
+    if images.inputs is not None:
+        classes = None if images.classes is None else list(images.classes)
+        task = ShardTask("embed", images.inputs, made | {"classes": classes}, path)
+    before = None if task is None else task.finished()
+    if before is None:
+        with FeatureRows(path, sum(widths)) as rows:
+            work.run(rows)
+            unreadable = {"unreadable": _as_json(work.unreadable)}
+            rows.finish(origin | made | unreadable, images.classes)
+        if task is not None:
+            task.finish(path, rows.count, {"source": images.source, **unreadable})
+    else:
+        watcher.note(f"{path} is finished")
     return Embedded(
         out=path,
-        images=rows.count,
+        images=rows.count if before is None else before.rows,
         units=sum(widths),
         computed=work.computed,
-        unreadable=tuple(work.unreadable),
+        unreadable=tuple(work.unreadable if before is None else unreadable_in(before.summary)),
         classes=images.classes,
         backbone=facts,
         preparation=like,
         seconds=time.monotonic() - began,
     )
+
+
+def unreadable_in(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and reason of each file that a finished shard passed over."""
+    return [(each["name"], each["reason"]) for each in summary["unreadable"]]
 
 
 def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
@@ -296,7 +325,7 @@ class _Work:
             self._watcher.end()
         if len(self.unreadable) > _NAMED:
             self._watcher.note(f"{counted(len(self.unreadable), 'file')} could not be read")
-        if not rows.count:
+        if not rows.count and self._images.inputs is None:
             received = f"{self._images.source} holds none"
             if self.unreadable:
                 name, reason = self.unreadable[0]

@@ -48,8 +48,12 @@ class FeatureRow:
     features: NDArray[np.float32]
 
 
-def check_feature_file(out: Path) -> None:
+def check_feature_file(out: Path, *, replace: bool = False) -> None:
     """Refuse at once what could not be written after an hour's work.
+
+    Args:
+        out: The file.
+        replace: Whether it may be there already.
 
     Raises:
         RecipeError: The file's name ends in no known way.
@@ -65,7 +69,7 @@ def check_feature_file(out: Path) -> None:
     if out.suffix.lower() == ".parquet":
         load_pyarrow()
     with storage_errors(out):
-        if out.exists() or out.is_symlink():
+        if not replace and (out.exists() or out.is_symlink()):
             raise StorageError(
                 "a new file", f"{out} is there already", "Choose another name with --out."
             )
@@ -176,7 +180,7 @@ class FeatureRows:
         with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
             for names, digests, parts, labels, features in blocks:
                 columns: dict[str, object] = {
-                    "name": list(map(_as_text, names)),
+                    "name": list(map(as_arrow_text, names)),
                     "digest": [digest.tobytes().hex() for digest in digests],
                     "part": [PARTS[part] or None for part in parts],
                     "features": arrow.FixedSizeListArray.from_arrays(
@@ -185,7 +189,7 @@ class FeatureRows:
                 }
                 if classes is not None:
                     columns["label"] = [
-                        None if label < 0 else _as_text(classes[label]) for label in labels
+                        None if label < 0 else as_arrow_text(classes[label]) for label in labels
                     ]
                 table = {name: columns[name] for name in fields}
                 writer.write_table(arrow.table(table, schema=schema))
@@ -200,9 +204,12 @@ class FeatureRows:
         """Yield the rows of one array, some at a time."""
         file.seek(0)
         size = np.dtype(kind).itemsize * (width or 1)
-        while content := file.read(size * self._step):
+        # A shard may have no rows, but has arrays.
+        while (content := file.read(size * self._step)) or not self.count:
             rows = np.frombuffer(content, kind)
             yield rows if width is None else rows.reshape(-1, width)
+            if not content:
+                break
 
     def _blocks_of_names(self) -> Iterator[list[str]]:
         self._names.seek(0)
@@ -212,10 +219,10 @@ class FeatureRows:
             if len(block) == self._step:
                 yield block
                 block = []
-        if block:
+        if block or not self.count:
             yield block
 
 
-def _as_text(name: str) -> str:
+def as_arrow_text(name: str) -> str:
     """Return a name as Arrow's texts hold it: other bytes than Unicode as visible escapes."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ from opsin.data import sources
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.image_stream import Stream
 from opsin.data.images import SUFFIXES
+from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 
@@ -54,6 +56,7 @@ class ImagesToEmbed:
         count: How many there are; ``None`` where only reading tells.
         end_wait: Ends a wait for a name on standard input.
         dataset: Where they are prepared already, those.
+        inputs: Where they are one shard of a source, which; ``None``: the whole of it.
     """
 
     source: str
@@ -63,6 +66,23 @@ class ImagesToEmbed:
     count: int | None
     end_wait: Callable[[], None] = lambda: None
     dataset: Dataset | None = None
+    inputs: ShardInputs | None = None
+
+    def cut(self, shard: Shard | None) -> ImagesToEmbed:
+        """Return those of one shard, where they are a list."""
+        if shard is None:
+            return self
+        names = NamesDigest()
+        for image in self.each():
+            names.add(f"{image.name}\0{image.label}\0{image.part}")
+        inputs = ShardInputs(shard, names.count, names.hex)
+        rows = inputs.rows
+        return replace(
+            self,
+            each=lambda: itertools.islice(self.each(), rows.start, rows.stop),
+            count=len(rows),
+            inputs=inputs,
+        )
 
 
 def find_images(
@@ -74,16 +94,19 @@ def find_images(
     follow_links: bool,
     outside: bool,
     stdin: BinaryIO | None,
+    shard: Shard | None,
     watcher: Watcher,
 ) -> ImagesToEmbed:
     """Find the images of a source: those with labels where it has labels, else all that lie there.
+
+    Of a shard, the names of all images are listed at once.
 
     Raises:
         SourceError: It is missing or damaged, or holds no images.
         RecipeError: An option has an impossible value.
     """
     if isinstance(data, Dataset):
-        return _of_dataset(data)
+        return _of_dataset(data).cut(shard)
     given = list(data) if isinstance(data, list | tuple) else [data]
     if not given:
         raise SourceError("one source or more", "got none", "Check what was to find them.")
@@ -96,12 +119,13 @@ def find_images(
     }
     recipe, held = find_given(given, options, watcher)
     if held is not None:
-        return _of_labelled(held.open(), recipe)
+        return _of_labelled(held.open(), recipe).cut(shard)
     several = list(recipe.sources)
     why: SourceError | None = None
     if not all(map(_is_one_image, several)):
         try:
-            return _of_labelled(sources.find_all(recipe, watcher=watcher).open(), recipe)
+            found = sources.find_all(recipe, watcher=watcher).open()
+            return _of_labelled(found, recipe).cut(shard)
         except SourceError as error:
             if test is not None or classes is not None:
                 raise
@@ -113,6 +137,8 @@ def find_images(
             follow_links=follow_links,
             outside=outside,
             stdin=stdin,
+            shard=shard,
+            once=False,
             watcher=watcher,
         )
     except SourceError:
@@ -163,4 +189,6 @@ def _of_stream(stream: Stream, recipe: DataRecipe) -> ImagesToEmbed:
             yield ListedImage(image.name, image.image, problem=image.problem)
 
     title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
-    return ImagesToEmbed(recipe.source, title, None, each, stream.count(), stream.close)
+    return ImagesToEmbed(
+        recipe.source, title, None, each, stream.count(), stream.close, inputs=stream.inputs
+    )

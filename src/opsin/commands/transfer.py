@@ -18,8 +18,8 @@ from typing import Final, Literal
 
 from opsin.commands.arrays_file import write_npz
 from opsin.commands.croissant import describe_folder
-from opsin.commands.shards import write_shards
 from opsin.commands.source_images import SourceImages, parts_of
+from opsin.commands.webdataset_shards import write_shards
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import RecipeError, SourceError, StorageError

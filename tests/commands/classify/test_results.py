@@ -111,7 +111,7 @@ def test_a_parquet_file_is_made_of_all_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("opsin.commands.classify.results._GROUP", 7)
+    monkeypatch.setattr("opsin.commands.classify.results.GROUP", 7)
     results = Results(tmp_path / "r.parquet", top=2)
     rows = [
         ResultRow(f"{n}.png", "Bag", "Bag", n / 32, None, False, (("Bag", n / 32), ("Coat", 0.0)))
@@ -123,8 +123,8 @@ def test_a_parquet_file_is_made_of_all_rows(
     ]
     write_rows(results, rows)
     assert results.rows.name == ".r.parquet.rows"
-    results.check(b"key")
-    results.finish(b"key")
+    results.check("key")
+    results.finish("key")
     table = parquet.read_table(results.out)
     assert table.column_names == list(results.columns)
     assert table.num_rows == 22
@@ -136,11 +136,11 @@ def test_a_parquet_file_is_made_of_all_rows(
     assert noted["notes"] == "one; two"
 
     before = results.out.stat()
-    results.finish(b"key")  # nothing is new
+    results.finish("key")  # nothing is new
     assert results.out.stat() == before
     with results.rows.open("ab") as file:
         file.write(results.encode(ResultRow("later.png")))
-    results.finish(b"key")
+    results.finish("key")
     assert parquet.read_metadata(results.out).num_rows == 23
 
 
@@ -149,12 +149,12 @@ def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.parquet", top=2)
     results.out.write_bytes(b"precious")
     with pytest.raises(RecipeError, match="something else wrote"):
-        results.check(b"key")
+        results.check("key")
     write_rows(results, [])
     results.out.unlink()
-    results.finish(b"key")
+    results.finish("key")
     with pytest.raises(RecipeError, match="something else wrote"):
-        results.check(b"another")
+        results.check("another")
 
 
 def test_without_pyarrow_the_extra_is_named() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import Any, BinaryIO, Final, get_args
 
 from opsin._version import __version__
 from opsin.commands.classify.each import (
@@ -24,12 +25,15 @@ from opsin.commands.classify.selection import Selection
 from opsin.commands.classify.sorting import By, Sorter
 from opsin.commands.classify.sorting_log import RESULTS
 from opsin.commands.classify.work import Work
+from opsin.commands.shard_manifest import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
+from opsin.core.storage import rename_file
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Stream
+from opsin.data.shard import Shard
 from opsin.runtime.classifier import Classifier
 
 
@@ -80,7 +84,7 @@ def classify(
     reject: bool = True, as_is: bool = False, tta: bool = False,
     sort_into: str | os.PathLike[str] | None = None, sort_by: By = "copy",
     columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
-    stdin: BinaryIO | None = None, watcher: Watcher = SILENT,
+    stdin: BinaryIO | None = None, shard: str | None = None, watcher: Watcher = SILENT,
 ) -> Classified:  # fmt: skip
     """Answer any number of images, into a file and, if wanted, into folders.
 
@@ -107,6 +111,8 @@ def classify(
         follow_links: Enter folders through symbolic links.
         outside: Let a table name images outside its folder.
         stdin: What ``-`` reads.
+        shard: ``2/3``: only the second of three equal parts of the source, into
+            ``results-00002-of-00003.jsonl``, for `merge`.
         watcher: Receives progress and notes.
 
     Raises:
@@ -124,10 +130,10 @@ def classify(
         refuse_swapped_sources(model, source)
         source = open_streams(
             source, columns=columns, follow_links=follow_links, outside=outside,
-            stdin=stdin, watcher=watcher,
+            stdin=stdin, shard=None if shard is None else Shard.parse(shard), watcher=watcher,
         )  # fmt: skip
-    work = _answer(open_classifier(model, watcher=watcher), source, path, options, watcher)
-    return _summary(work, options.folder, time.monotonic() - began)
+    classifier = open_classifier(model, watcher=watcher)
+    return _answer(classifier, source, path, options, watcher=watcher, began=began)
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ class _Options:
 
     def begun(
         self, classifier: Classifier, stream: Stream, top: int, where: list[str]
-    ) -> dict[str, object]:
+    ) -> JsonObject:
         """Return what rows depend on, as the journal keeps it."""
         folder = self.folder
         return {
@@ -167,34 +173,55 @@ class _Options:
         }
 
 
+# Of what rows depend on: where images come from and go to. The same images have the same answers
+# elsewhere.
+_PLACES: Final = ("the source", "sort_into", "sort_by")
+
+
 def _answer(
-    classifier: Classifier, stream: Stream, path: Path, options: _Options, watcher: Watcher
-) -> Work:
-    """Answer what is not done yet, and return the work."""
-    folder = options.folder
+    classifier: Classifier, stream: Stream, path: Path, options: _Options, *, watcher: Watcher,
+    began: float,
+) -> Classified:  # fmt: skip
+    """Answer what is not done yet, and return what was done."""
+    folder, inputs = options.folder, stream.inputs
     if options.tta:
         note_unused_views(classifier, watcher)
-    results = Results(path, _checked_top(options.top, classifier))
+    if inputs is not None:
+        if folder is not None:
+            raise RecipeError(
+                "answers in a file, from a shard", "they are to be sorted", "Leave one out."
+            )
+        path = inputs.shard.file(path)
+    results = Results(path, _checked_top(options.top, classifier), hidden=inputs is not None)
     rejects = options.reject and classifier.metadata.reject is not None
     selection = Selection(
         options.where, options.min_confidence, classifier.classes, rejects=rejects
     )
     if folder is not None:
         _check_places(stream, folder, options.sort_by)
+    begun = options.begun(classifier, stream, results.top, selection.where)
+    depends = {name: value for name, value in begun.items() if name not in _PLACES}
+    task = None if inputs is None else ShardTask("predict", inputs, depends, path)
+    if task is not None and (before := task.finished()) is not None:
+        watcher.note(f"{path} is finished")
+        return _as_before(path, before.summary, time.monotonic() - began)
+    if inputs is not None:
+        begun = depends | {"the images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
     with ExitStack() as stack:
         journal = stack.enter_context(
             Journal(
                 path,
                 results.rows,
-                options.begun(classifier, stream, results.top, selection.where),
+                begun,
                 heading=results.heading,
                 version=__version__,
                 answers=len(classifier.classes) + 2,
-                # A sorted image has its place already.
-                stamps=folder is None,
+                # A sorted image has its place already, and a shard's images stay as they are.
+                stamps=folder is None and inputs is None,
             )
         )
-        results.check(journal.key)
+        made = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]
+        results.check(made, journal.key.hex())
         work = Work(
             classifier.classes, results, selection, journal, reject=options.reject, watcher=watcher
         )
@@ -207,14 +234,28 @@ def _answer(
         try:
             work.run(classifier, stream, as_is=options.as_is, tta=options.tta)
             journal.tidy()
-            results.finish(journal.key, journal.tidied)
+            results.finish(made, journal.tidied)
         except KeyboardInterrupt:
             watcher.note(
                 f"{counted(journal.images, 'image is', 'images are')} done and kept; the same "
                 "command goes on there"
             )
             raise
-    return work
+        done = _summary(work, folder, time.monotonic() - began)
+        if task is not None:
+            _publish(task, results, journal, done)
+    return done
+
+
+def _publish(task: ShardTask, results: Results, journal: Journal, done: Classified) -> None:
+    """Give a shard its manifest and its name; its journal has served."""
+    content = results.out if results.form == "parquet" else results.rows
+    summary = done.to_json()
+    journal.sync()
+    task.finish(content, journal.kept.total(), {name: summary[name] for name in _KEPT_OF_SHARD})
+    if content != task.file:
+        rename_file(content, task.file)
+    journal.remove()
 
 
 def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
@@ -239,6 +280,18 @@ def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
         unplaced=work.sorter.unplaced if work.sorter else 0,
         seconds=seconds,
     )
+
+
+# Of a finished shard, what running it again says.
+_KEPT_OF_SHARD: Final = ("images", "answered", "refused", "unreadable", "left_out", "answers")
+
+
+def _as_before(path: Path, summary: Mapping[str, Any], seconds: float) -> Classified:
+    """Return what was done for a shard that is finished."""
+    return Classified(
+        out=path, resumed=summary["images"], sorted_into=None, placed=0, unplaced=0,
+        seconds=seconds, **{name: summary[name] for name in _KEPT_OF_SHARD},
+    )  # fmt: skip
 
 
 def _checked_top(top: int, classifier: Classifier) -> int:

@@ -13,9 +13,10 @@ from opsin.commands.classify.selection import Selection
 from opsin.commands.own_images import noting_looks
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.image_stream import Stream, join_streams
+from opsin.data.image_stream import Stream, cut_stream, join_streams
+from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
 from opsin.runtime.classifier import Classifier, Prediction
 
@@ -27,12 +28,27 @@ def open_streams(
     follow_links: bool = False,
     outside: bool = False,
     stdin: BinaryIO | None = None,
+    shard: Shard | None = None,
+    once: bool = True,
     watcher: Watcher = SILENT,
 ) -> Stream:
     """Find the images of one source or of several, without reading any: see `open_stream`.
 
+    Of a shard, the names of all images are listed at once.
+
+    Args:
+        sources: One source or several.
+        columns: See `open_stream`, as for the others.
+        follow_links: See there.
+        outside: See there.
+        stdin: See there.
+        shard: Which part of the images is wanted (default: all).
+        once: Whether a shard counts images of the same name as one.
+        watcher: Receives notes about what was passed over.
+
     Raises:
         SourceError: There is no such source, or it is of another kind.
+        RecipeError: A shard of standard input is wanted.
     """
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
@@ -41,19 +57,31 @@ def open_streams(
         raise SourceError(
             "- once, for standard input can be read only once", "got it twice", "Give it once."
         )
-    return join_streams(
-        [
-            open_stream(
-                source,
-                columns=columns,
-                follow_links=follow_links,
-                outside=outside,
-                stdin=stdin,
-                watcher=watcher,
-            )
-            for source in several
-        ]
-    )
+
+    def opened(watcher: Watcher) -> Stream:
+        return join_streams(
+            [
+                open_stream(
+                    source,
+                    columns=columns,
+                    follow_links=follow_links,
+                    outside=outside,
+                    stdin=stdin,
+                    watcher=watcher,
+                )
+                for source in several
+            ]
+        )
+
+    if shard is None:
+        return opened(watcher)
+    if STANDARD_INPUT in {os.fspath(source) for source in several}:
+        raise RecipeError(
+            "a source that each shard's process can read for itself",
+            "- is standard input",
+            "Write the names into a table with a column path, and give that.",
+        )
+    return cut_stream(opened(watcher), shard, opened(SILENT), once=once)
 
 
 def refuse_swapped_sources(

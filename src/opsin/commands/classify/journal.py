@@ -125,7 +125,8 @@ class Journal:
             out.parent.mkdir(parents=True, exist_ok=True)
             self._folder = ClosedFolder(out.parent)
         self._kinds = answers
-        self._lock = FileLock(out.with_name(f".{out.name}.lock"))
+        self._lock_file = out.with_name(f".{out.name}.lock")
+        self._lock = FileLock(self._lock_file)
         try:
             with storage_errors(out):
                 self._hold()
@@ -498,6 +499,19 @@ class Journal:
         self._files = []
         if self._stamps is not None:
             self._stamps.close()
+
+    def remove(self) -> None:
+        """Remove what lies beside the results, for these are finished and stay as they are.
+
+        Raises:
+            StorageError: The system refuses it.
+        """
+        self._let_go()
+        with storage_errors(self.out):
+            for path in (self.path, *({self.rows} - {self.out})):
+                path.unlink(missing_ok=True)
+        self._lock.release()
+        self._lock_file.unlink(missing_ok=True)
 
     def close(self, *, whole: bool = True) -> None:
         """Close the files; ``whole`` where the work ended by itself."""

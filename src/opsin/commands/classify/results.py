@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,9 +25,10 @@ Cell = str | float | bool | None
 FORMS: Final[tuple[Form, ...]] = ("jsonl", "csv", "parquet")
 #: How an image that cannot be read is spoken of where its answer would stand.
 UNREADABLE: Final = "unreadable"
-# Rows of a Parquet file that are held at once.
-_GROUP: Final = 10_000
-_KEY: Final = b"opsin.rows"
+#: Rows of a Parquet file that are held at once.
+GROUP: Final = 10_000
+#: Where a Parquet file says of what rows it was made.
+PARQUET_KEY: Final = b"opsin.rows"
 # Ends of lines to some readers, though not to JSON.
 _LINES: Final = re.compile("[\x85\u2028\u2029]")
 
@@ -104,6 +105,7 @@ class Results:
     Args:
         out: The file: ``.jsonl``, ``.csv`` or ``.parquet``.
         top: How many classes a row names.
+        hidden: Keep rows in a hidden file beside it, for it is to appear whole.
 
     Raises:
         RecipeError: Its ending is another.
@@ -117,7 +119,7 @@ class Results:
         b'"a,b.png",Bag,Bag,0.9,,false,,,,\n'
     """
 
-    def __init__(self, out: Path, top: int) -> None:
+    def __init__(self, out: Path, top: int, *, hidden: bool = False) -> None:
         self.out, self.top = out, top
         form = out.suffix.lower().removeprefix(".")
         if form not in FORMS:
@@ -127,13 +129,14 @@ class Results:
                 "Give another name.",
             )
         self.form: Form = form
+        self._hidden = hidden or form == "parquet"
         if form == "parquet":
             load_pyarrow()
 
     @property
     def rows(self) -> Path:
         """The file that rows are added to: for Parquet, which takes no additions, lines of JSON."""
-        return self.out.with_name(f".{self.out.name}.rows") if self.form == "parquet" else self.out
+        return self.out.with_name(f".{self.out.name}.rows") if self._hidden else self.out
 
     @property
     def columns(self) -> dict[str, str]:
@@ -170,27 +173,27 @@ class Results:
         text = _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         return (text + "\n").encode("utf-8", "backslashreplace")
 
-    def check(self, key: bytes) -> None:
+    def check(self, *keys: str) -> None:
         """See that a Parquet file that is there was made from these rows.
 
         Args:
-            key: The journal's, by which they are known.
+            keys: What such a file may say of what rows depend on.
 
         Raises:
             RecipeError: It was made by something else.
         """
-        if self.form == "parquet" and self.out.exists() and self._made_of(key) is None:
+        if self.form == "parquet" and self.out.exists() and self._made_of(*keys) is None:
             raise RecipeError(
                 f"{self.out} as this command left it",
                 "something else wrote that file",
                 "Give another file, or move that one away.",
             )
 
-    def finish(self, key: bytes, tidied: int = 0) -> None:
+    def finish(self, key: str, tidied: int = 0) -> None:
         """Make the Parquet file of the rows, whole or not at all; other forms need nothing.
 
         Args:
-            key: The journal's.
+            key: Stands for what rows depend on.
             tidied: How often rows were taken out since the work began.
 
         Raises:
@@ -201,22 +204,20 @@ class Results:
         size = self.rows.stat().st_size
         if self.out.exists() and self._made_of(key) == (size, tidied):
             return
-        arrow, parquet = load_pyarrow()
+        arrow, _ = load_pyarrow()
         kinds = {"string": arrow.string(), "float": arrow.float32(), "bool": arrow.bool_()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
-        schema = schema.with_metadata({_KEY: f"{key.hex()} {size} {tidied}".encode()})
-        with (
-            storage_errors(self.out),
-            atomic_file(self.out) as temporary,
-            parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
-        ):
+        schema = schema.with_metadata({PARQUET_KEY: f"{key} {size} {tidied}".encode()})
+
+        def tables() -> Iterator[Any]:
             rows = self._flat_rows()
-            while group := list(islice(rows, _GROUP)):
+            while group := list(islice(rows, GROUP)):
                 try:
-                    table = arrow.Table.from_pylist(group, schema=schema)
+                    yield arrow.Table.from_pylist(group, schema=schema)
                 except arrow.ArrowException as error:
                     raise self._not_ours() from error
-                writer.write_table(table)
+
+        write_tables(self.out, schema, tables())
 
     def _not_ours(self) -> RecipeError:
         return RecipeError(
@@ -240,7 +241,7 @@ class Results:
                     for name, value in fields.items()
                 }
 
-    def _made_of(self, key: bytes) -> tuple[int, int] | None:
+    def _made_of(self, *keys: str) -> tuple[int, int] | None:
         """Return of which of these rows the Parquet file was made, if of these.
 
         Returns:
@@ -248,12 +249,47 @@ class Results:
         """
         arrow, parquet = load_pyarrow()
         try:
-            metadata = parquet.read_metadata(self.out).metadata or {}
-            made, size, *tidied = metadata[_KEY].decode().split()
-            rows = int(size), int(tidied[0]) if tidied else 0
-        except (arrow.ArrowException, OSError, KeyError, ValueError):
+            made, *rows = made_of(parquet.read_metadata(self.out).metadata)
+        except (arrow.ArrowException, OSError, ValueError):
             return None
-        return rows if made == key.hex() else None
+        return (rows[0], rows[1]) if made in keys else None
+
+
+def made_of(metadata: Mapping[bytes, bytes] | None) -> tuple[str, int, int]:
+    """Return of what rows a Parquet file of answers says that it was made.
+
+    Returns:
+        A key that stands for model and options, how many bytes the rows were, and how often
+        older ones had been taken out.
+
+    Raises:
+        ValueError: It is none of Opsin's.
+    """
+    if metadata is None or PARQUET_KEY not in metadata:
+        raise ValueError("it is no table of Opsin's answers")
+    made, size, *tidied = metadata[PARQUET_KEY].decode().split()
+    return made, int(size), int(tidied[0]) if tidied else 0
+
+
+def write_tables(out: Path, schema: Any, tables: Iterable[Any]) -> None:
+    """Write a Parquet file, whole or not at all.
+
+    Args:
+        out: The file.
+        schema: Arrow's, of all tables.
+        tables: Rows, `GROUP` in each but the last.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    _, parquet = load_pyarrow()
+    with (
+        storage_errors(out),
+        atomic_file(out) as temporary,
+        parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for table in tables:
+            writer.write_table(table)
 
 
 def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:

@@ -160,14 +160,12 @@ class Work:
 
     def _not_done(self, stream: Stream) -> Iterator[Unlabelled]:
         found = False
-        # Tables, lists and users may name an image twice, and sources may lie in one another.
-        unique = stream.kind in ("folder", "archive", "image")
         try:
             for image in stream:
                 found = True
                 if self.sorter is not None and self.sorter.has_inside(image):
                     self._inside += 1
-                elif self._is_new(image, unique=unique):
+                elif self._is_new(image, unique=stream.unique):
                     yield image
                 else:
                     self._passed += 1

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -153,7 +154,10 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
     def each() -> Iterator[Unlabelled]:
         for shard in shards:
-            yield from images_in_archive(shard, request.watcher)
+            for image in images_in_archive(shard, request.watcher):
+                # Shards may use the same keys.
+                own = f"{shard.name}/{image.name}" if len(shards) > 1 else image.name
+                yield replace(image, name=own)
 
     return Stream(request.written, "archive", each)
 

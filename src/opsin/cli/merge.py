@@ -1,0 +1,53 @@
+"""`opsin merge`: shards become one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.commands.merge import merge as join
+from opsin.core.format import clock, counted
+from opsin.report.terminal import for_people, printable
+
+ShardsToMerge = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="SHARD...",
+        help="All shards, or the one name that --out gave them.",
+        show_default=False,
+    ),
+]
+MergedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FILE", help="New file (default: that name).", show_default=False
+    ),
+]
+
+
+def merge(
+    shards: ShardsToMerge,
+    *,
+    out: MergedFile = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Join the shards of a file: the same bytes as made in one go.
+
+    Example: opsin merge answers.csv
+
+    Example: opsin merge answers-*-of-00003.csv --out answers.csv
+    """
+    done = join(shards, out=out, watcher=for_people(quiet=quiet))
+    if as_json:
+        print_json(done.to_json())
+        return
+    console().print(
+        f"[bold]Merged[/]    {escape(printable(str(done.out)))} · "
+        f"{counted(done.shards, 'shard')} · {counted(done.rows, 'row')} · {clock(done.seconds)}"
+    )

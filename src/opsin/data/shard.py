@@ -1,0 +1,126 @@
+"""Equal parts of a source, cut alike on every machine that sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from opsin.core.errors import RecipeError
+
+_WRITTEN: Final = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+_NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})", re.DOTALL)
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """One of several parts of equal size.
+
+    Args:
+        number: Which, from 1.
+        count: How many there are.
+
+    Raises:
+        RecipeError: There is no such part.
+
+    Example:
+        >>> shard = Shard.parse("2/3")
+        >>> shard.rows(10), shard.file(Path("answers.csv")).name
+        (range(3, 6), 'answers-00002-of-00003.csv')
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise RecipeError(
+                f"a shard from 1/{self.count} to {self.count}/{self.count}" if self.count > 0
+                else "one shard or more",
+                f"got {self}",
+                "Give another.",
+            )  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``2/3``, the second of three.
+
+        Raises:
+            RecipeError: It is something else.
+        """
+        found = _WRITTEN.fullmatch(text)
+        if found is None:
+            raise RecipeError(
+                "a shard such as 2/3, the second of three", f"got {text!r}", "Give another."
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def rows(self, total: int) -> range:
+        """Return which rows of a source are in the shard; it may have none."""
+        return range(total * (self.number - 1) // self.count, total * self.number // self.count)
+
+    def file(self, out: Path) -> Path:
+        """Return where the shard's part of ``out`` is written."""
+        return out.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
+
+
+def whole_file(part: Path) -> Path | None:
+    """Return the file of which another is a shard by its name; ``None`` where it is none.
+
+    Example:
+        >>> whole_file(Path("answers-00002-of-00003.csv"))
+        PosixPath('answers.csv')
+    """
+    found = _NAMED.fullmatch(part.stem)
+    return None if found is None else part.with_stem(found["stem"])
+
+
+@dataclass(frozen=True)
+class ShardInputs:
+    """The images of a whole source, and which of them are in a shard.
+
+    Args:
+        shard: The shard.
+        images: How many images the whole source has.
+        fingerprint: SHA-256 of their names in order, in hexadecimal.
+    """
+
+    shard: Shard
+    images: int
+    fingerprint: str
+
+    @property
+    def rows(self) -> range:
+        """Which images are in the shard, in the source's order."""
+        return self.shard.rows(self.images)
+
+
+class NamesDigest:
+    """SHA-256 of the names of a source's images, in their order.
+
+    Example:
+        >>> names = NamesDigest()
+        >>> names.add("boot.png")
+        >>> names.count, names.hex[:8]
+        (1, '')
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        #: How many names there were.
+        self.count = 0
+
+    def add(self, name: str) -> None:
+        """Add the next name, or whatever else is different between images."""
+        self._digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
+        self.count += 1
+
+    @property
+    def hex(self) -> str:
+        """The digest in hexadecimal."""
+        return self._digest.hexdigest()

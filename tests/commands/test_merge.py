@@ -1,0 +1,214 @@
+"""Shards, merged, are the bytes of one command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.commands.shard_manifest import manifest_of
+from opsin.core.errors import RecipeError, StorageError
+from tests.backbones.small_networks import network
+from tests.conftest import Notes
+
+Make = Callable[..., Path]
+FORMS = [
+    ("predict", "csv"), ("predict", "jsonl"), ("predict", "parquet"), ("embed", "npz"),
+    ("embed", "parquet"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten digits, one of them as good as none, in two folders with names that are hard to write."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("images")
+    for number, pixels in enumerate(load_digits().images[:10]):
+        path = folder / ("éins, zwei" if number % 2 else 'a"b') / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray((pixels * 15.9).astype(np.uint8)).save(path)
+    (folder / 'a"b' / "2.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("backbone") / "small.onnx"
+    file.write_bytes(network())
+    about = {"image_mean": [0.25] * 3, "image_std": [1, 1, 1]}
+    (file.parent / "preprocessor_config.json").write_text(json.dumps(about))
+    return file
+
+
+@pytest.fixture(scope="module")
+def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
+    """What writes a file, or a shard of it."""
+
+    def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
+        if "parquet" in out.name:
+            pytest.importorskip("pyarrow")
+        if verb == "predict":
+            return opsin.classify(nearest_mean, source, out=out, shard=shard).out
+        return opsin.embed(source, backbone=backbone, out=out, shard=shard).out
+
+    return made
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet files in groups of fewer rows than a shard has."""
+    for module in ("classify.results", "merge"):
+        monkeypatch.setattr(f"opsin.commands.{module}.GROUP", 3)
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize(("verb", "form"), FORMS)
+@given(data=st.data(), count=st.integers(1, 13))
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_shards_made_in_any_order_are_the_file_of_one_command(
+    tmp_path: Path, make: Make, verb: str, form: str, data: st.DataObject, count: int
+) -> None:
+    plain = tmp_path / f"plain.{form}"
+    if not plain.exists():
+        make(verb, plain)
+    out = tmp_path / f"{count}" / f"answers.{form}"
+    shutil.rmtree(out.parent, ignore_errors=True)
+    order = data.draw(st.permutations(range(1, count + 1)))
+    files = [make(verb, out, f"{number}/{count}") for number in order]
+    by_names = opsin.merge(files, out=out.with_stem("joined"))
+    merged = opsin.merge(out)
+    assert merged.out == out
+    assert plain.read_bytes() == out.read_bytes() == by_names.out.read_bytes()
+    assert (merged.verb, merged.shards, merged.images) == (verb, count, 10)
+    left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.out.name}
+    assert left == {name for file in files for name in (file.name, manifest_of(file).name)}
+
+
+@pytest.fixture(params=["csv", "npz"])
+def shards(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> list[Path]:
+    """Three shards, of answers or of features."""
+    out = tmp_path / "shards" / f"out.{request.param}"
+    verb = "predict" if request.param == "csv" else "embed"
+    return [make(verb, out, f"{number}/3") for number in (1, 2, 3)]
+
+
+def test_a_finished_shard_costs_nothing(shards: list[Path], make: Make) -> None:
+    verb = "embed" if shards[0].suffix == ".npz" else "predict"
+    before = [file.stat() for file in shards]
+    for number, file in enumerate(shards, start=1):
+        whole = file.with_stem("out")
+        assert make(verb, whole, f"{number}/3") == file
+    assert [file.stat().st_mtime_ns for file in shards] == [each.st_mtime_ns for each in before]
+
+
+def test_what_is_missing_is_named_and_nothing_written(shards: list[Path]) -> None:
+    out = shards[0].with_stem("out")
+    shards[1].rename(shards[1].with_name("elsewhere"))
+    with pytest.raises(StorageError):
+        opsin.merge(shards)
+    manifest_of(shards[1]).unlink()
+    with pytest.raises(RecipeError, match="1 is missing: 2/3"):
+        opsin.merge(out)
+    with pytest.raises(RecipeError, match="2 are missing: 1/3, 2/3"):
+        opsin.merge(shards[2])
+    with pytest.raises(RecipeError, match="no out-00002-of-00003"):
+        opsin.merge(shards)
+    assert not out.exists()
+
+
+def test_a_shard_twice_is_refused(shards: list[Path]) -> None:
+    copy = shards[0].with_stem("copy")
+    shutil.copy(shards[0], copy)
+    shutil.copy(manifest_of(shards[0]), manifest_of(copy))
+    with pytest.raises(RecipeError, match="are both 1/3"):
+        opsin.merge([*shards, copy])
+
+
+def test_a_shard_that_was_changed_is_refused(shards: list[Path]) -> None:
+    content = bytearray(shards[1].read_bytes())
+    content[len(content) // 2] ^= 1
+    shards[1].write_bytes(content)
+    with pytest.raises(StorageError, match="was changed since"):
+        opsin.merge(shards)
+    assert not shards[0].with_stem("out").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b"[]", b"{" * 100_000, b'{"format": 2}', b"\xff\xfe"]
+)
+def test_a_damaged_manifest_is_refused(shards: list[Path], damage: bytes) -> None:
+    manifest_of(shards[2]).write_bytes(damage)
+    with pytest.raises(RecipeError, match="is damaged"):
+        opsin.merge(shards)
+
+
+def test_a_manifest_of_no_shard_is_refused(shards: list[Path]) -> None:
+    path = manifest_of(shards[2])
+    path.write_text(path.read_text().replace('"shard": 3', '"shard": 9'))
+    with pytest.raises(RecipeError, match="is damaged"):
+        opsin.merge(shards)
+
+
+def test_shards_of_other_images_are_refused(
+    shards: list[Path], make: Make, images: Path, tmp_path: Path
+) -> None:
+    verb = "embed" if shards[0].suffix == ".npz" else "predict"
+    fewer = tmp_path / "fewer"
+    shutil.copytree(images, fewer)
+    (fewer / 'a"b' / "8.png").unlink()
+    other = make(verb, tmp_path / "other" / shards[0].with_stem("out").name, "2/3", fewer)
+    with pytest.raises(RecipeError, match="another list of images"):
+        opsin.merge([shards[0], other, shards[2]])
+    with pytest.raises(RecipeError, match="other than then: the images"):
+        make(verb, shards[0].with_stem("out"), "2/3", fewer)
+
+
+def test_shards_of_another_model_or_option_are_refused(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    out = tmp_path / "a.csv"
+    one = opsin.classify(nearest_mean, images, out=out, shard="1/2").out
+    other = opsin.classify(nearest_mean, images, out=tmp_path / "b.csv", top=2, shard="2/2").out
+    with pytest.raises(RecipeError, match="another top than"):
+        opsin.merge([one, other], out=out)
+    with pytest.raises(RecipeError, match="other than then: top"):
+        opsin.classify(nearest_mean, images, out=out, top=2, shard="1/2")
+
+
+def test_places_that_cannot_be_are_refused(shards: list[Path], tmp_path: Path) -> None:
+    out = shards[0].with_stem("out")
+    with pytest.raises(RecipeError, match="ends in"):
+        opsin.merge(shards, out=tmp_path / "out.txt")
+    with pytest.raises(RecipeError, match="there is none of"):
+        opsin.merge(tmp_path / "nothing.csv")
+    with pytest.raises(RecipeError, match="got none"):
+        opsin.merge([])
+    out.write_bytes(b"mine")
+    with pytest.raises(StorageError, match="is there already"):
+        opsin.merge(shards)
+    assert out.read_bytes() == b"mine"
+
+
+def test_sorting_takes_no_shard(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
+    with pytest.raises(RecipeError, match="they are to be sorted"):
+        opsin.classify(nearest_mean, images, sort_into=tmp_path / "sorted", shard="1/2")
+
+
+def test_shards_of_several_versions_are_noted(shards: list[Path]) -> None:
+    path = manifest_of(shards[2])
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"opsin": "0.0.9"}))
+    notes = Notes()
+    opsin.merge(shards, watcher=notes)
+    assert any("0.0.9" in note for note in notes.notes)

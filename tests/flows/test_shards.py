@@ -1,0 +1,103 @@
+"""Shards, made by processes that know nothing of each other and are killed now and then."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from tests.conftest import Cli, only_json
+from tests.documented import fenced
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
+    """What the page's commands find where they run: photos, a model, and the command itself."""
+    for number in range(60):
+        path = tmp_path / "photos" / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    (tmp_path / "boots").symlink_to(nearest_mean)
+    command = tmp_path / "bin" / "opsin"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m opsin "$@"\n')
+    command.chmod(0o755)
+    return tmp_path
+
+
+def start(script: str, folder: Path, **given: object) -> subprocess.Popen[bytes]:
+    own = {name: str(value) for name, value in given.items()}
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["bash", "-c", script], cwd=folder, env={**os.environ, **own, "PATH": path},
+        start_new_session=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def slurm(folder: Path, number: int, count: int) -> subprocess.Popen[bytes]:
+    script = dict(fenced(PAGE))["bash"]
+    return start(script, folder, SLURM_ARRAY_TASK_ID=number, SLURM_ARRAY_TASK_COUNT=count)
+
+
+def kubernetes(folder: Path, number: int, count: int) -> subprocess.Popen[bytes]:
+    job = dict(fenced(PAGE))["yaml"]
+    (script,) = re.findall(r"args: \['(.+)'\]", job)
+    script = script.replace("/16", f"/{count}")
+    return start(script, folder, JOB_COMPLETION_INDEX=number - 1)
+
+
+@pytest.mark.parametrize("batch", [slurm, kubernetes])
+def test_a_batch_system_makes_the_file_of_one_command(
+    folder: Path, cli: Cli, batch: Callable[[Path, int, int], subprocess.Popen[bytes]]
+) -> None:
+    only_json(cli("predict", "boots", "photos", "--out", "plain.csv", "--json"))
+    tasks = [batch(folder, number, 3) for number in (1, 2, 3)]
+    assert [task.wait(120) for task in tasks] == [0, 0, 0]
+    merged = only_json(cli("merge", "answers.csv", "--json"))
+    assert (merged["shards"], merged["rows"], merged["images"]) == (3, 60, 60)
+    assert (folder / "answers.csv").read_bytes() == (folder / "plain.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_shards_go_on(folder: Path, cli: Cli) -> None:
+    only_json(cli("predict", "boots", "photos", "--out", "plain.csv", "--json"))
+    began = time.monotonic()
+    slurm(folder, 1, 3).wait()
+    usual = time.monotonic() - began
+    chance, killed = random.Random(0), 0
+    for number in (2, 3):
+        for _ in range(10):
+            task = slurm(folder, number, 3)
+            time.sleep(chance.uniform(0, 1.1 * usual))
+            os.killpg(task.pid, 9)
+            killed += task.wait() != 0
+        assert slurm(folder, number, 3).wait() == 0
+    assert killed > 10
+    only_json(cli("merge", "answers.csv", "--json"))
+    assert (folder / "answers.csv").read_bytes() == (folder / "plain.csv").read_bytes()
+
+
+def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
+    done = cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "4/3")
+    assert done.returncode == 1 and "a shard from 1/3 to 3/3" in done.stderr
+    done = cli("predict", "boots", "photos", "--shard", "1/3")
+    assert done.returncode == 1 and "--out FILE" in done.stderr
+    assert (
+        cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "1/3").returncode == 0
+    )
+    done = cli("merge", "answers.csv")
+    assert done.returncode == 1 and "2 are missing: 2/3, 3/3" in done.stderr
+    assert not (folder / "answers.csv").exists()
