@@ -21,7 +21,7 @@ from opsin.data.shard import Shard, whole_file
 def test_shards_have_each_image_once_and_are_of_one_size(total: int, count: int) -> None:
     parts = [Shard(number, count).rows(total) for number in range(1, count + 1)]
     assert parts[0].start == 0 and parts[-1].stop == total
-    assert all(one.stop == next_.start for one, next_ in zip(parts, parts[1:], strict=False))
+    assert all(one.stop == next_.start for one, next_ in itertools.pairwise(parts))
     sizes = {len(part) for part in parts}
     assert max(sizes) - min(sizes) <= 1
 

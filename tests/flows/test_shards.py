@@ -85,7 +85,7 @@ def test_killed_shards_go_on(folder: Path, cli: Cli) -> None:
             os.killpg(task.pid, 9)
             killed += task.wait() != 0
         assert slurm(folder, number, 3).wait() == 0
-    assert killed > 10
+    assert killed >= 5
     only_json(cli("merge", "answers.csv", "--json"))
     assert (folder / "answers.csv").read_bytes() == (folder / "plain.csv").read_bytes()
 
