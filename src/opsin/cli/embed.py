@@ -60,6 +60,7 @@ def embed(
     out: FeaturesFile = None,
     offline: options.Offline = False,
     shard: options.ShardToMake = None,
+    on: options.WhereToWork = "local",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -81,6 +82,7 @@ def embed(
             out=out,
             offline=offline,
             shard=shard,
+            on=on,
             watcher=for_people(quiet=quiet),
             **given,
         )

@@ -88,6 +88,15 @@ ShardToMake = Annotated[
         show_default=False,
     ),
 ]
+WhereToWork = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
+        "part of) or ray://HOST:PORT.",
+    ),
+]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Offline = Annotated[

@@ -30,6 +30,7 @@ from opsin.core.recipe_options import split_pairs
 from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.classifier import Prediction
+from opsin.runtime.cluster import is_elsewhere
 
 # More images than this are a line each, without bars.
 _FEW = 20
@@ -143,6 +144,7 @@ def predict(
     follow_links: FollowLinks = False,
     outside: Outside = False,
     shard: options.ShardToMake = None,
+    on: options.WhereToWork = "local",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -154,6 +156,8 @@ def predict(
     """
     into_files = out is not None or sort_into is not None
     _check_places(plot, sort_into, by, into_files=into_files)
+    if is_elsewhere(on) and not into_files:
+        raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
     part = None if shard is None else Shard.parse(shard)
     if part is not None and out is None:
         raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
@@ -171,7 +175,7 @@ def predict(
         with _silent_stop():
             done = classify(
                 classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
-                watcher=watcher, **chosen,
+                on=on, watcher=watcher, **chosen,
             )  # fmt: skip
         if as_json:
             print_json(done.to_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +30,12 @@ from opsin.data.decode import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.shard import Shard
+from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.backbones.features import Extractor
+    from opsin.data.dataset import Dataset
 
 # Seconds of work that a killed process may lose, where the network is slow.
 _OFTEN: Final = 30.0
@@ -101,6 +102,7 @@ def embed(
     stdin: BinaryIO | None = None,
     offline: bool = False,
     shard: str | None = None,
+    on: str = "local",
     watcher: Watcher = SILENT,
 ) -> Embedded:
     """Write what a pretrained network says of images: a row of numbers for each.
@@ -124,6 +126,8 @@ def embed(
         offline: Whether only a network that is on this machine may be used.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``photos-00002-of-00003.npz``, for `merge`.
+        on: Where features are computed: ``local``, or on a Ray cluster, ``ray`` or
+            ``ray://HOST:PORT``; they are the same.
         watcher: Receives progress and notes.
 
     Raises:
@@ -170,7 +174,7 @@ def embed(
     watcher.fact("Network", network.words)
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
-    return _write(images, network, taken, path, watcher=watcher, began=began)
+    return _write(images, network, taken, path, on=on, watcher=watcher, began=began)
 
 
 def _check_place(out: Path, shard: Shard | None) -> Path:
@@ -187,21 +191,21 @@ def _write(
     taken: tuple[str, ...],
     path: Path,
     *,
+    on: str,
     watcher: Watcher,
     began: float,
 ) -> Embedded:
     """Embed images, and write the file."""
     from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
-    from opsin.backbones.features import Extractor  # noqa: PLC0415
 
     like = usual_preparation(network)
     if images.dataset is not None:
         height, width, channels = images.dataset.images.shape[1:]
         resize = images.dataset.recipe.resize
         like = Preparation(height=height, width=width, channels=channels, resize=resize)
-    extractor = Extractor(network, (like.height, like.width, like.channels), "whole")
+    embedder = _Embedder(network, like, images.dataset)
     widths = [network.value(name).units for name in taken]
-    work = _Work(images, extractor, like, sum(widths), watcher)
+    work = _Work(images, embedder, sum(widths), watcher)
     facts = network.facts(taken)
     origin: JsonObject = {"opsin": __version__, "source": images.source}
     made: JsonObject = {
@@ -217,7 +221,7 @@ def _write(
     before = None if task is None else task.finished()
     if before is None:
         with FeatureRows(path, sum(widths)) as rows:
-            work.run(rows)
+            work.run(rows, on)
             unreadable = {"unreadable": _as_json(work.unreadable)}
             rows.finish(origin | made | unreadable, images.classes)
         if task is not None:
@@ -264,13 +268,98 @@ class _Found:
     source: NDArray[np.uint8] | None = None
 
 
+class _Embedder:
+    """Computes features, here or in another process.
+
+    Args:
+        network: The network.
+        like: How images are prepared.
+        dataset: Where they are prepared already, those.
+    """
+
+    def __init__(self, network: Backbone, like: Preparation, dataset: Dataset | None) -> None:
+        self._network, self._like, self._dataset = network, like, dataset
+        self._open()
+
+    def _open(self) -> None:
+        from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
+
+        like = self._like
+        #: Computes features of pixels, and knows those that are kept.
+        self.extractor = Extractor(self._network, (like.height, like.width, like.channels), "whole")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the network: a copy in another process opens it there."""
+        return {"_network": self._network, "_like": self._like, "_dataset": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def block(self, items: list[ListedImage]) -> list[_Found | ImageError | Unseen]:
+        """Return the features of a block of images, on a node."""
+        answers: list[_Found | ImageError | Unseen | None] = [None] * len(items)
+        ready: list[tuple[int, _Pixels]] = []
+        for place, item in enumerate(items):
+            try:
+                found = self.prepare(item)
+            except ImageError as error:
+                answers[place] = unseen_or(error, item.path)
+                continue
+            if isinstance(found, Done):
+                answers[place] = found.answer
+            else:
+                ready.append((place, found))
+        computed = self.compute([one for _, one in ready]) if ready else []
+        for (place, _), answer in zip(ready, computed, strict=True):
+            answers[place] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
+        """Decode an image; raises `ImageError` where it cannot be read."""
+        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415  loads onnx
+
+        if item.problem:
+            raise item.problem
+        cache, dataset = self.extractor.cache, self._dataset
+        if dataset is not None:
+            row = cast("int", item.image)
+            digest, own = dataset.digests[row], dataset.source_digests[row]
+        else:
+            image = cast("str | Path | bytes | NDArray[np.uint8]", item.image)
+            content, own = content_and_digest(image, item.name)
+        (source,) = source_keys(own[None], self._like)
+        if known := cache.find(source.tobytes(), "sources"):
+            return Done(_Found(*known))
+        if dataset is None:
+            pixels = read_image(content, self._like, item.name)
+            (digest,) = digest_rows(pixels[None])
+        if known := cache.find(digest.tobytes(), "digests"):
+            return Done(_Found(*known))
+        if dataset is not None:
+            pixels = dataset.images[row]
+        return _Pixels(digest, source, pixels)
+
+    def compute(self, batch: list[_Pixels]) -> list[_Found]:
+        """Return the features of a batch."""
+        features = self.extractor.rows_of(np.stack([each.pixels for each in batch]))
+        return [
+            _Found(each.digest.tobytes(), row, each.source)
+            for each, row in zip(batch, features, strict=True)
+        ]
+
+    def cost(self, item: ListedImage) -> int:
+        """Return the bytes that an image takes while it is on its way."""
+        content = len(item.image) if isinstance(item.image, bytes) else 0
+        return content + self._like.height * self._like.width * self._like.channels
+
+
 class _Work:
     """Takes images up in their order, and keeps what is computed.
 
     Args:
         images: The images.
-        extractor: Computes features.
-        like: How images are prepared.
+        embedder: Computes features.
         units: How many of the numbers are taken, the first.
         watcher: Receives progress and notes.
     """
@@ -278,12 +367,11 @@ class _Work:
     def __init__(
         self,
         images: ImagesToEmbed,
-        extractor: Extractor,
-        like: Preparation,
+        embedder: _Embedder,
         units: int,
         watcher: Watcher,
     ) -> None:
-        self._images, self._extractor, self._like = images, extractor, like
+        self._images, self._embedder = images, embedder
         self._units, self._watcher = units, watcher
         self._unkept: list[_Found] = []
         self._kept = self._said = time.monotonic()
@@ -293,20 +381,13 @@ class _Work:
         #: Name and reason of each file that cannot be read.
         self.unreadable: list[tuple[str, str]] = []
 
-    def run(self, rows: FeatureRows) -> None:
+    def run(self, rows: FeatureRows, on: str) -> None:
         """Write a row for each image that can be read."""
-        from opsin.backbones.features import BATCH, KEPT  # noqa: PLC0415  loads onnx
+        from opsin.backbones.features import KEPT  # noqa: PLC0415  loads onnx
 
-        steps = ImageSteps(
-            prepare=self._prepare,
-            compute=self._compute,
-            cost=self._cost,
-            batch=BATCH,
-            together=THREADS,
-        )
         if self._images.count:
             self._watcher.begin("Embed", self._images.count, "images")
-        answers = answer_images(steps, self._images.each(), end_wait=self._images.end_wait)
+        answers = self._answers_on(on) if is_elsewhere(on) else self._answers()
         try:
             with closing(answers):
                 for item, answer in answers:
@@ -332,6 +413,35 @@ class _Work:
                 received = f"none of the {len(self.unreadable):,} can ({name}: {reason})"
             raise SourceError("images that can be read", received, "Check the files.")
 
+    def _answers(self) -> Generator[tuple[ListedImage, _Found | ImageError]]:
+        """Yield each image with its features, computed here."""
+        from opsin.backbones.features import BATCH  # noqa: PLC0415  loads onnx
+
+        steps = ImageSteps(
+            prepare=self._embedder.prepare,
+            compute=self._embedder.compute,
+            cost=self._embedder.cost,
+            batch=BATCH,
+            together=THREADS,
+        )
+        return answer_images(steps, self._images.each(), end_wait=self._images.end_wait)
+
+    def _answers_on(self, on: str) -> Generator[tuple[ListedImage, _Found | ImageError]]:
+        """Yield each image with its features, computed by a cluster."""
+        if self._images.dataset is not None:
+            raise RecipeError(
+                "a source that each node can read itself, to work on a cluster",
+                "got a data set in memory",
+                "Give the source.",
+            )
+        with Cluster(on, self._images.places) as cluster:
+            yield from cluster.answers(
+                self._embedder.block,
+                self._images.each(),
+                cost=self._embedder.cost,
+                count=self._images.count,
+            )
+
     def _take(self, item: ListedImage, answer: _Found | ImageError, rows: FeatureRows) -> None:
         """Add an image's row, or note why there is none."""
         if isinstance(answer, ImageError):
@@ -352,44 +462,9 @@ class _Work:
             self._said = time.monotonic()
             self._watcher.note(f"{done:,} images so far")
 
-    def _prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
-        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415  loads onnx
-
-        if item.problem:
-            raise item.problem
-        cache, dataset = self._extractor.cache, self._images.dataset
-        if dataset is not None:
-            row = cast("int", item.image)
-            digest, own = dataset.digests[row], dataset.source_digests[row]
-        else:
-            image = cast("str | Path | bytes | NDArray[np.uint8]", item.image)
-            content, own = content_and_digest(image, item.name)
-        (source,) = source_keys(own[None], self._like)
-        if known := cache.find(source.tobytes(), "sources"):
-            return Done(_Found(*known))
-        if dataset is None:
-            pixels = read_image(content, self._like, item.name)
-            (digest,) = digest_rows(pixels[None])
-        if known := cache.find(digest.tobytes(), "digests"):
-            return Done(_Found(*known))
-        if dataset is not None:
-            pixels = dataset.images[row]
-        return _Pixels(digest, source, pixels)
-
-    def _compute(self, batch: list[_Pixels]) -> list[_Found]:
-        features = self._extractor.rows_of(np.stack([each.pixels for each in batch]))
-        return [
-            _Found(each.digest.tobytes(), row, each.source)
-            for each, row in zip(batch, features, strict=True)
-        ]
-
-    def _cost(self, item: ListedImage) -> int:
-        content = len(item.image) if isinstance(item.image, bytes) else 0
-        return content + self._like.height * self._like.width * self._like.channels
-
     def _keep(self) -> None:
         """Bring what was computed into the cache."""
-        cache, found = self._extractor.cache, self._unkept
+        cache, found = self._embedder.extractor.cache, self._unkept
         self._unkept, self._kept = [], time.monotonic()
         if not found:
             return

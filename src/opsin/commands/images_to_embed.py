@@ -43,6 +43,11 @@ class ListedImage:
     part: int = UNASSIGNED
     problem: ImageError | None = None
 
+    @property
+    def path(self) -> str | None:
+        """Its file, where it is one."""
+        return str(self.image) if isinstance(self.image, str | Path) else None
+
 
 @dataclass(frozen=True)
 class ImagesToEmbed:
@@ -67,6 +72,11 @@ class ImagesToEmbed:
     end_wait: Callable[[], None] = lambda: None
     dataset: Dataset | None = None
     inputs: ShardInputs | None = None
+
+    @property
+    def places(self) -> list[str]:
+        """Folders and tables that other machines must see, to read the images themselves."""
+        return [self.source] if os.path.exists(self.source) else []  # noqa: PTH110  any text
 
     def cut(self, shard: Shard | None) -> ImagesToEmbed:
         """Return those of one shard, where they are a list."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -18,6 +19,9 @@ _CHUNK: Final = 8
 # Whole batches that may be on their way to an answer, and bytes of images in them.
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
+# Images that another machine is sent at once, and blocks of them on their way for each processor.
+_BLOCK: Final = 256
+_BLOCKS_AHEAD: Final = 4
 # Seconds that a decoded image waits for its batch to fill up: names on standard input may come
 # slowly, and a user who watches wants to see something.
 _PATIENCE: Final = 0.1
@@ -89,6 +93,86 @@ def answer_images(
         yield from works.answers()
     finally:
         works.stop()
+
+
+def answer_blocks(
+    executor: Executor,
+    answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
+    images: Iterable[_Item],
+    *,
+    cost: Callable[[_Item], int],
+    slots: Callable[[], int],
+    count: int | None = None,
+) -> Generator[tuple[_Item, _Answer | ImageError]]:
+    """Yield each image with its answer, or the reason why there is none, in their order.
+
+    Blocks of images are answered by an executor, such as `opsin.runtime.cluster.Cluster`, a few
+    for each of its slots and no more. An image whose block ends the process that works on it is
+    found by halving the block, and has an error for an answer.
+
+    Args:
+        executor: Calls ``answer``.
+        answer: Answers a block, in its order.
+        images: The images.
+        cost: Bytes that an image takes while it is on its way.
+        slots: How many blocks the executor works on at the same time.
+        count: How many images there are, where that is known: few are shared out as well.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     list(answer_blocks(
+        ...         pool, lambda block: [len(each) for each in block], ["a", "bcd"], cost=len,
+        ...         slots=lambda: 2,
+        ...     ))
+        [('a', 1), ('bcd', 3)]
+    """
+    waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
+
+    def first() -> Iterator[tuple[_Item, _Answer | ImageError]]:
+        items, future = waiting.popleft()
+        try:
+            yield from zip(items, future.result(), strict=True)
+        except BrokenExecutor:
+            if len(items) == 1:
+                error = ImageError(
+                    "an image that can be read", "reading it ended the process", "Look at the file."
+                )
+                yield items[0], error
+                return
+            half = len(items) // 2
+            for part in (items[half:], items[:half]):
+                waiting.appendleft((part, executor.submit(answer, part)))
+
+    most = _BLOCK
+    if count is not None:
+        most = min(most, max(_CHUNK, count // (_BLOCKS_AHEAD * slots())))
+    try:
+        for items in _in_blocks(images, cost, most):
+            waiting.append((items, executor.submit(answer, items)))
+            while waiting and (waiting[0][1].done() or len(waiting) >= _BLOCKS_AHEAD * slots()):
+                yield from first()
+        while waiting:
+            yield from first()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _in_blocks(
+    images: Iterable[_Item], cost: Callable[[_Item], int], most: int
+) -> Iterator[list[_Item]]:
+    """Yield images together, so many or so many bytes."""
+    items: list[_Item] = []
+    weight = 0
+    for item in images:
+        items.append(item)
+        weight += cost(item)
+        if len(items) >= most or weight >= _WAITING // 8:
+            yield items
+            items, weight = [], 0
+    if items:
+        yield items
 
 
 class _Slot(Generic[_Item, _Prepared, _Answer]):

@@ -35,6 +35,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Stream
 from opsin.data.shard import Shard
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.cluster import Cluster, is_elsewhere
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def classify(
     reject: bool = True, as_is: bool = False, tta: bool = False,
     sort_into: str | os.PathLike[str] | None = None, sort_by: By = "copy",
     columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
-    stdin: BinaryIO | None = None, shard: str | None = None, watcher: Watcher = SILENT,
+    stdin: BinaryIO | None = None, shard: str | None = None, on: str = "local",
+    watcher: Watcher = SILENT,
 ) -> Classified:  # fmt: skip
     """Answer any number of images, into a file and, if wanted, into folders.
 
@@ -113,6 +115,8 @@ def classify(
         stdin: What ``-`` reads.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``results-00002-of-00003.jsonl``, for `merge`.
+        on: Where images are answered: ``local``, or on a Ray cluster, ``ray`` or
+            ``ray://HOST:PORT``; the answers are the same.
         watcher: Receives progress and notes.
 
     Raises:
@@ -124,7 +128,7 @@ def classify(
         >>> done = classify("runs/boots", "photos", out="answers.csv")  # doctest: +SKIP
     """
     began = time.monotonic()
-    options = _Options(top, where, min_confidence, reject, as_is, tta, sort_into, sort_by)
+    options = _Options(top, where, min_confidence, reject, as_is, tta, sort_into, sort_by, on)
     path = _where_to(out, options)
     if not isinstance(source, Stream):
         refuse_swapped_sources(model, source)
@@ -148,6 +152,7 @@ class _Options:
     tta: bool
     sort_into: str | os.PathLike[str] | None
     sort_by: By
+    on: str
 
     @property
     def folder(self) -> Path | None:
@@ -208,6 +213,9 @@ def _answer(
     if inputs is not None:
         begun = depends | {"the images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
     with ExitStack() as stack:
+        cluster = None
+        if is_elsewhere(options.on):
+            cluster = stack.enter_context(Cluster(options.on, stream.places))
         journal = stack.enter_context(
             Journal(
                 path,
@@ -232,7 +240,7 @@ def _answer(
             )
             stack.callback(work.sorter.close)
         try:
-            work.run(classifier, stream, as_is=options.as_is, tta=options.tta)
+            work.run(classifier, stream, as_is=options.as_is, tta=options.tta, cluster=cluster)
             journal.tidy()
             results.finish(made, journal.tidied)
         except KeyboardInterrupt:

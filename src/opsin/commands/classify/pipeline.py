@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 
 from opsin.core.errors import ImageError
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.lazy_images import THREADS
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
+from opsin.runtime.cluster import Cluster, Unseen, unseen_or
 from opsin.runtime.image_engine import ImageSteps, answer_images
 
 Answered = tuple[Unlabelled, Prediction | ImageError]
@@ -68,3 +70,62 @@ def classify_stream(
     )
     end_wait = stream.close if isinstance(stream, Stream) else lambda: None
     return answer_images(steps, stream, end_wait=end_wait)
+
+
+def classify_on(
+    cluster: Cluster, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool
+) -> Generator[Answered]:
+    """Yield each image of a stream with its answer, computed by the machines of a cluster.
+
+    The answers are those of `classify_stream`, bit for bit, without the images' pixels.
+
+    Args:
+        cluster: The machines.
+        classifier: An open classifier, with ``threads=1``.
+        stream: The images; each machine reads those in files itself.
+        as_is: Leave backgrounds as they are.
+        tta: Test-time augmentation, as in `Classifier.predict`.
+
+    Raises:
+        SourceError: The source turned out to be damaged, or a machine does not see an image.
+    """
+    return cluster.answers(
+        _BlockAnswerer(classifier, as_is, tta),
+        stream,
+        cost=lambda item: len(item.image) if isinstance(item.image, bytes) else 0,
+        count=stream.count(),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockAnswerer:
+    """Answers blocks of images in another process, one after the other."""
+
+    classifier: Classifier
+    as_is: bool
+    tta: bool
+
+    def __call__(self, items: list[Unlabelled]) -> list[Prediction | ImageError | Unseen]:
+        answers: list[Prediction | ImageError | Unseen | None] = [None] * len(items)
+        ready: list[tuple[int, Prepared]] = []
+
+        def compute() -> None:
+            found = self.classifier.predict_prepared([one for _, one in ready], tta=self.tta)
+            for (place, _), answer in zip(ready, found, strict=True):
+                answers[place] = answer.without_pixels()
+            ready.clear()
+
+        for place, item in enumerate(items):
+            try:
+                ready.append((place, self._prepare(item)))
+            except ImageError as error:
+                answers[place] = unseen_or(error, item.path)
+            if len(ready) >= max(8, self.classifier.batch_size):
+                compute()
+        compute()
+        return [answer for answer in answers if answer is not None]
+
+    def _prepare(self, item: Unlabelled) -> Prepared:
+        if item.problem:
+            raise item.problem
+        return self.classifier.prepare(item.image, item.name, as_is=self.as_is)

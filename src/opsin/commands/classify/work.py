@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, Final, cast
+from dataclasses import replace
+from typing import Final
 
 from opsin._version import __version__
 from opsin.commands.classify.journal import Journal, JournalEntry
-from opsin.commands.classify.pipeline import classify_stream
+from opsin.commands.classify.pipeline import Answered, classify_on, classify_stream
 from opsin.commands.classify.results import UNREADABLE, ResultRow, Results, row_of
 from opsin.commands.classify.selection import Selection
 from opsin.commands.classify.sorting import Sorter
@@ -21,6 +22,7 @@ from opsin.core.events import Watcher
 from opsin.core.format import counted
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
+from opsin.runtime.cluster import Cluster
 
 # Answers are written at least this often: images, and seconds.
 _BATCH: Final = 256
@@ -69,8 +71,16 @@ class Work:
         self._over = threading.Event()
         self._failure: BaseException | None = None
 
-    def run(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
-        """Answer what is not done yet.
+    def run(
+        self,
+        classifier: Classifier,
+        stream: Stream,
+        *,
+        as_is: bool,
+        tta: bool,
+        cluster: Cluster | None,
+    ) -> None:
+        """Answer what is not done yet, here or on a cluster.
 
         Raises:
             SourceError: The source turned out to be damaged; what came before that is kept.
@@ -90,7 +100,12 @@ class Work:
         if self._total:
             watcher.begin("Predict", self._total, "images")
         try:
-            self._answer(classifier, stream, as_is=as_is, tta=tta)
+            left = replace(stream, each=lambda: self._not_done(stream))
+            if cluster is None:
+                answers = classify_stream(classifier, left, as_is=as_is, tta=tta)
+            else:
+                answers = classify_on(cluster, classifier, left, as_is=as_is, tta=tta)
+            self._take_all(classifier, stream, answers)
         finally:
             watcher.end()
         if journal.replaced:
@@ -108,13 +123,14 @@ class Work:
                 f"{self.results.out} say why"
             )
 
-    def _answer(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
-        answers = classify_stream(classifier, self._not_done(stream), as_is=as_is, tta=tta)
+    def _take_all(
+        self, classifier: Classifier, stream: Stream, answers: Generator[Answered]
+    ) -> None:
         noted = noting_looks(answers, classifier, self.watcher)
         try:
             # The stream first: a thread may be waiting for a name on standard input.
             with (
-                closing(cast("Generator[Any]", answers)),
+                closing(answers),
                 closing(noted),
                 closing(stream),
                 self._written_in_time(stream),

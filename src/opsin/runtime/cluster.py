@@ -1,0 +1,334 @@
+"""Blocks of images, answered by the machines of a Ray cluster.
+
+Ray schedules the blocks, and gives those of a machine that dies to another one (Moritz et al.,
+"Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import socket
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from opsin._version import __version__
+from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
+from opsin.runtime.image_engine import answer_blocks
+
+_T = TypeVar("_T")
+
+
+class _Image(Protocol):
+    """What may lie in a file, which each node opens itself."""
+
+    @property
+    def path(self) -> str | None:
+        """The file."""
+
+
+_Item = TypeVar("_Item", bound=_Image)
+_Answer = TypeVar("_Answer")
+
+#: What `--on` may say.
+PLACES: Final = "local, ray, or ray://HOST:PORT"
+# A block is begun this often before it is suspected to end the process that works on it.
+_RETRIES: Final = 5
+# Seconds to find out whether something listens, and until every node has said that it is there.
+_PATIENCE: Final = 5.0
+_ANSWERING: Final = 120.0
+_PORT: Final = 10001
+# Nodes that an error names.
+_NAMED: Final = 3
+
+
+def is_elsewhere(on: str) -> bool:
+    """Tell whether work is to be done on a cluster.
+
+    Raises:
+        RecipeError: It is no place to work on.
+
+    Example:
+        >>> is_elsewhere("local"), is_elsewhere("ray"), is_elsewhere("ray://head:10001")
+        (False, True, True)
+    """
+    if on == "local":
+        return False
+    if on == "ray" or (on.startswith("ray://") and urlsplit(on).hostname):
+        return True
+    raise RecipeError(PLACES, f"got {on!r}", "Give one of these with --on.")
+
+
+class Cluster(Executor):
+    """The processors of a Ray cluster, as an executor; a context manager.
+
+    A function is sent to each process once, however many calls there are. A call that is lost with
+    its machine is made again elsewhere; one that keeps ending its process raises `BrokenExecutor`.
+
+    Args:
+        on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
+            address of one, ``ray://HOST:PORT``.
+        sources: Files and folders that each node must see.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        RecipeError: There is no such cluster, or its nodes have another Ray, Python or Opsin.
+        SourceError: A node does not see a source.
+
+    Example:
+        >>> with Cluster("ray", []) as cluster:            # doctest: +SKIP
+        ...     cluster.submit(sum, [1, 2]).result()
+        3
+    """
+
+    def __init__(self, on: str, sources: Sequence[str]) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        try:
+            import ray  # noqa: PLC0415  an extra
+        except ImportError as error:
+            raise MissingExtraError(f"--on {on}", "ray") from error
+        self._ray: Any = ray
+        self._joined = not ray.is_initialized()
+        if self._joined:
+            _connect(ray, on)
+        self._sent: dict[Callable[..., Any], Any] = {}
+        self._running: dict[Future[Any], Any] = {}
+        self._lock = threading.Lock()
+        try:
+            self._check_nodes([os.path.abspath(source) for source in sources])  # noqa: PTH100
+        except BaseException:
+            self.shutdown()
+            raise
+        self._call = ray.remote(_call).options(num_cpus=1, max_retries=_RETRIES)
+
+    @property
+    def slots(self) -> int:
+        """How many calls can run at the same time; nodes may come and go."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def submit(self, function: Callable[..., _T], /, *args: Any, **options: Any) -> Future[_T]:
+        """Call a function on a node."""
+        with self._lock:
+            if function not in self._sent:
+                self._sent[function] = self._ray.put(function)
+            sent = self._sent[function]
+        # In a list, so that each process fetches it once itself.
+        reference = self._call.remote([sent], args, options)
+        future: Future[_T] = Future()
+        with self._lock:
+            self._running[future] = reference
+        reference.future().add_done_callback(lambda done: self._finish(future, done))
+        return future
+
+    def answers(
+        self,
+        function: Callable[[list[_Item]], Sequence[_Answer | ImageError | Unseen]],
+        images: Iterable[_Item],
+        *,
+        cost: Callable[[_Item], int],
+        count: int | None,
+    ) -> Generator[tuple[_Item, _Answer | ImageError]]:
+        """Yield each image with its answer, or the reason why there is none, in their order.
+
+        Args:
+            function: Answers a block of images.
+            images: The images.
+            cost: Bytes that an image takes while it is on its way.
+            count: How many there are, where that is known.
+
+        Raises:
+            SourceError: A node does not see an image that is here.
+        """
+        blocks: Generator[tuple[_Item, _Answer | ImageError | Unseen]] = answer_blocks(
+            self, function, images, cost=cost, slots=lambda: self.slots, count=count
+        )
+        with contextlib.closing(blocks):
+            for item, answer in blocks:
+                yield item, answer.resolve(item.path) if isinstance(answer, Unseen) else answer
+
+    def _finish(self, future: Future[Any], done: Future[Any]) -> None:
+        with self._lock:
+            self._running.pop(future, None)
+        error = None if done.cancelled() else done.exception()
+        with contextlib.suppress(Exception):  # cancelled meanwhile
+            if error is None:
+                future.set_result(done.result())
+            else:
+                future.set_exception(self._explained(error))
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """Return what went wrong in the call itself, or that it ended its process."""
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, BaseException):
+            return cause
+        lost = self._ray.exceptions
+        if isinstance(error, lost.WorkerCrashedError | lost.OutOfMemoryError | lost.NodeDiedError):
+            return BrokenExecutor(str(error))
+        return error
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Leave the cluster; what runs there for this program is ended."""
+        with self._lock:
+            running, self._running = list(self._running.values()), {}
+        for reference in running:
+            with contextlib.suppress(Exception):
+                self._ray.cancel(reference)
+        self._sent = {}
+        if self._joined:
+            self._ray.shutdown()
+
+    def _check_nodes(self, sources: list[str]) -> None:
+        """See that each node has this Opsin and sees the images, before anything starts."""
+        from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
+            NodeAffinitySchedulingStrategy,
+        )
+
+        ray = self._ray
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        if not nodes:
+            raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
+        asked = [
+            ray.remote(_describe)
+            .options(
+                num_cpus=0,
+                max_retries=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            )
+            .remote(sources)
+            for node in nodes
+        ]
+        found: list[_Node] = []
+        for node, reference in zip(nodes, asked, strict=True):
+            name = node["NodeManagerHostname"]
+            try:
+                found.append(ray.get(reference, timeout=_ANSWERING))
+            except Exception as error:
+                missing = "No module named 'opsin'" in str(error)
+                raise RecipeError(
+                    f"Opsin {__version__} on each node",
+                    f"{name} has none" if missing else f"{name} does not answer",
+                    "Install it there." if missing else "See to it: ray status.",
+                ) from error
+        if other := [node for node in found if node.version != __version__]:
+            raise RecipeError(
+                f"Opsin {__version__} on each node",
+                f"{_named(other)} {'has' if len(other) == 1 else 'have'} {other[0].version}",
+                "Install the same version everywhere.",
+            )
+        if blind := [node for node in found if node.unseen]:
+            raise _blind(_named(blind), blind[0].unseen[0])
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A file that a node does not see.
+
+    Args:
+        node: Which node.
+        error: What is wrong with the image if it is nowhere else, either.
+    """
+
+    node: str
+    error: ImageError
+
+    def resolve(self, path: str | None) -> ImageError:
+        """Return the error of a file that is not here, either.
+
+        Raises:
+            SourceError: It is here, so that the node lacks it.
+        """
+        if path is not None and os.path.lexists(path):
+            raise _blind(self.node, path)
+        return self.error
+
+
+def unseen_or(error: ImageError, path: str | None) -> ImageError | Unseen:
+    """Return an image's error or, where its file is not on this node, that."""
+    if path is None or os.path.lexists(path):
+        return error
+    return Unseen(platform.node(), error)
+
+
+def _blind(names: str, path: str) -> SourceError:
+    return SourceError(
+        "images that each node can read, at the same place",
+        f"{names} cannot see {path}",
+        "Put them on a file system that all nodes share.",
+    )
+
+
+class _Node(NamedTuple):
+    """What a node says of itself."""
+
+    name: str
+    version: str
+    unseen: list[str]
+
+
+def _describe(sources: list[str]) -> _Node:
+    unseen = [source for source in sources if not os.path.exists(source)]  # noqa: PTH110  any text
+    return _Node(platform.node(), __version__, unseen)
+
+
+def _named(nodes: Sequence[_Node]) -> str:
+    names = list(dict.fromkeys(node.name for node in nodes))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+# The function that this process was sent last.
+_held: dict[str, Callable[..., Any]] = {}
+
+
+def _call(sent: list[Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call, on a node, what was sent there."""
+    import ray  # noqa: PLC0415  an extra
+
+    (reference,) = sent
+    key = reference.hex()
+    if key not in _held:
+        _held.clear()
+        _held[key] = ray.get(reference)
+    return _held[key](*args, **options)
+
+
+def _connect(ray: Any, on: str) -> None:
+    """Join a cluster.
+
+    Raises:
+        RecipeError: There is none, or its Ray or Python is another.
+    """
+    if on != "ray":
+        parts = urlsplit(on)
+        try:
+            place = (parts.hostname or "", parts.port or _PORT)
+            socket.create_connection(place, timeout=_PATIENCE).close()
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                "the address of a Ray cluster", f"nothing answers at {on}", "Is it running?"
+            ) from error
+    try:
+        # What Ray and dying workers write would stand between our own lines.
+        ray.init(
+            address="auto" if on == "ray" else on,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+        )
+    except ConnectionError as error:
+        raise RecipeError(
+            "a Ray cluster that this machine is part of",
+            "there is none",
+            "Start one with `ray start --head`, or give its address: --on ray://HOST:10001.",
+        ) from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(
+            "a cluster with the same versions of Ray and Python", reason, "Install the same."
+        ) from error
