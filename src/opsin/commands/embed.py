@@ -434,7 +434,7 @@ class _Work:
                 "got a data set in memory",
                 "Give the source.",
             )
-        with Cluster(on, self._images.places) as cluster:
+        with Cluster(on, self._images.each()) as cluster:
             yield from cluster.answers(
                 self._embedder.block,
                 self._images.each(),

@@ -73,11 +73,6 @@ class ImagesToEmbed:
     dataset: Dataset | None = None
     inputs: ShardInputs | None = None
 
-    @property
-    def places(self) -> list[str]:
-        """Folders and tables that other machines must see, to read the images themselves."""
-        return [self.source] if os.path.exists(self.source) else []  # noqa: PTH110  any text
-
     def cut(self, shard: Shard | None) -> ImagesToEmbed:
         """Return those of one shard, where they are a list."""
         if shard is None:

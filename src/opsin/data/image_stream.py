@@ -68,11 +68,6 @@ class Stream:
         """Whether no two images can share a name, as those of tables and lists may."""
         return self.kind in ("folder", "archive", "image")
 
-    @property
-    def places(self) -> list[str]:
-        """Folders and tables that other machines must see, to read the images themselves."""
-        return [self.source] if self.kind in ("folder", "table") else []
-
     def __iter__(self) -> Iterator[Unlabelled]:
         """Yield the images, one at a time.
 

@@ -74,12 +74,12 @@ class Cluster(Executor):
     Args:
         on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
             address of one, ``ray://HOST:PORT``.
-        sources: Files and folders that each node must see.
+        images: What is to be worked on; each node must see the first one's file.
 
     Raises:
         MissingExtraError: Ray is not installed.
         RecipeError: There is no such cluster, or its nodes have another Ray, Python or Opsin.
-        SourceError: A node does not see a source.
+        SourceError: A node does not see that file.
 
     Example:
         >>> with Cluster("ray", []) as cluster:            # doctest: +SKIP
@@ -87,9 +87,8 @@ class Cluster(Executor):
         3
     """
 
-    def __init__(self, on: str, sources: Sequence[str]) -> None:
+    def __init__(self, on: str, images: Iterable[_Image]) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
             import ray  # noqa: PLC0415  an extra
         except ImportError as error:
@@ -102,7 +101,7 @@ class Cluster(Executor):
         self._running: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
         try:
-            self._check_nodes([os.path.abspath(source) for source in sources])  # noqa: PTH100
+            self._check_nodes(next((image.path for image in images), None))
         except BaseException:
             self.shutdown()
             raise
@@ -184,7 +183,7 @@ class Cluster(Executor):
         if self._joined:
             self._ray.shutdown()
 
-    def _check_nodes(self, sources: list[str]) -> None:
+    def _check_nodes(self, file: str | None) -> None:
         """See that each node has this Opsin and sees the images, before anything starts."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
@@ -201,7 +200,7 @@ class Cluster(Executor):
                 max_retries=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
-            .remote(sources)
+            .remote(file)
             for node in nodes
         ]
         found: list[_Node] = []
@@ -222,8 +221,9 @@ class Cluster(Executor):
                 f"{_named(other)} {'has' if len(other) == 1 else 'have'} {other[0].version}",
                 "Install the same version everywhere.",
             )
-        if blind := [node for node in found if node.unseen]:
-            raise _blind(_named(blind), blind[0].unseen[0])
+        blind = [node for node in found if not node.sees]
+        if blind and file is not None and os.path.lexists(file):
+            raise _blind(_named(blind), file)
 
 
 @dataclass(frozen=True)
@@ -269,12 +269,11 @@ class _Node(NamedTuple):
 
     name: str
     version: str
-    unseen: list[str]
+    sees: bool
 
 
-def _describe(sources: list[str]) -> _Node:
-    unseen = [source for source in sources if not os.path.exists(source)]  # noqa: PTH110  any text
-    return _Node(platform.node(), __version__, unseen)
+def _describe(file: str | None) -> _Node:
+    return _Node(platform.node(), __version__, file is None or os.path.lexists(file))
 
 
 def _named(nodes: Sequence[_Node]) -> str:
@@ -314,8 +313,10 @@ def _connect(ray: Any, on: str) -> None:
             raise RecipeError(
                 "the address of a Ray cluster", f"nothing answers at {on}", "Is it running?"
             ) from error
+    # What dying workers say would stand between our own lines; Ray's logs hold it all the same.
+    with contextlib.suppress(AttributeError):
+        ray._private.worker._worker_logs_enabled = False
     try:
-        # What Ray and dying workers write would stand between our own lines.
         ray.init(
             address="auto" if on == "ray" else on,
             log_to_driver=False,

@@ -215,7 +215,7 @@ def _answer(
     with ExitStack() as stack:
         cluster = None
         if is_elsewhere(options.on):
-            cluster = stack.enter_context(Cluster(options.on, stream.places))
+            cluster = stack.enter_context(Cluster(options.on, stream))
         journal = stack.enter_context(
             Journal(
                 path,

@@ -1,0 +1,228 @@
+"""A Ray cluster of several nodes gives the answers of one machine, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from tests.backbones.small_networks import network
+from tests.ray_cluster import RayCluster, why_not
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    if reason := why_not():
+        assert not os.environ.get("CI"), reason
+        pytest.skip(reason)
+    # Sockets lie below it, and their names must be short.
+    with RayCluster(tmp_path_factory.mktemp("r") / "r") as started:
+        for _ in range(2):
+            started.add()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
+    """Many images, and one file that is none."""
+    folder = tmp_path_factory.mktemp("images") / "photos"
+    for number in range(600):
+        path = folder / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    (folder / "0" / "300.png").write_bytes(b"no image")
+    return folder
+
+
+def command(*words: str | Path) -> list[str | Path]:
+    return ["opsin", *words]
+
+
+@pytest.mark.parametrize("form", ["csv", pytest.param("parquet", marks=pytest.mark.slow)])
+def test_the_answers_are_those_of_one_machine(
+    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path, form: str
+) -> None:
+    plain, out = tmp_path / f"plain.{form}", tmp_path / f"out.{form}"
+    opsin.classify(nearest_mean, images, out=plain)
+    for on in ("ray", cluster.client_address):
+        words = command("predict", nearest_mean, images, "--out", out, "--on", on, "--json")
+        done = cluster.run(words)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["unreadable"] == 1
+        assert out.read_bytes() == plain.read_bytes()
+        for path in tmp_path.glob("*out.*"):
+            path.unlink()
+
+
+def test_features_are_those_of_one_machine(
+    cluster: RayCluster, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = tmp_path / "small.onnx"
+    backbone.write_bytes(network())
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.3] * 3, "image_std": [1, 1, 1]})
+    )
+    opsin.embed(images, backbone=backbone, out=tmp_path / "plain.npz")
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    words = command("embed", images, "--from", backbone, "--out", tmp_path / "out.npz")
+    done = cluster.run([*words, "--on", "ray"])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "plain.npz").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_shard_can_be_made_on_a_cluster(
+    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path
+) -> None:
+    plain, out = tmp_path / "plain.jsonl", tmp_path / "out.jsonl"
+    opsin.classify(nearest_mean, images, out=plain)
+    opsin.classify(nearest_mean, images, out=out, shard="1/2")
+    words = command("predict", nearest_mean, images, "--out", out, "--shard", "2/2")
+    done = cluster.run([*words, "--on", "ray"])
+    assert done.returncode == 0, done.stderr
+    opsin.merge(out)
+    assert out.read_bytes() == plain.read_bytes()
+
+
+def kill_and_compare(
+    cluster: RayCluster, model: Path, images: Path, folder: Path, *, seed: int
+) -> int:
+    """Kill a node, and the command twice; return how many of the three were still at work."""
+    chance = random.Random(seed)
+    plain, out = folder / "plain.csv", folder / f"{seed}" / "out.csv"
+    if not plain.exists():
+        opsin.classify(model, images, out=plain)
+    words = command("predict", model, images, "--out", out, "--on", "ray")
+    hit = 0
+    for _ in range(2):
+        driver = cluster.start(words)
+        time.sleep(chance.uniform(1, 6))
+        cluster.kill(chance.randrange(len(cluster)))
+        hit += driver.poll() is None
+        cluster.add()
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+        hit += driver.returncode != 0
+    done = cluster.run(words)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == plain.read_bytes()
+    return hit
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
+    """As many images as keep two nodes at work for some seconds, by hard links to a few."""
+    folder = tmp_path_factory.mktemp("many")
+    first = folder / "0.png"
+    Image.fromarray(np.asarray(digits.images[0, :, :, 0])).resize((500, 500)).save(first)
+    for number in range(1, 4000):
+        (folder / f"{number}.png").hardlink_to(first)
+    return folder
+
+
+def test_nothing_is_lost_or_doubled_where_nodes_and_the_command_die(
+    cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path
+) -> None:
+    assert kill_and_compare(cluster, nearest_mean, many, tmp_path, seed=0) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_times(cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path) -> None:
+    hits = [kill_and_compare(cluster, nearest_mean, many, tmp_path, seed=n) for n in range(1, 21)]
+    assert sum(hits) > 20
+
+
+@pytest.mark.slow
+def test_two_commands_on_one_output_are_one_too_many(
+    cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path
+) -> None:
+    words = command("predict", nearest_mean, many, "--out", tmp_path / "out.csv", "--on", "ray")
+    first = cluster.start(words, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "out.csv").exists():
+        time.sleep(0.05)
+    second = cluster.run(words)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert "another one is writing" in second.stderr
+
+
+@pytest.mark.slow
+def test_an_image_that_ends_its_process_costs_one_answer(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    program = tmp_path / "deadly.py"
+    program.write_text(
+        textwrap.dedent("""
+        import os
+        from opsin.data.image_stream import Unlabelled
+        from opsin.runtime.cluster import Cluster
+
+        def answer(items):
+            if any(item.name == "13" for item in items):
+                os._exit(1)
+            return [int(item.name) for item in items]
+
+        images = (Unlabelled(str(number), b"") for number in range(40))
+        with Cluster("ray", []) as cluster:
+            for item, found in cluster.answers(answer, images, cost=lambda _: 1, count=40):
+                print(item.name, found)
+        """)
+    )
+    done = cluster.run(["deadly"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert "ended the process" in lines.pop("13")
+    assert lines == {str(number): str(number) for number in range(40) if number != 13}
+
+
+def test_what_a_node_lacks_is_said_before_anything_starts(
+    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path
+) -> None:
+    words = command("predict", nearest_mean, images, "--out", tmp_path / "out.csv", "--on", "ray")
+    cluster.add(hide=images)
+    blind = cluster.run(words)
+    cluster.kill(len(cluster) - 1)
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "src" / "opsin", source / "opsin")
+    version = source / "opsin" / "_version.py"
+    version.write_text(version.read_text().replace(opsin.__version__, "0.0.9"))
+    cluster.add(source=source)
+    other = cluster.run(words)
+    cluster.kill(len(cluster) - 1)
+    assert (blind.returncode, other.returncode) == (1, 1)
+    assert f"cannot see {images}" in blind.stderr
+    assert f"expected Opsin {opsin.__version__} on each node" in other.stderr
+    assert "0.0.9" in other.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_cluster_that_is_not_there_is_said(
+    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path
+) -> None:
+    words = command("predict", nearest_mean, images, "--out", tmp_path / "out.csv", "--on")
+    for on, what in (
+        ("ray://127.0.0.1:9", "nothing answers at ray://127.0.0.1:9"),
+        ("ray://", "local, ray, or ray://HOST:PORT"),
+        ("spark", "local, ray, or ray://HOST:PORT"),
+    ):
+        done = cluster.run([*words, on])
+        assert done.returncode == 1 and what in done.stderr, on
+    assert not (tmp_path / "out.csv").exists()
