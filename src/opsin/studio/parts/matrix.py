@@ -8,6 +8,7 @@ from typing import Final, Literal, TypedDict
 from nicegui.element import Element
 
 from opsin.core.format import count, percent
+from opsin.studio.parts import terms
 from opsin.studio.words import safe
 
 #: Classes up to which a whole matrix can be read; of more, the pairs most often confused.
@@ -69,6 +70,8 @@ class Matrix(Element, component="matrix.js"):
         self._names_of = [safe(name) for name in classes]
         self._props["names"] = [safe(name, 28) for name in classes]
         self._props["whole"] = self._names_of
+        self._props["axes"] = ["Class", "Answer"]
+        self._props["terms"] = terms.keys(self._props["axes"])
         self._props["address"] = address or ""
         self._props["chosen"] = "-".join(map(str, chosen)) if chosen else ""
         self.show(confusion)
