@@ -45,9 +45,9 @@ def evaluate(
 ) -> None:
     """Evaluate a classifier on labelled images.
 
-    Judged is the test part, where the source names one; else those images that were not used in
-    training; else all of them. Of exact copies one counts. Evaluating any of the run's own test
-    images is one more look at them, and is counted.
+    If the source names test images, these are used; otherwise the images that were not used in
+    training, or all of them if there are no others. Exact copies count once. Evaluating any of
+    the run's own test images is one more look at them, and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """

@@ -24,6 +24,7 @@ CSS: Final = """
   max-height: 9rem; overflow: hidden; text-overflow: ellipsis; display: inline-block; }
 .op-matrix tbody th { text-align: right; position: sticky; left: 0; z-index: 1;
   background: var(--paper); }
+.op-matrix .op-axes .op-term:last-of-type { margin-left: .5rem; }
 .op-matrix td { padding: 0; min-width: 2.5rem; height: 2rem; text-align: center; }
 .op-matrix td > * { display: flex; align-items: center; justify-content: center;
   width: 100%; height: 100%; min-height: 2rem; padding: 0 .3rem; text-decoration: none;
