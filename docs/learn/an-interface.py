@@ -1,7 +1,7 @@
 # %% [markdown]
 # # An interface that responds with a label when you select a picture
-# A classifier is of use once others can ask it. Here are three ways to let them, from no line
-# of code to thirty: the studio, a page of your own, and a script. Then pictures come from a
+# A classifier is only useful once others can ask it. Here are three ways to let them, from no
+# line of code to thirty: the studio, a page of your own, and a script. Then pictures come from a
 # camera, and the classifier goes to a machine without Opsin. It takes about five minutes.
 #
 # You need `pip install 'opsin[all]'`.
@@ -18,8 +18,8 @@ run = opsin.train(data, model="mlp", epochs=5, quiet=True)
 print(run.path.name, run.accuracy)
 
 # %% [markdown]
-# The picture is a test image that the network has not seen, made large and put on white paper.
-# So it looks like a photograph, and not like the training images, which are light on black.
+# The picture is a test image that the network has not seen, enlarged and put on white paper. So
+# it looks like a photograph, and not like the training images, which are light on black.
 
 # %%
 # alt: An ankle boot in grey on white.
@@ -41,12 +41,12 @@ plt.show()
 # opsin studio
 # ```
 # Open **Try**, and choose, drop, paste or photograph a picture. You get the label, how sure it
-# is, a heat map, and the training images that are most like yours.
+# is, a heat map, and the training images that are most similar to yours.
 #
 # ![The page Try of the studio: a boot, its label with bars, a heat map and the nearest training images](../images/studio-try.png)
 #
-# This is for you and people who sit at your machine. The [guide to the
-# studio](../how-to/studio.md) says who may use it, and how to let others in.
+# This is for you and people who sit at your machine. [Share the
+# studio](../how-to/share-the-studio.md) says who may use it, and how to let others in.
 #
 # ## A page of your own: thirty lines
 # `opsin serve` answers other programs, and web pages are programs too. This is a whole page.
@@ -101,13 +101,13 @@ plt.show()
 # **Why does the server have to show the page?** Try to open the file by a double click: the
 # browser says that it got no answer. Any web page that you visit could send pictures to a
 # server on your machine, so `opsin serve` answers no page but the one that it shows itself.
-# Scripts and styles must stand in the page, in `<script>` and `<style>`; from elsewhere nothing
-# is loaded. If your page belongs to a larger site, let that site's server ask Opsin: [Serving a
+# Scripts and styles must be in the page, in `<script>` and `<style>`; nothing is loaded from
+# elsewhere. If your page belongs to a larger site, let that site's server ask Opsin: [Serving a
 # classifier](../how-to/serving.md) has the addresses for programs.
 #
 # ## A plain script
-# No server, no browser: a script that answers for the files that it is given. Without any it
-# opens a window to choose one.
+# No server, no browser: a script that prints the label of each file that you name. If you name
+# none, it opens a window to choose one.
 
 # %%
 from pathlib import Path
@@ -190,7 +190,7 @@ with zipfile.ZipFile(shipped.path) as bundle:
 # ```
 # `--check` compares the answers to all samples with those that Opsin gave. Mind one difference,
 # which the bundle's README names: its clients leave backgrounds as they are. For our boot on
-# white paper, `node predict.mjs ../boot.png` says "Trouser". The studio and `opsin serve` turn
+# white paper, `node predict.mjs ../boot.png` says "Trouser". The studio and `opsin serve` invert
 # such backgrounds; read more in [Exporting](../how-to/export.md).
 #
 # ## What you have seen

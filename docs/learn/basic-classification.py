@@ -103,7 +103,7 @@ print(f"Scaled: from {scaled.min():.2f} to {scaled.max():.2f}, mean {abs(scaled.
 #
 # The network has two layers that learn:
 #
-# - *Flatten* makes one row of 784 numbers of the 28×28 pixels. It learns nothing.
+# - *Flatten* turns the 28×28 pixels into one row of 784 numbers. It learns nothing.
 # - A *Dense* layer of 128 units. Each unit multiplies each of the 784 numbers by a weight of its
 #   own, adds the results and a bias, and passes the sum on if it is above 0 (*ReLU*).
 # - A *Dense* layer of 10 units, one for each class. The largest of its 10 numbers is the answer.
@@ -339,8 +339,8 @@ for repeats in series.values():
 #
 # - All nine figures are within one point of each other, and their intervals overlap. Another seed
 #   changes the figure about as much as other epochs do, and the paired tests show no difference.
-#   So these trainings do not tell which number of epochs is best. Who trains once with each and
-#   picks the largest figure draws a conclusion from chance.
+#   So these trainings do not tell which number of epochs is best. If you train once with each and
+#   pick the largest figure, you draw a conclusion from chance.
 # - Some figures are the same in two rows. That is no mistake: with the same seed and a constant
 #   rate, a training of 10 epochs begins exactly like one of 5. If no later epoch is better on the
 #   validation images, Opsin keeps the same weights.

@@ -126,7 +126,7 @@ print(f"{figures.accuracy:.4f} ({figures.low:.4f} to {figures.high:.4f})")
 # The exercise gives the *test* images to early stopping, and then prints the test accuracy of the
 # best epoch. That figure is too good, and here is why. Suppose that ten networks all get 87 of
 # 100 images right. On 3,000 test images each of them gets a slightly different figure, by chance.
-# The best of the ten figures is no better network. It is the luckiest one:
+# The best of the ten figures does not come from a better network, but from the luckiest one:
 
 # %%
 random = np.random.default_rng(0)
@@ -199,9 +199,9 @@ better = opsin.train(data, model="cnn", epochs=10)
 print(opsin.compare(run, better).pairs[0].sentence)
 
 # %% [markdown]
-# A is the first training, B this one. The difference is far larger than chance could make it. Yet
-# do not take it for a law: with another seed, either of them would come out a point higher or
-# lower.
+# A is the first training, B this one. The difference is far larger than chance could make it.
+# But do not conclude too much from it: with another seed, either of them would come out a point
+# higher or lower.
 
 # %% [markdown]
 # ## Look at the answers
@@ -245,7 +245,7 @@ surest = wrong[np.argsort(-answers[wrong].max(axis=1))[:15]]
 draw(test[surest], answers[surest])
 
 # %% [markdown]
-# Where does it confuse what? Rows are labels, columns are answers.
+# Which classes does it confuse? Rows are labels, columns are answers.
 
 # %%
 counts = np.zeros((3, 3), int)

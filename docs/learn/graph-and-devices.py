@@ -195,8 +195,8 @@ plt.show()
 #   dozen for each layer, for the answer, the gradient and the change of the weights. With a GPU
 #   this part remains, and each operation must also be sent to the GPU.
 #
-# A batch of one image has next to no arithmetic, so its time is about the fixed part. It follows
-# how much a GPU could bring *at most*, if it did the arithmetic in no time at all:
+# A batch of one image has next to no arithmetic, so its time is about the fixed part. From it
+# follows how much a GPU could bring *at most*, if it did the arithmetic in no time at all:
 
 # %%
 for build in (dense, convolutional):
@@ -214,7 +214,7 @@ for build in (dense, convolutional):
 # So a GPU helps when a step has much arithmetic: convolutions, large images, large batches. It
 # does not help when
 #
-# - the network is small, as the dense one here, or the batches are;
+# - the network is small, like the dense one here, or the batches are small;
 # - you ask for one image at a time: `opsin predict` and `opsin serve` answer on the processor;
 # - the processor cannot read the images as fast as the GPU could use them. Large photographs have
 #   to be decoded and made smaller first, and the GPU waits.

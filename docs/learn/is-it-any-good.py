@@ -103,8 +103,8 @@ for each in axes.flat:
 plt.show()
 
 # %% [markdown]
-# You know the truth, so count. Test images stand behind the others in `data`, and the planted
-# copies behind the real ones.
+# You know the truth, so count. Test images come after the others in `data`, and the planted
+# copies after the real ones.
 
 # %%
 leaked = leaks.rows[leaks.rows >= len(labels)]
@@ -113,8 +113,7 @@ print(planted.sum(), "of", len(copied), "planted copies found")
 print((~planted).sum(), "further test images look like a training image")
 
 # %% [markdown]
-# The further ones are not planted: Fashion-MNIST itself has clothes that differ in almost
-# nothing.
+# The others were not planted: Fashion-MNIST itself has clothes that hardly differ.
 #
 # In a terminal the same is one command, and it writes a page with all cases side by side:
 # ```sh

@@ -48,11 +48,11 @@ axes[0, -1].set_title("mean", fontsize=9)
 plt.show()
 
 # %% [markdown]
-# Mean sneakers look like sneakers, so even a simple network can tell them. The mean bag is a
-# grey square: bags have many forms.
+# Mean sneakers look like sneakers, so even a simple network can recognise them. The mean bag is
+# a grey square: bags have many forms.
 #
-# The studio's page of a set has all images by class and part, and what is wrong with them. In a
-# terminal, `opsin data fashion-mnist --audit` writes such a page.
+# The studio's page of a data set has all images by class and part, and what is wrong with them.
+# In a terminal, `opsin data fashion-mnist --audit` writes such a page.
 #
 # ![The studio's page of a data set: counts by class and part, findings, and the images](../images/studio-set.png)
 #
@@ -98,13 +98,13 @@ for view in views:
     print(f"{view.name:15}{shape:>13}   mean {view.mean:6.2f}   zeros {view.sparsity:4.0%}")
 
 # %% [markdown]
-# Read it from above. An image of 28 × 28 pixels goes in. The first layer makes 32 **maps** of
+# Read it from the top. An image of 28 × 28 pixels goes in. The first layer makes 32 **maps** of
 # it: 32 small filters pass over the image, and each writes down where it found what it looks
 # for. Each pooling halves the sides, and the number of maps grows: the network gives up
 # **where** for **what**. At the end four numbers are left, one for each class.
 #
 # ReLU turns everything below 0 into 0. So behind it half of the values are zero, or more: each
-# unit speaks only where it finds what it looks for.
+# unit is active only where it finds what it looks for.
 
 # %%
 # alt: The image, and the eight strongest maps of four layers. The first maps look like
@@ -126,7 +126,7 @@ plt.show()
 # %% [markdown]
 # The number above a map is its unit. The first maps still look like the image: edges, dark
 # sides, light sides. The last ones are a few squares that no one can read by eye; further down
-# you ask what they stand for.
+# you ask what they respond to.
 #
 # The studio has all maps of all layers; a click lays one over the image.
 #
@@ -160,8 +160,8 @@ plt.show()
 # Orange is below 0, white is 0, purple is above. A filter that is orange on one side and purple
 # on the other finds an edge.
 #
-# **Statistics** tell whether a layer works at all. A unit that never says anything is *dead*:
-# it costs time and gives nothing. They are looked for over 1,000 training images.
+# **Statistics** tell whether a layer works at all. A unit that is never active is *dead*: it
+# costs time and contributes nothing. Opsin looks for such units over 1,000 training images.
 
 # %%
 for name, units in look.activity().layers.items():
@@ -189,8 +189,8 @@ plt.show()
 
 # %% [markdown]
 # ### Is a unit worth anything?
-# Fire for bags is one thing, to be needed for them another. Set units to 0, one at a time, and
-# let the rest of the network answer all validation images again.
+# To fire for bags is one thing; to be needed for them is another. Set units to 0, one at a time,
+# and let the rest of the network answer all validation images again.
 
 # %%
 found = look.ablation(shown[-1].name, units=[match.unit, 0, 1, 2, 3])
@@ -201,7 +201,7 @@ for effect in found.effects:
     )
 
 # %% [markdown]
-# Hardly anything changes. Others stand in for it: what a network knows is spread over many
+# Hardly anything changes. Other units make up for it: what a network knows is spread over many
 # units.
 #
 # ### Why this answer, and does the heat map mean anything?
@@ -243,11 +243,11 @@ for method, count in passed.items():
 
 # %% [markdown]
 # No method is right everywhere. A map that passes is a hint; two that pass and agree are more;
-# one that fails is a picture. [Why this answer?](../how-to/heat-maps.md) has the methods, the
-# checks, and how often maps pass by chance.
+# one that fails is only a picture. [Why this answer?](../how-to/heat-maps.md) has the methods,
+# the checks, and how often maps pass by chance.
 #
-# ### Which training images is it like?
-# "It said this because of these": the training images that the last layer finds most alike.
+# ### Which training images does it resemble?
+# These are the training images that the last layer finds most similar.
 
 # %%
 # alt: The image, and the eight training images most like it.
@@ -270,5 +270,5 @@ plt.show()
 # opsin inspect runs/2026-11-21-fashion-mnist-resnet boot.jpg --explain   # heat maps, checked
 # opsin inspect runs/2026-11-21-fashion-mnist-resnet --layer stage2.gelu --class Bag
 # ```
-# Each writes a page. [Looking inside](../how-to/inspect.md) has everything that can be asked,
-# and sets it beside DIGITS point by point.
+# Each writes a page. [Looking inside](../how-to/inspect.md) has everything else that you can
+# ask.

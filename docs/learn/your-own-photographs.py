@@ -66,12 +66,12 @@ for finding in findings:
 
 # %% [markdown]
 # ## Build on a pretrained network
-# Twenty photographs are too few to learn from nothing what an edge is, or a shiny surface. A
+# Twenty photographs are too few to learn from scratch what an edge is, or a shiny surface. A
 # network that was trained on a million others knows that. Opsin asks it what it sees in yours,
 # and learns only which of that tells your classes apart. How much this is worth was measured
 # with photographs like these:
 #
-# ![Accuracy by training images of each class, from 5 to 50: with a pretrained network from 57 to 81%, from nothing from 34 to 64%](../images/pretrained-curve.png)
+# ![Accuracy by training images of each class, from 5 to 50: with a pretrained network from 57 to 81%, from scratch from 34 to 64%](../images/pretrained-curve.png)
 #
 # Which network? Here it is MobileNetV2 in a file, `mobilenet.onnx`, which wants its pixels
 # between -1 and 1. If you have none, name one: with `pip install 'opsin[hub]'`,
@@ -107,8 +107,8 @@ run = opsin.train("photos", test_fraction=0, quiet=True, **pretrained)
 
 # %% [markdown]
 # ## Ask about the heap
-# `classify` takes a folder of any size, and writes a table. Stop it when you like: started
-# again, it goes on where it was.
+# `classify` takes a folder of any size, and writes a table. You can stop it at any time: start
+# it again, and it continues where it was.
 
 # %%
 done = opsin.classify(run, "heap", out="answers.csv")

@@ -70,6 +70,6 @@ def test_where_none_is_here_the_plan_says_how_to_get_one(
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     planned = opsin.plan(photographs, size=64, quiet=True)
-    assert "--from small" in planned.recipe.reasons["Pretrained"]
-    assert "apache-2.0" in planned.recipe.reasons["Pretrained"]
-    assert "with 10 photographs of each" in planned.recipe.reasons["Pretrained"]
+    assert "--from small" in planned.recipe.reasons["Backbone"]
+    assert "apache-2.0" in planned.recipe.reasons["Backbone"]
+    assert "with 10 photographs of each" in planned.recipe.reasons["Backbone"]

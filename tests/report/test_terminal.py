@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,19 @@ def test_terms_are_links_where_a_terminal_shows_them(
     terminal._has_site.cache_clear()
     assert stream.getvalue().count(f";{tmp_path.as_uri()}/reference/glossary.html#") == links
     assert "[Date]" in stream.getvalue()
+
+
+def test_a_fact_links_its_quantities_and_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index.html").touch()
+    monkeypatch.setattr(terminal, "SITE", tmp_path)
+    terminal._has_site.cache_clear()
+    screen = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
+    with screen.capture() as shown:
+        Terminal(screen).fact("Test", "accuracy 0.9 ± 0.1 (9 images) · log loss 0.3 · 7 parameters")
+        Terminal(screen).fact("Confuses", "loss → [epoch] (3) · recall → accuracy (2) · Loss 2")
+    terminal._has_site.cache_clear()
+    keys = re.findall(r"glossary\.html#([\w-]+)", shown.get())
+    assert keys == ["test-set", "accuracy", "log-loss", "parameter", "confusion-matrix"]
+    assert "loss → [epoch] (3) · recall → accuracy (2) · Loss 2" in shown.get()

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.markup import escape
+
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import counted, plus_minus
 from opsin.evaluation.metric_table import summary_of
-from opsin.report.terminal import class_table, confusions, corrected_in_words, for_people
+from opsin.report.terminal import (
+    class_table,
+    confusions,
+    corrected_in_words,
+    for_people,
+    printable,
+    with_terms,
+)
 
 if TYPE_CHECKING:
     from opsin.commands.evaluate import EvaluationResult
@@ -36,9 +45,9 @@ def evaluate(
 ) -> None:
     """Evaluate a classifier on labelled images.
 
-    Judged is the test part, where the source names one; else those images that were not used in
-    training; else all of them. Of exact copies one counts. Evaluating any of the run's own test
-    images is one more look at them, and is counted.
+    If the source names test images, these are used; otherwise the images that were not used in
+    training, or all of them if there are no others. Exact copies count once. Evaluating any of
+    the run's own test images is one more look at them, and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
@@ -50,10 +59,8 @@ def evaluate(
         return
     screen = console()
     title = f"{' + '.join(source)} ({_part(figures)})"
-    screen.print(
-        f"{title}   accuracy {plus_minus(figures)}   {summary_of(figures, '   ')}",
-        markup=False,
-    )
+    measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
+    screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
     screen.print(f"{counted(figures.images, 'image')} in {figures.seconds:.1f} s")
     if figures.corrected:
         screen.print(f"{corrected_in_words(figures.corrected, figures.part)}.", markup=False)

@@ -51,9 +51,10 @@ def advice(dataset: Dataset) -> str:
     count = max((each for each in _CURVE if each <= own), default=min(_CURVE))
     without, with_one = _CURVE[count]
     return (
-        f"none on this machine; of six kinds of waste, with {count} photographs of each to learn "
-        f"from, {with_one} of 100 were right with one and {without} without: --from small fetches "
-        f"{file_size(small.size)} ({small.licence}) from the hub"
+        "no pretrained network on this machine; --from small fetches one "
+        f"({file_size(small.size)}, {small.licence}). Trained with {count} photographs of each of "
+        f"six kinds of waste, a classifier was right on {with_one} of 100 images with one, and on "
+        f"{without} without"
     )
 
 

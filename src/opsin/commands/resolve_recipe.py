@@ -83,7 +83,7 @@ def decide(
         choice = _choice(dataset, given, device=device.type, quick=quick)
         reasons["Auto"] = choice.reason
         if few_photographs(dataset) and network_here() is None:
-            reasons["Pretrained"] = advice(dataset)
+            reasons["Backbone"] = advice(dataset)
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
         )

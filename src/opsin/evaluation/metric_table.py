@@ -103,7 +103,7 @@ def headline_metrics() -> list[Metric]:
     return [each for each in METRICS if each.headline]
 
 
-def summary_of(figures: PartFigures, separator: str = " · ") -> str:
+def summary_of(figures: PartFigures) -> str:
     """Return the headline metrics beside the accuracy in one line.
 
     Example:
@@ -111,4 +111,4 @@ def summary_of(figures: PartFigures, separator: str = " · ") -> str:
         >>> summary_of(PartFigures(**figures, log_loss=0.2194, calibration_error=0.0112))
         'log loss 0.219 · calibration error 0.011'
     """
-    return separator.join(m.summary(figures) for m in known_metrics(figures) if m.headline)
+    return " · ".join(m.summary(figures) for m in known_metrics(figures) if m.headline)

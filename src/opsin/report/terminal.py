@@ -43,6 +43,11 @@ COMMANDS: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )
 
+#: The words of a quantity: before its number or after it, from one separator to the next.
+_QUANTITY: Final = re.compile(
+    r"((?:(?<= · )|^)[a-z][a-z -]*[a-z](?= \d)|(?<=\d )[a-z][a-z -]*[a-z](?= · |, |$))"
+)
+
 
 def printable(text: str) -> str:
     """Return text on one line, with control characters and broken Unicode made visible.
@@ -72,6 +77,20 @@ def linked(text: str, term: Term | None) -> str:
 def heading(text: str) -> str:
     """Return a column's heading, linked to the glossary where that explains it."""
     return linked(text, find_term(text))
+
+
+def with_terms(text: str) -> str:
+    """Return a line as Rich's markup, with links where a number stands beside its term.
+
+    Args:
+        text: Quantities, such as ``10 classes · log loss 0.342``; what else it holds stays as it
+            is, since names of classes and files are no terms.
+    """
+    pieces = _QUANTITY.split(text)
+    return "".join(
+        heading(piece) if place % 2 else escape(printable(piece))
+        for place, piece in enumerate(pieces)
+    )
 
 
 @functools.cache
@@ -130,7 +149,7 @@ class Terminal(Watcher):
 
     def fact(self, name: str, text: str) -> None:
         """Print a line: the name in its column, then the text."""
-        self._row(f"[bold]{escape(name)}[/]", escape(printable(text)))
+        self._row(f"[bold]{heading(name)}[/]", with_terms(text))
 
     def note(self, text: str) -> None:
         """Print a warning."""

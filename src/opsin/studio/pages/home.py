@@ -129,7 +129,7 @@ class _Home:
             button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
             button.classes("op-try")
             with ui.element("p").classes("op-row op-muted"):
-                ui.label("Or add your own images under Data.")
+                ui.link("Add your own images", "/data")
                 tour_panel.link()
 
     async def _try(self) -> None:

@@ -13,7 +13,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
-from opsin.core.glossary import term_of_layer
+from opsin.core.glossary import find_term, term_of_layer
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.library.upload_import import SentFile
@@ -169,6 +169,8 @@ class _InsideBody:
                 link = ui.link(words, asked.address(view=key, term="", all=False))
                 if key == asked.view:
                     link.props('aria-current="page"')
+                    if term := find_term(words):
+                        terms.ask(term)
         self._holder = ui.element("div")
         with self._holder:
             self._waiting = WaitingLine("Computing")

@@ -38,7 +38,7 @@ async def train(
     labels: str = "",
 ) -> None:
     """Build it."""
-    with layout.page(studio, "Train", "/train", guide="how-to/training.html"):
+    with layout.page(studio, "Train", "/train", guide="how-to/studio.html#train"):
         page = _Train(studio)
         await asyncio.to_thread(page.read, set, source_run, labels)
         if source_run:
@@ -133,12 +133,13 @@ class _Train:
         ui.select(
             self._images, label="Images", value=self._chosen or None, on_change=self._choose
         ).classes("op-field").props("options-dense")
-        ui.select(
+        model = ui.select(
             training_form.MODEL_WORDS,
             label="Model",
             value=self._values.get("model", "auto"),
             on_change=self._choose_model,
-        ).classes("op-field").props("options-dense")
+        )
+        terms.ask_beside(model.classes("op-field").props("options-dense"), find_term("--model"))
         self._of_model()
 
     @ui.refreshable_method

@@ -3,7 +3,9 @@ export default {
   template: `
     <div class="op-matrix" tabindex="0" role="group" aria-label="Confusion matrix, right class by answer">
       <table>
-        <thead><tr><th scope="col">class ↓ answer →</th>
+        <thead><tr><th scope="col" class="op-axes">
+          <template v-for="(axis, j) in axes"><button class="op-term" type="button" aria-haspopup="dialog"
+            :data-term="terms[j]">{{ axis }}</button> {{ '↓→'[j] }} </template></th>
           <th v-for="(name, j) in names" :key="j" scope="col" :title="whole[j]"><span>{{ name }}</span></th></tr></thead>
         <tbody><tr v-for="(row, i) in cells" :key="i">
           <th scope="row" :title="whole[i]">{{ names[i] }}</th>
@@ -15,7 +17,7 @@ export default {
           </td></tr></tbody>
       </table>
     </div>`,
-  props: { cells: Array, names: Array, whole: Array, address: String, chosen: String },
+  props: { cells: Array, names: Array, whole: Array, axes: Array, terms: Array, address: String, chosen: String },
   methods: {
     kind(cell) {
       return ['op-cell-' + cell.kind, cell.kind === 'wrong' && cell.depth > 0.8 ? 'op-cell-deep' : ''];

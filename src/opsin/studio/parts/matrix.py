@@ -8,6 +8,7 @@ from typing import Final, Literal, TypedDict
 from nicegui.element import Element
 
 from opsin.core.format import count, percent
+from opsin.studio.parts import terms
 from opsin.studio.words import safe
 
 #: Classes up to which a whole matrix can be read; of more, the pairs most often confused.
@@ -23,6 +24,7 @@ CSS: Final = """
   max-height: 9rem; overflow: hidden; text-overflow: ellipsis; display: inline-block; }
 .op-matrix tbody th { text-align: right; position: sticky; left: 0; z-index: 1;
   background: var(--paper); }
+.op-matrix .op-axes .op-term:last-of-type { margin-left: .5rem; }
 .op-matrix td { padding: 0; min-width: 2.5rem; height: 2rem; text-align: center; }
 .op-matrix td > * { display: flex; align-items: center; justify-content: center;
   width: 100%; height: 100%; min-height: 2rem; padding: 0 .3rem; text-decoration: none;
@@ -69,6 +71,8 @@ class Matrix(Element, component="matrix.js"):
         self._names_of = [safe(name) for name in classes]
         self._props["names"] = [safe(name, 28) for name in classes]
         self._props["whole"] = self._names_of
+        self._props["axes"] = ["Class", "Answer"]
+        self._props["terms"] = terms.keys(self._props["axes"])
         self._props["address"] = address or ""
         self._props["chosen"] = "-".join(map(str, chosen)) if chosen else ""
         self.show(confusion)
