@@ -90,7 +90,7 @@ class RayCluster:
     def run(self, words: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command in the cluster's network."""
         process = self.start(words, **options)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=3000)
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def add(self, cpus: int = 1, *, hide: Path | None = None, source: Path | None = None) -> None:
