@@ -18,6 +18,12 @@ axe.run(document, {resultTypes: ["violations"]}).then(found => done(found.violat
 """
 
 
+def prefer(browser: webdriver.Chrome, scheme: str) -> None:
+    """Let the reader prefer a light or a dark page."""
+    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+
+
 def violations(browser: webdriver.Chrome) -> list[str]:
     """Return each rule that the page breaks, with the elements that break it."""
     browser.execute_script(AXE.read_text(encoding="utf-8"))

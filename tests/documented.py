@@ -21,6 +21,17 @@ def fenced(text: str) -> Iterator[tuple[str, str]]:
     yield from _FENCED.findall(text)
 
 
+@contextlib.contextmanager
+def block_of(page: Path, block: str) -> Iterator[None]:
+    """Say of which page a block is, where it fails."""
+    try:
+        yield
+    except BaseException as error:
+        before, _, _ = page.read_text(encoding="utf-8").partition(block)
+        error.add_note(f"{page}:{before.count(chr(10)) + 1}: this block fails:\n{block}")
+        raise
+
+
 def commands_in(shell: str) -> list[list[str]]:
     """Return the words of each opsin command in a block of shell, after ``opsin``."""
     lines = [line.split("  #")[0].strip() for line in shell.replace("\\\n", " ").splitlines()]
@@ -32,7 +43,7 @@ def run_command(words: Sequence[str], *, cwd: Path, warm: Warm) -> None:
 
     A server is started, and ended.
     """
-    words = [_existing(word, cwd) for word in words]
+    words = [latest_run(word, cwd) for word in words]
     if words[0] in {"serve", "studio"}:
         command = [sys.executable, "-m", "opsin", *words, "--port", "0", "--json"]
         command += ["--home", "home"] if words[0] == "studio" else []
@@ -48,8 +59,8 @@ def run_command(words: Sequence[str], *, cwd: Path, warm: Warm) -> None:
     assert done.returncode == 0, f"{words}\n{done.stderr}"
 
 
-def _existing(word: str, folder: Path) -> str:
-    """Return the latest run that a word means, whatever day it is."""
+def latest_run(word: str, folder: Path) -> str:
+    """Return the latest run that a word means, whatever day it is; other words as they are."""
     named = re.fullmatch(r"((?:\w+=)?)runs/\d{4}-\d\d-\d\d-(.+)", word)
     if named is None or (folder / word).exists():
         return word

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from PIL import Image
 
 import opsin
 from opsin.classical.classical_recipe import MODELS
+from tests.backbones.small_networks import network
 from tests.conftest import shape_image, write_shapes
-from tests.documented import fenced, run_command
+from tests.documented import block_of, fenced, latest_run, run_command
+from tests.importing.made_keras import tutorial, write_keras
 from tests.served import serving
 from tests.studio_browser import wait_for
 from tests.warm import Warm
@@ -86,6 +88,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("boot.png", "boot.jpg", "bag.jpg"):
         Image.fromarray(shape_image("disc", 7)).convert("L").resize((28, 28)).save(folder / name)
     shutil.copy(ROOT / "docs" / "learn" / "select-a-picture.html", folder)
+    (folder / "mobilenet.onnx").write_bytes(network())
+    write_keras(folder / "tutorial.keras", *tutorial())
     (folder / "photos.csv").write_text("path\nboot.jpg\n", encoding="utf-8")
     # A run as small as these is too weak to suspect anything, and writes no corrections.
     (folder / "labels.csv").write_text("digest,name,label\n", encoding="utf-8")
@@ -131,6 +135,9 @@ class Reader:
     def python(self, block: str) -> None:
         """Run a block, after those before it."""
         block = block.replace('"fashion-mnist"', '"fashion-mnist.npz"')
+        block = re.sub(
+            r'"(runs/[^"]+)"', lambda found: f'"{latest_run(found[1], self._folder)}"', block
+        )
         block = re.sub(r"\b(epochs|repeats|folds)=\d+", lambda found: _less(found[1]), block)
         if re.search(r"^opsin\.(serve|open_studio)\(", block, re.M):
             _run_until_it_listens(block)
@@ -236,6 +243,23 @@ def _run_until_it_listens(block: str) -> None:
         process.wait(60)
 
 
+def runs_before(text: str) -> Iterator[tuple[str, str, str]]:
+    """Give each run that a page speaks of and does not make: its name, source and model."""
+    code = "".join(block for language, block in fenced(text) if language in {"sh", "python"})
+    models = "|".join(("mlp", "cnn", "resnet", *MODELS))
+    for name in sorted(set(re.findall(r"runs/([\w-]+)", code))):
+        # Those of other data or another name are made by the page itself.
+        described = re.fullmatch(rf"2026-11-\d\d-(fashion-mnist|photos|digits)-({models})", name)
+        source, model = described.groups() if described else ("fashion-mnist", "mlp")
+        # Without a model, it is a resnet.
+        named = rf".* --model {model}\b" if model != "resnet" else r"(?!.* --model (?!resnet))"
+        made = re.search(rf"^opsin train {source}\b(?!.* --name ){named}", code, re.M)
+        if described is None and name not in {"boots", "2026-11-21-demo"}:
+            continue
+        if made is None or code.index(name) < made.start():
+            yield name, source, model
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -253,12 +277,8 @@ def test_every_block_of_a_page_runs(
 ) -> None:
     text = page.read_text(encoding="utf-8")
     folder = shutil.copytree(prepared, tmp_path / "folder")
-    for name in set(re.findall(r"runs/([\w-]+)", text)):
-        # Those of other data or another name are made by the page itself.
-        described = re.fullmatch(r"2026-11-21-(fashion-mnist|photos|digits)-(\w+)", name)
-        if described or name in {"boots", "2026-11-21-demo"}:
-            source, model = described.groups() if described else ("fashion-mnist", "mlp")
-            shutil.copytree(run_called(source, model), folder / "runs" / name)
+    for name, source, model in runs_before(text):
+        shutil.copytree(run_called(source, model), folder / "runs" / name)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(opsin, "train", briefly(opsin.train))
     with contextlib.ExitStack() as stack:
@@ -266,10 +286,11 @@ def test_every_block_of_a_page_runs(
         for language, block in fenced(text):
             if any(line in block for line in APART):
                 continue
-            if language == "python":
-                reader.python(block)
-            elif language == "sh":
-                reader.shell(block)
+            with block_of(page, block):
+                if language == "python":
+                    reader.python(block)
+                elif language == "sh":
+                    reader.shell(block)
 
 
 def test_the_pages_tested_elsewhere_are_there() -> None:
@@ -289,3 +310,19 @@ def test_a_block_that_fails_is_seen(tmp_path: Path, warm: Warm) -> None:
             reader.shell("rm -rf photos\n")
         with pytest.raises(AssertionError, match="nonsense"):
             reader.shell("pip install 'opsin[nonsense]'\n")
+        page = tmp_path / "page.md"
+        page.write_text("# Page\n\n```python\nunknown\n```\n", encoding="utf-8")
+        with pytest.raises(NameError) as error, block_of(page, "unknown\n"):
+            reader.python("unknown\n")
+        assert f"{page}:4: this block fails:\nunknown\n" in error.value.__notes__
+
+
+def test_runs_that_a_page_makes_are_not_made_before() -> None:
+    text = (
+        "```sh\nopsin train digits --model cnn --depth 1\nopsin train photos\n```\n"
+        "```sh\nopsin report runs/2026-11-21-digits-cnn\n"
+        "opsin report runs/2026-11-21-photos-resnet\nopsin report runs/2026-11-22-photos-mlp\n"
+        "opsin report runs/2026-11-21-digits-four\n```\n"
+        "```text\nopsin report runs/2026-11-21-digits-mlp\n```\n"
+    )
+    assert list(runs_before(text)) == [("2026-11-22-photos-mlp", "photos", "mlp")]

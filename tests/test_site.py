@@ -23,7 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.shadowroot import ShadowRoot
 
 from opsin.core.documentation import SITE, find_page
-from tests.accessibility import needs_axe, violations
+from tests.accessibility import needs_axe, prefer, violations
 from tests.browser import chromium, console, needs_chromium, requests_of, resize
 from tests.studio_browser import sideways, until
 
@@ -197,8 +197,7 @@ def test_the_first_page_is_light(browser: webdriver.Chrome, address: str) -> Non
 def test_everybody_can_read_it(
     page: str, scheme: str, browser: webdriver.Chrome, address: str
 ) -> None:
-    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    prefer(browser, scheme)
     browser.get(f"{address}/{page}")
     worn = "return document.body.dataset.mdColorScheme"
     wanted_scheme = "slate" if scheme == "dark" else "default"

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 import opsin
 from tests.backbones.small_networks import network
 from tests.conftest import write_shapes
-from tests.documented import fenced
+from tests.documented import block_of, fenced
 
 pytest.importorskip("jupytext")  # in the environment without PyTorch, it is not installed
 
@@ -43,7 +43,7 @@ SHORTER = {
 }
 #: What else is shorter in one of them, by its name.
 SHORTER_IN: dict[str, dict[str, str]] = {
-    "basic-classification": {r"repeats=3": "repeats=2"},
+    "basic-classification": {r"repeats=3": "repeats=2", r"\(5, 10, 15\)": "(1, 2, 3)"},
     "graph-and-devices": {
         r"seconds=1.5": "seconds=0.05",
         r"16, 64, 256\]": "16]",
@@ -95,9 +95,11 @@ def write_photographs(folder: Path) -> None:
 
 @pytest.fixture
 def folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with that data in it, in which figures go nowhere."""
+    """A folder with that data in it; figures go nowhere, and speeds are measured briefly."""
     shutil.copytree(data, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("opsin.commands.plan._MEASURED", 0.02)
+    monkeypatch.setattr("opsin.commands.throughput._TURN", 0.02)
     with mpl.rc_context():
         mpl.use("agg")
         yield tmp_path
@@ -145,10 +147,11 @@ def test_the_script_runs(source: Path, folder: Path) -> None:
 @every_tutorial
 def test_the_blocks_of_the_page_run(source: Path, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
-    page = source.with_suffix(".md").read_text(encoding="utf-8")
-    for language, block in fenced(page):
+    page = source.with_suffix(".md")
+    for language, block in fenced(page.read_text(encoding="utf-8")):
         if language == "python":
-            exec(compile(shortened(block, source.stem), source.stem, "exec"), names)
+            with block_of(page, block):
+                exec(compile(shortened(block, source.stem), source.stem, "exec"), names)
     assert trained(folder)
 
 

@@ -74,9 +74,12 @@ def build(studio: Studio) -> FastAPI:
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 
+    # No second bar, at the window's top, whenever a script asks for something.
+    nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
         api,
         title="Opsin",
+        language="en-US",
         dark=None,
         tailwind=False,
         show_welcome_message=False,

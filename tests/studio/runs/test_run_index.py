@@ -168,6 +168,22 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
         index.get("0123456789abcdef")
 
 
+def test_a_run_started_since_the_last_scan_is_found(tmp_path: Path) -> None:
+    index = RunIndex(tmp_path)
+    index.scan()
+    run = write_run(tmp_path, "started-elsewhere", "running")
+    id_ = opaque(run.path.name)
+    with run.hold():
+        assert (index.row(id_).folder, index.row(id_).state) == (run.path.name, "running")
+    assert index.get(id_).path == run.path
+    # Its arrival is the scan's to tell, which windows wait for.
+    version = index.version
+    assert (index.scan(), index.version) == ({id_}, version + 1)
+    (tmp_path / "no-run").mkdir()
+    with pytest.raises(NotThere):
+        index.row(opaque("no-run"))
+
+
 def test_deleting_is_taken_back(tmp_path: Path) -> None:
     write_run(tmp_path, "one")
     write_run(tmp_path, "two")

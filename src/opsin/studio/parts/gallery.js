@@ -5,7 +5,7 @@ export default {
         :aria-multiselectable="choosable && multiple ? 'true' : null" :style="{ '--side': side + 'px' }">
       <li v-for="(p, i) in images" :key="p.id" :data-id="p.id" :class="kind(p)"
           :role="choosable ? 'option' : null" :aria-selected="choosable ? (own.includes(p.id) ? 'true' : 'false') : null"
-          :aria-label="choosable ? p.alt : null" :tabindex="choosable ? (i === at ? 0 : -1) : null"
+          :aria-label="choosable ? named(p) : null" :tabindex="choosable ? (i === at ? 0 : -1) : null"
           :title="p.title" @click="clicked($event, i)" @keydown="pressed($event, i)" @focus="at = i">
         <span class="op-gallery-frame"><img loading="lazy" decoding="async" :width="side" :height="side"
           :alt="choosable ? '' : p.alt" :src="p.src"><b v-if="p.mark" aria-hidden="true">{{ signs[p.mark] }}</b></span>
@@ -28,6 +28,9 @@ export default {
   methods: {
     kind(p) {
       return [p.mark ? 'op-mark-' + p.mark.replace(' ', '-') : '', this.own.includes(p.id) ? 'op-chosen' : ''];
+    },
+    named(p) { // what is seen is in it, for those who say it
+      return p.alt.includes(p.caption) ? p.alt : `${p.caption}, ${p.alt}`;
     },
     tell(ids) {
       this.own = this.images.map((p) => p.id).filter((id) => ids.has(id));

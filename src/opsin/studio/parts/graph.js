@@ -11,7 +11,7 @@ export default {
           :aria-current="box.id === chosen ? 'true' : null" :class="{'op-graph-weights': box.weights}">
         <title>{{ box.title }}</title>
         <rect :x="box.x" :y="box.y" :width="box.w" :height="box.h" rx="7"/>
-        <text :x="box.x + box.w / 2" :y="box.y + 19" text-anchor="middle">{{ fit(box.name, box.w) }}</text>
+        <text :x="box.x + box.w / 2" :y="box.y + 19" text-anchor="middle">{{ fit(box.name, box.w) }}</text>{{ ' ' }}
         <text :x="box.x + box.w / 2" :y="box.y + 34" text-anchor="middle" class="op-graph-kind">{{ fit(box.kind, box.w + 12) }}</text>
       </a>
     </svg></div>`,

@@ -135,11 +135,11 @@ class LabelEditor:
         self._tabs = ui.element("nav").classes("op-tabs").props('aria-label="Parts"')
         if self._corrections:
             self._bar()
-        self._pager(page.total)
+        self._pager(page.total, "Pages of images")
         on_choose = (lambda _: self._enable()) if self._corrections else None
         self._gallery = ImageGallery(self._shown(page), "Images", on_choose=on_choose)
         self._nothing = ui.label("No image matches this filter.").classes("op-muted")
-        self._pager(page.total)
+        self._pager(page.total, "Pages of images, below them")
         self._show(page)
 
     async def refresh(self) -> None:
@@ -340,14 +340,14 @@ class LabelEditor:
             # This window hears it like all the others.
             self._studio.changed.emit(f"set:{self.opened.id}")
 
-    def _pager(self, total: int) -> None:
-        """Show links to the other pages."""
+    def _pager(self, total: int, label: str) -> None:
+        """Show links to the other pages; of two, each has its own label."""
         last = max(1, -(-total // PER_PAGE))
         if last == 1:
             return
         here = min(self._wanted.page, last)
         near = {1, last, *range(max(1, here - 2), min(last, here + 2) + 1)}
-        with ui.element("nav").classes("op-pager").props('aria-label="Pages of images"'):
+        with ui.element("nav").classes("op-pager").props(f'aria-label="{label}"'):
             if here > 1:
                 ui.link("Previous", self._wanted.address(page=here - 1))
             before = 0

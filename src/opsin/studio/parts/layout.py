@@ -99,12 +99,13 @@ def page(
 
 def _queue_line(studio: Studio) -> None:
     """Tell, in the header and live, what the queue does."""
-    line = ui.link("", "/queue").classes("op-queue-line").props('role="status"')
+    with ui.element("div").classes("op-queue-line").props('role="status"') as line:
+        link = ui.link("", "/queue")
 
     def tell(topic: str = "jobs") -> None:
         if topic == "jobs":
             text = studio.queue_in_words()
-            line.set_text(text)
+            link.set_text(text)
             line.set_visibility(bool(text))
 
     tell()

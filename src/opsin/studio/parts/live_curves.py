@@ -18,7 +18,7 @@ CSS: Final = """
 .op-curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr));
   gap: .4rem 1.2rem; margin: 0 0 1rem; }
 .op-curves > div { min-width: 0; }
-.op-curves h3 { margin: .2rem 0 0; font-size: .95rem; }
+.op-curves h2 { margin: .2rem 0 0; font-size: .95rem; }
 .op-chart { height: 13rem; width: 100%; }
 .op-chart svg text { fill: var(--muted); stroke: none; font-family: system-ui, sans-serif; }
 """
@@ -57,7 +57,7 @@ class LiveCurves:
         with ui.element("div").classes("op-curves"):
             for name, heading, _ in _CHARTS:
                 with ui.element("div"):
-                    with ui.element("h3"):
+                    with ui.element("h2"):
                         terms.word(heading)
                     self._charts[name] = _chart(chart_options(name, [], epochs), heading)
         self.show(history, epochs)

@@ -84,15 +84,23 @@ class RunIndex:
         return self._rows.get(opaque(folder))
 
     def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
-        """Return one run's row, as of the last scan.
+        """Return one run's row, as of the last scan; that of a newer run is read now.
 
         Raises:
             NotThere: There is no run of this number.
         """
-        row = self._rows.get(id)
+        row = self._rows.get(id) or self._read(id)
         if row is None:
             raise NotThere("a run", "there is none of this number", "See the table of runs.")
         return row
+
+    def _read(self, id: str) -> RunRow | None:  # noqa: A002
+        """Read the row of a run that was started since the last scan, which alone keeps rows."""
+        for folder in _folders(self.root):
+            if opaque(folder) == id:
+                stamp = stamp_of(self.root / folder)
+                return None if stamp[0] == MISSING else read_row(self.root / folder, stamp)
+        return None
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
         """Return a run's directory.

@@ -1,0 +1,116 @@
+"""Everybody can use the studio's pages: axe-core finds nothing wrong on any of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+
+from selenium import webdriver
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.storage import write_json
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.library.catalogue import Library
+from tests.accessibility import needs_axe, prefer, violations
+from tests.browser import chromium, needs_chromium, resize
+from tests.made_runs import answers_right, write_run
+from tests.made_studio import addresses
+from tests.settled import usable
+from tests.studio_browser import StudioProcess, studio, until
+
+pytestmark = [needs_chromium, needs_axe]
+
+#: Pages as `addresses` calls them.
+PAGES = (
+    "Runs", "Data", "A set", "Train", "A run, live", "A run, report", "A run, mistakes",
+    "Inside, an image", "Try", "Compare", "Queue",
+)  # fmt: skip
+#: Pages of a studio that has nothing yet.
+EMPTY = ("/", "/data", "/train", "/import")
+#: Opens what is folded away.
+UNFOLD = """
+document.querySelectorAll('.q-expansion-item .q-item').forEach(item => item.click());
+document.querySelectorAll('details').forEach(folded => { folded.open = true; });
+"""
+
+
+@pytest.fixture(scope="module")
+def furnished(
+    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+) -> Iterator[tuple[StudioProcess, dict[str, str]]]:
+    """A studio with two runs, a set and a job on hold, and the address of each page."""
+    folder = tmp_path_factory.mktemp("furnished")
+    layers = [layer.model_dump(mode="json") for layer in Classifier(nearest_mean).metadata.layers]
+    for name, right in (("good", 0.8), ("better", 0.97)):
+        answers = answers_right(digits, right)
+        path = write_run(folder / "runs", name, digits, answers, classifier=nearest_mean)
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        write_json(RunDirectory(path).report, report | {"layers": layers})
+    jobs = Queue(folder / "home")
+    jobs.hold(jobs.add("train", "A job", command("train", "digits")).id)
+    the_set = Library(folder / "home", jobs).add_source("digits")
+    with studio(folder) as process:
+        yield process, addresses("good", "better", the_set.id, digits.classes[0])
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("empty")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        yield browser
+
+
+def still(browser: webdriver.Chrome, scheme: str) -> bool:
+    """Tell whether a page wears a scheme's colours, and nothing in it still changes."""
+    worn = "return document.body.classList.contains('body--dark')"
+    # What moves without an end, as a bar of unknown length, may go on.
+    moving = (
+        "return document.getAnimations()"
+        ".some(each => each.effect.getComputedTiming().endTime < Infinity)"
+    )
+    dark = browser.execute_script(worn)
+    return dark is (scheme == "dark") and not browser.execute_script(moving)
+
+
+def wrong(browser: webdriver.Chrome, address: str) -> list[str]:
+    """Return the rules that a page breaks, light and dark, with the elements that break them."""
+    prefer(browser, "light")
+    usable(browser, address, quiet=0.3)
+    browser.execute_script(UNFOLD)
+    found = []
+    for scheme in ("light", "dark"):
+        prefer(browser, scheme)
+        until(browser, functools.partial(still, browser, scheme))
+        found += [f"{scheme}: {rule}" for rule in violations(browser)]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_everybody_can_use_a_page(
+    page: str, furnished: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    process, known = furnished
+    assert wrong(browser, process.address + known[page]) == []
+
+
+@pytest.mark.parametrize("page", EMPTY)
+def test_everybody_can_use_an_empty_studio(
+    page: str, empty: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    assert wrong(browser, empty.address + page) == []
