@@ -15,6 +15,8 @@ from PIL import Image
 
 import opsin
 from opsin.commands.shard_manifest import manifest_of
+from opsin.commands.test_set_usage import count_looks
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
@@ -212,3 +214,17 @@ def test_shards_of_several_versions_are_noted(shards: list[Path]) -> None:
     notes = Notes()
     opsin.merge(shards, watcher=notes)
     assert any("0.0.9" in note for note in notes.notes)
+
+
+def test_the_shards_of_a_source_are_one_look_at_its_test_images(
+    tmp_path: Path, shapes: Path
+) -> None:
+    run = opsin.train(shapes, model="logistic", runs=tmp_path / "runs", quiet=True)
+    key = run.directory.read(DatasetRecord).test_set
+    before = count_looks(run.directory, key)
+    for number in (1, 2, 3):
+        opsin.classify(run.path, shapes, out=tmp_path / "a.csv", shard=f"{number}/3")
+    assert count_looks(run.directory, key) == before + 1
+    opsin.classify(run.path, shapes, out=tmp_path / "b.csv")
+    opsin.classify(run.path, shapes, out=tmp_path / "c.csv")
+    assert count_looks(run.directory, key) == before + 3

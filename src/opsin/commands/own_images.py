@@ -71,10 +71,10 @@ class OwnImages:
         )
         return train, val, test
 
-    def note_look(self, images: int, accuracy: float | None) -> int:
+    def note_look(self, images: int, accuracy: float | None, inputs: str | None = None) -> int:
         """Keep in the run that its test images were looked at once more; count the looks."""
         with contextlib.suppress(StorageError):  # a run that may only be read answers all the same
-            note_look(self.run, self.key, images, accuracy)
+            note_look(self.run, self.key, images, accuracy, inputs)
         return count_looks(self.run, self.key)
 
 
@@ -82,6 +82,8 @@ def noting_looks(
     answers: Iterator[tuple[_One, Prediction | ImageError]],
     classifier: Classifier,
     watcher: Watcher,
+    *,
+    inputs: str | None = None,
 ) -> Generator[tuple[_One, Prediction | ImageError]]:
     """Yield answers as they are; count those to the run's own test images, each once, as a look.
 
@@ -89,6 +91,7 @@ def noting_looks(
         answers: Images with their answers.
         classifier: Whose they are.
         watcher: Receives a note at the end on how many there were.
+        inputs: Where the images are one shard of a source, what it is known by.
     """
     own = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers
@@ -107,7 +110,7 @@ def noting_looks(
             yield item, answer
     finally:
         if seen:
-            looks = looks_in_words(own.note_look(len(seen), None))
+            looks = looks_in_words(own.note_look(len(seen), None, inputs))
             watcher.note(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "
                 "chooses by them can no longer test by them"

@@ -40,7 +40,8 @@ def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
 def count_looks(directory: RunDirectory, key: str | None) -> int:
     """Count how often runs beside this one, itself included, have looked at a test set.
 
-    A training looks once, at its end; `opsin.evaluate` of a run's file each time (`note_look`).
+    A training looks once, at its end; `opsin.evaluate` of a run's file each time (`note_look`). The
+    shards of one source are one look.
 
     Args:
         directory: A run.
@@ -51,18 +52,25 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
         with contextlib.suppress(RunError, OSError):
             looked = run.report.is_file() or run.path == directory.path
             looks += looked and run.read(DatasetRecord).test_set == key
-            looks += sum(each.test_set == key for each in run.read_evaluations())
+            noted = [each.inputs for each in run.read_evaluations() if each.test_set == key]
+            looks += noted.count(None) + len({*noted} - {None})
     return looks
 
 
 def note_look(
-    directory: RunDirectory, key: str | None, images: int, accuracy: float | None
+    directory: RunDirectory,
+    key: str | None,
+    images: int,
+    accuracy: float | None,
+    inputs: str | None = None,
 ) -> None:
     """Keep in a run that its file was evaluated on test images once more."""
     if key is None or not directory.recipe.is_file():
         return
     directory.log_evaluation(
-        LoggedEvaluation(time=time.time(), test_set=key, images=images, accuracy=accuracy)
+        LoggedEvaluation(
+            time=time.time(), test_set=key, images=images, accuracy=accuracy, inputs=inputs
+        )
     )
 
 

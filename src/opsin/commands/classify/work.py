@@ -126,7 +126,8 @@ class Work:
     def _take_all(
         self, classifier: Classifier, stream: Stream, answers: Generator[Answered]
     ) -> None:
-        noted = noting_looks(answers, classifier, self.watcher)
+        shard = None if stream.inputs is None else stream.inputs.fingerprint
+        noted = noting_looks(answers, classifier, self.watcher, inputs=shard)
         try:
             # The stream first: a thread may be waiting for a name on standard input.
             with (

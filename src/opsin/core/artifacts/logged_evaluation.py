@@ -18,3 +18,7 @@ class LoggedEvaluation(Stored):
     test_set: Text = Field(description="Identifies the test images by content.")
     images: Count | None = None
     accuracy: Share | None = None
+    inputs: Text | None = Field(
+        None,
+        description="Of one shard, the SHA-256 of the names of all images; null for the whole.",
+    )
