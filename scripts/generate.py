@@ -25,6 +25,7 @@ from pydantic import BeforeValidator
 
 from opsin.classical.classical_recipe import BACKBONE, MODELS, TRAIN_OPTIONS, FromBackbone
 from opsin.cli.verbs import VERBS
+from opsin.commands.shard_manifest import ShardManifest
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
@@ -317,6 +318,7 @@ FILES: dict[str, type[Stored]] = {
     },
     "history.jsonl": Epoch,
     "confusions.jsonl": EpochConfusion,
+    "manifest.json": ShardManifest,
 }
 
 
@@ -330,7 +332,8 @@ def files() -> str:
         "kept; a file of a later `format` is refused. Other programs can check a file against its "
         "JSON Schema. [The recipe](recipe.md) describes `recipe.json`, and [A run's "
         "folder](run-folder.md) "
-        "names all other files.",
+        "names all other files. `manifest.json` is none of a run's: it lies beside a "
+        "[shard](../how-to/many-machines.md), as `answers-00002-of-00003.csv.manifest.json`.",
         "",
     ]
     for file, kind in FILES.items():

@@ -56,13 +56,20 @@ def command(*words: str | Path) -> list[str | Path]:
 
 @pytest.mark.parametrize("form", ["csv", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_the_answers_are_those_of_one_machine(
-    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path, form: str
+    cluster: RayCluster,
+    nearest_mean: Path,
+    images: Path,
+    tmp_path: Path,
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain, out = tmp_path / f"plain.{form}", tmp_path / f"out.{form}"
-    opsin.classify(nearest_mean, images, out=plain)
+    monkeypatch.chdir(images.parent)
+    opsin.classify(nearest_mean, images.name, out=plain)
     for on in ("ray", cluster.client_address):
-        words = command("predict", nearest_mean, images, "--out", out, "--on", on, "--json")
-        done = cluster.run(words)
+        # By a name that means something else where the nodes were started.
+        words = command("predict", nearest_mean, images.name, "--out", out, "--on", on, "--json")
+        done = cluster.run(words, cwd=images.parent)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["unreadable"] == 1
         assert out.read_bytes() == plain.read_bytes()
@@ -78,10 +85,11 @@ def test_features_are_those_of_one_machine(
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.3] * 3, "image_std": [1, 1, 1]})
     )
-    opsin.embed(images, backbone=backbone, out=tmp_path / "plain.npz")
+    monkeypatch.chdir(images.parent)
+    opsin.embed(images.name, backbone=backbone, out=tmp_path / "plain.npz")
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
-    words = command("embed", images, "--from", backbone, "--out", tmp_path / "out.npz")
-    done = cluster.run([*words, "--on", "ray"])
+    words = command("embed", images.name, "--from", backbone, "--out", tmp_path / "out.npz")
+    done = cluster.run([*words, "--on", "ray"], cwd=images.parent)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "plain.npz").read_bytes()
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,12 @@ class ListedImage:
     def path(self) -> str | None:
         """Its file, where it is one."""
         return str(self.image) if isinstance(self.image, str | Path) else None
+
+    def absolute(self) -> Self:
+        """Return the same with its file's whole path, for a process that works elsewhere."""
+        if self.path is None:
+            return self
+        return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.digest_set import DigestSet
@@ -31,6 +32,13 @@ class Unlabelled:
     image: str | bytes
     path: str | None = None
     problem: ImageError | None = None
+
+    def absolute(self) -> Self:
+        """Return the same with its file's whole path, for a process that works elsewhere."""
+        if self.path is None:
+            return self
+        path = os.path.abspath(self.path)  # noqa: PTH100  any text
+        return replace(self, image=path, path=path)
 
 
 def _nothing() -> None:

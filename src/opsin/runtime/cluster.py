@@ -15,11 +15,17 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
-from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
+from opsin.core.errors import (
+    ImageError,
+    MissingExtraError,
+    RecipeError,
+    RunError,
+    SourceError,
+)
 from opsin.runtime.image_engine import answer_blocks
 
 _T = TypeVar("_T")
@@ -31,6 +37,9 @@ class _Image(Protocol):
     @property
     def path(self) -> str | None:
         """The file."""
+
+    def absolute(self) -> Self:
+        """Return the same with the file's whole path."""
 
 
 _Item = TypeVar("_Item", bound=_Image)
@@ -101,7 +110,7 @@ class Cluster(Executor):
         self._running: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
         try:
-            self._check_nodes(next((image.path for image in images), None))
+            self._check_nodes(next((image.absolute().path for image in images), None))
         except BaseException:
             self.shutdown()
             raise
@@ -136,6 +145,8 @@ class Cluster(Executor):
     ) -> Generator[tuple[_Item, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order.
 
+        The images come back with whole paths.
+
         Args:
             function: Answers a block of images.
             images: The images.
@@ -144,9 +155,11 @@ class Cluster(Executor):
 
         Raises:
             SourceError: A node does not see an image that is here.
+            RunError: The cluster is gone.
         """
+        whole = (image.absolute() for image in images)
         blocks: Generator[tuple[_Item, _Answer | ImageError | Unseen]] = answer_blocks(
-            self, function, images, cost=cost, slots=lambda: self.slots, count=count
+            self, function, whole, cost=cost, slots=lambda: self.slots, count=count
         )
         with contextlib.closing(blocks):
             for item, answer in blocks:
@@ -170,6 +183,14 @@ class Cluster(Executor):
         lost = self._ray.exceptions
         if isinstance(error, lost.WorkerCrashedError | lost.OutOfMemoryError | lost.NodeDiedError):
             return BrokenExecutor(str(error))
+        if isinstance(error, lost.RayError | ConnectionError):
+            gone = RunError(
+                "a cluster that keeps running",
+                f"it is gone ({type(error).__name__})",
+                "Start the same command again when it is back; what is done is kept.",
+            )
+            gone.__cause__ = error
+            return gone
         return error
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
