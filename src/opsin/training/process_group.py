@@ -15,6 +15,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -33,6 +35,8 @@ T = TypeVar("T")
 _LONGEST: Final = dt.timedelta(days=1)
 # Where all processes fail alike, the first has this long to say so.
 _FIRST_SPEAKS: Final = dt.timedelta(seconds=3)
+# Seconds between two looks at what others have said.
+_BETWEEN: Final = 0.02
 # What torchrun calls a job that was given no name.
 _NAMELESS: Final = "none"
 # Set once a process has lost the others, and is about to say so and end.
@@ -194,8 +198,7 @@ class ProcessGroup:
             ended = "another one ended, or does not answer"
             if self.store is not None:
                 with contextlib.suppress(RuntimeError):
-                    if self.store.check(["cause"]):
-                        ended = self.store.get("cause").decode()
+                    ended = _said(self.store, "cause") or ended
             raise RunError(
                 f"all {self.world} processes to the end",
                 ended,
@@ -229,8 +232,10 @@ def joined() -> Iterator[ProcessGroup]:
         return
     from torch import distributed  # noqa: PLC0415  PyTorch
 
-    store = _connect(launch, name)
-    group = ProcessGroup(launch.rank, launch.world, name, store=store)
+    group = ProcessGroup(launch.rank, launch.world, name)
+    with group._together():
+        store = _connect(launch, name)
+    group = replace(group, store=store)
     try:
         with _ending_in_peace():
             yield replace(group, restarted=group.any(launch.restarts > 0)[0])
@@ -265,6 +270,7 @@ def _connect(launch: Launch, name: str) -> Store:
 
     kept, _, _ = next(rendezvous("env://", launch.rank, launch.world))
     store = PrefixStore(name, kept)
+    store = PrefixStore(_meet(store, launch), store)
     own = torch.cuda.is_available() and torch.cuda.device_count() >= launch.local_world
     store.set(f"gpu{launch.rank}", "yes" if own and distributed.is_nccl_available() else "no")
     gpus = all(store.get(f"gpu{rank}") == b"yes" for rank in range(launch.world))
@@ -278,6 +284,34 @@ def _connect(launch: Launch, name: str) -> Store:
         timeout=_LONGEST,
     )
     return store
+
+
+def _meet(store: Store, launch: Launch) -> str:
+    """Return a name that all processes agree on, and that none before a restart has used.
+
+    torchrun's store outlives its processes: what those before have left must not be taken for word
+    of one that is there now. So each brings a name of its own, the first lists them, and it is
+    agreed once each has confirmed a list that has its present name.
+    """
+    own, ranks = uuid.uuid4().hex, range(launch.world)
+    store.set(f"name{launch.rank}", own)
+    while True:
+        if launch.rank == 0:
+            store.set("names", " ".join(store.get(f"name{rank}").decode() for rank in ranks))
+        names = store.get("names").decode()
+        if own in names:
+            store.set(f"confirmed{launch.rank}", names)
+            if launch.rank == 0 and all(
+                _said(store, f"confirmed{rank}") == names for rank in ranks
+            ):
+                store.set("agreed", names)
+            if _said(store, "agreed") == names:
+                return names.split()[0]
+        time.sleep(_BETWEEN)
+
+
+def _said(store: Store, key: str) -> str | None:
+    return store.get(key).decode() if store.check([key]) else None
 
 
 def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
