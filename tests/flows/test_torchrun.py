@@ -62,8 +62,8 @@ def _started(
             process.kill()
 
 
-def _ran(words: Sequence[str], cwd: Path, **options: int) -> tuple[int, str, str]:
-    with _started(words, cwd, **options) as process:
+def _ran(words: Sequence[str], cwd: Path, *, drawn: bool = False) -> tuple[int, str, str]:
+    with _started(words, cwd, drawn=drawn) as process:
         out, _ = process.communicate(timeout=_LONGEST)
     return process.returncode, out, (cwd / "said").read_text()
 

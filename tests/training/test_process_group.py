@@ -27,6 +27,7 @@ from opsin.models.statistics import statistics_of
 from opsin.training.device import own_randomness
 from opsin.training.process_group import ALONE, joined
 from opsin.training.step import TrainStep
+from opsin.training.whole_batch import WholeBatch
 
 CPU = torch.device("cpu")
 
@@ -45,6 +46,27 @@ def trained(network, recipe, group, weights):
         state = torch.get_rng_state().tolist(), stepper.generator.get_state().tolist()
     return losses, state, stepper
 
+
+def gradients(norm, values, weights, group):
+    # Those of the values are of this process's share.
+    norm.zero_grad()
+    own = values[group.share].clone().requires_grad_()
+    (WholeBatch(torch.nn.Sequential(norm), group)(own) * weights[group.share]).sum().backward()
+    group.add([norm.weight.grad, norm.bias.grad])
+    return own.grad, norm.weight.grad.clone(), norm.bias.grad.clone()
+
+
+torch.manual_seed(0)
+values, weights = torch.randn(2, 21, 4, 3, 3)
+with joined() as group:
+    norm = torch.nn.BatchNorm2d(4)
+    together = gradients(norm, values, weights, group)
+    whole = values.clone().requires_grad_()
+    norm.zero_grad()
+    (norm(whole) * weights).sum().backward()
+    alone = whole.grad[group.share], norm.weight.grad, norm.bias.grad
+    for one, two in zip(alone, together, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
 
 pixels = np.random.default_rng(0).integers(0, 256, (50, 24, 24, 3), np.uint8)
 found = {}

@@ -33,8 +33,8 @@ T = TypeVar("T")
 # The others wait while the first reads the images, or evaluates what was trained. Of a process that
 # ends they hear at once.
 _LONGEST: Final = dt.timedelta(days=1)
-# Where all processes fail alike, the first has this long to say so.
-_FIRST_SPEAKS: Final = dt.timedelta(seconds=3)
+# Where all processes fail alike, the first has so many seconds to say so.
+_FIRST_SPEAKS: Final = 3.0
 # Seconds between two looks at what others have said.
 _BETWEEN: Final = 0.02
 # What torchrun calls a job that was given no name.
@@ -320,8 +320,9 @@ def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
         if not _LOST.is_set():
             store.set("cause", f"process {rank} ended: {error}")
         if rank:
-            with contextlib.suppress(RuntimeError):
-                store.wait(["told"], _FIRST_SPEAKS)
+            until = time.monotonic() + _FIRST_SPEAKS
+            while not store.check(["told"]) and time.monotonic() < until:
+                time.sleep(_BETWEEN)
         return bool(store.add("told", 1) > 1)
     return False
 
