@@ -60,6 +60,7 @@ BENCHMARKS: Final = {
     "pretrained_curve": Benchmark(
         "", "2 h", "FOLDER RUN --images 3 --seeds 1 --test 50 --from-nothing logistic"
     ),
+    "processes": Benchmark("", "10 min", "--source digits --size 24 --repeats 1"),
     "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),
     "serving": Benchmark(
         "FastAPI with PyTorch, LitServe", "20 min", "RUN --repeats 1 --seconds 0.5 --settings 1"

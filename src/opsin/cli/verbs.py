@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -16,6 +18,7 @@ from opsin._version import __version__
 from opsin.cli.options import GroupedCommand, describe_sources
 from opsin.cli.output import STOP_SAID, print_error, print_json_error
 from opsin.core.errors import OpsinError
+from opsin.training.process_group import Launch, refuse_several
 
 
 def _version(value: bool) -> None:
@@ -42,6 +45,8 @@ VERBS: Final = (
     "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones",
     "bench", "docs",
 )  # fmt: skip
+#: Those in which processes that torchrun started work together.
+_TOGETHER: Final = ("train", "resume")
 # What Python's own words are called instead.
 _NAMES: Final = {"import": "import_model"}
 
@@ -73,12 +78,24 @@ _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
 def run() -> int:
-    """Run the verb that was asked for and return the exit status."""
+    """Run the verb that was asked for and return the exit status.
+
+    Of the processes that torchrun started, the first one prints.
+    """
     # Pillow's doubts about a file's tags: what cannot be read is reported with its reason anyway.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+    if _is_first():
+        return _run(sys.argv[1:])
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+        return _run(sys.argv[1:])
+
+
+def _run(words: Sequence[str]) -> int:
     try:
-        status: int = _application(sys.argv[1:])(standalone_mode=False) or 0
+        if words and words[0] in VERBS and words[0] not in _TOGETHER:
+            refuse_several(f"opsin {words[0]}")
+        status: int = _application(words)(standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status and says nothing.
         if status == 130 and not STOP_SAID.is_set():
             return _said(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
@@ -95,12 +112,20 @@ def run() -> int:
     except _UsageError as error:
         if "--json" in sys.argv:
             print_json_error("UsageError", "another command line", str(error), "See --help.")
-        error.show()
+        if _is_first():
+            error.show()
         return 2
     return status
 
 
+def _is_first() -> bool:
+    launch = Launch.current()
+    return launch is None or launch.rank == 0
+
+
 def _said(error: OpsinError, *, status: int = 1) -> int:
+    told = not _is_first() if error.told is None else error.told
     with contextlib.suppress(OSError):  # the reader may have gone
-        print_error(error)
+        if not told:
+            print_error(error)
     return status

@@ -25,6 +25,7 @@ from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people
 from opsin.report.training_plan import Plan
+from opsin.training.process_group import refuse_several
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -79,6 +80,7 @@ def plan(
         >>> planned.parameters, planned.recipe.training.epochs
         (9610, 3)
     """
+    refuse_several("a plan")
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
     given: dict[str, Any] = {**options}

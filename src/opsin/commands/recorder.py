@@ -112,15 +112,23 @@ class Recorder(WatcherGroup):
 
 
 @contextlib.contextmanager
-def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
-    """Keep ``status.json`` and ``log.txt`` true, however the block ends."""
+def recorded(
+    directory: RunDirectory, watcher: Watcher, launch: str | None = None
+) -> Iterator[Recorder]:
+    """Keep ``status.json`` and ``log.txt`` true, however the block ends.
+
+    Args:
+        directory: The run.
+        watcher: Receives the progress of the work.
+        launch: By which torchrun's processes know the run again, if it started them.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.hold())
         with storage_errors(directory.log):
             added = stack.enter_context(directory.open_to_add(directory.log))
         log = io.TextIOWrapper(added, encoding="utf-8", errors="backslashreplace")
         file = stack.enter_context(log)
-        directory.set_status("running")
+        directory.set_status("running", launch=launch)
         recorder = Recorder(directory, watcher, LogFile(file))
         try:
             with recorder.watchdog:

@@ -31,6 +31,7 @@ from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
 from opsin.trackers import chosen_trackers
+from opsin.training.process_group import refuse_several
 
 if TYPE_CHECKING:
     from opsin.evaluation.evidence import Doubts
@@ -198,6 +199,7 @@ def train_repeats(
         >>> [run.recipe.training.seed for run in found.runs], found.deviation < found.accuracy
         ([0, 1], True)
     """
+    refuse_several("repeats")
     _check_count("repeats", repeats, least=1)
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
@@ -265,6 +267,7 @@ def train_folds(
         >>> found.summary.pooled.images
         1797
     """
+    refuse_several("folds")
     _check_count("folds", folds, least=2)
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)

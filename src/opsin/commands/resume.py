@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
+from opsin.commands.carry_out import begun_before, carry_out, watcher_of_run
 from opsin.commands.import_recipe import ImportRecipe
 from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
 from opsin.commands.runs import Run
-from opsin.commands.train import carry_out, watcher_of_run
 from opsin.commands.training_job import need_training, versions
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.core.recipe import TRAINING_OPTIONS, Recipe
@@ -29,6 +30,7 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images, with_run_split
 from opsin.models.resolve import changed
+from opsin.training.process_group import ProcessGroup, joined, refuse_several
 
 if TYPE_CHECKING:
     from opsin.commands.training_job import Start
@@ -82,14 +84,47 @@ def resume(
         True
     """
     began = time.perf_counter()
-    watcher = watcher_of_run(watcher, observers, track, quiet=quiet)
-    changes = {key: value for key, value in changes.items() if value is not None}
+    with joined() as group:
+        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
+        changes = {key: value for key, value in changes.items() if value is not None}
+        begun = begun_before(Path(run).parent, group)
+        if begun is not None and begun.read(RunStatus).state == "done":
+            return Run(begun.path)
+        if begun is not None and begun.recipe.is_file():
+            run, changes, name = begun.path, {}, None
+        return go_on(run, data, changes, name=name, group=group, watcher=tell, began=began)
+
+
+def go_on(
+    run: str | os.PathLike[str],
+    data: Dataset | Places,
+    changes: Mapping[str, object] | None = None,
+    *,
+    name: str | None = None,
+    group: ProcessGroup,
+    watcher: Watcher,
+    began: float,
+) -> Run:
+    """Train on in a run directory, or in a new one where something changes.
+
+    Args:
+        run: The run.
+        data: Its images, or where they are now.
+        changes: Options that are to be others from here on.
+        name: What a new run is called (default: its parent's name).
+        group: The processes that train it together.
+        watcher: Receives the progress of the work.
+        began: When the loading began (`time.perf_counter`).
+    """
+    changes = changes or {}
     parent = RunDirectory.open(run)
     asked = Run(parent.path).recipe
     if isinstance(asked, ClassicalRecipe) and asked.fine_tunes:
+        refuse_several("fine-tuning")
         return _fine_tuning(parent, asked, data, changes, watcher=watcher, began=began)
     recipe = _network_of(parent)
-    _check_state(parent, recipe, changes, name)
+    if group.writes:  # to ask is to hold the run for a moment
+        _check_state(parent, recipe, changes, name)
     dataset = _images_of(parent, data, watcher)
     _tell_versions(recipe, watcher)
     recipe = _changed(parent, recipe, changes, dataset) if changes else recipe
@@ -100,7 +135,9 @@ def resume(
     def directory() -> RunDirectory:
         return RunDirectory.create(parent.path.parent, title) if changes else parent
 
-    return carry_out(directory, dataset, decided, watcher=watcher, began=began, start=start)
+    return carry_out(
+        directory, dataset, decided, watcher=watcher, began=began, start=start, group=group
+    )
 
 
 def _network_of(parent: RunDirectory) -> Recipe:

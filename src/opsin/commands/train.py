@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Final, Unpack
 
 from opsin.classical.classical_recipe import FITTED
-from opsin.commands.load_dataset import load_for
-from opsin.commands.recorder import recorded
-from opsin.commands.resolve_recipe import ResolvedRecipe, decide
+from opsin.commands.carry_out import begun_before, carry_out, watcher_of_run
+from opsin.commands.load_dataset import load_for, model_asked
+from opsin.commands.resolve_recipe import decide
+from opsin.commands.resume import go_on
 from opsin.commands.runs import Run
-from opsin.commands.training_job import TrainingJob, follow, make, write_request
-from opsin.commands.training_summary import tell_end, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.events import SILENT, Watcher
+from opsin.core.artifacts.run_status import RunStatus
+from opsin.core.events import Watcher
 from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
-from opsin.data.audit import audit
-from opsin.data.dataset import Dataset
-from opsin.report.terminal import for_people, with_observers
-from opsin.trackers.run_tracking import tracking_of
-from opsin.training.process_group import ProcessGroup
+from opsin.training.process_group import joined, refuse_several
 
-if TYPE_CHECKING:
-    from opsin.commands.training_job import Start
+_IN_ONE_GO: Final = "a model that is not a network trained from the start"
 
 
 @checked
@@ -49,6 +44,9 @@ def train(
 
     The first Ctrl-C ends the epoch where it is; the run is then finished with what there is, and
     `resume` can go on with it.
+
+    Processes that ``torchrun`` started train one network together, and return the same run; started
+    again, they continue the run that they had begun.
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
@@ -91,92 +89,44 @@ def train(
     """
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
-    watcher = watcher_of_run(watcher, observers, track, quiet=quiet)
-    given: dict[str, Any] = {**options}
-    model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=watcher)
+    with joined() as group:
+        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
+        given: dict[str, Any] = {**options}
+        begun = begun_before(Path(runs), group)
+        if begun is not None and begun.read(RunStatus).state == "done":
+            return Run(begun.path)
+        if model_asked(model, given) in FITTED:  # said at once
+            refuse_several(_IN_ONE_GO)
+        model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=tell)
+        if model in FITTED:
+            refuse_several(_IN_ONE_GO)
+        in_steps = model not in FITTED or given.get("fine_tune")
+        if begun is not None and begun.recipe.is_file() and in_steps:
+            return go_on(begun.path, dataset, group=group, watcher=tell, began=began)
 
-    def directory_of(network: str) -> RunDirectory:
-        return RunDirectory.create(Path(runs), name or f"{dataset.recipe.title}-{network}")
+        def directory_of(network: str) -> RunDirectory:
+            title = name or f"{dataset.recipe.title}-{network}"
+            return begun or RunDirectory.create(Path(runs), title)
 
-    if model in FITTED:
-        from opsin.commands.classical_job import train_classical  # noqa: PLC0415  quicker without
+        if model in FITTED:
+            from opsin.commands.classical_job import train_classical  # noqa: PLC0415  quicker without
 
-        return train_classical(
-            lambda: directory_of(model),
+            return train_classical(
+                lambda: directory_of(model),
+                dataset,
+                model=model,
+                options={**given, "budget": budget},
+                watcher=tell,
+                began=began,
+                backbone=backbone,
+            )
+        decided = decide(dataset, model=model, budget=budget, options=given, watcher=tell)
+        return carry_out(
+            lambda: directory_of(decided.recipe.model.name),
             dataset,
-            model=model,
-            options={**given, "budget": budget},
-            watcher=watcher,
+            decided,
+            watcher=tell,
             began=began,
-            backbone=backbone,
+            start=None,
+            group=group,
         )
-    decided = decide(dataset, model=model, budget=budget, options=given, watcher=watcher)
-    return carry_out(
-        lambda: directory_of(decided.recipe.model.name),
-        dataset,
-        decided,
-        watcher=watcher,
-        began=began,
-        start=None,
-    )
-
-
-def watcher_of_run(
-    watcher: Watcher | None,
-    observers: Sequence[Watcher],
-    track: str | Sequence[str] | None = None,
-    *,
-    quiet: bool,
-) -> Watcher:
-    """Return what gets the events of a run; of processes that train together, the first's do."""
-    if not ProcessGroup.current().writes:
-        return SILENT
-    display = watcher or for_people(quiet=quiet)
-    return with_observers(display, [*observers, *tracking_of(track, display)])
-
-
-def carry_out(
-    directory_of: Callable[[], RunDirectory],
-    dataset: Dataset,
-    decided: ResolvedRecipe,
-    *,
-    watcher: Watcher,
-    began: float,
-    start: Start | None,
-) -> Run:
-    """Train in a run directory, with all processes of PyTorch's group if there is one.
-
-    Args:
-        directory_of: Finds or makes the directory, once everything else is known to be usable.
-        dataset: What it learns from.
-        decided: How.
-        watcher: Receives the progress of the work.
-        began: When the loading began (`time.perf_counter`).
-        start: The state to go on from; ``None`` for fresh weights.
-    """
-    # The training half is loaded by the verbs that train.
-    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
-    from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415
-
-    group = ProcessGroup.current()
-    decided = group.first(decided)  # a budget is measured by the clock
-    audited = audit(dataset, watcher=watcher)
-    training = decided.recipe.training
-    with own_randomness(choose_device(training.device), training.seed):
-        job = TrainingJob.prepare(dataset, audited, decided, group)
-        group.wait()  # until every process has read what it goes on from
-        if not group.writes:
-            return Run(follow(job, start))
-        directory = directory_of()
-        group.first(directory.path)
-        with threads_for(job.work), recorded(directory, watcher) as recorder:
-            write_request(directory, job)
-            recorder.run_started(directory.path)
-            tell_start(recorder, directory, job)
-            seconds = {"load": time.perf_counter() - began}
-            # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.
-            with graceful_interrupt() as stop:
-                report = make(directory, job, recorder, seconds=seconds, stop=stop, start=start)
-            tell_end(recorder, report)
-        group.wait()
-    return Run(directory.path)

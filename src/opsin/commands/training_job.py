@@ -140,8 +140,9 @@ class TrainingJob:
         from opsin.training.device import describe_device  # noqa: PLC0415
 
         where = describe_device(self.device)
-        half = self.recipe.training.precision == "bfloat16"
-        return f"{where}, bfloat16" if half else where
+        if self.recipe.training.precision == "bfloat16":
+            where += ", bfloat16"
+        return f"{self.group.world} processes, {where}" if self.group.world > 1 else where
 
 
 class Made(Protocol):

@@ -37,6 +37,9 @@ class OpsinError(Exception):
         expected a folder; boots.txt is a file. Give the folder's name.
     """
 
+    #: Whether another process has told the user; ``None`` where none was asked.
+    told: bool | None = None
+
     def __init__(self, expected: str, received: str, advice: str) -> None:
         super().__init__(expected, received, advice)
         self.expected = expected

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from opsin.core.recipe import TrainingRecipe
+from opsin.training.process_group import ALONE, ProcessGroup
+
+
+@dataclass(frozen=True)
+class _Chance:
+    """Numbers at random for a process's images, drawn as by one process for the whole batch.
+
+    So an image is varied alike, however many processes share its batch.
+    """
+
+    generator: torch.Generator
+    count: int
+    group: ProcessGroup
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """Draw a number from ``low`` to before ``high`` for each image, ``int64[N, 1]``."""
+        drawn = torch.randint(low, high, (self.count, 1), generator=self.generator)
+        return drawn[self.group.share]
+
+    def signed(self) -> Tensor:
+        """Draw a number between -1 and 1 for each image, ``float32[N, 1]``."""
+        drawn = 2 * torch.rand((self.count, 1), generator=self.generator) - 1
+        return drawn[self.group.share]
+
+    def half(self) -> Tensor:
+        """Choose half of the images, ``bool[N]``."""
+        return (torch.rand(self.count, generator=self.generator) < 0.5)[self.group.share]
 
 
 def augment(
@@ -15,13 +43,16 @@ def augment(
     recipe: TrainingRecipe,
     generator: torch.Generator,
     mirrored: Tensor | None = None,
+    *,
+    group: ProcessGroup = ALONE,
+    whole: int | None = None,
 ) -> Tensor:
     """Vary each image of a batch at random: its place, its light, and a square put out.
 
     Mirroring and moving alone gather pixels and are exact; zooming and turning interpolate.
     Whatever comes into sight from outside repeats the image's border, so that no edge appears
     that no photograph has. How many numbers are drawn, and in which order, depends on the recipe
-    and the shape of the batch only: the same state of the generator gives the same images.
+    and the shape of the whole batch only: the same state of the generator gives the same images.
 
     Args:
         images: ``uint8[N, H, W, C]``, on any device; it is not changed.
@@ -29,6 +60,8 @@ def augment(
         generator: Source of randomness, on the CPU.
         mirrored: Which images to mirror where the recipe does so, ``bool[N]`` on the CPU
             (default: half of them, at random).
+        group: The processes that share the batch, of which these images are one's share.
+        whole: How many images the whole batch has (default: these).
 
     Returns:
         ``uint8[N, H, W, C]``, on the same device.
@@ -41,46 +74,44 @@ def augment(
         >>> augment(images, recipe, torch.Generator().manual_seed(0)).shape
         torch.Size([2, 32, 32, 3])
     """
+    chance = _Chance(generator, len(images) if whole is None else whole, group)
     if recipe.zoom or recipe.rotate:
-        varied = _transform(images, recipe, generator, mirrored)
+        varied = _transform(images, recipe, chance, mirrored)
     elif recipe.flip or recipe.shift:
-        varied = _move(images, recipe, generator, mirrored)
+        varied = _move(images, recipe, chance, mirrored)
     else:
         varied = images
     if recipe.light:
-        varied = _relight(varied, recipe.light, generator)
+        varied = _relight(varied, recipe.light, chance)
     if recipe.erase:
-        varied = _erase(varied, _colour(images), recipe.erase, generator)
+        varied = _erase(varied, _colour(images, chance), recipe.erase, chance)
     return varied
 
 
 def _draw_moves(
-    count: int, recipe: TrainingRecipe, generator: torch.Generator, mirrored: Tensor | None
+    count: int, recipe: TrainingRecipe, chance: _Chance, mirrored: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the moves down and right in pixels, ``int64[N, 1]``, and who is mirrored."""
     none = torch.zeros((count, 1), dtype=torch.int64)
     down = right = none
     if recipe.shift:
         low, high = -recipe.shift, recipe.shift + 1
-        down = torch.randint(low, high, (count, 1), generator=generator)
-        right = torch.randint(low, high, (count, 1), generator=generator)
+        down, right = chance.integers(low, high), chance.integers(low, high)
     if not recipe.flip:
         return down, right, none.bool()
     if mirrored is None:
-        mirrored = torch.rand(count, generator=generator) < 0.5
+        mirrored = chance.half()
     return down, right, mirrored[:, None]
 
 
-def _move(
-    images: Tensor, recipe: TrainingRecipe, generator: torch.Generator, chosen: Tensor | None
-) -> Tensor:
+def _move(images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tensor | None) -> Tensor:
     """Move and mirror by gathering.
 
     First whole rows of all images, then columns within them: on a CPU this is five times as
     fast as indexing by image, row and column at once.
     """
     count, height, width, channels = images.shape
-    down, right, mirrored = _draw_moves(count, recipe, generator, chosen)
+    down, right, mirrored = _draw_moves(count, recipe, chance, chosen)
     rows = (torch.arange(height) + down).clamp(0, height - 1)
     columns = torch.arange(width)
     columns = torch.where(mirrored, columns.flip(0), columns)
@@ -96,16 +127,16 @@ def _move(
 
 
 def _transform(
-    images: Tensor, recipe: TrainingRecipe, generator: torch.Generator, chosen: Tensor | None
+    images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tensor | None
 ) -> Tensor:
     """Zoom, turn, move and mirror in one affine map, interpolated between four pixels."""
     count, height, width, channels = images.shape
-    down, right, mirrored = _draw_moves(count, recipe, generator, chosen)
+    down, right, mirrored = _draw_moves(count, recipe, chance, chosen)
     zoom, turn = torch.ones((count, 1)), torch.zeros((count, 1))
     if recipe.zoom:
-        zoom = 1 + recipe.zoom * _draw_signed(count, generator)
+        zoom = 1 + recipe.zoom * chance.signed()
     if recipe.rotate:
-        turn = math.radians(recipe.rotate) * _draw_signed(count, generator)
+        turn = math.radians(recipe.rotate) * chance.signed()
     # From a place in the new image to one in the old; both run from -1 to 1, whatever the
     # sides are, so that a turn of an image that is not square needs their ratio.
     cosine, sine = turn.cos() / zoom, turn.sin() / zoom
@@ -121,11 +152,11 @@ def _transform(
     return values.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _relight(images: Tensor, light: float, generator: torch.Generator) -> Tensor:
+def _relight(images: Tensor, light: float, chance: _Chance) -> Tensor:
     """Multiply each image's contrast about its own mean, then its brightness, by factors."""
     count = len(images)
-    contrast = (1 + light * _draw_signed(count, generator)).to(images.device)
-    brightness = (1 + light * _draw_signed(count, generator)).to(images.device)
+    contrast = (1 + light * chance.signed()).to(images.device)
+    brightness = (1 + light * chance.signed()).to(images.device)
     values = images.reshape(count, -1).float()
     mean = values.mean(dim=1, keepdim=True)
     # brightness * (mean + contrast * (value - mean)), with one product for each value
@@ -133,7 +164,7 @@ def _relight(images: Tensor, light: float, generator: torch.Generator) -> Tensor
     return values.round_().clamp_(0, 255).to(torch.uint8).view(images.shape)
 
 
-def _erase(images: Tensor, colour: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Tensor:
     """Put out a square of each image; its centre is anywhere, so that it may be cut off.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
@@ -143,8 +174,8 @@ def _erase(images: Tensor, colour: Tensor, share: float, generator: torch.Genera
     side = erased_side(share, height, width)
     offsets = torch.arange(side) - side // 2
     # Beyond the border the outermost row is meant again, which the square covers anyhow.
-    rows = (torch.randint(height, (count, 1), generator=generator) + offsets).clamp(0, height - 1)
-    columns = (torch.randint(width, (count, 1), generator=generator) + offsets).clamp(0, width - 1)
+    rows = (chance.integers(0, height) + offsets).clamp(0, height - 1)
+    columns = (chance.integers(0, width) + offsets).clamp(0, width - 1)
     own = width * (height * torch.arange(count)[:, None] + rows)
     places = (own[:, :, None] + columns[:, None, :]).view(-1).to(images.device)
     varied = images.clone(memory_format=torch.contiguous_format)
@@ -162,12 +193,11 @@ def erased_side(share: float, height: int, width: int) -> int:
     return max(1, round(share * min(height, width)))
 
 
-def _colour(images: Tensor) -> Tensor:
-    """Return about the mean colour of a batch, ``uint8[C]``; some 64 pixels an image will do."""
+def _colour(images: Tensor, chance: _Chance) -> Tensor:
+    """Return about the mean colour of a whole batch, ``uint8[C]``; some 64 pixels an image do."""
     step = max(1, min(images.shape[1:3]) // 8)
-    return images[:, ::step, ::step].float().mean(dim=(0, 1, 2)).round().to(torch.uint8)
-
-
-def _draw_signed(count: int, generator: torch.Generator) -> Tensor:
-    """Draw a number between -1 and 1 for each image, ``float32[N, 1]``."""
-    return 2 * torch.rand((count, 1), generator=generator) - 1
+    seen = images[:, ::step, ::step]
+    # In whole numbers, whose sum is the same however they are shared out.
+    total = seen.sum(dim=(0, 1, 2), dtype=torch.int64)
+    chance.group.add([total])
+    return (total / (chance.count * seen[0, ..., 0].numel())).round().to(torch.uint8)

@@ -83,12 +83,13 @@ class TrainingBatches:
     def spans(self, count: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
         """Yield start and end of each batch, all processes' shares together.
 
-        BatchNorm cannot learn from one image: a last batch that would leave a process fewer than
-        two joins the batch before it.
+        BatchNorm cannot learn from one image: a last batch of one joins the batch before it, as
+        does one that would leave a process without any.
         """
+        least = max(2, self.group.world)
         while start < count:
             end = min(start + size, count)
-            if count - end < 2 * self.group.world:
+            if count - end < least:
                 end = count
             yield start, end
             start = end

@@ -1,21 +1,96 @@
 """Processes that train one network together, each on its share of every batch.
 
-The caller starts them, with ``torchrun`` for example, and calls
+``torchrun`` starts them, and `joined` connects them; or the caller has done both, by
 ``torch.distributed.init_process_group``. After each step every process holds the same network; the
 first one alone writes files and shows progress.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
+import itertools
+import os
+import signal
+import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from opsin.core.errors import OpsinError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
+
+# The others wait while the first reads the images, or evaluates what was trained. Of a process that
+# ends they hear at once.
+_LONGEST: Final = dt.timedelta(days=1)
+# Where all processes fail alike, the first has so many seconds to say so.
+_FIRST_SPEAKS: Final = 3.0
+# Seconds between two looks at what others have said.
+_BETWEEN: Final = 0.02
+# What torchrun calls a job that was given no name.
+_NAMELESS: Final = "none"
+# Set once a process has lost the others, and is about to say so and end.
+_LOST = threading.Event()
+# Numbers the trainings of this process: the same in each that runs the same script.
+_TRAININGS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What torchrun tells the processes that it starts.
+
+    Args:
+        job: Name of the whole, the same after a restart.
+        rank: Number of this process, from 0.
+        world: How many there are.
+        local_rank: Its number on this machine.
+        local_world: How many there are on this machine.
+        restarts: How often they were started again.
+    """
+
+    job: str
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+    restarts: int
+
+    @classmethod
+    def current(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
+        """Return what torchrun has told this process; ``None`` where it did not start it.
+
+        Example:
+            >>> words = {"TORCHELASTIC_RUN_ID": "boots", "RANK": "1", "WORLD_SIZE": "2",
+            ...          "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+            >>> Launch.current(words)
+            Launch(job='boots', rank=1, world=2, local_rank=1, local_world=2, restarts=0)
+            >>> Launch.current({"RANK": "1"}) is None
+            True
+        """
+        try:
+            job = environment["TORCHELASTIC_RUN_ID"]
+            if job == _NAMELESS:  # all such jobs: its own process tells it from others
+                job = f"{socket.gethostname()}-{os.getppid()}"
+            return cls(
+                job,
+                rank=int(environment["RANK"]),
+                world=int(environment["WORLD_SIZE"]),
+                local_rank=int(environment["LOCAL_RANK"]),
+                local_world=int(environment["LOCAL_WORLD_SIZE"]),
+                restarts=int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")),
+            )
+        except (KeyError, ValueError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -25,10 +100,16 @@ class ProcessGroup:
     Args:
         rank: Its number, from 0.
         world: How many there are. A process by itself computes what it would without a group.
+        launch: torchrun's job and which of its trainings this is, the same after a restart.
+        restarted: Whether torchrun had to start any of them again.
+        store: Where processes leave word for each other.
     """
 
     rank: int = 0
     world: int = 1
+    launch: str | None = None
+    restarted: bool = False
+    store: Store | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def current(cls) -> ProcessGroup:
@@ -58,7 +139,8 @@ class ProcessGroup:
         from torch import distributed  # noqa: PLC0415  PyTorch
 
         values = [value]
-        distributed.broadcast_object_list(values)
+        with self._together():
+            distributed.broadcast_object_list(values)
         return values[0]
 
     def add(self, tensors: Sequence[Tensor]) -> None:
@@ -70,7 +152,8 @@ class ProcessGroup:
         # In one message: one for each layer would cost more time than its numbers.
         where = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         flat = torch.cat([tensor.detach().flatten().to(where) for tensor in tensors])
-        torch.distributed.all_reduce(flat)
+        with self._together():
+            torch.distributed.all_reduce(flat)
         sums = torch.split(flat, [tensor.numel() for tensor in tensors])
         with torch.no_grad():
             for tensor, total in zip(tensors, sums, strict=True):
@@ -86,13 +169,179 @@ class ProcessGroup:
         self.add([counts])
         return tuple(bool(count) for count in counts.tolist())
 
+    def differing(self, value: str) -> list[int]:
+        """Return the processes whose value is not that of the first."""
+        if self.world == 1:
+            return []
+        import torch  # noqa: PLC0415  PyTorch
+
+        others = torch.zeros(self.world, dtype=torch.int64)
+        others[self.rank] = self.first(value) != value
+        self.add([others])
+        return [rank for rank, other in enumerate(others.tolist()) if other]
+
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.world > 1:
             from torch import distributed  # noqa: PLC0415  PyTorch
 
-            distributed.barrier()
+            with self._together():
+                distributed.barrier()
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Turn a connection that breaks into an error with its cause, as far as that is known."""
+        try:
+            yield
+        except RuntimeError as error:  # PyTorch's own are children of it
+            _LOST.set()
+            ended = "another one ended, or does not answer"
+            if self.store is not None:
+                with contextlib.suppress(RuntimeError):
+                    ended = _said(self.store, "cause") or ended
+            raise RunError(
+                f"all {self.world} processes to the end",
+                ended,
+                "torchrun --max-restarts 3 continues by itself.",
+            ) from error
 
 
 #: A process by itself.
 ALONE = ProcessGroup()
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun started, and leave them at the end of the block.
+
+    On GPUs where each process has one of its own; it is then PyTorch's present device. Where
+    torchrun started none, or the caller has connected them, nothing is changed.
+
+    Raises:
+        RunError: In the block, as soon as one of them is no longer there.
+    """
+    launch, there = Launch.current(), ProcessGroup.current()
+    if launch is None:
+        yield there
+        return
+    name = f"{launch.job}#{next(_TRAININGS)}"
+    _LOST.clear()
+    if launch.world == 1 or there.world > 1:
+        restarted = there.any(launch.restarts > 0)[0]
+        yield replace(there, launch=name, restarted=restarted)
+        return
+    from torch import distributed  # noqa: PLC0415  PyTorch
+
+    group = ProcessGroup(launch.rank, launch.world, name)
+    with group._together():
+        store = _connect(launch, name)
+    group = replace(group, store=store)
+    try:
+        with _ending_in_peace():
+            yield replace(group, restarted=group.any(launch.restarts > 0)[0])
+    except OpsinError as error:
+        error.told = _is_told(error, launch.rank, store)
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def refuse_several(what: str) -> None:
+    """Refuse what one process does where torchrun started several.
+
+    Raises:
+        RecipeError: It did.
+    """
+    launch = Launch.current()
+    if launch is not None and launch.world > 1:
+        raise RecipeError(
+            f"one process for {what}",
+            f"torchrun started {launch.world}",
+            "Run it without torchrun.",
+        )
+
+
+def _connect(launch: Launch, name: str) -> Store:
+    """Initialise PyTorch's group by the store that torchrun keeps."""
+    import torch  # noqa: PLC0415  PyTorch
+    from torch import distributed  # noqa: PLC0415
+    from torch.distributed.distributed_c10d import PrefixStore  # noqa: PLC0415
+    from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415
+
+    kept, _, _ = next(rendezvous("env://", launch.rank, launch.world))
+    store = PrefixStore(name, kept)
+    store = PrefixStore(_meet(store, launch), store)
+    own = torch.cuda.is_available() and torch.cuda.device_count() >= launch.local_world
+    store.set(f"gpu{launch.rank}", "yes" if own and distributed.is_nccl_available() else "no")
+    gpus = all(store.get(f"gpu{rank}") == b"yes" for rank in range(launch.world))
+    if gpus:
+        torch.cuda.set_device(launch.local_rank)
+    distributed.init_process_group(
+        "nccl" if gpus else "gloo",
+        store=store,
+        rank=launch.rank,
+        world_size=launch.world,
+        timeout=_LONGEST,
+    )
+    return store
+
+
+def _meet(store: Store, launch: Launch) -> str:
+    """Return a name that all processes agree on, and that none before a restart has used.
+
+    torchrun's store outlives its processes: what those before have left must not be taken for word
+    of one that is there now. So each brings a name of its own, the first lists them, and it is
+    agreed once each has confirmed a list that has its present name.
+    """
+    own, ranks = uuid.uuid4().hex, range(launch.world)
+    store.set(f"name{launch.rank}", own)
+    while True:
+        if launch.rank == 0:
+            store.set("names", " ".join(store.get(f"name{rank}").decode() for rank in ranks))
+        names = store.get("names").decode()
+        if own in names:
+            store.set(f"confirmed{launch.rank}", names)
+            if launch.rank == 0 and all(
+                _said(store, f"confirmed{rank}") == names for rank in ranks
+            ):
+                store.set("agreed", names)
+            if _said(store, "agreed") == names:
+                return names.split()[0]
+        time.sleep(_BETWEEN)
+
+
+def _said(store: Store, key: str) -> str | None:
+    return store.get(key).decode() if store.check([key]) else None
+
+
+def _is_told(error: OpsinError, rank: int, store: Store) -> bool:
+    """Leave word of an error, and tell whether another process has told the user."""
+    with contextlib.suppress(RuntimeError):  # the store may be gone, too
+        if not _LOST.is_set():
+            store.set("cause", f"process {rank} ended: {error}")
+        if rank:
+            until = time.monotonic() + _FIRST_SPEAKS
+            while not store.check(["told"]) and time.monotonic() < until:
+                time.sleep(_BETWEEN)
+        return bool(store.add("told", 1) > 1)
+    return False
+
+
+@contextlib.contextmanager
+def _ending_in_peace() -> Iterator[None]:
+    """Let a process that has lost the others write why, though torchrun wants it to end."""
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if not _LOST.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        if not _LOST.is_set():  # else it has still to say so
+            signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from opsin.training.augment import augment
 from opsin.training.checkpoint import Tensors
 from opsin.training.optimizers import make_optimizers
 from opsin.training.process_group import ALONE, ProcessGroup
+from opsin.training.whole_batch import WholeBatch
 
 _NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 
@@ -53,9 +55,12 @@ class TrainStep:
         given = None if weights is None else torch.from_numpy(weights).to(device)
         self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
         self._forward: nn.Module = network
+        self._whole = WholeBatch(network, group) if group.world > 1 else None
         # Triton compiles with the system's C compiler. A graph of others may compute with shapes.
         compiles = device.type == "cuda" and not isinstance(network, TorchNetwork)
-        if compiles and importlib.util.find_spec("triton") and shutil.which("cc"):
+        if self._whole is not None:
+            self._forward = self._whole
+        elif compiles and importlib.util.find_spec("triton") and shutil.which("cc"):
             self._forward = torch.compile(network)  # type: ignore[assignment]
         self._half = recipe.precision == "bfloat16"
 
@@ -66,7 +71,7 @@ class TrainStep:
         rate: float,
         mirrored: Tensor | None = None,
         *,
-        part: float = 1.0,
+        whole: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
 
@@ -75,41 +80,47 @@ class TrainStep:
             labels: ``int64[N]`` on the device.
             rate: The learning rate.
             mirrored: Which images to mirror, ``bool[N]`` on the CPU (default: at random).
-            part: Which share of the whole group's batch these images are.
+            whole: The labels of all images that the group learns from in this step, of which these
+                are this process's share, ``int64[M]`` (default: ``labels``).
 
         Returns:
-            The mean loss and the number of right answers, both still on the device.
+            The mean loss and the number of right answers, both still on the device, of the whole
+            batch.
         """
-        logits = self.logits(augment(images, self.recipe, self.generator, mirrored))
+        whole = labels if whole is None else whole
+        if self._whole is not None:
+            self._whole.images = len(whole)
+        varied = augment(
+            images, self.recipe, self.generator, mirrored, group=self.group, whole=len(whole)
+        )
+        logits = self.logits(varied)
         loss = self.loss_of(logits, labels)
+        if self.group.world > 1:
+            loss = loss * self._part(labels, whole)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
         loss, right = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
         if self.group.world > 1:
-            loss, right = self._together(loss, right, part)
+            loss, right = self._together(loss, right)
         for optimizer, share in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
             optimizer.step()
         return loss, right
 
-    def _together(self, loss: Tensor, right: Tensor, part: float) -> tuple[Tensor, Tensor]:
-        """Average gradients, the loss and BatchNorm's statistics over the group; count right ones.
+    def _part(self, labels: Tensor, whole: Tensor) -> float:
+        """Return which part of the whole batch's loss is that of some of its images."""
+        weights = self.loss_of.weight
+        if weights is None:
+            return len(labels) / len(whole)
+        return float(weights[labels].sum() / weights[whole.to(weights.device)].sum())
 
-        With class weights the loss of each share is a weighted mean of its own.
-        """
-        averaged = [loss.float()]
-        averaged += [p.grad for p in self.network.parameters() if p.grad is not None]
-        averaged += [
-            value
-            for name, value in self.network.named_buffers()
-            if name.endswith(("running_mean", "running_var"))
-        ]
-        for value in averaged:
-            value.mul_(part)
-        counted = right.float()
-        self.group.add([*averaged, counted])
-        return averaged[0], counted
+    def _together(self, loss: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up the gradients, the loss and the right answers of all shares."""
+        summed, counted = loss.float(), right.float()
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.group.add([*gradients, summed, counted])
+        return summed, counted
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``float32[N, K]``, as the network is now: training or evaluating."""
@@ -164,6 +175,13 @@ class TrainStep:
         norms = [torch.linalg.vector_norm(weight.detach()) for weight in weights.values()]
         values = torch.stack(norms).tolist()  # from the device in one go
         return {name: float(f"{value:.6g}") for name, value in zip(weights, values, strict=True)}
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all weights and of BatchNorm's statistics."""
+        digest = hashlib.sha256()
+        for value in self.network.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def finite(self) -> bool:
         """Tell whether every parameter is a number."""

@@ -98,7 +98,7 @@ def fit(
             f"got {len(train)} and {len(val)}",
             "Give more images, or another --val-fraction.",
         )
-    least = 2 * train.group.world
+    least = max(2, train.group.world)
     if train.group.world > 1 and min(len(train), recipe.batch_size) < least:
         raise RecipeError(
             f"batches of {least} images or more for {train.group.world} processes",
@@ -188,8 +188,8 @@ class _Training:
             watcher.doing("a training step")
             rate = place.rate_factor * rate_at(recipe, self.progress(number, begin))
             own = mirrored[begin:end][self.group.share]
-            part = len(labels) / (end - begin)
-            loss, right = self.stepper.step(images, labels, rate, own, part=part)
+            whole = torch.from_numpy(self.train.labels[order[begin:end]])
+            loss, right = self.stepper.step(images, labels, rate, own, whole=whole)
             self.pending.append((loss, right, end - begin))
             step, seen = step + 1, end
             watcher.doing("the next images")
@@ -210,7 +210,20 @@ class _Training:
             watcher.note("stopping here: the best epoch so far is evaluated next")
             self.save(began)
         speed = (seen - place.seen) / (time.perf_counter() - began)
+        self.compare()
         self.judge(began, rate, speed)
+
+    def compare(self) -> None:
+        """See that all processes have learnt the same, to the bit."""
+        if self.group.world == 1:
+            return
+        others = self.group.differing(self.stepper.digest())
+        if others:
+            raise RunError(
+                f"the same weights in all {self.group.world} processes",
+                f"those of process {others[0]} differ after epoch {self.place.epoch}",
+                "Start them with the same versions on machines of one kind.",
+            )
 
     def judge(self, began: float, rate: float, speed: float) -> None:
         """Validate, report the epoch, and move on to the next."""

@@ -190,9 +190,14 @@ class RunDirectory:
         except OSError:
             return None
 
-    def set_status(self, state: State, *, cause: str | None = None) -> None:
-        """Record what the run is doing, with this process and the present time."""
-        self._status(state, cause=cause).write(self.path)
+    def set_status(self, state: State, **fields: Any) -> None:
+        """Record what the run is doing, with this process and the present time.
+
+        Args:
+            state: What it is doing.
+            **fields: ``cause`` and ``launch`` of `RunStatus`; without the latter it stays.
+        """
+        self._status(state, **fields).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
         """Say in ``status.json`` how far a running work is; called every second.
@@ -212,11 +217,12 @@ class RunDirectory:
 
     def _status(self, state: State, **fields: Any) -> RunStatus:
         now = time.time()
-        started: float | None = now
+        kept: dict[str, Any] = {"started": now}
         with contextlib.suppress(RunError):  # a damaged one is written anew
-            started = RunStatus.read(self.status).started
-        about = {"state": state, "pid": os.getpid(), "started": started, "heartbeat": now}
-        return RunStatus.model_validate({**about, "cause": None, **fields})
+            before = RunStatus.read(self.status)
+            kept = {"started": before.started, "launch": before.launch}
+        about = {"state": state, "pid": os.getpid(), "heartbeat": now}
+        return RunStatus.model_validate({**kept, **about, "cause": None, **fields})
 
     def state(self) -> tuple[State, str | None]:
         """Return the state and, for a failure, its cause.

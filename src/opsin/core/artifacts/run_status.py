@@ -28,6 +28,9 @@ class RunStatus(Artifact):
         None, description="When the training began, in seconds since 1970."
     )
     heartbeat: Seconds = Field(description="When this file was last written.")
+    launch: Text | None = Field(
+        None, description="By which processes that torchrun starts again find their run."
+    )
     cause: Text | None = Field(None, description="Why the run failed or stopped.")
     doing: Text | None = Field(None, description="Present work; ``3/10`` is epoch 3 of 10.")
     done: _Amount = Field(0.0, description="Finished units of that work.")

@@ -1,0 +1,195 @@
+"""``torchrun -m opsin train``: processes that train together, and are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+import opsin
+from tests.conftest import Cli, without_drawing
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc"),
+]
+
+_ROOT = Path(__file__).parents[2]
+#: Dropout, BatchNorm, and images that are varied at random.
+_TRAIN = (
+    "train", "digits", "--model", "resnet", "--hidden", "8", "--dropout", "0.2", "--augment",
+    "photos", "--rotate", "10", "--erase", "0.2", "--batch-size", "100", "--rate", "0.01",
+    "--checkpoint-every", "1",
+)  # fmt: skip
+_LONGEST = 120.0
+_UNDRAWN = """\
+import runpy
+import opsin.commands.report as report
+report.draw_run = lambda *_, **__: None
+runpy.run_module("opsin", run_name="__main__", alter_sys=True)
+"""
+
+
+@contextlib.contextmanager
+def _started(
+    words: Sequence[str], cwd: Path, *, restarts: int = 0, count: int = 2, drawn: bool = False
+) -> Iterator[subprocess.Popen[str]]:
+    script = cwd / "undrawn.py"
+    script.write_text(_UNDRAWN)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    options = ["--nproc-per-node", str(count), "--max-restarts", str(restarts)]
+    with (cwd / "said").open("w") as said, subprocess.Popen(
+        [*torchrun, *options, *(["-m", "opsin"] if drawn else [str(script)]), *words],
+        cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=said,
+        env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            for pid in _workers(process.pid).values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.kill()
+
+
+def _ran(words: Sequence[str], cwd: Path, *, drawn: bool = False) -> tuple[int, str, str]:
+    with _started(words, cwd, drawn=drawn) as process:
+        out, _ = process.communicate(timeout=_LONGEST)
+    return process.returncode, out, (cwd / "said").read_text()
+
+
+def _workers(torchrun: int) -> dict[int, int]:
+    """Return the processes that torchrun has started, by rank."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for pid in Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split():
+            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            ranks = [word for word in words if word.startswith(b"RANK=")]
+            if ranks:
+                found[int(ranks[0].removeprefix(b"RANK="))] = int(pid)
+    return found
+
+
+def _epochs(runs: Path) -> int:
+    """Return how many epochs the only run has so far."""
+    return sum(len(file.read_text().splitlines()) for file in runs.glob("*/history.jsonl"))
+
+
+def _kill(process: subprocess.Popen[str], rank: int, runs: Path, *, epochs: int) -> None:
+    """Kill a process once so many epochs are trained."""
+    until = time.monotonic() + _LONGEST
+    while _epochs(runs) < epochs:
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.kill(_workers(process.pid)[rank], signal.SIGKILL)
+
+
+def _weights(run: Path) -> dict[str, bytes]:
+    newest = max((run / "checkpoints").glob("*.safetensors"))
+    return {newest.stem: b"", **{n: v.tobytes() for n, v in load_file(newest).items()}}
+
+
+def _same(one: Path, other: Path) -> bool:
+    figures = ("train_loss", "val_loss", "val_accuracy", "norms")
+    histories = [
+        [[getattr(epoch, figure) for figure in figures] for epoch in opsin.Run(run).history]
+        for run in (one, other)
+    ]
+    return histories[0] == histories[1] and _weights(one) == _weights(other)
+
+
+def test_two_processes_train_as_one_and_a_killed_one_costs_time_only(
+    cli: Cli, tmp_path: Path
+) -> None:
+    words = (*_TRAIN, "--epochs", "8", "--json", "--runs")
+    status, out, said = _ran([*words, "whole"], tmp_path, drawn=True)
+    assert status == 0, said
+    whole = tmp_path / json.loads(out)["run"]  # one object, of the first process
+    assert said.count("Trained ") == 1
+    with without_drawing():
+        alone = json.loads(cli(*words, tmp_path / "alone").stdout)["run"]
+    # BatchNorm, dropout and the varied images are those of the whole batch: what differs is the
+    # order in which numbers are added up.
+    for one, two in zip(opsin.Run(alone).history[:2], opsin.Run(whole).history[:2], strict=True):
+        assert two.step == one.step
+        assert two.train_loss == pytest.approx(one.train_loss, rel=0.01)
+
+    runs = tmp_path / "killed"
+    with _started([*words, "killed"], tmp_path) as process:
+        _kill(process, 1, runs, epochs=2)
+        out, _ = process.communicate(timeout=_LONGEST)
+    said = (tmp_path / "said").read_text()
+    assert process.returncode == 1
+    assert said.count("opsin: expected all 2 processes to the end; another one ended") == 1
+    (run,) = runs.iterdir()
+    state, cause = opsin.Run(run).directory.state()
+    assert state == "failed"
+    assert "another one ended" in str(cause)
+    assert list((run / "checkpoints").glob("*.json"))
+
+    with _started(["resume", str(run), "--json"], tmp_path, restarts=1) as process:
+        _kill(process, 0, runs, epochs=5)
+        out, _ = process.communicate(timeout=_LONGEST)
+    assert process.returncode == 0, (tmp_path / "said").read_text()
+    assert json.loads(out.splitlines()[-1])["run"] == str(run)
+    assert list(runs.iterdir()) == [run]
+    assert _same(run, whole)
+
+
+def test_what_one_process_does_is_refused_by_the_first(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"TORCHELASTIC_RUN_ID": "boots", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    for words in (
+        ("predict", "run", "boot.png"),
+        ("train", "digits", "--plan"),
+        ("train", "digits", "--repeats", "2"),
+        ("train", "digits", "--folds", "2"),
+    ):
+        for rank in ("0", "1"):
+            monkeypatch.setenv("RANK", rank)
+            monkeypatch.setenv("LOCAL_RANK", rank)
+            refused = cli(*words, "--json")
+            assert refused.returncode == 1
+            if rank == "0":
+                assert json.loads(refused.stdout)["error"]["received"] == "torchrun started 2"
+                assert refused.stderr.count("\n") == 1
+            else:
+                assert not refused.stdout + refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
+    words = (*_TRAIN, "--epochs", "150", "--runs")
+    with _started([*words, "whole"], tmp_path) as process:
+        process.communicate(timeout=400)
+    assert process.returncode == 0
+    chance = random.Random(0)
+    before: dict[int, int] = {}
+    with _started([*words, "killed"], tmp_path, restarts=20) as process:
+        for _ in range(20):
+            while not (now := _workers(process.pid)) or set(now.values()) & set(before.values()):
+                assert process.poll() is None, (tmp_path / "said").read_text()
+                time.sleep(0.05)
+            # From before the first import to the middle of an epoch; half of them once it trains.
+            time.sleep(chance.choice([chance.uniform(0, 4), chance.uniform(4, 7)]))
+            before = _workers(process.pid)
+            os.kill(before[chance.randrange(2)], signal.SIGKILL)
+        process.communicate(timeout=400)
+    assert process.returncode == 0, (tmp_path / "said").read_text()
+    (whole,), (killed,) = (tmp_path / "whole").iterdir(), (tmp_path / "killed").iterdir()
+    assert _same(killed, whole)

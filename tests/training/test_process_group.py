@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.torch
+
+_ROOT = Path(__file__).parents[2]
+_SCRIPT = """\
+import copy
+import json
+import sys
+
+import numpy as np
+import torch
+
+from opsin.core.errors import RunError
+from opsin.core.recipe import DataRecipe
+from opsin.models import build_network
+from opsin.models.resolve import resolve
+from opsin.models.statistics import statistics_of
+from opsin.training.device import own_randomness
+from opsin.training.process_group import ALONE, joined
+from opsin.training.step import TrainStep
+from opsin.training.whole_batch import WholeBatch
+
+CPU = torch.device("cpu")
+
+
+def trained(network, recipe, group, weights):
+    network = copy.deepcopy(network)
+    with own_randomness(CPU, 0):
+        stepper = TrainStep(network, recipe, device=CPU, weights=weights, group=group)
+        images = torch.randint(256, (21, 24, 24, 3), dtype=torch.uint8)
+        labels, mirrored = torch.randint(5, (21,)), torch.rand(21) < 0.5
+        own = group.share
+        losses = []
+        for rate in (1e-3, 0.0):  # the second step sees what the first one has learnt
+            loss, _ = stepper.step(images[own], labels[own], rate, mirrored[own], whole=labels)
+            losses.append(float(loss))
+        state = torch.get_rng_state().tolist(), stepper.generator.get_state().tolist()
+    return losses, state, stepper
+
+
+def gradients(norm, values, weights, group):
+    # Those of the values are of this process's share.
+    norm.zero_grad()
+    own = values[group.share].clone().requires_grad_()
+    (WholeBatch(torch.nn.Sequential(norm), group)(own) * weights[group.share]).sum().backward()
+    group.add([norm.weight.grad, norm.bias.grad])
+    return own.grad, norm.weight.grad.clone(), norm.bias.grad.clone()
+
+
+torch.manual_seed(0)
+values, weights = torch.randn(2, 21, 4, 3, 3)
+with joined() as group:
+    norm = torch.nn.BatchNorm2d(4)
+    together = gradients(norm, values, weights, group)
+    whole = values.clone().requires_grad_()
+    norm.zero_grad()
+    (norm(whole) * weights).sum().backward()
+    alone = whole.grad[group.share], norm.weight.grad, norm.bias.grad
+    for one, two in zip(alone, together, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
+
+pixels = np.random.default_rng(0).integers(0, 256, (50, 24, 24, 3), np.uint8)
+found = {}
+for model, weights in ("cnn", None), ("resnet", np.arange(1, 6, dtype=np.float32)):
+    recipe = resolve(
+        DataRecipe.of("photos"), model=model, dropout=0.3, label_smoothing=0.1, optimizer="sgd",
+        shift=2, rotate=10, zoom=0.1, light=0.3, erase=0.3,
+    )
+    statistics = statistics_of(pixels, np.arange(50))
+    torch.manual_seed(0)
+    network = build_network.build(recipe.model, (24, 24, 3), 5, statistics=statistics)
+    with joined() as group:
+        together = trained(network, recipe.training, group, weights)
+        alone = trained(network, recipe.training, ALONE, weights)
+        assert together[1] == alone[1], "the random states differ"
+        assert not group.differing(together[2].digest())
+        if group.rank == 1:
+            next(together[2].network.parameters()).data.mul_(1.001)
+        found[model] = [alone[0], together[0], group.differing(together[2].digest())]
+if group.writes:
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_processes_make_the_steps_of_one(tmp_path: Path, world: int) -> None:
+    """By dropout, BatchNorm, class weights and varied images of the whole batch."""
+    (tmp_path / "steps.py").write_text(_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+         str(world), "steps.py"],
+        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=250,
+        env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for alone, together, differing in json.loads(done.stdout).values():
+        assert together == pytest.approx(alone, rel=1e-3)
+        assert together[0] == pytest.approx(alone[0], rel=1e-4)
+        assert differing == [1]
