@@ -215,6 +215,12 @@ def studio_inside(scene: Scene) -> Image.Image:
     address = f"{scene.studio.address}/runs/{opaque(scene.run.name)}/inside"
     browser = scene.open(address, *_STUDIO)
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-graph"), _LONG)
+    until(browser, lambda: "Computing" not in shown(browser), _LONG)
+    loaded = (
+        "return [...document.images].every("
+        "i => i.complete || i.getBoundingClientRect().top > innerHeight)"
+    )
+    until(browser, lambda: browser.execute_script(loaded), _LONG)
     return seen(browser)
 
 
