@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import time
@@ -235,34 +236,40 @@ def _join_lines(shards: Sequence[_Finished], path: Path, watcher: Watcher) -> No
 def _join_tables(shards: Sequence[_Finished], path: Path, watcher: Watcher) -> None:
     """Join Parquet files of answers."""
     arrow, parquet = load_pyarrow()
-    opened = []
+    size = 0
     for shard in shards:
         _check(shard, _digest_of(shard.file))
         try:
-            opened.append(parquet.ParquetFile(shard.file, memory_map=False))
-        except (arrow.ArrowException, OSError) as error:
+            schema = parquet.read_schema(shard.file)
+            made, own, _ = made_of(schema.metadata)
+        except (arrow.ArrowException, OSError, ValueError) as error:
             raise _changed(shard.file) from error
-    key, _, _ = made_of(opened[0].schema_arrow.metadata)
-    size = sum(made_of(file.schema_arrow.metadata)[1] for file in opened)
-    schema = opened[0].schema_arrow.with_metadata({PARQUET_KEY: f"{key} {size} 0".encode()})
+        size += own
+    whole = schema.with_metadata({PARQUET_KEY: f"{made} {size} 0".encode()})
 
     def tables() -> Iterator[Any]:
         waiting, rows, done = [], 0, 0
-        for file in opened:
-            for batch in file.iter_batches(GROUP):
-                waiting.append(batch)
-                rows += batch.num_rows
-                while rows >= GROUP:
-                    table = arrow.Table.from_batches(waiting).cast(schema).combine_chunks()
-                    yield table.slice(0, GROUP).combine_chunks()
-                    waiting = table.slice(GROUP).to_batches()
-                    rows -= GROUP
-                    done += GROUP
-                    watcher.advance(done)
+        for batch in itertools.chain.from_iterable(_batches(shard.file) for shard in shards):
+            waiting.append(batch)
+            rows += batch.num_rows
+            while rows >= GROUP:
+                table = arrow.Table.from_batches(waiting).cast(whole).combine_chunks()
+                yield table.slice(0, GROUP).combine_chunks()
+                waiting = table.slice(GROUP).to_batches()
+                rows -= GROUP
+                done += GROUP
+                watcher.advance(done)
         if rows:
-            yield arrow.Table.from_batches(waiting).cast(schema).combine_chunks()
+            yield arrow.Table.from_batches(waiting).cast(whole).combine_chunks()
 
-    write_tables(path, schema, tables())
+    write_tables(path, whole, tables())
+
+
+def _batches(file: Path) -> Iterator[Any]:
+    """Yield the rows of a Parquet file, some at a time; it is closed before the next is opened."""
+    _, parquet = load_pyarrow()
+    with parquet.ParquetFile(file) as opened:
+        yield from opened.iter_batches(GROUP)
 
 
 def _join_features(shards: Sequence[_Finished], path: Path, watcher: Watcher) -> None:
