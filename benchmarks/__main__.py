@@ -61,6 +61,7 @@ BENCHMARKS: Final = {
         "", "2 h", "FOLDER RUN --images 3 --seeds 1 --test 50 --from-nothing logistic"
     ),
     "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),
+    "scale": Benchmark("", "3 min", "--measure RUN --images 8 --names 2000 --rows 500"),
     "serving": Benchmark(
         "FastAPI with PyTorch, LitServe", "20 min", "RUN --repeats 1 --seconds 0.5 --settings 1"
     ),
