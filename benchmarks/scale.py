@@ -42,6 +42,7 @@ _SIMULATED: Final = (
 _LISTED: Final = 1_000
 # Points of a numerical integral.
 _POINTS: Final = 2_000
+_NEGLIGIBLE: Final = 1e-9
 # Failures expected in what must be done in one go, from where it is hopeless.
 _HOPELESS: Final = 20.0
 
@@ -304,6 +305,8 @@ def _distribution(
     cumulative = NormalDist().cdf
     for number in range(most + 1):
         chance = math.exp(number * math.log(failures) - failures - math.lgamma(number + 1))
+        if chance < _NEGLIGIBLE:
+            continue
         rest = (x - number * cost) / plain
         at = np.log(np.maximum(rest, 1e-12)) / spread + spread / 2
         found += chance * np.array([cumulative(one) for one in at])

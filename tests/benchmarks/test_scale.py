@@ -68,6 +68,15 @@ def test_the_work_of_a_task_is_kept() -> None:
     assert Simulation(kept, _FRAIL, 0).run() < Simulation(lost, _FRAIL, 1).run()
 
 
+def test_a_failure_costs_what_comes_before_the_work_once_more() -> None:
+    hours = _FRAIL.lifetime
+    there = replace(_FRAIL, spread=1e-3)
+    plan = Plan(workers=1, tasks=1, before=hours / 2, work=hours, after=hours / 5)
+    mean, error, _ = simulated(plan, there, 2_000)
+    assert error < 0.03 * mean
+    assert task_seconds(plan, there) == pytest.approx(mean, abs=3 * error)
+
+
 def test_a_shard_lists_all_names_twice_and_its_own_once() -> None:
     measured = replace(Measured(), start=0)
     plan = shards(measured, _SURE, 3 * 10**6, 3)
