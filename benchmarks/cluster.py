@@ -41,7 +41,7 @@ def main() -> None:
     run = given.run.resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        photos = _made(folder / "photos", given.images, size=(320, 240))
+        photos = made_photos(folder / "photos", given.images, size=(320, 240))
         with RayCluster(folder / "r") as cluster:
             for _ in range(2):
                 cluster.add()
@@ -66,8 +66,8 @@ def main() -> None:
         given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _made(folder: Path, count: int, *, size: tuple[int, int]) -> Path:
-    """Make photographs of a kind: smooth colours with grain."""
+def made_photos(folder: Path, count: int, *, size: tuple[int, int]) -> Path:
+    """Make photographs of a kind, in a new folder: smooth colours with grain."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(count):
@@ -119,7 +119,7 @@ def _on_ray(cluster: RayCluster, run: Path, photos: Path, folder: Path) -> float
 
 def _memory(cluster: RayCluster, run: Path, folder: Path, count: int) -> float:
     """Return the most memory that the command had, in MB, for so many small images."""
-    photos = _made(folder / f"small-{count}", count, size=(16, 12))
+    photos = made_photos(folder / f"small-{count}", count, size=(16, 12))
     script = folder / "measured.py"
     script.write_text(
         "import resource, sys\nfrom opsin.cli.verbs import run\n"
