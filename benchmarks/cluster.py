@@ -1,8 +1,8 @@
 """Images on a Ray cluster of two nodes, beside two processes with a shard each, on the same cores.
 
-    .venv-ray/bin/python -m benchmarks.cluster RUN --images 4000
+    .venv-ray/bin/python -m benchmarks.cluster RUN --images 8000
 
-Images are photographs of about 30 kB, made here. Both ways answer all of them, in turn: two shards
+Images are photographs of about 23 kB, made here. Both ways answer all of them, in turn: two shards
 and their merging, and a Ray cluster of two nodes with one processor each, in a network namespace of
 its own (needs root). Memory is the most that the command itself had, for the numbers of images
 given with ``--memory``, small ones.
@@ -33,7 +33,7 @@ def main() -> None:
     """Measure and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, help="a run, or its classifier.onnx")
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
