@@ -33,7 +33,7 @@ from opsin.core.format import counted
 from opsin.core.storage import rename_file
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Stream
-from opsin.data.shard import Shard
+from opsin.data.shard import Shard, ShardInputs
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 
@@ -191,12 +191,7 @@ def _answer(
     folder, inputs = options.folder, stream.inputs
     if options.tta:
         note_unused_views(classifier, watcher)
-    if inputs is not None:
-        if folder is not None:
-            raise RecipeError(
-                "answers in a file, from a shard", "they are to be sorted", "Leave one out."
-            )
-        path = inputs.shard.file(path)
+    path = _file_of(inputs, path, folder)
     results = Results(path, _checked_top(options.top, classifier), hidden=inputs is not None)
     rejects = options.reject and classifier.metadata.reject is not None
     selection = Selection(
@@ -211,7 +206,8 @@ def _answer(
         watcher.note(f"{path} is finished")
         return _as_before(path, before.summary, time.monotonic() - began)
     if inputs is not None:
-        begun = depends | {"the images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
+        own = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
+        begun = depends | own
     with ExitStack() as stack:
         cluster = None
         if is_elsewhere(options.on):
@@ -253,6 +249,21 @@ def _answer(
         if task is not None:
             _publish(task, results, journal, done)
     return done
+
+
+def _file_of(inputs: ShardInputs | None, path: Path, folder: Path | None) -> Path:
+    """Return where rows go; a shard has a file of its own.
+
+    Raises:
+        RecipeError: A shard's images are to be sorted into folders.
+    """
+    if inputs is None:
+        return path
+    if folder is not None:
+        raise RecipeError(
+            "answers in a file, from a shard", "they are to be sorted", "Leave one out."
+        )
+    return inputs.shard.file(path)
 
 
 def _publish(task: ShardTask, results: Results, journal: Journal, done: Classified) -> None:
