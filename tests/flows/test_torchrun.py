@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
 
 import opsin
 from tests.conftest import Cli, without_drawing
@@ -96,6 +95,8 @@ def _kill(process: subprocess.Popen[str], rank: int, runs: Path, *, epochs: int)
 
 
 def _weights(run: Path) -> dict[str, bytes]:
+    from safetensors.numpy import load_file  # not in the runtime half's environment
+
     newest = max((run / "checkpoints").glob("*.safetensors"))
     return {newest.stem: b"", **{n: v.tobytes() for n, v in load_file(newest).items()}}
 

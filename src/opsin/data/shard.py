@@ -107,7 +107,7 @@ class NamesDigest:
         >>> names = NamesDigest()
         >>> names.add("boot.png")
         >>> names.count, names.hex[:8]
-        (1, '')
+        (1, '51242865')
     """
 
     def __init__(self) -> None:
