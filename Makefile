@@ -10,9 +10,6 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 RUN_TESTS := -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# One cluster, on the cores that there are.
-RAY_TESTS := -m pytest -p no:cacheprovider tests/flows/test_ray.py
-
 # Hundreds of processes start; without bytecode, each would compile the modules anew. conftest.py
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
@@ -27,7 +24,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
 # Lint and types beside the tests; what they say comes after these.
-test: browser node site $(VENV)/ready $(VENV)-runtime/ready $(VENV)-ray/ready
+test: browser node site $(VENV)/ready $(VENV)-runtime/ready
 	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1 & beside=$$!; \
 	trap 'kill $$beside 2>/dev/null; rm -f $$said' EXIT; \
 	$(MAKE) --no-print-directory pytest; tests=$$?; \
@@ -37,11 +34,10 @@ test: browser node site $(VENV)/ready $(VENV)-runtime/ready $(VENV)-ray/ready
 	[ $$lint = 0 ] && [ $$tests = 0 ]
 
 # Each test runs once: what needs no PyTorch, in an environment where it is not installed.
-pytest: browser node site $(VENV)/ready $(VENV)-runtime/ready $(VENV)-ray/ready
+pytest: browser node site $(VENV)/ready $(VENV)-runtime/ready
 	$(VENV)-runtime/bin/python -m compileall -q src
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not docs and not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and not docs and torch"
-	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python $(RAY_TESTS) -m "not slow"
 
 # Follows every page of the documentation: each command, each block of Python, each tutorial.
 test-docs: browser node site $(VENV)/ready
@@ -50,7 +46,7 @@ test-docs: browser node site $(VENV)/ready
 test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
-	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python $(RAY_TESTS)
+	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider tests/flows/test_ray.py
 
 # Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped, but in CI.
 browser:

@@ -12,6 +12,7 @@ import os
 import platform
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
@@ -204,6 +205,14 @@ class Cluster(Executor):
         if self._joined:
             self._ray.shutdown()
 
+    def _nodes(self) -> dict[str, str]:
+        """Return the names of the nodes that can work, by their ids."""
+        return {
+            node["NodeID"]: node["NodeManagerHostname"]
+            for node in self._ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU")
+        }
+
     def _check_nodes(self, file: str | None) -> None:
         """See that each node has this Opsin and sees the images, before anything starts."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
@@ -211,31 +220,34 @@ class Cluster(Executor):
         )
 
         ray = self._ray
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        nodes = self._nodes()
         if not nodes:
             raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
-        asked = [
-            ray.remote(_describe)
-            .options(
-                num_cpus=0,
-                max_retries=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            )
-            .remote(file)
-            for node in nodes
-        ]
+
+        def ask(node: str) -> Any:
+            where = NodeAffinitySchedulingStrategy(node, soft=False)
+            remote = ray.remote(_describe)
+            return remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(file)
+
+        asked = {node: ask(node) for node in nodes}
         found: list[_Node] = []
-        for node, reference in zip(nodes, asked, strict=True):
-            name = node["NodeManagerHostname"]
+        until = time.monotonic() + _ANSWERING
+        while asked:
+            node, reference = asked.popitem()
             try:
                 found.append(ray.get(reference, timeout=_ANSWERING))
             except Exception as error:
                 missing = "No module named 'opsin'" in str(error)
-                raise RecipeError(
-                    f"Opsin {__version__} on each node",
-                    f"{name} has none" if missing else f"{name} does not answer",
-                    "Install it there." if missing else "See to it: ray status.",
-                ) from error
+                if missing or time.monotonic() > until:
+                    raise RecipeError(
+                        f"Opsin {__version__} on each node",
+                        f"{nodes[node]} {'has none' if missing else 'does not answer'}",
+                        "Install it there." if missing else "See to it: ray status.",
+                    ) from error
+                # One that has died is listed for some seconds more.
+                time.sleep(1)
+                if node in self._nodes():
+                    asked[node] = ask(node)
         if other := [node for node in found if node.version != __version__]:
             raise RecipeError(
                 f"Opsin {__version__} on each node",
@@ -344,6 +356,11 @@ def _connect(ray: Any, on: str) -> None:
             logging_level=logging.CRITICAL,
         )
     except ConnectionError as error:
+        if on != "ray":
+            reason = " ".join(str(error).split())
+            raise RecipeError(
+                "a Ray cluster that lets this program in", reason, "See to it: ray status."
+            ) from error
         raise RecipeError(
             "a Ray cluster that this machine is part of",
             "there is none",
