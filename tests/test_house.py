@@ -101,3 +101,34 @@ def test_one_module_knows_the_operating_systems_apart() -> None:
         if _SOME_SYSTEMS.search(text := file.read_text(encoding="utf-8"))
     }
     assert list(found) == ["opsin.core.operating_system"], found
+
+
+# What it takes to read a function on one screen: its statements, without parameters and docstring.
+_LONGEST_BODY = 60
+
+
+def _body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    found = {
+        f"{module}.{node.name}": _body_lines(node)
+        for module, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and _body_lines(node) > _LONGEST_BODY
+    }
+    assert found == {}
+
+
+def test_what_a_dictionary_holds_is_said_by_a_type() -> None:
+    untyped = re.compile(r"dict\[str, Any\]")
+    found = {
+        module_of(file): count
+        for file in FILES
+        if (count := len(untyped.findall(file.read_text(encoding="utf-8"))))
+    }
+    assert sum(found.values()) <= 40, found
+    assert not [module for module in found if module.startswith("opsin.core.artifacts")]

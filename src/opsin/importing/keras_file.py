@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.regular_file import open_regular
+from opsin.core.stored_json import JsonObject
 from opsin.importing.archive_member import DENSEST, read_member
 from opsin.importing.keras_config import LayerConfig
 from opsin.importing.refusal import quoted, refused
@@ -180,7 +181,7 @@ def _hdf5(name: str, stream: BinaryIO) -> h5py.File:
         raise refused(name, f"its weights are no HDF5 ({quoted(error)})") from error
 
 
-def _json(name: str, text: bytes) -> dict[str, Any]:
+def _json(name: str, text: bytes) -> JsonObject:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

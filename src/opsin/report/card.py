@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
 from opsin.core.format import clock, counted, file_size, plus_minus
@@ -77,7 +77,7 @@ def model_card(
     return "\n".join(lines)
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: object) -> str:
     """Return a value as YAML, which holds JSON but for characters that cannot be printed."""
     text = json.dumps(value, ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -85,7 +85,7 @@ def _yaml(value: Any) -> str:
 
 def _header(
     report: Report, judged: str, name: str, source: str, publication: Publication | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what machines read of it.
 
     https://huggingface.co/docs/hub/model-cards#model-card-metadata
@@ -104,7 +104,7 @@ def _header(
     task = {"type": "image-classification", "name": "Image classification"}
     data = {"name": source, "type": "image-folder", "split": judged}
     result = {"task": task, "dataset": data, "metrics": metrics}
-    stated: dict[str, Any] = {}
+    stated: dict[str, object] = {}
     if publication:
         stated["license"] = publication.licence
         if publication.base_model:

@@ -230,10 +230,7 @@ def _answer(
             classifier.classes, results, selection, journal, reject=options.reject, watcher=watcher
         )
         if folder is not None:
-            sources = [Path(_place(stream.source))] if stream.kind == "folder" else []
-            work.sorter = Sorter(
-                folder, options.sort_by, work.answers, journal, watcher, sources=sources
-            )
+            work.sorter = _sorter(folder, options.sort_by, stream, work)
             stack.callback(work.sorter.close)
         try:
             work.run(classifier, stream, as_is=options.as_is, tta=options.tta, cluster=cluster)
@@ -249,6 +246,12 @@ def _answer(
         if task is not None:
             _publish(task, results, journal, done)
     return done
+
+
+def _sorter(folder: Path, by: By, stream: Stream, work: Work) -> Sorter:
+    """Return what sorts the answered images into a folder."""
+    sources = [Path(_place(stream.source))] if stream.kind == "folder" else []
+    return Sorter(folder, by, work.answers, work.journal, work.watcher, sources=sources)
 
 
 def _file_of(inputs: ShardInputs | None, path: Path, folder: Path | None) -> Path:

@@ -215,9 +215,9 @@ class RunDirectory:
                 file.write(json.dumps(self._status("running", **work).to_json()))
             waiting.replace(self.status)
 
-    def _status(self, state: State, **fields: Any) -> RunStatus:
+    def _status(self, state: State, **fields: object) -> RunStatus:
         now = time.time()
-        kept: dict[str, Any] = {"started": now}
+        kept: dict[str, object] = {"started": now}
         with contextlib.suppress(RunError):  # a damaged one is written anew
             before = RunStatus.read(self.status)
             kept = {"started": before.started, "launch": before.launch}

@@ -137,7 +137,7 @@ def _is_dark(colour: NDArray[np.uint8]) -> bool:
     return light < 0.179
 
 
-def _convolution(lesson: ConvolutionLesson) -> dict[str, Any]:
+def _convolution(lesson: ConvolutionLesson) -> dict[str, object]:
     map_ = lesson.strongest
     before = lesson.before[map_]
     several = f" on map {lesson.first + map_}" if len(lesson.window) > 1 else ""
@@ -162,7 +162,7 @@ def _convolution(lesson: ConvolutionLesson) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pooling(lesson: PoolingLesson) -> dict[str, Any]:
+def _pooling(lesson: PoolingLesson) -> dict[str, object]:
     top, left, bottom, right = lesson.covered
     block = lesson.before[top:bottom, left:right]
     picked = [each.picked for each in lesson.windows if each.picked is not None]
@@ -180,7 +180,7 @@ def _pooling(lesson: PoolingLesson) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _batch_normalisation(lesson: BatchNormalisationLesson) -> dict[str, Any]:
+def _batch_normalisation(lesson: BatchNormalisationLesson) -> dict[str, object]:
     unit = lesson.unit
     pictures = []
     if lesson.place is not None:
@@ -212,7 +212,7 @@ def _batch_normalisation(lesson: BatchNormalisationLesson) -> dict[str, Any]:
     }
 
 
-def _dropout(lesson: DropoutLesson) -> dict[str, Any]:
+def _dropout(lesson: DropoutLesson) -> dict[str, object]:
     lost = [kept.size - int(np.count_nonzero(kept)) for kept in lesson.kept]
     shares = lesson.in_its_favour
     return {
@@ -227,7 +227,7 @@ def _dropout(lesson: DropoutLesson) -> dict[str, Any]:
     }
 
 
-def _softmax(lesson: SoftmaxLesson) -> dict[str, Any]:
+def _softmax(lesson: SoftmaxLesson) -> dict[str, object]:
     order, exponentials = lesson.order, lesson.exponentials
     rest = order[_ROWS:]
     return {
@@ -247,7 +247,7 @@ def _softmax(lesson: SoftmaxLesson) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_VALUES: Final[dict[Term, Callable[[Any], dict[str, Any]]]] = {
+_VALUES: Final[dict[Term, Callable[[Any], dict[str, object]]]] = {
     "convolution": _convolution,
     "pooling": _pooling,
     "batch-normalisation": _batch_normalisation,
