@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from opsin.commands.export.hub_folder import HubExport
     from opsin.commands.export.shipped import Shipped
     from opsin.commands.import_model import import_model
-    from opsin.commands.inspect import Insight, inspect
+    from opsin.commands.insight import Insight
+    from opsin.commands.inspect import inspect
     from opsin.commands.inspect_model import Inspection
     from opsin.commands.merge import Merged, merge
     from opsin.commands.plan import plan
@@ -189,7 +190,7 @@ _HOME = {
     "FeatureValue": "commands.backbones",
     "Finding": "data.audit",
     "HubExport": "commands.export.hub_folder",
-    "Insight": "commands.inspect",
+    "Insight": "commands.insight",
     "Inspection": "commands.inspect_model",
     "ImageRate": "report.image_rate",
     "KnownBackbone": "commands.backbones",

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from opsin.cli.inspect_output import show
-from opsin.commands.inspect import Insight
+from opsin.commands.insight import Insight
 from opsin.core.metadata import Layer
 from opsin.inspection.decision import Decision
 from opsin.inspection.layers import view_of

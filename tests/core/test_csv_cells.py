@@ -18,7 +18,8 @@ from opsin.commands.classify.results import ResultRow, Results
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Reader, Writer, guard, unguard
 from opsin.core.documentation import SITE
-from opsin.data.corrections import Correction, read_corrections, write_corrections
+from opsin.data.applied_corrections import Correction
+from opsin.data.corrections import read_corrections, write_corrections
 from opsin.data.run_images import read_images
 from tests.conftest import shape_image
 

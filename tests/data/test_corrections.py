@@ -16,9 +16,9 @@ import opsin
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
+from opsin.data.applied_corrections import Correction
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.corrections import (
-    Correction,
     correct,
     read_corrections,
     write_corrections,

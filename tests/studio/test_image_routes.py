@@ -16,8 +16,8 @@ import opsin
 from opsin.studio.image_routes import add_routes, files_of
 from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
-from tests.studio.library.test_dataset_cache import Around
 from tests.studio.looking import fetch
+from tests.studio.runs.test_dataset_cache import Around
 
 
 class Routes(Around):

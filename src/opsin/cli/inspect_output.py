@@ -14,7 +14,7 @@ from opsin.core.glossary import term_of_layer
 from opsin.report.terminal import bar, heading, linked, printable
 
 if TYPE_CHECKING:
-    from opsin.commands.inspect import Insight
+    from opsin.commands.insight import Insight
     from opsin.inspection.decision import Decision
     from opsin.inspection.probes import Probes
     from opsin.inspection.save_layers import SavedLayers

@@ -29,8 +29,8 @@ from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Reject, Score
 from opsin.core.recipe import DataRecipe
+from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, as_keys, short_digest
-from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.lazy_images import Images
 from opsin.data.sources.contents import LocatedSource

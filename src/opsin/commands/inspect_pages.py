@@ -22,7 +22,7 @@ from opsin.runtime.classifier import Prediction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from opsin.commands.inspect import Insight
+    from opsin.commands.insight import Insight
     from opsin.commands.inspect_model import Inspection
     from opsin.inspection.lessons.explain_layer import Lesson
     from opsin.inspection.summary import NetworkSummary

@@ -19,9 +19,9 @@ from typing import BinaryIO, Final, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from opsin.commands.insight import Insight
 from opsin.commands.inspect import (
     NEIGHBOURS,
-    Insight,
     add_decision,
     add_layers,
     look_at_network,

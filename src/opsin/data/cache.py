@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import platformdirs
@@ -31,10 +31,8 @@ from numpy.typing import NDArray
 
 from opsin.core.storage import publish_directory, write_json
 from opsin.core.stored_json import JsonObject
+from opsin.data.applied_corrections import Applied
 from opsin.data.lazy_images import Images
-
-if TYPE_CHECKING:
-    from opsin.data.corrections import Applied
 
 #: File in a folder of the cache that says what is in it.
 ABOUT: Final = "about.json"

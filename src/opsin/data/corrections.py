@@ -13,16 +13,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.dataset_record import CorrectionCounts
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
+from opsin.data.applied_corrections import Applied, Correction
 from opsin.data.cache import Decoded, digest_names
 from opsin.data.image_subset import take
 from opsin.data.sources.manifest import fields
@@ -34,67 +34,6 @@ LEFT_OUT: Final = "-"
 COLUMNS: Final = ("digest", "name", "present", "label", "suggested", "score")
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _SHOWN: Final = 3
-
-
-class Correction(NamedTuple):
-    """A row of a corrections file.
-
-    Args:
-        digest: First 16 bytes of the SHA-256 of the image's prepared pixels, as hexadecimal
-            digits, or ``""``.
-        name: What the image is called, or ``""``.
-        label: Its class from now on; ``-`` or ``""`` to leave it out.
-        suggested: What Opsin suggests; for the reader.
-        score: Doubt in the present label, 0 to 1; for the reader.
-        line: Where the row stands in its file, for errors.
-        present: The class that the image has without the row; ``""`` where that is not stated. An
-            image of another class is not meant.
-    """
-
-    digest: str
-    name: str
-    label: str
-    suggested: str = ""
-    score: float = math.nan
-    line: int = 0
-    present: str = ""
-
-    def __str__(self) -> str:
-        return f"line {self.line:,} ({self.name or self.digest})"
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What corrections have done.
-
-    Args:
-        file: The file, as it was given.
-        rows: What it says.
-        relabelled: Images that have another class now.
-        left_out: Images that are left out.
-        by_name: Rows whose image was known by its name, not by its content.
-    """
-
-    file: str
-    rows: tuple[Correction, ...]
-    relabelled: int
-    left_out: int
-    by_name: int
-
-    @property
-    def words(self) -> str:
-        """What was done, in words: ``3 relabelled, 1 left out``."""
-        return f"{self.relabelled:,} relabelled, {self.left_out:,} left out"
-
-    def counts(self) -> CorrectionCounts:
-        """Return the file and how many of each, as a run's ``dataset.json`` keeps it."""
-        return CorrectionCounts(
-            file=self.file,
-            rows=len(self.rows),
-            relabelled=self.relabelled,
-            left_out=self.left_out,
-            by_name=self.by_name,
-        )
 
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:

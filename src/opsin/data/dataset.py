@@ -22,9 +22,10 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
+from opsin.data.applied_corrections import Applied
 from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
-from opsin.data.corrections import Applied, correct
+from opsin.data.corrections import correct
 from opsin.data.decode import read_by_default, read_found
 from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address

@@ -15,8 +15,9 @@ from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import OpsinError
 from opsin.studio.content_security import ALONE
 from opsin.studio.library.catalogue import Library
-from opsin.studio.library.dataset_cache import DatasetCache, DecodedDataset
+from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
 from opsin.web.refusals import error_parts, json_reply
 

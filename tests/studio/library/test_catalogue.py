@@ -19,9 +19,9 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_cache import open_set
 from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.dataset_cache import open_set
 from tests.conftest import shape_image, write_shapes
 from tests.server.made_engine import png
 

@@ -12,13 +12,13 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
 from opsin.studio.library.catalogue import LibraryDataset
-from opsin.studio.library.dataset_cache import NotDecoded
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-from tests.studio.library.test_dataset_cache import Around
+from tests.studio.runs.test_dataset_cache import Around
 
 if TYPE_CHECKING:
     pass

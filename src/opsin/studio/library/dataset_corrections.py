@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import time
@@ -10,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypedDict, cast
+from typing import Final, TypedDict, cast
 
 import numpy as np
 from filelock import FileLock
@@ -21,21 +20,17 @@ from opsin.core.errors import SourceError
 from opsin.core.event_log import EventLog
 from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
+from opsin.data.applied_corrections import Correction
 from opsin.data.cache import as_keys, digest_names
 from opsin.data.corrections import (
     LEFT_OUT,
-    Correction,
     correct,
     read_corrections,
     write_corrections,
 )
 from opsin.studio.library.audit_result import MOVED
-from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.trash import KEPT
-
-if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import Library
-    from opsin.studio.library.dataset_cache import DatasetCache
 
 # What one image was and became: its row, its class before and after; None is left out.
 _Change = tuple[int, str | None, str | None]
@@ -348,22 +343,6 @@ class Corrections:
     def _stamps(self) -> tuple[FileStamp, ...]:
         """Return what changes whenever one of the files is written."""
         return tuple(map(file_stamp, (self.path, self._log)))
-
-
-async def of_set(opened_sets: DatasetCache, sets: Library, set_id: str) -> Corrections:
-    """Return the corrections of a set, the same for all windows.
-
-    Raises:
-        NotThere: There is no such set.
-        NotDecoded: Its images were not read yet.
-        SourceError: Its sources are gone or damaged.
-    """
-    opened = await opened_sets.of_set(set_id)
-    if opened.corrections is None:
-        folder = sets.folder(set_id)
-        made = await asyncio.to_thread(Corrections, folder, opened)
-        opened.corrections = opened.corrections or made
-    return opened.corrections
 
 
 def _as_training_reads(

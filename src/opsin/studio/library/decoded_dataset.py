@@ -7,7 +7,7 @@ import io
 import mmap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.not_found import NotThere
-
-if TYPE_CHECKING:
-    from opsin.studio.library.dataset_corrections import Corrections
 
 #: Parts of a split by their codes; images of the first kind are not in a part yet.
 PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
@@ -63,7 +60,6 @@ class DecodedDataset:
         findings: What the audit found, by kind; ``None`` before it is done.
         looked: When that was, in seconds since 1970.
         checked: When its sources were last found unchanged, on the monotonic clock.
-        corrections: The corrections of their labels, once they were opened.
     """
 
     def __init__(
@@ -79,7 +75,6 @@ class DecodedDataset:
         self.decoded = decoded
         self.key = key
         self.recipe = recipe or DataRecipe.of(id_)
-        self.corrections: Corrections | None = None
         self.parts: NDArray[np.uint8] = decoded.given.copy()
         self.findings: dict[str, Finding] | None = None
         self.looked = 0.0

@@ -18,7 +18,7 @@ from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
 from opsin.studio.computed_once import ComputedOnce
-from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark

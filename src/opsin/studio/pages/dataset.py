@@ -11,9 +11,8 @@ from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, grey_or_colour
-from opsin.studio.library import dataset_corrections
-from opsin.studio.library.dataset_cache import PARTS, DecodedDataset, NotDecoded
 from opsin.studio.library.dataset_corrections import Corrections
+from opsin.studio.library.decoded_dataset import PARTS, DecodedDataset
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
@@ -23,6 +22,7 @@ from opsin.studio.parts.export_panel import ExportPanel
 from opsin.studio.parts.features_panel import FeaturesPanel
 from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
 from opsin.studio.parts.preview import Preview
+from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
@@ -65,6 +65,7 @@ class _SetPage:
     def __init__(self, studio: Studio, the_set: LibraryDataset, wanted: WantedLabel) -> None:
         self._studio, self._set, self._wanted = studio, the_set, wanted
         self._opened: DecodedDataset | None = None
+        self._corrections: Corrections | None = None
         self._side: ui.element | None = None
         self._following = self._due = False
         self._picking: LabelEditor | None = None
@@ -216,12 +217,11 @@ class _SetPage:
         problem: OpsinError | None = None
         if opened is not None:
             try:
-                made = await dataset_corrections.of_set(
-                    self._studio.open, self._studio.sets, self._set.id
-                )
+                made = await self._studio.open.corrections_of(self._set.id)
                 await asyncio.to_thread(made.now)
             except OpsinError as error:
                 made, problem = None, error
+        self._corrections = made
         self._body.clear()
         with self._body:
             if problem:
@@ -250,11 +250,10 @@ class _SetPage:
         """Show how many images each class has, corrections included."""
         if self._opened is None or self._classes.is_deleted:
             return
-        known = self._opened.corrections
         labels = None
-        if known is not None:
+        if self._corrections is not None:
             with contextlib.suppress(OpsinError):  # the page says that above
-                labels = await asyncio.to_thread(known.labels)
+                labels = await asyncio.to_thread(self._corrections.labels)
         self._classes.clear()
         with self._classes:
             ClassTable(

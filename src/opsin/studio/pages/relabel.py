@@ -20,7 +20,7 @@ from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
-    from opsin.studio.library.dataset_cache import DecodedDataset
+    from opsin.studio.library.decoded_dataset import DecodedDataset
     from opsin.studio.state import Studio
 
 

@@ -14,9 +14,10 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.data.run_images import pair_up
 from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_cache import DatasetCache, DecodedDataset, recipe_of
-from opsin.studio.library.dataset_corrections import Corrections, of_set
+from opsin.studio.library.dataset_corrections import Corrections
+from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.dataset_cache import DatasetCache, recipe_of
 from opsin.studio.runs.run_index import RunIndex
 
 
@@ -80,7 +81,7 @@ async def of_run(
     directory = runs.get(run_id)
     the_set = await asyncio.to_thread(_set_of, sets, opened, directory)
     whole_set = await cache.of_set(the_set.id)
-    whole = await of_set(cache, sets, the_set.id)
+    whole = await cache.corrections_of(the_set.id)
     rows = await asyncio.to_thread(_rows_in, whole_set, opened)
     return the_set, RunCorrections(whole, opened, rows)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import zipfile
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,25 +27,12 @@ from opsin.data.image_subset import take
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
+from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.library.dataset_search import key_of
-from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
+from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
-
-if TYPE_CHECKING:  # their room is above
-    from opsin.studio.runs.image_places import ImagePlaces
-    from opsin.studio.runs.run_index import RunIndex
-
-__all__ = [
-    "PARTS",
-    "PER_PAGE",
-    "DatasetCache",
-    "DecodedDataset",
-    "ImagePage",
-    "NotDecoded",
-    "open_run",
-    "open_set",
-    "recipe_of",
-]  # fmt: skip
+from opsin.studio.runs.image_places import ImagePlaces
+from opsin.studio.runs.run_index import RunIndex
 
 # Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
 _FRESH: Final = 60.0
@@ -53,6 +40,14 @@ _FRESH: Final = 60.0
 
 class NotDecoded(NotThere):
     """Images that have not been read yet; opening their dataset's page reads them."""
+
+
+@dataclass
+class _OpenDataset:
+    """What is open, and the corrections of its labels once somebody asked for them."""
+
+    images: DecodedDataset
+    corrections: Corrections | None = None
 
 
 class DatasetCache:
@@ -67,7 +62,7 @@ class DatasetCache:
 
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
-        self._open = ComputedOnce[tuple[str, str], DecodedDataset](most)
+        self._open = ComputedOnce[tuple[str, str], _OpenDataset](most)
 
     def is_open(self, set_id: str) -> bool:
         """Tell whether the images of a set are there at once."""
@@ -81,16 +76,22 @@ class DatasetCache:
             NotDecoded: Its images were not read yet.
             SourceError: Its sources are gone or damaged.
         """
-        the_set = self._sets.get(set_id)
+        return (await self._set(set_id)).images
 
-        def read() -> DecodedDataset:
-            with without_places(the_set.sources[0], the_set.title):
-                opened = open_set(the_set)
-            _take_look(opened, self._sets)
-            return opened
+    async def corrections_of(self, set_id: str) -> Corrections:
+        """Return the corrections of a set's labels, the same for all windows.
 
-        # Many images of a page ask at once; one of them reads.
-        return await self._open.get(("set", set_id), lambda: asyncio.to_thread(read))
+        Raises:
+            NotThere: There is no such set.
+            NotDecoded: Its images were not read yet.
+            SourceError: Its sources are gone or damaged.
+        """
+        opened = await self._set(set_id)
+        if opened.corrections is None:
+            folder = self._sets.folder(set_id)
+            made = await asyncio.to_thread(Corrections, folder, opened.images)
+            opened.corrections = opened.corrections or made
+        return opened.corrections
 
     async def look(self, set_id: str) -> bool:
         """Take over what the last look at an open set found; return whether that was news.
@@ -101,7 +102,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return False
-        return await asyncio.to_thread(_take_look, opened, self._sets)
+        return await asyncio.to_thread(_take_look, opened.images, self._sets)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with.
@@ -115,11 +116,11 @@ class DatasetCache:
         """
         directory = self._runs.get(run_id)
 
-        def read() -> DecodedDataset:
+        def read() -> _OpenDataset:
             self._places.check(directory)
-            return open_run(run_id, directory)
+            return _OpenDataset(open_run(run_id, directory))
 
-        return await self._open.get(("run", run_id), lambda: asyncio.to_thread(read))
+        return (await self._open.get(("run", run_id), lambda: asyncio.to_thread(read))).images
 
     async def changed(self, set_id: str) -> bool:
         """Look whether a set's sources are still what was opened; if not, it is closed.
@@ -132,8 +133,8 @@ class DatasetCache:
             return True
         recipe = recipe_of(self._sets.get(set_id))
         key = await asyncio.to_thread(lambda: _key(recipe))
-        if key == opened.key:
-            opened.checked = time.monotonic()
+        if key == opened.images.key:
+            opened.images.checked = time.monotonic()
             return False
         self.forget(set_id)
         return True
@@ -141,13 +142,26 @@ class DatasetCache:
     def is_fresh(self, set_id: str) -> bool:
         """Tell whether a set is open, was looked at, and its sources were seen a moment ago."""
         opened = self._open.kept(("set", set_id))
-        known = opened is not None and opened.findings is not None
-        return known and opened is not None and time.monotonic() - opened.checked < _FRESH
+        if opened is None or opened.images.findings is None:
+            return False
+        return time.monotonic() - opened.images.checked < _FRESH
 
     def forget(self, id_: str) -> None:
         """Close a set or a run, since it was changed or removed."""
         for kind in ("set", "run"):
             self._open.forget((kind, id_))
+
+    async def _set(self, set_id: str) -> _OpenDataset:
+        """Open a set; many images of a page ask at once, and one of them reads."""
+        the_set = self._sets.get(set_id)
+
+        def read() -> _OpenDataset:
+            with without_places(the_set.sources[0], the_set.title):
+                opened = open_set(the_set)
+            _take_look(opened, self._sets)
+            return _OpenDataset(opened)
+
+        return await self._open.get(("set", set_id), lambda: asyncio.to_thread(read))
 
 
 def recipe_of(the_set: LibraryDataset) -> DataRecipe:

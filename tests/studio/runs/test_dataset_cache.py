@@ -21,16 +21,16 @@ from opsin.data.audit import Case, Finding
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_cache import (
+from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.library.folders import Folders
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.dataset_cache import (
     DatasetCache,
     NotDecoded,
     in_names,
     open_run,
     open_set,
 )
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.library.folders import Folders
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.studio_settings import StudioSettings
