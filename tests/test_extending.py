@@ -28,6 +28,9 @@ from opsin.report.templates import environment
 from tests.conftest import without_drawing
 from tests.warm import Warm
 
+# The page's examples, each a change in one place.
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "how-to"
 

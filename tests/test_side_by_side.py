@@ -171,6 +171,7 @@ def test_columns_are_narrow(page: Path) -> None:
                 ast.parse(code)
 
 
+@pytest.mark.docs
 def test_pytorch(reader: Reader, tmp_path: Path) -> None:
     write_scans(tmp_path / "scans", {"train": 40, "test": 20})
     Image.new("L", (60, 40), "white").save(tmp_path / "scan.png")
@@ -214,6 +215,7 @@ def test_keras(reader: Reader, tmp_path: Path) -> None:
                               quiet=True).accuracy == names["imported"].accuracy  # fmt: skip
 
 
+@pytest.mark.docs
 def test_scikit_learn(reader: Reader, tmp_path: Path) -> None:
     Image.new("L", (60, 40), "white").save(tmp_path / "scan.png")
     for theirs, ours in rows("scikit-learn.md"):
@@ -225,6 +227,7 @@ def test_scikit_learn(reader: Reader, tmp_path: Path) -> None:
     assert names["model"].score(names["X"] / 255, names["data"].labels[names["rows"]]) > 0.9
 
 
+@pytest.mark.docs
 def test_fastai(reader: Reader, tmp_path: Path, nearest_mean: Path) -> None:
     """Opsin's column; what the other exports is a network that takes images as fastai's do."""
     write_photos(tmp_path)

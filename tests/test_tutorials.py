@@ -135,6 +135,7 @@ def test_the_page_shows_its_source(source: Path) -> None:
         assert 0 < (source.parent / figure).stat().st_size < 200_000, figure
 
 
+@pytest.mark.docs
 @every_tutorial
 def test_the_script_runs(source: Path, folder: Path) -> None:
     script = folder / source.name

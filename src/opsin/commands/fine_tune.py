@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _PLANNED: Final = 0.85
 # Seconds that steps are measured for in a plan, once the first ones are over.
 _MEASURED: Final = 0.5
+# The most of the frozen features' log loss that a network worth keeping has.
+_LOWER: Final = 0.99
 _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no PyTorch."
 
 
@@ -322,10 +324,11 @@ def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:
     """Tell whether validation says that fine-tuning was better than the frozen features.
 
     A few hundred images rarely settle by right and wrong alone what two percent more right are
-    worth: log loss, each at its own best temperature, weighs how clear every answer is.
+    worth: log loss, each at its own best temperature, weighs how clear every answer is. The
+    smallest difference of all would be noise, so it has to be lower by a hundredth.
 
     Returns:
-        Whether its log loss is lower with no fewer right, and a sentence about it.
+        Whether its log loss is that much lower with no fewer right, and a sentence about it.
     """
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import LOGITS  # noqa: PLC0415  needs onnx
@@ -335,7 +338,7 @@ def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:
     before, after = (each.argmax(axis=1) == labels for each in logits)
     losses = [log_loss_of(each, labels, fit_temperature(each, labels)) for each in logits]
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    better = gained >= lost and losses[1] < losses[0]
+    better = gained >= lost and losses[1] < _LOWER * losses[0]
     words = (
         f"{'kept' if better else 'not kept'}: of {len(labels):,} validation images, "
         f"{after.mean():.1%} right in place of {before.mean():.1%} with frozen features "
