@@ -184,9 +184,9 @@ class Client:
         return reply
 
     def close(self) -> None:
-        """Close it."""
+        """Close it, whatever is still to be sent."""
         if self._streams is not None:
-            self._streams[1].close()
+            self._streams[1].transport.abort()
         self._streams = None
 
 
