@@ -106,10 +106,11 @@ def without_drawing() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def undrawn() -> Iterator[None]:
-    """Likewise, for a whole test."""
-    with without_drawing():
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Likewise, for every test that is not marked as one that looks at them."""
+    drawn = request.node.get_closest_marker("drawn")
+    with contextlib.nullcontext() if drawn else without_drawing():
         yield
 
 

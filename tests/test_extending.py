@@ -136,7 +136,6 @@ def test_each_metric_has_a_row_of_its_own() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_an_observer_is_a_class_of_empty_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +165,6 @@ def test_an_observer_is_a_class_of_empty_hooks(
     assert "the observer Failing failed (ConnectionError('no server'))" in told
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     module = tmp_path / "src" / "opsin" / "trackers" / "webhook.py"

@@ -41,7 +41,7 @@ PAGES = sorted(
 WIDEST = 52
 
 Blocks = list[tuple[str, str]]
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("undrawn")]
+pytestmark = pytest.mark.torch
 
 
 def rows(page: str) -> list[tuple[Blocks, Blocks]]:

@@ -59,7 +59,6 @@ def test_an_exception_passes_with_its_values(name: str) -> None:
     getattr(estimator_checks, name)("ImageClassifier", estimator)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_shapes(tmp_path / "photos")
@@ -353,7 +352,6 @@ def test_images_are_prepared_as_the_backbone_takes_them(
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_a_network_is_an_estimator_too(scans: Any) -> None:
     rows, labels = scans
     estimator = ImageClassifier("mlp", image_shape=(8, 8), value_range=(0, 16), epochs=15)

@@ -56,7 +56,7 @@ SHORTER_IN: dict[str, dict[str, str]] = {
     "your-own-photographs": {r"folds=5": "folds=2", r":60\]": ":8]", r"\[60:": "[8:"},
 }
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("undrawn")]
+pytestmark = pytest.mark.torch
 every_tutorial = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 

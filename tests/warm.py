@@ -42,7 +42,7 @@ LIBRARIES: Final = (
 )  # fmt: skip
 
 
-#: An environment with this trains without figures and page (`undrawn` in conftest.py).
+#: An environment with this trains without figures and page (`_undrawn` in conftest.py).
 UNDRAWN: Final = "OPSIN_TESTS_UNDRAWN"
 
 

@@ -15,8 +15,6 @@ from opsin.commands.class_mix import class_mix, in_words
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.fixture(scope="module")
 def uneven() -> Dataset:

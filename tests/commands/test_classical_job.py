@@ -115,7 +115,6 @@ def test_a_request_that_cannot_work_makes_no_directory(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:
     run = opsin.train(digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True)
     reasons = run.report.reasons
@@ -165,7 +164,6 @@ def test_without_scikit_learn_the_error_says_what_to_install(
         opsin.train("digits", model="forest", runs=tmp_path)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_folds_are_of_one_recipe(tmp_path: Path) -> None:
     found = opsin.train_folds("digits", folds=2, model="knn", neighbours=3, classes=["0", "1"],
                               runs=tmp_path, quiet=True)  # fmt: skip
@@ -175,7 +173,6 @@ def test_folds_are_of_one_recipe(tmp_path: Path) -> None:
     assert found.accuracy > 0.95
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_baseline_has_the_images_and_the_split_of_its_dataset(
     tmp_path: Path, digits: Dataset
 ) -> None:

@@ -55,7 +55,6 @@ def test_a_run_is_judged_on_what_was_kept_out_of_its_training(run: opsin.Run) ->
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: Dataset) -> None:
     made = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
     test = digits.split.test.tolist()
@@ -173,7 +172,6 @@ def test_a_seed_draws_the_same_images_and_another_one_others(
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_recoded_and_resized_training_images_are_known(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for number in range(80):

@@ -62,7 +62,6 @@ def test_none_of_these_is_an_answer_at_every_door(run: opsin.Run, cli: Cli, tmp_
     assert "grey.png   none of these   looks unlike the training images" in plain
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_looks_are_counted_by_the_images(tmp_path: Path) -> None:
     options: dict[str, Any] = {"model": "mlp", "epochs": 1, "runs": tmp_path, "quiet": True}
     first = opsin.train("digits", **options)
@@ -77,7 +76,6 @@ def test_looks_are_counted_by_the_images(tmp_path: Path) -> None:
     assert count_looks(first.directory, None) == 0
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_an_evaluation_on_test_images_is_a_look(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), np.uint8)
     labels = np.arange(90) % 3

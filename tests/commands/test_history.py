@@ -42,7 +42,6 @@ def test_a_notebook_shows_a_table_with_the_best_epoch_in_bold() -> None:
     assert "<td>0.1</td><td>0:01</td>" in rows[2]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_runs_history_is_still_a_list(tmp_path: Path) -> None:
     run = opsin.train("digits", model="logistic", runs=tmp_path, quiet=True)
     (epoch,) = run.history

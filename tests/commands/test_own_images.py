@@ -122,7 +122,7 @@ def test_changes_since_of_a_moved_source(cli: Cli, tmp_path: Path, shapes: Path)
 
 
 @pytest.fixture
-def trained(tmp_path: Path, shapes: Path, undrawn: None) -> opsin.Run:
+def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
     """A run whose images were moved away since."""
     run = opsin.train(shapes, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
     shapes.rename(tmp_path / "moved")

@@ -20,7 +20,6 @@ from tests.conftest import Cli, only_json
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_the_training_does_what_was_planned(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,6 @@ def test_confusions_go_with_their_epochs(
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_each_epoch_of_a_training_has_its_confusions(tmp_path: Path) -> None:
     import numpy as np
 

@@ -84,7 +84,6 @@ def test_repeats_differ_in_their_seeds_only(repeats: opsin.Repeats) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_a_repeat_is_what_a_single_run_with_its_seed_is(
     repeats: opsin.Repeats, tmp_path: Path
 ) -> None:
@@ -169,7 +168,6 @@ def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
     plain = opsin.load("digits")
     first = tmp_path / "first.csv"
@@ -184,7 +182,6 @@ def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: Path) -> None:
     assert [run.path.name[11:] for run in folds.runs] == [
         "cut-fold1of3", "cut-fold2of3", "cut-fold3of3"
@@ -266,7 +263,6 @@ def test_the_table_says_what_its_figures_mean(
 
 @pytest.mark.torch
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
-@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None:
     class Interrupt(AtRun):
         def trained(self) -> None:
@@ -287,7 +283,6 @@ def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.Dataset) -> None:
     class Interrupt(AtRun):
         def started(self) -> None:
@@ -305,7 +300,6 @@ def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.D
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_an_error_is_raised_after_what_is_done_was_told(
     tmp_path: Path, digits: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

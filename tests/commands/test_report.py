@@ -22,8 +22,6 @@ from tests.commands.test_evaluate import write_digits
 from tests.conftest import Notes
 from tests.made_runs import answers_right, write_run
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
     """Write digits, one validation image a second time in an earlier class; return both names."""

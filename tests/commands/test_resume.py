@@ -20,11 +20,9 @@ from tests.conftest import Notes, without_drawing
 
 pytestmark = pytest.mark.torch
 
-undrawn = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.fixture
-def stopped(tmp_path: Path, undrawn: None) -> opsin.Run:
+def stopped(tmp_path: Path) -> opsin.Run:
     """A run that Ctrl-C ended in the middle of its first epoch."""
     run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
                       watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
@@ -47,7 +45,6 @@ def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
     assert again.report.seconds["train"] >= sum(e.seconds for e in again.history[1:])
 
 
-@undrawn
 def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
     first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
     kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
@@ -75,7 +72,6 @@ def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
             opsin.resume(stopped, quiet=True)
 
 
-@undrawn
 def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     def some(count: int) -> Dataset:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
@@ -136,7 +132,6 @@ def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
         opsin.resume(stopped, quiet=True)
 
 
-@undrawn
 def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None:
     class Dies(Notes):
         def advance(self, done: int, **figures: float) -> None:
@@ -157,7 +152,6 @@ def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None
         opsin.resume(cut, quiet=True)
 
 
-@undrawn
 def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
     first = opsin.train("digits", model="mlp", epochs=3, optimizer="sgd", rate=3.0, batch_size=32,
                         schedule="constant", runs=tmp_path, quiet=True)  # fmt: skip
@@ -184,7 +178,6 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
 
 
-@undrawn
 def test_a_run_goes_on_from_any_folder(
     tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

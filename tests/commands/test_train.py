@@ -75,7 +75,6 @@ def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float3
     return answers.ood_score
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 90, (400, 8, 8), np.uint8)
@@ -96,7 +95,6 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
     assert two.accuracy < 0.8
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
             for _ in range(2)]  # fmt: skip
@@ -108,7 +106,6 @@ def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     assert weights_of(other) != weights_of(made[0])
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
     import torch
 

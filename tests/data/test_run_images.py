@@ -33,7 +33,6 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -51,7 +50,6 @@ def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_a_report_drawn_anew_is_of_the_parts_of_the_run(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

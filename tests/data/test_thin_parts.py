@@ -72,7 +72,6 @@ def test_classes_that_the_figure_says_nothing_of_are_named() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_it_stands_in_the_report(tmp_path: Path) -> None:
     data = groups_of([50, 50])
     run = opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)

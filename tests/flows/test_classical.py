@@ -69,7 +69,6 @@ def test_options_that_make_no_sense_are_refused(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a fork")
-@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(
     cli: Cli, warm: Warm, tmp_path: Path
 ) -> None:

@@ -88,7 +88,6 @@ def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) ->
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('model = "mlp"\nepochs = 3\nhidden = [7]\n')
     done = only_json(cli("train", "digits", "--recipe", "r.toml", "--epochs", "1", "--json"))
@@ -234,7 +233,6 @@ def _training(warm: Warm, folder: Path, *more: str) -> Iterator[Begun]:
 
 @pytest.mark.torch
 @linux
-@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_ends_a_training_with_a_run_to_use(
     cli: Cli, warm: Warm, tmp_path: Path, digits: Any
 ) -> None:

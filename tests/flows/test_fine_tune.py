@@ -136,9 +136,7 @@ def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path)
     [{"half": True}, {"constants": True}, {"channels_last": True}, {"reshape": "shape"},
      {"inside": "scaling", "bgr": True}, {"batch": 1, "reshape": "constant"}, {"head": "conv"}],
 )  # fmt: skip
-def test_other_forms_of_a_network_are_tuned_as_well(
-    form: dict[str, Any], tmp_path: Path, undrawn: None
-) -> None:
+def test_other_forms_of_a_network_are_tuned_as_well(form: dict[str, Any], tmp_path: Path) -> None:
     backbone = tmp_path / "form.onnx"
     backbone.write_bytes(network(**form))
     prepare = "0..255" if form.get("inside") else "-1..1"
@@ -149,7 +147,7 @@ def test_other_forms_of_a_network_are_tuned_as_well(
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path, undrawn: None) -> None:
+def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path) -> None:
     run = tuned(backbone, tmp_path, epochs=10_000, budget="1s")
     assert "is left" in run.report.reasons["Budget"] or len(run.history) < 10_000
     again = tuned(backbone, tmp_path, budget="10m")

@@ -59,7 +59,6 @@ def test_a_run_is_made_and_answers_wherever_it_is(
     )
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_values_that_are_named_are_all_taken(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     named = ("relu1", "conv2")
     run = opsin.train(
@@ -70,7 +69,6 @@ def test_values_that_are_named_are_all_taken(shapes: Path, backbone: Path, tmp_p
     assert facts.at == named
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_layers_keep_the_names_that_the_network_gave_them(
     shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -88,7 +86,6 @@ def test_layers_keep_the_names_that_the_network_gave_them(
     onnx.checker.check_model(onnx.load_model_from_string(classifier.content), full_check=True)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_second_training_computes_no_features(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +104,6 @@ def test_a_second_training_computes_no_features(
     assert first.recipe.model.name == second.recipe.model.name == "backbone"
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     from opsin.data.cache import cache_root
 
@@ -125,7 +121,6 @@ def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_p
     assert first.classifier().content == second.classifier().content
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> None:
     run = opsin.train(
         "digits", backbone=nearest_mean, classes=("3", "8"), runs=tmp_path, quiet=True
@@ -135,7 +130,6 @@ def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "svm", "nearest-mean"])
-@pytest.mark.usefixtures("undrawn")
 def test_each_head_answers_as_it_was_fitted(
     head: Any, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -149,7 +143,6 @@ def test_each_head_answers_as_it_was_fitted(
     )
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_each_of_several_runs_builds_on_it(
     cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -164,7 +157,6 @@ def test_each_of_several_runs_builds_on_it(
         assert recipe["model"]["backbone"] == str(backbone)
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("head", ["logistic", pytest.param("kernel-ridge", marks=pytest.mark.slow)])
 def test_in_integers_the_network_answers_nearly_the_same(
     head: Any, shapes: Path, backbone: Path, tmp_path: Path
@@ -188,7 +180,6 @@ def test_two_images_a_class_are_enough(backbone: Path, tmp_path: Path) -> None:
     assert (run.path / "classifier.onnx").is_file()
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_grey_images_for_a_network_in_colour(backbone: Path, tmp_path: Path) -> None:
     data = opsin.load("digits")
     run = opsin.train(data, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
@@ -234,7 +225,6 @@ def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_pa
 
 @pytest.mark.torch
 @pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "svm"])
-@pytest.mark.usefixtures("undrawn")
 def test_heat_maps_go_back_through_the_network(
     head: Any, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:

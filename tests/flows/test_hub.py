@@ -42,7 +42,6 @@ def large(hub: HubServer) -> HubServer:
     return hub
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_recipe_means_the_same_bytes_for_ever(
     published: HubServer, cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:

@@ -55,7 +55,6 @@ def kill_at_random_moments(count: int, warm: Warm, folder: Path) -> None:
             assert proved(run) == reference
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.slow
 def test_killed_at_a_few_random_moments(warm: Warm, tmp_path: Path) -> None:
     kill_at_random_moments(3, warm, tmp_path)
@@ -81,7 +80,6 @@ def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:
     assert cause is not None and "ended without a message" in cause
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

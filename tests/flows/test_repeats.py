@@ -16,7 +16,6 @@ from tests.conftest import Cli, only_json
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_repeats_are_a_table_with_mean_and_deviation(cli: Cli, tmp_path: Path) -> None:
     done = cli(
         "train", "digits", "--model", "mlp", "--epochs", "1", "--repeats", "2", "--seed", "7"
@@ -38,7 +37,6 @@ def test_repeats_are_a_table_with_mean_and_deviation(cli: Cli, tmp_path: Path) -
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
     done = cli("train", "digits", "--model", "mlp", "--epochs", "5", "--classes", "0,1,2",
                "--folds", "2", "--quiet", "--json")  # fmt: skip
@@ -53,7 +51,6 @@ def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_one_repeat_is_a_plain_run(cli: Cli, tmp_path: Path) -> None:
     done = only_json(cli("train", "digits", "--model", "mlp", "--epochs", "1", "--repeats", "1",
                          "--json"))  # fmt: skip

@@ -113,7 +113,6 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
     assert finished.directory.card.read_text(encoding="utf-8").startswith("---\nlibrary_name:")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_corrections_written_by_a_report_are_taken_by_a_training(
     finished: opsin.Run, cli: Cli, tmp_path: Path
 ) -> None:

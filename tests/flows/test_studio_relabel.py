@@ -230,7 +230,6 @@ def test_every_view_has_an_address_and_only_images_in_sight_are_fetched(
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_training_takes_what_was_corrected(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str], cli: Cli, tmp_path: Path
 ) -> None:

@@ -185,7 +185,6 @@ def test_mlflow_takes_whatever_a_run_has(
     assert anew.id != first.id
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.slow
 def test_a_training_that_ctrl_c_stopped_goes_on_in_its_trackers(
     warm: Warm, stores: tuple[MLflowServer, Path]
@@ -216,7 +215,6 @@ def test_a_training_that_ctrl_c_stopped_goes_on_in_its_trackers(
     check_tensorboard(run, drawn=False)  # no epoch twice
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_what_a_killed_training_has_shown_stays_readable(warm: Warm, tmp_path: Path) -> None:
     words = ["train", "digits", "--model", "mlp", "--epochs", "9999", "--track", "tensorboard"]
     files = "runs/*/events.out.tfevents.*"

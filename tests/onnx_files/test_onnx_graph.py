@@ -326,7 +326,6 @@ def test_exchanged_weights_are_used_and_no_others_change() -> None:
     )
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_the_squares_of_a_model_without_layers_are_its_field(shapes: Path) -> None:
     """Large images are averaged first: a place sees the pixels that change it, and no others."""
     pytest.importorskip("sklearn")

@@ -21,7 +21,7 @@ from opsin.trackers import run_tracking
 from tests.conftest import Notes
 from tests.tracker_stores import tensorboard_events
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("undrawn")]
+pytestmark = pytest.mark.torch
 
 WHOLE = "which is whole in its directory"
 

@@ -122,7 +122,6 @@ def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> Non
         export_model(own, "int4")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes", 40)
     run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, assignment="exact",

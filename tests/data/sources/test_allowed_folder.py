@@ -152,7 +152,6 @@ def test_runs_of_tables_that_lead_outside_stay_readable() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("undrawn")
 def test_what_was_allowed_for_a_training_is_allowed_for_its_run(
     tmp_path: Path, private: Path
 ) -> None:

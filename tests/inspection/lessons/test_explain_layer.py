@@ -59,7 +59,6 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         explain_layer(opsin.Classifier(path), broken, drawn_image(), "convolution")
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_model_without_layers_has_a_softmax_alone(tmp_path: Path) -> None:
     run = opsin.train("digits", model="forest", trees=5, runs=tmp_path, quiet=True)
     look = opsin.Inspection(run)
