@@ -30,7 +30,7 @@ from tests.served import serving
 from tests.studio_browser import wait_for
 from tests.warm import Warm
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.drawn]
 
 ROOT = Path(__file__).parents[1]
 #: Pages whose blocks another test runs.

@@ -185,6 +185,7 @@ def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: P
     assert np.array_equal(joblib.load(tmp_path / "joblib").predict_proba(rows), expected)
 
 
+@pytest.mark.drawn
 @pytest.mark.slow
 def test_runs_in_a_folder_of_ones_own_stay(scans: Any, tmp_path: Path) -> None:
     rows, labels = scans

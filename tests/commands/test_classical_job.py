@@ -25,6 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> opsin.Run:
                        runs=tmp_path_factory.mktemp("runs"))  # fmt: skip
 
 
+@pytest.mark.drawn
 def test_a_finished_run_is_whole(run: opsin.Run) -> None:
     directory = run.directory
     for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
@@ -71,6 +72,7 @@ def test_a_temperature_is_fitted_as_for_a_network(run: opsin.Run, digits: Datase
     np.testing.assert_allclose(shares, run.classifier().probabilities(digits.images[:5]), atol=1e-5)
 
 
+@pytest.mark.drawn
 def test_it_can_be_evaluated_and_its_report_drawn_anew(run: opsin.Run) -> None:
     assert opsin.evaluate(run, "digits").part == "own-test"
     assert opsin.write_report(run) == run.directory.page

@@ -95,6 +95,7 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     assert (both.part, both.own_test, both.images) == ("unseen", 194, 195)
 
 
+@pytest.mark.drawn
 @pytest.mark.torch
 def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes", count=20)
@@ -218,6 +219,7 @@ def corrections_of_mistakes(run: opsin.Run, digits: Dataset, file: Path) -> int:
     return count
 
 
+@pytest.mark.drawn
 def test_corrections_of_the_measure_are_told_apart_from_progress(
     cli: Cli, digits: Dataset, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def foreign_onnx(
     return path
 
 
+@pytest.mark.drawn
 def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) -> None:
     run = opsin.import_model(
         digits_file, data="digits", prepare="0..1", runs=tmp_path / "runs", quiet=True

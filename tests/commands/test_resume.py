@@ -103,6 +103,7 @@ def test_killed_before_anything_but_the_recipe_was_written(
     assert opsin.resume(bare, quiet=True).accuracy > 0.5
 
 
+@pytest.mark.drawn
 def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
     run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", rate=100.0,
                       weight_decay=10.0, schedule="constant", runs=tmp_path,
@@ -163,6 +164,7 @@ def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
     assert other.recipe.training.rate == resolve(DataRecipe.of("x"), model="mlp").training.rate
 
 
+@pytest.mark.drawn
 def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
     labels = digits.labels[:700]
     rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:8]])

@@ -32,6 +32,7 @@ def weights_of(run: opsin.Run) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
+@pytest.mark.drawn
 def test_a_finished_run_is_whole(run: opsin.Run) -> None:
     directory = run.directory
     for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
@@ -116,6 +117,7 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> Non
     assert torch.equal(torch.rand(1), expected)
 
 
+@pytest.mark.drawn
 def test_without_test_data_the_verdict_is_called_optimistic(
     tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +129,7 @@ def test_without_test_data_the_verdict_is_called_optimistic(
     assert run.row()["split"] == "val"
 
 
+@pytest.mark.drawn
 def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
     run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
                       watcher=Notes(interrupt_at=30))  # fmt: skip
@@ -215,6 +218,7 @@ def test_without_pytorch_the_error_says_what_to_install(
         opsin.train("digits", runs=tmp_path)
 
 
+@pytest.mark.drawn
 def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
     source = write_shapes(tmp_path / "shapes")
     run = opsin.train(source, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
@@ -228,6 +232,7 @@ def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
         opsin.write_report(run.path)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("model", ["mlp", "logistic"])
 def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     tmp_path: Path, model: str
@@ -250,6 +255,7 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     assert "optimistic" in page
 
 
+@pytest.mark.drawn
 def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> None:
     """Every test image is a slightly brighter copy of a training image."""
     random = np.random.default_rng(0)
@@ -270,6 +276,7 @@ def fails(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError("no ink")
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(
     "failing",
     [
@@ -294,6 +301,7 @@ def test_a_failing_figure_costs_that_figure(
     assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
 
 
+@pytest.mark.drawn
 def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opsin.commands.report.render", fails)
     notes = Notes()
@@ -307,6 +315,7 @@ def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.Monke
         opsin.write_report(run, deep=False)
 
 
+@pytest.mark.drawn
 def test_one_figure_stands_for_no_other(
     run: opsin.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

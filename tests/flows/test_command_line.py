@@ -26,6 +26,7 @@ from tests.warm import Begun, Warm
 linux = pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a fork")
 
 
+@pytest.mark.drawn
 @pytest.mark.torch
 def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     """From a folder of images, with spaces and scripts in its names, to an answer."""
@@ -344,6 +345,7 @@ def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
     assert kinds["unreadable"] == 1
 
 
+@pytest.mark.drawn
 @pytest.mark.torch
 def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "photos", count=40, kinds=("disc", "square"))
