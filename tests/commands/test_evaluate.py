@@ -258,6 +258,7 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     assert figures.accuracy > figures.corrected.earlier.accuracy
 
 
+@pytest.mark.drawn
 def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
     names = [digits.names[row] for row in digits.split.test[:5]]
     (tmp_path / "labels.csv").write_text(

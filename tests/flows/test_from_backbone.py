@@ -30,6 +30,7 @@ def backbone(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.drawn
 def test_a_run_is_made_and_answers_wherever_it_is(
     cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
 ) -> None:
