@@ -19,11 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -124,17 +126,25 @@ def _opsin(
 
 
 def few_of_each(
-    data: Dataset, source: str, count: int, seed: int, folder: Path, *, most: int | None = None
+    data: Dataset,
+    source: str,
+    count: int,
+    seed: int,
+    folder: Path,
+    *,
+    most: int | None = None,
+    classes: Collection[int] | None = None,
 ) -> Path:
     """Write a table of so many training images of each class, others for the test.
 
     Args:
         data: The images.
-        source: Their folder.
+        source: Their folder; the images of any other source are written as files.
         count: How many of each class are to be learnt from.
         seed: Decides which.
         folder: Where the table is written.
         most: Most test images (default: all others).
+        classes: Which classes (default: all).
     """
     order = np.random.default_rng(seed).permutation(len(data.labels))
     taken: dict[int, int] = {}
@@ -145,14 +155,24 @@ def few_of_each(
         writer.writerow(["path", "label", "split"])
         for row in order:
             label = int(data.labels[row])
+            if classes is not None and label not in classes:
+                continue
             taken[label] = taken.get(label, 0) + 1
             part = "train" if taken[label] <= count else "test"
             tested += part == "test"
             if part == "test" and most is not None and tested > most:
                 continue
-            path = os.path.abspath(os.path.join(source, data.names[row]))  # noqa: PTH100, PTH118
-            writer.writerow([path, data.classes[label], part])
+            writer.writerow([_file_of(data, source, row, folder), data.classes[label], part])
     return table
+
+
+def _file_of(data: Dataset, source: str, row: int, folder: Path) -> str:
+    """Return the path of an image, which is written if it is in no file."""
+    if Path(source).is_dir():
+        return os.path.abspath(os.path.join(source, data.names[row]))  # noqa: PTH100, PTH118
+    path = folder / f"{row}.png"
+    Image.fromarray(data.images[row].squeeze()).save(path)
+    return str(path)
 
 
 def _sklearn(

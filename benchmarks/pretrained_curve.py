@@ -1,11 +1,14 @@
 """How accuracy grows with images a class, from nothing and from a pretrained network.
 
-    python -m benchmarks.pretrained_curve trashnet mobilenet.onnx --prepare=-1..1 --out curve.json \
-        --picture docs/images/pretrained-curve.png
+    python -m benchmarks.pretrained_curve mobilenet.onnx trashnet cifar10 fashion-mnist \
+        --prepare=-1..1 --out curve.json --picture docs/images/pretrained-curve.png
 
-For each number of images a class, and each seed, so many are drawn to learn from; all others, or at
-most ``--test`` of them, are the test. Both train with everything left at its default, from nothing
-with ``--from-nothing`` (a model's name), each as a process of its own, one after the other.
+For each seed, collection and number of images a class, so many are drawn to learn from; all
+others, or at most ``--test`` of them, are the test. Both train with everything left at its default,
+from nothing with ``--from-nothing`` (a model's name), each as a process of its own, one after the
+other. A class is left out that would keep fewer than five images for the test.
+
+``--out`` is written after each training, and what it holds already is not measured again.
 """
 
 from __future__ import annotations
@@ -17,57 +20,77 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 import opsin
 from benchmarks.pretrained import few_of_each
+from opsin.data.dataset import Dataset
 from opsin.report.figures.style import MUTED, RIGHT
 
-Curve = dict[str, dict[int, list[dict[str, float]]]]
+#: Collection, kind of training, images a class, seed: figures.
+Curve = dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]
+
+# Test images that a class must have beside those to learn from.
+_LEFT: Final = 5
 
 
 def main() -> None:
     """Measure, print a table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("source", help="images with labels")
     parser.add_argument("network", help="an ONNX file or a run")
+    parser.add_argument("source", nargs="+", help="images with labels")
     parser.add_argument("--prepare", help="as for opsin train")
     parser.add_argument("--images", type=int, nargs="+", default=[5, 10, 25, 50, 100, 300])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--test", type=int, default=2_000, help="most test images")
-    parser.add_argument("--from-nothing", default="cnn", help="the model without a network")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="which draws")
+    parser.add_argument("--test", type=int, default=1_000, help="most test images")
+    parser.add_argument("--from-nothing", default="auto", help="the model without a network")
+    parser.add_argument("--out", type=Path, help="keep the figures as JSON")
     parser.add_argument("--picture", type=Path, help="draw them into this file")
     given = parser.parse_args()
-    data = opsin.load(given.source, size=(32, 32), channels=3)
+    known = given.out is not None and given.out.exists()
+    found: Curve = json.loads(given.out.read_text(encoding="utf-8")) if known else {}
+    for seed in given.seeds:
+        for source in given.source:
+            for count in given.images:
+                _measure(found, source, count, seed, given)
+    _print(found)
+    if given.picture:
+        _draw(found, given.picture)
+
+
+def _measure(found: Curve, source: str, count: int, seed: int, given: argparse.Namespace) -> None:
+    """Train each kind on one draw, unless its figures are known or no two classes have enough."""
     pixels = [f"--prepare={given.prepare}"] if given.prepare else []
     kinds = {
         "pretrained": ["--from", given.network, *pixels],
         "from nothing": ["--model", given.from_nothing],
     }
-    smallest = int(np.bincount(data.labels).min())
-    found: Curve = {kind: {} for kind in kinds}
-    for count in (count for count in given.images if count < smallest):
-        for seed in range(given.seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                table = few_of_each(data, given.source, count, seed, Path(folder), most=given.test)
-                for kind, words in kinds.items():
-                    figures = _trained(table, words, seed, Path(folder) / kind)
-                    found[kind].setdefault(count, []).append(figures)
-                    print(f"{count} a class, seed {seed}, {kind}: {figures['accuracy']:.3f}, "
-                          f"{figures['seconds']:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
-    for kind, counts in found.items():
-        for count, runs in counts.items():
-            right = [run["accuracy"] for run in runs]
-            seconds = np.mean([run["seconds"] for run in runs])
-            spread = np.std(right, ddof=len(right) > 1)
-            score = f"{np.mean(right):.3f} ± {spread:.3f}"
-            print(f"{kind:14} {count:4} a class  {score}  {seconds:4.0f} s")
-    if given.out:
-        given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    if given.picture:
-        _draw(found, given.picture)
+    curves = found.setdefault(Path(source).name, {})
+    missing = [kind for kind in kinds if str(seed) not in curves.get(kind, {}).get(str(count), {})]
+    data = opsin.load(source) if missing else None
+    if data is None or len(_with_enough(data, count)) < 2:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        classes = _with_enough(data, count)
+        table = few_of_each(
+            data, source, count, seed, Path(folder), most=given.test, classes=classes
+        )
+        for kind in missing:
+            figures = _trained(table, kinds[kind], seed, Path(folder) / kind)
+            figures["classes"] = len(classes)
+            curves.setdefault(kind, {}).setdefault(str(count), {})[str(seed)] = figures
+            print(f"{Path(source).name}, {count} a class, seed {seed}, {kind}: "
+                  f"{figures['accuracy']:.3f}, {figures['seconds']:.0f} s",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            if given.out:
+                given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def _with_enough(data: Dataset, count: int) -> list[int]:
+    """Return the classes that have so many images to learn from, and others for the test."""
+    return np.flatnonzero(np.bincount(data.labels) >= count + _LEFT).tolist()
 
 
 def _trained(table: Path, words: list[str], seed: int, runs: Path) -> dict[str, float]:
@@ -82,26 +105,50 @@ def _trained(table: Path, words: list[str], seed: int, runs: Path) -> dict[str, 
     return {"accuracy": accuracy, "seconds": time.perf_counter() - at}
 
 
+def _print(found: Curve) -> None:
+    for collection, kinds in found.items():
+        for kind, counts in kinds.items():
+            for count, draws in counts.items():
+                mean, spread = _mean(draws)
+                seconds = np.mean([each["seconds"] for each in draws.values()])
+                classes = int(max(each["classes"] for each in draws.values()))
+                print(
+                    f"{collection:20} {kind:12} {int(count):5} of each of {classes:2}  "
+                    f"{mean:.3f} ± {spread:.3f}  {len(draws)} draws  {seconds:4.0f} s"
+                )
+
+
+def _mean(draws: dict[str, dict[str, float]]) -> tuple[float, float]:
+    """Return the mean accuracy and its deviation between draws (0 for one)."""
+    right = [each["accuracy"] for each in draws.values()]
+    return float(np.mean(right)), float(np.std(right, ddof=len(right) > 1))
+
+
 def _draw(found: Curve, path: Path) -> None:
+    """Draw a small picture for each collection, side by side, on the same axes."""
     from matplotlib.figure import Figure  # noqa: PLC0415  only where it is asked for
 
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for (kind, counts), colour in zip(found.items(), (RIGHT, MUTED), strict=True):
-        means = [100 * np.mean([run["accuracy"] for run in runs]) for runs in counts.values()]
-        spreads = [100 * np.std([run["accuracy"] for run in runs]) for runs in counts.values()]
-        axes.errorbar(list(counts), means, spreads, color=colour, marker="o", capsize=3)
-        axes.annotate(kind, (list(counts)[-1], means[-1]), (8, 0), textcoords="offset points",
-                      color=colour, va="center")  # fmt: skip
-    axes.set_xscale("log")
-    ticks = list(next(iter(found.values())))
-    axes.set_xticks(ticks, [str(count) for count in ticks], minor=False)
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("training images of each class")
-    axes.set_ylabel("test images right (%)")
-    axes.set_ylim(0, 100)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlim(right=2.2 * ticks[-1])
+    figure = Figure(figsize=(max(4.8, 2.3 * len(found)), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    for axes, (collection, kinds) in zip(panels, found.items(), strict=True):
+        for kind, colour in (("pretrained", RIGHT), ("from nothing", MUTED)):
+            counts = sorted(kinds[kind], key=int)
+            points = [_mean(kinds[kind][count]) for count in counts]
+            axes.errorbar([int(count) for count in counts], [100 * mean for mean, _ in points],
+                          [100 * spread for _, spread in points], color=colour, marker="o",
+                          markersize=4, capsize=2, label=kind)  # fmt: skip
+        ticks = sorted({int(count) for counts in kinds.values() for count in counts})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [str(count) for count in ticks], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_title(collection, fontsize=10)
+        axes.set_ylim(0, 100)
+        axes.grid(axis="y", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    panels[0].set_ylabel("test images right (%)")
+    panels[0].legend(frameon=False, loc="lower right", fontsize=8)
+    figure.supxlabel("training images of each class", fontsize=10)
     figure.savefig(path, dpi=160)
 
 

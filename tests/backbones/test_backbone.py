@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import FeatureGraph
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
+from tests.conftest import Notes
 
 from .small_networks import SIDE, UNITS, network
 
@@ -27,6 +29,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "constants": {"constants": True},
     "half": {"half": True},
     "half-within": {"half": "within"},
+    "oldest-operators": {"opset": 9, "reshape": "constant"},
     "old-operators": {"opset": 11},
     "new-operators": {"opset": 21},
     "computed-sizes": {"reshape": "shape", "constants": True},
@@ -71,6 +74,71 @@ def test_every_form_of_one_network_has_the_same_features(
     found = features_of(file, images_of(), **prepare)
     assert found.shape == (3, UNITS)
     np.testing.assert_allclose(found, expected, atol=2e-3 if options.get("half") else 1e-5)
+
+
+def _every_size_open(model: onnx.ModelProto) -> None:
+    for place, dim in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"d{place}"
+
+
+def _weights_of_eight_bits(model: onnx.ModelProto) -> None:
+    """Store a convolution's weights as bytes, as `DequantizeLinear` unpacks them."""
+    (weight,) = [each for each in model.graph.initializer if each.name == "w2"]
+    values = numpy_helper.to_array(weight)
+    scale = np.float32(np.abs(values).max() / 127)
+    weight.CopyFrom(numpy_helper.from_array(np.rint(values / scale).astype(np.int8), "w2.bytes"))
+    model.graph.initializer.append(numpy_helper.from_array(scale, "w2.scale"))
+    unpack = helper.make_node("DequantizeLinear", ["w2.bytes", "w2.scale"], ["w2"])
+    model.graph.node.insert(0, unpack)
+
+
+def _weights_among_the_inputs(model: onnx.ModelProto) -> None:
+    for weight in model.graph.initializer:
+        model.graph.input.append(
+            helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        )
+
+
+def _operators_without_names(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.ClearField("name")
+
+
+def _features_as_an_output_too(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, None))
+
+
+def _stated_sizes(model: onnx.ModelProto) -> None:
+    model.graph.value_info.append(
+        helper.make_tensor_value_info("relu1", TensorProto.FLOAT, [1, 8, 16, 16])
+    )
+
+
+def _names_of_any_kind(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [f"/m/{name} ü:0" if name == "conv1" else name for name in names]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_every_size_open, _weights_of_eight_bits, _weights_among_the_inputs, _operators_without_names,
+     _features_as_an_output_too, _stated_sizes, _names_of_any_kind],
+)  # fmt: skip
+def test_odd_files_that_are_sound_have_the_same_features(
+    change: Callable[[onnx.ModelProto], None], tmp_path: Path, expected: np.ndarray[Any, Any]
+) -> None:
+    model = onnx.load_model_from_string(network())
+    change(model)
+    file = tmp_path / "network.onnx"
+    file.write_bytes(model.SerializeToString())
+    preparation = tmp_path / "size.json"
+    preparation.write_text(
+        '{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "input_size": [3, 32, 32]}'
+    )
+    found = features_of(file, images_of(), prepare=str(preparation))
+    near = 0.02 if change is _weights_of_eight_bits else 1e-5
+    np.testing.assert_allclose(found, expected, atol=near)
 
 
 def test_scaling_and_order_of_colours_inside(
@@ -126,6 +194,38 @@ def test_what_timm_writes_beside_a_network_is_read(tmp_path: Path) -> None:
     assert backbone.licence == "apache-2.0"
 
 
+def test_what_is_given_wins_over_the_file_beside_and_it_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network())
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": 32}'
+    )
+    told = Notes()
+    assert open_backbone(file, prepare="imagenet", watcher=told).pixels.mean[0] == 0.485
+    assert "--prepare=imagenet is used, although preprocessor_config.json" in told.notes[0]
+    assert "says otherwise: RGB, -1 to 1" in told.notes[0]
+    told.notes.clear()
+    open_backbone(file, prepare="-1..1", watcher=told)
+    assert told.notes == []
+
+
+def test_a_network_that_takes_bytes_is_told_no_other_pixels(tmp_path: Path) -> None:
+    content = _model(
+        [helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
+         helper.make_node("ReduceMean", ["values"], ["out"], axes=[2, 3], keepdims=0)],
+        [_info("pixels", ["N", 3, 8, 8], TensorProto.UINT8)],
+        ["out"],
+    )  # fmt: skip
+    file = tmp_path / "network.onnx"
+    file.write_bytes(content)
+    images = images_of(2, 8)
+    means = images.mean(axis=(1, 2))
+    for given, expected in ((None, means), ("0..255", means), ("0..255,bgr", means[:, ::-1])):
+        np.testing.assert_allclose(features_of(file, images, prepare=given), expected, rtol=1e-5)
+    with pytest.raises(RecipeError, match=r"no --prepare, since network.onnx takes bytes"):
+        open_backbone(file, prepare="imagenet")
+
+
 def test_a_value_that_there_is_not_names_the_closest(tmp_path: Path) -> None:
     file = tmp_path / "network.onnx"
     file.write_bytes(network())
@@ -151,13 +251,96 @@ def _model(nodes: list[Any], inputs: list[Any], outputs: list[str], **more: Any)
     return content
 
 
-def _info(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
+def _info(name: str, shape: list[Any] | None, kind: int = TensorProto.FLOAT) -> Any:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
 IMAGE = ["N", 3, 8, 8]
 RELU = helper.make_node("Relu", ["pixels"], ["out"])
+TRUE = numpy_helper.from_array(np.array(True), "true")
+TIMES = numpy_helper.from_array(np.array(2), "times")
+
+
+def _body(inputs: list[Any], outputs: list[str]) -> Any:
+    """Return what a loop or a branch runs: it passes the image on."""
+    nodes = [helper.make_node("Identity", ["pixels"], [outputs[-1]])]
+    if len(outputs) == 2:
+        nodes.append(helper.make_node("Identity", ["true"], [outputs[0]]))
+    kinds = [TensorProto.BOOL, TensorProto.FLOAT][-len(outputs) :]
+    given = [helper.make_tensor_value_info(name, kind, None)
+             for name, kind in zip(outputs, kinds, strict=True)]  # fmt: skip
+    return helper.make_graph(nodes, "body", inputs, given)
+
+
+def _with_a_function() -> bytes:
+    model = onnx.load_model_from_string(_model([RELU], [_info("pixels", IMAGE)], ["out"]))
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    imports = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("com.example", "Own", ["x"], ["y"], nodes, imports))
+    content: bytes = model.SerializeToString()
+    return content
+
+
 ODD: dict[str, tuple[bytes, str]] = {
+    "cut-off": (network()[:-300], "is none"),
+    "another-format": (b"PK\x03\x04" + bytes(2_000), "is none"),
+    "strings": (
+        _model(
+            [helper.make_node("Identity", ["words"], ["out"])],
+            [_info("words", IMAGE, TensorProto.STRING)],
+            ["out"],
+        ),
+        "no image",
+    ),
+    "a-film": (_model([RELU], [_info("pixels", ["N", 3, 16, 8, 8])], ["out"]), "no image"),
+    "far-too-small": (_model([RELU], [_info("pixels", ["N", 3, 2, 2])], ["out"]), "2×2"),
+    "functions-of-its-own": (_with_a_function(), "functions of its own"),
+    "loop": (
+        _model(
+            [helper.make_node(
+                "Loop", ["times", "true", "pixels"], ["out"],
+                body=_body(
+                    [_info("at", [], TensorProto.INT64), _info("go", [], TensorProto.BOOL),
+                     _info("before", None)],
+                    ["on", "next"],
+                ),
+            )],
+            [_info("pixels", IMAGE)],
+            ["out"],
+            weights=[TRUE, TIMES],
+        ),
+        "Loop is a loop or a branch",
+    ),
+    "branch": (
+        _model(
+            [helper.make_node("ReduceMax", ["pixels"], ["most"], keepdims=0),
+             helper.make_node("Cast", ["most"], ["bright"], to=TensorProto.BOOL),
+             helper.make_node(
+                "If", ["bright"], ["out"],
+                then_branch=_body([], ["one"]), else_branch=_body([], ["other"]),
+            )],
+            [_info("pixels", IMAGE)],
+            ["out"],
+        ),
+        "If is a loop or a branch",
+    ),
+    "sizes-that-do-not-fit": (
+        _model(
+            [helper.make_node("MatMul", ["pixels", "w"], ["out"])],
+            [_info("pixels", IMAGE)],
+            ["out"],
+            weights=[numpy_helper.from_array(np.ones((5, 2), np.float32), "w")],
+        ),
+        "cannot be computed",
+    ),
+    "a-value-from-nowhere": (
+        _model(
+            [helper.make_node("Add", ["pixels", "missing"], ["out"])],
+            [_info("pixels", IMAGE)],
+            ["out"],
+        ),
+        "missing is undefined",
+    ),
     "empty": (b"", "is none"),
     "text": (b"this is no network", "is none"),
     "no-input": (

@@ -200,12 +200,17 @@ def look_into(
     given = None if prepare is None else PixelValues.named(prepare)
     path, where = _file_of(what, offline, watcher)
     content = read_classifier(path)
-    beside = PixelValues.beside(path) if given is None else None
+    beside = PixelValues.beside(path)
     side = next((each.side for each in (given, beside) if each and each.side), None)
     probed, present = _probed(content, str(path), side)
     own = _own_metadata(probed, str(path))
     if own is not None or probed.dtype == "uint8":
-        given = PixelValues(scale=1.0, stated="its input is bytes")
+        given = _of_bytes(given, path.name, ours=own is not None)
+    elif given is not None and beside is not None and not given.same_as(beside):
+        watcher.note(
+            f"{given.stated} is used, although {beside.stated} beside {path.name} says otherwise: "
+            f"{beside.words}"
+        )
     stated = probed.properties.get("license") or probed.properties.get("licence")
     return FoundNetwork(
         path,
@@ -216,6 +221,24 @@ def look_into(
         given or beside,
         stated or (_licence_on_hub(where) if where else licence_beside(path)),
         where,
+    )
+
+
+def _of_bytes(given: PixelValues | None, name: str, *, ours: bool) -> PixelValues:
+    """Return the pixels of a network whose input is bytes, which it scales itself.
+
+    Raises:
+        RecipeError: Something else was given.
+    """
+    own = PixelValues(scale=1.0, stated="its input is bytes")
+    if given is None or given.same_as(own):
+        return own
+    if given.bgr and not ours and given.same_as(own.model_copy(update={"bgr": True})):
+        return given
+    raise RecipeError(
+        f"no --prepare, since {name} takes bytes and scales them itself",
+        f"got {given.stated}",
+        "Leave it out.",
     )
 
 

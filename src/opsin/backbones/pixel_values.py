@@ -89,6 +89,11 @@ class PixelValues(BaseModel):
         values = (pixel * self.scale - np.array(self.mean)) / np.array(self.deviation)
         return tuple(float(value) for value in values)
 
+    def same_as(self, other: PixelValues) -> bool:
+        """Tell whether both make the same numbers of the same image."""
+        ends = [(each.of_pixel(0), each.of_pixel(255)) for each in (self, other)]
+        return self.bgr == other.bgr and bool(np.allclose(*ends, atol=1e-3))
+
     @property
     def words(self) -> str:
         """What it is, in a few words."""

@@ -313,12 +313,24 @@ class _Probe:
                 self._free_reshapes(self._shapes_of_one() if counts == (1,) else {})
         else:
             if not self._takes_any():
-                raise refused(
-                    self._name,
-                    "it computes one image at a time, or its sizes depend on the image",
-                    "Export it again with an open first dimension.",
-                )
+                raise self._refusal()
         self._agree()
+
+    def _refusal(self) -> ModelFileError:
+        """Return why it computes no number of images that it is given."""
+        inner = (n for n in self._graph.node if any(each.HasField("g") for each in n.attribute))
+        for node in inner:
+            reason = f"its operator {printable(node.op_type)} is a loop or a branch"
+            return refused(self._name, reason, "Export the network again without it.")
+        try:
+            self._run(1)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the reason
+            return refused(self._name, f"it cannot be computed: {printable(error)}")
+        return refused(
+            self._name,
+            "it computes one image at a time, or its sizes depend on the image",
+            "Export it again with an open first dimension.",
+        )
 
     def _takes_any(self) -> bool:
         try:
