@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import onnx
 import pytest
 
 import opsin
-from opsin.core.errors import ModelFileError, RecipeError, RunError
+from opsin.backbones.features import Extractor
+from opsin.core.errors import ModelFileError, RecipeError, RunError, SourceError
 from opsin.inspection.faithfulness import random_weights
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
@@ -179,6 +183,59 @@ def test_two_images_a_class_are_enough(backbone: Path, tmp_path: Path) -> None:
     few = write_shapes(tmp_path / "few", 3)
     run = opsin.train(few, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
     assert (run.path / "classifier.onnx").is_file()
+
+
+def test_one_image_a_class_is_refused(backbone: Path, tmp_path: Path) -> None:
+    one = write_shapes(tmp_path / "one", 1)
+    with pytest.raises(SourceError, match=r"two images of each class; class 'disc' has 1"):
+        opsin.train(one, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
+
+
+def test_coloured_images_for_a_network_in_grey(
+    shapes: Path, nearest_mean: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(
+        opsin.load(shapes, size=32, channels=3), backbone=nearest_mean, runs=tmp_path, quiet=True
+    )
+    assert run.classifier().metadata.preparation.channels == 3
+    assert run.report.file.difference is not None
+    assert run.report.file.difference < 1e-4
+
+
+def test_killed_in_the_middle_of_features_those_before_are_kept(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    # What is read beside the file is believed, so that no other pixels are tried.
+    (backbone.parent / "config.json").write_text('{"mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opsin", "train", "digits", "--from", str(backbone),
+         "--runs", str(tmp_path / "runs"), "--quiet"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not any((tmp_path / "cache" / "features").rglob("*.npz")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    known = sum(
+        len(np.load(file)["digests"]) for file in (tmp_path / "cache" / "features").rglob("*.npz")
+    )
+    (run,) = (tmp_path / "runs").iterdir()
+    assert opsin.Run(run).row()["state"] == "failed"
+    computed = 0
+    rows_of = Extractor.rows_of
+
+    def counted(self: Extractor, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        nonlocal computed
+        computed += len(images)
+        return rows_of(self, images)
+
+    monkeypatch.setattr(Extractor, "rows_of", counted)
+    opsin.train("digits", backbone=backbone, runs=tmp_path / "runs", quiet=True)
+    looks = 2 * 1_797  # whole and centre: digits are not mirrored
+    assert 0 < known < looks
+    assert computed == looks - known
 
 
 def test_grey_images_for_a_network_in_colour(backbone: Path, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.backbones.probe import Probed, Value, refused
+from opsin.backbones.probe import Probed, Value
+from opsin.backbones.probed_network import probed_network
 from opsin.core.artifacts.run_directory import find_classifier
-from opsin.core.errors import ModelFileError, RecipeError, SandboxError
+from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import BackboneFacts, Metadata
-from opsin.core.sandbox import Sandbox
 from opsin.data.spelling import check_choices
 from opsin.hub.hub_cache import commit_of, snapshot_of
 from opsin.hub.hub_fetch import CARDS, base_of, fetch
@@ -23,10 +23,6 @@ from opsin.hub.hub_name import NAMED, HubName
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
 
-# Seconds and bytes, beside copies of the file, that looking into one may take.
-_SECONDS: Final = 90.0
-_MEMORY: Final = 3 << 30
-_COPIES: Final = 8
 # Characters of a file about the licence that are read.
 _LONGEST: Final = 100_000
 #: Said where no licence is stated.
@@ -202,7 +198,7 @@ def look_into(
     content = read_classifier(path)
     beside = PixelValues.beside(path)
     side = next((each.side for each in (given, beside) if each and each.side), None)
-    probed, present = _probed(content, str(path), side)
+    probed, present = probed_network(content, str(path), side)
     own = _own_metadata(probed, str(path))
     if own is not None or probed.dtype == "uint8":
         given = _of_bytes(given, path.name, ours=own is not None)
@@ -262,20 +258,6 @@ def _file_of(
         )
     found = fetch(name, offline=offline, watcher=watcher)
     return found.path, found.where
-
-
-def _probed(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
-    memory = _MEMORY + _COPIES * len(content)
-    try:
-        with Sandbox("opsin.backbones.probe:probe", seconds=_SECONDS, memory=memory) as sandbox:
-            found, present = sandbox.call({"name": name, "side": side}, content)
-    except SandboxError as error:
-        raise refused(name, error.received) from error
-    values = tuple(
-        Value(each["name"], each["op"], tuple(each["shape"])) for each in found.pop("values")
-    )
-    found |= {"side": tuple(found["side"]), "depths": tuple(found["depths"])}
-    return Probed(**found, values=values), present
 
 
 def _own_metadata(probed: Probed, name: str) -> Metadata | None:

@@ -20,6 +20,7 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from opsin.core.operating_system import only_we_write
 from opsin.core.storage import publish_directory, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.applied_corrections import Applied
@@ -45,6 +47,25 @@ def cache_root() -> Path:
     """Return the cache's folder: ``$OPSIN_CACHE``, or the system's usual place."""
     own = os.environ.get("OPSIN_CACHE")
     return Path(os.path.expanduser(own)) if own else platformdirs.user_cache_path("opsin")  # noqa: PTH111  never raises
+
+
+def is_own(place: Path) -> bool:
+    """Tell whether only this account can have written a file: caches may be in shared folders.
+
+    Raises:
+        OSError: There is none.
+    """
+    return all(only_we_write(part.lstat()) for part in (place, place.parent))
+
+
+def make_own(place: Path) -> None:
+    """Let no other account write a file that `is_own` is to believe.
+
+    Raises:
+        OSError: It is not this account's.
+    """
+    for part in (place, place.parent):
+        part.chmod(stat.S_IMODE(part.stat().st_mode) & ~0o022)
 
 
 @dataclass(frozen=True)

@@ -75,21 +75,25 @@ def _measured(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     if channels == 3:
         colour = functools.reduce(np.maximum, planes) - functools.reduce(np.minimum, planes)
         measured[4] = colour.reshape(count, -1).max(axis=1)
-    light = planes[0].astype(np.float32)
+    # Whole numbers: to count how often each occurs is quicker than to sort them.
+    light = planes[0].astype(np.int16)
     for plane in planes[1:]:
         light += plane
-    light /= channels
-    flat = np.sort(light.reshape(count, -1), axis=1)
-    last = flat.shape[1] - 1
-    measured[0] = flat[:, round(0.02 * last)]
-    measured[1] = flat[:, round(0.98 * last)]
-    contrast = measured[2] = flat.std(axis=1)
+    values = np.arange(255 * channels + 1) / channels
+    places = light.reshape(count, -1) + len(values) * np.arange(count)[:, None]
+    often = np.bincount(places.ravel(), minlength=count * len(values)).reshape(count, -1)
+    pixels_each = height * width
+    below, last = np.cumsum(often, axis=1), pixels_each - 1
+    for number, share in enumerate((0.02, 0.98)):
+        measured[number] = values[np.argmax(below > round(share * last), axis=1)]
+    mean = often @ values / pixels_each
+    apart = (values - mean[:, None]) ** 2
+    contrast = measured[2] = np.sqrt((often * apart).sum(axis=1) / pixels_each)
     if min(height, width) > 2:
-        middle = light[:, 1:-1, 1:-1]
-        around = light[:, :-2, 1:-1] + light[:, 2:, 1:-1]
-        around += light[:, 1:-1, :-2] + light[:, 1:-1, 2:]
-        edges = np.abs(4 * middle - around).mean(axis=(1, 2))
-        measured[3] = edges / np.maximum(contrast, 1)
+        edges = light[:, :-2, 1:-1] + light[:, 2:, 1:-1]
+        edges += light[:, 1:-1, :-2] + light[:, 1:-1, 2:] - 4 * light[:, 1:-1, 1:-1]
+        fine = np.abs(edges).mean(axis=(1, 2), dtype=np.float64) / channels
+        measured[3] = fine / np.maximum(contrast, 1)
     return measured
 
 

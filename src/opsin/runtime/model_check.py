@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,11 +23,11 @@ from numpy.typing import NDArray
 from opsin.core.errors import ModelFileError, SandboxError, StorageError
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata, Preparation
-from opsin.core.operating_system import limit_memory, only_we_write
+from opsin.core.operating_system import limit_memory
 from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
-from opsin.data.cache import cache_root
+from opsin.data.cache import cache_root, is_own, make_own
 from opsin.runtime.onnx_scan import printable, scan, unreadable
 
 #: Seconds that loading and trying out a file may take.
@@ -84,7 +83,7 @@ def check_model(content: bytes, name: str) -> int | None:
     """
     place = _known(content)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if _is_own(place):
+        if is_own(place):
             entry = json.loads(place.read_text(encoding="utf-8"))
             most = entry["most"]
             if most is None or (type(most) is int and most > 0):
@@ -115,17 +114,11 @@ def _known(content: bytes) -> Path:
     return cache_root() / "models" / rules / f"{hashlib.sha256(content).hexdigest()}.json"
 
 
-def _is_own(place: Path) -> bool:
-    """Tell whether only this account can have written a note: caches may be in shared folders."""
-    return all(only_we_write(part.lstat()) for part in (place, place.parent))
-
-
 def _remember(place: Path, most: int | None) -> None:
     # Where the cache may not be written, the file is tried out again each time.
     with contextlib.suppress(StorageError, OSError):
         write_json(place, {"most": most})
-        for part in (place, place.parent):
-            part.chmod(stat.S_IMODE(part.stat().st_mode) & ~0o022)
+        make_own(place)
 
 
 def _tried(content: bytes, name: str) -> int:

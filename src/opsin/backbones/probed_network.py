@@ -1,0 +1,90 @@
+"""What is known of a pretrained network's file, found out once and kept.
+
+    <cache>/probed/<rules>/<hash>.npz   about: JSON, and the file's present form, both uint8[…]
+
+A file is looked into in a process that may die (`opsin.backbones.probe`). What came of it is kept
+by the file's content, where its owner alone may have written it, as for checked classifiers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from opsin.backbones.probe import Probed, Value, refused
+from opsin.core.errors import SandboxError, StorageError
+from opsin.core.framing import Header
+from opsin.core.sandbox import Sandbox
+from opsin.core.storage import atomic_file
+from opsin.core.stored_arrays import StoredArrays
+from opsin.data.cache import cache_root, is_own, make_own
+
+#: Folder of all networks within the cache.
+FOLDER: Final = "probed"
+# Seconds and bytes, beside copies of the file, that looking into one may take.
+_SECONDS: Final = 90.0
+_MEMORY: Final = 3 << 30
+_COPIES: Final = 8
+# Changes whenever the same file would be seen otherwise.
+_RULES: Final = 1
+
+
+def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
+    """Return what is in a network's file, and the file in its present form.
+
+    Args:
+        content: Of the file.
+        name: What errors call it.
+        side: That of the images, where it is stated.
+
+    Raises:
+        ModelFileError: It is no network that could be used; this is found out anew each time.
+    """
+    place = _place_of(content, side)
+    with contextlib.suppress(Exception):  # whatever it is, the file is looked into again
+        if is_own(place):
+            with StoredArrays(place) as arrays:
+                about, present = arrays.read("about"), arrays.read("network")
+            return _as_probed(json.loads(about.tobytes())), present.tobytes()
+    memory = _MEMORY + _COPIES * len(content)
+    try:
+        with Sandbox("opsin.backbones.probe:probe", seconds=_SECONDS, memory=memory) as sandbox:
+            found, form = sandbox.call({"name": name, "side": side}, content)
+    except SandboxError as error:
+        raise refused(name, error.received) from error
+    _keep(place, found, form)
+    return _as_probed(found), form
+
+
+def _place_of(content: bytes, side: int | None) -> Path:
+    rules = f"{_RULES}-onnx-{onnx.__version__}-onnxruntime-{onnxruntime.__version__}"
+    key = hashlib.sha256(content + f"side {side}".encode()).hexdigest()
+    return cache_root() / FOLDER / rules / f"{key}.npz"
+
+
+def _keep(place: Path, found: Header, form: bytes) -> None:
+    about = json.dumps(found).encode()
+    # Where the cache may not be written, the file is looked into each time.
+    with contextlib.suppress(StorageError, OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(place) as scratch, scratch.open("wb") as file:
+            np.savez(
+                file, about=np.frombuffer(about, np.uint8), network=np.frombuffer(form, np.uint8)
+            )
+        make_own(place)
+
+
+def _as_probed(found: Header) -> Probed:
+    fields = dict(found)
+    values = [Value(each["name"], each["op"], tuple(each["shape"])) for each in fields["values"]]
+    fields |= {
+        "side": tuple(fields["side"]), "depths": tuple(fields["depths"]), "values": tuple(values)
+    }  # fmt: skip
+    return Probed(**fields)
