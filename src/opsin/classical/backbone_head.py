@@ -199,6 +199,7 @@ def choose_head(
         progress.advance(next(done))
 
     few = len(train) < _FOR_CHOICE * classes
+    kernels = wanted in (None, "kernel-ridge", "svm")
 
     def points_of(design: _Design) -> _Points:
         return _Points.of(design, features, _known_rows(train, val, classes), seed)
@@ -207,7 +208,8 @@ def choose_head(
         found = points_of(design)
         kind = wanted or ("kernel-ridge" if len(train) <= _ALL else "svm")
         first = Head(kind, _FIRST_C[kind])
-        scores = _Trial(found.values[train], own, folds[:_FIRST], classes).scores(first)
+        trial = _Trial(found.values[train], own, folds[:_FIRST], classes, kernels=kernels)
+        scores = trial.scores(first)
         advance()
         return found, scores
 
@@ -227,7 +229,7 @@ def choose_head(
                     tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
                 best = _best([best, tried[-1]])
             points = best[0]
-            trial = _Trial(points.values[train], own, folds, classes)
+            trial = _Trial(points.values[train], own, folds, classes, kernels=kernels)
             head, score, count = _best_head(trial, wanted, own, pool, advance, few=few)
             compared = len(tried) + count
         else:
@@ -393,6 +395,8 @@ class _Trial:
         labels: NDArray[np.int64],
         folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
         classes: int,
+        *,
+        kernels: bool,
     ) -> None:
         rows = np.unique(np.concatenate([np.concatenate(fold) for fold in folds]))
         place = np.zeros(len(labels), np.int64)
@@ -402,8 +406,9 @@ class _Trial:
         self._folds = [(place[train], place[test]) for train, test in folds]
         counts = np.bincount(self._labels, minlength=classes)
         self._unbalanced = counts.max() > _UNBALANCED * max(1, counts[counts > 0].min())
-        # Single precision tells heads apart as well, in half the time.
-        self._distances = squared_distances(self._points, self._points).astype(np.float32)
+        self._distances = np.zeros((0, 0), np.float32)
+        if kernels:  # single precision tells heads apart as well, in half the time
+            self._distances = squared_distances(self._points, self._points).astype(np.float32)
         self._gamma = gamma_of(points)
 
     @property

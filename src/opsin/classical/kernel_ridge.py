@@ -108,5 +108,6 @@ def solved(
     weights = np.ones(len(labels))
     if weighted:
         weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
-    system = kernel + np.diag(1 / (c * weights)).astype(kernel.dtype)
-    return solve(system, targets, assume_a="pos"), bias
+    system = kernel.copy()
+    system[np.diag_indices_from(system)] += (1 / (c * weights)).astype(kernel.dtype)
+    return solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True), bias
