@@ -110,6 +110,8 @@ def fault_of(studio: Studio, chosen: str, pixels: str) -> str:
         return "Choose a pretrained network, or bring one."
     if kind == "file" and not pixels and studio.networks.asks_for_pixels(which):
         return "Choose the pixels that the network was trained on: its file does not say them."
+    if kind == "run" and pixels not in ("", "0..255"):
+        return f"Your classifier scales pixels itself: choose “{PIXELS['']}”."
     return ""
 
 
