@@ -91,8 +91,8 @@ class PixelValues(BaseModel):
 
     def same_as(self, other: PixelValues) -> bool:
         """Tell whether both make the same numbers of the same image."""
-        ends = [(each.of_pixel(0), each.of_pixel(255)) for each in (self, other)]
-        return self.bgr == other.bgr and bool(np.allclose(*ends, atol=1e-3))
+        own, others = ((each.of_pixel(0), each.of_pixel(255)) for each in (self, other))
+        return self.bgr == other.bgr and np.allclose(own, others, atol=1e-3)
 
     @property
     def words(self) -> str:
