@@ -85,7 +85,7 @@ def _weights_of_eight_bits(model: onnx.ModelProto) -> None:
     """Store a convolution's weights as bytes, as `DequantizeLinear` unpacks them."""
     (weight,) = [each for each in model.graph.initializer if each.name == "w2"]
     values = numpy_helper.to_array(weight)
-    scale = np.float32(np.abs(values).max() / 127)
+    scale = np.asarray(np.abs(values).max() / 127, np.float32)
     weight.CopyFrom(numpy_helper.from_array(np.rint(values / scale).astype(np.int8), "w2.bytes"))
     model.graph.initializer.append(numpy_helper.from_array(scale, "w2.scale"))
     unpack = helper.make_node("DequantizeLinear", ["w2.bytes", "w2.scale"], ["w2"])
