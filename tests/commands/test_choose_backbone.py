@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.choose_backbone import few_photographs, leaves_open
+from opsin.commands.choose_backbone import are_few, leaves_open
 from opsin.hub.hub_cache import snapshot_of
 from opsin.hub.hub_name import NAMED
 from tests.backbones.small_networks import network
@@ -58,10 +59,20 @@ def test_a_wish_is_kept(photographs: Path) -> None:
     assert not leaves_open(None, {"epochs": 3})
 
 
-def test_small_grey_or_many_images_are_no_few_photographs(photographs: Path) -> None:
-    assert few_photographs(opsin.load(photographs, size=64))
-    assert not few_photographs(opsin.load(photographs, size=32))
-    assert not few_photographs(opsin.load(photographs, size=64, channels=1))
+@pytest.mark.parametrize(
+    ("shape", "few", "many"),
+    [((64, 80, 3), 300, 301), ((32, 32, 3), 25, 26), ((28, 28, 1), 25, 26), ((90, 90, 1), 25, 26)],
+)
+def test_how_few_are_few_depends_on_size_and_colour(
+    shape: tuple[int, int, int], few: int, many: int
+) -> None:
+    labels = np.repeat([0, 1], many)
+    images = np.random.default_rng(0).integers(0, 256, (2 * many, *shape), np.uint8)
+    data = opsin.from_arrays(images, labels)
+    for count, expected in ((few, True), (many, False)):
+        rows = np.concatenate([np.arange(count), many + np.arange(count)])
+        split = replace(data.split, train=rows)
+        assert are_few(replace(data, split=split)) is expected
 
 
 @pytest.mark.torch
@@ -73,3 +84,6 @@ def test_where_none_is_here_the_plan_says_how_to_get_one(
     assert "--from small" in planned.recipe.reasons["Backbone"]
     assert "apache-2.0" in planned.recipe.reasons["Backbone"]
     assert "with 10 photographs of each" in planned.recipe.reasons["Backbone"]
+    small = opsin.plan(photographs, size=32, quiet=True).recipe.reasons["Backbone"]
+    assert "with 5 images of 32×32 pixels" in small
+    assert "43 of 100 images with one, and on 28 without" in small

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,14 +12,40 @@ from opsin.core.format import file_size
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.dataset import Dataset
 
-#: Photographs of so many training images a class, or fewer, are few.
-FEW: Final = 300
-# Images with a shorter side are drawings, digits or thumbnails: networks that have seen photographs
-# say less about them.
+# Coloured images with a shorter side are no photographs but thumbnails.
 _SIDE: Final = 64
-# Of 100 photographs right without and with MobileNetV2, by training images of a class, on TrashNet
-# (`python -m benchmarks.pretrained_curve`, docs/how-to/few-images.md).
-_CURVE: Final = {5: (34, 57), 10: (39, 64), 25: (53, 75), 50: (64, 81)}
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What was measured on images of one kind (`python -m benchmarks.pretrained_curve`).
+
+    Args:
+        what: What they were.
+        right: Of 100 test images, how many were right from nothing and with a pretrained network
+            (MobileNetV2), by training images of a class.
+        few: Training images of a class up to which a network is taken.
+    """
+
+    what: str
+    right: Mapping[int, tuple[int, int]]
+    few: int
+
+
+# docs/understand/pretrained-networks.md says how sure each of these is.
+_PHOTOGRAPHS: Final = _Curve(
+    "photographs of each of six kinds of waste",
+    {5: (34, 57), 10: (39, 64), 25: (53, 75), 50: (64, 81)},
+    few=300,
+)
+_THUMBNAILS: Final = _Curve(
+    "images of 32×32 pixels of each of ten things and animals", {5: (28, 43), 25: (36, 57)}, few=25
+)
+_GREY: Final = _Curve(
+    "grey images of 28×28 pixels of each of ten kinds of clothing",
+    {5: (56, 74), 25: (77, 84)},
+    few=25,
+)
 # A network of these is taken that is on this machine. The large one is slow without a GPU.
 _ORDER: Final = ("medium", "small", "large")
 
@@ -37,25 +64,31 @@ def network_here() -> str | None:
     return next((name for name in _ORDER if found_here(NAMED[name].where) is not None), None)
 
 
-def few_photographs(dataset: Dataset) -> bool:
-    """Tell whether images are photographs, and few of a class."""
-    height, width, channels = dataset.images.shape[1:]
-    return channels == 3 and min(height, width) >= _SIDE and _of_a_class(dataset) <= FEW
+def are_few(dataset: Dataset) -> bool:
+    """Tell whether there are so few images of a class that a pretrained network helps."""
+    return _of_a_class(dataset) <= _curve_of(dataset).few
 
 
 def advice(dataset: Dataset) -> str:
     """Return what a pretrained network would bring, and how to get it."""
     from opsin.hub.hub_name import NAMED  # noqa: PLC0415
 
-    small, own = NAMED["small"], _of_a_class(dataset)
-    count = max((each for each in _CURVE if each <= own), default=min(_CURVE))
-    without, with_one = _CURVE[count]
+    small, own, curve = NAMED["small"], _of_a_class(dataset), _curve_of(dataset)
+    count = max((each for each in curve.right if each <= own), default=min(curve.right))
+    without, with_one = curve.right[count]
     return (
         "no pretrained network on this machine; --from small fetches one "
-        f"({file_size(small.size)}, {small.licence}). Trained with {count} photographs of each of "
-        f"six kinds of waste, a classifier was right on {with_one} of 100 images with one, and on "
-        f"{without} without"
+        f"({file_size(small.size)}, {small.licence}). Trained with {count} {curve.what}, a "
+        f"classifier was right on {with_one} of 100 images with one, and on {without} without"
     )
+
+
+def _curve_of(dataset: Dataset) -> _Curve:
+    """Return what was measured on images most like these."""
+    height, width, channels = dataset.images.shape[1:]
+    if channels == 1:
+        return _GREY
+    return _PHOTOGRAPHS if min(height, width) >= _SIDE else _THUMBNAILS
 
 
 def _of_a_class(dataset: Dataset) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsin.classical.classical_recipe import BACKBONE
-from opsin.commands.choose_backbone import few_photographs, leaves_open, network_here
+from opsin.commands.choose_backbone import are_few, leaves_open, network_here
 from opsin.commands.fine_tune import check_fine_tuning
 from opsin.commands.training_job import need_training
 from opsin.core.errors import RecipeError
@@ -93,7 +93,7 @@ def load_for(
 ) -> tuple[str | None, Dataset, Backbone | None]:
     """Return the model's name, the dataset and the pretrained network, as far as they are settled.
 
-    Where no model was named, few photographs get a pretrained network that is on this machine.
+    Where no model was named, few images of a class get a pretrained network if one is here.
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
@@ -115,7 +115,7 @@ def load_for(
         return model, dataset_given(data, options, watcher), backbone
     unused = dict(options)
     dataset = dataset_given(data, unused, watcher)
-    if here is not None and few_photographs(dataset):
+    if here is not None and are_few(dataset):
         options["backbone"] = here
         backbone = backbone_given(data, options, offline=True, watcher=watcher)
         return BACKBONE, dataset_given(data, options, watcher), backbone

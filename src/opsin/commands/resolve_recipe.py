@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.automatic import Choice, choose
-from opsin.commands.choose_backbone import advice, few_photographs, network_here
+from opsin.commands.choose_backbone import advice, are_few, network_here
 from opsin.core.events import Watcher
 from opsin.core.format import clock
 from opsin.core.pace import seconds_of
@@ -82,7 +82,7 @@ def decide(
         quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
         choice = _choice(dataset, given, device=device.type, quick=quick)
         reasons["Auto"] = choice.reason
-        if few_photographs(dataset) and network_here() is None:
+        if are_few(dataset) and network_here() is None:
             reasons["Backbone"] = advice(dataset)
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options

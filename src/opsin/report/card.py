@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
 from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.core.metadata import BackboneFacts
@@ -269,7 +270,8 @@ def _origin(report: Report, seed: int, source: str, *, published: bool) -> list[
         took = clock(report.seconds["train"])
         how = f"{training.epochs} {training.unit} in {took} on {training.device}, seed {seed}"
         how += "" if published else "; `recipe.json` has the rest"
-    inside = report.reasons.get("Backbone")
+    # Without one, the same place says how to get one.
+    inside = report.reasons.get("Backbone") if report.model == BACKBONE else None
     return [
         f"- Data: {_plain(source)}, {_plain(report.dataset)}.",
         f"- Model: {report.model}, {size} an image.",
