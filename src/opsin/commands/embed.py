@@ -29,9 +29,11 @@ from opsin.data.cache import digest_rows
 from opsin.data.decode import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
+from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
+from opsin.stores.stored_object import StoredObject
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -300,7 +302,7 @@ class _Embedder:
         """Return the features of a block of images, on a node."""
         answers: list[_Found | ImageError | Unseen | None] = [None] * len(items)
         ready: list[tuple[int, _Pixels]] = []
-        for place, item in enumerate(items):
+        for place, item in enumerate(read_ahead(items)):
             try:
                 found = self.prepare(item)
             except ImageError as error:
@@ -326,7 +328,7 @@ class _Embedder:
             row = cast("int", item.image)
             digest, own = dataset.digests[row], dataset.source_digests[row]
         else:
-            image = cast("str | Path | bytes | NDArray[np.uint8]", item.image)
+            image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
             content, own = content_and_digest(image, item.name)
         (source,) = source_keys(own[None], self._like)
         if known := cache.find(source.tobytes(), "sources"):
@@ -424,7 +426,8 @@ class _Work:
             batch=BATCH,
             together=THREADS,
         )
-        return answer_images(steps, self._images.each(), end_wait=self._images.end_wait)
+        images = read_ahead(self._images.each())
+        return answer_images(steps, images, end_wait=self._images.end_wait)
 
     def _answers_on(self, on: str) -> Generator[tuple[ListedImage, _Found | ImageError]]:
         """Yield each image with its features, computed by a cluster."""
