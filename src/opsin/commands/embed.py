@@ -17,6 +17,7 @@ from opsin._version import __version__
 from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
 from opsin.commands.images_to_embed import ImagesToEmbed, ListedImage, find_images
+from opsin.commands.out_file import OutFile
 from opsin.commands.shard_manifest import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -33,6 +34,7 @@ from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
+from opsin.stores.store_address import StoreAddress
 from opsin.stores.stored_object import StoredObject
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Embedded:
         seconds: How long it took.
     """
 
-    out: Path
+    out: Path | StoreAddress
     images: int
     units: int
     computed: int
@@ -118,7 +120,8 @@ def embed(
         backbone: An ONNX file, a run, or its ``classifier.onnx``; else a name on the hub.
         prepare: The pixels that the network was trained on, where nothing beside it says them.
         at: Values of the network to take (default: that before its last dense layer).
-        out: ``.npz`` or ``.parquet``, a new file (default: ``SOURCE-NETWORK.npz``).
+        out: ``.npz`` or ``.parquet``, a new file (default: ``SOURCE-NETWORK.npz``). On an object
+            store (``s3://…``) it appears whole, at the end.
         test: A second source, of test images.
         classes: Classes to keep, in this order.
         columns: Names of a table's columns, where they are others.
@@ -151,8 +154,7 @@ def embed(
     if backbone is None:
         raise RecipeError("a pretrained network", "none is given", "Name one: --from FILE.")
     part = None if shard is None else Shard.parse(shard)
-    if out is not None:
-        _check_place(Path(out), part)
+    place = None if out is None else _check_place(out, part)
     network = open_backbone(
         backbone,
         prepare=prepare,
@@ -171,27 +173,31 @@ def embed(
         shard=part,
         watcher=watcher,
     )
-    path = Path(legal_name(f"{images.title}-{network.name}.npz")) if out is None else Path(out)
-    path = _check_place(path, part)
+    place = place or _check_place(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
-    return _write(images, network, taken, path, on=on, watcher=watcher, began=began)
+    with place.errors():
+        return _write(
+            images, network, taken, place, on=on, watcher=place.watcher(watcher), began=began
+        )
 
 
-def _check_place(out: Path, shard: Shard | None) -> Path:
+def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
     """Return where rows go, if a file can be written there."""
-    path = out if shard is None else shard.file(out)
-    # Of a shard, a file without its manifest is not finished.
-    check_feature_file(path, replace=shard is not None)
-    return path
+    place = OutFile.read(out, shard)
+    with place.errors():
+        # Without its manifest a shard is not finished, nor what is for a store without its object.
+        check_feature_file(place.path, replace=shard is not None or place.address is not None)
+        place.claim()
+    return place
 
 
 def _write(
     images: ImagesToEmbed,
     network: Backbone,
     taken: tuple[str, ...],
-    path: Path,
+    place: OutFile,
     *,
     on: str,
     watcher: Watcher,
@@ -200,7 +206,7 @@ def _write(
     """Embed images, and write the file."""
     from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
 
-    like = usual_preparation(network)
+    like, path = usual_preparation(network), place.path
     if images.dataset is not None:
         height, width, channels = images.dataset.images.shape[1:]
         resize = images.dataset.recipe.resize
@@ -220,7 +226,8 @@ def _write(
     if images.inputs is not None:
         classes = None if images.classes is None else list(images.classes)
         task = ShardTask("embed", images.inputs, made | {"classes": classes}, path)
-    before = None if task is None else task.finished()
+    claim = place.claim()
+    before = None if task is None else task.finished(claim.finished)
     if before is None:
         with FeatureRows(path, sum(widths)) as rows:
             work.run(rows, on)
@@ -230,8 +237,11 @@ def _write(
             task.finish(path, rows.count, {"source": images.source, **unreadable})
     else:
         watcher.note(f"{path} is finished")
+    if claim.finished is None or before is None:
+        place.publish(claim)
+    place.forget()
     return Embedded(
-        out=path,
+        out=place.shown,
         images=rows.count if before is None else before.rows,
         units=sum(widths),
         computed=work.computed,

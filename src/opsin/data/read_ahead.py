@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
@@ -39,7 +39,7 @@ class _Listed(Protocol):
 _Image = TypeVar("_Image", bound=_Listed)
 
 
-def read_ahead(images: Iterable[_Image]) -> Iterator[_Image]:
+def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
     """Yield images in their order; those that lie in a store with their contents, or a problem.
 
     Some are read at the same time, so that their latency counts once, and no more of them than a
@@ -78,9 +78,7 @@ def read_ahead(images: Iterable[_Image]) -> Iterator[_Image]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read_already(
-    image: _Image, _cost: int, future: Future[bytes | ImageError] | None
-) -> _Image:
+def _read_already(image: _Image, _cost: int, future: Future[bytes | ImageError] | None) -> _Image:
     if future is None:
         return image
     content = future.result()

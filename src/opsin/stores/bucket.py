@@ -149,14 +149,22 @@ class Bucket:
         What breaks off goes on from there, a few times for each piece that arrived.
 
         Raises:
-            FileNotFoundError: It is not there any more.
-            SourceError: The store does not give it.
+            SourceError: It is not there any more, or the store does not give it.
             StorageError: The disk refuses the write.
         """
-        with atomic_file(file) as temporary, temporary.open("wb") as target:
-            for block in self._blocks(wanted, None, whole=True):
-                if block is not None:
-                    target.write(block)
+        try:
+            with atomic_file(file) as temporary, temporary.open("wb") as target:
+                for block in self._blocks(wanted, None, whole=True):
+                    if block is not None:
+                        target.write(block)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError) and error.__cause__.filename == str(
+                wanted.address
+            ):
+                raise SourceError(
+                    "an object that stays as it is", f"{wanted.address} is gone", "Start again."
+                ) from error
+            raise
 
     def _blocks(
         self, wanted: StoredObject, limit: int | None, *, whole: bool
@@ -178,11 +186,12 @@ class Bucket:
                         done, tries = done + len(block), _TRIES if whole else tries
                         if time.monotonic() > until:
                             raise _slow(wanted.address)
-                return
             except BrokenOffError as error:
                 tries -= 1
                 if not tries or time.monotonic() > until:
                     raise _broken_off(wanted.address) from error
+            else:
+                return
             if not whole:
                 done = 0
                 yield None
@@ -208,7 +217,9 @@ class Bucket:
                 yield block
                 limit = None if limit is None else limit - len(block)
 
-    def write(self, key: str, file: Path, replaces: StoredObject | None, digest: str) -> StoredObject:
+    def write(
+        self, key: str, file: Path, replaces: StoredObject | None, digest: str
+    ) -> StoredObject:
         """Write a file as one object, which appears whole or not at all.
 
         Args:
@@ -293,7 +304,8 @@ def _client() -> Any:
     signed = session.get_credentials() is not None
     return session.create_client(
         "s3",
-        region_name=os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        region_name=os.environ.get("AWS_REGION")
+        or session.get_config_variable("region")
         or "us-east-1",
         config=Config(
             connect_timeout=_CONNECT,

@@ -24,7 +24,7 @@ def is_stored(written: str | os.PathLike[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class StoreAddress:
+class StoreAddress(os.PathLike[str]):
     """A bucket, and a key in it or what several keys begin with.
 
     Args:
@@ -66,6 +66,10 @@ class StoreAddress:
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
+
+    def __fspath__(self) -> str:
+        """Return it as the user writes it, for whatever takes sources or places."""
+        return str(self)
 
     @property
     def name(self) -> str:

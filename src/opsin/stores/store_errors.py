@@ -25,17 +25,13 @@ _BUSY: Final = frozenset(
     {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "ThrottlingException",
      "TooManyRequests", "429", "500", "502", "503", "504"}
 )  # fmt: skip
-_ELSEWHERE: Final = frozenset(
-    {"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307", "IllegalLocationConstraintException"}
-)
+_ELSEWHERE: Final = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"})
 _TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
 
 
 class BrokenOffError(Exception):
     """A content that did not arrive whole."""
-
-
 
 
 def is_missing(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from opsin.stores.store_address import StoreAddress
 
@@ -10,7 +10,8 @@ from opsin.stores.store_address import StoreAddress
 UNKNOWN_SIZE = -1
 
 
-class StoredObject(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StoredObject:
     """An object, without its content: there are millions of them.
 
     Any process that can reach the store reads it.
@@ -44,7 +45,7 @@ class StoredObject(NamedTuple):
 
     @property
     def stamp(self) -> str:
-        """What distinguishes it from another content under its key; ``""`` where that is unknown."""
+        """What another content under its key has otherwise; ``""`` where that is unknown."""
         return f"{self.size} {self.version}" if self.version else ""
 
     def content(self, limit: int | None = None) -> bytes:

@@ -1,5 +1,6 @@
-"""What images were when they were answered: of a file its size and time, of a store's object its
-size and version, else its content.
+"""What images were when they were answered.
+
+Of a file its size and time, of an object on a store its size and version, else its content.
 
 Beside the journal, 8 bytes for each of its records. Where the file is shorter than the journal, or
 gone, as it is for work that an earlier version began, nothing is known of the rest: these images

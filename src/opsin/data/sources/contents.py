@@ -125,7 +125,7 @@ class StoredImages(Sequence[StoredObject]):
         """What changes whenever an image does."""
         key = hashlib.sha256()
         for each in self._objects:
-            key.update(repr(tuple(each)).encode())
+            key.update(repr(each).encode())
         return key.hexdigest()
 
 

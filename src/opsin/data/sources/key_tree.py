@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Generator, Iterator, Sequence
 
 from opsin.data.image_tree import RUN_FILES, SORTED, is_image_name, is_visible, natural
 from opsin.stores.bucket import Bucket
@@ -41,7 +40,7 @@ class KeyTree:
         #: Objects of labelled images, by their names.
         self.found: dict[str, StoredObject] = {}
 
-    def objects(self, folder: str = "") -> Iterator[tuple[str, StoredObject]]:
+    def objects(self, folder: str = "") -> Generator[tuple[str, StoredObject]]:
         """Yield the images in a folder and in all below it, by their names from the root.
 
         Raises:
@@ -91,9 +90,7 @@ class KeyTree:
         """Yield the images among objects in order."""
         start = len(place)
         named = [(each.key[start:].split("/"), each) for each in objects]
-        parts = Counter(
-            tuple(names[:-1]) for names, _ in named if names[-1] in RUN_FILES
-        )
+        parts = Counter(tuple(names[:-1]) for names, _ in named if names[-1] in RUN_FILES)
         runs = {folder for folder, count in parts.items() if count == len(RUN_FILES)}
         outer = {run for run in runs if not any(run[:depth] in runs for depth in range(len(run)))}
         self.runs += len(outer)

@@ -39,18 +39,11 @@ def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
         SourceError: It is gone, or the store does not give it.
         StorageError: The disk refuses the write.
     """
-    version = hashlib.sha256(repr(tuple(wanted)).encode()).hexdigest()[:32]
+    version = hashlib.sha256(repr(wanted).encode()).hexdigest()[:32]
     file = cache_root() / "objects" / version / legal_name(wanted.name)
     if not file.is_file():
         watcher.note(f"{wanted.address} is fetched into the cache")
-        try:
-            open_bucket(wanted.bucket).fetch(wanted, file)
-        except FileNotFoundError as error:
-            raise SourceError(
-                "an object that stays as it is while it is read",
-                f"{wanted.address} is gone",
-                "Start again.",
-            ) from error
+        open_bucket(wanted.bucket).fetch(wanted, file)
     return file
 
 
@@ -109,7 +102,7 @@ def _open(request: SourceRequest) -> LocatedSource:
         raise SourceError(
             "images with labels", f"{request.written} is one image", "Give a folder of classes."
         )
-    key = hashlib.sha256(repr((tuple(found), request.columns)).encode()).hexdigest()
+    key = hashlib.sha256(repr((found, request.columns)).encode()).hexdigest()
     if place.is_table:
         table = fetched(found, request.watcher)
         with said_as(table, request.written):
@@ -192,7 +185,9 @@ def _key_of(path: str, place: _Place, line: int) -> str:
     return key
 
 
-def _images_in_table(place: _Place, table: Path, columns: Mapping[str, str]) -> Iterator[Unlabelled]:
+def _images_in_table(
+    place: _Place, table: Path, columns: Mapping[str, str]
+) -> Iterator[Unlabelled]:
     for row in manifest.rows_of(table, columns, needed=("path",)):
         key = _key_of(row.path, place, row.line)
         image = StoredObject(place.bucket.name, key, UNKNOWN_SIZE, "")
@@ -241,7 +236,9 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
     kind, local = place.local(found)
     if kind.iter_unlabelled is None:
         raise SourceError(
-            "images in files", f"{written} holds arrays", "They are evaluated: opsin evaluate MODEL."
+            "images in files",
+            f"{written} holds arrays",
+            "They are evaluated: opsin evaluate MODEL.",
         )
     with said_as(local.path, written):
         return _called(local.path, place, kind.iter_unlabelled(local))
@@ -252,8 +249,8 @@ KIND = SourceKind(
     rows=(
         SourceRow(
             "an object store",
-            "`s3://bucket/photos`, laid out as a folder; or one object: a table with paths from its "
-            "place, an archive, a file of arrays; with the extra `s3`",
+            "`s3://bucket/photos`, laid out as a folder; or one object: a table with paths from "
+            "its place, an archive, a file of arrays; with the extra `s3`",
             "as of the same on a disk",
         ),
     ),
