@@ -266,9 +266,7 @@ def store(
             monkeypatch.setenv(name, text)
         store.client.create_bucket(Bucket=object_store.BUCKET)
         yield store
-        for key in store.keys():
-            store.client.delete_object(Bucket=object_store.BUCKET, Key=key)
-        store.client.delete_bucket(Bucket=object_store.BUCKET)
+        store.empty()
 
 
 def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -76,7 +77,7 @@ class ObjectStore:
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
+    @cached_property
     def client(self) -> Any:
         """A client that no fault stands before."""
         from botocore.session import get_session
@@ -107,6 +108,13 @@ class ObjectStore:
         """Return the keys that begin so."""
         page = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [each["Key"] for each in page.get("Contents", ())]
+
+    def empty(self) -> None:
+        """Remove the bucket and all that lies in it."""
+        keys = [{"Key": key} for key in self.keys()]
+        if keys:
+            self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
+        self.client.delete_bucket(Bucket=BUCKET)
 
     def fetched(self, part: str) -> list[str]:
         """Return the keys of the contents that were asked for, whose path holds ``part``."""
