@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,8 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.data.run_images import load_run_images
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 from tests.object_store import BUCKET, KEY_ID, SECRET, SESSION, Fault, ObjectStore
@@ -53,10 +53,11 @@ def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def failed(process: subprocess.CompletedProcess[str]) -> str:
     """Return the one line of an error, which holds no secret and no trace."""
     assert process.returncode == 1, process.stdout + process.stderr
-    (line,) = [line for line in process.stderr.splitlines() if line.startswith("opsin: ")]
+    lines = [line for line in process.stderr.splitlines() if line.startswith("opsin: ")]
+    assert len(lines) == 1, process.stderr
     for secret in (KEY_ID, SECRET, SESSION, "Traceback"):
         assert secret not in process.stdout + process.stderr
-    return line
+    return lines[0]
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
@@ -166,7 +167,7 @@ def test_one_image(cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStor
     one = only_json(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png", "--json"))
     here = only_json(cli("predict", nearest_mean, photos / "a" / "9.png", "--json"))
     (there,), (local,) = one["predictions"], here["predictions"]
-    assert there["name"] == f"{PHOTOS}/a/9.png"
+    assert there["image"] == f"{PHOTOS}/a/9.png"
     assert there["probabilities"] == local["probabilities"]
     said = failed(cli("predict", nearest_mean, f"{PHOTOS}/a/none.png"))
     assert f"there is nothing at {PHOTOS}/a/none.png" in said
@@ -204,6 +205,8 @@ def test_a_labelled_folder(cli: Cli, shapes: Path, store: ObjectStore) -> None:
     store.asked.clear()
     trained = only_json(cli("train", there, "--model", "logistic", "--json"))
     assert store.fetched("shapes") == []  # they are in the cache
+    run = RunDirectory(shapes.parent / trained["run"])
+    assert len(load_run_images(run)) == 24  # where they were
     scored = only_json(cli("evaluate", trained["run"], there, "--json"))
     local = only_json(cli("evaluate", trained["run"], shapes, "--json"))
     assert scored["accuracy"] == local["accuracy"]
@@ -287,8 +290,9 @@ def test_trouble_in_the_middle_costs_nothing(
 
 
 def test_trouble_that_passes_is_not_seen(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "4")
     store.faults = [
         Fault("busy", spare=3, times=1),
         Fault("cut", part="/photos/photos/b/", times=2),
@@ -309,9 +313,10 @@ def test_a_content_that_always_breaks_off(
     assert f"{PHOTOS}/a/9.png broke off 4 times" in said
     shutil.make_archive(str(shapes), "zip", shapes)
     store.put("shapes.zip", shapes.with_suffix(".zip").read_bytes())
-    store.faults = [Fault("cut", part="shapes.zip", times=3)]
+    store.faults = [Fault("cut", part="/photos/shapes.zip", times=3)]
     store.asked.clear()
-    assert only_json(cli("data", f"s3://{BUCKET}/shapes.zip", "--json"))["images"] == 24
+    told = only_json(cli("data", f"s3://{BUCKET}/shapes.zip", "--json"))
+    assert told["fingerprint"] == only_json(cli("data", shapes, "--json"))["fingerprint"]
     assert len(store.fetched("shapes.zip")) == 4
 
 
