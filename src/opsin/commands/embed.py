@@ -235,11 +235,10 @@ def _write(
             rows.finish(origin | made | unreadable, images.classes)
         if task is not None:
             task.finish(path, rows.count, {"source": images.source, **unreadable})
-    else:
-        watcher.note(f"{path} is finished")
-    if claim.finished is None or before is None:
         place.publish(claim)
-    place.forget()
+    else:
+        place.settle(claim)
+        watcher.note(f"{path} is finished")
     return Embedded(
         out=place.shown,
         images=rows.count if before is None else before.rows,

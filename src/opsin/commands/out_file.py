@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from opsin.commands.classify.origins import state_root
 from opsin.commands.shard_manifest import manifest_of
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.file_names import legal_name
+from opsin.core.state_folder import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
 from opsin.stores.bucket import Bucket, open_bucket
@@ -144,11 +144,13 @@ class OutFile:
             manifest = manifest_of(self.path)
             bucket.write(self._manifest.key, manifest, claim.manifest, _digest_of(manifest))
         if not keep:
-            self.forget()
+            shutil.rmtree(self.path.parent, ignore_errors=True)
 
-    def forget(self) -> None:
-        """Remove what was here of an object that is finished."""
-        if self.address is not None:
+    def settle(self, claim: Claim) -> None:
+        """See that a shard which was finished before is on the store, and no more of it here."""
+        if claim.finished is None:
+            self.publish(claim)
+        elif self.address is not None:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
     @property

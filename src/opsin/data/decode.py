@@ -321,7 +321,7 @@ def _chunk(
     digests = np.zeros((len(rows), 32), np.uint8)
     sizes = np.zeros((len(rows), 2), np.int32)
     reasons: dict[int, str] = {}
-    listed = read_ahead(_Listed.of(contents, row) for row in rows)
+    listed = read_ahead(_ImageToDecode.of(contents, row) for row in rows)
     with contextlib.closing(listed):
         for place, each in enumerate(listed):
             if stop.is_set():
@@ -337,7 +337,7 @@ def _chunk(
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _ImageToDecode:
     """An image that is to be decoded."""
 
     name: str
@@ -345,7 +345,7 @@ class _Listed:
     problem: ImageError | None = None
 
     @classmethod
-    def of(cls, contents: LabelledImages, row: int) -> _Listed:
+    def of(cls, contents: LabelledImages, row: int) -> _ImageToDecode:
         """Return the image of a row."""
         try:
             return cls(contents.names[row], contents.images[row])

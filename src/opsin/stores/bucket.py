@@ -112,17 +112,17 @@ class Bucket:
             page = self._client.list_objects_v2(Bucket=self.name, Prefix=key, MaxKeys=1)
         return next((each for each in self._of(page) if each.key == key), None)
 
-    def _pages(self, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, prefix: str, **more: str) -> Iterator[Any]:
         asked: dict[str, str] = {"Bucket": self.name, "Prefix": prefix, **more}
         while True:
             with store_errors(StoreAddress(self.name, prefix)):
-                page: dict[str, Any] = self._client.list_objects_v2(**asked)
+                page: Any = self._client.list_objects_v2(**asked)
             yield page
             if not page.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
-    def _of(self, page: dict[str, Any]) -> Iterator[StoredObject]:
+    def _of(self, page: Any) -> Iterator[StoredObject]:
         for each in page.get("Contents", ()):
             yield StoredObject(self.name, each["Key"], each["Size"], each["ETag"])
 
@@ -269,12 +269,12 @@ class Bucket:
 
     def _write_parts(
         self, about: dict[str, str], only: dict[str, str], stream: BinaryIO, size: int, digest: str
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Send a large file in parts; they become an object when all have arrived."""
         begun = self._client.create_multipart_upload(**about, Metadata={"sha256": digest})
         upload = about | {"UploadId": begun["UploadId"]}
         length = max(_PART, -(-size // _MOST_PARTS))
-        parts: list[dict[str, Any]] = []
+        parts: list[Any] = []
         try:
             while content := stream.read(length):
                 number = len(parts) + 1
@@ -282,7 +282,7 @@ class Bucket:
                 sums = {name: told[name] for name in told if name.startswith("Checksum")}
                 sums.pop("ChecksumType", None)
                 parts.append({"ETag": told["ETag"], "PartNumber": number, **sums})
-            done: dict[str, Any] = self._client.complete_multipart_upload(
+            done = self._client.complete_multipart_upload(
                 **upload, **only, MultipartUpload={"Parts": parts}
             )
         except BaseException:

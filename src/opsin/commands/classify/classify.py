@@ -211,9 +211,7 @@ def _answer(
     task = None if inputs is None else ShardTask("predict", inputs, depends, path)
     claim = place.claim()
     if task is not None and (before := task.finished(claim.finished)) is not None:
-        if claim.finished is None:
-            place.publish(claim)
-        place.forget()
+        place.settle(claim)
         watcher.note(f"{path} is finished")
         return _as_before(place, before.summary, time.monotonic() - began)
     if inputs is not None:

@@ -47,7 +47,7 @@ def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
     return file
 
 
-class _Place:
+class _StoredPlace:
     """What an address means: an object, or what keys begin with."""
 
     def __init__(self, request: SourceRequest) -> None:
@@ -94,7 +94,7 @@ class _Place:
 
 
 def _open(request: SourceRequest) -> LocatedSource:
-    place = _Place(request)
+    place = _StoredPlace(request)
     found = place.object
     if found is None:
         return _open_folder(place)
@@ -124,7 +124,7 @@ def _open(request: SourceRequest) -> LocatedSource:
     return LocatedSource(key, contents_of)
 
 
-def _open_folder(place: _Place) -> LocatedSource:
+def _open_folder(place: _StoredPlace) -> LocatedSource:
     request, tree = place.request, place.tree(stream=False)
     if tree.is_empty():
         raise _nothing_there(place)
@@ -138,7 +138,7 @@ def _open_folder(place: _Place) -> LocatedSource:
     return LocatedSource(f"{key} {request.written}", lambda: contents)
 
 
-def _nothing_there(place: _Place) -> SourceError:
+def _nothing_there(place: _StoredPlace) -> SourceError:
     return SourceError(
         "an object, or keys that begin with the address",
         f"there is nothing at {place.request.written}",
@@ -146,7 +146,7 @@ def _nothing_there(place: _Place) -> SourceError:
     )
 
 
-def _open_table(place: _Place, table: Path) -> LabelledImages:
+def _open_table(place: _StoredPlace, table: Path) -> LabelledImages:
     """Return the images that a table on the store names, which lie beside or below it."""
     request = place.request
     columns, rows = LabelColumns(), manifest.rows_of(table, request.columns or {})
@@ -168,7 +168,7 @@ def _open_table(place: _Place, table: Path) -> LabelledImages:
     return columns.labelled(request.written, StoredImages(objects), classes)
 
 
-def _key_of(path: str, place: _Place, line: int) -> str:
+def _key_of(path: str, place: _StoredPlace, line: int) -> str:
     """Return the key that a table's path means.
 
     Raises:
@@ -186,7 +186,7 @@ def _key_of(path: str, place: _Place, line: int) -> str:
 
 
 def _images_in_table(
-    place: _Place, table: Path, columns: Mapping[str, str]
+    place: _StoredPlace, table: Path, columns: Mapping[str, str]
 ) -> Iterator[Unlabelled]:
     for row in manifest.rows_of(table, columns, needed=("path",)):
         key = _key_of(row.path, place, row.line)
@@ -194,7 +194,7 @@ def _images_in_table(
         yield Unlabelled(row.path, image)
 
 
-def _called(file: Path, place: _Place, images: Stream) -> Stream:
+def _called(file: Path, place: _StoredPlace, images: Stream) -> Stream:
     """Return the images of a file with the name of the object that it is."""
 
     def each() -> Iterator[Unlabelled]:
@@ -204,7 +204,7 @@ def _called(file: Path, place: _Place, images: Stream) -> Stream:
     return replace(images, source=place.request.written, each=each)
 
 
-def _images_below(place: _Place, tree: KeyTree) -> Iterator[Unlabelled]:
+def _images_below(place: _StoredPlace, tree: KeyTree) -> Iterator[Unlabelled]:
     found = False
     with closing(tree.objects()) as objects:
         for name, each in objects:
@@ -216,7 +216,7 @@ def _images_below(place: _Place, tree: KeyTree) -> Iterator[Unlabelled]:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    place = _Place(request)
+    place = _StoredPlace(request)
     found, written = place.object, request.written
     if found is None:
         tree = place.tree(stream=True)
