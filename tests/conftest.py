@@ -25,7 +25,9 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
+from tests import object_store
 from tests.hub_server import TOKEN, HubServer, serving
+from tests.object_store import ObjectStore
 from tests.warm import UNDRAWN, Warm
 
 # The machine's speed is no property of the code.
@@ -233,6 +235,38 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
             monkeypatch.delenv(name, raising=False)
         yield server
+
+
+@pytest.fixture(scope="session")
+def store_port() -> Iterator[int]:
+    """The port of an S3-compatible store."""
+    with object_store.running() as port:
+        yield port
+
+
+@pytest.fixture
+def store(
+    store_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStore]:
+    """A store with an empty bucket, the proxy before it, and what a command needs to reach it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with object_store.troubled(store_port) as store:
+        for name, text in {
+            "AWS_ACCESS_KEY_ID": object_store.KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
+            "AWS_SESSION_TOKEN": object_store.SESSION,
+            "AWS_ENDPOINT_URL": store.address,
+            "AWS_CONFIG_FILE": str(tmp_path / "aws-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "aws-credentials"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_MAX_ATTEMPTS": "2",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            monkeypatch.setenv(name, text)
+        store.client.create_bucket(Bucket=object_store.BUCKET)
+        yield store
+        store.empty()
 
 
 def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -51,8 +52,8 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
-    with StoredArrays(path) as arrays:
+def arrays_of(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    with StoredArrays(Path(path)) as arrays:
         return {name: arrays.read(name) for name in arrays.names}
 
 

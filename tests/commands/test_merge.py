@@ -59,8 +59,8 @@ def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
         if "parquet" in out.name:
             pytest.importorskip("pyarrow")
         if verb == "predict":
-            return opsin.classify(nearest_mean, source, out=out, shard=shard).out
-        return opsin.embed(source, backbone=backbone, out=out, shard=shard).out
+            return Path(opsin.classify(nearest_mean, source, out=out, shard=shard).out)
+        return Path(opsin.embed(source, backbone=backbone, out=out, shard=shard).out)
 
     return made
 
@@ -91,7 +91,7 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     by_names = opsin.merge(files, out=out.with_stem("joined"))
     merged = opsin.merge(out)
     assert merged.out == out
-    assert plain.read_bytes() == out.read_bytes() == by_names.out.read_bytes()
+    assert plain.read_bytes() == out.read_bytes() == Path(by_names.out).read_bytes()
     assert (merged.verb, merged.shards, merged.images) == (verb, count, 10)
     left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.out.name}
     assert left == {name for file in files for name in (file.name, manifest_of(file).name)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -29,12 +28,12 @@ ImagesToEmbed = Annotated[
     ),
 ]
 FeaturesFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
         metavar="FILE",
-        help="Write into this new .npz or .parquet file (default: SOURCE-NETWORK.npz); stopped or "
-        "killed, the same command goes on where it was.",
+        help="Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz) "
+        "(default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it was.",
         show_default=False,
     ),
 ]

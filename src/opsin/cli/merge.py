@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,15 +14,15 @@ from opsin.core.format import clock, counted
 from opsin.report.terminal import for_people, printable
 
 ShardsToMerge = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="SHARD...",
-        help="All shards, or the one name that --out gave them.",
+        help="All shards, or the one name that --out gave them; also on a store (s3://…).",
         show_default=False,
     ),
 ]
 MergedFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out", metavar="FILE", help="New file (default: that name).", show_default=False
     ),

@@ -40,17 +40,18 @@ ImagesToClassify = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGE...",
-        help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar); - "
-        "reads an image, or names of files, from standard input.",
+        help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), addresses on "
+        "a store (s3://bucket/photos); - reads an image, or names of files, from standard input.",
         show_default=False,
     ),
 ]
 AnswersFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--out",
-        help="Write the answers into this .jsonl, .csv or .parquet file; stopped or killed, "
-        "the same command goes on where it was.",
+        metavar="FILE",
+        help="Write the answers into this .jsonl, .csv or .parquet file, or object "
+        "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
         show_default=False,
     ),
 ]
@@ -153,6 +154,8 @@ def predict(
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn boot.jpg
 
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn photos --out answers.csv --shard 1/3
+
+    Example: opsin predict runs/2026-11-21-fashion-mnist-cnn s3://bucket/photos --out s3://bucket/answers.csv
     """
     into_files = out is not None or sort_into is not None
     _check_places(plot, sort_into, by, into_files=into_files)

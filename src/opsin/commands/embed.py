@@ -17,6 +17,7 @@ from opsin._version import __version__
 from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
 from opsin.commands.images_to_embed import ImagesToEmbed, ListedImage, find_images
+from opsin.commands.out_file import OutFile
 from opsin.commands.shard_manifest import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -29,9 +30,12 @@ from opsin.data.cache import digest_rows
 from opsin.data.decode import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
+from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
+from opsin.stores.store_address import StoreAddress
+from opsin.stores.stored_object import StoredObject
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -61,7 +65,7 @@ class Embedded:
         seconds: How long it took.
     """
 
-    out: Path
+    out: Path | StoreAddress
     images: int
     units: int
     computed: int
@@ -116,7 +120,8 @@ def embed(
         backbone: An ONNX file, a run, or its ``classifier.onnx``; else a name on the hub.
         prepare: The pixels that the network was trained on, where nothing beside it says them.
         at: Values of the network to take (default: that before its last dense layer).
-        out: ``.npz`` or ``.parquet``, a new file (default: ``SOURCE-NETWORK.npz``).
+        out: ``.npz`` or ``.parquet``, a new file (default: ``SOURCE-NETWORK.npz``). On an object
+            store (``s3://…``) it appears whole, at the end.
         test: A second source, of test images.
         classes: Classes to keep, in this order.
         columns: Names of a table's columns, where they are others.
@@ -149,8 +154,7 @@ def embed(
     if backbone is None:
         raise RecipeError("a pretrained network", "none is given", "Name one: --from FILE.")
     part = None if shard is None else Shard.parse(shard)
-    if out is not None:
-        _check_place(Path(out), part)
+    place = None if out is None else _check_place(out, part)
     network = open_backbone(
         backbone,
         prepare=prepare,
@@ -169,27 +173,31 @@ def embed(
         shard=part,
         watcher=watcher,
     )
-    path = Path(legal_name(f"{images.title}-{network.name}.npz")) if out is None else Path(out)
-    path = _check_place(path, part)
+    place = place or _check_place(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
-    return _write(images, network, taken, path, on=on, watcher=watcher, began=began)
+    with place.errors():
+        return _write(
+            images, network, taken, place, on=on, watcher=place.watcher(watcher), began=began
+        )
 
 
-def _check_place(out: Path, shard: Shard | None) -> Path:
+def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
     """Return where rows go, if a file can be written there."""
-    path = out if shard is None else shard.file(out)
-    # Of a shard, a file without its manifest is not finished.
-    check_feature_file(path, replace=shard is not None)
-    return path
+    place = OutFile.read(out, shard)
+    with place.errors():
+        # Without its manifest a shard is not finished, nor what is for a store without its object.
+        check_feature_file(place.path, replace=shard is not None or place.address is not None)
+        place.claim()
+    return place
 
 
 def _write(
     images: ImagesToEmbed,
     network: Backbone,
     taken: tuple[str, ...],
-    path: Path,
+    place: OutFile,
     *,
     on: str,
     watcher: Watcher,
@@ -198,7 +206,7 @@ def _write(
     """Embed images, and write the file."""
     from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
 
-    like = usual_preparation(network)
+    like, path = usual_preparation(network), place.path
     if images.dataset is not None:
         height, width, channels = images.dataset.images.shape[1:]
         resize = images.dataset.recipe.resize
@@ -218,7 +226,8 @@ def _write(
     if images.inputs is not None:
         classes = None if images.classes is None else list(images.classes)
         task = ShardTask("embed", images.inputs, made | {"classes": classes}, path)
-    before = None if task is None else task.finished()
+    claim = place.claim()
+    before = None if task is None else task.finished(claim.finished)
     if before is None:
         with FeatureRows(path, sum(widths)) as rows:
             work.run(rows, on)
@@ -226,10 +235,12 @@ def _write(
             rows.finish(origin | made | unreadable, images.classes)
         if task is not None:
             task.finish(path, rows.count, {"source": images.source, **unreadable})
+        place.publish(claim)
     else:
+        place.settle(claim)
         watcher.note(f"{path} is finished")
     return Embedded(
-        out=path,
+        out=place.shown,
         images=rows.count if before is None else before.rows,
         units=sum(widths),
         computed=work.computed,
@@ -300,7 +311,7 @@ class _Embedder:
         """Return the features of a block of images, on a node."""
         answers: list[_Found | ImageError | Unseen | None] = [None] * len(items)
         ready: list[tuple[int, _Pixels]] = []
-        for place, item in enumerate(items):
+        for place, item in enumerate(read_ahead(items)):
             try:
                 found = self.prepare(item)
             except ImageError as error:
@@ -326,7 +337,7 @@ class _Embedder:
             row = cast("int", item.image)
             digest, own = dataset.digests[row], dataset.source_digests[row]
         else:
-            image = cast("str | Path | bytes | NDArray[np.uint8]", item.image)
+            image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
             content, own = content_and_digest(image, item.name)
         (source,) = source_keys(own[None], self._like)
         if known := cache.find(source.tobytes(), "sources"):
@@ -424,7 +435,8 @@ class _Work:
             batch=BATCH,
             together=THREADS,
         )
-        return answer_images(steps, self._images.each(), end_wait=self._images.end_wait)
+        images = read_ahead(self._images.each())
+        return answer_images(steps, images, end_wait=self._images.end_wait)
 
     def _answers_on(self, on: str) -> Generator[tuple[ListedImage, _Found | ImageError]]:
         """Yield each image with its features, computed by a cluster."""

@@ -23,6 +23,7 @@ from opsin.data.images import SUFFIXES
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.stores.stored_object import StoredObject
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class ListedImage:
 
     Args:
         name: What it is called: its path below the source.
-        image: Where its file is, its content, an array, or the row of a loaded dataset.
+        image: Where its file or object is, its content, an array, or the row of a loaded dataset.
         label: Its class; -1 where it has none.
         part: Split code.
         problem: Why there is nothing to decode, where that is known already.
     """
 
     name: str
-    image: str | Path | bytes | NDArray[np.uint8] | int
+    image: str | Path | StoredObject | bytes | NDArray[np.uint8] | int
     label: int = -1
     part: int = UNASSIGNED
     problem: ImageError | None = None

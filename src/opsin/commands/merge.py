@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from opsin.commands.feature_file import (
     check_feature_file,
 )
 from opsin.commands.shard_manifest import ShardManifest, manifest_of
+from opsin.commands.stored_shards import fetched_shards
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -32,6 +33,7 @@ from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, whole_file
+from opsin.stores.store_address import StoreAddress, is_stored
 
 # Bytes that are copied at once, and rows of features.
 _BLOCK: Final = 1 << 20
@@ -53,7 +55,7 @@ class Merged:
         seconds: How long it took.
     """
 
-    out: Path
+    out: Path | StoreAddress
     verb: str
     shards: int
     images: int
@@ -76,7 +78,8 @@ def merge(
 
     Args:
         shards: All shards, or the name that they were given: ``answers.csv`` stands for
-            ``answers-00001-of-00003.csv`` and so on.
+            ``answers-00001-of-00003.csv`` and so on. Those on an object store (``s3://…``) are
+            fetched, and joined here.
         out: The new file (default: that name).
         watcher: Receives progress and notes.
 
@@ -91,6 +94,14 @@ def merge(
     """
     began = time.monotonic()
     given = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    if any(map(is_stored, given)):
+        with fetched_shards(given, out, watcher) as (copies, place):
+            done = merge(copies, out=place.path, watcher=place.watcher(watcher))
+        return replace(done, out=place.shown, seconds=time.monotonic() - began)
+    if out is not None and is_stored(out):
+        raise RecipeError(
+            "a file, for shards in files", f"got {out}", "Merge here, then copy it there."
+        )
     files = _found([Path(each) for each in given])
     manifests = [ShardManifest.read(file) for file in files]
     ordered = _checked(files, manifests, watcher)

@@ -89,8 +89,11 @@ class ShardTask:
     options: JsonObject
     file: Path
 
-    def finished(self) -> ShardManifest | None:
+    def finished(self, size: int | None = None) -> ShardManifest | None:
         """Return the manifest where the shard was made before, with the same inputs and options.
+
+        Args:
+            size: Bytes of its file, where that lies elsewhere.
 
         Raises:
             RecipeError: It was made with others.
@@ -109,8 +112,9 @@ class ShardTask:
                 f"other than then: {', '.join(other) or 'the shard'}",
                 "Give another file, or the same again.",
             )
-        whole = self.file.is_file() and self.file.stat().st_size == found.size
-        return found if whole else None
+        if size is None and self.file.is_file():
+            size = self.file.stat().st_size
+        return found if size == found.size else None
 
     def finish(self, content: Path, rows: int, summary: JsonObject) -> None:
         """Write the manifest.

@@ -15,8 +15,9 @@ from PIL import Image
 from opsin.core.errors import ImageError, SourceError
 from opsin.data import sources
 from opsin.data.dataset import Dataset
-from opsin.data.images import SUFFIXES
+from opsin.data.images import SUFFIXES, content_of
 from opsin.data.sources.contents import Images
+from opsin.stores.stored_object import StoredObject
 
 # Bytes of a file that are held at once.
 _BLOCK: Final = 1 << 22
@@ -78,7 +79,7 @@ class SourceImages:
     def name(self, row: int) -> str:
         """Return what an image's file is called, or would be."""
         image = None if self.images is None else self.images[row]
-        if isinstance(image, Path):
+        if isinstance(image, Path | StoredObject):
             return image.name
         own = self.dataset.names[row].rpartition("/")[2]
         if isinstance(image, bytes):
@@ -98,6 +99,8 @@ class SourceImages:
         """Yield `content` in pieces."""
         try:
             image = None if self.images is None else self.images[row]
+            if isinstance(image, StoredObject):
+                image = content_of(image, self.dataset.names[row])
         except ImageError as error:
             raise SourceError("an image to copy", error.received, "Load it again.") from error
         if isinstance(image, Path):

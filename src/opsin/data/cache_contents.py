@@ -55,6 +55,7 @@ class _CacheFolder:
 _FOLDERS: Final = (
     _CacheFolder("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?", locked=True),
     _CacheFolder("sources", "unpacked", _HASH),
+    _CacheFolder("sources", "objects", _HASH),
     _CacheFolder("datasets", "datasets", _HASH),
     _CacheFolder("datasets", "partial", _LONG, locked=True),
     _CacheFolder("datasets", "index", rf"{_LONG}\.json", "where decoded images came from"),

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,10 @@ from opsin.data.decode_checkpoint import Chunk, DecodeCheckpoint
 from opsin.data.image_subset import take
 from opsin.data.images import content_of, look_at, read_sized
 from opsin.data.lazy_images import THREADS, Images, LazyImages
+from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
+from opsin.stores.stored_object import StoredObject
 
 #: Side that larger images, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
@@ -272,6 +275,9 @@ def _fill(
             if time.monotonic() - saved > _SAVED_EVERY:
                 store.save()
                 saved = time.monotonic()
+    except SourceError:  # of a store, which may give the rest another time
+        store.save()
+        raise
     except KeyboardInterrupt:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -315,20 +321,40 @@ def _chunk(
     digests = np.zeros((len(rows), 32), np.uint8)
     sizes = np.zeros((len(rows), 2), np.int32)
     reasons: dict[int, str] = {}
-    for place, row in enumerate(rows):
-        if stop.is_set():
-            return None
-        name = contents.names[row]
-        try:
-            content, digests[place] = content_and_digest(sources[row], name)
-            images[place], sizes[place] = read_sized(content, preparation, name)
-        except ImageError as error:
-            reasons[row] = error.received.removeprefix(f"{name}: ")
+    listed = read_ahead(_ImageToDecode.of(contents, row) for row in rows)
+    with contextlib.closing(listed):
+        for place, each in enumerate(listed):
+            if stop.is_set():
+                return None
+            try:
+                if each.problem:
+                    raise each.problem
+                content, digests[place] = content_and_digest(each.image, each.name)
+                images[place], sizes[place] = read_sized(content, preparation, each.name)
+            except ImageError as error:
+                reasons[rows[place]] = error.received.removeprefix(f"{each.name}: ")
     return Chunk.of(rows.start, images, sizes, reasons, digests)
 
 
+@dataclass(frozen=True)
+class _ImageToDecode:
+    """An image that is to be decoded."""
+
+    name: str
+    image: Path | StoredObject | bytes | NDArray[np.uint8]
+    problem: ImageError | None = None
+
+    @classmethod
+    def of(cls, contents: LabelledImages, row: int) -> _ImageToDecode:
+        """Return the image of a row."""
+        try:
+            return cls(contents.names[row], contents.images[row])
+        except ImageError as error:
+            return cls(contents.names[row], b"", error)
+
+
 def content_and_digest(
-    image: str | Path | bytes | NDArray[np.uint8], name: str
+    image: str | Path | StoredObject | bytes | NDArray[np.uint8], name: str
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``.
 

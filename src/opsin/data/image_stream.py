@@ -13,6 +13,8 @@ from typing import Self
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.digest_set import DigestSet
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.stores.store_address import is_stored
+from opsin.stores.stored_object import StoredObject
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,15 @@ class Unlabelled:
     Args:
         name: What it is called, relative to its source, with ``/``; no two of a folder or an
             archive share it, but a table or a list may hold a name twice.
-        image: Where its file is, or its content, for members of archives and standard input.
+        image: Where its file or object is, or its content, for members of archives and standard
+            input.
         path: The file on disk, where the image is a file of its own.
         problem: Why there is nothing to decode, where that is known already: a damaged member of
             an archive.
     """
 
     name: str
-    image: str | bytes
+    image: str | bytes | StoredObject
     path: str | None = None
     problem: ImageError | None = None
 
@@ -51,8 +54,9 @@ class Stream:
 
     Args:
         source: The source as the user wrote it.
-        kind: ``folder``, ``table``, ``archive``, ``file`` for one image in a file, ``image`` for
-            one on standard input, ``paths`` for names there, ``several``, or another kind's name.
+        kind: ``folder``, ``store``, ``table``, ``archive``, ``file`` for one image in a file,
+            ``image`` for one on standard input, ``paths`` for names there, ``several``, or another
+            kind's name.
         each: Yields the images.
         number: Counts them, as `count` says.
         stop: Ends a wait for input.
@@ -74,7 +78,7 @@ class Stream:
     @property
     def unique(self) -> bool:
         """Whether no two images can share a name, as those of tables and lists may."""
-        return self.kind in ("folder", "archive", "image")
+        return self.kind in ("folder", "store", "archive", "image")
 
     def __iter__(self) -> Iterator[Unlabelled]:
         """Yield the images, one at a time.
@@ -126,7 +130,11 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
     if len(streams) == 1:
         return streams[0]
     alone = all(stream.kind == "file" for stream in streams)
-    places = [os.path.realpath(stream.source) for stream in streams if stream.source != "-"]
+    places = [
+        stream.source if is_stored(stream.source) else os.path.realpath(stream.source)
+        for stream in streams
+        if stream.source != "-"
+    ]
     return Stream(
         # A pattern such as *.jpg stands for other files tomorrow: their folder is the source.
         _common_folder(places),
@@ -140,7 +148,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
 def _common_folder(places: Sequence[str]) -> str:
     try:
         return os.path.commonpath(places) if places else "-"
-    except ValueError:  # on Windows: on different drives
+    except ValueError:  # on different drives, or a disk and a store
         return " + ".join(places)
 
 

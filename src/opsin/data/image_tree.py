@@ -15,6 +15,8 @@ from typing import Final, Literal, NamedTuple
 from opsin.core.errors import SourceError
 from opsin.data.images import SUFFIXES
 
+#: Files that make a folder a run of Opsin.
+RUN_FILES: Final = ("recipe.json", "status.json")
 #: Entries of one folder that a stream sorts; to be sorted, they must be in memory.
 SORTED: Final = 10_000
 
@@ -56,8 +58,7 @@ def is_within(place: str, folder: str) -> bool:
 
 def is_run(folder: str) -> bool:
     """Tell whether a folder is a run of Opsin."""
-    files = ("recipe.json", "status.json")
-    return all(os.path.isfile(f"{folder}/{name}") for name in files)  # noqa: PTH113
+    return all(os.path.isfile(f"{folder}/{name}") for name in RUN_FILES)  # noqa: PTH113
 
 
 def natural(name: str) -> str:
@@ -256,6 +257,10 @@ class ImageTree:
         if self._stream and len(first) > SORTED:
             return itertools.chain(first, scanned), False
         return iter(_in_order(first)), True
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing lies in the root at all."""
+        return not any(os.scandir(self.root))
 
     def _listing(self, folder: str) -> list[_Entry]:
         if folder not in self._listed:

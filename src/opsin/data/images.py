@@ -24,6 +24,7 @@ from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
 from opsin.data.sandboxed_decoding import OpenedImage, open_apart
+from opsin.stores.stored_object import StoredObject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -35,7 +36,7 @@ __all__ = [
     "read_sized", "to_pixels",
 ]  # fmt: skip
 
-ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
+ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Image | NDArray[Any]
 
 # How many times larger than wanted a JPEG must stay where less than all of it is decoded. Measured:
 # at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
@@ -210,22 +211,28 @@ def look_here(content: bytes, name: str) -> tuple[int, int, bool]:
         return height, width, not formats.is_grey(header)
 
 
-def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> bytes:
+def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, name: str) -> bytes:
     """Return an image file's bytes.
 
     Raises:
         ImageError: There is no such file, or it is too large, or ``image`` is nothing of the kind.
+        SourceError: The store that it lies in does not give it.
     """
     if isinstance(image, bytes):
         return image
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    if not isinstance(image, str | os.PathLike) and not callable(getattr(image, "read", None)):
+    readable = isinstance(image, str | os.PathLike | StoredObject)
+    if not readable and not callable(getattr(image, "read", None)):
         raise _no_image(image, name)
     try:
         if isinstance(image, str | os.PathLike):
             with open_regular(image, buffering=0) as stream:  # twice as quick
                 content = _all_of(stream, os.fstat(stream.fileno()).st_size)
+        elif isinstance(image, StoredObject):
+            if image.size > MAX_BYTES:  # not even asked for
+                raise _too_large(name)
+            content = image.content(MAX_BYTES + 1)
         else:
             if image.seekable():
                 image.seek(0)
@@ -239,12 +246,16 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError("an image", f"{name}: {reason}", "Check the name.") from error
     if len(content) > MAX_BYTES:
-        raise ImageError(
-            f"an image file of at most {MAX_BYTES // 1_000_000} MB",
-            f"{name} is larger",
-            "Make it smaller first.",
-        )
+        raise _too_large(name)
     return content
+
+
+def _too_large(name: str) -> ImageError:
+    return ImageError(
+        f"an image file of at most {MAX_BYTES // 1_000_000} MB",
+        f"{name} is larger",
+        "Make it smaller first.",
+    )
 
 
 @contextlib.contextmanager
@@ -418,6 +429,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _name_of(image: ImageLike) -> str:
+    if isinstance(image, StoredObject):
+        return str(image.address)
     return str(image) if isinstance(image, str | os.PathLike) else "the image"
 
 

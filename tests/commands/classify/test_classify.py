@@ -48,8 +48,8 @@ def add(folder: Path, digits: opsin.Dataset, numbers: range) -> None:
         Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(folder / f"{number}.png")
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 class Watch(Notes):

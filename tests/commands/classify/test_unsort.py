@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from opsin.commands.classify.origins import state_root
 from opsin.commands.classify.sorting import By
 from opsin.commands.classify.unsort import unsort
 from opsin.core.errors import RecipeError
+from opsin.core.state_folder import state_root
 from tests.commands.classify.test_sorting import (
     WAYS,
     contents,

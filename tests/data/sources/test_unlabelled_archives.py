@@ -111,6 +111,7 @@ def test_one_damaged_member_of_a_zip_is_a_row(tmp_path: Path) -> None:
     first, damaged, last = damaged_zip(tmp_path / "a.zip")
     assert first.problem is None
     assert last.problem is None
+    assert isinstance(last.image, bytes)
     assert len(last.image) == 900
     assert "1.png: damaged in the archive" in str(damaged.problem)
 

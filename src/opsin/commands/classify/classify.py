@@ -25,6 +25,7 @@ from opsin.commands.classify.selection import Selection
 from opsin.commands.classify.sorting import By, Sorter
 from opsin.commands.classify.sorting_log import RESULTS
 from opsin.commands.classify.work import Work
+from opsin.commands.out_file import OutFile
 from opsin.commands.shard_manifest import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
@@ -33,9 +34,10 @@ from opsin.core.format import counted
 from opsin.core.storage import rename_file
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Stream
-from opsin.data.shard import Shard, ShardInputs
+from opsin.data.shard import Shard
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
+from opsin.stores.store_address import StoreAddress, is_stored
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Classified:
         seconds: How long this call took.
     """
 
-    out: Path
+    out: Path | StoreAddress
     images: int
     answered: int
     refused: int
@@ -99,6 +101,7 @@ def classify(
             the same answer in any batch, bit for bit.
         source: What `open_stream` takes, several of these, or the stream of them.
         out: ``.jsonl``, ``.csv`` or ``.parquet``; by default ``results.jsonl`` in ``sort_into``.
+            On an object store (``s3://…``) it appears whole, at the end.
         top: How many classes each row names.
         where: Rows to keep: ``label=CLASS``, ``answer=CLASS``, ``answer=none of these``,
             ``answer=unreadable``. Of one key any must hold, of both keys each.
@@ -129,7 +132,7 @@ def classify(
     """
     began = time.monotonic()
     options = _Options(top, where, min_confidence, reject, as_is, tta, sort_into, sort_by, on)
-    path = _where_to(out, options)
+    place = OutFile.read(_where_to(out, options))
     if not isinstance(source, Stream):
         refuse_swapped_sources(model, source)
         source = open_streams(
@@ -137,7 +140,12 @@ def classify(
             stdin=stdin, shard=None if shard is None else Shard.parse(shard), watcher=watcher,
         )  # fmt: skip
     classifier = open_classifier(model, watcher=watcher)
-    return _answer(classifier, source, path, options, watcher=watcher, began=began)
+    part = None if source.inputs is None else source.inputs.shard
+    place = _file_of(part, place, options.folder)
+    with place.errors():
+        return _answer(
+            classifier, source, place, options, watcher=place.watcher(watcher), began=began
+        )
 
 
 @dataclass(frozen=True)
@@ -184,14 +192,13 @@ _PLACES: Final = ("the source", "sort_into", "sort_by")
 
 
 def _answer(
-    classifier: Classifier, stream: Stream, path: Path, options: _Options, *, watcher: Watcher,
+    classifier: Classifier, stream: Stream, place: OutFile, options: _Options, *, watcher: Watcher,
     began: float,
 ) -> Classified:  # fmt: skip
     """Answer what is not done yet, and return what was done."""
-    folder, inputs = options.folder, stream.inputs
+    folder, inputs, path = options.folder, stream.inputs, place.path
     if options.tta:
         note_unused_views(classifier, watcher)
-    path = _file_of(inputs, path, folder)
     results = Results(path, _checked_top(options.top, classifier), hidden=inputs is not None)
     rejects = options.reject and classifier.metadata.reject is not None
     selection = Selection(
@@ -202,9 +209,11 @@ def _answer(
     begun = options.begun(classifier, stream, results.top, selection.where)
     depends = {name: value for name, value in begun.items() if name not in _PLACES}
     task = None if inputs is None else ShardTask("predict", inputs, depends, path)
-    if task is not None and (before := task.finished()) is not None:
+    claim = place.claim()
+    if task is not None and (before := task.finished(claim.finished)) is not None:
+        place.settle(claim)
         watcher.note(f"{path} is finished")
-        return _as_before(path, before.summary, time.monotonic() - began)
+        return _as_before(place, before.summary, time.monotonic() - began)
     if inputs is not None:
         own = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
         begun = depends | own
@@ -242,9 +251,10 @@ def _answer(
                 "command goes on there"
             )
             raise
-        done = _summary(work, folder, time.monotonic() - began)
+        done = _summary(work, place, folder, time.monotonic() - began)
         if task is not None:
             _publish(task, results, journal, done)
+        place.publish(claim, keep=task is None)
     return done
 
 
@@ -254,19 +264,17 @@ def _sorter(folder: Path, by: By, stream: Stream, work: Work) -> Sorter:
     return Sorter(folder, by, work.answers, work.journal, work.watcher, sources=sources)
 
 
-def _file_of(inputs: ShardInputs | None, path: Path, folder: Path | None) -> Path:
+def _file_of(shard: Shard | None, place: OutFile, folder: Path | None) -> OutFile:
     """Return where rows go; a shard has a file of its own.
 
     Raises:
         RecipeError: A shard's images are to be sorted into folders.
     """
-    if inputs is None:
-        return path
-    if folder is not None:
+    if shard is not None and folder is not None:
         raise RecipeError(
             "answers in a file, from a shard", "they are to be sorted", "Leave one out."
         )
-    return inputs.shard.file(path)
+    return place.of_shard(shard)
 
 
 def _publish(task: ShardTask, results: Results, journal: Journal, done: Classified) -> None:
@@ -280,7 +288,7 @@ def _publish(task: ShardTask, results: Results, journal: Journal, done: Classifi
     journal.remove()
 
 
-def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
+def _summary(work: Work, place: OutFile, folder: Path | None, seconds: float) -> Classified:
     """Return what was done."""
     journal, classes = work.journal, len(work.answers) - 2
     answers: dict[str, int] = {}
@@ -289,7 +297,7 @@ def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
         answers[answer] = answers.get(answer, 0) + count
     refused, unreadable = journal.answers[classes], journal.answers[classes + 1]
     return Classified(
-        out=work.results.out,
+        out=place.shown,
         images=journal.images,
         answered=journal.images - refused - unreadable,
         refused=refused,
@@ -308,10 +316,10 @@ def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
 _KEPT_OF_SHARD: Final = ("images", "answered", "refused", "unreadable", "left_out", "answers")
 
 
-def _as_before(path: Path, summary: Mapping[str, Any], seconds: float) -> Classified:
+def _as_before(place: OutFile, summary: Mapping[str, Any], seconds: float) -> Classified:
     """Return what was done for a shard that is finished."""
     return Classified(
-        out=path, resumed=summary["images"], sorted_into=None, placed=0, unplaced=0,
+        out=place.shown, resumed=summary["images"], sorted_into=None, placed=0, unplaced=0,
         seconds=seconds, **{name: summary[name] for name in _KEPT_OF_SHARD},
     )  # fmt: skip
 
@@ -322,7 +330,7 @@ def _checked_top(top: int, classifier: Classifier) -> int:
     return min(top, len(classifier.classes))
 
 
-def _where_to(out: str | os.PathLike[str] | None, options: _Options) -> Path:
+def _where_to(out: str | os.PathLike[str] | None, options: _Options) -> str | os.PathLike[str]:
     """Return where the results go.
 
     Raises:
@@ -332,7 +340,7 @@ def _where_to(out: str | os.PathLike[str] | None, options: _Options) -> Path:
     if by not in get_args(By):
         raise RecipeError("copy, link or move", f"got {by!r}", "Choose one of them.")
     if folder is not None:
-        return folder / RESULTS if out is None else Path(out)
+        return folder / RESULTS if out is None else out
     if out is None:
         raise RecipeError(
             "a file for the answers or a folder to sort into",
@@ -343,7 +351,7 @@ def _where_to(out: str | os.PathLike[str] | None, options: _Options) -> Path:
         raise RecipeError(
             f"a folder to {by} the images into", "there is none", "Give sort_into as well."
         )
-    return Path(out)
+    return out
 
 
 def _check_places(stream: Stream, folder: Path, by: str) -> None:
@@ -357,6 +365,14 @@ def _check_places(stream: Stream, folder: Path, by: str) -> None:
             "images in files of their own to link or move",
             f"{stream.source} is one file",
             "Sort by copy.",
+        )
+    if is_stored(folder) or (is_stored(stream.source) and by != "copy"):
+        raise RecipeError(
+            f"a folder of this machine to {by} the images into"
+            if is_stored(folder)
+            else "images on this machine to link or move",
+            f"{folder if is_stored(folder) else stream.source} is on a store",
+            "Sort into a folder here, by copy.",
         )
     source, target = Path(_place(stream.source)), Path(os.path.realpath(folder))
     inside = source.is_relative_to(target) or target.is_relative_to(source)

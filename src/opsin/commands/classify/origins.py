@@ -12,17 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from platformdirs import user_state_path
-
 from opsin.commands.classify.placing import Placement
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.event_log import EventLog
-
-
-def state_root() -> Path:
-    """Return where an account's state lies: ``$OPSIN_STATE``, or the system's usual place."""
-    own = os.environ.get("OPSIN_STATE")
-    return Path(os.path.expanduser(own)) if own else user_state_path("opsin")  # noqa: PTH111  never raises
+from opsin.core.state_folder import state_root
 
 
 class Origins:

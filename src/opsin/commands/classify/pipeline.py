@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from opsin.core.errors import ImageError
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.lazy_images import THREADS
+from opsin.data.read_ahead import read_ahead
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 from opsin.runtime.cluster import Cluster, Unseen, unseen_or
 from opsin.runtime.image_engine import ImageSteps, answer_images
@@ -69,7 +70,7 @@ def classify_stream(
         together=together,
     )
     end_wait = stream.close if isinstance(stream, Stream) else lambda: None
-    return answer_images(steps, stream, end_wait=end_wait)
+    return answer_images(steps, read_ahead(stream), end_wait=end_wait)
 
 
 def classify_on(
@@ -115,7 +116,7 @@ class _BlockAnswerer:
                 answers[place] = answer.without_pixels()
             ready.clear()
 
-        for place, item in enumerate(items):
+        for place, item in enumerate(read_ahead(items)):
             try:
                 ready.append((place, self._prepare(item)))
             except ImageError as error:

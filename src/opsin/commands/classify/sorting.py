@@ -269,9 +269,10 @@ class Sorter:
             if self.by != "copy":
                 return "lies inside a file, from which it can only be copied"
             name = self._free_name(folder, legal_name(image.name.rsplit("/", 1)[-1]), taken)
+            content = image.image if isinstance(image.image, bytes) else b""
             # Whole seconds, which every file system keeps.
             now = int(time.time()) * 1_000_000_000
-            return Line(image.name, None, f"{folder}/{name}", "write", len(image.image), now)
+            return Line(image.name, None, f"{folder}/{name}", "write", len(content), now)
         path = Path(image.path)
         found = path.stat() if self.by == "copy" else path.lstat()
         if not stat.S_ISREG(found.st_mode):

@@ -1,4 +1,6 @@
-"""What images were when they were answered: of a file its size and time, else its content.
+"""What images were when they were answered.
+
+Of a file its size and time, of an object on a store its size and version, else its content.
 
 Beside the journal, 8 bytes for each of its records. Where the file is shorter than the journal, or
 gone, as it is for work that an earlier version began, nothing is known of the rest: these images
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from opsin.core.closed_folder import ClosedFolder
 from opsin.data.image_stream import Unlabelled
+from opsin.stores.stored_object import StoredObject
 
 #: Nothing is known.
 UNKNOWN: Final = 0
@@ -71,6 +74,8 @@ def stamp_of(image: Unlabelled, key: bytes) -> int:
         except OSError:
             return UNKNOWN
         content = f"{found.st_size} {found.st_mtime_ns}".encode()
+    elif isinstance(image.image, StoredObject) and image.image.stamp:
+        content = image.image.stamp.encode()
     elif isinstance(image.image, bytes):
         content = image.image
     else:

@@ -206,7 +206,8 @@ class Work:
             self._unreadable += 1
             if self._unreadable <= _NAMED:
                 self.watcher.note(f"{row.image}: {row.error}")
-        self._batch.append((image, row))
+        # Rows may wait for long, and a content is large; only sorting needs it.
+        self._batch.append((image if self.sorter else replace(image, image=b""), row))
         if len(self._batch) >= _BATCH or time.monotonic() - self._written >= _OFTEN:
             self._write()
 

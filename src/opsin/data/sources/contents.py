@@ -18,6 +18,7 @@ from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
 from opsin.data.cache import digest_rows
 from opsin.data.split import UNASSIGNED
+from opsin.stores.stored_object import StoredObject
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,46 @@ def key_of_files(*files: Path | Files) -> str:
     return key.hexdigest()
 
 
+class StoredImages(Sequence[StoredObject]):
+    """Images that are objects of a store, each read when it is asked for.
+
+    Args:
+        objects: The objects.
+
+    Example:
+        >>> images = StoredImages([StoredObject("bucket", "cat/1.jpg", 4096, '"9c11"')])
+        >>> images[0].address.key
+        'cat/1.jpg'
+    """
+
+    def __init__(self, objects: Sequence[StoredObject]) -> None:
+        self._objects = objects
+
+    @overload
+    def __getitem__(self, index: int) -> StoredObject: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredImages: ...
+    def __getitem__(self, index: int | slice) -> StoredObject | StoredImages:
+        if isinstance(index, slice):
+            return StoredImages(self._objects[index])
+        return self._objects[index]
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def rows(self, rows: NDArray[np.int64]) -> StoredImages:
+        """Keep some images, in the order given."""
+        return StoredImages([self._objects[row] for row in rows])
+
+    @property
+    def key(self) -> str:
+        """What changes whenever an image does."""
+        key = hashlib.sha256()
+        for each in self._objects:
+            key.update(repr(each).encode())
+        return key.hexdigest()
+
+
 class PackedImages(Sequence[bytes]):
     """Images behind each other in one file, each read when it is asked for.
 
@@ -132,7 +173,7 @@ class PackedImages(Sequence[bytes]):
         return ImageError("an image that can be read", f"{self.file}: {reason}", "Load it again.")
 
 
-class ChainedImages(Sequence[Path | bytes | NDArray[np.uint8]]):
+class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
     """Images of several sources behind each other, each asked for where it is.
 
     Args:
@@ -152,10 +193,12 @@ class ChainedImages(Sequence[Path | bytes | NDArray[np.uint8]]):
         self._rows = np.arange(self._ends[-1]) if rows is None else rows
 
     @overload
-    def __getitem__(self, index: int) -> Path | bytes | NDArray[np.uint8]: ...
+    def __getitem__(self, index: int) -> Path | StoredObject | bytes | NDArray[np.uint8]: ...
     @overload
     def __getitem__(self, index: slice) -> ChainedImages: ...
-    def __getitem__(self, index: int | slice) -> Path | bytes | NDArray[np.uint8] | ChainedImages:
+    def __getitem__(
+        self, index: int | slice
+    ) -> Path | StoredObject | bytes | NDArray[np.uint8] | ChainedImages:
         if isinstance(index, slice):
             return ChainedImages(self._parts, self._rows[index])
         row = self._rows[index]
@@ -171,9 +214,9 @@ class ChainedImages(Sequence[Path | bytes | NDArray[np.uint8]]):
         return ChainedImages(self._parts, self._rows[rows])
 
 
-#: Files still, files' contents, or arrays already: of one shape ``uint8[N, H, W, C]``, or each of
-#: its own.
-Images = Sequence[Path | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
+#: Files still, or objects of a store, their contents, or arrays already: of one shape
+#: ``uint8[N, H, W, C]``, or each of its own.
+Images = Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -215,7 +258,7 @@ class LabelledImages:
                 self.images[rows]
                 if isinstance(self.images, np.ndarray)
                 else self.images.rows(rows)
-                if isinstance(self.images, Files | PackedImages | ChainedImages)
+                if isinstance(self.images, Files | StoredImages | PackedImages | ChainedImages)
                 else [self.images[row] for row in rows]
             ),
             groups=[self.groups[row] for row in rows] if self.groups else (),
@@ -258,6 +301,8 @@ def located(contents: LabelledImages) -> LocatedSource:
     key = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
     if isinstance(images, Files):
         key.update(key_of_files(images).encode())
+    elif isinstance(images, StoredImages):
+        key.update(images.key.encode())
     elif isinstance(images, PackedImages):
         key.update(str(images.file).encode())  # its folder is named after its content
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,14 @@ from opsin.core.format import counted
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import ImageTree, is_run, natural
 from opsin.data.images import SUFFIXES
-from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.contents import (
+    Files,
+    Images,
+    LabelledImages,
+    LocatedSource,
+    key_of_files,
+)
+from opsin.data.sources.key_tree import KeyTree
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 
@@ -40,6 +47,23 @@ def open_folder(
             that lead out of it.
     """
     tree = ImageTree(root, follow_links=follow_links)
+    return labelled_tree(tree, str(root), lambda names: Files(root, names), watcher)
+
+
+def labelled_tree(
+    tree: ImageTree | KeyTree,
+    source: str,
+    images_of: Callable[[Sequence[str]], Images],
+    watcher: Watcher,
+) -> LabelledImages:
+    """Do the work of `open_folder`, for folders and for what looks like folders.
+
+    Args:
+        tree: The images.
+        source: What the user calls them.
+        images_of: Returns the images of some names.
+        watcher: Receives notes.
+    """
     folders = tree.folders("")
     parts = {name: PARTS[name.lower()] for name in folders if _is_part(tree, name)}
     if TRAIN in parts.values():
@@ -57,17 +81,17 @@ def open_folder(
             listed.append((folder.rpartition("/")[2], code, len(images)))
     if not listed:
         raise _explain(tree, folders, parts)
-    _note_passed_over(tree, watcher)
-    classes = order_classes((name for name, _, _ in listed), root)
+    note_passed_over(tree, watcher)
+    classes = order_classes((name for name, _, _ in listed), source)
     label = {name: index for index, name in enumerate(classes)}
     counts = [count for _, _, count in listed]
     return LabelledImages(
-        source=str(root),
+        source=source,
         classes=classes,
         labels=np.repeat(np.array([label[name] for name, _, _ in listed], np.int64), counts),
         given=np.repeat(np.array([code for _, code, _ in listed], np.uint8), counts),
         names=names,
-        images=Files(root, names),
+        images=images_of(names),
     )
 
 
@@ -94,8 +118,8 @@ def images_in_folder(
         place = f"{tree.root}/{name}"
         yield Unlabelled(name, place, place)
     if not found:
-        raise _explain_no_images(tree)
-    _note_passed_over(tree, watcher)
+        raise explain_no_images(tree)
+    note_passed_over(tree, watcher)
 
 
 def count_images(root: Path, *, follow_links: bool = False) -> int | None:
@@ -107,7 +131,8 @@ def count_images(root: Path, *, follow_links: bool = False) -> int | None:
         return None
 
 
-def _note_passed_over(tree: ImageTree, watcher: Watcher) -> None:
+def note_passed_over(tree: ImageTree | KeyTree, watcher: Watcher) -> None:
+    """Note what a walk has passed over."""
     if tree.left_out:
         watcher.note(
             f"Passed over, for they lead out of {tree.root}: links, {tree.left_out:,} in all; "
@@ -124,7 +149,7 @@ def _note_passed_over(tree: ImageTree, watcher: Watcher) -> None:
         )
 
 
-def _tell_loose(tree: ImageTree, others: Iterable[str], watcher: Watcher) -> None:
+def _tell_loose(tree: ImageTree | KeyTree, others: Iterable[str], watcher: Watcher) -> None:
     """Say which parts hold images without a class, as the tests of competitions do."""
     for name in others:
         loose = len(_images_of_class(tree, name)) if name.lower() in PARTS else 0
@@ -135,7 +160,7 @@ def _tell_loose(tree: ImageTree, others: Iterable[str], watcher: Watcher) -> Non
             )
 
 
-def order_classes(names: Iterable[str], source: Path) -> tuple[str, ...]:
+def order_classes(names: Iterable[str], source: str | Path) -> tuple[str, ...]:
     """Return different class names in natural order.
 
     Raises:
@@ -152,7 +177,7 @@ def order_classes(names: Iterable[str], source: Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _images_of_class(tree: ImageTree, folder: str) -> list[str]:
+def _images_of_class(tree: ImageTree | KeyTree, folder: str) -> list[str]:
     """List a class's images.
 
     Raises:
@@ -169,12 +194,12 @@ def _images_of_class(tree: ImageTree, folder: str) -> list[str]:
     return images
 
 
-def _is_part(tree: ImageTree, name: str) -> bool:
+def _is_part(tree: ImageTree | KeyTree, name: str) -> bool:
     """Tell a part of the split from a class that happens to be called "test"."""
     return name.lower() in PARTS and bool(tree.folders(name))
 
 
-def _explain(tree: ImageTree, folders: list[str], parts: Collection[str]) -> SourceError:
+def _explain(tree: ImageTree | KeyTree, folders: list[str], parts: Collection[str]) -> SourceError:
     root, loose = tree.root, tree.loose()
     if parts:
         received = f"{root} has a part of a split, and none called train"
@@ -195,13 +220,13 @@ def _explain(tree: ImageTree, folders: list[str], parts: Collection[str]) -> Sou
         received = f"{root} holds {counted(loose, 'image')} and no folders"
         advice = "Sort a few into sub-folders first."
     else:
-        empty = not any(Path(root).iterdir())
-        received = f"{root} is empty" if empty else f"{root} holds no images"
+        received = f"{root} is empty" if tree.is_empty() else f"{root} holds no images"
         advice = "Put images into one sub-folder for each class."
     return SourceError("a folder with one sub-folder for each class", received, advice)
 
 
-def _explain_no_images(tree: ImageTree) -> SourceError:
+def explain_no_images(tree: ImageTree | KeyTree) -> SourceError:
+    """Return what is said of a source that has no images."""
     received = f"{tree.root} holds none"
     advice = f"Images end in {', '.join(SUFFIXES[:6])} …"
     if tree.left_out:

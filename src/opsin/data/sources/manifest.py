@@ -107,7 +107,7 @@ def open_table(
     found = LabelColumns()
     for row in rows_of(path, columns or {}):
         name = name_of(row.path, path, row.line, inside)
-        found.add(name, row.label, _split(row.split, path, row.line), row.group)
+        found.add(name, row.label, split_of(row.split, path, row.line), row.group)
     if not found.names:
         raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
     images = Files(path.parent, found.names)
@@ -420,7 +420,8 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
     return written
 
 
-def _split(written: str, table: Path, line: int) -> int:
+def split_of(written: str, table: Path, line: int) -> int:
+    """Return the code of a table's word for a part of the split; refuse other words."""
     code = SPLITS.get(written.strip().lower())
     if code is None:
         accepted = ", ".join(filter(None, SPLITS))

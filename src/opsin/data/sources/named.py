@@ -16,6 +16,7 @@ from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.published import Published, locate
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.hub.hub_name import PREFIX
+from opsin.stores.store_address import is_stored
 
 FASHION_MNIST: Final = Published(
     files={
@@ -163,13 +164,13 @@ NAMES: Final = tuple(_NAMED)
 
 
 def is_place(source: str) -> bool:
-    """Tell a place on this machine from a name and from an address on the hub.
+    """Tell a place on this machine from a name, and from an address on the hub or on a store.
 
     Example:
-        >>> is_place("photos"), is_place("digits"), is_place("hf:ylecun/mnist")
-        (True, False, False)
+        >>> [is_place(each) for each in ("photos", "digits", "hf:ylecun/mnist", "s3://bucket/a")]
+        [True, False, False, False]
     """
-    return source not in NAMES and not source.startswith(PREFIX)
+    return source not in NAMES and not source.startswith(PREFIX) and not is_stored(source)
 
 
 def _open(request: SourceRequest) -> LocatedSource:

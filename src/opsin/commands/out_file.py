@@ -1,0 +1,202 @@
+"""Where a verb writes: a file, or an object on a store, which is a file of this account first.
+
+What is done of an object lies below the account's state, so that the same command goes on there
+after it was killed. The object appears whole, at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from opsin.commands.shard_manifest import manifest_of
+from opsin.core.errors import StorageError
+from opsin.core.events import Watcher, WatcherGroup
+from opsin.core.file_names import legal_name
+from opsin.core.state_folder import state_root
+from opsin.core.storage import storage_errors, write_json
+from opsin.data.shard import Shard
+from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.said_as import said_as
+from opsin.stores.store_address import StoreAddress, is_stored
+from opsin.stores.stored_object import StoredObject
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was at the place of an object before the work.
+
+    Args:
+        there: The object.
+        manifest: The shard's manifest.
+        finished: Bytes of a shard that has its manifest.
+    """
+
+    there: StoredObject | None = None
+    manifest: StoredObject | None = None
+    finished: int | None = None
+
+
+@dataclass(frozen=True)
+class OutFile:
+    """What the user named with ``--out``.
+
+    Args:
+        path: The file; of an object, the one that becomes it.
+        address: Where the object is; ``None``: it is a file.
+        shard: Which shard of it this is; ``None``: the whole.
+    """
+
+    path: Path
+    address: StoreAddress | None = None
+    shard: Shard | None = None
+
+    @classmethod
+    def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
+        """Return what the user wrote; of a shard, its own file beside that.
+
+        Raises:
+            RecipeError: It is an address that Opsin does not write to.
+
+        Example:
+            >>> OutFile.read("answers.csv", Shard(2, 3)).path.name
+            'answers-00002-of-00003.csv'
+        """
+        if not is_stored(out):
+            return cls(Path(out)).of_shard(shard)
+        address = StoreAddress.read(out)
+        return cls(_staged(address), address).of_shard(shard)
+
+    def of_shard(self, shard: Shard | None) -> OutFile:
+        """Return the place of a shard's own file."""
+        if shard is None:
+            return self
+        file = shard.file(Path(self.shown.name))
+        if self.address is None:
+            return replace(self, path=self.path.with_name(file.name), shard=shard)
+        address = self.address.beside(file.name)
+        return replace(self, path=_staged(address), address=address, shard=shard)
+
+    @property
+    def shown(self) -> Path | StoreAddress:
+        """What it is called."""
+        return self.path if self.address is None else self.address
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Let the errors of a block name the object."""
+        return nullcontext() if self.address is None else said_as(self.path, self.address)
+
+    def watcher(self, watcher: Watcher) -> Watcher:
+        """Return one whose notes name the object."""
+        return watcher if self.address is None else _SaidAs(watcher, self.path, self.address)
+
+    def claim(self) -> Claim:
+        """Return what is there already.
+
+        The manifest of a shard's object comes to where that of a file is looked for.
+
+        Raises:
+            StorageError: An object is there that this account did not make.
+            SourceError: The store does not answer.
+        """
+        if self.address is None:
+            return Claim()
+        bucket = self._bucket()
+        there = bucket.find(self.address.key)
+        if self.shard is None:
+            if there is not None and there.version != self._written().get("version"):
+                raise StorageError(
+                    "a new object, or one that this account made",
+                    f"{self.address} is there already",
+                    "Choose another name with --out; Opsin overwrites nothing.",
+                )
+            return Claim(there)
+        manifest = bucket.find(self._manifest.key)
+        if there is None or manifest is None:
+            return Claim(there, manifest)
+        bucket.fetch(manifest, manifest_of(self.path))
+        return Claim(there, manifest, there.size)
+
+    def publish(self, claim: Claim, *, keep: bool = False) -> None:
+        """Make the object, or that of the shard and then its manifest.
+
+        Args:
+            claim: What `claim` returned, before the work.
+            keep: The file stays, for the same command may add to it.
+
+        Raises:
+            StorageError: Another object has appeared, or the store refuses the write; the file
+                stays.
+        """
+        if self.address is None:
+            return
+        bucket, digest = self._bucket(), _digest_of(self.path)
+        if claim.there is None or self._written().get("sha256") != digest:
+            made = bucket.write(self.address.key, self.path, claim.there, digest)
+            if keep:
+                write_json(self._record, {"version": made.version, "sha256": digest})
+        if self.shard is not None:
+            manifest = manifest_of(self.path)
+            bucket.write(self._manifest.key, manifest, claim.manifest, _digest_of(manifest))
+        if not keep:
+            shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    def settle(self, claim: Claim) -> None:
+        """See that a shard which was finished before is on the store, and no more of it here."""
+        if claim.finished is None:
+            self.publish(claim)
+        elif self.address is not None:
+            shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    @property
+    def _manifest(self) -> StoreAddress:
+        if self.address is None:
+            raise TypeError("a file's manifest is a file")
+        return self.address.beside(manifest_of(Path(self.address.name)).name)
+
+    def _bucket(self) -> Bucket:
+        if self.address is None:
+            raise TypeError("a file lies in no bucket")
+        return open_bucket(self.address.bucket)
+
+    @property
+    def _record(self) -> Path:
+        return self.path.with_name(".stored.json")
+
+    def _written(self) -> dict[str, str]:
+        """Return version and digest of the object that was made before."""
+        with suppress(OSError, ValueError):
+            found = json.loads(self._record.read_bytes())
+            if isinstance(found, dict):
+                return found
+        return {}
+
+
+class _SaidAs(WatcherGroup):
+    """Passes every event on, and names the object in notes."""
+
+    def __init__(self, watcher: Watcher, path: Path, address: StoreAddress) -> None:
+        super().__init__(watcher)
+        self._names = (str(path), str(address))
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        super().note(text.replace(*self._names))
+
+
+def _staged(address: StoreAddress) -> Path:
+    """Return the file that becomes an object, in a folder of its own."""
+    # The same address means another object on another store.
+    known = repr((str(address), os.environ.get("AWS_ENDPOINT_URL")))
+    folder = state_root() / "stored" / hashlib.sha256(known.encode()).hexdigest()[:32]
+    return folder / legal_name(address.name)
+
+
+def _digest_of(file: Path) -> str:
+    with storage_errors(file), file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,95 @@
+"""Contents of objects, asked for before they are needed: a store takes its time for each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeVar
+
+from opsin.core.errors import ImageError
+from opsin.data.images import content_of
+from opsin.stores.bucket import CONNECTIONS
+from opsin.stores.stored_object import StoredObject
+
+# Images that wait for their contents, and the bytes of these.
+_AHEAD: Final = 4 * CONNECTIONS
+_WAITING: Final = 32 << 20
+# Bytes that are expected where a size is unknown.
+_USUAL: Final = 1 << 20
+
+
+class _Listed(Protocol):
+    """An image that may lie in a store; a frozen dataclass."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def image(self) -> object:
+        """Where it is, or its content."""
+
+    @property
+    def problem(self) -> ImageError | None:
+        """Why there is nothing to decode."""
+
+
+_Image = TypeVar("_Image", bound=_Listed)
+
+
+def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
+    """Yield images in their order; those that lie in a store with their contents, or a problem.
+
+    Some are read at the same time, so that their latency counts once, and no more of them than a
+    fixed number or amount of bytes: the memory is the same for ten and for ten million. Images that
+    lie elsewhere pass through as they are, one at a time.
+
+    Args:
+        images: The images.
+
+    Raises:
+        SourceError: The store does not give one; those before it were yielded.
+
+    Example:
+        >>> from opsin.data.image_stream import Unlabelled
+        >>> [image.name for image in read_ahead([Unlabelled("boot.png", "photos/boot.png")])]
+        ['boot.png']
+    """
+    waiting: deque[tuple[_Image, int, Future[bytes | ImageError] | None]] = deque()
+    held, pool = 0, None
+    try:
+        for image in images:
+            future, cost = None, 0
+            if isinstance(image.image, StoredObject) and image.problem is None:
+                pool = pool or ThreadPoolExecutor(CONNECTIONS, "opsin-store")
+                future = pool.submit(_read, image.name, image.image)
+                cost = image.image.size if image.image.size >= 0 else _USUAL
+            waiting.append((image, cost, future))
+            held += cost
+            while waiting and (waiting[0][2] is None or len(waiting) > _AHEAD or held > _WAITING):
+                held -= waiting[0][1]
+                yield _read_already(*waiting.popleft())
+        while waiting:
+            yield _read_already(*waiting.popleft())
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read_already(image: _Image, _cost: int, future: Future[bytes | ImageError] | None) -> _Image:
+    if future is None:
+        return image
+    content = future.result()
+    changed = {"problem" if isinstance(content, ImageError) else "image": content}
+    one: Any = image
+    with_content: _Image = replace(one, **changed)
+    return with_content
+
+
+def _read(name: str, image: StoredObject) -> bytes | ImageError:
+    try:
+        return content_of(image, name)
+    except ImageError as error:
+        return error

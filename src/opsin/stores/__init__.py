@@ -1,0 +1,1 @@
+"""Object stores: what lies in a bucket, read and written over the network."""

@@ -1,0 +1,86 @@
+"""What the user calls something on an object store: ``s3://bucket/photos``."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from opsin.core.errors import RecipeError
+
+# A single slash is what is left of the two in a `Path`.
+_ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
+
+
+def is_stored(written: str | os.PathLike[str]) -> bool:
+    """Tell whether this is an address on an object store.
+
+    Example:
+        >>> is_stored("s3://bucket/photos"), is_stored("photos"), is_stored("s3")
+        (True, False, False)
+    """
+    return _ADDRESS.fullmatch(os.fspath(written)) is not None
+
+
+@dataclass(frozen=True)
+class StoreAddress(os.PathLike[str]):
+    """A bucket, and a key in it or what several keys begin with.
+
+    Args:
+        bucket: The bucket's name.
+        key: The key, any text: it is data, and no path of this machine is made of it.
+
+    Example:
+        >>> address = StoreAddress.read("s3://bucket/photos/1.jpg")
+        >>> address.bucket, address.key, address.name
+        ('bucket', 'photos/1.jpg', '1.jpg')
+    """
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def read(cls, written: str | os.PathLike[str]) -> StoreAddress:
+        """Read what the user wrote.
+
+        Raises:
+            RecipeError: It is no such address, or one of a store that Opsin does not read.
+        """
+        text = os.fspath(written)
+        found = _ADDRESS.fullmatch(text)
+        if found is None or not found[2]:
+            raise RecipeError(
+                "an address on an object store, such as s3://bucket/photos",
+                f"got {text!r}",
+                "Name the bucket, and what is meant in it.",
+            )
+        if found[1] != "s3":
+            raise RecipeError(
+                "an address that begins with s3://",
+                f"got {text!r}",
+                "Where the store speaks S3's protocol as well, give s3:// and set "
+                "AWS_ENDPOINT_URL; else copy the images to a disk.",
+            )
+        return cls(found[2], found[3] or "")
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    def __fspath__(self) -> str:
+        """Return it as the user writes it, for whatever takes sources or places."""
+        return str(self)
+
+    @property
+    def name(self) -> str:
+        """What follows the key's last slash."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def folder(self) -> str:
+        """What keys begin with that lie below this one, as files do below a folder."""
+        return self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
+
+    def beside(self, name: str) -> StoreAddress:
+        """Return the address of another key that differs in what follows the last slash."""
+        return replace(self, key=f"{self.key[: len(self.key) - len(self.name)]}{name}")

@@ -1,0 +1,75 @@
+"""The walk over keys gives what the walk over a folder with the same files gives."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from opsin.data.image_tree import ImageTree
+from opsin.data.sources import key_tree
+from opsin.data.sources.key_tree import KeyTree
+from opsin.stores.bucket import open_bucket
+from opsin.stores.store_address import StoreAddress
+from tests.object_store import BUCKET, ObjectStore
+
+_NAMES = ("2", "10", "010", "Cat", "cat", "é", "b.c", "a b", "a-", "a", ".hidden", "z+")
+
+
+def made_tree(root: Path, seed: int) -> None:
+    """Write a folder of files, few of them images, and a run."""
+    chance = random.Random(seed)
+    for _ in range(60):
+        folders = chance.choices(_NAMES, k=chance.randrange(4))
+        path = root.joinpath(*folders, chance.choice(_NAMES) + chance.choice((".png", ".JPG", "")))
+        if not path.exists() and not any(parent.is_file() for parent in path.parents):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    run = root / "runs" / "1"
+    run.mkdir(parents=True)
+    for name in ("recipe.json", "status.json", "figure.png"):
+        (run / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_images_of_a_folder_in_its_order(
+    tmp_path: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    made_tree(tmp_path / "tree", seed)
+    store.upload(tmp_path / "tree", "tree")
+    address = StoreAddress(BUCKET, "tree")
+    local = ImageTree(tmp_path / "tree")
+    expected = list(local.images())
+    tree = KeyTree(open_bucket(BUCKET), address)
+    assert list(tree.images()) == expected
+    assert (tree.runs, local.runs) == (1, 1)
+    assert tree.folders("") == local.folders("")
+    assert tree.loose() == local.loose()
+    assert [each.key for _, each in tree.objects()] == [f"tree/{name}" for name in expected]
+    # Where there is too much to be listed at once, a level is listed at a time.
+    monkeypatch.setattr(key_tree, "SORTED", 5)
+    large = KeyTree(open_bucket(BUCKET), address)
+    assert list(large.images()) == expected
+    assert large.runs == 1
+    # And where a level is too large to be sorted, it comes as the store has it.
+    stream = KeyTree(open_bucket(BUCKET), address, stream=True)
+    assert sorted(stream.images()) == sorted(expected)
+    assert stream.runs == 1
+
+
+def test_many_folders_are_not_many_requests(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        store.put(f"many/{number}/a.png", b"")
+    monkeypatch.setattr(key_tree, "SORTED", 5)
+    store.asked.clear()
+    tree = KeyTree(open_bucket(BUCKET), StoreAddress(BUCKET, "many"), stream=True)
+    assert len(list(tree.images())) == 40
+    assert len(store.asked) < 8
+
+
+def test_nothing_below(store: ObjectStore) -> None:
+    tree = KeyTree(open_bucket(BUCKET), StoreAddress(BUCKET, "none"))
+    assert (tree.is_empty(), list(tree.images()), tree.folders("")) == (True, [], [])

@@ -1,0 +1,397 @@
+"""Images, answers and shards on an object store, as users meet them, and what goes wrong there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.data.run_images import load_run_images
+from tests.backbones.small_networks import network
+from tests.conftest import Cli, only_json
+from tests.object_store import BUCKET, KEY_ID, SECRET, SESSION, Fault, ObjectStore
+
+PHOTOS = f"s3://{BUCKET}/photos"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, digits: opsin.Dataset, store: ObjectStore) -> Path:
+    """Sixty images in three folders, one of them in a folder of its own; the same on the store."""
+    folder = tmp_path / "photos"
+    for number in range(60):
+        inner = "b/deep" if number % 3 == 1 else "abc"[number % 3]
+        path = folder / inner / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    (folder / "7 loose é+&%.png").write_bytes((folder / "a" / "9.png").read_bytes())
+    (folder / "a" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    (folder / "a" / "notes.txt").write_text("no image")
+    store.upload(folder, "photos")
+    return folder
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A small network, whose scale no other test has: its features are in no cache."""
+    file = tmp_path / "small.onnx"
+    file.write_bytes(network())
+    about = {"image_mean": [sum(map(ord, request.node.name)) / 1e6] * 3, "image_std": [1, 1, 1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    return file
+
+
+def failed(process: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line of an error, which holds no secret and no trace."""
+    assert process.returncode == 1, process.stdout + process.stderr
+    lines = [line for line in process.stderr.splitlines() if line.startswith("opsin: ")]
+    assert len(lines) == 1, process.stderr
+    for secret in (KEY_ID, SECRET, SESSION, "Traceback"):
+        assert secret not in process.stdout + process.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_answers_are_those_of_a_folder(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, form: str
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    local = only_json(cli("predict", nearest_mean, photos, "--out", f"local.{form}", "--json"))
+    there = f"s3://{BUCKET}/answers.{form}"
+    done = only_json(cli("predict", nearest_mean, PHOTOS, "--out", there, "--json"))
+    assert done == local | {"out": there, "seconds": done["seconds"]}
+    assert (done["images"], done["unreadable"]) == (62, 1)
+    plain = (photos.parent / f"local.{form}").read_bytes()
+    assert store.content(f"answers.{form}") == plain
+    # Each image was fetched once.
+    assert len(store.fetched("photos/photos/")) == len(set(store.fetched("photos/photos/"))) == 62
+    cli("predict", nearest_mean, PHOTOS, "--out", f"here.{form}")
+    assert (photos.parent / f"here.{form}").read_bytes() == plain
+
+
+def test_what_is_there_is_not_overwritten(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
+) -> None:
+    store.put("mine.csv", b"mine")
+    said = failed(cli("predict", nearest_mean, PHOTOS, "--out", f"s3://{BUCKET}/mine.csv"))
+    assert f"s3://{BUCKET}/mine.csv is there already" in said
+    assert store.content("mine.csv") == b"mine"
+
+
+def test_the_same_command_answers_what_is_new_and_nothing_else(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
+) -> None:
+    out = f"s3://{BUCKET}/answers.csv"
+    words = ("predict", nearest_mean, PHOTOS, "--out", out, "--json")
+    only_json(cli(*words))
+    store.asked.clear()
+    assert only_json(cli(*words))["resumed"] == 62
+    assert store.fetched("") == []
+    assert not any(method == "PUT" for method, _ in store.asked)
+    store.put("photos/a/0.png", store.content("photos/a/3.png"))  # replaced
+    store.put("photos/a/1000.png", store.content("photos/a/3.png"))  # added
+    done = only_json(cli(*words))
+    assert done["images"] == 63
+    assert sorted(store.fetched("")) == ["photos/a/0.png", "photos/a/1000.png"]
+    rows = store.content("answers.csv").decode().splitlines()
+    assert len(rows) == 64
+    assert sum(row.startswith("a/0.png,") for row in rows) == 1
+
+
+@pytest.mark.parametrize("verb", ["predict", "embed"])
+def test_shards_of_machines_that_share_a_store(
+    cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch, verb: str,
+) -> None:  # fmt: skip
+    def made(source: str | Path, out: str, *more: str) -> None:
+        words = (
+            ["predict", nearest_mean, source] if verb == "predict"
+            else ["embed", source, "--from", backbone]
+        )  # fmt: skip
+        done = cli(*words, "--out", out, *more)
+        assert done.returncode == 0, done.stderr
+
+    ending = "csv" if verb == "predict" else "npz"
+    made(PHOTOS, f"plain.{ending}")
+    out = f"s3://{BUCKET}/out/all.{ending}"
+    for number in (3, 1, 2):
+        # Each on a machine of its own, which has neither the others' state nor their cache.
+        monkeypatch.setenv("OPSIN_STATE", str(photos.parent / f"state-{number}"))
+        made(PHOTOS, out, "--shard", f"{number}/3")
+    store.asked.clear()
+    made(PHOTOS, out, "--shard", "3/3")  # done on another machine
+    assert store.fetched("photos/photos/") == []
+    merged = only_json(cli("merge", out, "--json"))
+    assert (merged["out"], merged["shards"]) == (out, 3)
+    plain = (photos.parent / f"plain.{ending}").read_bytes()
+    assert store.content(f"out/all.{ending}") == plain
+    assert "is there already" in failed(cli("merge", out))
+    cli("merge", out, "--out", f"merged.{ending}")
+    assert (photos.parent / f"merged.{ending}").read_bytes() == plain
+    client = store.client
+    client.delete_object(Bucket=BUCKET, Key=f"out/all-00002-of-00003.{ending}")
+    said = failed(cli("merge", out, "--out", f"again.{ending}"))
+    assert "1 is missing: 2/3" in said
+
+
+def test_embeddings_are_those_of_a_folder(
+    cli: Cli, backbone: Path, photos: Path, store: ObjectStore
+) -> None:
+    shutil.rmtree(photos / "b")
+    for key in store.keys("photos/b/"):
+        store.client.delete_object(Bucket=BUCKET, Key=key)
+    out = f"s3://{BUCKET}/features.npz"
+    there = only_json(cli("embed", PHOTOS, "--from", backbone, "--out", out, "--json"))
+    here = only_json(cli("embed", photos, "--from", backbone, "--out", "here.npz", "--json"))
+    assert there["classes"] == here["classes"] == ["a", "c"]
+    stored = photos.parent / "there.npz"
+    stored.write_bytes(store.content("features.npz"))
+    with np.load(stored) as one, np.load(photos.parent / "here.npz") as other:
+        names = set(one.files) - {"about"}
+        assert names == set(other.files) - {"about"}
+        assert all(np.array_equal(one[name], other[name]) for name in names)
+    assert "is there already" in failed(cli("embed", PHOTOS, "--from", backbone, "--out", out))
+
+
+def test_one_image(cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore) -> None:
+    one = only_json(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png", "--json"))
+    here = only_json(cli("predict", nearest_mean, photos / "a" / "9.png", "--json"))
+    (there,), (local,) = one["predictions"], here["predictions"]
+    assert there["image"] == f"{PHOTOS}/a/9.png"
+    assert there["probabilities"] == local["probabilities"]
+    said = failed(cli("predict", nearest_mean, f"{PHOTOS}/a/none.png"))
+    assert f"there is nothing at {PHOTOS}/a/none.png" in said
+
+
+def test_keys_are_data(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, tmp_path: Path
+) -> None:
+    content = store.content("photos/a/9.png")
+    odd = {"a//slash.png", "a/back\\slash.png", "a/50%25.png", "a/tab\t.png", f"a/{'n' * 900}.png"}
+    for key in ("../../x.png", "a/../../y.png", ".hidden.png", "a/.git/z.png", *odd):
+        store.put(f"odd/{key}", content)
+    words = ("predict", nearest_mean, f"s3://{BUCKET}/odd", "--json", "--sort-into", "sorted")
+    before = set(tmp_path.iterdir())
+    done = only_json(cli(*words, "--out", "odd.jsonl"))
+    lines = (tmp_path / "odd.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["image"] for line in lines} == odd
+    assert (done["images"], done["placed"], done["unreadable"]) == (5, 5, 0)
+    new = {path.name for path in tmp_path.iterdir() if path not in before}
+    assert {name for name in new if not name.startswith(".")} == {"sorted", "odd.jsonl"}
+    said = failed(cli("predict", nearest_mean, f"s3://{BUCKET}/odd", "--sort-into", "m", "--by",
+                      "move"))  # fmt: skip
+    assert "is on a store" in said
+
+
+def test_a_labelled_folder(cli: Cli, shapes: Path, store: ObjectStore) -> None:
+    store.upload(shapes, "shapes")
+    there = f"s3://{BUCKET}/shapes"
+    told = only_json(cli("data", there, "--json"))
+    here = only_json(cli("data", shapes, "--json"))
+    assert told["fingerprint"] == here["fingerprint"]
+    assert sorted(set(store.fetched("shapes"))) == store.keys("shapes/")
+    store.asked.clear()
+    trained = only_json(cli("train", there, "--model", "logistic", "--json"))
+    assert store.fetched("shapes") == []  # they are in the cache
+    run = RunDirectory(shapes.parent / trained["run"])
+    assert len(load_run_images(run)) == 24  # where they were
+    scored = only_json(cli("evaluate", trained["run"], there, "--json"))
+    local = only_json(cli("evaluate", trained["run"], shapes, "--json"))
+    assert scored["accuracy"] == local["accuracy"]
+    kept = [path for path in Path(shapes.parent / trained["run"]).rglob("*") if path.is_file()]
+    for secret in (KEY_ID, SECRET, SESSION):
+        assert not [path for path in kept if secret.encode() in path.read_bytes()]
+    store.put("shapes/disc/0.png", store.content("shapes/disc/1.png"))
+    assert only_json(cli("data", there, "--json"))["fingerprint"] != told["fingerprint"]
+
+
+def test_a_table_and_an_archive(cli: Cli, shapes: Path, store: ObjectStore) -> None:
+    fingerprint = only_json(cli("data", shapes, "--json"))["fingerprint"]
+    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in
+            sorted(shapes.rglob("*.png"), key=lambda p: (p.parent, int(p.stem)))]  # fmt: skip
+    (shapes / "all.csv").write_text("\n".join(["path,label", *rows, ""]))
+    store.upload(shapes, "shapes")
+    told = only_json(cli("data", f"s3://{BUCKET}/shapes/all.csv", "--json"))
+    assert told["fingerprint"] == fingerprint
+    (shapes / "all.csv").unlink()
+    shutil.make_archive(str(shapes), "zip", shapes)
+    store.put("shapes.zip", shapes.with_suffix(".zip").read_bytes())
+    told = only_json(cli("data", f"s3://{BUCKET}/shapes.zip", "--json"))
+    assert told["fingerprint"] == fingerprint
+    store.asked.clear()
+    only_json(cli("data", f"s3://{BUCKET}/shapes.zip", "--json"))
+    assert store.fetched("shapes.zip") == []
+    for path in ("../secret.png", "/etc/x.png", "s3://other/x.png", "a/../../x.png"):
+        store.put("shapes/bad.csv", f"path,label\n{path},a\n".encode())
+        said = failed(cli("data", f"s3://{BUCKET}/shapes/bad.csv"))
+        assert f"line 2 of s3://{BUCKET}/shapes/bad.csv names" in said
+    store.put("shapes/bad.csv", b"path,label\ndisc/0.png\n")
+    assert f"line 2 of s3://{BUCKET}/shapes/bad.csv" in failed(
+        cli("data", f"s3://{BUCKET}/shapes/bad.csv")
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("s3://no-such-bucket/photos", "there is no bucket no-such-bucket"),
+        (f"s3://{BUCKET}/none", f"there is nothing at s3://{BUCKET}/none"),
+        ("s3://", "an address on an object store"),
+        ("s3:///photos", "an address on an object store"),
+        ("s3://Not a bucket/x", "the name of a bucket and a key"),
+        ("gs://bucket/photos", "an address that begins with s3://"),
+        (f"{PHOTOS}/a/notes.txt", "an object of another kind"),
+    ],
+)
+def test_a_source_that_is_not_there(
+    cli: Cli, nearest_mean: Path, photos: Path, source: str, said: str
+) -> None:
+    assert said in failed(cli("predict", nearest_mean, source))
+    assert said in failed(cli("data", source))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("busy", "refused again and again (SlowDown)"),
+        ("expired", "have expired"),
+        ("denied", "access is denied"),
+        ("unknown", "does not accept those for s3://photos/"),
+    ],
+)
+def test_trouble_in_the_middle_costs_nothing(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, trouble: str, said: str
+) -> None:
+    cli("predict", nearest_mean, photos, "--out", "plain.csv")
+    store.faults = [Fault(trouble, part="/photos/photos/c/", spare=5)]  # type: ignore[arg-type]
+    words = ("predict", nearest_mean, PHOTOS, "--out", "answers.csv", "--json")
+    stopped = cli(*words)
+    assert said in failed(stopped)
+    before = (photos.parent / "answers.csv").read_bytes().splitlines()
+    assert 40 < len(before) < 63  # with its heading
+    store.faults, store.asked = [], []
+    done = only_json(cli(*words))
+    assert done["resumed"] == len(before) - 1
+    assert len(store.fetched("")) == 62 - done["resumed"]
+    plain = (photos.parent / "plain.csv").read_bytes()
+    assert (photos.parent / "answers.csv").read_bytes() == plain
+
+
+def test_trouble_that_passes_is_not_seen(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "4")
+    store.faults = [
+        Fault("busy", spare=3, times=1),
+        Fault("cut", part="/photos/photos/b/", times=2),
+        Fault("cut", part="list-type", spare=2, times=1),
+        Fault("busy", method="PUT", times=1),
+    ]
+    done = only_json(cli("predict", nearest_mean, PHOTOS, "--out", f"{PHOTOS}.csv", "--json"))
+    assert (done["images"], done["unreadable"]) == (62, 1)
+    cli("predict", nearest_mean, photos, "--out", "plain.csv")
+    assert store.content("photos.csv") == (photos.parent / "plain.csv").read_bytes()
+
+
+def test_a_content_that_always_breaks_off(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shapes: Path
+) -> None:
+    store.faults = [Fault("cut", part="/photos/photos/a/9.png")]
+    said = failed(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png"))
+    assert f"{PHOTOS}/a/9.png broke off 4 times" in said
+    shutil.make_archive(str(shapes), "zip", shapes)
+    store.put("shapes.zip", shapes.with_suffix(".zip").read_bytes())
+    store.faults = [Fault("cut", part="/photos/shapes.zip", times=3)]
+    store.asked.clear()
+    told = only_json(cli("data", f"s3://{BUCKET}/shapes.zip", "--json"))
+    assert told["fingerprint"] == only_json(cli("data", shapes, "--json"))["fingerprint"]
+    assert len(store.fetched("shapes.zip")) == 4
+
+
+def test_a_store_that_cannot_be_written_keeps_the_answers(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
+) -> None:
+    out = f"s3://{BUCKET}/answers.csv"
+    words = ("predict", nearest_mean, PHOTOS, "--out", out, "--json")
+    store.faults = [Fault("expired", method="PUT")]
+    assert f"those for {out} have expired" in failed(cli(*words))
+    assert store.keys("answers") == []
+    store.faults, store.asked = [], []
+    assert only_json(cli(*words))["resumed"] == 62
+    assert store.fetched("") == []
+    assert len(store.content("answers.csv").splitlines()) == 63
+
+
+@pytest.mark.parametrize("verb", ["predict", "embed"])
+def test_of_two_commands_on_one_object_the_second_is_refused(
+    cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore, verb: str
+) -> None:
+    out = f"s3://{BUCKET}/answers.{'csv' if verb == 'predict' else 'npz'}"
+    key = out.rpartition("/")[2]
+    words = (
+        ["predict", nearest_mean, PHOTOS] if verb == "predict"
+        else ["embed", PHOTOS, "--from", backbone]
+    )  # fmt: skip
+    store.faults = [Fault("kept back", part="/photos/photos/", times=1)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "opsin", *map(str, words), "--out", out],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=photos.parent,
+    ) as process:  # fmt: skip
+        assert store.waiting.wait(60)
+        store.put(key, b"of another machine")
+        store.released.set()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"another one was written to {out} meanwhile" in said
+    assert store.content(key) == b"of another machine"
+
+
+@pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
+def test_killed_while_it_is_sent(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shard: tuple[str, ...]
+) -> None:
+    out = f"s3://{BUCKET}/answers.csv"
+    key = "answers-00001-of-00002.csv" if shard else "answers.csv"
+    words = ["predict", str(nearest_mean), PHOTOS, "--out", out, *shard]
+    store.faults = [Fault("kept back", method="PUT", times=1)]
+    process = subprocess.Popen([sys.executable, "-m", "opsin", *words], cwd=photos.parent)
+    assert store.waiting.wait(60)
+    store.client.delete_object(Bucket=BUCKET, Key=key)  # it had not arrived
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    store.released.set()
+    store.asked.clear()
+    done = only_json(cli(*words, "--json"))
+    assert done["resumed"] == done["images"] == (31 if shard else 62)
+    assert store.fetched("photos/photos/") == []
+    expected = [key, f"{key}.manifest.json"] if shard else [key]
+    assert store.keys("answers") == expected
+
+
+def test_without_the_extra(cold_cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
+    (tmp_path / "botocore.py").write_text("raise ImportError")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = cold_cli("predict", nearest_mean, PHOTOS, env=os.environ | {"PYTHONPATH": path})
+    assert done.returncode == 1
+    assert "pip install 'opsin[s3]'" in done.stderr
+
+
+def test_no_store_answers(
+    cli: Cli, nearest_mean: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://someone:secret@127.0.0.1:1")
+    said = failed(cli("predict", nearest_mean, PHOTOS))
+    assert "nothing answers at 127.0.0.1:1" in said
+    assert "someone" not in said
+    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    assert "credentials and settings for the store" in failed(cli("predict", nearest_mean, PHOTOS))

@@ -1,0 +1,222 @@
+"""An S3-compatible store on this machine, and what goes wrong between it and a command.
+
+Behind is moto's server; before it a proxy of ours, which answers in its place, cuts contents off,
+and keeps them back.
+"""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import unquote
+
+#: What requests are signed with; none of it may ever be shown.
+KEY_ID: Final = "AKIDOFTHETESTS"
+SECRET: Final = "secret/of+the/tests"
+SESSION: Final = "session-token-of-the-tests"
+#: A bucket that is there.
+BUCKET: Final = "photos"
+
+_SERVE: Final = """
+import sys
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+Trouble = Literal["busy", "expired", "denied", "unknown", "cut", "kept back"]
+_ANSWERS: Final[dict[str, tuple[int, str]]] = {
+    "busy": (503, "SlowDown"),
+    "expired": (400, "ExpiredToken"),
+    "denied": (403, "AccessDenied"),
+    "unknown": (403, "InvalidAccessKeyId"),
+}
+
+
+@dataclass
+class Fault:
+    """What goes wrong with some requests.
+
+    Args:
+        trouble: What. ``cut`` sends half a content; ``kept back`` sends nothing until released.
+        method: Of which requests.
+        part: What their path holds.
+        spare: How many of these pass unharmed first.
+        times: How many are harmed then.
+    """
+
+    trouble: Trouble
+    method: str = "GET"
+    part: str = ""
+    spare: int = 0
+    times: int = 1_000_000
+
+
+@dataclass
+class ObjectStore:
+    """A store: what was asked of it, and what goes wrong."""
+
+    port: int
+    address: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    #: Method and path, with its query, of each request.
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    #: That a content is kept back, and that it may go on.
+    waiting: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def client(self) -> Any:
+        """A client that no fault stands before."""
+        from botocore.session import get_session
+
+        return get_session().create_client(
+            "s3", region_name="us-east-1", endpoint_url=f"http://127.0.0.1:{self.port}"
+        )
+
+    def upload(self, folder: Path, prefix: str, bucket: str = BUCKET) -> None:
+        """Put the files of a folder below a prefix."""
+        client = self.client
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                key = f"{prefix}/{file.relative_to(folder).as_posix()}"
+                client.put_object(Bucket=bucket, Key=key, Body=file.read_bytes())
+
+    def put(self, key: str, content: bytes) -> None:
+        """Put an object."""
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def content(self, key: str) -> bytes:
+        """Return an object's content."""
+        content = self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        assert isinstance(content, bytes)
+        return content
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys that begin so."""
+        page = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [each["Key"] for each in page.get("Contents", ())]
+
+    def empty(self) -> None:
+        """Remove the bucket and all that lies in it."""
+        keys = [{"Key": key} for key in self.keys()]
+        if keys:
+            self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
+        self.client.delete_bucket(Bucket=BUCKET)
+
+    def fetched(self, part: str) -> list[str]:
+        """Return the keys of the contents that were asked for, whose path holds ``part``."""
+        paths = [path for method, path in self.asked if method == "GET" and part in path]
+        return [path.removeprefix(f"/{BUCKET}/") for path in paths if "list-type" not in path]
+
+    def fault_of(self, method: str, path: str) -> Fault | None:
+        """Note a request, and return what goes wrong with it."""
+        with self.lock:
+            self.asked.append((method, path))
+            for fault in self.faults:
+                if fault.method == method and fault.part in path and fault.times:
+                    if fault.spare:
+                        fault.spare -= 1
+                    else:
+                        fault.times -= 1
+                        return fault
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    store: ObjectStore
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _pass_on(self) -> None:
+        body = self._body()
+        fault = self.store.fault_of(self.command, unquote(self.path))
+        if fault is not None and fault.trouble in _ANSWERS:
+            status, code = _ANSWERS[fault.trouble]
+            said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{SECRET}</Message>"
+            self._answer(status, {"Content-Type": "application/xml"}, f"{said}</Error>".encode())
+            return
+        behind = http.client.HTTPConnection("127.0.0.1", self.store.port, timeout=60)
+        headers = {name: text for name, text in self.headers.items() if name != "Expect"}
+        headers.pop("Transfer-Encoding", None)
+        behind.request(self.command, self.path, body, headers)
+        answer = behind.getresponse()
+        content = answer.read()
+        told = {name: text for name, text in answer.getheaders() if name not in ("Date", "Server")}
+        if fault is not None and fault.trouble == "kept back":
+            self.store.waiting.set()
+            self.store.released.wait(60)
+        cut = fault is not None and fault.trouble == "cut"
+        self._answer(answer.status, told, content, cut=cut)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Expect"):
+            self.send_response_only(100)
+            self.end_headers()
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _answer(
+        self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False
+    ) -> None:
+        headers.pop("Transfer-Encoding", None)
+        if self.command != "HEAD":
+            headers["Content-Length"] = str(len(content))
+        self.send_response(status)
+        for name, text in headers.items():
+            self.send_header(name, text)
+        self.end_headers()
+        try:
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+        except OSError:
+            self.close_connection = True
+        if cut:
+            self.close_connection = True
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815  as they must be
+
+
+@contextmanager
+def running() -> Iterator[int]:
+    """Run the store itself, and yield its port."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _SERVE],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def troubled(port: int) -> Iterator[ObjectStore]:
+    """Put the proxy before a store."""
+    store = ObjectStore(port)
+    handler = type("_Handler", (_Handler,), {"store": store})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads, server.block_on_close = True, False  # connections are kept open
+    store.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield store
+    finally:
+        store.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

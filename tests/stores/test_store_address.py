@@ -1,0 +1,43 @@
+"""Addresses on a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from opsin.core.errors import RecipeError
+from opsin.stores.store_address import StoreAddress, is_stored
+
+
+@pytest.mark.parametrize(
+    ("written", "bucket", "key"),
+    [
+        ("s3://b/a/c.csv", "b", "a/c.csv"),
+        ("s3://b", "b", ""),
+        ("s3://b/", "b", ""),
+        ("s3://b//x", "b", "/x"),
+        ("s3://b/a\nb", "b", "a\nb"),
+        (Path("s3://b/a"), "b", "a"),  # which leaves one slash
+    ],
+)
+def test_addresses(written: str | Path, bucket: str, key: str) -> None:
+    assert is_stored(written)
+    assert StoreAddress.read(written) == StoreAddress(bucket, key)
+
+
+def test_what_is_beside_and_below() -> None:
+    address = StoreAddress.read("s3://b/a/c.csv")
+    assert str(address.beside("d.csv")) == "s3://b/a/d.csv"
+    assert (address.folder, StoreAddress("b", "").folder) == ("a/c.csv/", "")
+    assert (StoreAddress("b", "x").beside("").key, StoreAddress("b", "x").name) == ("", "x")
+
+
+@pytest.mark.parametrize("written", ["s3://", "s3:///a", "gs://b/a", "az://b/a", "photos"])
+def test_others_are_refused(written: str) -> None:
+    with pytest.raises(RecipeError):
+        StoreAddress.read(written)
+
+
+def test_folders_are_none() -> None:
+    assert not any(map(is_stored, ["photos", "./s3", "s3", "s3/x", "https://b/a", "hf:a/b"]))
