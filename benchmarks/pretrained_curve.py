@@ -109,14 +109,15 @@ def _print(found: Curve) -> None:
                 mean, spread = _mean(draws)
                 seconds = np.mean([each["seconds"] for each in draws.values()])
                 classes = int(max(each["classes"] for each in draws.values()))
+                score = f"{mean:.3f} ± {spread:.3f}" if len(draws) > 1 else f"{mean:.3f}, one draw"
                 print(
                     f"{collection:20} {kind:12} {int(count):5} of each of {classes:2}  "
-                    f"{mean:.3f} ± {spread:.3f}  {len(draws)} draws  {seconds:4.0f} s"
+                    f"{score}  {seconds:4.0f} s"
                 )
 
 
 def _mean(draws: dict[str, dict[str, float]]) -> tuple[float, float]:
-    """Return the mean accuracy and its deviation between draws (0 for one)."""
+    """Return the mean accuracy and its deviation between draws (0 of one)."""
     right = [each["accuracy"] for each in draws.values()]
     return float(np.mean(right)), float(np.std(right, ddof=len(right) > 1))
 
