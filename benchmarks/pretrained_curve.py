@@ -26,7 +26,6 @@ import numpy as np
 
 import opsin
 from benchmarks.pretrained import few_of_each
-from opsin.data.dataset import Dataset
 from opsin.report.figures.style import MUTED, RIGHT
 
 #: Collection, kind of training, images a class, seed: figures.
@@ -67,13 +66,16 @@ def _measure(found: Curve, source: str, count: int, seed: int, given: argparse.N
         "pretrained": ["--from", given.network, *pixels],
         "from nothing": ["--model", given.from_nothing],
     }
-    curves = found.setdefault(Path(source).name, {})
+    curves = found.get(Path(source).name, {})
     missing = [kind for kind in kinds if str(seed) not in curves.get(kind, {}).get(str(count), {})]
-    data = opsin.load(source) if missing else None
-    if data is None or len(_with_enough(data, count)) < 2:
+    if not missing:
         return
+    data = opsin.load(source)
+    classes = np.flatnonzero(np.bincount(data.labels) >= count + _LEFT).tolist()
+    if len(classes) < 2:
+        return
+    found[Path(source).name] = curves
     with tempfile.TemporaryDirectory() as folder:
-        classes = _with_enough(data, count)
         table = few_of_each(
             data, source, count, seed, Path(folder), most=given.test, classes=classes
         )
@@ -86,11 +88,6 @@ def _measure(found: Curve, source: str, count: int, seed: int, given: argparse.N
                   file=sys.stderr, flush=True)  # fmt: skip
             if given.out:
                 given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-
-
-def _with_enough(data: Dataset, count: int) -> list[int]:
-    """Return the classes that have so many images to learn from, and others for the test."""
-    return np.flatnonzero(np.bincount(data.labels) >= count + _LEFT).tolist()
 
 
 def _trained(table: Path, words: list[str], seed: int, runs: Path) -> dict[str, float]:
@@ -112,14 +109,15 @@ def _print(found: Curve) -> None:
                 mean, spread = _mean(draws)
                 seconds = np.mean([each["seconds"] for each in draws.values()])
                 classes = int(max(each["classes"] for each in draws.values()))
+                score = f"{mean:.3f} ± {spread:.3f}" if len(draws) > 1 else f"{mean:.3f}, one draw"
                 print(
                     f"{collection:20} {kind:12} {int(count):5} of each of {classes:2}  "
-                    f"{mean:.3f} ± {spread:.3f}  {len(draws)} draws  {seconds:4.0f} s"
+                    f"{score}  {seconds:4.0f} s"
                 )
 
 
 def _mean(draws: dict[str, dict[str, float]]) -> tuple[float, float]:
-    """Return the mean accuracy and its deviation between draws (0 for one)."""
+    """Return the mean accuracy and its deviation between draws (0 of one)."""
     right = [each["accuracy"] for each in draws.values()]
     return float(np.mean(right)), float(np.std(right, ddof=len(right) > 1))
 
@@ -132,8 +130,9 @@ def _draw(found: Curve, path: Path) -> None:
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (collection, kinds) in zip(panels, found.items(), strict=True):
         for kind, colour in (("pretrained", RIGHT), ("from nothing", MUTED)):
-            counts = sorted(kinds[kind], key=int)
-            points = [_mean(kinds[kind][count]) for count in counts]
+            draws = kinds.get(kind, {})
+            counts = sorted(draws, key=int)
+            points = [_mean(draws[count]) for count in counts]
             axes.errorbar([int(count) for count in counts], [100 * mean for mean, _ in points],
                           [100 * spread for _, spread in points], color=colour, marker="o",
                           markersize=4, capsize=2, label=kind)  # fmt: skip

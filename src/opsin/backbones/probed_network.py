@@ -65,8 +65,9 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
 
 def _place_of(content: bytes, side: int | None) -> Path:
     rules = f"{_RULES}-onnx-{onnx.__version__}-onnxruntime-{onnxruntime.__version__}"
-    key = hashlib.sha256(content + f"side {side}".encode()).hexdigest()
-    return cache_root() / FOLDER / rules / f"{key}.npz"
+    key = hashlib.sha256(content)
+    key.update(f"side {side}".encode())
+    return cache_root() / FOLDER / rules / f"{key.hexdigest()}.npz"
 
 
 def _keep(place: Path, found: Header, form: bytes) -> None:
