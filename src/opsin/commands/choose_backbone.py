@@ -17,7 +17,7 @@ _SIDE: Final = 64
 
 
 @dataclass(frozen=True)
-class _Curve:
+class _MeasuredCurve:
     """What was measured on images of one kind (`python -m benchmarks.pretrained_curve`).
 
     Args:
@@ -33,15 +33,15 @@ class _Curve:
 
 
 # docs/understand/pretrained-networks.md says how sure each of these is.
-_PHOTOGRAPHS: Final = _Curve(
+_PHOTOGRAPHS: Final = _MeasuredCurve(
     "photographs of each of six kinds of waste",
     {5: (34, 57), 10: (39, 64), 25: (53, 75), 50: (64, 81)},
     few=300,
 )
-_THUMBNAILS: Final = _Curve(
+_THUMBNAILS: Final = _MeasuredCurve(
     "images of 32×32 pixels of each of ten things and animals", {5: (28, 43), 25: (36, 57)}, few=25
 )
-_GREY: Final = _Curve(
+_GREY: Final = _MeasuredCurve(
     "grey images of 28×28 pixels of each of ten kinds of clothing",
     {5: (56, 74), 25: (77, 84)},
     few=25,
@@ -83,7 +83,7 @@ def advice(dataset: Dataset) -> str:
     )
 
 
-def _curve_of(dataset: Dataset) -> _Curve:
+def _curve_of(dataset: Dataset) -> _MeasuredCurve:
     """Return what was measured on images most like these."""
     height, width, channels = dataset.images.shape[1:]
     if channels == 1:
