@@ -23,17 +23,23 @@ from opsin._version import __version__
 from opsin.core.errors import (
     ImageError,
     MissingExtraError,
+    OpsinError,
     RecipeError,
     RunError,
     SourceError,
 )
 from opsin.runtime.image_engine import answer_blocks
+from opsin.stores.stored_object import StoredObject
 
 _T = TypeVar("_T")
 
 
 class _Image(Protocol):
-    """What may lie in a file, which each node opens itself."""
+    """What may lie in a file or on a store, where each node reads it itself."""
+
+    @property
+    def image(self) -> object:
+        """Where it is, or its content."""
 
     @property
     def path(self) -> str | None:
@@ -84,12 +90,12 @@ class Cluster(Executor):
     Args:
         on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
             address of one, ``ray://HOST:PORT``.
-        images: What is to be worked on; each node must see the first one's file.
+        images: What is to be worked on; each node must see the first one's file or object.
 
     Raises:
         MissingExtraError: Ray is not installed.
         RecipeError: There is no such cluster, or its nodes have another Ray, Python or Opsin.
-        SourceError: A node does not see that file.
+        SourceError: A node does not see that.
 
     Example:
         >>> with Cluster("ray", []) as cluster:            # doctest: +SKIP
@@ -111,7 +117,7 @@ class Cluster(Executor):
         self._running: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
         try:
-            self._check_nodes(next((image.absolute().path for image in images), None))
+            self._check_nodes(next((image.absolute() for image in images), None))
         except BaseException:
             self.shutdown()
             raise
@@ -213,21 +219,24 @@ class Cluster(Executor):
             if node["Alive"] and node["Resources"].get("CPU")
         }
 
-    def _check_nodes(self, file: str | None) -> None:
+    def _check_nodes(self, image: _Image | None) -> None:
         """See that each node has this Opsin and sees the images, before anything starts."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
         )
 
-        ray = self._ray
-        nodes = self._nodes()
+        ray, nodes = self._ray, self._nodes()
+        file = None if image is None else image.path
+        stored = None if image is None or not isinstance(image.image, StoredObject) else image.image
         if not nodes:
             raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
 
         def ask(node: str) -> Any:
             where = NodeAffinitySchedulingStrategy(node, soft=False)
             remote = ray.remote(_describe)
-            return remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(file)
+            return remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(
+                file, stored
+            )
 
         asked = {node: ask(node) for node in nodes}
         found: list[_Node] = []
@@ -257,6 +266,14 @@ class Cluster(Executor):
         blind = [node for node in found if not node.sees]
         if blind and file is not None and os.path.lexists(file):
             raise _blind(_named(blind), file)
+        for each in found:
+            if each.refused is not None:
+                reason, advice = each.refused
+                raise SourceError(
+                    "an object store that each node can read",
+                    f"{each.name} cannot: {reason}",
+                    advice,
+                )
 
 
 @dataclass(frozen=True)
@@ -303,10 +320,20 @@ class _Node(NamedTuple):
     name: str
     version: str
     sees: bool
+    refused: tuple[str, str] | None
 
 
-def _describe(file: str | None) -> _Node:
-    return _Node(platform.node(), __version__, file is None or os.path.lexists(file))
+def _describe(file: str | None, stored: StoredObject | None) -> _Node:
+    refused = None
+    try:
+        if stored is not None:
+            stored.content(1)
+    except FileNotFoundError:  # gone meanwhile, which is no node's fault
+        pass
+    except OpsinError as error:
+        refused = (error.received, error.advice)
+    sees = file is None or os.path.lexists(file)
+    return _Node(platform.node(), __version__, sees, refused)
 
 
 def _named(nodes: Sequence[_Node]) -> str:

@@ -286,7 +286,8 @@ class Bucket:
                 **upload, **only, MultipartUpload={"Parts": parts}
             )
         except BaseException:
-            self._client.abort_multipart_upload(**upload)
+            with contextlib.suppress(Exception):  # what went wrong first is what is said
+                self._client.abort_multipart_upload(**upload)
             raise
         return done
 

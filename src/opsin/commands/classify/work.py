@@ -206,8 +206,9 @@ class Work:
             self._unreadable += 1
             if self._unreadable <= _NAMED:
                 self.watcher.note(f"{row.image}: {row.error}")
-        # Rows may wait for long, and a content is large; only sorting needs it.
-        self._batch.append((image if self.sorter else replace(image, image=b""), row))
+        if self.sorter is None and isinstance(image.image, bytes):
+            image = replace(image, image=b"")  # rows may wait for long, and contents are large
+        self._batch.append((image, row))
         if len(self._batch) >= _BATCH or time.monotonic() - self._written >= _OFTEN:
             self._write()
 
