@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,11 +70,18 @@ def test_nodes_read_from_a_store(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     opsin.classify(nearest_mean, images, out=tmp_path / "plain.csv")
-    words = ["opsin", "predict", nearest_mean, "s3://photos/photos", "--on", "ray"]
+    words: list[str | Path] = [
+        "opsin",
+        "predict",
+        nearest_mean,
+        "s3://photos/photos",
+        "--on",
+        "ray",
+    ]
     script = tmp_path / "serve_store.py"
     script.write_text(_SERVE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    with cluster.start(["serve_store", images], stdin=-1) as store:
+    with cluster.start(["serve_store", images], stdin=subprocess.PIPE) as store:
         assert store.stdout is not None
         assert store.stdout.readline() == "ready\n"
         done = cluster.run([*words, "--out", "s3://photos/answers.csv"], cwd=tmp_path)
