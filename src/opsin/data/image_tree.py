@@ -260,7 +260,8 @@ class ImageTree:
 
     def is_empty(self) -> bool:
         """Tell whether nothing lies in the root at all."""
-        return not any(os.scandir(self.root))
+        with os.scandir(self.root) as entries:
+            return next(entries, None) is None
 
     def _listing(self, folder: str) -> list[_Entry]:
         if folder not in self._listed:

@@ -29,7 +29,7 @@ def test_an_image_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> Non
     ("source", "words"),
     [
         ("https://example.org/cat.png", "is an address, and Opsin fetches nothing"),
-        ("s3://bucket/folder", "is an address"),
+        ("ftp://bucket/folder", "is an address"),
         ("gone", "there is no 'gone' here"),
         ("digits", "there is no 'digits' here"),
         ("a\0b", "there is no"),
