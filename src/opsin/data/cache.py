@@ -210,8 +210,9 @@ def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     step = max(1, _BLOCK // max(1, math.prod(images.shape[1:])))
     with contextlib.ExitStack() as stack:
         take: Callable[[NDArray[np.int64]], NDArray[np.uint8]] = images.__getitem__
+        base: object = getattr(images, "base", None)
         # A part of a map has the whole one's place in the file, and a base that is no map.
-        if isinstance(images, np.memmap) and isinstance(images.base, mmap.mmap):
+        if isinstance(images, np.memmap) and isinstance(base, mmap.mmap):
             file = stack.enter_context(Path(str(images.filename)).open("rb"))
             take = functools.partial(_neighbours, file, images.offset, images.shape[1:])
         for start in range(0, len(rows), step):
