@@ -37,7 +37,7 @@ def test_the_example_of_the_page_survives_a_node(
     for asked, here in (
         ('"/shared/photos"', '"digits"'),
         ("/shared/", f"{tmp_path}/"),
-        ('model="resnet"', 'model="resnet", hidden=8, epochs=150, checkpoint_every=1'),
+        ('model="resnet"', 'model="resnet", hidden=(8,), epochs=150, checkpoint_every=1'),
     ):
         assert asked in example
         example = example.replace(asked, here)
