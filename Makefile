@@ -46,7 +46,7 @@ test-docs: browser node site $(VENV)/ready
 test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
-	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider tests/flows/test_ray.py
+	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider tests/flows/test_ray.py tests/flows/test_ray_train.py
 
 # Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped, but in CI.
 browser:
@@ -122,7 +122,7 @@ $(VENV)-keras/ready: constraints.txt
 # Ray is large, and part of nothing else.
 $(VENV)-ray/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-ray
-	$(VENV)-ray/bin/python $(PIP) -e '.[evaluate,parquet,ray,test]'
+	$(VENV)-ray/bin/python $(PIP) torch==2.13.0 -e '.[evaluate,parquet,ray,test,train]' 'ray[train]'
 	touch $@
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt

@@ -4,7 +4,8 @@
 
 Each trains the tutorials' ``cnn`` by the command line, in turn: `opsin train` with two threads, and
 the same by ``torchrun --nproc-per-node 2``. Told is the fastest whole epoch's images a second of
-each, from the run's history, and their ratio.
+each, from the run's history, and their ratio; and the validation accuracy after the last epoch, as
+mean ± standard deviation over the repeats, each of which has a seed of its own.
 """
 
 from __future__ import annotations
@@ -49,22 +50,28 @@ def main() -> None:
     if options.size is not None:
         words += ["--size", str(options.size)]
     found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for _ in range(options.repeats):
+    accuracies: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    for seed in range(options.repeats):
         for name, speeds in found.items():
-            speeds.append(_speed(name, words))
-            print(f"{name:<24}{speeds[-1]:>10,.0f} images/s", flush=True)
+            speed, accuracy = _trained(name, [*words, "--seed", str(seed)])
+            speeds.append(speed)
+            accuracies[name].append(accuracy)
+            print(f"{name:<24}{speed:>10,.0f} images/s{accuracy:>10.4f}", flush=True)
+    for name, reached in accuracies.items():
+        spread = statistics.stdev(reached) if len(reached) > 1 else 0.0
+        print(f"{name:<24}accuracy {statistics.mean(reached):.4f} ± {spread:.4f}")
     one, two = found.values()
     ratios = [after / before for before, after in zip(one, two, strict=True)]
     print(f"two processes to one: {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
           f"{max(ratios):.2f})")  # fmt: skip
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"images_per_second": found, "ratios": ratios}
+        content = {"images_per_second": found, "ratios": ratios, "accuracies": accuracies}
         options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _speed(name: str, words: list[str]) -> float:
-    """Return the images a second of the fastest epoch."""
+def _trained(name: str, words: list[str]) -> tuple[float, float]:
+    """Return the images a second of the fastest epoch, and the last one's accuracy."""
     command, threads = CONTENDERS[name]
     environment = os.environ | {"OMP_NUM_THREADS": threads}
     with tempfile.TemporaryDirectory() as runs:
@@ -73,7 +80,8 @@ def _speed(name: str, words: list[str]) -> float:
             check=True, env=environment, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         (run,) = opsin.list_runs(runs)
-        return max(epoch.images_per_second for epoch in run.history)
+        fastest = max(epoch.images_per_second for epoch in run.history)
+        return fastest, run.history[-1].val_accuracy
 
 
 if __name__ == "__main__":

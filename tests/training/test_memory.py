@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -60,7 +61,7 @@ if leave:
     said["available"] = available(device)
 if fit:
     recipe, said["note"] = fit_memory(recipe, layers, device=device)
-said["batch"] = recipe.training.batch_size
+said["part"] = recipe.training.micro_batch
 examples = TrainingBatches(images, np.arange(count) % 10, np.arange(count), device)
 step = TrainStep(network, recipe.training, device=device)
 network.train()
@@ -124,8 +125,8 @@ def test_what_would_be_killed_is_shrunk_and_then_trains() -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert 0.9 * leave < said["available"] <= leave
-    assert 8 <= said["batch"] < 256
-    assert f"batches of {said['batch']} instead of 256" in said["note"]
+    assert 8 <= said["part"] < 256
+    assert f"batches of 256 are computed {said['part']} images at a time" in said["note"]
 
 
 @given(
@@ -151,38 +152,43 @@ def test_what_is_fitted_fits(batch: int, free: int) -> None:
     try:
         fitted, note = fit_memory(recipe, layers, device=CPU, free=free)
     except RecipeError:
-        small = parts((32, 32, 3), batch_size=min(batch, 8), model="cnn", hidden=(32, 64))[0]
-        assert estimate(small, layers).total > free
+        assert estimate(recipe.with_training(micro_batch=8), layers).total > free
         return
     assert estimate(fitted, layers).total <= free
     if note is None:
         assert fitted is recipe
     else:
-        assert 8 <= fitted.training.batch_size < batch
-        assert fitted.training.rate < recipe.training.rate
+        part = fitted.training.micro_batch
+        assert part is not None
+        assert 8 <= part < batch
+        assert fitted == recipe.with_training(micro_batch=part)
         # No smaller than it must be.
-        twice = recipe.training.model_copy(update={"batch_size": 2 * fitted.training.batch_size})
-        doubled = recipe.model_copy(update={"training": twice})
-        assert estimate(doubled, layers).total > free or 2 * fitted.training.batch_size > batch
+        doubled = recipe.with_training(micro_batch=2 * part)
+        assert estimate(doubled, layers).total > free or 2 * part > batch
 
 
-def test_a_batch_size_that_was_asked_for_is_refused_with_one_that_fits() -> None:
-    recipe, layers = parts((64, 64, 3), batch_size=4096)
+def test_a_part_that_was_asked_for_is_refused_with_one_that_fits() -> None:
+    recipe, layers = parts((64, 64, 3), batch_size=4096, micro_batch=2048)
     with pytest.raises(RecipeError) as caught:
-        fit_memory(recipe, layers, device=CPU, given=("batch_size",), free=1_900_000_000)
+        fit_memory(recipe, layers, device=CPU, given=("micro_batch",), free=1_900_000_000)
     assert caught.value.expected.startswith("about ")
     assert caught.value.received == "there are 1.9 GB"
-    assert "Give --batch-size 256," in caught.value.advice
-    smaller, _ = parts((64, 64, 3), batch_size=256)
+    advice = re.search(r"Give --micro-batch (\d+),", caught.value.advice)
+    assert advice
+    smaller = recipe.with_training(micro_batch=int(advice[1]))
     assert fit_memory(smaller, layers, device=CPU, free=1_900_000_000) == (smaller, None)
 
 
-def test_a_rate_that_was_asked_for_stays() -> None:
-    recipe, layers = parts((64, 64, 3), batch_size=4096, rate=0.003)
-    fitted, note = fit_memory(recipe, layers, device=CPU, given=("rate",), free=1_900_000_000)
-    assert fitted.training.rate == 0.003
-    assert note is not None
-    assert "the rate" not in note
+def test_a_buffer_takes_its_share_of_the_memory() -> None:
+    recipe, layers = parts((64, 64, 3), shuffle_buffer=100_000)
+    images = 12_288 * 1_000_000
+    with pytest.raises(RecipeError, match=r"100,000 images take 2\.\d GB"):
+        fit_memory(recipe, layers, device=CPU, images=images, free=4_000_000_000)
+    fitted, _ = fit_memory(recipe, layers, device=CPU, images=images, free=8_000_000_000)
+    assert fitted is recipe
+    # Four processes have a quarter of it each, and what is there is never read twice.
+    fit_memory(recipe, layers, device=CPU, images=images, processes=4, free=4_000_000_000)
+    fit_memory(recipe, layers, device=CPU, images=images // 1000, free=4_000_000_000)
 
 
 def test_weights_that_are_too_many_are_named_as_the_cause() -> None:

@@ -70,10 +70,13 @@ with joined() as group:
 
 pixels = np.random.default_rng(0).integers(0, 256, (50, 24, 24, 3), np.uint8)
 found = {}
-for model, weights in ("cnn", None), ("resnet", np.arange(1, 6, dtype=np.float32)):
+weighted = np.arange(1, 6, dtype=np.float32)
+for model, weights, part in (
+    ("cnn", None, None), ("resnet", weighted, None), ("resnet", weighted, 6)
+):
     recipe = resolve(
         DataRecipe.of("photos"), model=model, dropout=0.3, label_smoothing=0.1, optimizer="sgd",
-        shift=2, rotate=10, zoom=0.1, light=0.3, erase=0.3,
+        shift=2, rotate=10, zoom=0.1, light=0.3, erase=0.3, micro_batch=part,
     )
     statistics = statistics_of(pixels, np.arange(50))
     torch.manual_seed(0)
@@ -85,7 +88,7 @@ for model, weights in ("cnn", None), ("resnet", np.arange(1, 6, dtype=np.float32
         assert not group.differing(together[2].digest())
         if group.rank == 1:
             next(together[2].network.parameters()).data.mul_(1.001)
-        found[model] = [alone[0], together[0], group.differing(together[2].digest())]
+        found[f"{model} {part}"] = [alone[0], together[0], group.differing(together[2].digest())]
 if group.writes:
     print(json.dumps(found))
 """
@@ -93,7 +96,7 @@ if group.writes:
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_make_the_steps_of_one(tmp_path: Path, world: int) -> None:
-    """By dropout, BatchNorm, class weights and varied images of the whole batch."""
+    """By dropout and BatchNorm of the whole batch, or of each part that is computed at once."""
     (tmp_path / "steps.py").write_text(_SCRIPT)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",

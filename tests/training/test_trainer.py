@@ -151,6 +151,7 @@ def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
     {"model": "mlp", "optimizer": "sgd", "rate": 0.1, "balance": "sampling"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon", "precision": "bfloat16"},
+    {"model": "resnet", "hidden": [4, 8], "shuffle_buffer": 240, "micro_batch": 40},
 ])  # fmt: skip
 def test_killed_at_any_step_it_comes_to_the_same_end(
     digits: Dataset, tmp_path: Path, options: dict[str, Any]

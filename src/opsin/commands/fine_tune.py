@@ -217,15 +217,16 @@ def _decided(
     if recipe.balance == "auto":
         labels = job.dataset.labels[job.rows]
         counts = np.bincount(labels, minlength=len(job.dataset.classes))
-        balance, reason = choose_balance(counts)
+        in_shards = recipe.shuffle_buffer is not None
+        balance, reason = choose_balance(counts, in_shards=in_shards)
         recipe = recipe.model_copy(update={"balance": balance})
         if balance != "none":
             reasons["Balance"] = reason
     if fresh:
         size = fitting_batch(recipe, [layer.shape for layer in layers])
-        if size < recipe.batch_size:
-            recipe = recipe.model_copy(update={"batch_size": size})
-            reasons["Memory"] = f"{size} images a step, for which there is room"
+        if size < (recipe.micro_batch or recipe.batch_size):
+            recipe = recipe.model_copy(update={"micro_batch": size})
+            reasons["Memory"] = f"{size} images are computed at a time, for which there is room"
     work = recipe.batch_size * sum(layer.multiply_adds for layer in layers)
     device = choose_device(recipe.device)
     precision = choose_precision(recipe.precision, work, device)

@@ -125,6 +125,7 @@ def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
 
     if recipe.training.balance != "auto":
         return recipe
-    balance, reason = choose_balance(_counts(dataset))
+    in_shards = recipe.training.shuffle_buffer is not None
+    balance, reason = choose_balance(_counts(dataset), in_shards=in_shards)
     reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
     return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})

@@ -128,7 +128,10 @@ class TrainingJob:
         check_exportable(network)
         layers = build_network.summarise(network, shape)
         images = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
-        recipe, note = fit_memory(recipe, layers, device=device, images=images, given=decided.given)
+        recipe, note = fit_memory(
+            recipe, layers, device=device, images=images, processes=group.world,
+            given=decided.given,
+        )  # fmt: skip
         if note:
             recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
         recipe, work = group.first(settle_precision(recipe, layers, device))

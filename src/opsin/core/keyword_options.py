@@ -54,6 +54,12 @@ class FitOptions(TypedDict, total=False):
     """Passes over the training images."""
     batch_size: int | None
     """Images per step."""
+    micro_batch: int | None
+    """Images computed at once: a step adds up the gradients of several such parts of its batch,
+    which takes less memory (default: the whole batch)."""
+    shuffle_buffer: int | None
+    """Images shuffled at a time, read in shards of neighbours, for collections larger than the
+    memory (default: all images at once)."""
     optimizer: Literal["adam", "adamw", "sgd", "muon"] | None
     """adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights by
     adamw)."""

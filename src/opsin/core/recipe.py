@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
@@ -279,6 +288,22 @@ class TrainingRecipe(RecipeModel):
 
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training images.")
     batch_size: int = Field(ge=2, le=65_536, description="Images per step.")
+    micro_batch: int | None = Field(
+        None,
+        ge=2,
+        le=65_536,
+        description="Images computed at once: a step adds up the gradients of several such parts "
+        "of its batch, which takes less memory (default: the whole batch).",
+        json_schema_extra={"metavar": "IMAGES"},
+    )
+    shuffle_buffer: int | None = Field(
+        None,
+        ge=48,
+        le=1_000_000_000,
+        description="Images shuffled at a time, read in shards of neighbours, for collections "
+        "larger than the memory (default: all images at once).",
+        json_schema_extra={"metavar": "IMAGES"},
+    )
     optimizer: Optimizer = Field(
         description="adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the "
         "other weights by adamw)."
@@ -364,6 +389,17 @@ class TrainingRecipe(RecipeModel):
         description="Seconds between checkpoints: the training time that a crash may cost.",
         json_schema_extra={"metavar": "SECONDS"},
     )
+
+    @field_validator("balance")
+    @classmethod
+    def _can_be_drawn(cls, balance: str, others: ValidationInfo) -> str:
+        if balance == "sampling" and others.data.get("shuffle_buffer") is not None:
+            raise PydanticCustomError(
+                "shards",
+                "With a shuffle buffer each image is read once an epoch, so that rare classes "
+                "can only weigh more: weights",
+            )
+        return balance
 
 
 class Recipe(RecipeModel):

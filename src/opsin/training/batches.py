@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from opsin.data.cache import read_rows
 from opsin.data.lazy_images import Images
 from opsin.training.process_group import ALONE, ProcessGroup
 
@@ -55,7 +58,7 @@ class TrainingBatches:
         return len(self.rows)
 
     def batches(
-        self, order: NDArray[np.int64], size: int, start: int = 0
+        self, order: NDArray[np.int64], size: int, start: int = 0, *, at_once: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device.
 
@@ -65,37 +68,97 @@ class TrainingBatches:
             order: Places in this part, in the order in which they are wanted.
             size: Images in a batch.
             start: How many of ``order`` to pass over.
+            at_once: How many of ``order`` are read together, in the order of the source, while
+                those before them are handed out (default: a batch).
         """
-        spans = self.spans(len(order), size, start)
-        if isinstance(self.images, np.ndarray):
-            for begin, end in spans:
-                yield self._read(order[begin:end][self.group.share])
-            return
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            ahead: concurrent.futures.Future[tuple[Tensor, Tensor]] | None = None
-            for begin, end in spans:
-                wanted, ahead = ahead, pool.submit(self._read, order[begin:end][self.group.share])
-                if wanted is not None:
-                    yield wanted.result()
-            if ahead is not None:
-                yield ahead.result()
+        spans = spans_of(len(order), size, start, group=self.group)
+        shares = [np.arange(begin, end)[self.group.share] for begin, end in spans]
+        with contextlib.closing(self._images(order, shares, at_once)) as images:
+            for batch, share in zip(images, shares, strict=True):
+                labels = torch.from_numpy(self.labels[order[share]])
+                yield batch.to(self.device), labels.to(self.device)
 
-    def spans(self, count: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield start and end of each batch, all processes' shares together.
-
-        BatchNorm cannot learn from one image: a last batch of one joins the batch before it, as
-        does one that would leave a process without any.
-        """
-        least = max(2, self.group.world)
-        while start < count:
-            end = min(start + size, count)
-            if count - end < least:
-                end = count
-            yield start, end
-            start = end
-
-    def _read(self, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        labels = torch.from_numpy(self.labels[places]).to(self.device)
+    def _images(
+        self, order: NDArray[np.int64], shares: list[NDArray[np.int64]], at_once: int | None
+    ) -> Generator[Tensor]:
+        """Yield the images of this process's share of each batch."""
         if self._there is not None:
-            return self._there[torch.from_numpy(places).to(self.device)], labels
-        return torch.from_numpy(self.images[self.rows[places]]).to(self.device), labels
+            for share in shares:
+                yield self._there[torch.from_numpy(order[share]).to(self.device)]
+        elif at_once is None and isinstance(self.images, np.ndarray):
+            for share in shares:
+                yield torch.from_numpy(self.images[self.rows[order[share]]])
+        else:
+            blocks = shares if at_once is None else _cut(shares, at_once)
+            rows = (self.rows[order[block]] for block in blocks)
+            with contextlib.closing(
+                _ahead(functools.partial(read_rows, self.images), rows)
+            ) as read:
+                for images in read if at_once is None else _regrouped(read, map(len, shares)):
+                    yield torch.from_numpy(images)
+
+
+def spans_of(
+    count: int, size: int, start: int = 0, *, group: ProcessGroup = ALONE
+) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each batch, all processes' shares together.
+
+    BatchNorm cannot learn from one image: a last batch of one joins the batch before it, as
+    does one that would leave a process without any.
+
+    Args:
+        count: Images in all.
+        size: Images in a batch.
+        start: How many to pass over.
+        group: The processes that share each batch.
+
+    Example:
+        >>> list(spans_of(21, 10))
+        [(0, 10), (10, 21)]
+    """
+    least = max(2, group.world)
+    while start < count:
+        end = min(start + size, count)
+        if count - end < least:
+            end = count
+        yield start, end
+        start = end
+
+
+def _cut(shares: Sequence[NDArray[np.int64]], at_once: int) -> list[NDArray[np.int64]]:
+    """Cut the places of all batches anew, where a number is a multiple of ``at_once``."""
+    places = np.concatenate([*shares, np.empty(0, np.int64)])
+    return np.split(places, np.flatnonzero(np.diff(places // at_once)) + 1)
+
+
+def _ahead(
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], blocks: Iterable[NDArray[np.int64]]
+) -> Generator[NDArray[np.uint8]]:
+    """Read one block after the other, the next one while one is in use."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ahead: concurrent.futures.Future[NDArray[np.uint8]] | None = None
+        for block in blocks:
+            wanted, ahead = ahead, pool.submit(read, block)
+            if wanted is not None:
+                yield wanted.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _regrouped(
+    blocks: Iterator[NDArray[np.uint8]], sizes: Iterable[int]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of all blocks, so many at a time; a block that is used up is let go."""
+    block: NDArray[np.uint8] | None = None
+    at = 0
+    for size in sizes:
+        pieces, missing = [], size
+        while missing:
+            if block is None:
+                block, at = next(blocks), 0
+            # A copy, so that a batch in use keeps no block.
+            pieces.append(block[at : at + missing].copy())
+            at, missing = at + len(pieces[-1]), missing - len(pieces[-1])
+            if at == len(block):
+                block = None
+        yield np.concatenate(pieces)

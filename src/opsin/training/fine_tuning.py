@@ -20,7 +20,7 @@ _MEASURED = 3.0
 # Bytes that a step takes for each number that a layer puts out: itself, what it was made of, its
 # gradient, and copies that live for a moment.
 _BYTES = 16
-_SMALLEST_BATCH = 8
+_SMALLEST_PART = 8
 
 
 def learning(content: bytes) -> TorchNetwork:
@@ -36,7 +36,7 @@ def learning(content: bytes) -> TorchNetwork:
 
 
 def fitting_batch(recipe: TrainingRecipe, shapes: Iterable[tuple[int, ...]]) -> int:
-    """Return the batch size that the memory has room for, the recipe's own at most.
+    """Return how many images of a batch the memory has room for at once.
 
     Args:
         recipe: How it trains.
@@ -44,8 +44,8 @@ def fitting_batch(recipe: TrainingRecipe, shapes: Iterable[tuple[int, ...]]) -> 
     """
     left = memory_left()
     an_image = _BYTES * sum(math.prod(shape) for shape in shapes)
-    size = recipe.batch_size
-    while size > _SMALLEST_BATCH and size * an_image > left / 2:
+    size = recipe.micro_batch or recipe.batch_size
+    while size > _SMALLEST_PART and size * an_image > left / 2:
         size //= 2
     return size
 

@@ -35,10 +35,14 @@ _KEEP_OUTPUT: Final = frozenset((LayerOp.RELU, LayerOp.TANH))
 # training; the same while validating; what the allocator keeps in hand then; and the share of the
 # training's memory that it still holds. Measured on a CPU (tests/training/test_memory.py).
 _BRIEFLY, _VALIDATING, _IN_HAND, _STILL_HELD = 1.5, 1.8, 32_000_000, 0.5
+# Of a batch's images as floats, while it is varied: their bytes, and what turning takes.
+_VARYING: Final = 2
+# How often a shuffle buffer is in memory: in use, and being read for the time after that.
+_HELD: Final = 2
 # Pixels of a validation batch, so that large images take no more memory than small ones.
 _VAL_PIXELS: Final = 500_000
-# Images a step below which halving saves little and costs much.
-_SMALLEST_BATCH: Final = 8
+# Images computed at once below which halving saves little and costs much.
+_SMALLEST_PART: Final = 8
 # Share of a GPU's free memory that images may take (`opsin.training.batches`).
 _GPU_SHARE: Final = 0.5
 
@@ -103,6 +107,7 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
     pair = max(size + (sizes[number - 1] if number else 0) for number, size in enumerate(sizes))
     training = recipe.training
     validated = validation_batch(*layers[0].shape[1:])
+    at_once = min(training.batch_size, training.micro_batch or training.batch_size)
     trainable = _FLOAT * sum(layer.trainable for layer in layers)
     moments = _MOMENTS[training.optimizer]
     return Need(
@@ -110,7 +115,11 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
         # A GPU is yet to get the weights themselves; checkpoints are made outside of it.
         weights=trainable * (1 + moments + gpu),
         checkpoint=0 if gpu else trainable * _CHECKPOINT * (1 + moments),
-        batch=int(training.batch_size * (kept + _BRIEFLY * pair)),
+        # The whole batch is varied before a part of it is computed.
+        batch=int(
+            at_once * (kept + _BRIEFLY * pair)
+            + (training.batch_size - at_once) * _VARYING * sizes[0]
+        ),
         validation=int(_VALIDATING * validated * pair) + _IN_HAND,
         afterwards=0 if gpu else _AFTERWARDS,
     )
@@ -132,16 +141,18 @@ def fit_memory(
     *,
     device: torch.device,
     images: int = 0,
+    processes: int = 1,
     given: Collection[str] = (),
     free: int | None = None,
 ) -> tuple[Recipe, str | None]:
-    """Make a training fit into the memory: by smaller batches, unless their size was asked for.
+    """Make a training fit into the memory: by batches that are computed in several parts.
 
     Args:
         recipe: What was asked for.
         layers: The network's summary.
         device: Where to train.
         images: Bytes of the training and validation images, which a GPU holds if it has room.
+        processes: How many share each batch and a shuffle buffer.
         given: Names of the options that the user has given; these stay as they are.
         free: Bytes that may be taken (default: what `available` says).
 
@@ -155,47 +166,47 @@ def fit_memory(
     gpu = device.type != "cpu"
     if gpu and images < _GPU_SHARE * free:
         free -= images
+    buffer = recipe.training.shuffle_buffer
+    if buffer is not None and not gpu:
+        held = _HELD * min(images, buffer * math.prod(layers[0].shape)) // processes
+        if held > free / 2:
+            raise RecipeError(
+                f"a shuffle buffer that takes at most half of the free memory ({file_size(free)})",
+                f"{buffer:,} images take {file_size(held)}",
+                "Give a smaller --shuffle-buffer.",
+            )
+        free -= held
     need = estimate(recipe, layers, gpu=gpu)
     if need.total <= free:
         return recipe, None
     smaller = next(
-        (less for less in _halved(recipe, given) if estimate(less, layers, gpu=gpu).total <= free),
-        None,
+        (less for less in _halved(recipe) if estimate(less, layers, gpu=gpu).total <= free), None
     )
-    if smaller is None or "batch_size" in given:
+    if smaller is None or "micro_batch" in given:
         raise RecipeError(
             f"about {file_size(need.total)} of free memory for this training",
             f"there are {file_size(free)}",
             _advice(need, smaller, gpu=gpu),
         )
-    batch, rate = smaller.training.batch_size, smaller.training.rate
-    slower = f", the rate {rate:g}" if rate != recipe.training.rate else ""
     return smaller, (
-        f"batches of {batch} instead of {recipe.training.batch_size}{slower}: those would need "
-        f"about {file_size(need.total)} of memory, and {file_size(free)} are free; for larger "
-        "ones close other programs or give a smaller --size"
+        f"batches of {recipe.training.batch_size} are computed {smaller.training.micro_batch} "
+        f"images at a time: at once they would need about {file_size(need.total)} of memory, and "
+        f"{file_size(free)} are free"
     )
 
 
-def _halved(recipe: Recipe, given: Collection[str]) -> Iterator[Recipe]:
-    """Yield the recipe with half the batch, a quarter …, and the rate that goes with it."""
-    training = recipe.training
-    batch = training.batch_size
-    while batch > _SMALLEST_BATCH:
-        batch = max(_SMALLEST_BATCH, batch // 2)
-        rate = training.rate
-        if "rate" not in given:
-            # Adam's steps should shrink with the root of the batch (Malladi et al., "On the SDEs
-            # and scaling rules for adaptive gradient algorithms", arXiv:2205.10287).
-            rate = float(f"{rate * math.sqrt(batch / training.batch_size):.2g}")
-        changed = training.model_copy(update={"batch_size": batch, "rate": rate})
-        yield recipe.model_copy(update={"training": changed})
+def _halved(recipe: Recipe) -> Iterator[Recipe]:
+    """Yield the recipe whose batches are computed by halves, by quarters …."""
+    part = recipe.training.micro_batch or recipe.training.batch_size
+    while part > _SMALLEST_PART:
+        part = max(_SMALLEST_PART, part // 2)
+        yield recipe.with_training(micro_batch=part)
 
 
 def _advice(need: Need, smaller: Recipe | None, *, gpu: bool) -> str:
     elsewhere = ", or --device cpu" if gpu else ", or close other programs"
     if smaller is not None:
-        return f"Give --batch-size {smaller.training.batch_size}, a smaller --size{elsewhere}."
+        return f"Give --micro-batch {smaller.training.micro_batch}, a smaller --size{elsewhere}."
     largest = max(
         ("weights", "checkpoint", "batch", "validation"), key=lambda part: getattr(need, part)
     )

@@ -15,15 +15,21 @@ from opsin.core.recipe import TrainingRecipe
 # same ratio on.
 _UNBALANCED: Final = 10
 _MOST_REPEATS: Final = 15
+# Lanes that an epoch in shards reads side by side. So many are shared evenly by 2, 3, 4, 6, 8, 12,
+# 16, 24 or 48 processes, and images sorted by class are mixed even before any buffer.
+_LANES: Final = 48
+# Images of a shard, read in one go: 3 MB of 64×64 in colour.
+_SHARD: Final = 256
 
 
 def choose_balance(
-    counts: NDArray[np.int64],
+    counts: NDArray[np.int64], *, in_shards: bool = False
 ) -> tuple[Literal["none", "weights", "sampling"], str]:
     """Decide how ``balance="auto"`` makes up for rare classes, and say why.
 
     Args:
         counts: Training images of each class, ``int64[K]``; classes without any do not count.
+        in_shards: Whether images are read in shards, which shows each once an epoch.
 
     Returns:
         What ``balance`` becomes, and the reason in one line.
@@ -42,9 +48,11 @@ weigh more in the loss (drawn more often, their images would come 21 times an ep
     if ratio < _UNBALANCED:
         return "none", f"{what}: too little to make up for"
     repeats = counts.mean() / counts.min()
-    if repeats <= _MOST_REPEATS:
-        return "sampling", f"{what}: rare classes are drawn more often"
     why = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
+    if in_shards:
+        why = "with a shuffle buffer each image comes once an epoch"
+    elif repeats <= _MOST_REPEATS:
+        return "sampling", f"{what}: rare classes are drawn more often"
     return "weights", f"{what}: rare classes weigh more in the loss ({why})"
 
 
@@ -58,12 +66,18 @@ def epoch_order(
     one epoch to the next. So of a rare class each image comes several times in an epoch, and of
     a common one every image still comes equally often over the epochs.
 
+    With ``shuffle_buffer`` the images are cut into 48 lanes of neighbours, and these into shards of
+    256. A lane shows its shards in random order, shuffled within its part of the buffer, and the
+    lanes take turns. So what an epoch shows between two multiples of `read_at_once` is in few runs
+    of neighbours; and if the number of processes divides 48 and the batch, each always reads the
+    same lanes.
+
     The order depends on the labels, the seed and the epoch alone, so that a resumed epoch finds
-    it again.
+    it again, with any number of processes.
 
     Args:
         labels: Labels of the training images, ``int64[N]``.
-        recipe: Its ``seed`` and ``balance``.
+        recipe: Its ``seed``, ``balance`` and ``shuffle_buffer``.
         epoch: Number of the epoch, from 1.
         classes: K, the number of classes; those without an image are passed over.
 
@@ -79,6 +93,8 @@ def epoch_order(
         [4, 4]
     """
     random = np.random.default_rng((recipe.seed, epoch))
+    if recipe.shuffle_buffer is not None:
+        return order_in_shards(len(labels), recipe.shuffle_buffer, random)
     if recipe.balance != "sampling":
         return random.permutation(len(labels))
     ends = np.cumsum(np.bincount(labels, minlength=classes))[:-1]
@@ -91,6 +107,50 @@ def epoch_order(
         first, last = (-((turn - places) // len(members)) for places in (before, after))
         drawn.append(own[_of_passes(len(own), first, last, recipe.seed, int(labels[own[0]]))])
     return random.permutation(np.concatenate(drawn))
+
+
+def order_in_shards(
+    count: int, buffer: int, random: np.random.Generator, lanes: int = _LANES
+) -> NDArray[np.int64]:
+    """Return the order of an epoch that is read shard by shard.
+
+    Args:
+        count: N, the number of images.
+        buffer: How many are shuffled at a time, all lanes together.
+        random: Source of randomness.
+        lanes: How many lanes take turns.
+
+    Returns:
+        ``int64[N]``
+    """
+    order = np.empty(count, np.int64)
+    window, start = buffer // lanes, 0
+    for lane in range(lanes):
+        size = len(range(lane, count, lanes))
+        shards = [
+            np.arange(begin, min(begin + _SHARD, start + size))
+            for begin in range(start, start + size, _SHARD)
+        ]
+        places = [shards[number] for number in random.permutation(len(shards))]
+        shown = np.concatenate(places) if places else np.empty(0, np.int64)
+        for begin in range(0, size, window):
+            random.shuffle(shown[begin : begin + window])
+        order[lane::lanes] = shown
+        start += size
+    return order
+
+
+def read_at_once(recipe: TrainingRecipe) -> int | None:
+    """Return how many images of an epoch's order are neighbours, to be read together.
+
+    Example:
+        >>> from opsin.core.recipe import DataRecipe
+        >>> from opsin.models.resolve import resolve
+        >>> read_at_once(resolve(DataRecipe.of("digits"), shuffle_buffer=1000).training)
+        960
+    """
+    buffer = recipe.shuffle_buffer
+    return None if buffer is None else buffer - buffer % _LANES
 
 
 def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bool_]:

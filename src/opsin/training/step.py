@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from opsin.core.recipe import TrainingRecipe
 from opsin.models.onnx_network import TorchNetwork
 from opsin.training.augment import augment
+from opsin.training.batches import spans_of
 from opsin.training.checkpoint import Tensors
 from opsin.training.optimizers import make_optimizers
 from opsin.training.process_group import ALONE, ProcessGroup
@@ -73,7 +74,9 @@ class TrainStep:
         *,
         whole: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from one batch.
+        """Learn from one batch, whose gradients are added up where it is computed in parts.
+
+        BatchNorm takes its statistics from each such part, and moves the running ones with each.
 
         Args:
             images: ``uint8[N, H, W, C]`` on the device.
@@ -88,18 +91,14 @@ class TrainStep:
             batch.
         """
         whole = labels if whole is None else whole
-        if self._whole is not None:
-            self._whole.images = len(whole)
         varied = augment(
             images, self.recipe, self.generator, mirrored, group=self.group, whole=len(whole)
         )
-        logits = self.logits(varied)
-        loss = self.loss_of(logits, labels)
-        if self.group.world > 1:
-            loss = loss * self._part(labels, whole)
         self.network.zero_grad(set_to_none=True)
-        loss.backward()
-        loss, right = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        parts = [self._learn(varied, labels, whole, span) for span in self._micro_batches(whole)]
+        loss, right = parts[0]
+        for further, answered in parts[1:]:
+            loss, right = loss + further, right + answered
         if self.group.world > 1:
             loss, right = self._together(loss, right)
         for optimizer, share in self.optimizers:
@@ -107,6 +106,38 @@ class TrainStep:
                 group["lr"] = share * rate
             optimizer.step()
         return loss, right
+
+    def _micro_batches(self, whole: Tensor) -> Iterator[tuple[int, int]]:
+        """Yield start and end of each part of the whole batch that is computed at once."""
+        size, world = self.recipe.micro_batch or len(whole), self.group.world
+        # A multiple of their number, so that each process has its share of each part.
+        return spans_of(len(whole), -(-size // world) * world, group=self.group)
+
+    def _learn(
+        self, images: Tensor, labels: Tensor, whole: Tensor, span: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a part of the batch to those that are there.
+
+        Args:
+            images: This process's share of the batch, varied.
+            labels: Their labels.
+            whole: The labels of the whole batch.
+            span: Start and end of the part in the whole batch.
+
+        Returns:
+            This process's addend of the batch's mean loss, and of its right answers.
+        """
+        begin, end = span
+        if self._whole is not None:
+            self._whole.images = end - begin
+        own = slice(begin // self.group.world, -(-(end - self.group.rank) // self.group.world))
+        images, labels = images[own], labels[own]
+        logits = self.logits(images)
+        loss = self.loss_of(logits, labels)
+        if len(labels) < len(whole):
+            loss = loss * self._part(labels, whole)
+        loss.backward()
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def _part(self, labels: Tensor, whole: Tensor) -> float:
         """Return which part of the whole batch's loss is that of some of its images."""

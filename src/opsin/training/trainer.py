@@ -16,11 +16,11 @@ from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.core.pace import Pace
 from opsin.core.recipe import TrainingRecipe
-from opsin.training.batches import TrainingBatches
+from opsin.training.batches import TrainingBatches, spans_of
 from opsin.training.checkpoint import Checkpoints, Tensors, TrainingState
 from opsin.training.memory import validation_batch
 from opsin.training.optimizers import rate_at
-from opsin.training.sampling import class_weights, epoch_order, mirrored_in
+from opsin.training.sampling import class_weights, epoch_order, mirrored_in, read_at_once
 from opsin.training.step import TrainStep
 
 # Steps between two looks at the loss, which on a GPU would hold up the work each time.
@@ -181,8 +181,8 @@ class _Training:
         watcher.doing("the first images of an epoch")
         self.stepper.network.train()
         step, seen = place.step, place.seen
-        spans = self.train.spans(count, recipe.batch_size, seen)
-        batches = self.train.batches(order, recipe.batch_size, seen)
+        spans = spans_of(count, recipe.batch_size, seen, group=self.group)
+        batches = self.train.batches(order, recipe.batch_size, seen, at_once=read_at_once(recipe))
         stopping = False
         for (begin, end), (images, labels) in zip(spans, batches, strict=True):
             watcher.doing("a training step")

@@ -1,0 +1,71 @@
+"""A batch that is computed in parts gives the step of the whole."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opsin.core.recipe import DataRecipe
+from opsin.models import build_network
+from opsin.models.resolve import resolve
+from opsin.models.statistics import Statistics
+from opsin.training.device import own_randomness
+from opsin.training.step import TrainStep
+
+CPU = torch.device("cpu")
+_RANDOM = np.random.default_rng(0)
+IMAGES = torch.from_numpy(_RANDOM.integers(0, 256, (21, 24, 24, 3), np.uint8))
+LABELS = torch.from_numpy(_RANDOM.integers(0, 5, 21))
+
+
+def step(
+    network: nn.Module, part: int | None, weights: Any = None, **options: Any
+) -> tuple[float, int, dict[str, Tensor]]:
+    recipe = resolve(DataRecipe.of("x"), micro_batch=part, optimizer="sgd", **options).training
+    network = copy.deepcopy(network).train()
+    with own_randomness(CPU, 0):
+        stepper = TrainStep(network, recipe, device=CPU, weights=weights)
+        loss, right = stepper.step(IMAGES, LABELS, 0.1)
+    return float(loss), int(right), network.state_dict()
+
+
+def made(model: str) -> nn.Module:
+    torch.manual_seed(0)
+    recipe = resolve(DataRecipe.of("x"), model=model, hidden=(8, 8)).model
+    return build_network.build(
+        recipe, (24, 24, 3), 5, statistics=Statistics([128.0] * 3, [64.0] * 3)
+    )
+
+
+@pytest.mark.parametrize("part", [2, 4, 10, 20])
+@pytest.mark.parametrize("weights", [None, np.arange(1, 6, dtype=np.float32)])
+def test_parts_of_a_batch_add_up_to_its_step(part: int, weights: Any) -> None:
+    network = made("mlp")
+    options = {"label_smoothing": 0.1, "shift": 2, "rotate": 10, "light": 0.2, "erase": 0.3}
+    loss, right, whole = step(network, None, weights, **options)
+    again, as_right, parts = step(network, part, weights, **options)
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert as_right == right
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(whole["head.weight"], network.state_dict()["head.weight"])
+
+
+@pytest.mark.parametrize("part", [21, 4096])
+def test_a_part_as_large_as_the_batch_changes_no_bit(part: int) -> None:
+    network = made("resnet")
+    _, _, whole = step(network, None)
+    _, _, parts = step(network, part)
+    assert all(torch.equal(parts[name], value) for name, value in whole.items())
+
+
+def test_batch_norm_learns_from_each_part() -> None:
+    network = made("resnet")
+    _, _, parts = step(network, 10)
+    moved = {int(value) for name, value in parts.items() if name.endswith("num_batches_tracked")}
+    assert moved == {2}  # of 10 and of 11: no part has one image alone
