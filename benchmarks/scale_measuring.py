@@ -26,9 +26,9 @@ from opsin.commands.classify.results import Results, row_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows
 from opsin.commands.shard_manifest import ShardManifest, ShardTask
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import cut_stream
 from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources import open_stream
+from opsin.data.stream_shard import cut_stream
 from opsin.runtime.classifier import Classifier, Prediction
 
 # Images of one folder, entries of which are sorted (data/image_tree.py).
