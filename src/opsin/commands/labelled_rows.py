@@ -136,6 +136,6 @@ def _read(file: Path, target: Any) -> LabelledRows:
             classes=about["classes"],
             mirrored=about["mirrored"],
             unreadable=[(name, reason) for name, reason in about["unreadable"]],
-            **{name: arrays.read(name) for name in _ARRAYS},
+            **cast("dict[str, Any]", {name: arrays.read(name) for name in _ARRAYS}),
         )
         return LabelledRows(decoded, arrays.read("found"), pixels=pixels)

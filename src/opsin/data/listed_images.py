@@ -49,7 +49,7 @@ class ListedImages:
         Raises:
             StorageError: The disk is full.
         """
-        path = image.path if image.path != image.image else True
+        path = "" if image.path == image.image else image.path
         problem = None if image.problem is None else image.problem.args
         self._last.append((image.name, image.image, path, problem))
         if len(self._last) == _BLOCK:
@@ -69,11 +69,11 @@ class ListedImages:
                 yield Unlabelled(
                     name,
                     image,
-                    image if path is True else path,
+                    image if path == "" else path,
                     None if problem is None else ImageError(*problem),
                 )
 
-    def _block(self, number: int) -> list[tuple[str, str, str | bool | None, list[str] | None]]:
+    def _block(self, number: int) -> list[tuple[str, str, str | None, list[str] | None]]:
         if number + 1 < len(self._ends):
             with self._one_at_a_time, storage_errors(self._place):
                 self._file.seek(self._ends[number])
@@ -82,5 +82,5 @@ class ListedImages:
             text = zlib.decompress(packed).decode()
         else:
             text = json.dumps(self._last)
-        found: list[tuple[str, str, str | bool | None, list[str] | None]] = json.loads(text)
+        found: list[tuple[str, str, str | None, list[str] | None]] = json.loads(text)
         return found
