@@ -19,7 +19,7 @@ from tests.conftest import Notes, write_shapes
 
 
 @pytest.fixture
-def run(tmp_path: Path, shapes: Path, undrawn: None) -> opsin.Run:
+def run(tmp_path: Path, shapes: Path) -> opsin.Run:
     return opsin.train(shapes, model="logistic", runs=tmp_path / "runs", quiet=True)
 
 
@@ -91,7 +91,7 @@ def test_answers_of_a_network_do_not_depend_on_the_shard(
 
 
 @pytest.fixture
-def run_of_network(tmp_path: Path, shapes: Path, undrawn: None) -> Path:
+def run_of_network(tmp_path: Path, shapes: Path) -> Path:
     return opsin.train(shapes, model="cnn", epochs=1, runs=tmp_path / "runs", quiet=True).path
 
 
