@@ -49,9 +49,11 @@ def test_shards_find_what_one_command_finds(
     assert b"exact-duplicates" in Path("look/audit.json").read_bytes()
 
 
-def test_other_sizes_are_refused(odd: Path, tmp_path: Path) -> None:
+def test_other_sizes_and_places_are_refused(odd: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="prepared as they are by default"):
         opsin.audit_shard(odd, out=tmp_path / "look", shard="1/2", size=32)
+    with pytest.raises(RecipeError, match="a file on a disk"):
+        opsin.audit_shard(odd, out="s3://bucket/look", shard="1/2")
 
 
 def test_a_finished_shard_is_not_made_again(odd: Path, tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from opsin.core.errors import ImageError
 from opsin.data import listed_images
 from opsin.data.image_stream import Unlabelled
 from opsin.data.listed_images import ListedImages
+from opsin.stores.stored_object import StoredObject
 
 # Names that are no Unicode have lone surrogates.
 texts = st.text(st.characters(exclude_categories=[]), min_size=1)
 problems = st.none() | st.builds(ImageError, texts, texts, texts)
-images = st.builds(Unlabelled, texts, texts, st.none() | texts, problems)
+objects = st.builds(StoredObject, texts, texts, st.integers(-1, 2**40), texts)
+files = st.builds(Unlabelled, texts, texts, st.none() | texts, problems)
+images = files | st.builds(Unlabelled, texts, objects, st.none(), problems)
 
 
 @pytest.fixture

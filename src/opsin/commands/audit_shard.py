@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.evaluate import check_figures_file
 from opsin.commands.labelled_rows import LabelledRows
 from opsin.commands.labelled_shard import LabelledShard, MadeShard, recipe_of
 from opsin.commands.shard_manifest import ShardManifest
@@ -57,6 +58,7 @@ def audit_shard(
         >>> audit_shard("photos", out="look", shard="2/3")  # doctest: +SKIP
     """
     part = Shard.parse(shard)
+    check_figures_file(Path(out) / AUDIT, replace=True)
     recipe, held = find_given(sources, options, watcher)
     _check_preparation(recipe)
     found = held or find_all(recipe, watcher=watcher)

@@ -39,6 +39,7 @@ from opsin.data.decode import together
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
+from opsin.stores.store_address import is_stored
 
 
 @dataclass(frozen=True)
@@ -345,6 +346,8 @@ def check_figures_file(out: Path, *, replace: bool = False) -> None:
         RecipeError: The file's name does not end in ``.json``.
         StorageError: It is there already, or the system would refuse the write.
     """
+    if is_stored(out):
+        raise RecipeError("a file on a disk", f"got {out}", "Write it here, then copy it there.")
     if out.suffix.lower() != ".json":
         raise RecipeError(
             "a file name that ends in .json", f"got {out.name or 'no name'!r}", "Give another name."
