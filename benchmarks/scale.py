@@ -53,6 +53,7 @@ class Measured:
 
     Args:
         names: Names of a folder that are listed a second.
+        listed: The same where the list is kept, as a shard does.
         start: To start a command and open the model.
         read: To read an image's file, which the system has in memory.
         decode: To make its pixels.
@@ -68,6 +69,7 @@ class Measured:
     """
 
     names: float = 267000
+    listed: float = 170000
     start: float = 0.76
     read: float = 2.1e-05
     decode: float = 0.00126
@@ -159,27 +161,22 @@ class Plan:
 def shards(measured: Measured, assumed: Assumed, images: int, nodes: int) -> Plan:
     """Plan `opsin predict --shard k/n`, one shard a node, and `opsin merge`.
 
-    Each shard's process lists all names for the fingerprint. Then it lists them once more: those
-    before its own images, its own images as it works, and those behind them::
+    Each shard's process lists all names first, and keeps the list, from which it takes its own::
 
-        first = images / names          others = (images - images / nodes) / names
-        before = start + first + others / 2         after = others / 2
+        before = start + images / listed
         work = images / nodes * image / cores
         merge = start + nodes * manifest + images / merged[form]
     """
     if nodes == 1:
         return folders(measured, assumed, images, 1)
-    first, share = images / measured.names, images / nodes
-    half = (images - share) / measured.names / 2
     merge = measured.start + nodes * measured.manifest + images / measured.merged[assumed.form]
     return Plan(
         workers=nodes,
         tasks=nodes,
-        before=measured.start + first + half,
-        work=share * measured.image / assumed.cores,
-        after=half,
+        before=measured.start + images / measured.listed,
+        work=images / nodes * measured.image / assumed.cores,
         merge=merge,
-        lists=2 * nodes * images / _LISTED,
+        lists=nodes * images / _LISTED,
     )
 
 
@@ -395,7 +392,12 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
 def tables(measured: Measured, assumed: Assumed) -> list[str]:
     """Return the tables of docs/understand/scale.md, line by line: constants, then each way."""
     lines = ["| constant | measured |", "|---|---|"]
-    units = {"names": ("names/s", 1), "start": ("s", 1), "manifest": ("ms", 1e3)}
+    units = {
+        "names": ("names/s", 1),
+        "listed": ("names/s", 1),
+        "start": ("s", 1),
+        "manifest": ("ms", 1e3),
+    }
     for name, value in asdict(measured).items():
         if isinstance(value, Mapping):
             unit = {"merged": "rows/s", "row_bytes": "bytes", "name_bytes": "bytes"}[name]

@@ -77,14 +77,14 @@ def test_a_failure_costs_what_comes_before_the_work_once_more() -> None:
     assert task_seconds(plan, there) == pytest.approx(mean, abs=3 * error)
 
 
-def test_a_shard_lists_all_names_twice_and_its_own_once() -> None:
+def test_a_shard_lists_all_names_once() -> None:
     measured = replace(Measured(), start=0)
     plan = shards(measured, _SURE, 3 * 10**6, 3)
-    listed = (plan.before + plan.after) * measured.names
-    assert listed == pytest.approx(2 * 3 * 10**6 - 10**6)
+    assert plan.before * measured.listed == pytest.approx(3 * 10**6)
+    assert plan.after == 0
     assert plan.work == pytest.approx(10**6 * measured.image / _SURE.cores)
-    half = shards(measured, _SURE, 10**8, round(measured.names * measured.image / 4))
-    assert half.work == pytest.approx(half.before + half.after, rel=0.02)
+    half = shards(measured, _SURE, 10**8, round(measured.listed * measured.image / 2))
+    assert half.work == pytest.approx(half.before, rel=0.02)
 
 
 def test_one_node_needs_the_sum_of_its_images() -> None:

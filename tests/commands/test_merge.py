@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.conftest import Notes
 Make = Callable[..., Path]
 FORMS = [
     ("predict", "csv"), ("predict", "jsonl"), ("predict", "parquet"), ("embed", "npz"),
-    ("embed", "parquet"),
+    ("embed", "parquet"), ("evaluate", "json"), ("audit", "json"),
 ]  # fmt: skip
 
 
@@ -43,6 +44,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
+    """Ten digits by class, some of them for the test, one twice and one as good as none."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for number in range(10):
+        part, label = ("test", "train")[number % 3 > 0], int(digits.labels[number // 2])
+        path = folder / part / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[number // 2, :, :, 0]).save(path)
+    (folder / "train" / "2" / "5.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("backbone") / "small.onnx"
     file.write_bytes(network())
@@ -52,12 +66,26 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
+def make(nearest_mean: Path, images: Path, labelled: Path, backbone: Path) -> Make:
     """What writes a file, or a shard of it."""
 
     def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
         if "parquet" in out.name:
             pytest.importorskip("pyarrow")
+        if verb == "evaluate":
+            source = labelled if source is images else source
+            given: dict[str, Any] = {"out": out, "max_unreadable": 0.5}
+            if shard is not None:
+                return opsin.evaluate_shard(nearest_mean, source, shard=shard, **given).out
+            opsin.evaluate(nearest_mean, source, **given)
+            return out
+        if verb == "audit":
+            source = labelled if source is images else source
+            given = {"max_unreadable": 0.5}
+            if shard is not None:
+                return opsin.audit_shard(source, out=out.parent, shard=shard, **given).out
+            dataset = opsin.look_at(source, **given)
+            return opsin.write_audit(opsin.audit(dataset), out.parent).with_suffix(".json")
         if verb == "predict":
             return Path(opsin.classify(nearest_mean, source, out=out, shard=shard).out)
         return Path(opsin.embed(source, backbone=backbone, out=out, shard=shard).out)
@@ -68,7 +96,7 @@ def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parquet files in groups of fewer rows than a shard has."""
-    for module in ("merge", "classify.results"):  # it takes the value over when it is loaded
+    for module in ("join_shards", "classify.results"):  # it takes the value over when it is loaded
         monkeypatch.setattr(f"opsin.commands.{module}.GROUP", 3)
 
 
@@ -81,10 +109,8 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shards_made_in_any_order_are_the_file_of_one_command(
     tmp_path: Path, make: Make, verb: str, form: str, data: st.DataObject, count: int
 ) -> None:
-    plain = tmp_path / f"plain.{form}"
-    if not plain.exists():
-        make(verb, plain)
-    out = tmp_path / f"{count}" / f"answers.{form}"
+    plain = plain_file(make, verb, tmp_path / f"plain/{verb}.{form}")
+    out = tmp_path / f"{count}" / plain.name
     shutil.rmtree(out.parent, ignore_errors=True)
     order = data.draw(st.permutations(range(1, count + 1)))
     files = [make(verb, out, f"{number}/{count}") for number in order]
@@ -93,8 +119,87 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     assert merged.out == out
     assert plain.read_bytes() == out.read_bytes() == Path(by_names.out).read_bytes()
     assert (merged.verb, merged.shards, merged.images) == (verb, count, 10)
-    left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.out.name}
+    pages = {path.with_suffix(".html").name for path in (out, by_names.out) if verb == "audit"}
+    if pages:
+        page = plain.with_suffix(".html").read_bytes()
+        assert page == out.with_suffix(".html").read_bytes()
+    left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.out.name} - pages
     assert left == {name for file in files for name in (file.name, manifest_of(file).name)}
+
+
+def plain_file(make: Make, verb: str, path: Path) -> Path:
+    """The file of one command."""
+    path.parent.mkdir(exist_ok=True)
+    return path if path.exists() else make(verb, path)
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize(("verb", "form"), FORMS)
+@given(data=st.data(), sizes=st.tuples(*[st.integers(1, 3)] * 3))
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_shards_merged_in_stages_are_the_file_of_one_command(
+    tmp_path: Path, make: Make, verb: str, form: str, data: st.DataObject, sizes: tuple[int, ...]
+) -> None:
+    plain = plain_file(make, verb, tmp_path / f"plain/{verb}.{form}")
+    out = tmp_path / "stages" / plain.name
+    shutil.rmtree(out.parent, ignore_errors=True)
+    few, more, most = np.cumprod(sizes).tolist()
+    for number in range(1, most + 1):
+        make(verb, out, f"{number}/{most}")
+    for count in (more, few):
+        for number in data.draw(st.permutations(range(1, count + 1))):
+            part = f"{number}/{count}"
+            joined = opsin.merge(out, part=part)
+            assert opsin.merge(out, part=part).out == joined.out
+            if count > 1:
+                direct = make(verb, tmp_path / "direct" / plain.name, part)
+                assert joined.out.read_bytes() == direct.read_bytes()
+    # What the largest were made of is not needed any more.
+    for file in out.parent.iterdir():
+        if few != more and f"-of-{more:05}" in file.name:
+            file.unlink()
+    merged = opsin.merge(out)
+    assert merged.shards == few
+    assert plain.read_bytes() == out.read_bytes()
+    shutil.rmtree(tmp_path / "direct", ignore_errors=True)
+
+
+def test_what_cannot_be_merged_in_stages_is_refused(tmp_path: Path, make: Make) -> None:
+    out = tmp_path / "out.csv"
+    for number in (1, 2, 4):
+        make("predict", out, f"{number}/4")
+    with pytest.raises(RecipeError, match="divides 4"):
+        opsin.merge(out, part="1/3")
+    with pytest.raises(RecipeError, match="divides 4"):
+        opsin.merge(out, part="1/8")
+    with pytest.raises(RecipeError, match="a shard from 1/2 to 2/2"):
+        opsin.merge(out, part="3/2")
+    with pytest.raises(RecipeError, match="all 2 shards; 1 is missing: 3/4"):
+        opsin.merge(out, part="2/2")
+    first = opsin.merge(out, part="1/2")
+    assert (first.shards, first.rows) == (2, 5)
+    with pytest.raises(RecipeError, match="all 4 shards; 1 is missing: 3/4"):
+        opsin.merge(out)
+    make("predict", out, "1/3")
+    with pytest.raises(RecipeError, match="shards of one number"):
+        opsin.merge(out)
+
+
+def test_a_part_that_was_merged_is_as_finished_as_a_shard(tmp_path: Path, make: Make) -> None:
+    out = tmp_path / "out.csv"
+    for number in (1, 2, 3, 4):
+        make("predict", out, f"{number}/4")
+    joined = opsin.merge(out, part="2/2")
+    before = joined.out.stat().st_mtime_ns
+    assert make("predict", out, "2/2") == joined.out
+    assert joined.out.stat().st_mtime_ns == before
+    manifest_of(joined.out).unlink()  # as if killed before it was written
+    assert opsin.merge(out, part="2/2").shards == 2
+    joined.out.write_bytes(joined.out.read_bytes().replace(b"0", b"1"))
+    with pytest.raises(StorageError, match="was changed since"):
+        opsin.merge(out)
 
 
 @pytest.fixture(params=["csv", "npz"])

@@ -127,6 +127,8 @@ class World:
             "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},
             "export_data": {"path": self.root / f"exported-{parameter}"},
             "classify": {"out": self.root / "answers.csv"},
+            "audit_shard": {"out": self.root / "look", "shard": "1/2"},
+            "evaluate_shard": {"out": self.root / "figures.json", "shard": "1/2"},
             "serve": {"settings": opsin_settings(self.port)},
             # An address of no machine (RFC 5737), which it finds out when all else is checked.
             "open_studio": {"host": "192.0.2.1", "token": "t" * 32, "home": self.root / "home"},

@@ -14,8 +14,10 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.cache import tell_cache
+from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
+from opsin.commands.audit_shard import audit_shard
 from opsin.commands.changes import changes_since
 from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import Form, check_target, export_data
@@ -127,6 +129,7 @@ def data(
     since: SinceRun = None,
     moved: MovedTo = None,
     rows: RowsFile = None,
+    shard: options.ShardToMake = None,
     cache: ShowCache = False,
     empty: Empty = None,
     yes: Yes = False,
@@ -146,6 +149,8 @@ def data(
 
     Example: opsin data photos --export shards --export-as webdataset
 
+    Example: opsin data photos --audit --out look --shard 1/3
+
     Example: opsin data --since runs/2026-11-21-photos-resnet
 
     Example: opsin data --cache --empty features
@@ -156,7 +161,7 @@ def data(
         return
     watcher = for_people(quiet=quiet)
     if since is not None:
-        if given or audit or export is not None or rows is not None:
+        if given or audit or shard or export is not None or rows is not None:
             raise typer.BadParameter(_NOTHING_ELSE, param_hint="--since")
         places = [*(source or []), *(moved or [])]
         tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
@@ -167,8 +172,12 @@ def data(
         raise typer.BadParameter(f"expected {expected}", param_hint=hint)
     reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
-    if varying:
-        _check_varying(varying, drawn=draw and export is None)
+    if shard is not None:
+        _check_shard(audit=audit, beside=export or rows or varying)
+        made = audit_shard(*source, out=out, shard=shard, watcher=watcher, **reading)
+        tell_shard(made, as_json=as_json)
+        return
+    _check_varying(varying, drawn=draw and export is None)
     _check_files(export, rows, audit=audit, form=export_as)
     if export is not None:
         dataset = load(*source, watcher=watcher, **reading)
@@ -182,12 +191,7 @@ def data(
         shown.vary(varying, out, seed, watcher)
     if audit:
         shown.audit(watcher, page_in=out if draw else None)
-    if rows is not None:
-        shown.rows = write_rows(shown.dataset, shown.findings, rows)
-    if as_json:
-        print_json(shown.to_json())
-    else:
-        shown.print(console())
+    shown.tell(rows, as_json=as_json)
 
 
 def _check_cache(shown: bool, beside: object) -> None:
@@ -196,6 +200,15 @@ def _check_cache(shown: bool, beside: object) -> None:
         raise typer.BadParameter("expected --cache beside it.", param_hint="--empty")
     if beside:
         raise typer.BadParameter("expected no source beside it.", param_hint="--cache")
+
+
+def _check_shard(*, audit: bool, beside: object) -> None:
+    """Refuse a shard of anything but an audit."""
+    if not audit or beside:
+        raise typer.BadParameter(
+            "expected --audit beside it, and no option that draws or exports.",
+            param_hint="--shard",
+        )
 
 
 def _check_files(export: Path | None, rows: Path | None, *, audit: bool, form: Form | None) -> None:
@@ -214,6 +227,8 @@ def _check_files(export: Path | None, rows: Path | None, *, audit: bool, form: F
 
 def _check_varying(varying: Mapping[str, object], *, drawn: bool) -> None:
     """Refuse at once what could not be shown after an hour's reading."""
+    if not varying:
+        return
     if not drawn:
         raise typer.BadParameter(
             "expected neither --export nor --no-draw beside it: it is shown as an image.",
@@ -251,6 +266,15 @@ class _Overview:
             from opsin.commands.data import write_audit  # noqa: PLC0415  needs matplotlib
 
             self.page = write_audit(self.findings, page_in)
+
+    def tell(self, rows: Path | None, *, as_json: bool) -> None:
+        """Write the rows where they are wanted, and print everything."""
+        if rows is not None:
+            self.rows = write_rows(self.dataset, self.findings, rows)
+        if as_json:
+            print_json(self.to_json())
+        else:
+            self.print(console())
 
     def to_json(self) -> JsonObject:
         """Return what ``--json`` prints."""

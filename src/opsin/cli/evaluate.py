@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
 from rich.markup import escape
 
 from opsin.cli import options
+from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
+from opsin.core.errors import RecipeError
 from opsin.core.format import counted, plus_minus
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
@@ -33,12 +37,25 @@ _PARTS: Final = {
 }
 
 
+FiguresFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Also write the figures into this new .json file.",
+        show_default=False,
+    ),
+]
+
+
 @options.takes_data(*options.READING, after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,
     *,
     tta: options.Tta = False,
+    out: FiguresFile = None,
+    shard: options.ShardToMake = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -50,10 +67,23 @@ def evaluate(
     the run's own test images is one more look at them, and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
+
+    Example: opsin evaluate runs/2026-11-21-photos-resnet photos --out figures.json --shard 1/3
     """
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
 
-    figures = workflow(model, *source, tta=tta, watcher=for_people(quiet=quiet), **given)
+    watcher = for_people(quiet=quiet)
+    if shard is not None:
+        from opsin.commands.evaluate_shard import evaluate_shard  # noqa: PLC0415  likewise
+
+        if out is None:
+            raise RecipeError("a file for a shard's figures", "there is none", "Give --out FILE.")
+        made = evaluate_shard(
+            model, *source, tta=tta, out=out, shard=shard, watcher=watcher, **given
+        )
+        tell_shard(made, as_json=as_json)
+        return
+    figures = workflow(model, *source, tta=tta, out=out, watcher=watcher, **given)
     if as_json:
         print_json(figures.to_json())
         return

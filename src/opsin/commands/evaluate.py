@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from opsin.commands.classify.each import open_classifier
 from opsin.commands.nearly_seen import nearly_seen
 from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
@@ -25,17 +28,18 @@ from opsin.core.artifacts.run_report import (
     Refused,
     Uncalibrated,
 )
-from opsin.core.errors import SourceError
+from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Reject, Score
-from opsin.core.recipe import DataRecipe
+from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
-from opsin.data.lazy_images import Images
-from opsin.data.sources.contents import LocatedSource
+from opsin.data.decode import together
+from opsin.data.lazy_images import THREADS, Images
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
+from opsin.stores.store_address import is_stored
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,7 @@ def answers(
         done += len(part.probabilities)
         watcher.advance(done)
     watcher.end()
-    known = [part.ood_score for part in parts if part.ood_score is not None]
-    return Answers(
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate(known) if known else None,
-    )
+    return _joined(parts)
 
 
 def evaluate_run(
@@ -283,6 +283,7 @@ def evaluate(
     model: str | os.PathLike[str] | Classifier,
     *sources: object,
     tta: bool = False,
+    out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> EvaluationResult:
@@ -299,6 +300,7 @@ def evaluate(
             classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` receives why not.
+        out: Also write the figures into a new ``.json`` file, all but ``seconds``.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 
@@ -309,44 +311,160 @@ def evaluate(
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
+        StorageError: ``out`` is there already, or the disk refuses the write.
     """
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
-    classifier = model if isinstance(model, Classifier) else Classifier(model, watcher=watcher)
-    preparation = classifier.metadata.preparation
-    like = {
-        "size": (preparation.height, preparation.width),
-        "channels": preparation.channels,
-        "resize": preparation.resize,
-    }
-    recipe, held = find_given(sources, options | like, watcher)
-    decoded = _read_for(classifier, recipe, held, watcher)
-    judged = _judge(classifier, decoded)
+    if out is not None:
+        check_figures_file(Path(out))
+    classifier = open_classifier(model, watcher=watcher)
+    recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
+    decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    check_known_classes(classifier, decoded.classes, recipe.source)
+    judged = judge(classifier, decoded)
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
-    found = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
+    found = _answers(classifier, decoded.images, judged.rows, watcher, tta=tta)
     seconds = time.perf_counter() - began
-    return _result(
-        classifier, decoded, judged, found, source=recipe.source, seconds=seconds, watcher=watcher
+    figures = result_of(
+        classifier, decoded, judged, found, model=classifier.title, source=recipe.source,
+        seconds=seconds, watcher=watcher,
+    )  # fmt: skip
+    if out is not None:
+        write_figures(figures, Path(out))
+    return figures
+
+
+def check_figures_file(out: Path, *, replace: bool = False) -> None:
+    """Refuse at once what could not be written after an hour's work.
+
+    Args:
+        out: The file.
+        replace: Whether it may be there already.
+
+    Raises:
+        RecipeError: The file's name does not end in ``.json``.
+        StorageError: It is there already, or the system would refuse the write.
+    """
+    if is_stored(out):
+        raise RecipeError("a file on a disk", f"got {out}", "Write it here, then copy it there.")
+    if out.suffix.lower() != ".json":
+        raise RecipeError(
+            "a file name that ends in .json", f"got {out.name or 'no name'!r}", "Give another name."
+        )
+    with storage_errors(out):
+        if not replace and (out.exists() or out.is_symlink()):
+            raise StorageError(
+                "a new file", f"{out} is there already", "Choose another name with --out."
+            )
+    check_writable(out)
+
+
+def write_figures(figures: EvaluationResult, out: Path) -> None:
+    """Write figures as JSON, all but the time that they took."""
+    content = figures.to_json()
+    del content["seconds"]
+    write_json(out, content)
+
+
+def prepared_for(classifier: Classifier) -> dict[str, object]:
+    """Return the options with which images are prepared as a file asks."""
+    like = classifier.metadata.preparation
+    return {"size": (like.height, like.width), "channels": like.channels, "resize": like.resize}
+
+
+def check_known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> None:
+    """Refuse images of classes that a classifier does not know.
+
+    Raises:
+        SourceError: There are some.
+    """
+    foreign = [name for name in classes if name not in classifier.classes]
+    if foreign:
+        raise SourceError(
+            f"classes among {', '.join(classifier.classes)}",
+            f"{source} also has {', '.join(foreign[:5])}",
+            "Leave them out with --classes, or rename the folders.",
+        )
+
+
+def answers_to(classifier: Classifier, images: NDArray[np.uint8], *, tta: bool) -> Answers:
+    """Return the answers to a few images: the same bits, whichever images are asked beside each.
+
+    A smaller batch may be computed by another routine, so all are filled up to one size.
+
+    Args:
+        classifier: A file that was opened with ``threads=1``.
+        images: At most as many as `opsin.data.decode.together` says, ``uint8[N, H, W, C]``.
+        tta: Whether to average over views.
+    """
+    count = len(images)
+    more = np.repeat(images[-1:], max(0, together(images.shape[1:]) - count), axis=0)
+    parts = classifier.iter_answers(
+        np.concatenate([images, more]), views=classifier.views if tta else None
+    )
+    return _joined(list(parts)).of(np.arange(count))
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    known = [part.ood_score for part in parts if part.ood_score is not None]
+    return Answers(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate(known) if known else None,
     )
 
 
-def _result(
+def _answers(
+    classifier: Classifier, images: Images, rows: NDArray[np.int64], watcher: Watcher, *, tta: bool
+) -> Answers:
+    """Return the answers to some rows, several batches at the same time."""
+    step = together(images.shape[1:])
+    pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
+    watcher.begin("Test", len(rows), "images")
+    parts: list[Answers] = []
+    done = 0
+    pool = ThreadPoolExecutor(max(1, THREADS // (classifier.threads or THREADS)))
+    try:
+        for part in pool.map(lambda piece: answers_to(classifier, images[piece], tta=tta), pieces):
+            parts.append(part)
+            done += len(part.probabilities)
+            watcher.advance(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    watcher.end()
+    return _joined(parts)
+
+
+def result_of(
     classifier: Classifier,
     decoded: Decoded,
-    judged: _Judged,
+    judged: Judged,
     found: Answers,
     *,
+    model: str,
     source: str,
     seconds: float,
     watcher: Watcher,
+    inputs: str | None = None,
 ) -> EvaluationResult:
-    """Measure the answers to the images judged, and count the look at them."""
+    """Measure the answers to the images judged, and count the look at them.
+
+    Args:
+        classifier: Whose answers they are.
+        decoded: The images.
+        judged: Which of them are judged.
+        found: The answers to these.
+        model: What the classifier is called.
+        source: What the images are called.
+        seconds: How long it took.
+        watcher: Receives the progress of the work.
+        inputs: What the images are known by where they came in shards, which are one look.
+    """
     rows = judged.rows
     own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
-        "model": classifier.title,
+        "model": model,
         "source": source,
         "part": judged.part,
         "seen": judged.seen,
@@ -365,41 +483,30 @@ def _result(
         if near is not None:
             figures["seen_nearly"] = int(near.sum())
             figures["without_seen_nearly"] = _without(near, right)
-    figures["looks"] = _note_look(classifier, judged, decoded, float(right.mean()))
+    figures["looks"] = _note_look(classifier, judged, decoded, float(right.mean()), inputs)
     return EvaluationResult.model_validate(figures)
 
 
-def _read_for(
-    classifier: Classifier, recipe: DataRecipe, held: LocatedSource | None, watcher: Watcher
-) -> Decoded:
-    """Read images to evaluate a file on; their classes must be among its own."""
-    decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
-    foreign = [name for name in decoded.classes if name not in classifier.classes]
-    if foreign:
-        raise SourceError(
-            f"classes among {', '.join(classifier.classes)}",
-            f"{recipe.source} also has {', '.join(foreign[:5])}",
-            "Leave them out with --classes, or rename the folders.",
-        )
-    return decoded
-
-
 def _note_look(
-    classifier: Classifier, judged: _Judged, decoded: Decoded, accuracy: float
+    classifier: Classifier,
+    judged: Judged,
+    decoded: Decoded,
+    accuracy: float,
+    inputs: str | None,
 ) -> int | None:
     """Record an evaluation on test images; return how often these were looked at by now."""
     if judged.own_test and judged.own is not None:
-        return judged.own.note_look(len(judged.rows), accuracy)
+        return judged.own.note_look(len(judged.rows), accuracy, inputs)
     if judged.part != "test":
         return None
     run = RunDirectory(classifier.path.parent)
     key = key_of(short_digest(decoded.digests), judged.rows)
-    note_look(run, key, len(judged.rows), accuracy)
+    note_look(run, key, len(judged.rows), accuracy, inputs)
     return count_looks(run, key) or None
 
 
 @dataclass(frozen=True)
-class _Judged:
+class Judged:
     """Which rows are judged, why these, and how many of them the classifier has seen.
 
     Args:
@@ -417,7 +524,7 @@ class _Judged:
     own: OwnImages | None = None
 
 
-def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
+def judge(classifier: Classifier, decoded: Decoded) -> Judged:
     """Choose the rows to judge by, and count those that the classifier knows.
 
     Images are known by their content: neither names nor order matter, and each counts once.
@@ -430,14 +537,14 @@ def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
     if own is None:
         # A file alone knows its training images as a whole only.
         if fingerprint_of(decoded) == classifier.metadata.fingerprint:
-            return _Judged(part, rows, 0 if test.size else len(rows))
-        return _Judged(part, rows)
+            return Judged(part, rows, 0 if test.size else len(rows))
+        return Judged(part, rows)
     train, val, tested = own.among(decoded.digests)
     seen = train | val
 
     def judged(part: Literal["test", "own-test", "unseen", "val", "all"],
-               rows: NDArray[np.int64]) -> _Judged:  # fmt: skip
-        return _Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), own)
+               rows: NDArray[np.int64]) -> Judged:  # fmt: skip
+        return Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), own)
 
     if test.size:
         return judged("own-test" if tested[test].all() else "test", test)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,21 +79,37 @@ class ImagesToEmbed:
     dataset: Dataset | None = None
     inputs: ShardInputs | None = None
 
-    def cut(self, shard: Shard | None) -> ImagesToEmbed:
-        """Return those of one shard, where they are a list."""
-        if shard is None:
-            return self
+
+def _of_rows(
+    recipe: DataRecipe,
+    classes: tuple[str, ...],
+    at: Callable[[int], ListedImage],
+    count: int,
+    shard: Shard | None,
+    *,
+    dataset: Dataset | None = None,
+) -> ImagesToEmbed:
+    """Return images that are a list, or those of one shard.
+
+    Args:
+        recipe: Which they are.
+        classes: What labels stand for.
+        at: Returns the image of a row.
+        count: How many there are.
+        shard: Which of them are wanted; ``None``: all.
+        dataset: Where they are prepared already, those.
+    """
+    inputs, rows = None, range(count)
+    if shard is not None:
         names = NamesDigest()
-        for image in self.each():
+        for image in map(at, rows):
             names.add(f"{image.name}\0{image.label}\0{image.part}")
         inputs = ShardInputs(shard, names.count, names.hex)
         rows = inputs.rows
-        return replace(
-            self,
-            each=lambda: itertools.islice(self.each(), rows.start, rows.stop),
-            count=len(rows),
-            inputs=inputs,
-        )
+    return ImagesToEmbed(
+        recipe.source, recipe.title, classes, lambda: map(at, rows), len(rows),
+        dataset=dataset, inputs=inputs,
+    )  # fmt: skip
 
 
 def find_images(
@@ -118,7 +133,7 @@ def find_images(
         RecipeError: An option has an impossible value.
     """
     if isinstance(data, Dataset):
-        return _of_dataset(data).cut(shard)
+        return _of_dataset(data, shard)
     given = list(data) if isinstance(data, list | tuple) else [data]
     if not given:
         raise SourceError("one source or more", "got none", "Check what was to find them.")
@@ -131,13 +146,13 @@ def find_images(
     }
     recipe, held = find_given(given, options, watcher)
     if held is not None:
-        return _of_labelled(held.open(), recipe).cut(shard)
+        return _of_labelled(held.open(), recipe, shard)
     several = list(recipe.sources)
     why: SourceError | None = None
     if not all(map(_is_one_image, several)):
         try:
             found = sources.find_all(recipe, watcher=watcher).open()
-            return _of_labelled(found, recipe).cut(shard)
+            return _of_labelled(found, recipe, shard)
         except SourceError as error:
             if test is not None or classes is not None:
                 raise
@@ -166,33 +181,30 @@ def _is_one_image(source: str) -> bool:
     return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
 
 
-def _of_dataset(dataset: Dataset) -> ImagesToEmbed:
+def _of_dataset(dataset: Dataset, shard: Shard | None) -> ImagesToEmbed:
     parts = np.zeros(len(dataset), np.uint8)
     for name, code in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         parts[dataset.split.rows(name)] = code
 
-    def each() -> Iterator[ListedImage]:
-        for row, name in enumerate(dataset.names):
-            yield ListedImage(name, row, int(dataset.labels[row]), int(parts[row]))
+    def at(row: int) -> ListedImage:
+        return ListedImage(dataset.names[row], row, int(dataset.labels[row]), int(parts[row]))
 
-    recipe = dataset.recipe
-    return ImagesToEmbed(
-        recipe.source, recipe.title, dataset.classes, each, len(dataset), dataset=dataset
-    )
+    return _of_rows(dataset.recipe, dataset.classes, at, len(dataset), shard, dataset=dataset)
 
 
-def _of_labelled(contents: LabelledImages, recipe: DataRecipe) -> ImagesToEmbed:
+def _of_labelled(
+    contents: LabelledImages, recipe: DataRecipe, shard: Shard | None
+) -> ImagesToEmbed:
     if recipe.classes:
         contents = contents.keep(recipe.classes)
     if not len(contents):
         raise SourceError("images", f"{recipe.source} holds none", "Is it the right source?")
 
-    def each() -> Iterator[ListedImage]:
-        for row, name in enumerate(contents.names):
-            label, part = int(contents.labels[row]), int(contents.given[row])
-            yield ListedImage(name, contents.images[row], label, part)
+    def at(row: int) -> ListedImage:
+        label, part = int(contents.labels[row]), int(contents.given[row])
+        return ListedImage(contents.names[row], contents.images[row], label, part)
 
-    return ImagesToEmbed(recipe.source, recipe.title, contents.classes, each, len(contents))
+    return _of_rows(recipe, contents.classes, at, len(contents), shard)
 
 
 def _of_stream(stream: Stream, recipe: DataRecipe) -> ImagesToEmbed:

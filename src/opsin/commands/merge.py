@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
-import numpy as np
-
-from opsin.commands.classify.results import GROUP, PARQUET_KEY, load_pyarrow, made_of, write_tables
-from opsin.commands.feature_file import (
-    PARTS,
-    FeatureRow,
-    FeatureRows,
-    as_arrow_text,
-    check_feature_file,
-)
+from opsin.commands.join_shards import FinishedShard, join_shards, joined_manifest
 from opsin.commands.shard_manifest import ShardManifest, manifest_of
 from opsin.commands.stored_shards import fetched_shards
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.core.regular_file import open_regular
-from opsin.core.storage import atomic_file, storage_errors
-from opsin.core.stored_arrays import StoredArrays
+from opsin.core.storage import storage_errors
 from opsin.core.stored_json import JsonObject
-from opsin.data.shard import Shard, whole_file
+from opsin.data.shard import Shard, named_shard, whole_file
 from opsin.stores.store_address import StoreAddress, is_stored
 
-# Bytes that are copied at once, and rows of features.
-_BLOCK: Final = 1 << 20
-_ROWS: Final = 1024
 # Shards that an error names.
 _NAMED: Final = 5
+_Piece = TypeVar("_Piece")
 
 
 @dataclass(frozen=True)
@@ -48,10 +32,10 @@ class Merged:
 
     Args:
         out: The file.
-        verb: The command whose file it is: ``predict`` or ``embed``.
+        verb: The command whose file it is: ``predict``, ``embed``, ``evaluate`` or ``audit``.
         shards: How many shards it was made of.
         images: Images of the source.
-        rows: Rows in the file.
+        rows: Rows of these shards.
         seconds: How long it took.
     """
 
@@ -72,29 +56,43 @@ def merge(
     shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     out: str | os.PathLike[str] | None = None,
+    part: str | None = None,
     watcher: Watcher = SILENT,
 ) -> Merged:
     """Join the shards of a file, in any order; the same bytes as made in one go.
+
+    Shards of an evaluation or an audit become its figures or findings.
 
     Args:
         shards: All shards, or the name that they were given: ``answers.csv`` stands for
             ``answers-00001-of-00003.csv`` and so on. Those on an object store (``s3://…``) are
             fetched, and joined here.
         out: The new file (default: that name).
+        part: ``2/100``: join only the second hundredth of the shards, into
+            ``answers-00002-of-00100.csv``: the file that ``--shard 2/100`` would have made, and
+            merged like it. So many machines can merge, each a part.
         watcher: Receives progress and notes.
 
     Raises:
         RecipeError: Shards are missing, there twice, not finished, or of different models, images
-            or options; all that are missing are named.
+            or options; or cannot be divided into such parts. All that are missing are named.
         StorageError: A shard was changed since, the file is there already, or the disk refuses it.
 
     Example:
         >>> merged = merge("answers.csv")                             # doctest: +SKIP
         >>> merge(["a-00001-of-00002.npz", "a-00002-of-00002.npz"])   # doctest: +SKIP
+        >>> merge("answers.csv", part="1/100")                        # doctest: +SKIP
     """
     began = time.monotonic()
+    target = None if part is None else Shard.parse(part)
     given = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
     if any(map(is_stored, given)):
+        if part is not None:
+            raise RecipeError(
+                "shards in files, to join a part of them",
+                "they are on an object store",
+                "Copy those of the part here, or mount the store.",
+            )
         with fetched_shards(given, out, watcher) as (copies, place):
             done = merge(copies, out=place.path, watcher=place.watcher(watcher))
         return replace(done, out=place.shown, seconds=time.monotonic() - began)
@@ -102,99 +100,176 @@ def merge(
         raise RecipeError(
             "a file, for shards in files", f"got {out}", "Merge here, then copy it there."
         )
-    files = _found([Path(each) for each in given])
-    manifests = [ShardManifest.read(file) for file in files]
-    ordered = _checked(files, manifests, watcher)
-    path = _place(Path(out) if out is not None else whole_file(files[0]), ordered[0].file)
+    files = [Path(each) for each in given]
+    if not files or not all(file.name for file in files):
+        raise RecipeError("shards to merge", "got none", "Give them, or the name they share.")
+    by_name = len(files) == 1 and not manifest_of(files[0]).exists()
+    whole = Path(out) if out is not None else files[0] if by_name else whole_file(files[0])
+    if target is not None and whole is not None and (before := _finished(target.file(whole))):
+        watcher.note(f"{before.file} is finished")
+        return _merged(before.file, [before], began)
+    ordered = _named(files[0], target) if by_name else _given(files, target)
+    if out is None and whole is not None and ordered[0].manifest.reports:
+        whole = whole.with_suffix(".json")
+    _note_versions(ordered, watcher)
+    path = _place(whole, ordered[0], target)
     rows = sum(each.manifest.rows for each in ordered)
     watcher.begin("Merge", rows, "rows")
-    first = ordered[0].manifest
-    if first.verb == "embed":
-        _join_features(ordered, path, watcher)
-    elif path.suffix.lower() == ".parquet":
-        _join_tables(ordered, path, watcher)
-    else:
-        _join_lines(ordered, path, watcher)
+    join_shards(ordered, path, whole=target is None, watcher=watcher)
+    if target is not None:
+        joined_manifest(ordered, path, target)
     watcher.end()
-    return Merged(path, first.verb, len(ordered), first.images, rows, time.monotonic() - began)
+    return _merged(path, ordered, began)
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """A shard's file, and what it says of itself."""
-
-    file: Path
-    manifest: ShardManifest
+def _merged(path: Path, shards: Sequence[FinishedShard], began: float) -> Merged:
+    first = shards[0].manifest
+    rows = sum(each.manifest.rows for each in shards)
+    return Merged(path, first.verb, len(shards), first.images, rows, time.monotonic() - began)
 
 
-def _found(given: Sequence[Path]) -> list[Path]:
-    """Return the shards: those given, or those of the one name given."""
-    if not given or not all(each.name for each in given):
-        raise RecipeError("shards to merge", "got none", "Give them, or the name they share.")
-    if len(given) > 1 or manifest_of(given[0]).exists():
-        return list(given)
-    whole = given[0]
-    pattern = re.compile(
-        rf"{re.escape(whole.stem)}-\d{{5,6}}-of-\d{{5,6}}{re.escape(whole.suffix)}"
-    )
-    folder = whole.parent
-    with storage_errors(folder):
-        names = sorted(entry.name for entry in os.scandir(folder) if pattern.fullmatch(entry.name))
-    if not names:
+def _finished(file: Path) -> FinishedShard | None:
+    """Return a shard that is finished; ``None`` where it is not."""
+    if not manifest_of(file).exists():
+        return None
+    manifest = ShardManifest.read(file)
+    whole = file.is_file() and file.stat().st_size == manifest.size
+    return FinishedShard(file, manifest) if whole else None
+
+
+def _given(files: Sequence[Path], target: Shard | None) -> list[FinishedShard]:
+    """Return the shards to join, of those given, in their order."""
+    found: dict[Shard, FinishedShard] = {}
+    shards = [FinishedShard(file, ShardManifest.read(file)) for file in files]
+    for shard in shards:
+        _check_alike(shards[0], shard)
+        part = shard.manifest.part
+        if part in found:
+            raise RecipeError(
+                "each shard once",
+                f"{found[part].file} and {shard.file} are both {part}",
+                "Leave one out.",
+            )
+        found[part] = shard
+    return _covering(found, target)
+
+
+def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
+    """Return the shards to join, of those that share a name, in their order.
+
+    No other manifests are read: there may be thousands.
+    """
+    with storage_errors(whole.parent):
+        names = {entry.name for entry in os.scandir(whole.parent)}
+    found: dict[Shard, Path] = {}
+    unfinished: list[Path] = []
+    for name in sorted(names):
+        file = whole.parent / name
+        shard = named_shard(file)
+        if shard is not None and shard.file(whole) == file:
+            if manifest_of(file).name in names:
+                found[shard] = file
+            else:
+                unfinished.append(file)
+    if not found and not unfinished:
         raise RecipeError(
             "shards to merge",
             f"there is none of {whole}",
             f"They are called {Shard(1, 3).file(whole).name} and so on.",
         )
-    return [folder / name for name in names]
+    try:
+        files = _covering(found, target)
+    except RecipeError:
+        for file in unfinished:
+            ShardManifest.read(file)  # says what to do with it
+        raise
+    ordered = [FinishedShard(file, ShardManifest.read(file)) for file in files]
+    for each in ordered:
+        _check_alike(ordered[0], each)
+        if each.manifest.part != named_shard(each.file):
+            raise RecipeError(
+                f"{each.file.name} to be the shard that its name says",
+                f"it is {each.manifest.part}",
+                "Make it again.",
+            )
+    return ordered
 
 
-def _checked(
-    files: Sequence[Path], manifests: Sequence[ShardManifest], watcher: Watcher
-) -> list[_Finished]:
-    """Return all shards in their order.
+def _covering(found: Mapping[Shard, _Piece], target: Shard | None) -> list[_Piece]:
+    """Return shards that follow each other from end to end: few and large ones where there are.
+
+    Args:
+        found: Shards, some perhaps parts of others.
+        target: What they make; ``None``: the whole.
 
     Raises:
-        RecipeError: They do not belong together, or are not all.
+        RecipeError: Some are missing; they are named.
     """
-    first = manifests[0]
-    by_number: dict[int, _Finished] = {}
-    for file, manifest in zip(files, manifests, strict=True):
-        other = _difference(first, manifest)
-        if other:
-            raise RecipeError(
-                "shards of the same model, images and options",
-                f"{file.name} was made with another {other} than {files[0].name}",
-                "Make those anew that are wrong.",
-            )
-        if manifest.shard in by_number:
-            raise RecipeError(
-                "each shard once",
-                f"{by_number[manifest.shard].file} and {file} are both {manifest.part}",
-                "Leave one out.",
-            )
-        by_number[manifest.shard] = _Finished(file, manifest)
-    missing = [number for number in range(1, first.shards + 1) if number not in by_number]
-    if missing:
-        named = ", ".join(f"{number}/{first.shards}" for number in missing[:_NAMED])
-        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+    target = target or Shard(1, 1)
+    counts = {shard.count for shard in found} or {target.count}
+    finest = max(counts)
+    if any(finest % count for count in counts):
         raise RecipeError(
-            f"all {first.shards:,} shards",
-            f"{counted(len(missing), 'is', 'are')} missing: {named}{more}",
-            "Make them with --shard; nothing was written.",
+            "shards of one number, or parts that were merged of these",
+            f"got some of {' and '.join(map(str, sorted(counts)))}",
+            "Leave out those of another number.",
         )
-    versions = sorted({manifest.opsin for manifest in manifests})
-    if len(versions) > 1:
-        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
-    return [by_number[number] for number in sorted(by_number)]
+    if finest % target.count:
+        raise RecipeError(
+            f"a number of parts that divides {finest:,}, the number of shards",
+            f"got {target.count:,}",
+            "Give another.",
+        )
+    wanted = target.rows(finest)
+    # How far one gets, and by which shard; the largest comes first.
+    reached: dict[int, Shard | None] = {wanted.start: None}
+    for shard in sorted(found, key=lambda each: (each.rows(finest).start, each.count)):
+        place = shard.rows(finest)
+        if place.start in reached and place.stop <= wanted.stop:
+            reached.setdefault(place.stop, shard)
+    if wanted.stop not in reached:
+        raise _missing(found, wanted, finest, max(reached))
+    pieces: list[_Piece] = []
+    end = wanted.stop
+    while (last := reached[end]) is not None:
+        pieces.append(found[last])
+        end = last.rows(finest).start
+    return pieces[::-1]
+
+
+def _missing(
+    found: Mapping[Shard, object], wanted: range, finest: int, reached: int
+) -> RecipeError:
+    there = {number for shard in found for number in shard.rows(finest)}
+    missing = [number for number in wanted if number not in there] or [reached]
+    named = ", ".join(f"{number + 1}/{finest}" for number in missing[:_NAMED])
+    more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+    return RecipeError(
+        f"all {len(wanted):,} shards",
+        f"{counted(len(missing), 'is', 'are')} missing: {named}{more}",
+        "Make them with --shard; nothing was written.",
+    )
+
+
+def _check_alike(first: FinishedShard, other: FinishedShard) -> None:
+    """Refuse shards that do not belong together.
+
+    Raises:
+        RecipeError: They do not.
+    """
+    difference = _difference(first.manifest, other.manifest)
+    if difference:
+        raise RecipeError(
+            "shards of the same model, images and options",
+            f"{other.file.name} was made with another {difference} than {first.file.name}",
+            "Make those anew that are wrong.",
+        )
 
 
 def _difference(one: ShardManifest, other: ShardManifest) -> str:
     """Return in which way two shards do not belong together; empty where they do."""
     if one.verb != other.verb:
         return "command"
-    if one.shards != other.shards:
-        return "number of shards"
     if (one.images, one.inputs) != (other.images, other.inputs):
         return "list of images"
     names = {**one.options, **other.options}
@@ -202,7 +277,13 @@ def _difference(one: ShardManifest, other: ShardManifest) -> str:
     return next(different, "").removeprefix("the ")
 
 
-def _place(path: Path | None, shard: Path) -> Path:
+def _note_versions(shards: Sequence[FinishedShard], watcher: Watcher) -> None:
+    versions = sorted({shard.manifest.opsin for shard in shards})
+    if len(versions) > 1:
+        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
+
+
+def _place(path: Path | None, first: FinishedShard, target: Shard | None) -> Path:
     """Return where the merged file goes.
 
     Raises:
@@ -211,164 +292,16 @@ def _place(path: Path | None, shard: Path) -> Path:
     """
     if path is None:
         raise RecipeError(
-            "a name for the merged file", f"{shard.name} does not tell it", "Give --out FILE."
+            "a name for the merged file", f"{first.file.name} does not tell it", "Give --out FILE."
         )
-    if path.suffix.lower() != shard.suffix.lower():
+    ending = ".json" if first.manifest.reports else first.file.suffix.lower()
+    if path.suffix.lower() != ending:
         raise RecipeError(
-            f"a file name that ends in {shard.suffix}, as the shards' do",
-            f"got {path.name!r}",
-            "Give another name.",
+            f"a file name that ends in {ending}", f"got {path.name!r}", "Give another name."
         )
+    if target is not None:
+        return target.file(path)  # without its manifest it is not finished
     with storage_errors(path):
         if path.exists() or path.is_symlink():
             raise StorageError("a new file", f"{path} is there already", "Give another: --out.")
     return path
-
-
-def _join_lines(shards: Sequence[_Finished], path: Path, watcher: Watcher) -> None:
-    """Join rows of JSON or CSV: these after each other, with the first one's heading."""
-    done = 0
-    with atomic_file(path) as temporary, temporary.open("wb") as target:
-        for number, shard in enumerate(shards):
-            digest = hashlib.sha256()
-            with storage_errors(shard.file), open_regular(shard.file) as source:
-                if path.suffix.lower() == ".csv":
-                    heading = source.readline(_BLOCK)
-                    digest.update(heading)
-                    target.write(heading if number == 0 else b"")
-                while block := source.read(_BLOCK):
-                    digest.update(block)
-                    target.write(block)
-            _check(shard, digest.hexdigest())
-            done += shard.manifest.rows
-            watcher.advance(done)
-
-
-def _join_tables(shards: Sequence[_Finished], path: Path, watcher: Watcher) -> None:
-    """Join Parquet files of answers."""
-    arrow, parquet = load_pyarrow()
-    size = 0
-    for shard in shards:
-        _check(shard, _digest_of(shard.file))
-        try:
-            schema = parquet.read_schema(shard.file)
-            made, own, _ = made_of(schema.metadata)
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            raise _changed(shard.file) from error
-        size += own
-    whole = schema.with_metadata({PARQUET_KEY: f"{made} {size} 0".encode()})
-
-    def tables() -> Iterator[Any]:
-        waiting, rows, done = [], 0, 0
-        for batch in itertools.chain.from_iterable(_batches(shard.file) for shard in shards):
-            waiting.append(batch)
-            rows += batch.num_rows
-            while rows >= GROUP:
-                table = arrow.Table.from_batches(waiting).cast(whole).combine_chunks()
-                yield table.slice(0, GROUP).combine_chunks()
-                waiting = table.slice(GROUP).to_batches()
-                rows -= GROUP
-                done += GROUP
-                watcher.advance(done)
-        if rows:
-            yield arrow.Table.from_batches(waiting).cast(whole).combine_chunks()
-
-    write_tables(path, whole, tables())
-
-
-def _batches(file: Path) -> Iterator[Any]:
-    """Yield the rows of a Parquet file, some at a time; it is closed before the next is opened."""
-    _, parquet = load_pyarrow()
-    with parquet.ParquetFile(file) as opened:
-        yield from opened.iter_batches(GROUP)
-
-
-def _join_features(shards: Sequence[_Finished], path: Path, watcher: Watcher) -> None:
-    """Join files of features."""
-    check_feature_file(path)
-    first = shards[0].manifest
-    options: dict[str, Any] = dict(first.options)
-    units, classes = options["units"], options.pop("classes")
-    unreadable = [name for shard in shards for name in _unreadable(shard.manifest)]
-    about = {"opsin": first.opsin, "source": first.summary["source"], **options}
-    read = _rows_of_arrays if path.suffix.lower() == ".npz" else _rows_of_table
-    names = None if classes is None else tuple(classes)
-    with FeatureRows(path, sum(units)) as rows:
-        for shard in shards:
-            _check(shard, _digest_of(shard.file))
-            for row in read(shard.file, names):
-                rows.add(row)
-            watcher.advance(rows.count)
-        rows.finish(about | {"unreadable": unreadable}, names)
-
-
-def _unreadable(manifest: ShardManifest) -> list[Any]:
-    found: Any = manifest.summary["unreadable"]
-    return list(found)
-
-
-def _rows_of_arrays(file: Path, classes: tuple[str, ...] | None) -> Iterator[FeatureRow]:
-    """Yield the rows of a shard in ``.npz`` form."""
-    try:
-        with StoredArrays(file) as arrays:
-            names = iter(arrays.blocks("names", _ROWS))
-            digests = iter(arrays.blocks("digests", _ROWS))
-            labels = iter(arrays.blocks("labels", _ROWS)) if classes is not None else None
-            parts = iter(arrays.blocks("parts", _ROWS)) if "parts" in arrays else None
-            for features in arrays.blocks("features", _ROWS):
-                block = (next(names), next(digests))
-                label = np.full(len(features), -1) if labels is None else next(labels)
-                part = np.full(len(features), "") if parts is None else next(parts)
-                for row, each in enumerate(features):
-                    yield FeatureRow(
-                        str(block[0][row]),
-                        int(label[row]),
-                        PARTS.index(str(part[row])),
-                        block[1][row].tobytes(),
-                        each,
-                    )
-    except (ValueError, KeyError, StopIteration) as error:
-        raise _changed(file) from error
-
-
-def _rows_of_table(file: Path, classes: tuple[str, ...] | None) -> Iterator[FeatureRow]:
-    """Yield the rows of a shard in Parquet form."""
-    arrow, parquet = load_pyarrow()
-    numbers: Mapping[str | None, int] = {
-        None: -1, **{as_arrow_text(name): number for number, name in enumerate(classes or ())}
-    }  # fmt: skip
-    try:
-        for batch in parquet.ParquetFile(file).iter_batches(_ROWS):
-            features = batch.column("features").flatten().to_numpy().reshape(len(batch), -1)
-            columns = batch.drop_columns(["features"]).to_pylist()
-            for each, row in zip(columns, features, strict=True):
-                yield FeatureRow(
-                    each["name"],
-                    numbers[each.get("label")],
-                    PARTS.index(each.get("part") or ""),
-                    bytes.fromhex(each["digest"]),
-                    row,
-                )
-    except (arrow.ArrowException, ValueError, KeyError) as error:
-        raise _changed(file) from error
-
-
-def _digest_of(file: Path) -> str:
-    with storage_errors(file), open_regular(file) as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-        return digest.hexdigest()
-
-
-def _check(shard: _Finished, digest: str) -> None:
-    if digest != shard.manifest.sha256:
-        raise _changed(shard.file)
-
-
-def _changed(file: Path) -> StorageError:
-    return StorageError(
-        "shards as they were made",
-        f"{file} was changed since, or is damaged",
-        f"Remove {manifest_of(file).name} and make it again.",
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +23,16 @@ from opsin.data.sources.named import is_place
 _MOST: Final = 512 << 20
 
 
+def can_compare(images: int, shape: Sequence[int]) -> bool:
+    """Tell whether near duplicates are looked for among so many images.
+
+    Args:
+        images: How many there are.
+        shape: Height, width and channels of each.
+    """
+    return min(shape[:2]) >= SMALLEST and images * math.prod(shape) <= _MOST
+
+
 def nearly_seen(
     own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
 ) -> NDArray[np.bool_] | None:
@@ -34,10 +46,12 @@ def nearly_seen(
 
     Returns:
         ``bool[M]``; ``None`` where that is unknown: the run's images are gone or would have to be
-        downloaded, there are too many, or they are too small to tell a copy from a likeness.
+        downloaded, there are too many with all of the source, or they are too small to tell a copy
+        from a likeness.
     """
     shape = decoded.images.shape[1:]
-    if min(shape[:2]) < SMALLEST:
+    listed = len(decoded.labels) + len(decoded.unreadable)
+    if not can_compare(listed, shape):
         return None
     known = _images_of(own, watcher)
     if known is None or known.images.shape[1:] != shape:
@@ -45,7 +59,7 @@ def nearly_seen(
     train, val, _ = own.among(known.digests)
     _, once = np.unique(as_keys(known.digests), return_index=True)
     learnt = once[(train | val)[once]]
-    if (len(learnt) + len(rows)) * int(np.prod(shape)) > _MOST:
+    if not can_compare(len(learnt) + listed, shape):
         return None
     near = near_duplicates(
         np.concatenate([known.images[learnt], decoded.images[rows]]),

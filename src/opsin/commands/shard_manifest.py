@@ -19,6 +19,8 @@ from opsin.core.stored_json import JsonObject, read_json
 from opsin.data.shard import Shard, ShardInputs
 
 _FORMAT = 1
+#: Commands whose work can be divided; ``audit`` is ``opsin data --audit``.
+ShardedVerb = Literal["predict", "embed", "evaluate", "audit"]
 
 
 class ShardManifest(Stored):
@@ -26,7 +28,7 @@ class ShardManifest(Stored):
 
     format: Literal[1] = Field(description="Version of this file's format.")
     opsin: Text = Field(description="The version that made it.")
-    verb: Literal["predict", "embed"]
+    verb: ShardedVerb
     shard: Annotated[int, Field(ge=1)] = Field(description="Which one, from 1.")
     shards: Annotated[int, Field(ge=1)] = Field(description="How many there are.")
     images: Count = Field(description="Images of the whole source.")
@@ -41,6 +43,11 @@ class ShardManifest(Stored):
     def part(self) -> Shard:
         """Which shard it is."""
         return Shard(self.shard, self.shards)
+
+    @property
+    def reports(self) -> bool:
+        """Whether the rows of all shards become a report, which is JSON."""
+        return self.verb in ("evaluate", "audit")
 
     @classmethod
     def read(cls, file: Path) -> ShardManifest:
@@ -84,7 +91,7 @@ class ShardTask:
         file: The shard's file.
     """
 
-    verb: Literal["predict", "embed"]
+    verb: ShardedVerb
     inputs: ShardInputs
     options: JsonObject
     file: Path
@@ -116,13 +123,16 @@ class ShardTask:
             size = self.file.stat().st_size
         return found if size == found.size else None
 
-    def finish(self, content: Path, rows: int, summary: JsonObject) -> None:
-        """Write the manifest.
+    def finish(
+        self, content: Path, rows: int, summary: JsonObject, *, opsin: str = __version__
+    ) -> ShardManifest:
+        """Write the manifest, and return it.
 
         Args:
             content: What is, or will be, the shard's file.
             rows: Its rows.
             summary: What the command says of it.
+            opsin: The version that made its rows.
 
         Raises:
             StorageError: The disk refuses the write.
@@ -131,7 +141,7 @@ class ShardTask:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         manifest = ShardManifest(
             format=_FORMAT,
-            opsin=__version__,
+            opsin=opsin,
             verb=self.verb,
             shard=self.inputs.shard.number,
             shards=self.inputs.shard.count,
@@ -144,3 +154,4 @@ class ShardTask:
             summary=summary,
         )
         write_json(manifest_of(self.file), manifest.to_json())
+        return manifest

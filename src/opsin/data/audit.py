@@ -149,15 +149,23 @@ class Audit:
 
 
 @checked
-def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
+def audit(
+    dataset: Dataset,
+    *,
+    measured: quality.QualityMeasures | None = None,
+    watcher: Watcher = SILENT,
+) -> Audit:
     """Look for what goes wrong with images before it goes wrong with a classifier.
 
     Nothing is removed or changed.
 
     Args:
         dataset: The images.
+        measured: What their pixels measure, where that is known already.
         watcher: Receives the progress of the work.
     """
+    if measured is None:
+        measured = quality.measure(dataset.images, watcher=watcher)
     found = (
         *_unusable(dataset),
         *_unchecked(dataset),
@@ -165,7 +173,7 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         *_duplicates(dataset),
         *_unreadable(dataset),
         *_classes(dataset),
-        *_appearance(dataset, watcher),
+        *_appearance(dataset, measured),
     )
     by_kind = {finding.kind: finding for finding in found if finding.count}
     order = sorted(by_kind, key=_WORST_FIRST.index)
@@ -364,8 +372,7 @@ def _class_case(dataset: Dataset, label: int, note: str) -> Case:
     return Case(tuple(rows.tolist()), f"{dataset.classes[label]}: {note}" if note else "")
 
 
-def _appearance(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
-    measured = quality.measure(dataset.images, watcher=watcher)
+def _appearance(dataset: Dataset, measured: quality.QualityMeasures) -> Iterator[Finding]:
     kinds: tuple[tuple[str, str, str, quality.Odd], ...] = (
         ("empty", "Nearly empty images", "see whether anything is in them",
          quality.empty(measured)),

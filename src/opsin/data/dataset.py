@@ -370,9 +370,32 @@ def read_corrected(
     unchecked = recipe.labels is not None
     found = found or sources.find_all(recipe, watcher=watcher)
     decoded = read_found(found, recipe, watcher, for_training=for_training and not unchecked)
+    return _corrected(decoded, recipe, missing_ok=missing_ok, watcher=watcher)
+
+
+def _corrected(
+    decoded: cache.Decoded, recipe: DataRecipe, *, missing_ok: bool, watcher: Watcher
+) -> cache.Decoded:
     if recipe.labels is None:
         return decoded
     return correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
+
+
+def split_decoded(
+    decoded: cache.Decoded, recipe: DataRecipe, *, watcher: Watcher = SILENT
+) -> Dataset:
+    """Return the dataset of images that were decoded as they are by default: see `look_at`.
+
+    Args:
+        decoded: All images of a source.
+        recipe: How they were read, and how they are split.
+        watcher: Receives the progress of the work.
+
+    Raises:
+        SourceError: The file of corrections is unusable.
+    """
+    decoded = _corrected(decoded, recipe, missing_ok=False, watcher=watcher)
+    return _with_split(decoded, recipe, None, watcher, for_training=False)
 
 
 @checked
@@ -480,12 +503,14 @@ def _find_units(
     decoded: cache.Decoded,
     recipe: DataRecipe,
     groups: Sequence[str],
-    place: LocatedSource,
+    place: LocatedSource | None,
     watcher: Watcher,
 ) -> tuple[NearDuplicates, NDArray[np.int64]]:
     """Find near duplicates, and say by a number which images must stay in one part."""
     alike = decoded
-    if recipe.split_by == "bytes":  # parts that no preparation changes, so what they hang by too
+    if (
+        place is not None and recipe.split_by == "bytes"
+    ):  # parts that no preparation changes, so what they hang by too
         alike = read_by_default(place, recipe, decoded, watcher)
     mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
@@ -500,7 +525,7 @@ def _find_units(
 def _with_split(
     decoded: cache.Decoded,
     recipe: DataRecipe,
-    place: LocatedSource,
+    place: LocatedSource | None,
     watcher: Watcher,
     *,
     for_training: bool,

@@ -6,12 +6,13 @@ import concurrent.futures
 import contextlib
 import hashlib
 import itertools
+import math
 import shutil
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,10 @@ from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
 from opsin.stores.stored_object import StoredObject
+
+#: What else is found out of some rows, from their prepared pixels ``uint8[M, H, W, C]``: numbers
+#: ``float32[M, F]``.
+Look = Callable[[range, NDArray[np.uint8]], NDArray[np.float32]]
 
 #: Side that larger images, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
@@ -75,16 +80,38 @@ def read_found(
     key = cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
     decoded = cache.look_up(key)
     if decoded is None:
-        contents = found.open()
-        if recipe.classes:
-            contents = contents.keep(recipe.classes)
-        if for_training:
-            contents.check()
-        elif not len(contents):
-            raise SourceError(
-                "images", f"{recipe.source} holds none of these classes", "Check --classes."
-            )
+        contents = open_found(found, recipe, for_training=for_training)
         decoded = _decoded(contents, recipe, key, watcher)
+    check_readable(decoded, recipe)
+    return decoded
+
+
+def open_found(found: LocatedSource, recipe: DataRecipe, *, for_training: bool) -> LabelledImages:
+    """List the images of a source that was found already, those of the classes asked for.
+
+    Raises:
+        SourceError: There are none, or none that a classifier can be made from.
+    """
+    contents = found.open()
+    if recipe.classes:
+        contents = contents.keep(recipe.classes)
+    if for_training:
+        contents.check()
+    elif not len(contents):
+        raise SourceError(
+            "images", f"{recipe.source} holds none of these classes", "Check --classes."
+        )
+    return contents
+
+
+def check_readable(decoded: cache.Decoded, recipe: DataRecipe) -> None:
+    """Refuse a source with more unreadable files than its recipe allows.
+
+    Raises:
+        SourceError: It has, or none can be read.
+    """
+    if not len(decoded.labels):
+        raise _none_readable(decoded.unreadable)
     unreadable, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
     if unreadable > recipe.max_unreadable * total:
         name, reason = decoded.unreadable[0]
@@ -93,7 +120,15 @@ def read_found(
             f"{unreadable:,} of {total:,} are ({name}: {reason})",
             "Mend or remove them, or allow more with --max-unreadable.",
         )
-    return decoded
+
+
+def _none_readable(unreadable: Sequence[tuple[str, str]]) -> SourceError:
+    name, reason = unreadable[0]
+    return SourceError(
+        "images that can be read",
+        f"none of the {len(unreadable):,} can ({name}: {reason})",
+        "Check the files.",
+    )
 
 
 def read_by_default(
@@ -118,7 +153,7 @@ def read_by_default(
     shape = decoded.images.shape[1:]
     if cache.look_up(cache.index_key(found.key, recipe.classes, None, None, "fit")) is None:
         contents = found.open()
-        like = _choose_preparation(contents.keep(recipe.classes) if recipe.classes else contents,
+        like = choose_preparation(contents.keep(recipe.classes) if recipe.classes else contents,
                                    default)  # fmt: skip
         if (like.height, like.width, like.channels, like.resize) == (*shape, recipe.resize):
             return decoded
@@ -139,7 +174,7 @@ def _decoded(
     contents: LabelledImages, recipe: DataRecipe, key: str, watcher: Watcher
 ) -> cache.Decoded:
     """Decode a set into the cache or, where it is too large for the disk, all but its pixels."""
-    preparation = _choose_preparation(contents, recipe)
+    preparation = choose_preparation(contents, recipe)
     needed = len(contents) * preparation.height * preparation.width * preparation.channels
     limit = _disk_limit(recipe, key)
     on_the_fly: Callable[[NDArray[np.int64]], Images] | None = None
@@ -194,7 +229,7 @@ def _decode(
     shape = (preparation.height, preparation.width, preparation.channels)
     store = DecodeCheckpoint(folder, len(contents), shape, stored=stored)
     try:
-        _fill(store, contents, preparation, watcher)
+        fill(store, contents, preparation, watcher)
     finally:
         store.close()
     unreadable = [(str(contents.names[row]), store.reasons[row]) for row in sorted(store.reasons)]
@@ -203,12 +238,7 @@ def _decode(
     good = np.flatnonzero(readable)
     if not good.size:
         shutil.rmtree(folder, ignore_errors=True)
-        name, reason = unreadable[0]
-        raise SourceError(
-            "images that can be read",
-            f"none of the {len(unreadable):,} can ({name}: {reason})",
-            "Check the files.",
-        )
+        raise _none_readable(unreadable)
     kept = contents.rows(good) if unreadable else contents
     with scratch_directory(cache.cache_root() / "datasets") as scratch:
         for file in (folder / f"{name}.npy" for name in decode_checkpoint.KEPT):
@@ -243,25 +273,47 @@ def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
         file.replace(target)
 
 
-def _fill(
-    store: DecodeCheckpoint, contents: LabelledImages, preparation: Preparation, watcher: Watcher
+def together(shape: Sequence[int]) -> int:
+    """Return how many images a thread works on at once: fewer of large ones.
+
+    Args:
+        shape: Height, width and channels of each.
+    """
+    return max(1, min(_ROWS, _CHUNK // math.prod(shape)))
+
+
+def fill(
+    store: DecodeCheckpoint,
+    contents: LabelledImages,
+    preparation: Preparation,
+    watcher: Watcher,
+    *,
+    look: Look | None = None,
 ) -> None:
-    """Decode the rows that are left to do, in threads, and keep what is done whatever happens."""
+    """Decode the rows that are left to do, in threads, and keep what is done whatever happens.
+
+    Args:
+        store: Where they are kept.
+        contents: The images.
+        preparation: How they become pixels.
+        watcher: Receives the progress of the work.
+        look: Finds out what else is kept of them; called from several threads at once.
+    """
     size = preparation.height * preparation.width * preparation.channels
-    step = max(1, min(_ROWS, _CHUNK // size))
+    step = together((preparation.height, preparation.width, preparation.channels))
     pending = store.pending(step)
     left, total = sum(map(len, pending)), len(contents)
     if left < total:
         watcher.note(f"{total - left:,} of {total:,} images were read before; going on from there")
     shape = (preparation.height, preparation.width, preparation.channels)
     ready = isinstance(contents.images, np.ndarray) and contents.images.shape[1:] == shape
-    told = SILENT if ready else watcher
+    told = SILENT if ready and look is None else watcher
     told.begin("Read", left, "images")
     stop = threading.Event()
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
 
     def submit(rows: range) -> concurrent.futures.Future[Chunk | None]:
-        return pool.submit(_chunk, contents, rows, preparation, stop)
+        return pool.submit(_chunk, contents, rows, preparation, stop, look)
 
     ahead = max(2 * THREADS, _WAITING // (step * size))
     following = iter(pending)
@@ -308,9 +360,22 @@ def _put(store: DecodeCheckpoint, future: concurrent.futures.Future[Chunk | None
 
 
 def _chunk(
+    contents: LabelledImages,
+    rows: range,
+    preparation: Preparation,
+    stop: threading.Event,
+    look: Look | None,
+) -> Chunk | None:
+    """Decode some images, and look at them; ``None`` where that was stopped."""
+    chunk = _pixels(contents, rows, preparation, stop)
+    if chunk is None or look is None:
+        return chunk
+    return replace(chunk, found=look(rows, chunk.images))
+
+
+def _pixels(
     contents: LabelledImages, rows: range, preparation: Preparation, stop: threading.Event
 ) -> Chunk | None:
-    """Decode some images; ``None`` where that was stopped."""
     sources = contents.images
     shape = (preparation.height, preparation.width, preparation.channels)
     if isinstance(sources, np.ndarray) and sources.shape[1:] == shape:
@@ -367,7 +432,7 @@ def content_and_digest(
     return content, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
-def _choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
+def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
     """Choose size and channels, by the recipe or by a look at some of the images."""
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False

@@ -53,6 +53,7 @@ class Chunk:
         sizes: Height and width of each image in its file, ``int32[M, 2]``.
         ranges: The lowest and the highest value of each image, ``uint8[M, 2]``.
         reasons: Why a row could not be read, where it could not.
+        found: What else was found out of each, ``float32[M, F]``; ``None``: nothing.
     """
 
     start: int
@@ -62,6 +63,7 @@ class Chunk:
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
     reasons: dict[int, str]
+    found: NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -134,13 +136,20 @@ class DecodeCheckpoint:
         count: Number of images, N.
         shape: Height, width and channels of each.
         stored: Whether the pixels are kept.
+        found: How many numbers are kept of each image beside (`Chunk.found`).
 
     Raises:
         OSError: The disk has too little space.
     """
 
     def __init__(
-        self, folder: Path, count: int, shape: tuple[int, int, int], *, stored: bool
+        self,
+        folder: Path,
+        count: int,
+        shape: tuple[int, int, int],
+        *,
+        stored: bool,
+        found: int = 0,
     ) -> None:
         self.folder = folder
         #: Which rows are on the disk, ``bool[N]``.
@@ -157,6 +166,8 @@ class DecodeCheckpoint:
         }
         if stored:
             arrays["images"] = (np.uint8, (count, *shape))
+        if found:
+            arrays["found"] = (np.float32, (count, found))
         if not self._go_on(arrays):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -199,7 +210,7 @@ class DecodeCheckpoint:
         Raises:
             OSError: The disk refuses the write.
         """
-        for name in KEPT:
+        for name in (*KEPT, "found"):
             if name in self._files:
                 self._files[name].write(chunk.start, getattr(chunk, name))
         self.reasons |= chunk.reasons

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from opsin.core.errors import ImageError, SourceError
-from opsin.data.digest_set import DigestSet
-from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.core.errors import ImageError
+from opsin.data.shard import ShardInputs
 from opsin.stores.store_address import is_stored
 from opsin.stores.stored_object import StoredObject
 
@@ -169,50 +167,3 @@ def _close(streams: Sequence[Stream]) -> None:
 def _total(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
-
-
-def cut_stream(stream: Stream, shard: Shard, listing: Stream, *, once: bool) -> Stream:
-    """Return the images of a source that are in one shard.
-
-    Args:
-        stream: The source.
-        shard: The shard.
-        listing: The source once more; it is gone through at once, to learn the names.
-        once: Pass over later images of a name that was there before.
-
-    Raises:
-        SourceError: The source is damaged or empty; or, while the images are asked for, it was
-            changed after its names had been listed.
-    """
-    names = NamesDigest()
-    for image in _each(listing, once=once):
-        names.add(image.name)
-    inputs = ShardInputs(shard, names.count, names.hex)
-
-    def each() -> Iterator[Unlabelled]:
-        seen = NamesDigest()
-        for image in _each(stream, once=once):
-            if seen.count in inputs.rows:
-                yield image
-            seen.add(image.name)
-        if seen.hex != inputs.fingerprint:
-            raise SourceError(
-                "a source that stays as it is while its shards are made",
-                f"images of {stream.source} were added, removed or renamed",
-                "Begin anew with another file.",
-            )
-
-    return replace(stream, each=each, number=lambda: len(inputs.rows), inputs=inputs)
-
-
-def _each(stream: Stream, *, once: bool) -> Iterator[Unlabelled]:
-    """Yield a stream's images; each name once, where that is asked for and not known anyway."""
-    if not once or stream.unique:
-        yield from stream
-        return
-    seen, key = DigestSet(), os.urandom(16)
-    for image in stream:
-        name = image.name.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
-        if seen.add(int.from_bytes(digest, "big")):
-            yield image

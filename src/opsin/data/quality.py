@@ -55,7 +55,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
 
     def work(start: int) -> int:
         pixels = images[start : start + size]
-        measured[:, start : start + len(pixels)] = _measured(pixels)
+        measured[:, start : start + len(pixels)] = measures_of(pixels)
         return start + len(pixels)
 
     watcher.begin("Look", count, "images")
@@ -66,8 +66,12 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     return QualityMeasures(*measured)
 
 
-def _measured(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the five measures of some images, ``float32[5, N]``."""
+def measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the five `QualityMeasures` of some images, ``float32[5, N]``.
+
+    Args:
+        pixels: ``uint8[N, H, W, C]``
+    """
     count, height, width, channels = pixels.shape
     measured = np.zeros((5, count), np.float32)
     # Plane by plane: along an axis of three, NumPy takes ten times as long.

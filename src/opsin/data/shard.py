@@ -65,8 +65,22 @@ class Shard:
         return range(total * (self.number - 1) // self.count, total * self.number // self.count)
 
     def file(self, out: Path) -> Path:
-        """Return where the shard's part of ``out`` is written."""
-        return out.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
+        """Return where the shard's part of ``out`` is written: of a JSON file, its rows."""
+        path = out.with_suffix(".npz") if out.suffix.lower() == ".json" else out
+        return path.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
+
+
+def named_shard(part: Path) -> Shard | None:
+    """Return which shard a file is by its name; ``None`` where it is none.
+
+    Example:
+        >>> named_shard(Path("answers-00002-of-00003.csv"))
+        Shard(number=2, count=3)
+    """
+    found = _NAMED.fullmatch(part.stem)
+    if found is None or not 1 <= int(found["number"]) <= int(found["count"]):
+        return None
+    return Shard(int(found["number"]), int(found["count"]))
 
 
 def whole_file(part: Path) -> Path | None:

@@ -15,9 +15,10 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.image_stream import Stream, cut_stream, join_streams
+from opsin.data.image_stream import Stream, join_streams
 from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
+from opsin.data.stream_shard import cut_stream
 from opsin.runtime.classifier import Classifier, Prediction
 
 
