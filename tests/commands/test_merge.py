@@ -118,7 +118,7 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     assert opsin.merge(files, out=by_names).out == by_names
     merged = opsin.merge(out)
     assert merged.out == out
-    assert plain.read_bytes() == out.read_bytes() == Path(by_names.out).read_bytes()
+    assert plain.read_bytes() == out.read_bytes() == by_names.read_bytes()
     assert (merged.verb, merged.shards, merged.images) == (verb, count, 10)
     pages = {path.with_suffix(".html").name for path in (out, by_names) if verb == "audit"}
     if pages:
