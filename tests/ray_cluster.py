@@ -12,7 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,14 @@ def why_not() -> str | None:
         return "Ray is not installed (make .venv-ray/ready)"
     done = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
     return None if done.returncode == 0 else "no network of its own can be made (needs root)"
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+    """Wait for something that a process brings about; return whether it did before it ended."""
+    while not (met := condition()) and process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return met
 
 
 class RayCluster:
@@ -107,6 +115,13 @@ class RayCluster:
     def kill(self, number: int) -> None:
         """Kill one of the added nodes, with all that runs on it."""
         self._end(self._nodes.pop(1 + number))
+
+    def node_of(self, pid: int) -> int:
+        """Return the number of the added node on which a process runs."""
+        for number, node in enumerate(self._nodes[1:]):
+            if pid in _descendants(node.pid):
+                return number
+        raise LookupError(f"process {pid} is on none of the nodes")
 
     def __len__(self) -> int:
         """Return how many nodes were added and live."""

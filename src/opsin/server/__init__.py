@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from opsin.core.arguments import checked
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.server.server_settings import ServerSettings
 
+if TYPE_CHECKING:
+    from opsin.server.rest_api import Application
+
+
+Models = (
+    str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
+)
+
 
 @checked
 def serve(
-    models: str
-    | os.PathLike[str]
-    | Sequence[str | os.PathLike[str]]
-    | Mapping[str, str | os.PathLike[str]],
+    models: Models,
     settings: ServerSettings | None = None,
     *,
     watcher: Watcher = SILENT,
@@ -43,6 +51,34 @@ def serve(
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
+    serving, named = _serving(models, watcher)
+    serving.serve(named, settings, watcher=watcher)
+
+
+@checked
+def served_app(models: Models, **settings: Any) -> Application:
+    """Return what `serve` serves as an ASGI application, for a server of another program.
+
+    Its lifespan starts the processes that compute, and ends them. It listens on nothing itself;
+    that other server decides who can connect.
+
+    Args:
+        models: As for `serve`.
+        **settings: Fields of `ServerSettings`; those that say how to listen or what to write into
+            logs have no effect.
+
+    Raises:
+        OpsinError: As from `serve`, but for the address.
+
+    Example:
+        ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
+    """
+    serving, named = _serving(models, SILENT)
+    return serving.application(named, ServerSettings(**settings))
+
+
+def _serving(models: Models, watcher: Watcher) -> tuple[ModuleType, dict[str, Path]]:
+    """Return the module that needs ``opsin[serve]``, and the models by their names."""
     try:
         from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
     except ModuleNotFoundError as error:
@@ -59,4 +95,4 @@ def serve(
         named = check_models(models)
     else:
         named = parse_models([os.fspath(each) for each in models])
-    serving.serve(fetch_models(named, watcher), settings, watcher=watcher)
+    return serving, fetch_models(named, watcher)
