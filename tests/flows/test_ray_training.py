@@ -131,7 +131,7 @@ def test_what_the_nodes_lack_is_said_before_anything_starts(
     cluster.add(hide=own)
     apart = cluster.run(words(own, "--folds", "2", "--model", "logistic"))
     cluster.kill(len(cluster) - 1)
-    cluster.add(hide=cluster_images)
+    cluster.add(hide=cluster_images.parent)
     blind = cluster.run(
         command(
             "train",

@@ -271,7 +271,7 @@ class Cluster(Executor):
             raise RecipeError(
                 "a folder that each node can write to, at the same place",
                 f"{_named(apart)} cannot write to {needs.folder} ({apart[0].refused})",
-                "Put it on a file system that all nodes share.",
+                "Choose one with space left, on a file system that all nodes share.",
             )
 
     def _ask_nodes(self, needs: NodeNeeds, mark: str | None) -> list[_Node]:
@@ -285,11 +285,12 @@ class Cluster(Executor):
         )
 
         ray = self._ray
-        describe = ray.remote(_describe).options(num_cpus=0, max_retries=0)
+        describe = ray.remote(_describe)
 
         def ask(node: str) -> Any:
             where = NodeAffinitySchedulingStrategy(node, soft=False)
-            return describe.options(scheduling_strategy=where).remote(needs, mark)
+            asking = describe.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
+            return asking.remote(needs, mark)
 
         nodes = self._nodes()
         asked = {node: ask(node) for node in nodes}

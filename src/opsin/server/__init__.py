@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from opsin.core.arguments import checked
@@ -51,7 +50,9 @@ def serve(
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
-    serving, named = _serving(models, watcher)
+    named = _named(models, watcher)
+    from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+
     serving.serve(named, settings, watcher=watcher)
 
 
@@ -73,14 +74,16 @@ def served_app(models: Models, **settings: Any) -> Application:
     Example:
         ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
     """
-    serving, named = _serving(models, SILENT)
+    named = _named(models, SILENT)
+    from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+
     return serving.application(named, ServerSettings(**settings))
 
 
-def _serving(models: Models, watcher: Watcher) -> tuple[ModuleType, dict[str, Path]]:
-    """Return the module that needs ``opsin[serve]``, and the models by their names."""
+def _named(models: Models, watcher: Watcher) -> dict[str, Path]:
+    """Return models by their names, where all that serves them is installed."""
     try:
-        from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+        import opsin.server.serving  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError("serving", "serve") from error
     from opsin.server.served_model import (  # noqa: PLC0415
@@ -95,4 +98,4 @@ def _serving(models: Models, watcher: Watcher) -> tuple[ModuleType, dict[str, Pa
         named = check_models(models)
     else:
         named = parse_models([os.fspath(each) for each in models])
-    return serving, fetch_models(named, watcher)
+    return fetch_models(named, watcher)
