@@ -134,6 +134,7 @@ class RayCluster:
     def _environment(self, source: Path | None = None) -> dict[str, str]:
         own = {
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "disabled",  # a token in the user's home would shut the nodes out
             "RAY_ADDRESS": f"{_ADDRESS}:{_PORT}",
             "RAY_health_check_period_ms": "500",
             "OMP_NUM_THREADS": "1",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import textwrap
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,7 +58,7 @@ def test_ray_serve_gives_the_routes_and_the_answers_of_opsin_serve(
 ) -> None:
     from opsin.server import served_app
 
-    (folder / "served.py").write_text(SERVE + ASK)
+    (folder / "served.py").write_text(SERVE.replace("/shared", str(folder)) + ASK)
     cluster.add(cpus=4)
     try:
         done = cluster.run(["served"], cwd=folder)
@@ -68,8 +67,9 @@ def test_ray_serve_gives_the_routes_and_the_answers_of_opsin_serve(
     assert done.returncode == 0, done.stderr
     said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     expected = opsin.Classifier(folder / "boots").predict(folder / "1.png")
-    assert said["answer"]["label"] == expected.label
-    assert said["answer"]["confidence"] == pytest.approx(expected.confidence, abs=1e-6)
+    (answer,) = said["answer"]["predictions"]
+    assert answer["label"] == expected.label
+    assert answer["confidence"] == pytest.approx(expected.confidence, abs=1e-6)
     assert said["paths"] == sorted(served_app(str(folder / "boots"), workers=1).openapi()["paths"])
 
 
@@ -77,7 +77,7 @@ def test_ray_data_answers_images_in_a_table(cluster: RayCluster, folder: Path) -
     files = sorted(folder.glob("*.png"))
     table = {"name": [file.name for file in files], "bytes": [file.read_bytes() for file in files]}
     pq.write_table(pa.table(table), folder / "photos.parquet")
-    (folder / "tables.py").write_text(textwrap.dedent(TABLES))
+    (folder / "tables.py").write_text(TABLES.replace("/shared", str(folder)))
     done = cluster.run(["tables"], cwd=folder)
     assert done.returncode == 0, done.stderr
     rows = pq.read_table(folder / "answers").to_pylist()
