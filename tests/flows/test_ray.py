@@ -181,6 +181,37 @@ def test_an_image_that_ends_its_process_costs_one_answer(
     assert lines == {str(number): str(number) for number in range(40) if number != 13}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_commands_memory_is_the_same_for_any_number_of_images(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    program = tmp_path / "many.py"
+    program.write_text(
+        textwrap.dedent("""
+        import resource, sys
+        from opsin.data.image_stream import Unlabelled
+        from opsin.runtime.cluster import Cluster
+
+        def answer(items):
+            return [int(item.name) for item in items]
+
+        count = int(sys.argv[1])
+        images = (Unlabelled(str(number), b"") for number in range(count))
+        with Cluster("ray") as cluster:
+            answers = cluster.answers(answer, images, cost=lambda _: 1, count=None)
+            assert all(int(item.name) == found for item, found in answers)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        """)
+    )
+    peaks = []
+    for count in (10**4, 10**6):
+        done = cluster.run(["many", str(count)], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout))
+    assert peaks[1] < peaks[0] + 50, peaks
+
+
 def test_what_a_node_lacks_is_said_before_anything_starts(
     cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ def decode(
     """Decode a source's images into the cache, where `opsin.load` and `opsin.look_at` find them.
 
     These do it themselves where it was not done before. On a cluster many machines share the work,
-    with the same result: each reads files itself, and is sent images of archives and tables.
+    with the same result: each reads files itself, and is sent images of archives and Parquet.
 
     Args:
         *given: As for `opsin.load`.

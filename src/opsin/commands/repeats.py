@@ -452,7 +452,7 @@ class _Series:
             return self._train_on(self.cluster, planned, options)
         # Each run makes a display of its own where none is given, with its own table of epochs.
         tell = self.watcher or for_people(quiet=self.quiet)
-        given = {"model": self.model, **options}
+        given: Mapping[str, Any] = {"model": self.model, **options}
         made: list[Run] = []
         try:
             for plan in planned:
@@ -539,7 +539,7 @@ class _Series:
         return first.path.with_name(f"{name}.json")
 
 
-def _taken_over(first: Run) -> dict[str, Any]:
+def _taken_over(first: Run) -> Mapping[str, Any]:
     """Return what the other runs take over from the first, which measured: one recipe for all."""
     recipe = first.recipe
     return {

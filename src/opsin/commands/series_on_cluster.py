@@ -97,7 +97,7 @@ class ClusterSeries:
         cluster: Cluster,
         tell: Watcher,
         *,
-        taken_over: Callable[[Run], dict[str, Any]],
+        taken_over: Callable[[Run], Mapping[str, Any]],
         keep: Callable[[Sequence[Run]], object],
     ) -> None:
         """Train what is not done yet.
@@ -227,9 +227,9 @@ class _Following:
     cluster: Cluster
     trainer: _RunTrainer
     tell: Watcher
-    taken_over: Callable[[Run], dict[str, Any]]
+    taken_over: Callable[[Run], Mapping[str, Any]]
     keep: Callable[[Sequence[Run]], object]
-    _options: dict[str, Any] | None = None
+    _options: Mapping[str, Any] | None = None
     _waiting: dict[Future[tuple[str, list[str]]], int] = field(default_factory=dict)
     _begun: dict[int, RunDirectory] = field(default_factory=dict)
     _done: dict[int, Run] = field(default_factory=dict)
@@ -252,7 +252,7 @@ class _Following:
         finally:
             self.tell.end()
 
-    def _start(self, number: int, options: dict[str, Any]) -> None:
+    def _start(self, number: int, options: Mapping[str, Any]) -> None:
         if number not in self._done:
             future = self.cluster.submit(self.trainer, number, options)
             self._waiting[future] = number

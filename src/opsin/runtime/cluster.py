@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,7 +226,7 @@ class Cluster(Executor):
         if self._joined:
             self._ray.shutdown()
 
-    def _nodes(self) -> dict[str, dict[str, Any]]:
+    def _nodes(self) -> dict[str, Mapping[str, Any]]:
         """Return what Ray says of the nodes that can work, by their ids."""
         return {
             node["NodeID"]: node

@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from opsin.server.rest_api import Application
 
 
-Models = (
-    str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
-)
-
-
 @checked
 def serve(
-    models: Models,
+    models: str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Mapping[str, str | os.PathLike[str]],
     settings: ServerSettings | None = None,
     *,
     watcher: Watcher = SILENT,
@@ -57,7 +55,13 @@ def serve(
 
 
 @checked
-def served_app(models: Models, **settings: Any) -> Application:
+def served_app(
+    models: str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Mapping[str, str | os.PathLike[str]],
+    **settings: Any,
+) -> Application:
     """Return what `serve` serves as an ASGI application, for a server of another program.
 
     Its lifespan starts the processes that compute, and ends them. It listens on nothing itself;
@@ -80,7 +84,13 @@ def served_app(models: Models, **settings: Any) -> Application:
     return serving.application(named, ServerSettings(**settings))
 
 
-def _named(models: Models, watcher: Watcher) -> dict[str, Path]:
+def _named(
+    models: str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Mapping[str, str | os.PathLike[str]],
+    watcher: Watcher,
+) -> dict[str, Path]:
     """Return models by their names, where all that serves them is installed."""
     try:
         import opsin.server.serving  # noqa: F401, PLC0415
