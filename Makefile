@@ -14,7 +14,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-docs test-all pytest browser node lint bench docs site pictures wheel tutorials clean
+.PHONY: demo test test-docs test-ray test-all pytest browser node lint bench docs site pictures wheel tutorials clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -43,10 +43,14 @@ pytest: browser node site $(VENV)/ready $(VENV)-runtime/ready
 test-docs: browser node site $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m docs
 
+# A Ray cluster of several nodes on this machine, in a network of its own (which needs root).
+test-ray: $(VENV)-ray/ready
+	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider -m "ray and not slow" tests/flows
+
 test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
-	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider tests/flows/test_ray.py tests/flows/test_ray_train.py
+	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider -m ray tests/flows
 
 # Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped, but in CI.
 browser:
@@ -119,10 +123,11 @@ $(VENV)-keras/ready: constraints.txt
 	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py matplotlib pillow scikit-learn skops
 	touch $@
 
-# Ray is large, and part of nothing else.
+# Ray is large, and part of nothing else. Its Data and Serve are for docs/how-to/ray.md.
 $(VENV)-ray/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-ray
-	$(VENV)-ray/bin/python $(PIP) torch==2.13.0 -e '.[evaluate,parquet,ray,test,train]' 'ray[train]'
+	$(VENV)-ray/bin/python $(PIP) torch==2.13.0
+	$(VENV)-ray/bin/python $(PIP) -e '.[train,parquet,ray,serve,test]' 'ray[data,serve,train]'
 	touch $@
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt

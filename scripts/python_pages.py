@@ -18,7 +18,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Load images with their labels, look for what is wrong with them, move them, and see "
         "what changed.",
         (
-            "load", "look_at", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
+            "load", "look_at", "decode", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
             "Finding", "draw_data", "write_audit", "export_data", "Exported", "changes_since",
             "Changes",
         ),

@@ -12,12 +12,11 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 _ADDRESS: Final = "127.0.0.1"
-_PORT: Final = 6379
 _CLIENT_PORT: Final = 10001
 # Bytes of a node's object store, which Ray would make a third of the machine's memory.
 _STORE: Final = 80_000_000
@@ -39,6 +38,14 @@ def why_not() -> str | None:
         return "Ray is not installed (make .venv-ray/ready)"
     done = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
     return None if done.returncode == 0 else "no network of its own can be made (needs root)"
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+    """Wait for something that a process brings about; return whether it did before it ended."""
+    while not (met := condition()) and process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return met
 
 
 class RayCluster:
@@ -65,8 +72,11 @@ class RayCluster:
             self._stack.callback(self._holder.kill)
             assert self._holder.stdout is not None
             assert self._holder.stdout.readline() == b"up\n"
+            # Ray refuses the address of any cluster among the system's processes, whatever the
+            # network: another run of these tests has another port.
+            self._port = 20_000 + self._holder.pid % 10_000
             self._stack.callback(self._stop)
-            self._start_node(["--head", f"--port={_PORT}", f"--node-ip-address={_ADDRESS}",
+            self._start_node(["--head", f"--port={self._port}", f"--node-ip-address={_ADDRESS}",
                               f"--ray-client-server-port={_CLIENT_PORT}", "--num-cpus=0",
                               "--include-dashboard=false"])  # fmt: skip
             self._stack = self._stack.pop_all()
@@ -101,12 +111,19 @@ class RayCluster:
             hide: A folder that it sees empty.
             source: Where it has Opsin from (default: as here).
         """
-        words = [f"--address={_ADDRESS}:{_PORT}", f"--num-cpus={cpus}"]
+        words = [f"--address={_ADDRESS}:{self._port}", f"--num-cpus={cpus}"]
         self._start_node(words, hide=hide, source=source)
 
     def kill(self, number: int) -> None:
         """Kill one of the added nodes, with all that runs on it."""
         self._end(self._nodes.pop(1 + number))
+
+    def node_of(self, pid: int) -> int:
+        """Return the number of the added node on which a process runs."""
+        for number, node in enumerate(self._nodes[1:]):
+            if pid in _descendants(node.pid):
+                return number
+        raise LookupError(f"process {pid} is on none of the nodes")
 
     def __len__(self) -> int:
         """Return how many nodes were added and live."""
@@ -120,7 +137,7 @@ class RayCluster:
         own = {
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "disabled",  # a token in the user's home would shut the nodes out
-            "RAY_ADDRESS": f"{_ADDRESS}:{_PORT}",
+            "RAY_ADDRESS": f"{_ADDRESS}:{self._port}",
             "RAY_health_check_period_ms": "500",
             "OMP_NUM_THREADS": "1",
         }

@@ -47,6 +47,8 @@ ELSEWHERE = {
 APART = {
     "import tritonclient.http": "flows/test_serve.py",
     "import Picamera2": "a camera of a Raspberry Pi",
+    "from ray import serve": "flows/test_ray_page.py",
+    "ray.data.read_parquet": "flows/test_ray_page.py",
     "model.predict(images / 255)": "importing, with Keras as the judge",
 }
 CLASSES = (

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from opsin.commands.classify.unsort import Unsorted, unsort
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
+    from opsin.commands.decoding import decode
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
@@ -143,6 +144,7 @@ __all__ = [
     "classify",
     "compare",
     "compare_baselines",
+    "decode",
     "describe_backbone",
     "draw_data",
     "draw_prediction",
@@ -219,6 +221,7 @@ _HOME = {
     "classify": "commands.classify.classify",
     "compare": "commands.compare",
     "compare_baselines": "commands.baselines",
+    "decode": "commands.decoding",
     "draw_data": "commands.data",
     "draw_prediction": "commands.answer_figure",
     "embed": "commands.embed",

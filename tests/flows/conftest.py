@@ -1,12 +1,17 @@
-"""A server that several modules ask, so that each need not start one of its own."""
+"""A server and a cluster that several modules ask, so that each need not start one of its own."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from opsin.data.dataset import Dataset
+from tests.ray_cluster import RayCluster, why_not
 from tests.served import Server, serving
 
 
@@ -21,3 +26,28 @@ def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert set(workers) <= set(server.workers())
         assert server.stop() == 0, server.said()
         assert "Traceback" not in server.said()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A Ray cluster of two nodes, which each test leaves with two."""
+    if reason := why_not():
+        assert not os.environ.get("CI"), reason
+        pytest.skip(reason)
+    # Sockets lie below it, and their names must be short.
+    with RayCluster(tmp_path_factory.mktemp("r") / "r") as started:
+        for _ in range(2):
+            started.add()
+        yield started
+
+
+@pytest.fixture(scope="session")
+def cluster_images(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+    """Many images in a folder for each class, and one file that is none."""
+    folder = tmp_path_factory.mktemp("images") / "photos"
+    for number in range(600):
+        path = folder / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    (folder / "0" / "300.png").write_bytes(b"no image")
+    return folder

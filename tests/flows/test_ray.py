@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import textwrap
-import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,35 +16,11 @@ from PIL import Image
 
 import opsin
 from tests.backbones.small_networks import network
-from tests.ray_cluster import RayCluster, why_not
+from tests.ray_cluster import RayCluster, wait_until
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    if reason := why_not():
-        assert not os.environ.get("CI"), reason
-        pytest.skip(reason)
-    # Sockets lie below it, and their names must be short.
-    with RayCluster(tmp_path_factory.mktemp("r") / "r") as started:
-        for _ in range(2):
-            started.add()
-        yield started
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
-    """Many images, and one file that is none."""
-    folder = tmp_path_factory.mktemp("images") / "photos"
-    for number in range(600):
-        path = folder / f"{number % 3}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
-    (folder / "0" / "300.png").write_bytes(b"no image")
-    return folder
 
 
 def command(*words: str | Path) -> list[str | Path]:
@@ -58,18 +31,20 @@ def command(*words: str | Path) -> list[str | Path]:
 def test_the_answers_are_those_of_one_machine(
     cluster: RayCluster,
     nearest_mean: Path,
-    images: Path,
+    cluster_images: Path,
     tmp_path: Path,
     form: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain, out = tmp_path / f"plain.{form}", tmp_path / f"out.{form}"
-    monkeypatch.chdir(images.parent)
-    opsin.classify(nearest_mean, images.name, out=plain)
+    monkeypatch.chdir(cluster_images.parent)
+    opsin.classify(nearest_mean, cluster_images.name, out=plain)
     for on in ("ray", cluster.client_address):
         # By a name that means something else where the nodes were started.
-        words = command("predict", nearest_mean, images.name, "--out", out, "--on", on, "--json")
-        done = cluster.run(words, cwd=images.parent)
+        words = command(
+            "predict", nearest_mean, cluster_images.name, "--out", out, "--on", on, "--json"
+        )
+        done = cluster.run(words, cwd=cluster_images.parent)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["unreadable"] == 1
         assert out.read_bytes() == plain.read_bytes()
@@ -78,55 +53,61 @@ def test_the_answers_are_those_of_one_machine(
 
 
 def test_features_are_those_of_one_machine(
-    cluster: RayCluster, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, cluster_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = tmp_path / "small.onnx"
     backbone.write_bytes(network())
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.3] * 3, "image_std": [1, 1, 1]})
     )
-    monkeypatch.chdir(images.parent)
-    opsin.embed(images.name, backbone=backbone, out=tmp_path / "plain.npz")
+    monkeypatch.chdir(cluster_images.parent)
+    opsin.embed(cluster_images.name, backbone=backbone, out=tmp_path / "plain.npz")
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
-    words = command("embed", images.name, "--from", backbone, "--out", tmp_path / "out.npz")
-    done = cluster.run([*words, "--on", "ray"], cwd=images.parent)
+    words = command("embed", cluster_images.name, "--from", backbone, "--out", tmp_path / "out.npz")
+    done = cluster.run([*words, "--on", "ray"], cwd=cluster_images.parent)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "plain.npz").read_bytes()
 
 
 @pytest.mark.slow
 def test_a_shard_can_be_made_on_a_cluster(
-    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path
+    cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path
 ) -> None:
     plain, out = tmp_path / "plain.jsonl", tmp_path / "out.jsonl"
-    opsin.classify(nearest_mean, images, out=plain)
-    opsin.classify(nearest_mean, images, out=out, shard="1/2")
-    words = command("predict", nearest_mean, images, "--out", out, "--shard", "2/2")
+    opsin.classify(nearest_mean, cluster_images, out=plain)
+    opsin.classify(nearest_mean, cluster_images, out=out, shard="1/2")
+    words = command("predict", nearest_mean, cluster_images, "--out", out, "--shard", "2/2")
     done = cluster.run([*words, "--on", "ray"])
     assert done.returncode == 0, done.stderr
     opsin.merge(out)
     assert out.read_bytes() == plain.read_bytes()
 
 
+def is_as_large(file: Path, size: float) -> bool:
+    return file.exists() and file.stat().st_size >= size
+
+
 def kill_and_compare(
     cluster: RayCluster, model: Path, images: Path, folder: Path, *, seed: int
 ) -> int:
-    """Kill a node, and the command twice; return how many of the three were still at work."""
+    """Kill a node, and the command twice; return how many of the four were still at work."""
     chance = random.Random(seed)
     plain, out = folder / "plain.csv", folder / f"{seed}" / "out.csv"
     if not plain.exists():
         opsin.classify(model, images, out=plain)
     words = command("predict", model, images, "--out", out, "--on", "ray")
     hit = 0
-    for _ in range(2):
+    for least in (0.0, 0.45):
         driver = cluster.start(words)
-        time.sleep(chance.uniform(1, 6))
-        cluster.kill(chance.randrange(len(cluster)))
-        hit += driver.poll() is None
-        cluster.add()
-        driver.send_signal(signal.SIGKILL)
+        shares = sorted(chance.uniform(least, least + 0.45) for _ in range(2))
+        for share, victim in zip(shares, ("node", "command"), strict=True):
+            size = share * plain.stat().st_size
+            hit += wait_until(partial(is_as_large, out, size), driver)
+            if victim == "node":
+                cluster.kill(chance.randrange(len(cluster)))
+        driver.kill()
         driver.communicate()
-        hit += driver.returncode != 0
+        cluster.add()
     done = cluster.run(words)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == plain.read_bytes()
@@ -147,14 +128,14 @@ def many(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Pat
 def test_nothing_is_lost_or_doubled_where_nodes_and_the_command_die(
     cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path
 ) -> None:
-    assert kill_and_compare(cluster, nearest_mean, many, tmp_path, seed=0) > 0
+    assert kill_and_compare(cluster, nearest_mean, many, tmp_path, seed=0) == 4
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_twenty_times(cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path) -> None:
     hits = [kill_and_compare(cluster, nearest_mean, many, tmp_path, seed=n) for n in range(1, 21)]
-    assert sum(hits) > 20
+    assert sum(hits) > 70
 
 
 @pytest.mark.slow
@@ -163,8 +144,7 @@ def test_two_commands_on_one_output_are_one_too_many(
 ) -> None:
     words = command("predict", nearest_mean, many, "--out", tmp_path / "out.csv", "--on", "ray")
     first = cluster.start(words, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "out.csv").exists():
-        time.sleep(0.05)
+    assert wait_until((tmp_path / "out.csv").exists, first)
     second = cluster.run(words)
     first.kill()
     first.communicate()
@@ -201,11 +181,44 @@ def test_an_image_that_ends_its_process_costs_one_answer(
     assert lines == {str(number): str(number) for number in range(40) if number != 13}
 
 
-def test_what_a_node_lacks_is_said_before_anything_starts(
-    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_commands_memory_is_the_same_for_any_number_of_images(
+    cluster: RayCluster, tmp_path: Path
 ) -> None:
-    words = command("predict", nearest_mean, images, "--out", tmp_path / "out.csv", "--on", "ray")
-    cluster.add(hide=images)
+    program = tmp_path / "many.py"
+    program.write_text(
+        textwrap.dedent("""
+        import resource, sys
+        from opsin.data.image_stream import Unlabelled
+        from opsin.runtime.cluster import Cluster
+
+        def answer(items):
+            return [int(item.name) for item in items]
+
+        count = int(sys.argv[1])
+        images = (Unlabelled(str(number), b"") for number in range(count))
+        with Cluster("ray") as cluster:
+            answers = cluster.answers(answer, images, cost=lambda _: 1, count=None)
+            assert all(int(item.name) == found for item, found in answers)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        """)
+    )
+    peaks = []
+    for count in (10**4, 10**6):
+        done = cluster.run(["many", str(count)], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout))
+    assert peaks[1] < peaks[0] + 50, peaks
+
+
+def test_what_a_node_lacks_is_said_before_anything_starts(
+    cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path
+) -> None:
+    words = command(
+        "predict", nearest_mean, cluster_images, "--out", tmp_path / "out.csv", "--on", "ray"
+    )
+    cluster.add(hide=cluster_images)
     blind = cluster.run(words)
     cluster.kill(len(cluster) - 1)
     source = tmp_path / "src"
@@ -216,16 +229,16 @@ def test_what_a_node_lacks_is_said_before_anything_starts(
     other = cluster.run(words)
     cluster.kill(len(cluster) - 1)
     assert (blind.returncode, other.returncode) == (1, 1)
-    assert f"cannot see {images}" in blind.stderr
+    assert f"cannot see {cluster_images}" in blind.stderr
     assert f"expected Opsin {opsin.__version__} on each node" in other.stderr
     assert "0.0.9" in other.stderr
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_a_cluster_that_is_not_there_is_said(
-    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path
+    cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path
 ) -> None:
-    words = command("predict", nearest_mean, images, "--out", tmp_path / "out.csv", "--on")
+    words = command("predict", nearest_mean, cluster_images, "--out", tmp_path / "out.csv", "--on")
     for on, what in (
         ("ray://127.0.0.1:9", "nothing answers at ray://127.0.0.1:9"),
         ("ray://", "local, ray, or ray://HOST:PORT"),

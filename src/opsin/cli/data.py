@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,6 +19,7 @@ from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.commands.audit_shard import audit_shard
 from opsin.commands.changes import changes_since
+from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import Form, check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
@@ -30,6 +31,7 @@ from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.rows_file import check_rows_file, write_rows
 from opsin.report.terminal import findings_table, for_people, heading, leaks_in_words
+from opsin.runtime.cluster import is_elsewhere
 
 # Unreadable files that are named on the screen.
 _SHOWN: Final = 5
@@ -133,6 +135,7 @@ def data(
     cache: ShowCache = False,
     empty: Empty = None,
     yes: Yes = False,
+    on: options.WhereToWork = "local",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -151,6 +154,8 @@ def data(
 
     Example: opsin data photos --audit --out look --shard 1/3
 
+    Example: opsin data photos --audit --on ray
+
     Example: opsin data --since runs/2026-11-21-photos-resnet
 
     Example: opsin data --cache --empty features
@@ -161,7 +166,7 @@ def data(
         return
     watcher = for_people(quiet=quiet)
     if since is not None:
-        if given or audit or shard or export is not None or rows is not None:
+        if given or audit or shard or export is not None or rows is not None or is_elsewhere(on):
             raise typer.BadParameter(_NOTHING_ELSE, param_hint="--since")
         places = [*(source or []), *(moved or [])]
         tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
@@ -179,6 +184,7 @@ def data(
         return
     _check_varying(varying, drawn=draw and export is None)
     _check_files(export, rows, audit=audit, form=export_as)
+    _read_on(on, source, reading, watcher)
     if export is not None:
         dataset = load(*source, watcher=watcher, **reading)
         written = export_data(dataset, export, form=export_as, watcher=watcher)
@@ -192,6 +198,12 @@ def data(
     if audit:
         shown.audit(watcher, page_in=out if draw else None)
     shown.tell(rows, as_json=as_json)
+
+
+def _read_on(on: str, source: Sequence[str], reading: Mapping[str, Any], watcher: Watcher) -> None:
+    """Let a cluster decode the images, where one is named."""
+    if is_elsewhere(on):
+        decode(*source, on=on, watcher=watcher, **reading)
 
 
 def _check_cache(shown: bool, beside: object) -> None:

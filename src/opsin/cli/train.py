@@ -15,6 +15,7 @@ from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
+from opsin.runtime.cluster import is_elsewhere
 
 ModelName = Annotated[
     str,
@@ -68,6 +69,15 @@ Folds = Annotated[
         help="Cross-validate: K runs, each tested on another K-th of the images.",
     ),
 ]
+TrainWhere = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Where --repeats and --folds train: local, or a run on each node of a Ray cluster, "
+        "ray (the one this machine is part of) or ray://HOST:PORT.",
+    ),
+]
 PlanOnly = Annotated[
     bool,
     typer.Option(
@@ -93,6 +103,7 @@ def train(
     plan: PlanOnly = False,
     track: Track = None,
     offline: options.Offline = False,
+    on: TrainWhere = "local",
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -105,6 +116,8 @@ def train(
     Example: opsin train fashion-mnist --model cnn --epochs 5
 
     Example: opsin train holiday-photos --budget 10m --plan
+
+    Example: opsin train holiday-photos --folds 5 --on ray --runs /shared/runs
     """  # fmt: skip
     if model != "auto":
         given["model"] = model
@@ -126,8 +139,13 @@ def train(
         return
     if repeats != 1 or folds is not None:
         _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, track=track,
-                       quiet=quiet, offline=offline, **wanted)  # fmt: skip
+                       quiet=quiet, offline=offline, on=on, **wanted)  # fmt: skip
         return
+    if is_elsewhere(on):
+        raise typer.BadParameter(
+            "expected --repeats or --folds beside it: one network is trained by torchrun.",
+            param_hint="--on",
+        )
     run = workflow.train(
         source, runs=runs, name=name, track=track, quiet=quiet, offline=offline, **wanted
     )

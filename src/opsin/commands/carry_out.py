@@ -91,19 +91,31 @@ def carry_out(
 
 
 def begun_before(root: Path, group: ProcessGroup) -> RunDirectory | None:
-    """Return the run that these processes had begun when torchrun had to start them again.
+    """Return the run that these processes had begun, where they may have been started again.
 
     Args:
         root: Folder for run directories.
         group: The processes.
     """
-    found: list[tuple[float, Path]] = []
-    if group.restarted and group.writes:
-        for file in root.glob(f"*/{RunStatus.FILE}"):
-            with contextlib.suppress(RunError):  # a damaged one
-                status = RunStatus.read(file)
-                if status.launch == group.launch:
-                    found.append((status.started or 0.0, file.parent))
-    newest = max(found)[1] if found else None
-    path = group.first(newest) if group.restarted else None
+    if not group.restarted:
+        return None
+    found = run_known_as(group.launch, root) if group.writes else None
+    path = group.first(None if found is None else found.path)
     return None if path is None else RunDirectory(path)
+
+
+def run_known_as(launch: str | None, root: Path, names: str = "*") -> RunDirectory | None:
+    """Return the newest run that was begun under a name for processes that are started again.
+
+    Args:
+        launch: The name.
+        root: Folder for run directories.
+        names: A pattern that its directory's name fits.
+    """
+    found: list[tuple[float, Path]] = []
+    for file in root.glob(f"{names}/{RunStatus.FILE}"):
+        with contextlib.suppress(RunError):  # a damaged one
+            status = RunStatus.read(file)
+            if status.launch == launch:
+                found.append((status.started or 0.0, file.parent))
+    return RunDirectory(max(found)[1]) if found else None

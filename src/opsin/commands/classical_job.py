@@ -129,6 +129,7 @@ def train_classical(
     watcher: Watcher,
     began: float,
     backbone: Backbone | None = None,
+    launch: str | None = None,
 ) -> Run:
     """Fit a model without layers, or a head on a pretrained network, in a run directory.
 
@@ -140,6 +141,7 @@ def train_classical(
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
         backbone: The pretrained network that it is built on.
+        launch: As for `opsin.commands.recorder.recorded`.
 
     Raises:
         RecipeError: An option that the model does not have, or an impossible value.
@@ -157,6 +159,7 @@ def train_classical(
         began=began,
         backbone=backbone,
         limits=Limits(budget, began),
+        launch=launch,
     )
 
 
@@ -169,6 +172,7 @@ def carry_out_fitting(
     began: float,
     backbone: Backbone | None,
     limits: Limits | None = None,
+    launch: str | None = None,
 ) -> Run:
     """Fit in a run directory, and fine-tune where the recipe says so.
 
@@ -180,13 +184,14 @@ def carry_out_fitting(
         began: When the loading began (`time.perf_counter`).
         backbone: The pretrained network that it is built on.
         limits: Where fine-tuning begins, and when it ends.
+        launch: As for `opsin.commands.recorder.recorded`.
     """
     from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415  that module needs no PyTorch
 
     audited = audit(dataset, watcher=watcher)
     job = ClassicalJob.prepare(dataset, audited, recipe, backbone)
     directory = directory_of()
-    with recorded(directory, watcher) as recorder:
+    with recorded(directory, watcher, launch) as recorder:
         write_request(directory, job)
         recorder.run_started(directory.path)
         tell_images(recorder, directory, job)

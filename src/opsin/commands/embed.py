@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from opsin._version import __version__
 from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
-from opsin.commands.images_to_embed import ImagesToEmbed, ListedImage, find_images
+from opsin.commands.images_to_embed import ImagesToEmbed, find_images
 from opsin.commands.out_file import OutFile
 from opsin.commands.shard_manifest import ShardTask
 from opsin.core.arguments import checked
@@ -30,6 +30,7 @@ from opsin.data.cache import digest_rows
 from opsin.data.decode import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
+from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or

@@ -4,55 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO, Self
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.commands.classify.each import open_streams
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.image_stream import Stream
 from opsin.data.images import SUFFIXES
+from opsin.data.listed_image import ListedImage
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.stores.stored_object import StoredObject
-
-
-@dataclass(frozen=True)
-class ListedImage:
-    """One image that is to be embedded.
-
-    Args:
-        name: What it is called: its path below the source.
-        image: Where its file or object is, its content, an array, or the row of a loaded dataset.
-        label: Its class; -1 where it has none.
-        part: Split code.
-        problem: Why there is nothing to decode, where that is known already.
-    """
-
-    name: str
-    image: str | Path | StoredObject | bytes | NDArray[np.uint8] | int
-    label: int = -1
-    part: int = UNASSIGNED
-    problem: ImageError | None = None
-
-    @property
-    def path(self) -> str | None:
-        """Its file, where it is one."""
-        return str(self.image) if isinstance(self.image, str | Path) else None
-
-    def absolute(self) -> Self:
-        """Return the same with its file's whole path, for a process that works elsewhere."""
-        if self.path is None:
-            return self
-        return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
+from opsin.data.split import TEST, TRAIN, VAL
 
 
 @dataclass(frozen=True)

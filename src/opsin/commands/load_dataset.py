@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsin.classical.classical_recipe import BACKBONE
@@ -14,6 +14,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.dataset import Dataset, load
+from opsin.data.sources.named import is_place
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -128,6 +129,12 @@ def load_for(
 def sources_in(data: object) -> list[object]:
     """Return the sources that were given as one or as a list."""
     return list(data) if isinstance(data, list | tuple) else [data]
+
+
+def nodes_must_see(words: Iterable[object]) -> list[str]:
+    """Return the whole paths of those among sources and options that are files or folders."""
+    named = [os.fspath(each) for each in words if isinstance(each, str | os.PathLike)]
+    return [os.path.abspath(os.path.expanduser(each)) for each in named if is_place(each)]  # noqa: PTH100, PTH111
 
 
 def dataset_given(

@@ -120,7 +120,7 @@ def recorded(
     Args:
         directory: The run.
         watcher: Receives the progress of the work.
-        launch: By which torchrun's processes know the run again, if it started them.
+        launch: By which processes that are started again know the run, if they may be.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.hold())
@@ -128,7 +128,7 @@ def recorded(
             added = stack.enter_context(directory.open_to_add(directory.log))
         log = io.TextIOWrapper(added, encoding="utf-8", errors="backslashreplace")
         file = stack.enter_context(log)
-        directory.set_status("running", launch=launch)
+        directory.set_status("running", **({} if launch is None else {"launch": launch}))
         recorder = Recorder(directory, watcher, LogFile(file))
         try:
             with recorder.watchdog:

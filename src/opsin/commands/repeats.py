@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
+import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.load_dataset import load_for
+from opsin.classical.classical_recipe import FITTED
+from opsin.commands.load_dataset import load_for, model_asked
 from opsin.commands.runs import Run
+from opsin.commands.series_on_cluster import ClusterSeries, PlannedRun, needs_of_series
 from opsin.commands.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import Stored
@@ -31,6 +35,7 @@ from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
+from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.trackers import chosen_trackers
 from opsin.training.process_group import refuse_several
 
@@ -164,6 +169,7 @@ def train_repeats(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
+    on: str = "local",
     **options: Any,
 ) -> Repeats:
     """Train the same several times with different seeds, to see how much chance there is in it.
@@ -183,6 +189,9 @@ def train_repeats(
         track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
+        on: Where: ``local``, one after the other, or on a Ray cluster, a node each: ``ray`` (the
+            one this machine is part of) or ``ray://HOST:PORT``. The nodes share the folder of the
+            runs. Started again, the same series continues; what is done is not trained again.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
 
     Returns:
@@ -204,16 +213,19 @@ def train_repeats(
     _check_count("repeats", repeats, least=1)
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
-    model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
-    first = _seed(dataset, options)
-    # Refused now, not after the runs before it.
-    resolve(dataset.recipe, seed=first + repeats - 1)
-    planned = [
-        _Planned(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
-        for number, seed in enumerate(range(first, first + repeats), 1)
-    ]
-    series = _Series("repeats", model, Path(runs), name, watcher, observers, track, quiet, offline)
-    return series.train(planned, **options)
+    with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
+        model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
+        first = _seed(dataset, options)
+        # Refused now, not after the runs before it.
+        resolve(dataset.recipe, seed=first + repeats - 1)
+        planned = [
+            PlannedRun(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
+            for number, seed in enumerate(range(first, first + repeats), 1)
+        ]
+        series = _Series(
+            "repeats", model, Path(runs), name, watcher, observers, track, quiet, offline, cluster
+        )
+        return series.train(planned, **options)
 
 
 @checked
@@ -229,6 +241,7 @@ def train_folds(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
+    on: str = "local",
     **options: Any,
 ) -> Repeats:
     """Cross-validate: each image is tested once, by a network that was not trained on it.
@@ -251,6 +264,9 @@ def train_folds(
         track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
+        on: Where: ``local``, one after the other, or on a Ray cluster, a node each: ``ray`` (the
+            one this machine is part of) or ``ray://HOST:PORT``. The nodes share the folder of the
+            runs. Started again, the same series continues; what is done is not trained again.
         **options: As for `opsin.train`, but for ``fold``.
 
     Returns:
@@ -272,16 +288,45 @@ def train_folds(
     _check_count("folds", folds, least=2)
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
-    model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
-    parts = cut_into_folds(dataset, folds)
-    _tell_untested(dataset, parts, tell)
-    seed = _seed(dataset, options)
-    planned = [
-        _Planned(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
-        for number, part in enumerate(parts, 1)
-    ]
-    series = _Series("folds", model, Path(runs), name, watcher, observers, track, quiet, offline)
-    return series.train(planned, **options)
+    with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
+        model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
+        parts = cut_into_folds(dataset, folds)
+        _tell_untested(dataset, parts, tell)
+        seed = _seed(dataset, options)
+        planned = [
+            PlannedRun(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
+            for number, part in enumerate(parts, 1)
+        ]
+        series = _Series(
+            "folds", model, Path(runs), name, watcher, observers, track, quiet, offline, cluster
+        )
+        return series.train(planned, **options)
+
+
+@contextlib.contextmanager
+def _place(
+    on: str,
+    data: object,
+    model: str | None,
+    *,
+    runs: Path,
+    options: Mapping[str, Any],
+    observers: Sequence[Watcher],
+) -> Iterator[Cluster | None]:
+    """Join a cluster before anything is read; ``None`` where all is trained here."""
+    if not is_elsewhere(on):
+        yield None
+        return
+    if observers:
+        raise RecipeError(
+            "no observers on a cluster",
+            f"got {len(observers)}",
+            "Leave them out: the runs are trained in other processes. A tracker works: track=….",
+        )
+    network = model_asked(model, options) not in FITTED or bool(options.get("fine_tune"))
+    needs = needs_of_series(data, runs, options, torch=network)
+    with Cluster(on, needs=needs, whole_nodes=True) as cluster:
+        yield cluster
 
 
 def _tell_untested(dataset: Dataset, parts: Sequence[Dataset], tell: Watcher) -> None:
@@ -387,16 +432,6 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
 
 
 @dataclass(frozen=True)
-class _Planned:
-    """One run of a series: its images, its seed, and how it is called in file names and words."""
-
-    data: Dataset
-    seed: int
-    suffix: str
-    words: str
-
-
-@dataclass(frozen=True)
 class _Series:
     """What all runs of a series share; the arguments of `train_repeats`."""
 
@@ -409,12 +444,15 @@ class _Series:
     track: str | Sequence[str] | None
     quiet: bool
     offline: bool
+    cluster: Cluster | None
 
-    def train(self, planned: Sequence[_Planned], **options: Any) -> Repeats:
+    def train(self, planned: Sequence[PlannedRun], **options: Any) -> Repeats:
         """Train one after the other, and keep the summary of those there are after each."""
+        if self.cluster is not None:
+            return self._train_on(self.cluster, planned, options)
         # Each run makes a display of its own where none is given, with its own table of epochs.
         tell = self.watcher or for_people(quiet=self.quiet)
-        given = {"model": self.model, **options}
+        given: Mapping[str, Any] = {"model": self.model, **options}
         made: list[Run] = []
         try:
             for plan in planned:
@@ -435,13 +473,7 @@ class _Series:
                 # The run itself may have been whole.
                 if run.directory.read(Report).training.interrupted:
                     break
-                # What the first run chose by measuring, the others take over: one recipe for all.
-                recipe = made[0].recipe
-                given = {
-                    "model": recipe.model.name,
-                    **recipe.model.model_dump(exclude={"name"}),
-                    **recipe.training.model_dump(exclude={"seed"}),
-                }
+                given = _taken_over(made[0])
         except KeyboardInterrupt:
             if not made:
                 raise
@@ -453,14 +485,41 @@ class _Series:
             raise
         return self._keep(made, planned)
 
+    def _train_on(
+        self, cluster: Cluster, planned: Sequence[PlannedRun], options: Mapping[str, Any]
+    ) -> Repeats:
+        """Train them on a cluster, and keep the summary of those there are after each."""
+        made: list[Run] = []
+
+        def keep(runs: Sequence[Run]) -> None:
+            made[:] = runs
+            self._keep(made, planned)
+
+        def is_whole(first: Run) -> bool:
+            with contextlib.suppress(OSError, ValueError):
+                kept = self._file(first, planned).read_bytes()
+                return len(RepeatsSummary.model_validate_json(kept).runs) == len(planned)
+            return False
+
+        series = ClusterSeries(
+            planned, self.runs, self._title(planned[0].data), {"model": self.model, **options},
+            self.offline, self.track, is_whole,
+        )  # fmt: skip
+        tell = self.watcher or for_people(quiet=self.quiet)
+        try:
+            series.train(cluster, tell, taken_over=_taken_over, keep=keep)
+        except KeyboardInterrupt:
+            if not made:
+                raise
+        return self._keep(made, planned)
+
     def _title(self, data: Dataset) -> str:
         model = self.model or resolve(data.recipe).model.name
         return (self.name or f"{data.recipe.title}-{model}")[:_LONGEST]
 
-    def _keep(self, made: Sequence[Run], planned: Sequence[_Planned]) -> Repeats:
+    def _keep(self, made: Sequence[Run], planned: Sequence[PlannedRun]) -> Repeats:
         """Write the summary beside the runs, under the first one's name, which is unique."""
-        before, _, number = made[0].path.name.rpartition(f"-{planned[0].suffix}")
-        file = made[0].path.with_name(f"{before}-{self.kind}{number}.json")
+        file = self._file(made[0], planned)
         summary = summarise(made, kind=self.kind, asked=len(planned))
         labels = None
         whole = len(made) == summary.asked and not any(row.stopped for row in summary.runs)
@@ -472,6 +531,22 @@ class _Series:
                 labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
         write_json(file, summary.to_json())
         return Repeats(tuple(made), summary, file, labels)
+
+    def _file(self, first: Run, planned: Sequence[PlannedRun]) -> Path:
+        """Return where the summary is kept; on a cluster, any run may be the first one done."""
+        suffixes = "|".join(plan.suffix for plan in planned)
+        name = re.sub(rf"-(?:{suffixes})(-\d+)?$", rf"-{self.kind}\1", first.path.name)
+        return first.path.with_name(f"{name}.json")
+
+
+def _taken_over(first: Run) -> Mapping[str, Any]:
+    """Return what the other runs take over from the first, which measured: one recipe for all."""
+    recipe = first.recipe
+    return {
+        "model": recipe.model.name,
+        **recipe.model.model_dump(exclude={"name"}),
+        **recipe.training.model_dump(exclude={"seed"}),
+    }
 
 
 def _seed(dataset: Dataset, options: Mapping[str, object]) -> int:

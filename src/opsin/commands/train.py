@@ -119,6 +119,7 @@ def train(
                 watcher=tell,
                 began=began,
                 backbone=backbone,
+                launch=group.launch,
             )
         decided = decide(dataset, model=model, budget=budget, options=given, watcher=tell)
         return carry_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import itertools
 import math
@@ -12,14 +13,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import ImageError, OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import file_size
 from opsin.core.metadata import Preparation
@@ -31,6 +32,7 @@ from opsin.data.decode_checkpoint import Chunk, DecodeCheckpoint
 from opsin.data.image_subset import take
 from opsin.data.images import content_of, look_at, read_sized
 from opsin.data.lazy_images import THREADS, Images, LazyImages
+from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
@@ -55,6 +57,24 @@ _WAITING: Final = 32 << 20
 _SAVED_EVERY: Final = 2.0
 
 
+class ImagePixels(NamedTuple):
+    """An image, prepared: ``uint8[H, W, C]``, SHA-256 of what it was, and its height and width."""
+
+    pixels: NDArray[np.uint8]
+    source_digest: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+#: Prepares so many images on other machines, in their order, or says why one cannot be read.
+RemoteReader = Callable[
+    [Preparation, Iterator[ListedImage], int],
+    Iterator[tuple[ListedImage, ImagePixels | ImageError]],
+]
+
+# What decodes the images that are left to do.
+_Fill = Callable[[DecodeCheckpoint, LabelledImages, Preparation, Watcher], None]
+
+
 def read(
     recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True
 ) -> cache.Decoded:
@@ -74,14 +94,27 @@ def read(
 
 
 def read_found(
-    found: LocatedSource, recipe: DataRecipe, watcher: Watcher, *, for_training: bool
+    found: LocatedSource,
+    recipe: DataRecipe,
+    watcher: Watcher,
+    *,
+    for_training: bool,
+    remote: RemoteReader | None = None,
 ) -> cache.Decoded:
-    """Do the work of `read` for a source that was found already."""
+    """Do the work of `read` for a source that was found already.
+
+    Args:
+        found: The source.
+        recipe: Which images, how large.
+        watcher: Receives the progress of the work.
+        for_training: As for `read`.
+        remote: Prepares images elsewhere; pixels that a source holds as they are stay here.
+    """
     key = cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
     decoded = cache.look_up(key)
     if decoded is None:
         contents = open_found(found, recipe, for_training=for_training)
-        decoded = _decoded(contents, recipe, key, watcher)
+        decoded = _decoded(contents, recipe, key, watcher, remote)
     check_readable(decoded, recipe)
     return decoded
 
@@ -171,7 +204,11 @@ def _names_and_digests(decoded: cache.Decoded) -> Iterator[tuple[str, bytes]]:
 
 
 def _decoded(
-    contents: LabelledImages, recipe: DataRecipe, key: str, watcher: Watcher
+    contents: LabelledImages,
+    recipe: DataRecipe,
+    key: str,
+    watcher: Watcher,
+    remote: RemoteReader | None,
 ) -> cache.Decoded:
     """Decode a set into the cache or, where it is too large for the disk, all but its pixels."""
     preparation = choose_preparation(contents, recipe)
@@ -199,7 +236,10 @@ def _decoded(
             # Another process may have done the work meanwhile.
             decoded = cache.look_up(key, on_the_fly)
             if decoded is None:
-                _decode(contents, preparation, key, watcher, stored=on_the_fly is None)
+                work: _Fill = fill
+                if remote is not None and not isinstance(contents.images, np.ndarray):
+                    work = functools.partial(_fill_from, remote)
+                _decode(contents, preparation, key, watcher, work, stored=on_the_fly is None)
                 decoded = cache.look_up(key, on_the_fly)
     if decoded is None:
         raise SourceError(
@@ -222,14 +262,20 @@ def _disk_limit(recipe: DataRecipe, key: str) -> float:
 
 
 def _decode(
-    contents: LabelledImages, preparation: Preparation, key: str, watcher: Watcher, *, stored: bool
+    contents: LabelledImages,
+    preparation: Preparation,
+    key: str,
+    watcher: Watcher,
+    work: _Fill,
+    *,
+    stored: bool,
 ) -> None:
     """Decode every image, pass over those that are damaged, and take the rest into the cache."""
     folder = decode_checkpoint.folder_of(key)
     shape = (preparation.height, preparation.width, preparation.channels)
     store = DecodeCheckpoint(folder, len(contents), shape, stored=stored)
     try:
-        fill(store, contents, preparation, watcher)
+        work(store, contents, preparation, watcher)
     finally:
         store.close()
     unreadable = [(str(contents.names[row]), store.reasons[row]) for row in sorted(store.reasons)]
@@ -301,10 +347,7 @@ def fill(
     """
     size = preparation.height * preparation.width * preparation.channels
     step = together((preparation.height, preparation.width, preparation.channels))
-    pending = store.pending(step)
-    left, total = sum(map(len, pending)), len(contents)
-    if left < total:
-        watcher.note(f"{total - left:,} of {total:,} images were read before; going on from there")
+    pending, left = _left(store, step, watcher)
     shape = (preparation.height, preparation.width, preparation.channels)
     ready = isinstance(contents.images, np.ndarray) and contents.images.shape[1:] == shape
     told = SILENT if ready and look is None else watcher
@@ -335,17 +378,80 @@ def fill(
         pool.shutdown(cancel_futures=True)
         for future in queue:
             done += _put(store, future)
-        store.save()
-        watcher.note(
-            f"stopped: {int(store.done.sum()):,} of {total:,} images are read and kept; the same "
-            "command goes on from there"
-        )
+        _save_stopped(store, watcher)
         raise
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
     store.save()
     told.end()
+
+
+def _left(store: DecodeCheckpoint, step: int, watcher: Watcher) -> tuple[list[range], int]:
+    """Return the rows that are left to do, in pieces, and how many they are."""
+    pending = store.pending(step)
+    left, total = sum(map(len, pending)), len(store.done)
+    if left < total:
+        watcher.note(f"{total - left:,} of {total:,} images were read before; going on from there")
+    return pending, left
+
+
+def _save_stopped(store: DecodeCheckpoint, watcher: Watcher) -> None:
+    store.save()
+    watcher.note(
+        f"stopped: {int(store.done.sum()):,} of {len(store.done):,} images are read and kept; the "
+        "same command goes on from there"
+    )
+
+
+def _fill_from(
+    remote: RemoteReader,
+    store: DecodeCheckpoint,
+    contents: LabelledImages,
+    preparation: Preparation,
+    watcher: Watcher,
+) -> None:
+    """Let other machines decode the rows that are left to do, and keep what is done."""
+    pending, left = _left(store, _ROWS, watcher)
+    watcher.begin("Read", left, "images")
+    items = (ListedImage.of(contents, row) for rows in pending for row in rows)
+    answers = remote(preparation, items, left)
+    done, saved = 0, time.monotonic()
+    try:
+        for rows in pending:
+            store.put(_chunk_of(rows, preparation, answers))
+            done += len(rows)
+            watcher.advance(done)
+            if time.monotonic() - saved > _SAVED_EVERY:
+                store.save()
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        _save_stopped(store, watcher)
+        raise
+    except OpsinError:
+        store.save()
+        raise
+    store.save()
+    watcher.end()
+
+
+def _chunk_of(
+    rows: range,
+    preparation: Preparation,
+    answers: Iterator[tuple[ListedImage, ImagePixels | ImageError]],
+) -> Chunk:
+    """Return the next images that come from elsewhere as a chunk."""
+    shape = (preparation.height, preparation.width, preparation.channels)
+    images = np.zeros((len(rows), *shape), np.uint8)
+    digests = np.zeros((len(rows), 32), np.uint8)
+    sizes = np.zeros((len(rows), 2), np.int32)
+    reasons: dict[int, str] = {}
+    for place, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
+        if isinstance(answer, ImageError):
+            reasons[rows[place]] = answer.received.removeprefix(f"{item.name}: ")
+        else:
+            images[place], digests[place], sizes[place] = answer
+    return Chunk.of(rows.start, images, sizes, reasons, digests)
 
 
 def _put(store: DecodeCheckpoint, future: concurrent.futures.Future[Chunk | None]) -> int:
@@ -386,36 +492,30 @@ def _pixels(
     digests = np.zeros((len(rows), 32), np.uint8)
     sizes = np.zeros((len(rows), 2), np.int32)
     reasons: dict[int, str] = {}
-    listed = read_ahead(_ImageToDecode.of(contents, row) for row in rows)
+    listed = read_ahead(ListedImage.of(contents, row) for row in rows)
     with contextlib.closing(listed):
         for place, each in enumerate(listed):
             if stop.is_set():
                 return None
             try:
-                if each.problem:
-                    raise each.problem
-                content, digests[place] = content_and_digest(each.image, each.name)
-                images[place], sizes[place] = read_sized(content, preparation, each.name)
+                images[place], digests[place], sizes[place] = read_pixels(each, preparation)
             except ImageError as error:
                 reasons[rows[place]] = error.received.removeprefix(f"{each.name}: ")
     return Chunk.of(rows.start, images, sizes, reasons, digests)
 
 
-@dataclass(frozen=True)
-class _ImageToDecode:
-    """An image that is to be decoded."""
+def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
+    """Prepare an image.
 
-    name: str
-    image: Path | StoredObject | bytes | NDArray[np.uint8]
-    problem: ImageError | None = None
-
-    @classmethod
-    def of(cls, contents: LabelledImages, row: int) -> _ImageToDecode:
-        """Return the image of a row."""
-        try:
-            return cls(contents.names[row], contents.images[row])
-        except ImageError as error:
-            return cls(contents.names[row], b"", error)
+    Raises:
+        ImageError: There is no such file, or it cannot be read.
+    """
+    if item.problem:
+        raise item.problem
+    image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
+    content, digest = content_and_digest(image, item.name)
+    pixels, size = read_sized(content, preparation, item.name)
+    return ImagePixels(pixels, digest, size)
 
 
 def content_and_digest(

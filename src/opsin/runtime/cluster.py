@@ -7,15 +7,18 @@ Ray schedules the blocks, and gives those of a machine that dies to another one 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 import platform
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +31,7 @@ from opsin.core.errors import (
     RunError,
     SourceError,
 )
+from opsin.core.storage import storage_errors
 from opsin.runtime.image_engine import answer_blocks
 from opsin.stores.stored_object import StoredObject
 
@@ -54,12 +58,16 @@ _Answer = TypeVar("_Answer")
 
 #: What `--on` may say.
 PLACES: Final = "local, ray, or ray://HOST:PORT"
-# A block is begun this often before it is suspected to end the process that works on it.
+# A block is begun this often before it is suspected to end the process that works on it. Work that
+# takes a node for hours may see several of them die.
 _RETRIES: Final = 5
+_RETRIES_OF_LONG_WORK: Final = 20
 # Seconds to find out whether something listens, and until every node has said that it is there.
 _PATIENCE: Final = 5.0
 _ANSWERING: Final = 120.0
 _PORT: Final = 10001
+# Bytes that a node writes to see that it can.
+_SPACE: Final = 1 << 20
 # Nodes that an error names.
 _NAMED: Final = 3
 
@@ -91,11 +99,15 @@ class Cluster(Executor):
         on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
             address of one, ``ray://HOST:PORT``.
         images: What is to be worked on; each node must see the first one's file or object.
+        needs: What each node must have beside that.
+        whole_nodes: Give each call all processors of a node, and a GPU where all nodes have some;
+            it is long work. Where nodes differ, the larger ones may get several calls.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        RecipeError: There is no such cluster, or its nodes have another Ray, Python or Opsin.
-        SourceError: A node does not see that.
+        RecipeError: There is no such cluster; its nodes have another Ray, Python, Opsin or package;
+            or they do not share a folder.
+        SourceError: A node does not see a file or an object.
 
     Example:
         >>> with Cluster("ray", []) as cluster:            # doctest: +SKIP
@@ -103,7 +115,14 @@ class Cluster(Executor):
         3
     """
 
-    def __init__(self, on: str, images: Iterable[_Image]) -> None:
+    def __init__(
+        self,
+        on: str,
+        images: Iterable[_Image] = (),
+        *,
+        needs: NodeNeeds | None = None,
+        whole_nodes: bool = False,
+    ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
         try:
             import ray  # noqa: PLC0415  an extra
@@ -117,11 +136,12 @@ class Cluster(Executor):
         self._running: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
         try:
-            self._check_nodes(next((image.absolute() for image in images), None))
+            self._check_nodes(needs or NodeNeeds.to_see(next(iter(images), None)))
         except BaseException:
             self.shutdown()
             raise
-        self._call = ray.remote(_call).options(num_cpus=1, max_retries=_RETRIES)
+        share = self._node_share() if whole_nodes else {"num_cpus": 1, "max_retries": _RETRIES}
+        self._call = ray.remote(_call).options(**share)
 
     @property
     def slots(self) -> int:
@@ -211,33 +231,81 @@ class Cluster(Executor):
         if self._joined:
             self._ray.shutdown()
 
-    def _nodes(self) -> dict[str, str]:
-        """Return the names of the nodes that can work, by their ids."""
+    def _nodes(self) -> dict[str, Mapping[str, Any]]:
+        """Return what Ray says of the nodes that can work, by their ids."""
         return {
-            node["NodeID"]: node["NodeManagerHostname"]
+            node["NodeID"]: node
             for node in self._ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU")
         }
 
-    def _check_nodes(self, image: _Image | None) -> None:
-        """See that each node has this Opsin and sees the images, before anything starts."""
+    def _node_share(self) -> dict[str, float]:
+        """Return the resources of a call that has a node for itself."""
+        has = [node["Resources"] for node in self._nodes().values()]
+        gpus = 1 if all(each.get("GPU") for each in has) else 0
+        cpus = min(each["CPU"] / (each["GPU"] if gpus else 1) for each in has)
+        share = max(1, int(cpus))
+        return {"num_cpus": share, "num_gpus": gpus, "max_retries": _RETRIES_OF_LONG_WORK}
+
+    def _check_nodes(self, needs: NodeNeeds) -> None:
+        """See that each node has what is needed, before anything starts."""
+        if not self._nodes():
+            raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
+        with _marked(needs.folder) as mark:
+            found = self._ask_nodes(needs, mark)
+        if other := [node for node in found if node.version != __version__]:
+            raise RecipeError(
+                f"Opsin {__version__} on each node",
+                f"{_named(other)} {'has' if len(other) == 1 else 'have'} {other[0].version}",
+                "Install the same version everywhere.",
+            )
+        for package in needs.packages:
+            here = _version_of(package)
+            if other := [node for node in found if node.packages[package] != here]:
+                there = other[0].packages[package] or "none"
+                raise RecipeError(
+                    f"{package} {here} on each node",
+                    f"{_named(other)} {'has' if len(other) == 1 else 'have'} {there}",
+                    "Install the same version everywhere.",
+                )
+        for file in needs.files:
+            blind = [node for node in found if file in node.unseen]
+            if blind and os.path.lexists(file):
+                raise _blind(_named(blind), file)
+        for each in found:
+            if each.unread is not None:
+                reason, advice = each.unread
+                raise SourceError(
+                    "an object store that each node can read",
+                    f"{each.name} cannot: {reason}",
+                    advice,
+                )
+        if apart := [node for node in found if node.refused is not None]:
+            raise RecipeError(
+                "a folder that each node can write to, at the same place",
+                f"{_named(apart)} cannot write to {needs.folder} ({apart[0].refused})",
+                "Choose one with space left, on a file system that all nodes share.",
+            )
+
+    def _ask_nodes(self, needs: NodeNeeds, mark: str | None) -> list[_Node]:
+        """Return what each node says of itself.
+
+        Raises:
+            RecipeError: One has no Opsin, or does not answer.
+        """
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
         )
 
-        ray, nodes = self._ray, self._nodes()
-        file = None if image is None else image.path
-        stored = None if image is None or not isinstance(image.image, StoredObject) else image.image
-        if not nodes:
-            raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
+        ray = self._ray
+        describe = ray.remote(_describe)
 
         def ask(node: str) -> Any:
             where = NodeAffinitySchedulingStrategy(node, soft=False)
-            remote = ray.remote(_describe)
-            return remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(
-                file, stored
-            )
+            asking = describe.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
+            return asking.remote(needs, mark)
 
+        nodes = self._nodes()
         asked = {node: ask(node) for node in nodes}
         found: list[_Node] = []
         until = time.monotonic() + _ANSWERING
@@ -250,30 +318,15 @@ class Cluster(Executor):
                 if missing or time.monotonic() > until:
                     raise RecipeError(
                         f"Opsin {__version__} on each node",
-                        f"{nodes[node]} {'has none' if missing else 'does not answer'}",
+                        f"{nodes[node]['NodeManagerHostname']} "
+                        f"{'has none' if missing else 'does not answer'}",
                         "Install it there." if missing else "See to it: ray status.",
                     ) from error
                 # One that has died is listed for some seconds more.
                 time.sleep(1)
                 if node in self._nodes():
                     asked[node] = ask(node)
-        if other := [node for node in found if node.version != __version__]:
-            raise RecipeError(
-                f"Opsin {__version__} on each node",
-                f"{_named(other)} {'has' if len(other) == 1 else 'have'} {other[0].version}",
-                "Install the same version everywhere.",
-            )
-        blind = [node for node in found if not node.sees]
-        if blind and file is not None and os.path.lexists(file):
-            raise _blind(_named(blind), file)
-        for each in found:
-            if each.refused is not None:
-                reason, advice = each.refused
-                raise SourceError(
-                    "an object store that each node can read",
-                    f"{each.name} cannot: {reason}",
-                    advice,
-                )
+        return found
 
 
 @dataclass(frozen=True)
@@ -314,26 +367,91 @@ def _blind(names: str, path: str) -> SourceError:
     )
 
 
+@dataclass(frozen=True)
+class NodeNeeds:
+    """What each node of a cluster must have.
+
+    Args:
+        files: Files and folders that it must see, where they are here.
+        folder: Where it must be able to write, if anywhere.
+        packages: What it must have in the version that is here.
+        stored: An object of a store that it must be able to read.
+    """
+
+    files: tuple[str, ...] = ()
+    folder: str | None = None
+    packages: tuple[str, ...] = ()
+    stored: StoredObject | None = None
+
+    @classmethod
+    def to_see(cls, image: _Image | None) -> Self:
+        """Return what a node needs that is to read an image itself."""
+        path = None if image is None else image.absolute().path
+        stored = image.image if image and isinstance(image.image, StoredObject) else None
+        return cls(files=() if path is None else (path,), stored=stored)
+
+
 class _Node(NamedTuple):
     """What a node says of itself."""
 
     name: str
     version: str
-    sees: bool
-    refused: tuple[str, str] | None
+    packages: dict[str, str | None]
+    unseen: list[str]
+    refused: str | None
+    #: Why it cannot read the store, and what to do.
+    unread: tuple[str, str] | None
 
 
-def _describe(file: str | None, stored: StoredObject | None) -> _Node:
-    refused = None
+def _describe(needs: NodeNeeds, mark: str | None) -> _Node:
+    unseen = [file for file in needs.files if not os.path.lexists(file)]
+    packages = {package: _version_of(package) for package in needs.packages}
+    refused = None if mark is None else _refused(mark)
+    return _Node(platform.node(), __version__, packages, unseen, refused, _unread(needs.stored))
+
+
+def _unread(stored: StoredObject | None) -> tuple[str, str] | None:
+    """Return why this node cannot read an object, and what to do; ``None``: it can."""
     try:
         if stored is not None:
             stored.content(1)
     except FileNotFoundError:  # gone meanwhile, which is no node's fault
         pass
     except OpsinError as error:
-        refused = (error.received, error.advice)
-    sees = file is None or os.path.lexists(file)
-    return _Node(platform.node(), __version__, sees, refused)
+        return error.received, error.advice
+    return None
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _marked(folder: str | None) -> Iterator[str | None]:
+    """Put a file into a folder, by which a node knows it from another of the same name."""
+    if folder is None:
+        yield None
+        return
+    with storage_errors(Path(folder)):
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        file = tempfile.NamedTemporaryFile(prefix=".opsin-", dir=folder)  # noqa: SIM115
+    with file:
+        yield file.name
+
+
+def _refused(mark: str) -> str | None:
+    """Return why this node cannot write beside a file; ``None``: it can."""
+    if not os.path.lexists(mark):
+        return "it is another folder there"
+    try:
+        with tempfile.TemporaryFile(dir=os.path.dirname(mark)) as file:  # noqa: PTH120
+            file.write(bytes(_SPACE))
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
 
 
 def _named(nodes: Sequence[_Node]) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from opsin.core.arguments import checked
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.server.server_settings import ServerSettings
+
+if TYPE_CHECKING:
+    from opsin.server.rest_api import Application
 
 
 @checked
@@ -43,8 +48,52 @@ def serve(
     Example:
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
+    named = _named(models, watcher)
+    from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+
+    serving.serve(named, settings, watcher=watcher)
+
+
+@checked
+def served_app(
+    models: str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Mapping[str, str | os.PathLike[str]],
+    **settings: Any,
+) -> Application:
+    """Return what `serve` serves as an ASGI application, for a server of another program.
+
+    Its lifespan starts the processes that compute, and ends them. It listens on nothing itself;
+    that other server decides who can connect.
+
+    Args:
+        models: As for `serve`.
+        **settings: Fields of `ServerSettings`; those that say how to listen or what to write into
+            logs have no effect.
+
+    Raises:
+        OpsinError: As from `serve`, but for the address.
+
+    Example:
+        ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
+    """
+    named = _named(models, SILENT)
+    from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+
+    return serving.application(named, ServerSettings(**settings))
+
+
+def _named(
+    models: str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Mapping[str, str | os.PathLike[str]],
+    watcher: Watcher,
+) -> dict[str, Path]:
+    """Return models by their names, where all that serves them is installed."""
     try:
-        from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+        import opsin.server.serving  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError("serving", "serve") from error
     from opsin.server.served_model import (  # noqa: PLC0415
@@ -59,4 +108,4 @@ def serve(
         named = check_models(models)
     else:
         named = parse_models([os.fspath(each) for each in models])
-    serving.serve(fetch_models(named, watcher), settings, watcher=watcher)
+    return fetch_models(named, watcher)

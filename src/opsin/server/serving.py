@@ -64,10 +64,8 @@ def serve(
         raise KeyboardInterrupt
 
 
-async def _serve(
-    models: Mapping[str, Path], settings: ServerSettings, held: socket.socket, watcher: Watcher
-) -> int | None:
-    """Serve, and return the signal that ended it."""
+def application(models: Mapping[str, Path], settings: ServerSettings) -> Application:
+    """Put a server together, with the engine that its settings ask for."""
     metrics = ServerMetrics()
     engine = Engine(
         models,
@@ -78,12 +76,21 @@ async def _serve(
         max_pixels=settings.max_pixels,
         observer=metrics,
     )
+    return build_app(engine, settings, metrics)
+
+
+async def _serve(
+    models: Mapping[str, Path], settings: ServerSettings, held: socket.socket, watcher: Watcher
+) -> int | None:
+    """Serve, and return the signal that ended it."""
+    app = application(models, settings)
+    engine = app.engine
     await engine.start()
     in_haste = False
     try:
         port = held.getsockname()[1]
         server = Server(
-            _config(build_app(engine, settings, metrics), settings),
+            _config(app, settings),
             started=lambda: _announce(engine.served, settings, port, watcher),
             stopping=lambda: watcher.fact("Stops", "requests that were accepted are answered"),
         )

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -43,6 +44,8 @@ _NAMELESS: Final = "none"
 _LOST = threading.Event()
 # Numbers the trainings of this process: the same in each that runs the same script.
 _TRAININGS = itertools.count(1)
+# What the present training is known by where something else than torchrun may start it again.
+_KNOWN: ContextVar[str | None] = ContextVar("known", default=None)
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,9 @@ class ProcessGroup:
     Args:
         rank: Its number, from 0.
         world: How many there are. A process by itself computes what it would without a group.
-        launch: torchrun's job and which of its trainings this is, the same after a restart.
-        restarted: Whether torchrun had to start any of them again.
+        launch: torchrun's job and which of its trainings this is, or what `known_as` says: the same
+            after a restart.
+        restarted: Whether any of them may have been started before.
         store: Where processes leave word for each other.
     """
 
@@ -222,7 +226,8 @@ def joined() -> Iterator[ProcessGroup]:
     """
     launch, there = Launch.current(), ProcessGroup.current()
     if launch is None:
-        yield there
+        known = _KNOWN.get()
+        yield there if known is None else replace(there, launch=known, restarted=True)
         return
     name = f"{launch.job}#{next(_TRAININGS)}"
     _LOST.clear()
@@ -244,6 +249,20 @@ def joined() -> Iterator[ProcessGroup]:
         raise
     finally:
         distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def known_as(launch: str) -> Iterator[None]:
+    """Let the training in the block continue the run that was begun under the same name, if any.
+
+    Args:
+        launch: The name, which no other training in its folder of runs has.
+    """
+    token = _KNOWN.set(launch)
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 def refuse_several(what: str) -> None:

@@ -29,7 +29,7 @@ class RunStatus(Artifact):
     )
     heartbeat: Seconds = Field(description="When this file was last written.")
     launch: Text | None = Field(
-        None, description="By which processes that torchrun starts again find their run."
+        None, description="By which processes that are started again find their run."
     )
     cause: Text | None = Field(None, description="Why the run failed or stopped.")
     doing: Text | None = Field(None, description="Present work; ``3/10`` is epoch 3 of 10.")

@@ -1,0 +1,98 @@
+"""A source's images decoded into the cache, here or by the machines of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Unpack
+
+import numpy as np
+
+from opsin.commands.load_dataset import nodes_must_see
+from opsin.core.arguments import checked
+from opsin.core.errors import ImageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.keyword_options import LoadOptions
+from opsin.core.metadata import Preparation
+from opsin.data import sources
+from opsin.data.dataset import find_given
+from opsin.data.decode import ImagePixels, read_found, read_pixels
+from opsin.data.listed_image import ListedImage
+from opsin.data.read_ahead import read_ahead
+from opsin.runtime.cluster import Cluster, NodeNeeds, Unseen, is_elsewhere, unseen_or
+
+
+@checked
+def decode(
+    *given: object, on: str = "local", watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
+) -> None:
+    """Decode a source's images into the cache, where `opsin.load` and `opsin.look_at` find them.
+
+    These do it themselves where it was not done before. On a cluster many machines share the work,
+    with the same result: each reads files itself, and is sent images of archives and Parquet.
+
+    Args:
+        *given: As for `opsin.load`.
+        on: Where: ``local``, or a Ray cluster: ``ray`` (the one this machine is part of) or
+            ``ray://HOST:PORT``.
+        watcher: Receives the progress of the work.
+        **options: As for `opsin.load`.
+
+    Raises:
+        SourceError: The source is missing or damaged, holds no images, or a node does not see it.
+        RecipeError: An option has an impossible value, or there is no such cluster.
+        MissingExtraError: Ray is not installed.
+
+    Example:
+        >>> decode("digits")
+        >>> from opsin.data.dataset import load
+        >>> len(load("digits"))
+        1797
+    """
+    elsewhere = is_elsewhere(on)
+    recipe, held = find_given(given, {**options}, watcher)
+    with contextlib.ExitStack() as stack:
+        remote = None
+        if elsewhere:
+            folders = [each for each in nodes_must_see(recipe.sources) if os.path.isdir(each)]  # noqa: PTH112
+            needs = NodeNeeds(tuple(folders), packages=("numpy", "pillow"))
+            remote = _Readers(stack.enter_context(Cluster(on, needs=needs)))
+        found = held or sources.find_all(recipe, watcher=watcher)
+        read_found(found, recipe, watcher, for_training=False, remote=remote)
+
+
+@dataclass(frozen=True)
+class _Readers:
+    """The machines of a cluster, as `opsin.data.decode.RemoteReader`."""
+
+    cluster: Cluster
+
+    def __call__(
+        self, preparation: Preparation, images: Iterator[ListedImage], count: int
+    ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
+        pixels = preparation.height * preparation.width * preparation.channels
+
+        def cost(item: ListedImage) -> int:
+            held = item.image
+            sent = held.nbytes if isinstance(held, np.ndarray) else 0
+            return pixels + sent + (len(held) if isinstance(held, bytes) else 0)
+
+        return self.cluster.answers(_BlockReader(preparation), images, cost=cost, count=count)
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockReader:
+    """Decodes blocks of images in another process."""
+
+    preparation: Preparation
+
+    def __call__(self, items: list[ListedImage]) -> list[ImagePixels | ImageError | Unseen]:
+        return [self._read(item) for item in read_ahead(items)]
+
+    def _read(self, item: ListedImage) -> ImagePixels | ImageError | Unseen:
+        try:
+            return read_pixels(item, self.preparation)
+        except ImageError as error:
+            return unseen_or(error, item.path)
