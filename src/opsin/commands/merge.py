@@ -70,7 +70,7 @@ def merge(
         out: The new file (default: that name).
         part: ``2/100``: join only the second hundredth of the shards, into
             ``answers-00002-of-00100.csv``: the file that ``--shard 2/100`` would have made, and
-            merged like it. So many machines can merge, each a part.
+            merged like it. In this way many machines can merge, each a part.
         watcher: Receives progress and notes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""An image of a collection, as it is handed to whoever decodes it."""
+"""An image of a collection, before it is decoded."""
 
 from __future__ import annotations
 
