@@ -19,8 +19,8 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "what changed.",
         (
             "load", "look_at", "decode", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
-            "audit_shard", "Finding", "draw_data", "write_audit", "export_data", "Exported", "changes_since",
-            "Changes",
+            "audit_shard", "Finding", "draw_data", "write_audit", "export_data", "Exported",
+            "changes_since", "Changes",
         ),
     ),
     "training": (

@@ -61,7 +61,12 @@ def test_a_wish_is_kept(photographs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "few", "many"),
-    [((64, 80, 3), 300, 301), ((32, 32, 3), 100, 101), ((28, 28, 1), 100, 101), ((90, 90, 1), 100, 101)],
+    [
+        ((64, 80, 3), 300, 301),
+        ((32, 32, 3), 100, 101),
+        ((28, 28, 1), 100, 101),
+        ((90, 90, 1), 100, 101),
+    ],
 )
 def test_how_few_are_few_depends_on_size_and_colour(
     shape: tuple[int, int, int], few: int, many: int
