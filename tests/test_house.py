@@ -57,9 +57,9 @@ def test_a_classs_name_occurs_once() -> None:
 
 
 def imported_by(module: str) -> set[str]:
-    """Return the modules of Opsin that a module imports when it is imported itself."""
+    """Return the modules of Opsin that a module imports, for its types and later on, too."""
     found = set()
-    for node in modules()[module].body:
+    for node in ast.walk(modules()[module]):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"

@@ -31,7 +31,7 @@ def test_what_is_written_is_read(store: ObjectStore, file: Path) -> None:
     bucket, content = open_bucket(BUCKET), file.read_bytes()
     made = bucket.write("a/b", file, None, digest(content))
     assert bucket.find("a/b") == made
-    assert made.content() == bucket.content(made) == content
+    assert bucket.content(made) == content
     assert bucket.content(made, 10) == content[:10]
     told = store.client.head_object(Bucket=BUCKET, Key="a/b")
     assert told["Metadata"] == {"sha256": digest(content)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.classical_job import ClassicalJob
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder
 from opsin.commands.training_job import metadata_of
@@ -28,7 +29,6 @@ from opsin.core.storage import write_json
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
     from opsin.classical.fit import Fitted
-    from opsin.commands.classical_job import ClassicalJob
     from opsin.commands.training_job import Start
     from opsin.models.onnx_network import TorchNetwork
     from opsin.training.batches import TrainingBatches

@@ -173,8 +173,8 @@ def _fine_tuning(
 ) -> Run:
     """Go on with the fine-tuning of a pretrained network, which must be where it was."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
-    from opsin.commands.classical_job import carry_out_fitting  # noqa: PLC0415
     from opsin.commands.fine_tune import Limits, check_fine_tuning  # noqa: PLC0415
+    from opsin.commands.train_classical import carry_out_fitting  # noqa: PLC0415
 
     model = cast("FromBackbone", recipe.model)
     if changes or parent.state()[0] == "done":

@@ -109,7 +109,7 @@ def train(
             return begun or RunDirectory.create(Path(runs), title)
 
         if model in FITTED:
-            from opsin.commands.classical_job import train_classical  # noqa: PLC0415  quicker without
+            from opsin.commands.train_classical import train_classical  # noqa: PLC0415  quicker without
 
             return train_classical(
                 lambda: directory_of(model),

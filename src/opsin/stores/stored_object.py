@@ -14,7 +14,7 @@ UNKNOWN_SIZE = -1
 class StoredObject:
     """An object, without its content: there are millions of them.
 
-    Any process that can reach the store reads it.
+    Any process that can reach the store reads it (`opsin.stores.bucket.Bucket.content`).
 
     Args:
         bucket: The bucket's name.
@@ -47,15 +47,3 @@ class StoredObject:
     def stamp(self) -> str:
         """What another content under its key has otherwise; ``""`` where that is unknown."""
         return f"{self.size} {self.version}" if self.version else ""
-
-    def content(self, limit: int | None = None) -> bytes:
-        """Return its content, of which no more than ``limit`` bytes are wanted.
-
-        Raises:
-            FileNotFoundError: It is not there any more.
-            SourceError: The store does not give it.
-            MissingExtraError: What speaks to stores is not installed.
-        """
-        from opsin.stores.bucket import open_bucket  # noqa: PLC0415  loads an extra
-
-        return open_bucket(self.bucket).content(self, limit)

@@ -1,0 +1,474 @@
+"""A model that scikit-learn fits, to pixels or to a pretrained network's features."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.classical.classical_recipe import (
+    ClassicalRecipe,
+    FromBackbone,
+    PixelModel,
+    resolve_classical,
+)
+from opsin.commands.classical_job import ClassicalJob
+from opsin.commands.fine_tune import FineTuned, Limits, fine_tune, is_better
+from opsin.commands.finish import Draft
+from opsin.commands.recorder import Recorder, recorded
+from opsin.commands.runs import Run
+from opsin.commands.training_job import conclude, metadata_of, write_request
+from opsin.commands.training_summary import tell_end, tell_images, tell_model, tell_place
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report, TrainingFacts
+from opsin.core.events import Watcher
+from opsin.core.metadata import Layer, Preparation
+from opsin.core.storage import write_json
+from opsin.data.audit import audit
+from opsin.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+    from opsin.backbones.feature_graph import View
+    from opsin.classical.backbone_features import BackboneFeatures
+    from opsin.classical.backbone_head import ChosenHead, HeadChoice
+    from opsin.classical.fit import Fitted
+
+# Training images that figures are computed on, where a model has no steps of its own.
+_SAMPLE: Final = 2_000
+# Training images from which on each is looked at once: more of them tell more than more views.
+_MANY: Final = 20_000
+
+
+def train_classical(
+    directory_of: Callable[[], RunDirectory],
+    dataset: Dataset,
+    *,
+    model: str,
+    options: Mapping[str, Any],
+    watcher: Watcher,
+    began: float,
+    backbone: Backbone | None = None,
+    launch: str | None = None,
+) -> Run:
+    """Fit a model without layers, or a head on a pretrained network, in a run directory.
+
+    Args:
+        directory_of: Makes the directory, once everything else is known to be usable.
+        dataset: What it learns from.
+        model: A name among `opsin.classical.classical_recipe.MODELS`.
+        options: The model's own, and ``seed``; for fine-tuning those of a training, and ``budget``.
+        watcher: Receives the progress of the work.
+        began: When the loading began (`time.perf_counter`).
+        backbone: The pretrained network that it is built on.
+        launch: As for `opsin.commands.recorder.recorded`.
+
+    Raises:
+        RecipeError: An option that the model does not have, or an impossible value.
+        ParityError: The file answers otherwise than scikit-learn.
+        KeyboardInterrupt: Ctrl-C, while it was fitted; the run's state is then ``stopped``.
+    """
+    given = dict(options)
+    budget = given.pop("budget", None) if given.get("fine_tune") else None
+    recipe = resolve_classical(dataset.recipe, model=model, mirrored=dataset.mirrored, **given)
+    return carry_out_fitting(
+        directory_of,
+        dataset,
+        recipe,
+        watcher=watcher,
+        began=began,
+        backbone=backbone,
+        limits=Limits(budget, began),
+        launch=launch,
+    )
+
+
+def carry_out_fitting(
+    directory_of: Callable[[], RunDirectory],
+    dataset: Dataset,
+    recipe: ClassicalRecipe,
+    *,
+    watcher: Watcher,
+    began: float,
+    backbone: Backbone | None,
+    limits: Limits | None = None,
+    launch: str | None = None,
+) -> Run:
+    """Fit in a run directory, and fine-tune where the recipe says so.
+
+    Args:
+        directory_of: Finds or makes the directory, once everything else is known to be usable.
+        dataset: What it learns from.
+        recipe: How.
+        watcher: Receives the progress of the work.
+        began: When the loading began (`time.perf_counter`).
+        backbone: The pretrained network that it is built on.
+        limits: Where fine-tuning begins, and when it ends.
+        launch: As for `opsin.commands.recorder.recorded`.
+    """
+    from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415  that module needs no PyTorch
+
+    audited = audit(dataset, watcher=watcher)
+    job = ClassicalJob.prepare(dataset, audited, recipe, backbone)
+    directory = directory_of()
+    with recorded(directory, watcher, launch) as recorder:
+        write_request(directory, job)
+        recorder.run_started(directory.path)
+        tell_images(recorder, directory, job)
+        tell_place(recorder, directory, job)
+        seconds = {"load": time.perf_counter() - began}
+        # Held to the end: once fitted, a Ctrl-C would only lose what is nearly done.
+        with graceful_interrupt() as stop:
+            report = _make(
+                directory, job, recorder, seconds=seconds, stop=stop,
+                limits=limits or Limits(None, began),
+            )  # fmt: skip
+        tell_end(recorder, report)
+    return Run(directory.path)
+
+
+def _make(
+    directory: RunDirectory,
+    job: ClassicalJob,
+    recorder: Recorder,
+    *,
+    seconds: dict[str, float],
+    stop: threading.Event,
+    limits: Limits,
+) -> Report:
+    """Fit, export, evaluate the file and write the report; note how long each took."""
+    from opsin.classical.fitted_file import check_parity  # noqa: PLC0415
+
+    at = time.perf_counter()
+    fitting = _fit(job, recorder, stop)
+    job = fitting.job
+    if fitting.features is not None and limits.start is None:  # what goes on is decided already
+        write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    seconds["train"] = time.perf_counter() - at
+    at = time.perf_counter()
+    recorder.doing("the export")
+    draft, layers = _exported(directory, fitting, recorder)
+    fitting = replace(fitting, job=replace(job, layers=layers))
+    seconds["export"] = time.perf_counter() - at
+    if job.recipe.fine_tunes and fitting.features is not None:
+        at = time.perf_counter()
+        fitting, draft = _fine_tuned(directory, fitting, draft, recorder, stop=stop, limits=limits)
+        seconds["train"] += time.perf_counter() - at
+    job, fitted = fitting.job, fitting.fitted
+    tell_model(recorder, job)
+    if not (fitting.steps or fitting.trained):
+        recorder.epoch(_whole(draft, job, seconds["train"]))
+    return conclude(
+        draft,
+        job,
+        recorder,
+        difference=lambda file, images: check_parity(file, fitted, images),
+        training=fitting.facts(interrupted=stop.is_set()),
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """What came of fitting.
+
+    Args:
+        job: With what was decided among its reasons.
+        fitted: What is delivered.
+        held_out: The same before it also learnt from the validation images, where it has.
+        features: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
+        balanced: Whether it learnt each class as if all were equally common.
+        steps: Trees or rounds; none for a model without such steps.
+        unit: What the steps are.
+        choice: The head that was chosen for a pretrained network.
+        trained: Whether epochs of fine-tuning were trained.
+        tuned: How, where the network that was fine-tuned is delivered.
+    """
+
+    job: ClassicalJob
+    fitted: Fitted
+    held_out: Fitted | None = None
+    features: NDArray[np.float32] | None = None
+    balanced: bool = False
+    steps: int = 0
+    unit: str = "fits"
+    choice: HeadChoice | None = None
+    trained: bool = False
+    tuned: FineTuned | None = None
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """Return what the report says of the training."""
+        if self.tuned is not None:
+            return self.tuned.facts(interrupted=interrupted)
+        steps = self.steps or 1
+        return TrainingFacts(
+            best_epoch=steps,
+            epochs=steps,
+            asked=steps,
+            stopped=False,
+            interrupted=interrupted,
+            diverged=None,
+            stepped_back=False,
+            balance="none",
+            precision="float32",
+            fitted_to=len(self.fitted.labels),
+            unit=self.unit,
+        )
+
+
+def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> _Fitting:
+    model = job.recipe.model
+    if isinstance(model, FromBackbone):
+        chosen, job, features = _fit_head(job, recorder, stop)
+        return _of_head(job, chosen, features)
+    fitted, steps, unit = _fit_pixels(job, model, recorder, stop)
+    return _Fitting(job, fitted, steps=steps, unit=unit)
+
+
+def _of_head(job: ClassicalJob, chosen: ChosenHead, features: NDArray[np.float32]) -> _Fitting:
+    return _Fitting(
+        job,
+        chosen.final,
+        chosen.held_out,
+        features,
+        balanced=chosen.choice.head.weighted,
+        choice=chosen.choice,
+    )
+
+
+def _fine_tuned(
+    directory: RunDirectory,
+    fitting: _Fitting,
+    frozen: Draft,
+    recorder: Recorder,
+    *,
+    stop: threading.Event,
+    limits: Limits,
+) -> tuple[_Fitting, Draft]:
+    """Fine-tune, fit the chosen head anew, and return it where validation says it is better."""
+    features = cast("NDArray[np.float32]", fitting.features)
+    found = fine_tune(directory, fitting.job, features, recorder, stop=stop, limits=limits)
+    kept, draft, job = fitting, frozen, replace(found.job, layers=fitting.job.layers)
+    if found.backbone is not None:
+        anew = _fit_anew(replace(fitting, job=found.job), found.backbone, recorder)
+        tuned, layers = _exported(directory, anew, recorder)
+        better, words = is_better(frozen, tuned)
+        recorder.fact("Fine-tune", words)
+        if better:
+            own = [each.model_copy(update={"trainable": each.parameters}) for each in layers]
+            kept, draft, job = replace(anew, tuned=found), tuned, replace(job, layers=own)
+        recipe = job.recipe
+        reasons = recipe.reasons | {"Fine-tune": words}
+        job = replace(job, recipe=recipe.model_copy(update={"reasons": reasons}))
+    write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    return replace(kept, job=job, trained=found.outcome is not None), draft
+
+
+def _fit_anew(fitting: _Fitting, backbone: Backbone, recorder: Recorder) -> _Fitting:
+    """Fit the head that was chosen to what the network says once it is fine-tuned."""
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
+
+    job, choice = fitting.job, cast("HeadChoice", fitting.choice)
+    dataset = job.dataset
+    height, width, channels = dataset.images.shape[1:]
+    features = compute(
+        backbone, dataset.images, dataset.digests, choice.views, watcher=recorder, kept=False
+    )
+    chosen = fit_as(
+        choice,
+        backbone,
+        (height, width, channels),
+        features,
+        dataset.labels,
+        train=job.rows,
+        val=_also_learnt(job),
+        classes=len(dataset.classes),
+        seed=job.recipe.training.seed,
+    )
+    return _of_head(job, chosen, features)
+
+
+def _also_learnt(job: ClassicalJob) -> NDArray[np.int64]:
+    """Return the validation images that the delivered head learns from as well."""
+    split = job.dataset.split
+    return split.val if len(job.rows) == len(split.train) else split.val[:0]
+
+
+def _exported(
+    directory: RunDirectory, fitting: _Fitting, recorder: Recorder
+) -> tuple[Draft, list[Layer]]:
+    """Return the file that is not calibrated yet, and its layers."""
+    from opsin.classical.fitted_file import Written  # noqa: PLC0415
+    from opsin.classical.pixels import Pooling  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import FEATURES  # noqa: PLC0415  loads onnx
+
+    fitted, held_out, features = fitting.fitted, fitting.held_out, fitting.features
+    written = Written(fitted)
+    job = replace(fitting.job, layers=written.layers)
+    metadata, known = metadata_of(job, balanced=fitting.balanced), None
+    if features is not None and not isinstance(fitted.numbers, Pooling):
+        metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
+        known = (FEATURES, _seen(features, fitted.numbers))
+    before = None if held_out is None else Written(held_out).content(metadata)
+    content = written.content(metadata)
+    return Draft(directory, job.dataset, content, recorder, known, before), written.layers
+
+
+def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
+    """Return those features that were chosen, the mean over the views that were."""
+    chosen = features[:, : len(numbers.views), : numbers.features]
+    mean: NDArray[np.float32] = chosen.mean(axis=1, dtype=np.float32)
+    return mean
+
+
+def _fit_head(
+    job: ClassicalJob, recorder: Recorder, stop: threading.Event
+) -> tuple[ChosenHead, ClassicalJob, NDArray[np.float32]]:
+    """Compute features, choose a head for them, and say what was chosen among the reasons.
+
+    Returns:
+        The head, the job with the reasons, and the features of all images, ``float32[N, V, D]``.
+    """
+    from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.backbones.preparation_check import doubt_about  # noqa: PLC0415  loads onnx
+    from opsin.classical.backbone_head import choose_head, work_of  # noqa: PLC0415
+    from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+
+    dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
+    height, width, channels = dataset.images.shape[1:]
+    views = _views(job)
+    like = Preparation(height=height, width=width, channels=channels, resize=dataset.recipe.resize)
+    features = compute(
+        backbone,
+        dataset.images,
+        dataset.digests,
+        views,
+        watcher=recorder,
+        stop=stop,
+        sources=source_keys(dataset.source_digests, like),
+    )
+    doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
+    if doubt is not None:
+        recorder.note(doubt)
+    recorder.doing("the choice of a head")
+    model = cast("FromBackbone", recipe.model)
+    total = work_of(backbone, views)
+    chosen = run_interruptible(
+        lambda progress: choose_head(
+            backbone,
+            (height, width, channels),
+            features,
+            dataset.labels,
+            dataset.units,
+            train=job.rows,
+            val=_also_learnt(job),
+            views=views,
+            classes=len(dataset.classes),
+            wanted=None if model.head == "auto" else model.head,
+            named=model.at is not None,
+            seed=recipe.training.seed,
+            threads=job.threads,
+            progress=progress,
+        ),
+        what="Heads",
+        total=total,
+        unit="heads",
+        watcher=recorder,
+        stop=stop,
+    )
+    choice = chosen.choice
+    facts = {
+        "Features": f"{', '.join(choice.at)} · image seen {' and '.join(choice.views)}",
+        "Head": choice.words,
+    }
+    for heading, words in facts.items():
+        recorder.fact(heading, words)
+    job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | facts}))
+    return chosen, job, features
+
+
+def _views(job: ClassicalJob) -> tuple[View, ...]:
+    """Return how images are looked at: never mirrored where that changes their meaning."""
+    if len(job.rows) > _MANY:
+        return ("whole",)
+    return ("whole", "mirrored", "centre") if job.dataset.mirrored else ("whole", "centre")
+
+
+def _fit_pixels(
+    job: ClassicalJob,
+    model: PixelModel,
+    recorder: Recorder,
+    stop: threading.Event,
+) -> tuple[Fitted, int, str]:
+    """Fit, and return how many trees or rounds there were; none for a model without such steps."""
+    from opsin.classical.fit import TrainingRows, fit, work_of  # noqa: PLC0415  loads scikit-learn
+    from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+    from opsin.classical.pixels import Pooling  # noqa: PLC0415
+
+    dataset = job.dataset
+    height, width, channels = dataset.images.shape[1:]
+    pooling = Pooling.to_fit((height, width, channels), model.side)
+    val = dataset.split.val
+    recorder.begin("Pixels", len(job.rows) + len(val), "images")
+
+    def read(done: int) -> None:
+        recorder.advance(done)
+        if stop.is_set():
+            raise KeyboardInterrupt("Ctrl-C while the images were read")
+
+    train = TrainingRows(pooling.read(dataset.images, job.rows, read), dataset.labels[job.rows])
+    checked = TrainingRows(pooling.read(dataset.images, val), dataset.labels[val])
+    recorder.end()
+    recorder.doing("the fitting")
+    total, unit = work_of(model)
+    fitted = run_interruptible(
+        lambda progress: fit(
+            model,
+            pooling,
+            train,
+            checked,
+            classes=len(dataset.classes),
+            seed=job.recipe.training.seed,
+            threads=job.threads,
+            progress=progress,
+        ),
+        what="Fit",
+        total=total,
+        unit=unit,
+        watcher=recorder,
+        stop=stop,
+    )
+    return (fitted, total, unit) if unit in ("trees", "rounds") else (fitted, 0, "fits")
+
+
+def _whole(draft: Draft, job: ClassicalJob, seconds: float) -> Epoch:
+    """Return the one event of a model that is fitted in one go, by the answers of its file."""
+    from opsin.classical.fit import figures_of  # noqa: PLC0415
+
+    labels = job.dataset.labels
+    places = np.linspace(0, len(job.rows) - 1, min(_SAMPLE, len(job.rows))).astype(np.int64)
+    shown, val = job.rows[places], job.dataset.split.val
+    known = draft.outputs(shown, ["probabilities"])["probabilities"]
+    train_loss, train_accuracy = figures_of(known, labels[shown])
+    val_loss, val_accuracy = figures_of(draft.validation["probabilities"], labels[val])
+    return Epoch(
+        epoch=1,
+        epochs=1,
+        step=1,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        rate=0.0,
+        seconds=seconds,
+        images_per_second=len(job.rows) / max(seconds, 1e-9),
+        best=True,
+    )
