@@ -117,10 +117,11 @@ def test_a_shard_that_was_stopped_goes_on(
     with pytest.raises(MemoryError):
         opsin.evaluate_shard(nearest_mean, source, out=out, shard="1/1")
     assert not list(tmp_path.glob("figures*"))
-    notes = Notes()
+    # Of seven batches; the thread may have begun more of them before it was stopped.
+    before, notes = asked, Notes()
     opsin.evaluate_shard(nearest_mean, source, out=out, shard="1/1", watcher=notes)
     assert any("were read before" in note for note in notes.notes)
-    assert asked < 11
+    assert asked - before < 7
     opsin.evaluate(nearest_mean, source, out=tmp_path / "plain.json")
     opsin.merge(out)
     assert out.read_bytes() == (tmp_path / "plain.json").read_bytes()

@@ -176,7 +176,8 @@ def onnx_file(
             list(nodes), "network", [helper.make_tensor_value_info("x", kind, list(shape))],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         )  # fmt: skip
-        (folder / "network.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+        (folder / "network.onnx").write_bytes(model.SerializeToString())
         return folder / "network.onnx"
 
     return make

@@ -60,6 +60,10 @@ _OURS: Final = re.compile(
 _EMBEDDING: Final = "backbone.embedding"
 # Values at these depths are joined with the last features, where they help.
 _DEPTHS: Final = 5
+# What ONNX Runtime says before the reason: a code, and where in its source.
+_WHERE_IN_RUNTIME: Final = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -320,12 +324,13 @@ class _Probe:
         """Return why it computes no number of images that it is given."""
         inner = (n for n in self._graph.node if any(each.HasField("g") for each in n.attribute))
         for node in inner:
-            reason = f"its operator {printable(node.op_type)} is a loop or a branch"
-            return refused(self._name, reason, "Export the network again without it.")
+            found = f"its operator {printable(node.op_type)} is a loop or a branch"
+            return refused(self._name, found, "Export the network again without it.")
         try:
             self._run(1)
         except Exception as error:  # noqa: BLE001  whatever it is, it is the reason
-            return refused(self._name, f"it cannot be computed: {printable(error)}")
+            reason = printable(_WHERE_IN_RUNTIME.sub("", str(error)))
+            return refused(self._name, f"it cannot be computed: {reason}")
         return refused(
             self._name,
             "it computes one image at a time, or its sizes depend on the image",
