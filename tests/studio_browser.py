@@ -155,6 +155,18 @@ def button(browser: webdriver.Chrome, words: str) -> WebElement:
     return browser.find_element(By.XPATH, path)
 
 
+def unfold(browser: webdriver.Chrome, selector: str = ".op-more") -> None:
+    """Unfold a part of the page; a click that it slipped away from is made again."""
+
+    def unfolded() -> bool:
+        if "q-expansion-item--expanded" in str(one(browser, selector).get_attribute("class")):
+            return True
+        one(browser, f"{selector} .q-item").click()
+        return False
+
+    until(browser, unfolded)
+
+
 def field(label: str) -> str:
     """Return the selector of the input that a label names."""
     return f'[aria-label="{label}"]'

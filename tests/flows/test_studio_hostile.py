@@ -30,7 +30,7 @@ from tests.browser import chromium, console, needs_chromium, resize
 from tests.hostile import CLASSES, FILES, NAMES, write_images
 from tests.made_studio import addresses
 from tests.settled import usable
-from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, until
+from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, unfold, until
 from tests.warm import Warm
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -150,7 +150,7 @@ def test_names_that_people_give_here(
     address = running.address + pages["A run, log"]
     for name in (NAMES[1], NAMES[2], NAMES[5], NAMES[10]):
         usable(browser, address)
-        browser.find_element("css selector", ".op-more .q-item").click()
+        unfold(browser)
         field = browser.find_element("css selector", ".op-more input")
         until(browser, field.is_displayed)
         field.clear()

@@ -30,6 +30,7 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     studio,
+    unfold,
     until,
 )
 
@@ -83,7 +84,7 @@ def test_from_a_file_to_a_classifier(
     until(browser, lambda: "when the training begins" in shown(browser))
     assert "apache-2.0" in shown(browser)
 
-    one(browser, ".op-more").click()
+    unfold(browser)
     odd = tmp_path / "text.onnx"
     odd.write_bytes(b"no network")
     send(browser, odd)
@@ -105,13 +106,13 @@ def test_features_are_downloaded(
     the_set = Library(running.folder / "home", Queue(running.folder / "home")).add_source("digits")
     browser.get(f"{running.address}/data/{the_set.id}")
     until(browser, lambda: "Choose a network" in shown(browser), 60)
-    one(browser, ".op-more").click()
+    unfold(browser)
     until(browser, lambda: button(browser, "Compute features").is_displayed())
     button(browser, "Compute features").click()
     until(browser, lambda: "Choose a pretrained network, or bring one." in shown(browser))
     file = tmp_path / "network for features.onnx"
     file.write_bytes(network())
-    one(browser, ".op-more .op-more").click()
+    unfold(browser, ".op-more .op-more")
     send(browser, file)
     until(browser, lambda: file.name in shown(browser), 60)
     choose(browser, "Pixels that it was trained on", "-1..1")
@@ -142,8 +143,7 @@ def test_what_is_kept_is_removed(running: StudioProcess, browser: webdriver.Chro
     kept.mkdir(parents=True)
     (kept / "file").write_bytes(bytes(2000))
     browser.get(f"{running.address}/data")
-    until(browser, lambda: one(browser, ".op-more").is_displayed())
-    one(browser, ".op-more").click()
+    unfold(browser)
     remove = '[aria-label="Remove: Checks of classifiers and networks"]'
     until(browser, lambda: one(browser, remove).is_displayed())
     one(browser, remove).click()
@@ -165,7 +165,7 @@ def test_its_own_weights_are_trained_too(
     one(browser, field("Epochs")).send_keys("1")
     file = tmp_path / "network to tune.onnx"
     file.write_bytes(network())
-    one(browser, ".op-more").click()
+    unfold(browser)
     send(browser, file)
     train(browser, "network to tune")
     assert "with frozen features" in shown(browser)

@@ -32,6 +32,7 @@ from tests.studio_browser import (
     shown,
     sideways,
     studio,
+    unfold,
     until,
     wait_for,
 )
@@ -137,7 +138,7 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     assert browser.find_elements(By.CSS_SELECTOR, ".op-chart svg path")
     assert not sideways(browser)
 
-    one(browser, ".op-more .q-item").click()
+    unfold(browser)
     until(browser, lambda: _says(browser, "Experiment trackers"))
     browser.find_element(By.XPATH, "//label[contains(., 'Also show the run in')]").click()
     path = "//*[@role='option'][contains(., 'TensorBoard')]"

@@ -30,6 +30,7 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     studio,
+    unfold,
     until,
 )
 
@@ -95,7 +96,7 @@ def test_the_name_of_a_run(running: tuple[StudioProcess, str], browser: webdrive
     run = f"{process.address}/runs/{opaque('trial')}?tab=log"
     here, there = both(browser, run, process.address + "/")
     browser.switch_to.window(here)
-    one(browser, ".op-more .q-item").click()
+    unfold(browser)
     field = one(browser, ".op-more input")
     until(browser, field.is_displayed)
     field.send_keys("Night shift", Keys.ENTER)
@@ -104,7 +105,7 @@ def test_the_name_of_a_run(running: tuple[StudioProcess, str], browser: webdrive
     until(browser, lambda: "Night shift" in shown(browser))
     # The other way round, from a page that was open meanwhile.
     browser.get(run)
-    one(browser, ".op-more .q-item").click()
+    unfold(browser)
     field = one(browser, ".op-more input")
     until(browser, field.is_displayed)
     field.send_keys(" again", Keys.ENTER)
