@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := .venv-node
 # Each process on one thread: threads of several would wait for one another. One more process than
-# cores, since tests of servers and browsers wait much of their time.
+# cores, since tests of servers and browsers wait much of their time. A file stays on one worker, and
+# so do the studio, the browser and the trained network that its tests share.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-RUN_TESTS := -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider
+RUN_TESTS := -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Hundreds of processes start; without bytecode, each would compile the modules anew. conftest.py
@@ -47,6 +48,8 @@ test-docs: browser node site $(VENV)/ready
 test-ray: $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider -m "ray and not slow" tests/flows
 
+# Everything, with more examples of each law.
+test-all: RUN_TESTS += --hypothesis-profile thorough
 test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch

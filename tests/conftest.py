@@ -30,13 +30,14 @@ from tests.hub_server import TOKEN, HubServer, serving
 from tests.object_store import ObjectStore
 from tests.warm import UNDRAWN, Warm
 
-# The machine's speed is no property of the code.
-settings.register_profile(
-    "opsin",
-    deadline=None,
-    max_examples=40,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+# The machine's speed is no property of the code. `make test-all` asks for the thorough one.
+for profile, examples in {"opsin": 20, "thorough": 60}.items():
+    settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
 settings.load_profile("opsin")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

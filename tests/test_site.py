@@ -26,6 +26,7 @@ from opsin.core.documentation import SITE, find_page
 from tests.accessibility import needs_axe, prefer, violations
 from tests.browser import chromium, console, needs_chromium, requests_of, resize
 from tests.studio_browser import sideways, until
+from tests.variants import a_few
 
 pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: make site")
 
@@ -193,7 +194,7 @@ def test_the_first_page_is_light(browser: webdriver.Chrome, address: str) -> Non
 @needs_chromium
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("page", EXAMPLES)
+@pytest.mark.parametrize("page", a_few(EXAMPLES, 2))
 def test_everybody_can_read_it(
     page: str, scheme: str, browser: webdriver.Chrome, address: str
 ) -> None:

@@ -59,6 +59,7 @@ def test_an_exception_passes_with_its_values(name: str) -> None:
     getattr(estimator_checks, name)("ImageClassifier", estimator)
 
 
+@pytest.mark.docs
 def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_shapes(tmp_path / "photos")
@@ -163,6 +164,7 @@ print(hasattr(estimator, "run_"), estimator.classes_.tolist())
 """
 
 
+@pytest.mark.slow
 def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: Path) -> None:
     rows, labels = scans
     estimator = logistic(image_shape=(8, 8), value_range=(0, 16)).fit(rows[:200], labels[:200])

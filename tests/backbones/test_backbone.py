@@ -16,6 +16,7 @@ from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import FeatureGraph
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from tests.conftest import Notes
+from tests.variants import a_few
 
 from .small_networks import SIDE, UNITS, network
 
@@ -59,7 +60,7 @@ def expected(tmp_path: Path) -> np.ndarray[Any, Any]:
     return np.asarray(session.run(None, {"pixels": pixels})[0])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", a_few(FORMS, 5))
 def test_every_form_of_one_network_has_the_same_features(
     form: str, tmp_path: Path, expected: np.ndarray[Any, Any]
 ) -> None:
@@ -406,7 +407,7 @@ ODD: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", a_few(ODD, 6))
 def test_odd_files_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
     content, reason = ODD[name]
     file = tmp_path / "network.onnx"

@@ -25,6 +25,7 @@ from tests.importing.made_keras import (
     write_h5,
     write_keras,
 )
+from tests.variants import a_few
 
 CLASSES = tuple("0123456789")
 
@@ -133,6 +134,7 @@ def test_without_images_it_answers_and_says_what_it_cannot(
         opsin.resume(run)
 
 
+@pytest.mark.slow
 def test_a_classifier_can_be_built_on_it(digits_file: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"runs": tmp_path / "runs", "quiet": True}
     run = opsin.import_model(digits_file, classes=CLASSES, prepare="0..1", **options)
@@ -165,7 +167,7 @@ FORMS: dict[str, tuple[Callable[[], list[onnx.NodeProto]], tuple[Any, ...], str]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", a_few(FORMS, 2))
 def test_onnx_of_any_maker(form: str, learnt: Any, tmp_path: Path) -> None:
     last, shape, words = FORMS[form]
     nodes = [node for node in last() if node.op_type != "ReduceSum"]

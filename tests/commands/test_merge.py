@@ -21,6 +21,7 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
+from tests.variants import a_few
 
 Make = Callable[..., Path]
 FORMS = [
@@ -135,7 +136,7 @@ def plain_file(make: Make, verb: str, path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("small_groups")
-@pytest.mark.parametrize(("verb", "form"), FORMS)
+@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 3))
 @given(data=st.data(), sizes=st.tuples(*[st.integers(1, 3)] * 3))
 @settings(
     max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -167,6 +167,7 @@ def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
     assert opsin.load("digits", labels=folds.labels).fingerprint == digits.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
     plain = opsin.load("digits")

@@ -218,6 +218,7 @@ def test_without_pytorch_the_error_says_what_to_install(
         opsin.train("digits", runs=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
     source = write_shapes(tmp_path / "shapes")
@@ -301,6 +302,7 @@ def test_a_failing_figure_costs_that_figure(
     assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opsin.commands.report.render", fails)
@@ -315,6 +317,7 @@ def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.Monke
         opsin.write_report(run, deep=False)
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_one_figure_stands_for_no_other(
     run: opsin.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

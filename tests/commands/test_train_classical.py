@@ -72,6 +72,7 @@ def test_a_temperature_is_fitted_as_for_a_network(run: opsin.Run, digits: Datase
     np.testing.assert_allclose(shares, run.classifier().probabilities(digits.images[:5]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_it_can_be_evaluated_and_its_report_drawn_anew(run: opsin.Run) -> None:
     assert opsin.evaluate(run, "digits").part == "own-test"

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Cli, only_json
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     done = cli("data", shapes, "--augment", "photos", "--erase", "0.5", "--out", "look")

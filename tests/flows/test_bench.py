@@ -65,6 +65,7 @@ def test_a_mistake_is_one_line_and_status_1(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_pytorch_it_says_what_to_install_and_reads(
     tmp_path: Path, nearest_mean: Path
 ) -> None:

@@ -108,6 +108,7 @@ def test_ctrl_c_says_what_is_kept(backbone: Path, tmp_path: Path) -> None:
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_two_at_once_write_the_same(backbone: Path, tmp_path: Path) -> None:
     processes = [
         begun(tmp_path, tmp_path / "cache", "digits", "--from", backbone, "--out", name)

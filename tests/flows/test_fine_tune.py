@@ -19,6 +19,7 @@ from opsin.core.errors import ModelFileError, RecipeError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
+from tests.variants import a_few
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
 OPTIONS: dict[str, Any] = {
@@ -133,8 +134,11 @@ def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path)
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "form",
-    [{"half": True}, {"constants": True}, {"channels_last": True}, {"reshape": "shape"},
-     {"inside": "scaling", "bgr": True}, {"batch": 1, "reshape": "constant"}, {"head": "conv"}],
+    a_few(
+        [{"half": True}, {"constants": True}, {"channels_last": True}, {"reshape": "shape"},
+         {"inside": "scaling", "bgr": True}, {"batch": 1, "reshape": "constant"}, {"head": "conv"}],
+        2,
+    ),
 )  # fmt: skip
 def test_other_forms_of_a_network_are_tuned_as_well(form: dict[str, Any], tmp_path: Path) -> None:
     backbone = tmp_path / "form.onnx"
@@ -154,6 +158,7 @@ def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path) -> Non
     assert "5 epochs" in again.report.reasons["Budget"]
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_plan_says_how_long_it_takes(cli: Cli, backbone: Path) -> None:
     process = cli("train", "digits", "--from", backbone, *WORDS, "--plan", "--json")

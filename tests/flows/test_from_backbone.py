@@ -202,6 +202,7 @@ def test_coloured_images_for_a_network_in_grey(
     assert run.report.file.difference < 1e-4
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_features_those_before_are_kept(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

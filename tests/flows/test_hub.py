@@ -121,6 +121,7 @@ def said(process: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_hub_that_falls_silent(large: HubServer, cold_cli: Cli) -> None:
     large.stalls = 100_000
     assert "was silent for 1 seconds" in said(cold_cli("backbones", "someone/large", "--quiet"))

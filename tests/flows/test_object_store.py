@@ -60,7 +60,9 @@ def failed(process: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    "form", ["csv", *(pytest.param(form, marks=pytest.mark.slow) for form in ("jsonl", "parquet"))]
+)
 def test_answers_are_those_of_a_folder(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, form: str
 ) -> None:
@@ -108,7 +110,7 @@ def test_the_same_command_answers_what_is_new_and_nothing_else(
     assert sum(row.startswith("a/0.png,") for row in rows) == 1
 
 
-@pytest.mark.parametrize("verb", ["predict", "embed"])
+@pytest.mark.parametrize("verb", ["predict", pytest.param("embed", marks=pytest.mark.slow)])
 def test_shards_of_machines_that_share_a_store(
     cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore,
     monkeypatch: pytest.MonkeyPatch, verb: str,
@@ -215,6 +217,7 @@ def test_a_labelled_folder(cli: Cli, shapes: Path, store: ObjectStore) -> None:
     assert only_json(cli("data", there, "--json"))["fingerprint"] != told["fingerprint"]
 
 
+@pytest.mark.slow
 def test_a_table_and_an_archive(cli: Cli, shapes: Path, store: ObjectStore) -> None:
     fingerprint = only_json(cli("data", shapes, "--json"))["fingerprint"]
     rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in
@@ -241,32 +244,28 @@ def test_a_table_and_an_archive(cli: Cli, shapes: Path, store: ObjectStore) -> N
     )
 
 
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("s3://no-such-bucket/photos", "there is no bucket no-such-bucket"),
-        (f"s3://{BUCKET}/none", f"there is nothing at s3://{BUCKET}/none"),
-        ("s3://", "an address on an object store"),
-        ("s3:///photos", "an address on an object store"),
-        ("s3://Not a bucket/x", "the name of a bucket and a key"),
-        ("gs://bucket/photos", "an address that begins with s3://"),
-        (f"{PHOTOS}/a/notes.txt", "an object of another kind"),
-    ],
-)
-def test_a_source_that_is_not_there(
-    cli: Cli, nearest_mean: Path, photos: Path, source: str, said: str
-) -> None:
-    assert said in failed(cli("predict", nearest_mean, source))
-    assert said in failed(cli("data", source))
+def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectStore) -> None:
+    store.put("photos/notes.txt", b"no image")
+    for source, said in {
+        "s3://no-such-bucket/photos": "there is no bucket no-such-bucket",
+        f"s3://{BUCKET}/none": f"there is nothing at s3://{BUCKET}/none",
+        "s3://": "an address on an object store",
+        "s3:///photos": "an address on an object store",
+        "s3://Not a bucket/x": "the name of a bucket and a key",
+        "gs://bucket/photos": "an address that begins with s3://",
+        f"{PHOTOS}/notes.txt": "an object of another kind",
+    }.items():
+        assert said in failed(cli("predict", nearest_mean, source))
+        assert said in failed(cli("data", source))
 
 
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
         ("busy", "refused again and again (SlowDown)"),
-        ("expired", "have expired"),
-        ("denied", "access is denied"),
-        ("unknown", "does not accept those for s3://photos/"),
+        pytest.param("expired", "have expired", marks=pytest.mark.slow),
+        pytest.param("denied", "access is denied", marks=pytest.mark.slow),
+        pytest.param("unknown", "does not accept those for s3://photos/", marks=pytest.mark.slow),
     ],
 )
 def test_trouble_in_the_middle_costs_nothing(
@@ -303,6 +302,7 @@ def test_trouble_that_passes_is_not_seen(
     assert store.content("photos.csv") == (photos.parent / "plain.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_content_that_always_breaks_off(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shapes: Path
 ) -> None:
@@ -332,7 +332,7 @@ def test_a_store_that_cannot_be_written_keeps_the_answers(
     assert len(store.content("answers.csv").splitlines()) == 63
 
 
-@pytest.mark.parametrize("verb", ["predict", "embed"])
+@pytest.mark.parametrize("verb", ["predict", pytest.param("embed", marks=pytest.mark.slow)])
 def test_of_two_commands_on_one_object_the_second_is_refused(
     cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore, verb: str
 ) -> None:
@@ -356,7 +356,7 @@ def test_of_two_commands_on_one_object_the_second_is_refused(
     assert store.content(key) == b"of another machine"
 
 
-@pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
+@pytest.mark.parametrize("shard", [pytest.param((), marks=pytest.mark.slow), ("--shard", "1/2")])
 def test_killed_while_it_is_sent(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shard: tuple[str, ...]
 ) -> None:

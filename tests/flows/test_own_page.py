@@ -32,6 +32,7 @@ def label(browser: webdriver.Chrome) -> str:
     return browser.find_element(By.ID, "label").text
 
 
+@pytest.mark.slow
 def test_a_selected_picture_gets_its_label(
     nearest_mean: Path, digits: Dataset, tmp_path: Path
 ) -> None:

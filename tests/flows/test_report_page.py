@@ -19,6 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.variants import a_few
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 
@@ -48,7 +49,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield opened
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", a_few([400, 1280], 1))
 def test_nothing_is_cut_and_nothing_goes_wrong(
     finished: opsin.Run, browser: webdriver.Chrome, width: int
 ) -> None:

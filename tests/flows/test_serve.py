@@ -112,6 +112,7 @@ def renamed(file: Path, prefix: str, target: Path) -> None:
     beside.replace(target)
 
 
+@pytest.mark.slow
 def test_a_file_is_replaced_under_load_without_a_lost_request(
     nearest_mean: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,8 @@ PAGES = (
     "Runs", "Data", "A set", "Train", "A run, live", "A run, report", "A run, mistakes",
     "Inside, an image", "Try", "Compare", "Queue",
 )  # fmt: skip
+#: Those whose parts nearly all others have, too.
+MOST_USED = ("A set", "A run, report", "Try", "Queue")
 #: Pages of a studio that has nothing yet.
 EMPTY = ("/", "/data", "/train", "/import")
 #: Opens what is folded away.
@@ -101,7 +103,10 @@ def wrong(browser: webdriver.Chrome, address: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [page if page in MOST_USED else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
+)
 def test_everybody_can_use_a_page(
     page: str, furnished: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:
@@ -109,7 +114,9 @@ def test_everybody_can_use_a_page(
     assert wrong(browser, process.address + known[page]) == []
 
 
-@pytest.mark.parametrize("page", EMPTY)
+@pytest.mark.parametrize(
+    "page", ["/", *(pytest.param(page, marks=pytest.mark.slow) for page in EMPTY if page != "/")]
+)
 def test_everybody_can_use_an_empty_studio(
     page: str, empty: StudioProcess, browser: webdriver.Chrome
 ) -> None:

@@ -213,6 +213,7 @@ def test_the_way_in_goes_with_the_studio(tmp_path: Path) -> None:
         assert not page.exists()
 
 
+@pytest.mark.slow
 def test_strangers_hold_neither_connections_nor_memory(own_studio: StudioProcess) -> None:
     address = ("127.0.0.1", own_studio.port)
     before = own_studio.memory()

@@ -142,6 +142,7 @@ def is_called(browser: webdriver.Chrome, name: str) -> bool:
     return browser.find_element("tag name", "h1").text.startswith(name)
 
 
+@pytest.mark.slow
 def test_names_that_people_give_here(
     hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:

@@ -64,6 +64,7 @@ def test_every_page_answers_and_memory_stays_small(
     assert "Traceback" not in running.said()
 
 
+@pytest.mark.slow
 def test_the_table_tells_of_all_runs(
     full: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:

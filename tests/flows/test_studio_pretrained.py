@@ -100,6 +100,7 @@ def test_from_a_file_to_a_classifier(
     assert list((running.folder / "home" / "networks").glob("*/*.onnx"))
 
 
+@pytest.mark.slow
 def test_features_are_downloaded(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:

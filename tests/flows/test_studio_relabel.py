@@ -189,6 +189,7 @@ def test_two_windows_agree(browser: webdriver.Chrome, running: tuple[StudioProce
     browser.switch_to.window(first)
 
 
+@pytest.mark.slow
 def test_images_are_chosen_by_keyboard(browser: webdriver.Chrome) -> None:
     gallery_images(browser)[0].send_keys(Keys.ARROW_RIGHT)
     focused = browser.switch_to.active_element

@@ -102,6 +102,7 @@ def card(browser: webdriver.Chrome) -> str:
     return "".join(each.text for each in browser.find_elements(By.ID, "op-term-card"))
 
 
+@pytest.mark.slow
 def test_a_term_is_explained_to_keyboard_and_pointer(
     empty: StudioProcess, browser: webdriver.Chrome
 ) -> None:

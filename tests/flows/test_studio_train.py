@@ -110,6 +110,7 @@ def plans(running: StudioProcess) -> list[str]:
     return [job["id"] for job in running.jobs() if job["kind"] == "plan"]
 
 
+@pytest.mark.slow
 def test_without_images_nothing_is_planned_and_they_are_asked_for(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:

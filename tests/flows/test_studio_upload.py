@@ -138,6 +138,7 @@ def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
     assert sideways(browser) == 0
 
 
+@pytest.mark.slow
 def test_a_good_upload_after_a_refused_one_is_taken(
     browser: webdriver.Chrome, running: StudioProcess, tmp_path: Path
 ) -> None:

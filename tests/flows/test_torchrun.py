@@ -42,14 +42,14 @@ runpy.run_module("opsin", run_name="__main__", alter_sys=True)
 
 @contextlib.contextmanager
 def _started(
-    words: Sequence[str], cwd: Path, *, restarts: int = 0, count: int = 2, drawn: bool = False
+    words: Sequence[str], cwd: Path, *, restarts: int = 0, count: int = 2
 ) -> Iterator[subprocess.Popen[str]]:
     script = cwd / "undrawn.py"
     script.write_text(_UNDRAWN)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     options = ["--nproc-per-node", str(count), "--max-restarts", str(restarts)]
     with (cwd / "said").open("w") as said, subprocess.Popen(
-        [*torchrun, *options, *(["-m", "opsin"] if drawn else [str(script)]), *words],
+        [*torchrun, *options, str(script), *words],
         cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=said,
         env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
@@ -62,8 +62,8 @@ def _started(
             process.kill()
 
 
-def _ran(words: Sequence[str], cwd: Path, *, drawn: bool = False) -> tuple[int, str, str]:
-    with _started(words, cwd, drawn=drawn) as process:
+def _ran(words: Sequence[str], cwd: Path) -> tuple[int, str, str]:
+    with _started(words, cwd) as process:
         out, _ = process.communicate(timeout=_LONGEST)
     return process.returncode, out, (cwd / "said").read_text()
 
@@ -114,8 +114,8 @@ def _same(one: Path, other: Path) -> bool:
 def test_two_processes_train_as_one_and_a_killed_one_costs_time_only(
     cli: Cli, tmp_path: Path
 ) -> None:
-    words = (*_TRAIN, "--epochs", "8", "--json", "--runs")
-    status, out, said = _ran([*words, "whole"], tmp_path, drawn=True)
+    words = (*_TRAIN, "--epochs", "5", "--json", "--runs")
+    status, out, said = _ran([*words, "whole"], tmp_path)
     assert status == 0, said
     whole = tmp_path / json.loads(out)["run"]  # one object, of the first process
     assert said.count("Trained ") == 1
@@ -129,7 +129,7 @@ def test_two_processes_train_as_one_and_a_killed_one_costs_time_only(
 
     runs = tmp_path / "killed"
     with _started([*words, "killed"], tmp_path) as process:
-        _kill(process, 1, runs, epochs=2)
+        _kill(process, 1, runs, epochs=1)
         out, _ = process.communicate(timeout=_LONGEST)
     said = (tmp_path / "said").read_text()
     assert process.returncode == 1
@@ -141,7 +141,7 @@ def test_two_processes_train_as_one_and_a_killed_one_costs_time_only(
     assert list((run / "checkpoints").glob("*.json"))
 
     with _started(["resume", str(run), "--json"], tmp_path, restarts=1) as process:
-        _kill(process, 0, runs, epochs=5)
+        _kill(process, 0, runs, epochs=3)
         out, _ = process.communicate(timeout=_LONGEST)
     assert process.returncode == 0, (tmp_path / "said").read_text()
     assert json.loads(out.splitlines()[-1])["run"] == str(run)

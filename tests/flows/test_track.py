@@ -163,6 +163,7 @@ def test_a_training_is_shown_in_three_trackers_and_comes_to_the_same_weights(
     assert not list(alone.path.glob("*tfevents*")) and not alone.directory.trackers.exists()
 
 
+@pytest.mark.slow
 def test_mlflow_takes_whatever_a_run_has(
     stores: tuple[MLflowServer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

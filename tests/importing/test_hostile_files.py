@@ -30,6 +30,7 @@ from tests.importing.made_keras import (
     write_h5,
     write_keras,
 )
+from tests.variants import a_few
 
 Maker = Callable[[Path], Path]
 MARK = "ran"
@@ -345,7 +346,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("case", a_few(HOSTILE, 10))
 def test_a_hostile_file_costs_one_line(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

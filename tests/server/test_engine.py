@@ -439,6 +439,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_it_runs_on_uvloop_too(
     nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_server_that_is_not_there_costs_a_line(monkeypatch: pytest.MonkeyPatch
     assert "s3cret" not in note
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_waited_for_a_limited_time(
     silent_server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

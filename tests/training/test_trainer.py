@@ -28,6 +28,7 @@ from opsin.training.graceful_interrupt import graceful_interrupt
 from opsin.training.step import TrainStep
 from opsin.training.trainer import Outcome, fit
 from tests.conftest import Notes
+from tests.variants import a_few
 
 CPU = torch.device("cpu")
 STATISTICS = Statistics([80.0], [90.0])
@@ -144,7 +145,7 @@ def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize("options", [
+@pytest.mark.parametrize("options", a_few([
     {"model": "mlp", "dropout": 0.3},
     {"model": "cnn", "depth": 1, "hidden": [8], "augment": "photos", "balance": "weights"},
     {"model": "resnet", "hidden": [4, 8], "augment": "symbols", "label_smoothing": 0.1},
@@ -152,7 +153,7 @@ def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon"},
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon", "precision": "bfloat16"},
     {"model": "resnet", "hidden": [4, 8], "shuffle_buffer": 240, "micro_batch": 40},
-])  # fmt: skip
+], 4))  # fmt: skip
 def test_killed_at_any_step_it_comes_to_the_same_end(
     digits: Dataset, tmp_path: Path, options: dict[str, Any]
 ) -> None:

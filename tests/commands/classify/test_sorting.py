@@ -135,17 +135,22 @@ def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: s
 
 
 @pytest.mark.parametrize(
-    "by",
+    ("by", "stride"),
     [
-        *(pytest.param(way, marks=pytest.mark.slow) for way in (*WAYS, "write") if way != "move"),
-        "move",
+        ("move", 4),
+        pytest.param("move", 1, marks=pytest.mark.slow),
+        pytest.param("copy", 1, marks=pytest.mark.slow),
+        # What links and members do not share with moves and copies is one step of each image.
+        *(
+            pytest.param(way, 5, marks=pytest.mark.slow)
+            for way in (*WAYS, "write")
+            if way not in {"copy", "move"}
+        ),
     ],
 )
-def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any) -> None:
+def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any, stride: int) -> None:
     inside = by == "write"
     how: By = "copy" if inside else by
-    # What links and members do not share with moves and copies is one step of each image.
-    stride = 1 if by in {"copy", "move"} else 5
     step, killed = 1 - stride, True
     while killed:
         step += stride
@@ -158,6 +163,7 @@ def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any) -
     assert step > 20
 
 
+@pytest.mark.slow
 def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None:
     for step in range(44, 80):
         root = tmp_path / str(step)
