@@ -100,6 +100,7 @@ def test_there_are_sixty_pages() -> None:
     assert len(pages()) >= 60
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere() -> None:
     for page in pages():
         for loaded in links(page).loads:

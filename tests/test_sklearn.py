@@ -361,6 +361,7 @@ def test_a_network_is_an_estimator_too(scans: Any) -> None:
     assert cross_val_score(estimator, rows, labels, cv=2).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_without_scikit_learn_the_error_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['sklearn'] = None\n"

@@ -161,6 +161,7 @@ def test_a_collection_can_be_drawn(digits: Dataset, tmp_path: Path) -> None:
         assert np.asarray(Image.open(file).convert("L")).std() > 1
 
 
+@pytest.mark.slow
 def test_a_seed_draws_the_same_images_and_another_one_others(
     digits: Dataset, tmp_path: Path
 ) -> None:
@@ -258,6 +259,7 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     assert figures.accuracy > figures.corrected.earlier.accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
     names = [digits.names[row] for row in digits.split.test[:5]]

@@ -74,6 +74,7 @@ def foreign_onnx(
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) -> None:
     run = opsin.import_model(

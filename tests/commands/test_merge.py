@@ -102,7 +102,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_groups")
-@pytest.mark.parametrize(("verb", "form"), FORMS)
+@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 4))
 @given(data=st.data(), count=st.integers(1, 13))
 @settings(
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

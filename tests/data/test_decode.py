@@ -158,6 +158,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(many: Path, own_cache: Path) -> N
     assert notes.totals == [COUNT - kept]
 
 
+@pytest.mark.slow
 def test_a_damaged_unfinished_set_is_begun_anew(many: Path, own_cache: Path) -> None:
     for damage in ("images.npy", "done.npy", "reasons.jsonl"):
         child = start(many, 0.004)

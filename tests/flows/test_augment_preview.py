@@ -50,6 +50,7 @@ def test_an_image_is_asked_for_by_itself(cli: Cli, tmp_path: Path, other: tuple[
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_it_nothing_changes(cli: Cli) -> None:
     answer = only_json(cli("data", "digits", "--json"))
     assert "augment" not in answer

@@ -269,6 +269,7 @@ def test_a_killed_training_is_shown_as_failed_and_has_whole_files(
     assert "ended without a message" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
     tmp_path: Path, nearest_mean: Path, digits: Any
 ) -> None:

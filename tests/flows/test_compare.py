@@ -70,6 +70,7 @@ def test_a_single_run_is_refused_and_none_is_wrong_usage(cli: Cli, two: tuple[Pa
     assert cli("compare").returncode == 2
 
 
+@pytest.mark.slow
 def test_it_needs_no_pytorch_and_says_what_figures_need(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:

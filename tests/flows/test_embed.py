@@ -120,6 +120,7 @@ def test_two_at_once_write_the_same(backbone: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told(cold_cli: Cli, backbone: Path, tmp_path: Path) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

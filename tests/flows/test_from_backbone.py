@@ -162,6 +162,7 @@ def test_each_of_several_runs_builds_on_it(
         assert recipe["model"]["backbone"] == str(backbone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["logistic", pytest.param("kernel-ridge", marks=pytest.mark.slow)])
 def test_in_integers_the_network_answers_nearly_the_same(
     head: Any, shapes: Path, backbone: Path, tmp_path: Path
@@ -239,6 +240,7 @@ def test_killed_in_the_middle_of_features_those_before_are_kept(
     assert computed == looks - known
 
 
+@pytest.mark.slow
 def test_grey_images_for_a_network_in_colour(backbone: Path, tmp_path: Path) -> None:
     data = opsin.load("digits")
     run = opsin.train(data, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)

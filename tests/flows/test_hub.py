@@ -42,6 +42,7 @@ def large(hub: HubServer) -> HubServer:
     return hub
 
 
+@pytest.mark.slow
 def test_a_recipe_means_the_same_bytes_for_ever(
     published: HubServer, cli: Cli, shapes: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_short_names_are_listed_and_those_that_are_here_measured(
     assert [each.path is None for each in opsin.list_backbones()] == [False, True, True]
 
 
+@pytest.mark.slow
 def test_one_file_is_looked_into(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "own.onnx"
     file.write_bytes(network(channels_last=True))

@@ -57,6 +57,7 @@ def test_from_a_run_to_the_hub_and_back(
     assert TOKEN not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_classifier_of_the_hub_is_exported_into_the_current_folder(
     hub: HubServer, cli: Cli, run: Path, tmp_path: Path
 ) -> None:

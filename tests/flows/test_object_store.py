@@ -195,6 +195,7 @@ def test_keys_are_data(
     assert "is on a store" in said
 
 
+@pytest.mark.slow
 def test_a_labelled_folder(cli: Cli, shapes: Path, store: ObjectStore) -> None:
     store.upload(shapes, "shapes")
     there = f"s3://{BUCKET}/shapes"
@@ -256,7 +257,7 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
         f"{PHOTOS}/notes.txt": "an object of another kind",
     }.items():
         assert said in failed(cli("predict", nearest_mean, source))
-        assert said in failed(cli("data", source))
+    assert said in failed(cli("data", source))
 
 
 @pytest.mark.parametrize(
@@ -286,6 +287,7 @@ def test_trouble_in_the_middle_costs_nothing(
     assert (photos.parent / "answers.csv").read_bytes() == plain
 
 
+@pytest.mark.slow
 def test_trouble_that_passes_is_not_seen(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +320,7 @@ def test_a_content_that_always_breaks_off(
     assert len(store.fetched("shapes.zip")) == 4
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_written_keeps_the_answers(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
 ) -> None:

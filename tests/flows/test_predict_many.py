@@ -141,6 +141,7 @@ def test_killed_at_a_few_random_moments(
     kill_at_random_moments(2, tmp_path, nearest_mean, digits, ("jsonl", "csv"))
 
 
+@pytest.mark.slow
 def test_sorting_killed_at_a_few_random_moments(
     tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_file_is_replaced_under_load_without_a_lost_request(
         assert server.stop() == 0, server.said()
 
 
+@pytest.mark.slow
 def test_what_was_accepted_is_answered_before_the_end(nearest_mean: Path, tmp_path: Path) -> None:
     body = json.dumps({"images": [base64.b64encode(image(1)).decode()] * 4}).encode()
     with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:

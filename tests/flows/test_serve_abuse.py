@@ -130,6 +130,7 @@ def test_who_goes_away_frees_the_place(server: Server) -> None:
     assert ask_all(server.port, [whole])[0].status == 200
 
 
+@pytest.mark.slow
 def test_more_connections_than_the_system_allows_are_survived(
     nearest_mean: Path, tmp_path: Path
 ) -> None:

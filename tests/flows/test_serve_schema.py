@@ -16,6 +16,7 @@ EXAMPLES = 8
 SERVED = {"model": "digits", "version": "1"}
 
 
+@pytest.mark.slow
 def test_every_operation_keeps_to_its_description(server: Server) -> None:
     from schemathesis.checks import not_a_server_error
     from schemathesis.generation import GenerationMode

@@ -18,6 +18,7 @@ from PIL import Image
 import opsin
 from tests.conftest import Cli, only_json
 from tests.documented import fenced
+from tests.variants import a_few
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")
@@ -59,7 +60,7 @@ def kubernetes(folder: Path, number: int, count: int) -> subprocess.Popen[bytes]
     return start(script, folder, JOB_COMPLETION_INDEX=number - 1)
 
 
-@pytest.mark.parametrize("batch", [slurm, kubernetes])
+@pytest.mark.parametrize("batch", a_few([slurm, kubernetes], 1))
 def test_a_batch_system_makes_the_file_of_one_command(
     folder: Path, cli: Cli, batch: Callable[[Path, int, int], subprocess.Popen[bytes]]
 ) -> None:

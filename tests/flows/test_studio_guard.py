@@ -161,6 +161,7 @@ def own_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProce
         yield running
 
 
+@pytest.mark.slow
 def test_other_accounts_of_the_machine_are_strangers(own_studio: StudioProcess) -> None:
     with httpx.Client(base_url=own_studio.address) as client:
         for path in ("/", "/queue", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):

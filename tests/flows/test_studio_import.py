@@ -63,6 +63,7 @@ def network(folder: Path) -> Path:
     return write_keras(folder / "мой digits.keras", config, {"scores": learnt})
 
 
+@pytest.mark.slow
 def test_from_a_file_of_keras_to_a_report(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:

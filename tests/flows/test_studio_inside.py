@@ -143,6 +143,7 @@ def test_a_bomb_costs_one_answer_and_the_studio_goes_on(
     until(browser, lambda: one(browser, ".op-bars"), 60)
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_a_table_to_download(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_folder_becomes_a_table_to_download(
     calm(running, browser)
 
 
+@pytest.mark.slow
 def test_a_layer_of_the_graph_shows_its_maps(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
@@ -221,6 +223,7 @@ def test_what_a_layer_does_is_shown_with_its_numbers(
     calm(running, browser)
 
 
+@pytest.mark.slow
 def test_a_layer_without_a_lesson_says_which_have_one(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:

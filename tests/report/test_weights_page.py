@@ -214,6 +214,7 @@ def test_the_title_says_where_the_classes_come_apart(
     assert "means of 3×3 places" in text and "4,000 training images" in text
 
 
+@pytest.mark.slow
 def test_probes_of_two_hundred_layers_stay_readable(tmp_path: Path) -> None:
     made = probed(*np.linspace(0.1, 0.9, 202))
     with styled():

@@ -135,6 +135,7 @@ def test_flat_images_are_not_all_the_same() -> None:
     assert len(find_near_duplicates(images, np.arange(60)).pairs) == 0
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
     # So many that few are drawn: what counts then is the nearest of those, the copy apart.
     random = np.random.default_rng(0)

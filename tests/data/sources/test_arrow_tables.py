@@ -216,7 +216,8 @@ def bomb(path: Path, rows: int) -> None:
 @pytest.mark.parametrize(
     "kind",
     ["empty", "text", "cut short", "no footer", "no rows", "numbers as images", "ragged lists",
-     "a class out of range", pytest.param("bomb", marks=pytest.mark.slow), "small bomb"],
+     "a class out of range", pytest.param("bomb", marks=pytest.mark.slow),
+     pytest.param("small bomb", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_hostile_and_broken_files(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"

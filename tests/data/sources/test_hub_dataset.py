@@ -91,6 +91,7 @@ def test_what_is_not_there_is_said(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_table_of_a_stranger_names_no_files_of_this_machine(
     hub: HubServer, cold_cli: Cli, tmp_path: Path
 ) -> None:

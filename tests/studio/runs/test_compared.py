@@ -80,6 +80,7 @@ def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
         compared_by(looking, [A, "0" * 16])
 
 
+@pytest.mark.slow
 def test_of_many_comparisons_the_last_are_kept(
     looking: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
