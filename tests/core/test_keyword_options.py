@@ -39,6 +39,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_type_checker_refuses_wrong_options(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     snippet = tmp_path / "snippet.py"

@@ -51,6 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", a_few([400, 1280], 1))
 def test_nothing_is_cut_and_nothing_goes_wrong(
     pages: list[Path], browser: webdriver.Chrome, width: int

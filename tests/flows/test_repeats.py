@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Cli, only_json
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_repeats_are_a_table_with_mean_and_deviation(cli: Cli, tmp_path: Path) -> None:
     done = cli(

@@ -114,9 +114,8 @@ def test_everybody_can_use_a_page(
     assert wrong(browser, process.address + known[page]) == []
 
 
-@pytest.mark.parametrize(
-    "page", ["/", *(pytest.param(page, marks=pytest.mark.slow) for page in EMPTY if page != "/")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", EMPTY)
 def test_everybody_can_use_an_empty_studio(
     page: str, empty: StudioProcess, browser: webdriver.Chrome
 ) -> None:

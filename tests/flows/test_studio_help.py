@@ -41,6 +41,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield browser
 
 
+@pytest.mark.slow
 def test_the_question_mark_opens_the_page_that_explains(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:

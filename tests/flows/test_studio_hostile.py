@@ -167,6 +167,7 @@ def test_names_that_people_give_here(
     assert RunDirectory(running.runs / FILES[0]).read_notes().name == NAMES[10].strip()
 
 
+@pytest.mark.slow
 def test_files_that_people_choose(
     hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:

@@ -230,6 +230,7 @@ def test_every_view_has_an_address_and_only_images_in_sight_are_fetched(
     resize(browser, 1280)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_training_takes_what_was_corrected(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str], cli: Cli, tmp_path: Path

@@ -103,6 +103,7 @@ def panel(browser: webdriver.Chrome, title: str) -> str:
     return next((each.text for each in panels if each.text.startswith(title)), "")
 
 
+@pytest.mark.slow
 def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
     browser: webdriver.Chrome, running: StudioProcess, packed: Path
 ) -> None:

@@ -144,6 +144,7 @@ def check_wandb(run: opsin.Run, folder: Path) -> None:
     assert not {"requirements.txt", "wandb-metadata.json", "output.log"} & kept
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_a_training_is_shown_in_three_trackers_and_comes_to_the_same_weights(
     stores: tuple[MLflowServer, Path],

@@ -98,7 +98,7 @@ def parts(shape: tuple[int, int, int], **options: Any) -> tuple[Recipe, list[Lay
 @pytest.mark.parametrize(
     ("model", "shape", "hidden", "batch"),
     [
-        ("mlp", (64, 64, 3), [2048, 1024], 128),
+        pytest.param("mlp", (64, 64, 3), [2048, 1024], 128, marks=pytest.mark.slow),
         pytest.param("resnet", (28, 28, 1), [32, 64, 128], 128, marks=pytest.mark.slow),
         pytest.param("cnn", (32, 32, 3), [32, 64, 128], 256, marks=pytest.mark.slow),
         pytest.param("resnet", (96, 96, 3), [32, 64, 128], 64, marks=pytest.mark.slow),

@@ -39,6 +39,7 @@ def fetched(hub: HubServer) -> int:
     return sum(method == "GET" and path.endswith(".parquet") for method, path, _ in hub.asked)
 
 
+@pytest.mark.slow
 def test_it_is_fetched_once_and_answers_without_a_network(
     published: HubServer, cold_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
