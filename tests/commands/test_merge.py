@@ -337,6 +337,7 @@ def test_the_shards_of_a_source_are_one_look_at_its_test_images(
     assert count_looks(run.directory, key) == before + 3
 
 
+@pytest.mark.slow
 def test_more_shards_than_files_may_be_open(tmp_path: Path, make: Make) -> None:
     resource = pytest.importorskip("resource")  # not on Windows
     plain, out = make("predict", tmp_path / "plain.parquet"), tmp_path / "out.parquet"

@@ -126,6 +126,7 @@ def test_the_summary_lies_beside_the_runs_which_are_listed_as_ever(repeats: opsi
     assert {run.row()["state"] for run in repeats.runs} == {"done"}
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_every_image_is_tested_once_and_pooled(folds: opsin.Repeats, digits: opsin.Dataset) -> None:
     kept = [run.directory.load_arrays(run.directory.predictions) for run in folds.runs]

@@ -54,6 +54,7 @@ def test_a_later_stall_is_told_again() -> None:
     assert [text.split(" ")[0] for text in told] == ["no", "going"] * 2
 
 
+@pytest.mark.slow
 def test_work_that_goes_on_or_ends_is_not_told_of() -> None:
     told: list[str] = []
     with Watchdog(told.append, patience=2.0) as watchdog:

@@ -367,6 +367,7 @@ def test_a_run_is_resumed_with_its_corrections(shapes: Path, tmp_path: Path) -> 
     assert longer.directory.corrections.read_text() == run.directory.corrections.read_text()
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_corrections(cli: Cli, shapes: Path, tmp_path: Path) -> None:
     path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
     found = only_json(cli("data", shapes, "--labels", path, "--no-draw", "--audit", "--json"))

@@ -90,6 +90,7 @@ def test_what_is_there_is_not_overwritten(
     assert store.content("mine.csv") == b"mine"
 
 
+@pytest.mark.slow
 def test_the_same_command_answers_what_is_new_and_nothing_else(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
 ) -> None:
@@ -110,7 +111,8 @@ def test_the_same_command_answers_what_is_new_and_nothing_else(
     assert sum(row.startswith("a/0.png,") for row in rows) == 1
 
 
-@pytest.mark.parametrize("verb", ["predict", pytest.param("embed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["predict", "embed"])
 def test_shards_of_machines_that_share_a_store(
     cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore,
     monkeypatch: pytest.MonkeyPatch, verb: str,
@@ -146,6 +148,7 @@ def test_shards_of_machines_that_share_a_store(
     assert "1 is missing: 2/3" in said
 
 
+@pytest.mark.slow
 def test_embeddings_are_those_of_a_folder(
     cli: Cli, backbone: Path, photos: Path, store: ObjectStore
 ) -> None:
@@ -165,6 +168,7 @@ def test_embeddings_are_those_of_a_folder(
     assert "is there already" in failed(cli("embed", PHOTOS, "--from", backbone, "--out", out))
 
 
+@pytest.mark.slow
 def test_one_image(cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore) -> None:
     one = only_json(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png", "--json"))
     here = only_json(cli("predict", nearest_mean, photos / "a" / "9.png", "--json"))
@@ -175,6 +179,7 @@ def test_one_image(cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStor
     assert f"there is nothing at {PHOTOS}/a/none.png" in said
 
 
+@pytest.mark.slow
 def test_keys_are_data(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, tmp_path: Path
 ) -> None:
@@ -359,7 +364,8 @@ def test_of_two_commands_on_one_object_the_second_is_refused(
     assert store.content(key) == b"of another machine"
 
 
-@pytest.mark.parametrize("shard", [pytest.param((), marks=pytest.mark.slow), ("--shard", "1/2")])
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
 def test_killed_while_it_is_sent(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shard: tuple[str, ...]
 ) -> None:

@@ -66,6 +66,7 @@ def test_slow_connections_do_not_keep_others_from_their_answers(server: Server) 
     assert asyncio.run(trickle()) == [200] * (100 + SLOW)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_requests_get_an_error(
     nearest_mean: Path, tmp_path: Path
 ) -> None:

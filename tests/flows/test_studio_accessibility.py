@@ -36,7 +36,7 @@ PAGES = (
     "Inside, an image", "Try", "Compare", "Queue",
 )  # fmt: skip
 #: Those whose parts nearly all others have, too.
-MOST_USED = ("A set", "A run, report", "Try", "Queue")
+MOST_USED = ("A set", "A run, report", "Try")
 #: Pages of a studio that has nothing yet.
 EMPTY = ("/", "/data", "/train", "/import")
 #: Opens what is folded away.

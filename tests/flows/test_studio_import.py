@@ -91,6 +91,7 @@ def test_from_a_file_of_keras_to_a_report(
     assert requests_elsewhere(browser, running.address) == []
 
 
+@pytest.mark.slow
 def test_a_hostile_file_is_refused_in_a_line(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:

@@ -187,6 +187,7 @@ def test_a_layer_of_the_graph_shows_its_maps(
     until(browser, lambda: "layer=" not in browser.current_url)
 
 
+@pytest.mark.slow
 def test_what_a_layer_does_is_shown_with_its_numbers(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:

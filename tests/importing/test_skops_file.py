@@ -33,6 +33,7 @@ from tests.importing.made_skops import (
     plain,
     write_skops,
 )
+from tests.variants import a_few
 
 Change = Callable[[Node, Members], object]
 ROWS = np.random.default_rng(0).random((64, 16))
@@ -321,7 +322,7 @@ def test_a_hostile_archive_costs_one_line(
     refusal_of(path, reason)
 
 
-@pytest.mark.parametrize("member", ["schema.json", "0.npy"])
+@pytest.mark.parametrize("member", a_few(["schema.json", "0.npy"], 1))
 def test_a_bomb_takes_no_gigabyte(member: str, tmp_path: Path) -> None:
     """Its parts unpack to more than it could hold; what reading may take is limited."""
     plainly = write_skops(tmp_path / "plain.skops", ESTIMATORS["logistic"])

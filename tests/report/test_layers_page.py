@@ -215,6 +215,7 @@ def test_zero_has_the_first_or_the_middle_colour(low: float, width: float) -> No
     assert scale.high >= low + width
 
 
+@pytest.mark.slow
 def test_a_map_is_enlarged_by_keyboard_and_says_what_it_sees(tmp_path: Path) -> None:
     pytest.importorskip("selenium")
     from selenium.webdriver.common.by import By

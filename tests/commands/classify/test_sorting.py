@@ -137,7 +137,7 @@ def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: s
 @pytest.mark.parametrize(
     ("by", "stride"),
     [
-        ("move", 4),
+        ("move", 9),
         pytest.param("move", 1, marks=pytest.mark.slow),
         pytest.param("copy", 1, marks=pytest.mark.slow),
         # What links and members do not share with moves and copies is one step of each image.

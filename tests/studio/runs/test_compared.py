@@ -44,6 +44,7 @@ def over(looking: Looking, job: Job) -> Job:
     return job
 
 
+@pytest.mark.slow
 def test_it_is_made_once_and_kept(looking: Looking) -> None:
     compared = compared_by(looking, [A, B])
     assert compared.known() is None
