@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 
 from opsin.core import errors
@@ -27,3 +28,17 @@ def test_the_tree_that_is_drawn_is_the_tree_there_is() -> None:
 
 def test_a_missing_extra_says_what_to_install() -> None:
     assert "pip install 'opsin[train]'" in str(errors.MissingExtraError("training", "train"))
+
+
+def test_every_error_passes_to_another_process() -> None:
+    made: dict[type[errors.OpsinError], errors.OpsinError] = {
+        errors.MissingExtraError: errors.MissingExtraError("training", "train"),
+        errors.MovedError: errors.MovedError("runs/boots", ["photos/1.jpg"]),
+    }
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.OpsinError):
+            error = made.get(kind) or kind("a folder", "boots.txt is a file", "Give another.")
+            error.told = True
+            passed = pickle.loads(pickle.dumps(error))
+            assert type(passed) is kind
+            assert (str(passed), vars(passed)) == (str(error), vars(error))

@@ -20,7 +20,7 @@ The command line prints the line and exits with status 1; only a bug shows a tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 
 
@@ -48,6 +48,19 @@ class OpsinError(Exception):
 
     def __str__(self) -> str:
         return f"expected {self.expected}; {self.received}. {self.advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is otherwise made anew from its three parts, which not every class takes.
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(
+    kind: type[OpsinError], parts: tuple[str, str, str], about: Mapping[str, object]
+) -> OpsinError:
+    """Return an error that came from another process."""
+    error = kind.__new__(kind, *parts)
+    vars(error).update(about)
+    return error
 
 
 class SourceError(OpsinError):
