@@ -25,7 +25,7 @@ def run(tmp_path: Path, shapes: Path) -> opsin.Run:
 
 def shards(model: Path, source: Path, out: Path, count: int) -> list[Path]:
     return [
-        opsin.evaluate_shard(model, source, out=out, shard=f"{number}/{count}").out
+        Path(opsin.evaluate_shard(model, source, out=out, shard=f"{number}/{count}").out)
         for number in range(1, count + 1)
     ]
 

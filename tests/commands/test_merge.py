@@ -77,14 +77,14 @@ def make(nearest_mean: Path, images: Path, labelled: Path, backbone: Path) -> Ma
             source = labelled if source is images else source
             given: dict[str, Any] = {"out": out, "max_unreadable": 0.5}
             if shard is not None:
-                return opsin.evaluate_shard(nearest_mean, source, shard=shard, **given).out
+                return Path(opsin.evaluate_shard(nearest_mean, source, shard=shard, **given).out)
             opsin.evaluate(nearest_mean, source, **given)
             return out
         if verb == "audit":
             source = labelled if source is images else source
             given = {"max_unreadable": 0.5}
             if shard is not None:
-                return opsin.audit_shard(source, out=out.parent, shard=shard, **given).out
+                return Path(opsin.audit_shard(source, out=out.parent, shard=shard, **given).out)
             dataset = opsin.look_at(source, **given)
             return opsin.write_audit(opsin.audit(dataset), out.parent).with_suffix(".json")
         if verb == "predict":

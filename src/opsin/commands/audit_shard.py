@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.evaluate import check_figures_file
+from opsin.commands.evaluate import place_of_figures
 from opsin.commands.labelled_rows import LabelledRows
 from opsin.commands.labelled_shard import LabelledShard, MadeShard, recipe_of
 from opsin.commands.shard_manifest import ShardManifest
@@ -24,6 +24,7 @@ from opsin.data.decode import check_readable, open_found
 from opsin.data.quality import QualityMeasures, measures_of
 from opsin.data.shard import Shard
 from opsin.data.sources import find_all
+from opsin.stores.store_address import is_stored
 
 #: What the shards of an audit are parts of, in its folder.
 AUDIT = "audit.json"
@@ -57,13 +58,13 @@ def audit_shard(
     Example:
         >>> audit_shard("photos", out="look", shard="2/3")  # doctest: +SKIP
     """
-    part = Shard.parse(shard)
-    check_figures_file(Path(out) / AUDIT, replace=True)
+    whole = f"{os.fspath(out).rstrip('/')}/{AUDIT}" if is_stored(out) else Path(out) / AUDIT
+    place = place_of_figures(whole, Shard.parse(shard))
     recipe, held = find_given(sources, options, watcher)
     _check_preparation(recipe)
     found = held or find_all(recipe, watcher=watcher)
     contents = open_found(found, recipe, for_training=False)
-    made = LabelledShard("audit", recipe, contents, part, Path(out) / AUDIT, watcher)
+    made = LabelledShard("audit", recipe, contents, place, watcher)
 
     def look(_: range, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return measures_of(images).T

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from opsin.commands.classify.each import open_classifier
 from opsin.commands.nearly_seen import nearly_seen
+from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.arguments import checked
@@ -37,9 +38,9 @@ from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import together
 from opsin.data.lazy_images import THREADS, Images
+from opsin.data.shard import Shard
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
-from opsin.stores.store_address import is_stored
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def evaluate(
             classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` receives why not.
-        out: Also write the figures into a new ``.json`` file, all but ``seconds``.
+        out: Also write the figures into a new ``.json`` file or object, all but ``seconds``.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 
@@ -314,8 +315,7 @@ def evaluate(
         StorageError: ``out`` is there already, or the disk refuses the write.
     """
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
-    if out is not None:
-        check_figures_file(Path(out))
+    place = None if out is None else place_of_figures(out)
     classifier = open_classifier(model, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
     decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
@@ -330,34 +330,42 @@ def evaluate(
         classifier, decoded, judged, found, model=classifier.title, source=recipe.source,
         seconds=seconds, watcher=watcher,
     )  # fmt: skip
-    if out is not None:
-        write_figures(figures, Path(out))
+    if place is not None:
+        with place.errors():
+            claim = place.claim()
+            place.path.parent.mkdir(parents=True, exist_ok=True)
+            write_figures(figures, place.path)
+            place.publish(claim)
     return figures
 
 
-def check_figures_file(out: Path, *, replace: bool = False) -> None:
-    """Refuse at once what could not be written after an hour's work.
+def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
+    """Return where figures go; refuse at once what could not be written after an hour's work.
 
     Args:
-        out: The file.
-        replace: Whether it may be there already.
+        out: The file, or the object on a store.
+        shard: Which shard of it; its own file may be there already.
 
     Raises:
-        RecipeError: The file's name does not end in ``.json``.
-        StorageError: It is there already, or the system would refuse the write.
+        RecipeError: The name does not end in ``.json``.
+        StorageError: It is there already, or the system or the store would refuse the write.
     """
-    if is_stored(out):
-        raise RecipeError("a file on a disk", f"got {out}", "Write it here, then copy it there.")
-    if out.suffix.lower() != ".json":
+    place = OutFile.read(out)
+    name = place.shown.name
+    if not name.lower().endswith(".json"):
         raise RecipeError(
-            "a file name that ends in .json", f"got {out.name or 'no name'!r}", "Give another name."
+            "a file name that ends in .json", f"got {name or 'no name'!r}", "Give another name."
         )
-    with storage_errors(out):
-        if not replace and (out.exists() or out.is_symlink()):
+    if place.address is not None:
+        place.of_shard(shard).claim()
+        return place.of_shard(shard)
+    with storage_errors(place.path):
+        if shard is None and (place.path.exists() or place.path.is_symlink()):
             raise StorageError(
                 "a new file", f"{out} is there already", "Choose another name with --out."
             )
-    check_writable(out)
+    check_writable(place.path)
+    return place.of_shard(shard)
 
 
 def write_figures(figures: EvaluationResult, out: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from opsin.commands.classify.each import open_classifier
 from opsin.commands.evaluate import (
     EvaluationResult,
     answers_to,
-    check_figures_file,
     check_known_classes,
     judge,
+    place_of_figures,
     prepared_for,
     result_of,
 )
@@ -74,8 +73,7 @@ def evaluate_shard(
         ...     "runs/boots", "photos", out="figures.json", shard="2/3"
         ... )
     """
-    part = Shard.parse(shard)
-    check_figures_file(Path(out), replace=True)
+    place = place_of_figures(out, Shard.parse(shard))
     if options.get("labels"):
         raise RecipeError(
             "labels as they are in the source, for a shard",
@@ -104,7 +102,7 @@ def evaluate_shard(
                 numbers[places, -1] = answered.ood_score
         return numbers
 
-    made = LabelledShard("evaluate", recipe, contents, part, Path(out), watcher)
+    made = LabelledShard("evaluate", recipe, contents, place, watcher)
     own, like = OwnImages.of(classifier), made.preparation()
     return made.make(
         look,

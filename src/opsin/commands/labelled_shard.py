@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from opsin.commands.labelled_rows import LabelledRows, no_pixels, write_labelled
+from opsin.commands.out_file import OutFile
 from opsin.commands.shard_manifest import ShardManifest, ShardTask
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
@@ -25,8 +26,9 @@ from opsin.data.cache import Decoded
 from opsin.data.decode import Look, choose_preparation, fill
 from opsin.data.decode_checkpoint import DecodeCheckpoint
 from opsin.data.image_subset import ImageSubset
-from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.data.shard import NamesDigest, ShardInputs
 from opsin.data.sources.contents import LabelledImages
+from opsin.stores.store_address import StoreAddress
 
 # Of a recipe: where images lie, which may be another place on each machine.
 _PLACES: Final = ("sources", "test", "labels")
@@ -37,14 +39,14 @@ class MadeShard:
     """A shard of an evaluation or an audit.
 
     Args:
-        out: Its file; `opsin.merge` makes the whole of all.
+        out: Its file or object; `opsin.merge` makes the whole of all.
         shard: Which one: ``2/3``.
         images: Images that could be read.
         unreadable: Files that could not.
         seconds: How long it took.
     """
 
-    out: Path
+    out: Path | StoreAddress
     shard: str
     images: int
     unreadable: int
@@ -78,22 +80,20 @@ class LabelledShard:
         verb: By which command.
         recipe: How images are read.
         contents: All images of the source.
-        shard: Which of them are in the shard.
-        out: What the shards are parts of, a ``.json`` file.
+        place: Where the shard goes, and which it is.
         watcher: Receives the progress of the work.
     """
 
     verb: Literal["evaluate", "audit"]
     recipe: DataRecipe
     contents: LabelledImages
-    shard: Shard
-    out: Path
+    place: OutFile
     watcher: Watcher
 
     @property
     def file(self) -> Path:
         """The shard's file."""
-        return self.shard.file(self.out)
+        return self.place.path
 
     def preparation(self) -> Preparation:
         """Return how all images of the source become pixels."""
@@ -122,14 +122,37 @@ class LabelledShard:
             StorageError: The disk refuses a write.
         """
         began = time.monotonic()
+        with self.place.errors():
+            done = self._made(look, width, pixels=pixels, made_with=made_with, where=where)
+        return MadeShard(
+            self.place.shown,
+            str(self.place.shard),
+            done.rows,
+            int(done.summary["unreadable"]),
+            time.monotonic() - began,
+        )
+
+    def _made(
+        self,
+        look: Look,
+        width: int,
+        *,
+        pixels: bool,
+        made_with: JsonObject,
+        where: JsonObject,
+    ) -> ShardManifest:
+        """Write file and manifest, and return this."""
         options = self.recipe.model_dump(mode="json")
         places = {name: options.pop(name) for name in _PLACES}
         options |= made_with | {"the classes": list(self.contents.classes)}
         task = ShardTask(self.verb, self._inputs(), options, self.file)
-        done = task.finished()
+        claim = self.place.claim()
+        done = task.finished(claim.finished)
         if done is not None:
-            self.watcher.note(f"{self.file} is finished")
+            self.watcher.note(f"{self.place.shown} is finished")
+            self.place.settle(claim)
         else:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             check_writable(self.file)
             with self._alone():
                 done = task.finished()
@@ -143,10 +166,8 @@ class LabelledShard:
                         {"unreadable": unreadable, **places, **where},
                     )
                 self._forget()
-        seconds = time.monotonic() - began
-        return MadeShard(
-            self.file, str(self.shard), done.rows, int(done.summary["unreadable"]), seconds
-        )
+            self.place.publish(claim)
+        return done
 
     def _inputs(self) -> ShardInputs:
         contents, names = self.contents, NamesDigest()
@@ -154,7 +175,9 @@ class LabelledShard:
         for row, name in enumerate(contents.names):
             label = contents.classes[contents.labels[row]]
             names.add(f"{name}\0{label}\0{contents.given[row]}\0{groups[row]}")
-        return ShardInputs(self.shard, names.count, names.hex)
+        if self.place.shard is None:
+            raise TypeError("the whole is no shard")
+        return ShardInputs(self.place.shard, names.count, names.hex)
 
     @contextlib.contextmanager
     def _alone(self) -> Any:
@@ -162,7 +185,8 @@ class LabelledShard:
         lock = self.file.with_name(f".{self.file.name}.lock")
 
         def wait() -> None:
-            self.watcher.note(f"another Opsin is making {self.file}; waiting for it to finish")
+            shown = self.place.shown
+            self.watcher.note(f"another Opsin is making {shown}; waiting for it to finish")
 
         with storage_errors(self.file), exclusive(lock, wait):
             yield

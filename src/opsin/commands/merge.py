@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
 
 from opsin.commands.join_shards import FinishedShard, join_shards, joined_manifest
+from opsin.commands.shard_cover import covering
 from opsin.commands.shard_manifest import ShardManifest, manifest_of
-from opsin.commands.stored_shards import fetched_shards
+from opsin.commands.stored_shards import StoredShards
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import counted
 from opsin.core.storage import storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, named_shard, whole_file
 from opsin.stores.store_address import StoreAddress, is_stored
-
-# Shards that an error names.
-_NAMED: Final = 5
-_Piece = TypeVar("_Piece")
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def merge(
     Args:
         shards: All shards, or the name that they were given: ``answers.csv`` stands for
             ``answers-00001-of-00003.csv`` and so on. Those on an object store (``s3://…``) are
-            fetched, and joined here.
+            fetched, joined here, and sent.
         out: The new file (default: that name).
         part: ``2/100``: join only the second hundredth of the shards, into
             ``answers-00002-of-00100.csv``: the file that ``--shard 2/100`` would have made, and
@@ -87,15 +82,7 @@ def merge(
     target = None if part is None else Shard.parse(part)
     given = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
     if any(map(is_stored, given)):
-        if part is not None:
-            raise RecipeError(
-                "shards in files, to join a part of them",
-                "they are on an object store",
-                "Copy those of the part here, or mount the store.",
-            )
-        with fetched_shards(given, out, watcher) as (copies, place):
-            done = merge(copies, out=place.path, watcher=place.watcher(watcher))
-        return replace(done, out=place.shown, seconds=time.monotonic() - began)
+        return _merge_stored(StoredShards.find(given, out, target), watcher, began)
     if out is not None and is_stored(out):
         raise RecipeError(
             "a file, for shards in files", f"got {out}", "Merge here, then copy it there."
@@ -120,6 +107,26 @@ def merge(
         joined_manifest(ordered, path, target)
     watcher.end()
     return _merged(path, ordered, began)
+
+
+def _merge_stored(shards: StoredShards, watcher: Watcher, began: float) -> Merged:
+    """Fetch shards, join them here, and send what became of them."""
+    place, target = shards.place, shards.place.shard
+    claim = place.claim()
+    if claim.finished is not None:  # a part that was merged before
+        before = FinishedShard(place.path, ShardManifest.read(place.path))
+        place.settle(claim)
+        watcher.note(f"{place.shown} is finished")
+        done = _merged(place.path, [before], began)
+    else:
+        with shards.fetched(claim, watcher) as copies:
+            done = merge(
+                copies,
+                out=shards.whole,
+                part=None if target is None else str(target),
+                watcher=place.watcher(watcher),
+            )
+    return replace(done, out=place.shown, seconds=time.monotonic() - began)
 
 
 def _merged(path: Path, shards: Sequence[FinishedShard], began: float) -> Merged:
@@ -151,7 +158,7 @@ def _given(files: Sequence[Path], target: Shard | None) -> list[FinishedShard]:
                 "Leave one out.",
             )
         found[part] = shard
-    return _covering(found, target)
+    return covering(found, target)
 
 
 def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
@@ -178,7 +185,7 @@ def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
             f"They are called {Shard(1, 3).file(whole).name} and so on.",
         )
     try:
-        files = _covering(found, target)
+        files = covering(found, target)
     except RecipeError:
         for file in unfinished:
             ShardManifest.read(file)  # says what to do with it
@@ -193,62 +200,6 @@ def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
                 "Make it again.",
             )
     return ordered
-
-
-def _covering(found: Mapping[Shard, _Piece], target: Shard | None) -> list[_Piece]:
-    """Return shards that follow each other from end to end: few and large ones where there are.
-
-    Args:
-        found: Shards, some perhaps parts of others.
-        target: What they make; ``None``: the whole.
-
-    Raises:
-        RecipeError: Some are missing; they are named.
-    """
-    target = target or Shard(1, 1)
-    counts = {shard.count for shard in found} or {target.count}
-    finest = max(counts)
-    if any(finest % count for count in counts):
-        raise RecipeError(
-            "shards of one number, or parts that were merged of these",
-            f"got some of {' and '.join(map(str, sorted(counts)))}",
-            "Leave out those of another number.",
-        )
-    if finest % target.count:
-        raise RecipeError(
-            f"a number of parts that divides {finest:,}, the number of shards",
-            f"got {target.count:,}",
-            "Give another.",
-        )
-    wanted = target.rows(finest)
-    # How far one gets, and by which shard; the largest comes first.
-    reached: dict[int, Shard | None] = {wanted.start: None}
-    for shard in sorted(found, key=lambda each: (each.rows(finest).start, each.count)):
-        place = shard.rows(finest)
-        if place.start in reached and place.stop <= wanted.stop:
-            reached.setdefault(place.stop, shard)
-    if wanted.stop not in reached:
-        raise _missing(found, wanted, finest, max(reached))
-    pieces: list[_Piece] = []
-    end = wanted.stop
-    while (last := reached[end]) is not None:
-        pieces.append(found[last])
-        end = last.rows(finest).start
-    return pieces[::-1]
-
-
-def _missing(
-    found: Mapping[Shard, object], wanted: range, finest: int, reached: int
-) -> RecipeError:
-    there = {number for shard in found for number in shard.rows(finest)}
-    missing = [number for number in wanted if number not in there] or [reached]
-    named = ", ".join(f"{number + 1}/{finest}" for number in missing[:_NAMED])
-    more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
-    return RecipeError(
-        f"all {len(wanted):,} shards",
-        f"{counted(len(missing), 'is', 'are')} missing: {named}{more}",
-        "Make them with --shard; nothing was written.",
-    )
 
 
 def _check_alike(first: FinishedShard, other: FinishedShard) -> None:

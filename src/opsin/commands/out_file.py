@@ -82,6 +82,13 @@ class OutFile:
         address = self.address.beside(file.name)
         return replace(self, path=_staged(address), address=address, shard=shard)
 
+    def with_ending(self, ending: str) -> OutFile:
+        """Return the place of what lies beside it under the same name with another ending."""
+        path, address = self.path.with_suffix(ending), self.address
+        if address is not None:
+            address = address.beside(Path(address.name).with_suffix(ending).name)
+        return replace(self, path=path, address=address)
+
     @property
     def shown(self) -> Path | StoreAddress:
         """What it is called."""

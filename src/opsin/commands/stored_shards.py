@@ -6,86 +6,137 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from opsin.commands.out_file import OutFile
+from opsin.commands.out_file import Claim, OutFile
+from opsin.commands.shard_cover import covering
 from opsin.commands.shard_manifest import manifest_of
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import legal_name
 from opsin.core.storage import scratch_directory
 from opsin.data.cache import cache_root
-from opsin.data.shard import Shard, whole_file
+from opsin.data.shard import Shard, named_shard, whole_file
 from opsin.stores.bucket import open_bucket
 from opsin.stores.said_as import said_as
 from opsin.stores.store_address import StoreAddress, is_stored
 from opsin.stores.stored_object import StoredObject
 
 
-@contextmanager
-def fetched_shards(
-    given: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None, watcher: Watcher
-) -> Iterator[tuple[list[Path], OutFile]]:
-    """Yield copies of shards with their manifests, and where what is made of them goes.
-
-    It is sent there when the block ends well. The disk must have room for all shards.
+@dataclass(frozen=True)
+class StoredShards:
+    """Shards to be merged, and where what is made of them goes.
 
     Args:
-        given: Addresses of all shards, or of the one name that they were given.
-        out: Where the whole goes (default: that name).
-        watcher: Receives progress.
-
-    Raises:
-        RecipeError: There are none, or some are files.
-        SourceError: The store does not give one.
-        StorageError: The disk or the store refuses a write, or the whole is there already.
+        objects: The shards.
+        place: Where the whole goes, or the larger shard.
+        whole: The file on this machine whose shards they are.
     """
-    if not all(map(is_stored, given)):
-        raise RecipeError(
-            "shards on a store, or shards in files", "got both", "Copy the files to the store."
-        )
-    addresses = [StoreAddress.read(each) for each in given]
-    shards = _found(addresses)
-    whole = whole_file(Path(shards[0].name))
-    if out is None and whole is None:
-        raise RecipeError(
-            "a name for the merged file", f"{shards[0].name} does not tell it", "Give --out FILE."
-        )
-    name = "" if whole is None else whole.name
-    place = OutFile.read(out if out is not None else str(addresses[0].beside(name)))
-    claim = place.claim()
-    place.path.parent.mkdir(parents=True, exist_ok=True)
-    if place.address is not None:  # of a merge that was killed before it was sent
-        place.path.unlink(missing_ok=True)
-    with (
-        scratch_directory(cache_root() / "merging") as folder,
-        said_as(folder, addresses[0].beside("")),
-        place.errors(),
-    ):
-        copies = _fetched(shards, folder, watcher)
-        yield copies, place
-        place.publish(claim)
+
+    objects: tuple[StoredObject, ...]
+    place: OutFile
+    whole: Path
+
+    @classmethod
+    def find(
+        cls,
+        given: Sequence[str | os.PathLike[str]],
+        out: str | os.PathLike[str] | None,
+        target: Shard | None,
+    ) -> StoredShards:
+        """Return what was given: all shards, or the one name that they were given.
+
+        Args:
+            given: Addresses.
+            out: Where the whole goes (default: that name).
+            target: Which larger shard they make; ``None``: the whole.
+
+        Raises:
+            RecipeError: There are none, some are files, or some are missing.
+            SourceError: The store does not list them.
+        """
+        if not all(map(is_stored, given)):
+            raise RecipeError(
+                "shards on a store, or shards in files", "got both", "Copy the files to the store."
+            )
+        addresses = [StoreAddress.read(each) for each in given]
+        whole: StoreAddress | None = addresses[0]
+        if len(addresses) > 1 or _is_finished(addresses[0]):
+            objects = [_one(address) for address in addresses]
+            name = whole_file(Path(addresses[0].name))
+            whole = None if name is None else addresses[0].beside(name.name)
+        else:
+            objects = _of_name(addresses[0], target)
+        if out is None and whole is None:
+            raise RecipeError(
+                "a name for the merged file",
+                f"{objects[0].name} does not tell it",
+                "Give --out FILE.",
+            )
+        named = OutFile.read(out if out is not None else str(whole))
+        place = named.of_shard(target)
+        return cls(tuple(objects), place, place.path.with_name(named.path.name))
+
+    @contextmanager
+    def fetched(self, claim: Claim, watcher: Watcher) -> Iterator[list[Path]]:
+        """Yield copies with their manifests; what was made of them is sent if the block ends well.
+
+        The disk must have room for all of them.
+
+        Args:
+            claim: What was at the place before.
+            watcher: Receives progress.
+
+        Raises:
+            SourceError: The store does not give one.
+            StorageError: The disk or the store refuses a write, or the whole is there already.
+        """
+        place = self.place
+        page = place.with_ending(".html")
+        pages = page.claim() if place.shard is None else None
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        if place.address is not None:  # of a merge that was killed before it was sent
+            for left in (place.path, page.path, manifest_of(place.path)):
+                left.unlink(missing_ok=True)
+        first = self.objects[0].address
+        with (
+            scratch_directory(cache_root() / "merging") as folder,
+            said_as(folder, first.beside("")),
+            place.errors(),
+        ):
+            yield _fetched(self.objects, folder, watcher)
+            if pages is not None and page.path.is_file():  # of an audit
+                page.publish(pages, keep=True)
+            place.publish(claim)
 
 
-def _found(given: Sequence[StoreAddress]) -> list[StoredObject]:
-    """Return the shards: those given, or those of the one name given."""
-    bucket = open_bucket(given[0].bucket)
-    single = given[0].beside(manifest_of(Path(given[0].name)).name)
-    if len(given) > 1 or bucket.find(single.key) is not None:
-        return [_one(address) for address in given]
-    whole = Path(given[0].name)
-    start = given[0].beside(whole.stem).key
-    pattern = re.compile(rf"-\d{{5,6}}-of-\d{{5,6}}{re.escape(whole.suffix)}")
-    found = [
-        each for each in bucket.objects(f"{start}-") if pattern.fullmatch(each.key[len(start) :])
-    ]
+def _is_finished(shard: StoreAddress) -> bool:
+    """Tell whether an object is a shard with its manifest beside it."""
+    manifest = shard.beside(manifest_of(Path(shard.name)).name)
+    return open_bucket(shard.bucket).find(manifest.key) is not None
+
+
+def _of_name(whole: StoreAddress, target: Shard | None) -> list[StoredObject]:
+    """Return the shards of a name that make up the whole, or a larger shard of it."""
+    example = Shard(1, 3).file(Path(whole.name))
+    start = whole.beside(Path(whole.name).stem).key
+    pattern = re.compile(rf"-\d{{5,6}}-of-\d{{5,6}}{re.escape(example.suffix)}")
+    there = {each.key: each for each in open_bucket(whole.bucket).objects(f"{start}-")}
+    found = {
+        shard: each
+        for key, each in there.items()
+        if pattern.fullmatch(key[len(start) :])
+        and (shard := named_shard(Path(each.name))) is not None
+        and each.address.beside(manifest_of(Path(each.name)).name).key in there
+    }
     if not found:
         raise RecipeError(
             "shards to merge",
-            f"there is none of {given[0]}",
-            f"They are called {Shard(1, 3).file(whole).name} and so on.",
+            f"there is none of {whole}",
+            f"They are called {example.name} and so on.",
         )
-    return found
+    return covering(found, target)
 
 
 def _one(address: StoreAddress) -> StoredObject:
