@@ -19,8 +19,9 @@ from PIL import Image
 
 import opsin
 from opsin.core.metadata import Layer, Metadata, Preparation, Reject
-from opsin.server.engine import Engine, PredictResult
+from opsin.server.engine import Engine
 from opsin.server.observer import Observer
+from opsin.server.predict_requests import PredictResult
 
 
 class Listener(Observer):

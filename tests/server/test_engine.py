@@ -27,18 +27,19 @@ from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier, Prediction
 from opsin.server import engine as engine_module
 from opsin.server import worker_process
-from opsin.server.engine import (
-    Engine,
+from opsin.server.engine import Engine
+from opsin.server.predict_requests import (
+    BadAnswer,
     Expired,
     Overloaded,
     PredictRequest,
     PredictResult,
+    Result,
     Stopping,
     TooLarge,
     UnknownModel,
     WorkerDied,
 )
-from opsin.server.predict_requests import BadAnswer, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
 from tests.server.made_engine import Listener, large, png, running, until, write_leaning

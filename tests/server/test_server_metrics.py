@@ -16,7 +16,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from opsin.core.metadata import Metadata, Preparation, Reject
-from opsin.server.engine import PredictResult
+from opsin.server.predict_requests import PredictResult
 from opsin.server.served_model import ServedModel
 from opsin.server.server_metrics import (
     WINDOW,

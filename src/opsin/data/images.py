@@ -57,7 +57,9 @@ class _DamagedError(Exception):
 
 
 class Ready(NamedTuple):
-    """An image as the network wants it.
+    """What `prepare` makes of an image.
+
+    Whether there is anything to recognise in it, `opsin.runtime.classifier.Prepared` says.
 
     Args:
         pixels: ``uint8[H, W, C]``

@@ -146,7 +146,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the network wants it.
+    """A prepared image, with its name and what there is to say of it.
 
     Args:
         name: What it is called.

@@ -91,10 +91,12 @@ def _named(
     | Mapping[str, str | os.PathLike[str]],
     watcher: Watcher,
 ) -> dict[str, Path]:
-    """Return models by their names, where all that serves them is installed."""
+    """Return models by their names; see first that what serves them is installed."""
     try:
         import opsin.server.serving  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("opsin"):
+            raise
         raise MissingExtraError("serving", "serve") from error
     from opsin.server.served_model import (  # noqa: PLC0415
         check_models,

@@ -26,27 +26,14 @@ from opsin.server.predict_requests import (
     Result,
     Stopping,
     TooLarge,
-    UnknownModel,
-    WorkerDied,
+    unknown_model,
+    worker_died,
 )
 from opsin.server.request_queue import BATCH_BYTES, QueueEntry, RequestQueue
 from opsin.server.served_model import ModelVersion, ServedModel
 from opsin.server.server_settings import ServerSettings
 from opsin.server.worker_pool import WorkerPool, log_failure
 from opsin.server.worker_process import WorkerBatch, WorkerProcess
-
-__all__ = [
-    "Engine",
-    "Expired",
-    "Load",
-    "Overloaded",
-    "PredictRequest",
-    "PredictResult",
-    "Stopping",
-    "TooLarge",
-    "UnknownModel",
-    "WorkerDied",
-]  # fmt: skip
 
 #: Bytes of images that may wait.
 QUEUE_BYTES: Final = 256_000_000
@@ -228,11 +215,7 @@ class Engine:
         """Queue a request's images, or raise why not."""
         model = self._registry.models.get(name)
         if model is None:
-            raise UnknownModel(
-                f"a model among {', '.join(self._registry.models)}",
-                f"got {name!r}",
-                "Choose one of them.",
-            )
+            raise unknown_model(name, self._registry.models)
         if self._stopping:
             self._observer.refused("stopping")
             raise _stopping()
@@ -384,13 +367,7 @@ class Engine:
             for request in {entry.request for entry in batch.entries}:
                 if not request.future.done():
                     self._observer.refused("worker died")
-                request.fail(
-                    WorkerDied(
-                        "an answer",
-                        "the process that computed it ended",
-                        "Another one takes its place: try again.",
-                    )
-                )
+                request.fail(worker_died())
         self._signal_idle()
 
     async def _maintain(self) -> None:

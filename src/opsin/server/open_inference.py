@@ -25,7 +25,7 @@ from opsin._version import __version__
 from opsin.core.errors import OpsinError
 from opsin.server.body import Body, MemoryBudget
 from opsin.server.disconnects import CancelOnDisconnect
-from opsin.server.engine import Engine, PredictRequest, PredictResult, UnknownModel
+from opsin.server.engine import Engine
 from opsin.server.http_errors import (
     NotFound,
     WrongMediaType,
@@ -34,7 +34,13 @@ from opsin.server.http_errors import (
     status_of,
 )
 from opsin.server.openapi import Replies, add_described, described_router, disc
-from opsin.server.predict_requests import Result, TooLarge
+from opsin.server.predict_requests import (
+    PredictRequest,
+    PredictResult,
+    Result,
+    TooLarge,
+    unknown_model,
+)
 from opsin.server.served_model import ServedModel
 from opsin.server.server_settings import ServerSettings
 from opsin.server.tensor_answers import InferAnswer, Tensor, write_answer
@@ -317,9 +323,7 @@ async def _answer(
 def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
     served = engine.served.get(model)
     if served is None:
-        raise UnknownModel(
-            f"a model among {', '.join(engine.served)}", f"got {model[:40]!r}", "Choose there."
-        )
+        raise unknown_model(model, engine.served)
     if version not in (None, version_of(served)):
         raise NotFound(
             f"version {version_of(served)} of {served.name}", f"got {str(version)[:40]!r}",

@@ -69,7 +69,7 @@ def add_described(
     *,
     replies: Replies,
     **options: Any,
-) -> APIRoute:
+) -> None:
     """Add a POST route that FastAPI describes and ``answer`` serves, without FastAPI's parsing.
 
     Args:
@@ -92,7 +92,6 @@ def add_described(
     )
     route = cast("APIRoute", router.routes[-1])
     route.app = answer
-    return route
 
 
 def complete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,6 +82,20 @@ class WorkerDied(OpsinError):  # noqa: N818
 
 class UnknownModel(OpsinError):  # noqa: N818
     """No model of that name is served."""
+
+
+def unknown_model(name: str, served: Iterable[str]) -> UnknownModel:
+    """Return the error for a name that is none of the models in service."""
+    return UnknownModel(
+        f"a model among {', '.join(served)}", f"got {name[:80]!r}", "Choose one of them."
+    )
+
+
+def worker_died() -> WorkerDied:
+    """Return the error for an image whose process ended."""
+    return WorkerDied(
+        "an answer", "the process that computed it ended", "Another takes its place: try again."
+    )
 
 
 class Stopping(OpsinError):  # noqa: N818

@@ -28,7 +28,7 @@ from opsin.server.predict_requests import (
     PredictRequest,
     PredictResult,
     Result,
-    UnknownModel,
+    unknown_model,
 )
 from opsin.server.predictions import Predictions, image_prediction
 from opsin.server.served_model import ServedModel
@@ -114,9 +114,7 @@ class Predict:
                 f"Add ?model= and one of {', '.join(served)}.",
             )
         if name not in served:
-            raise UnknownModel(
-                f"a model among {', '.join(served)}", f"got {name[:80]!r}", "Choose one of them."
-            )
+            raise unknown_model(name, served)
         return name
 
     async def _ask(

@@ -2,8 +2,9 @@
 
 AccessMiddleware        who may send requests; the outermost layer
 └── MetricsMiddleware   counts and times every request
-    ├── /predict …      plain ASGI, reached without what lies below
-    └── FastAPI         /v1/models, /v2 …, /metrics, the pages, /openapi.json
+    ├── /predict        plain ASGI, reached without what lies below
+    └── FastAPI         /v1/models/{model}:predict-image (plain ASGI, too), /v1/models, /v2 …,
+                        /metrics, the pages, /openapi.json
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from opsin.server.http_errors import (
     status_of,
 )
 from opsin.server.openapi import TAGS, OpenApi, complete, described_router, error_replies
-from opsin.server.predict_requests import UnknownModel
+from opsin.server.predict_requests import unknown_model
 from opsin.server.predicting import PREDICT, Predict
 from opsin.server.served_model import ServedModel
 from opsin.server.server_metrics import MetricsMiddleware, ServerMetrics
@@ -146,7 +147,7 @@ class Application(FastAPI):
             headers={**HEADERS, "content-security-policy": page.CONTENT_SECURITY_POLICY},
             allowed_hosts=self.settings.allowed_hosts,
             token=self.settings.token,
-            refused=self.metrics.guarded,
+            refused=self.metrics.access_refused,
         )
 
     def openapi(self) -> OpenApi:
@@ -229,7 +230,9 @@ def build_app(
         lifespan=lifespan,
     )
     predict = predicting.routes(Predict(engine, settings, app.state.budget), settings)
-    app.state.predict = predict.routes[0]
+    app.state.predict = next(
+        each for each in predict.routes if isinstance(each, APIRoute) and each.path == PREDICT
+    )
     for router in (
         predict,
         _models(engine),
@@ -263,11 +266,9 @@ def _models(engine: Engine) -> APIRouter:
         served = engine.served.get(model)
         if served is not None:
             return json_reply(ModelCard.of(served).model_dump(mode="json"))
-        if model.endswith(":predict-image"):
+        if model.endswith(":predict-image"):  # a GET of that route is taken for a model's name
             raise HTTPException(405, headers={"allow": "POST"})
-        raise UnknownModel(
-            f"a model among {', '.join(engine.served)}", f"got {model[:80]!r}", "Choose there."
-        )
+        raise unknown_model(model, engine.served)
 
     return router
 

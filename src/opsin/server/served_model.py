@@ -25,8 +25,6 @@ from opsin.runtime.model_check import check_model, read_classifier
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
 
-#: What tells that a file has changed: its time in nanoseconds, its size, its number on the disk.
-
 
 @dataclass(frozen=True)
 class ServedModel:

@@ -17,10 +17,11 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsin.runtime.classifier import NONE_OF_THESE
-from opsin.server.engine import Engine, PredictResult
+from opsin.server.engine import Engine
 from opsin.server.http_errors import CLIENT_GONE
 from opsin.server.observer import Observer
 from opsin.server.openapi import described_router
+from opsin.server.predict_requests import PredictResult
 from opsin.server.served_model import ServedModel
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
@@ -30,8 +31,8 @@ WINDOW: Final = 1_000
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
-# What the guard refuses, by the kind of its error.
-_GUARDED: Final = {
+# What `AccessMiddleware` refuses, by the kind of its error.
+_ACCESS_REASONS: Final = {
     BadRequest: "no host",
     WrongHost: "wrong host",
     ForeignOrigin: "foreign origin",
@@ -131,7 +132,10 @@ class ServerMetrics(Observer):
             "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
             "the old one stays.", ["model", "ok"], **given,
         )  # fmt: skip
-        for reason in (*_REASONS, *_GUARDED.values()):  # what has not happened yet is 0, not absent
+        for reason in (
+            *_REASONS,
+            *_ACCESS_REASONS.values(),
+        ):  # what has not happened yet is 0, not absent
             self.refusals.labels(reason)
         self._of: dict[str, _AnswerCounts] = {}
         self._mix = _Mix(self._of)
@@ -150,9 +154,9 @@ class ServerMetrics(Observer):
         """A request was turned away."""
         self.refusals.labels(reason if reason in _REASONS else _OTHER).inc()
 
-    def guarded(self, error: RequestError) -> None:
+    def access_refused(self, error: RequestError) -> None:
         """A request was refused before anything looked at what it asks for."""
-        self.refusals.labels(_GUARDED.get(type(error), _OTHER)).inc()
+        self.refusals.labels(_ACCESS_REASONS.get(type(error), _OTHER)).inc()
 
     def answered(
         self, model: str, answer: PredictResult, label: str, seconds_waited: float

@@ -13,7 +13,7 @@ from typing import Any, Final
 from opsin.core.child_process import child_environment, error_from, module_command
 from opsin.core.framing import Header, Unpacker, pack
 from opsin.core.operating_system import stop_signals_blocked
-from opsin.server.predict_requests import WorkerDied
+from opsin.server.predict_requests import worker_died
 from opsin.server.served_model import ModelVersion
 
 # Seconds that loading a model may take before its worker is taken for stuck.
@@ -111,7 +111,7 @@ class WorkerProcess(asyncio.Protocol):
         self._asked.clear()
         for future in waiting:
             if not future.done():
-                future.set_exception(_died())
+                future.set_exception(worker_died())
                 future.exception()  # it may never be awaited
         if not self.gone.done():
             self.gone.set_result(None)
@@ -148,7 +148,7 @@ class WorkerProcess(asyncio.Protocol):
                 header = await self._load(model, check=check)
         except TimeoutError:
             self.kill()
-            raise _died() from None
+            raise worker_died() from None
         if "error" in header:
             self.loaded.discard(model.key)
             raise error_from(header["error"])
@@ -189,7 +189,7 @@ class WorkerProcess(asyncio.Protocol):
         future: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
         if self.gone.done():
-            future.set_exception(_died())
+            future.set_exception(worker_died())
         header = {
             "do": "load", "key": model.key, "path": str(model.path), "check": check,
             "batch_invariant": model.batch_invariant, "most": model.most,
@@ -206,12 +206,6 @@ class WorkerProcess(asyncio.Protocol):
         # Where it is about to be lost, `connection_lost` tells all who wait for it.
         if self.alive and self._transport:
             self._transport.writelines(pack(header, parts or ()))
-
-
-def _died() -> WorkerDied:
-    return WorkerDied(
-        "an answer", "the process that computed it ended", "Another takes its place: try again."
-    )
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:

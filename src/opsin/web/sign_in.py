@@ -43,7 +43,7 @@ class SignIn:
         used: Called with each code that was used.
 
     Example:
-        ``Guard(app, …, token=token, sign_in=SignIn("studio-8600", page))``
+        ``AccessMiddleware(app, …, token=token, sign_in=SignIn("studio-8600", page))``
     """
 
     def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:

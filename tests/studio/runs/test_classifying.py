@@ -18,6 +18,7 @@ from PIL import Image
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, SandboxError
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier
@@ -64,6 +65,16 @@ def test_answers_and_maps_are_the_classifiers_and_it_is_not_loaded_here(
     target = here.classes.index(found[0].label)
     expected = occlusion_map(here.probabilities, pixels, target, fill_of(here, pixels))
     assert np.allclose(heat, expected, atol=1e-6)
+
+
+def test_an_image_without_contrast_is_said_to_be_so(
+    classifying: Classifying, tmp_path: Path, nearest_mean: Path
+) -> None:
+    opened = classifying.open(run_of(tmp_path / "run", nearest_mean.read_bytes()))
+    content = png(np.full((8, 8, 1), 200, np.uint8))
+    answer = classifying.predict(opened, content, "white.png")
+    assert answer.warning == NO_CONTRAST
+    assert answer.notes == Classifier(nearest_mean).predict(content).notes
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the children are found in /proc")

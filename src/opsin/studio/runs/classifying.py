@@ -34,8 +34,8 @@ _OPEN: Final = 2
 
 
 @dataclass(frozen=True)
-class ClassifyRequest:
-    """A classifier that can be asked.
+class OpenedClassifier:
+    """A classifier that the processes have opened, or open anew.
 
     Args:
         content: Of its file.
@@ -65,7 +65,7 @@ class Classifying:
             f"{__name__}:ask", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
         )
 
-    def open(self, directory: RunDirectory) -> ClassifyRequest:
+    def open(self, directory: RunDirectory) -> OpenedClassifier:
         """Load a run's classifier.
 
         Raises:
@@ -79,9 +79,11 @@ class Classifying:
         about = {"do": "open", "model": digest, "most": most, "path": str(path)}
         said, _ = self._sandbox.call(about, content)
         preparation = Preparation.model_validate(said["preparation"])
-        return ClassifyRequest(content, digest, most, preparation, tuple(map(str, said["classes"])))
+        return OpenedClassifier(
+            content, digest, most, preparation, tuple(map(str, said["classes"]))
+        )
 
-    def predict(self, asked: ClassifyRequest, content: bytes, name: str) -> Prediction:
+    def predict(self, classifier: OpenedClassifier, content: bytes, name: str) -> Prediction:
         """Classify an image, as `Classifier.predict` does.
 
         Raises:
@@ -89,9 +91,12 @@ class Classifying:
             ModelFileError: What the network puts out is no answer.
             SandboxError: The network took too long or too much memory.
         """
-        ready = prepare(content, asked.preparation, name)
-        said, _ = self._call(asked, {"do": "predict"}, ready.pixels)
-        probabilities = dict(zip(asked.classes, map(float, said["probabilities"]), strict=True))
+        made = prepare(content, classifier.preparation, name)
+        ready = Prepared.of(name, made.pixels, made.notes)
+        said, _ = self._call(classifier, {"do": "predict"}, ready.pixels)
+        probabilities = dict(
+            zip(classifier.classes, map(float, said["probabilities"]), strict=True)
+        )
         best = max(probabilities, key=lambda label: probabilities[label])
         known = said["ood_score"]
         return Prediction(
@@ -105,7 +110,7 @@ class Classifying:
             pixels=ready.pixels,
         )
 
-    def heat(self, asked: ClassifyRequest, answer: Prediction) -> NDArray[np.float32]:
+    def heat(self, classifier: OpenedClassifier, answer: Prediction) -> NDArray[np.float32]:
         """Return the occlusion map of an answer, ``float32[H, W]``.
 
         Raises:
@@ -113,21 +118,26 @@ class Classifying:
             SandboxError: The network took too long or too much memory.
         """
         pixels = answer.pixels
-        question = {"do": "heat", "target": asked.classes.index(answer.label)}
-        _, heat = self._call(asked, question, pixels)
+        question = {"do": "heat", "target": classifier.classes.index(answer.label)}
+        _, heat = self._call(classifier, question, pixels)
         return np.frombuffer(heat, np.float32).reshape(pixels.shape[:2])
 
     def _call(
-        self, asked: ClassifyRequest, question: Header, pixels: NDArray[np.uint8]
+        self, classifier: OpenedClassifier, question: Header, pixels: NDArray[np.uint8]
     ) -> tuple[Header, bytes]:
-        question |= {"model": asked.digest, "shape": list(pixels.shape)}
+        question |= {"model": classifier.digest, "shape": list(pixels.shape)}
         for _ in range(2 * _PROCESSES):
             said, body = self._sandbox.call(question, pixels.tobytes())
             if not said.get("unknown"):
                 return said, body
             # This process is new, or has opened others since. The next call may meet another one.
-            about = {"do": "open", "model": asked.digest, "most": asked.most, "path": "it"}
-            self._sandbox.call(about, asked.content)
+            about = {
+                "do": "open",
+                "model": classifier.digest,
+                "most": classifier.most,
+                "path": "it",
+            }
+            self._sandbox.call(about, classifier.content)
         raise SandboxError("an answer", "others were asked for all the time", "Ask again.")
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.jobs.output_folder import output_of
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.not_found import NotThere
-from opsin.studio.runs.classifying import Classifying, ClassifyRequest
+from opsin.studio.runs.classifying import Classifying, OpenedClassifier
 from opsin.studio.runs.inspection_worker import without_path
 from opsin.studio.runs.run_index import RunIndex
 
@@ -79,7 +79,7 @@ class PredictionSession:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
-        self._open = ComputedOnce[_Stamp, ClassifyRequest](_OPEN)
+        self._open = ComputedOnce[_Stamp, OpenedClassifier](_OPEN)
         self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
@@ -166,14 +166,14 @@ class PredictionSession:
         kept = self.get(key)
         return await asyncio.to_thread(_upright, kept)
 
-    def _heat(self, classifier: ClassifyRequest, answer: Prediction) -> bytes:
+    def _heat(self, classifier: OpenedClassifier, answer: Prediction) -> bytes:
         return _over(answer.pixels, self._classifying.heat(classifier, answer))
 
     def stop(self) -> None:
         """End the processes in which classifiers are asked."""
         self._classifying.close()
 
-    async def _classifier(self, run: str) -> tuple[_Stamp, ClassifyRequest]:
+    async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
         directory = self._runs.get(run)
         stamp = await asyncio.to_thread(_stamp, directory)
         try:
