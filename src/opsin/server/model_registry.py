@@ -23,8 +23,9 @@ _LOG: Final = logging.getLogger(__name__)
 class ModelRegistry:
     """Holds the models under their names, and watches their files.
 
-    A file that has changed is opened by a process of its own first, so that a bad one, even one
-    that ends its process, changes nothing. Then every worker opens it beside the old one, and only
+    A file that has changed is opened by two processes of its own first: `check_model` sees that it
+    does no harm, so that a bad one changes nothing, and `WorkerPool.try_out` whether answers
+    depend on what else is in a batch. Then every worker opens it beside the old one, and only
     then do new requests get it; those that came before have their answers from the old one.
 
     Args:
@@ -62,7 +63,7 @@ class ModelRegistry:
     def needed(self) -> set[str]:
         """Return the keys of the models that a worker may still be asked for."""
         self._retired = [model for model in self._retired if model.asked]
-        return {model.key for model in (*self.models.values(), *self._retired, *self._coming)}
+        return {model.digest for model in (*self.models.values(), *self._retired, *self._coming)}
 
     async def watch(self, pool: WorkerPool) -> None:
         """Replace models whose files are replaced, until cancelled."""
@@ -85,7 +86,7 @@ class ModelRegistry:
         old = self.models[name]
         try:
             new = await asyncio.to_thread(read_model, old.path)
-            if new.key == old.key:
+            if new.digest == old.digest:
                 return
             header = await pool.try_out(new, check=self._batch)
         except (OpsinError, OSError) as error:
@@ -106,7 +107,7 @@ class ModelRegistry:
         model.served = ServedModel(
             name=name,
             metadata=metadata,
-            digest=model.key,
+            digest=model.digest,
             loaded=time.time(),
             mix=mix_of(model.path, metadata),
             embedding=header["embedding"],

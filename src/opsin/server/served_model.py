@@ -73,7 +73,7 @@ class ModelVersion:
     asked: int = 0
 
     def __post_init__(self) -> None:
-        self.key = hashlib.sha256(self.content).hexdigest()
+        self.digest = hashlib.sha256(self.content).hexdigest()
 
     @property
     def batch_invariant(self) -> bool:

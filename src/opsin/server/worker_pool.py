@@ -85,7 +85,9 @@ class WorkerPool:
         return known
 
     async def try_out(self, model: ModelVersion, *, check: int) -> Header:
-        """Open a model in a process of its own, so that a bad one does no harm.
+        """Open a model that `check_model` has let in, in a process of its own.
+
+        It tries batches of all sizes, which takes up to 3 s, and no worker stops for that.
 
         Raises:
             OpsinError: It cannot be opened.

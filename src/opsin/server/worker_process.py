@@ -121,13 +121,13 @@ class WorkerProcess(asyncio.Protocol):
         self, model: ModelVersion, batch: WorkerBatch, header: Header, parts: list[bytes]
     ) -> None:
         """Give it a batch to answer, and the model first where it does not have it yet."""
-        if model.key not in self.loaded:
+        if model.digest not in self.loaded:
             self._load(model, check=0).add_done_callback(self._only_loaded)
         if not self.batches:
             batch.since = asyncio.get_running_loop().time()
         self.batches.append(batch)
         self._asked.append(batch)
-        self._write({"do": "answer", "key": model.key, **header}, parts)
+        self._write({"do": "answer", "key": model.digest, **header}, parts)
 
     async def load(self, model: ModelVersion, *, check: int = 0) -> Header:
         """Have it open a model.
@@ -150,7 +150,7 @@ class WorkerProcess(asyncio.Protocol):
             self.kill()
             raise worker_died() from None
         if "error" in header:
-            self.loaded.discard(model.key)
+            self.loaded.discard(model.digest)
             raise error_from(header["error"])
         return header
 
@@ -185,13 +185,13 @@ class WorkerProcess(asyncio.Protocol):
             await asyncio.sleep(0.005)
 
     def _load(self, model: ModelVersion, check: int) -> asyncio.Future[Header]:
-        self.loaded.add(model.key)
+        self.loaded.add(model.digest)
         future: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
         if self.gone.done():
             future.set_exception(worker_died())
         header = {
-            "do": "load", "key": model.key, "path": str(model.path), "check": check,
+            "do": "load", "key": model.digest, "path": str(model.path), "check": check,
             "batch_invariant": model.batch_invariant, "most": model.most,
         }  # fmt: skip
         self._write(header, [model.content])

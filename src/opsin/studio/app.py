@@ -57,7 +57,7 @@ def build(studio: Studio) -> FastAPI:
         studio: What the pages show.
     """
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    image_routes.add_routes(api, studio.open, studio.runs, studio.sets)
+    image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
     help_routes.add_routes(api)
     terms.add_routes(api)
     uploads.add_routes(api, studio.uploads)

@@ -53,8 +53,6 @@ class StudioSettings:
     allowed_hosts: tuple[str, ...] = setting(
         (), ALLOWED_HOSTS_HELP, flag="--allow-host", metavar="NAME"
     )
-    upload_bytes: int = setting(4 << 30, "Most bytes of one upload.", least=1)
-    upload_files: int = setting(100_000, "Most files of one upload.", least=1)
     at_once: int = setting(1, "Trainings that run at the same time.", flag="--at-once", least=1)
 
     @property

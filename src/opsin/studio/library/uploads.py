@@ -30,6 +30,10 @@ from opsin.data.images import content_of
 from opsin.studio.library.upload_import import SentFile, arrange, usable
 from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
 
+#: Bytes and files of all uploads together.
+MOST_BYTES: Final = 4 << 30
+MOST_FILES: Final = 100_000
+
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 #: Bytes of one request at most; the browser sends parts of 4 MB.
 PART_MOST: Final = 16 << 20
@@ -67,7 +71,9 @@ class Uploads:
         4
     """
 
-    def __init__(self, home: Path, most_bytes: int, most_files: int) -> None:
+    def __init__(
+        self, home: Path, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES
+    ) -> None:
         self._folder = home / "uploads"
         self._most_bytes, self._most_files = most_bytes, most_files
         self._sizes: dict[str, int] = {}

@@ -14,6 +14,7 @@ from opsin.core.format import file_size
 from opsin.data.images import SUFFIXES
 from opsin.studio import words
 from opsin.studio.library.upload_import import SentFile, common_name
+from opsin.studio.library.uploads import MOST_BYTES
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.intake import Intake
@@ -70,7 +71,7 @@ class _Upload:
                 "dense outlined"
             )
             self._into.set_visibility(bool(made))
-        most = file_size(self._studio.settings.upload_bytes)
+        most = file_size(MOST_BYTES)
         self._intake = Intake(
             f"Images or one archive, {most} at most",
             accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",

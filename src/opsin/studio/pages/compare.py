@@ -157,7 +157,7 @@ class _CompareBody:
         rows: list[list[int | None]] = [[None] * len(each) for each in shown]
         moved: MovedError | None = None
         try:
-            opened = await self._studio.open.of_run(self._ids[0])
+            opened = await self._studio.opened.of_run(self._ids[0])
             rows = [await asyncio.to_thread(rows_of, each, opened) for each in shown]
         except MovedError as gone:
             moved = gone

@@ -81,7 +81,7 @@ class _SetPage:
             Adding(self._studio, self._set, self._added)
         self._body = ui.element("div")
         # Images that are not open yet take a moment; the page is there before them.
-        if not self._studio.open.is_open(self._set.id):
+        if not self._studio.opened.is_open(self._set.id):
             await ui.context.client.connected()
         try:
             await self._open()
@@ -89,13 +89,13 @@ class _SetPage:
         except OpsinError as error:  # the rest of the page can be used all the same
             self._say(str(error), wrong=True)
         self._studio.changed.subscribe(self._hear)
-        if not self._studio.open.is_fresh(self._set.id):
+        if not self._studio.opened.is_fresh(self._set.id):
             background_tasks.create(self._follow(), name=f"set {self._set.id}")
 
     async def _open(self) -> bool:
         """Open the images; return whether they are there."""
         try:
-            self._opened = await self._studio.open.of_set(self._set.id)
+            self._opened = await self._studio.opened.of_set(self._set.id)
         except NotDecoded:
             self._opened = None
             return False
@@ -104,7 +104,7 @@ class _SetPage:
             if self._set.made_here and not any(await self._listed()):
                 return False
             raise
-        await self._studio.open.look(self._set.id)
+        await self._studio.opened.look(self._set.id)
         return True
 
     async def _listed(self) -> list[int]:
@@ -154,7 +154,7 @@ class _SetPage:
 
     async def _check_sources(self) -> None:
         """Open the images again where their files have changed and were read since."""
-        if await self._studio.open.changed(self._set.id) and await self._open():
+        if await self._studio.opened.changed(self._set.id) and await self._open():
             await self._fill()
 
     async def _wait(self, job: Job) -> bool:
@@ -217,7 +217,7 @@ class _SetPage:
         problem: OpsinError | None = None
         if opened is not None:
             try:
-                made = await self._studio.open.corrections_of(self._set.id)
+                made = await self._studio.opened.corrections_of(self._set.id)
                 await asyncio.to_thread(made.now)
             except OpsinError as error:
                 made, problem = None, error

@@ -130,7 +130,7 @@ class _Sets:
     async def _remove(self, the_set: LibraryDataset) -> None:
         with self._status.errors():
             token = await asyncio.to_thread(self._studio.sets.remove, the_set.id)
-            self._studio.open.forget(the_set.id)
+            self._studio.opened.forget(the_set.id)
             title = words.safe(the_set.title, 80)
             self._undo.offer(f"Removed: {title}", lambda: self._bring_back(token))
             self._studio.changed.emit("sets")
@@ -142,5 +142,5 @@ class _Sets:
 
     async def _bring_back(self, token: str) -> None:
         the_set = await asyncio.to_thread(self._studio.sets.restore, token)
-        self._studio.open.forget(the_set.id)
+        self._studio.opened.forget(the_set.id)
         self._studio.changed.emit("sets")

@@ -297,7 +297,7 @@ class _InsideBody:
     async def _open(self) -> DecodedDataset | None:
         if self._opened is None:
             try:
-                self._opened = await self._studio.open.of_run(self._asked.run)
+                self._opened = await self._studio.opened.of_run(self._asked.run)
             except OpsinError:
                 return None
         return self._opened

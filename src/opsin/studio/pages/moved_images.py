@@ -136,7 +136,7 @@ class _Asking:
             cause = job.cause or "The images could not be compared."
             self._state.fail(self._without_places(cause, now))
             return
-        self._studio.open.forget(self._row.id)
+        self._studio.opened.forget(self._row.id)
         self._studio.changed.emit(f"run:{self._row.id}")
         if not self._state.element.is_deleted:
             with self._state.element:

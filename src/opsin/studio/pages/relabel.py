@@ -59,9 +59,9 @@ class Relabel:
         Raises:
             OpsinError: They are gone, or have changed since.
         """
-        self.opened = await self._studio.open.of_run(self._row.id)
+        self.opened = await self._studio.opened.of_run(self._row.id)
         self._set, self._corrections = await of_run(
-            self._studio.open, self._studio.runs, self._studio.sets, self._row.id
+            self._studio.opened, self._studio.runs, self._studio.sets, self._row.id
         )
         self.now = await asyncio.to_thread(self._corrections.now)
         self._steps = await asyncio.to_thread(self._corrections.whole.steps)

@@ -258,7 +258,7 @@ class _Head:
         except OpsinError:
             self._leaving = False
             raise
-        self._studio.open.forget(self._row.id)
+        self._studio.opened.forget(self._row.id)
         self._studio.changed.emit("runs")
         ui.navigate.to(f"/?undo={token}")
 

@@ -23,7 +23,7 @@ from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.library.upload_import import SentFile, common_name, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
-from opsin.studio.parts.answer_bars import ManyAnswers, answer_row, summary, table
+from opsin.studio.parts.answer_tables import ManyAnswers, answer_row, summary, table
 from opsin.studio.parts.bars import bars
 from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
