@@ -107,4 +107,4 @@ def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> Non
     shutil.copyfile(nearest_mean, tmp_path / "new")
     (tmp_path / "new").replace(file)
     assert model.stamp != file_stamp(file)
-    assert model.digest == read_model(file).key
+    assert model.digest == read_model(file).digest

@@ -132,10 +132,8 @@ class ServerMetrics(Observer):
             "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
             "the old one stays.", ["model", "ok"], **given,
         )  # fmt: skip
-        for reason in (
-            *_REASONS,
-            *_ACCESS_REASONS.values(),
-        ):  # what has not happened yet is 0, not absent
+        # What has not happened yet is 0, not absent.
+        for reason in (*_REASONS, *_ACCESS_REASONS.values()):
             self.refusals.labels(reason)
         self._of: dict[str, _AnswerCounts] = {}
         self._mix = _Mix(self._of)
