@@ -21,6 +21,7 @@ from opsin.data.run_images import load_run_images
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 from tests.object_store import BUCKET, KEY_ID, SECRET, SESSION, Fault, ObjectStore
+from tests.variants import a_few
 
 PHOTOS = f"s3://{BUCKET}/photos"
 
@@ -61,9 +62,7 @@ def failed(process: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(
-    "form", ["csv", *(pytest.param(form, marks=pytest.mark.slow) for form in ("jsonl", "parquet"))]
-)
+@pytest.mark.parametrize("form", a_few(["csv", "jsonl", "parquet"], 1))
 def test_answers_are_those_of_a_folder(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, form: str
 ) -> None:
@@ -313,12 +312,15 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
 
 @pytest.mark.parametrize(
     ("trouble", "said"),
-    [
-        ("busy", "refused again and again (SlowDown)"),
-        pytest.param("expired", "have expired", marks=pytest.mark.slow),
-        pytest.param("denied", "access is denied", marks=pytest.mark.slow),
-        pytest.param("unknown", "does not accept those for s3://photos/", marks=pytest.mark.slow),
-    ],
+    a_few(
+        [
+            ("busy", "refused again and again (SlowDown)"),
+            ("expired", "have expired"),
+            ("denied", "access is denied"),
+            ("unknown", "does not accept those for s3://photos/"),
+        ],
+        1,
+    ),
 )
 def test_trouble_in_the_middle_costs_nothing(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, trouble: str, said: str
@@ -386,7 +388,7 @@ def test_a_store_that_cannot_be_written_keeps_the_answers(
     assert len(store.content("answers.csv").splitlines()) == 63
 
 
-@pytest.mark.parametrize("verb", ["predict", pytest.param("embed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("verb", a_few(["predict", "embed"], 1))
 def test_of_two_commands_on_one_object_the_second_is_refused(
     cli: Cli, nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore, verb: str
 ) -> None:

@@ -333,7 +333,6 @@ def evaluate(
     if place is not None:
         with place.errors():
             claim = place.claim()
-            place.path.parent.mkdir(parents=True, exist_ok=True)
             write_figures(figures, place.path)
             place.publish(claim)
     return figures
@@ -356,16 +355,17 @@ def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) ->
         raise RecipeError(
             "a file name that ends in .json", f"got {name or 'no name'!r}", "Give another name."
         )
+    place = place.of_shard(shard)
     if place.address is not None:
-        place.of_shard(shard).claim()
-        return place.of_shard(shard)
+        place.claim()
+        return place
     with storage_errors(place.path):
         if shard is None and (place.path.exists() or place.path.is_symlink()):
             raise StorageError(
                 "a new file", f"{out} is there already", "Choose another name with --out."
             )
     check_writable(place.path)
-    return place.of_shard(shard)
+    return place
 
 
 def write_figures(figures: EvaluationResult, out: Path) -> None:

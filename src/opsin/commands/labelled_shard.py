@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -122,8 +123,19 @@ class LabelledShard:
             StorageError: The disk refuses a write.
         """
         began = time.monotonic()
+        options = self.recipe.model_dump(mode="json")
+        places = {name: options.pop(name) for name in _PLACES}
+        options |= made_with | {"the classes": list(self.contents.classes)}
+        task = ShardTask(self.verb, self._inputs(), options, self.file)
+
+        def write() -> ShardManifest:
+            rows = self._decoded(task, look, width, pixels=pixels)
+            write_labelled(self.file, rows)
+            said = {"unreadable": len(rows.decoded.unreadable), **places, **where}
+            return task.finish(self.file, len(rows.found), said)
+
         with self.place.errors():
-            done = self._made(look, width, pixels=pixels, made_with=made_with, where=where)
+            done = self._finished(task, write)
         return MadeShard(
             self.place.shown,
             str(self.place.shard),
@@ -132,41 +144,18 @@ class LabelledShard:
             time.monotonic() - began,
         )
 
-    def _made(
-        self,
-        look: Look,
-        width: int,
-        *,
-        pixels: bool,
-        made_with: JsonObject,
-        where: JsonObject,
-    ) -> ShardManifest:
-        """Write file and manifest, and return this."""
-        options = self.recipe.model_dump(mode="json")
-        places = {name: options.pop(name) for name in _PLACES}
-        options |= made_with | {"the classes": list(self.contents.classes)}
-        task = ShardTask(self.verb, self._inputs(), options, self.file)
+    def _finished(self, task: ShardTask, write: Callable[[], ShardManifest]) -> ShardManifest:
+        """Return the manifest, once the shard is where it belongs; write it where it is not."""
         claim = self.place.claim()
-        done = task.finished(claim.finished)
-        if done is not None:
+        if (before := task.finished(claim.finished)) is not None:
             self.watcher.note(f"{self.place.shown} is finished")
             self.place.settle(claim)
-        else:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            check_writable(self.file)
-            with self._alone():
-                done = task.finished()
-                if done is None:
-                    rows = self._decoded(task, look, width, pixels=pixels)
-                    write_labelled(self.file, rows)
-                    unreadable = len(rows.decoded.unreadable)
-                    done = task.finish(
-                        self.file,
-                        len(rows.found),
-                        {"unreadable": unreadable, **places, **where},
-                    )
-                self._forget()
-            self.place.publish(claim)
+            return before
+        check_writable(self.file)
+        with self._alone():
+            done = task.finished() or write()
+            self._forget()
+        self.place.publish(claim)
         return done
 
     def _inputs(self) -> ShardInputs:

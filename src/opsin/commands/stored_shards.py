@@ -95,7 +95,6 @@ class StoredShards:
         place = self.place
         page = place.with_ending(".html")
         pages = page.claim() if place.shard is None else None
-        place.path.parent.mkdir(parents=True, exist_ok=True)
         if place.address is not None:  # of a merge that was killed before it was sent
             for left in (place.path, page.path, manifest_of(place.path)):
                 left.unlink(missing_ok=True)
