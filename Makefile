@@ -8,7 +8,7 @@ NODE := .venv-node
 # cores, since tests of servers and browsers wait much of their time. A file stays on one worker, and
 # so do the studio, the browser and the trained network that its tests share.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-RUN_TESTS := -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider
+RUN_TESTS := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Hundreds of processes start; without bytecode, each would compile the modules anew. conftest.py

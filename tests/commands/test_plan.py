@@ -13,9 +13,10 @@ import opsin
 from opsin.cli.plan_output import tell_plan
 from opsin.commands.plan import in_words, plan
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import Recipe
+from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.report.training_plan import Plan
+from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 
 
@@ -113,3 +114,21 @@ def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path:
     refused = cli("train", "digits", "--plan", "--repeats", "2")
     assert refused.returncode == 2
     assert "--plan" in refused.stderr
+
+
+@pytest.mark.torch
+def test_fine_tuning_is_planned_as_it_is_trained(tmp_path: Path) -> None:
+    backbone = tmp_path / "small.onnx"
+    backbone.write_bytes(network())
+    options: dict[str, Any] = {
+        "backbone": backbone, "prepare": "-1..1", "fine_tune": True, "epochs": 1,
+        "head": "nearest-mean", "budget": "10m", "quiet": True,
+    }  # fmt: skip
+    planned = plan("digits", **options)
+    assert planned.seconds is not None and planned.seconds > 0
+    run = opsin.train("digits", runs=tmp_path, **options)
+    assert planned.recipe.training == run.recipe.training
+    assert isinstance(planned.recipe.training, TrainingRecipe)
+    assert planned.recipe.training.augment == "symbols"  # mirrored digits are no digits
+    with pytest.raises(RecipeError, match="10 parsecs"):
+        plan("digits", **{**options, "budget": "10 parsecs"})

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone
+from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, resolve_classical
 from opsin.commands.class_mix import class_mix, in_words
 from opsin.commands.training_job import versions
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
+from opsin.core.format import about
 from opsin.core.metadata import Layer
+from opsin.core.pace import seconds_of
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
+
+
+def resolve_fitting(
+    dataset: Dataset, *, model: str, budget: str | float | None, options: Mapping[str, Any]
+) -> ClassicalRecipe:
+    """Decide everything that the caller left open, and check all of it.
+
+    Args:
+        dataset: What it learns from.
+        model: A name among `opsin.classical.classical_recipe.FITTED`.
+        budget: Time that fine-tuning may take; nothing else has steps that could be left out.
+        options: Fields of the recipe that the caller gave; ``None`` means not given.
+
+    Raises:
+        RecipeError: An option that the model does not have, or a value outside its range.
+    """
+    timed = {} if options.get("fine_tune") else {"budget": budget}
+    mirrored = dataset.mirrored
+    recipe = resolve_classical(dataset.recipe, model=model, mirrored=mirrored, **options, **timed)
+    if budget is None:
+        return recipe
+    told = f"as many of the epochs as fit into {about(seconds_of(budget))}"
+    return recipe.model_copy(update={"reasons": {**recipe.reasons, "Budget": told}})
 
 
 @dataclass(frozen=True)

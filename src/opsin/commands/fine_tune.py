@@ -301,8 +301,8 @@ def _fitted(
     )
 
 
-def planned_seconds(job: ClassicalJob) -> float:
-    """Return about how long the epochs would take with their validation, from a few real steps."""
+def planned(job: ClassicalJob) -> tuple[ClassicalJob, float]:
+    """Decide what is left open; return about how long the epochs take, from a few real steps."""
     from opsin.training.budget import time_epoch  # noqa: PLC0415
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.fine_tuning import learning  # noqa: PLC0415
@@ -318,7 +318,8 @@ def planned_seconds(job: ClassicalJob) -> float:
     recipe = _training(job)
     with own_randomness(device), threads_for(work):
         train, val = _batches(job, device)
-        return recipe.epochs * time_epoch(learning(content), recipe, train, val, seconds=_MEASURED)
+        network = learning(content)
+        return job, recipe.epochs * time_epoch(network, recipe, train, val, seconds=_MEASURED)
 
 
 def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from opsin.classical.classical_recipe import (
-    FITTED,
-    ClassicalRecipe,
-    resolve_classical,
-)
-from opsin.commands.classical_job import ClassicalJob
-from opsin.commands.fine_tune import planned_seconds
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
+from opsin.commands import fine_tune
+from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.load_dataset import load_for
 from opsin.commands.resolve_recipe import decide
 from opsin.commands.training_job import TrainingJob
@@ -87,7 +83,7 @@ def plan(
     model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=watcher)
     tell_limits(watcher, dataset)
     if model in FITTED:
-        recipe = resolve_classical(dataset.recipe, model=model, **{**given, "budget": budget})
+        recipe = resolve_fitting(dataset, model=model, budget=budget, options=given)
         planned = _without_layers(dataset, recipe, backbone)
     else:
         planned = _of_network(dataset, model, budget, given, watcher)
@@ -133,7 +129,9 @@ def _of_network(
 
 def _without_layers(dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None) -> Plan:
     job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe, backbone)
-    seconds = planned_seconds(job) if recipe.fine_tunes else None
+    seconds = None
+    if recipe.fine_tunes:
+        job, seconds = fine_tune.planned(job)
     return Plan(
         recipe=job.recipe,
         summary=dataset.summary(),

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import (
-    ClassicalRecipe,
-    FromBackbone,
-    PixelModel,
-    resolve_classical,
-)
-from opsin.commands.classical_job import ClassicalJob
+from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, PixelModel
+from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.fine_tune import FineTuned, Limits, fine_tune, is_better
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
@@ -51,6 +46,7 @@ def train_classical(
     dataset: Dataset,
     *,
     model: str,
+    budget: str | float | None,
     options: Mapping[str, Any],
     watcher: Watcher,
     began: float,
@@ -63,7 +59,8 @@ def train_classical(
         directory_of: Makes the directory, once everything else is known to be usable.
         dataset: What it learns from.
         model: A name among `opsin.classical.classical_recipe.MODELS`.
-        options: The model's own, and ``seed``; for fine-tuning those of a training, and ``budget``.
+        budget: Time that the whole run may take, where it is fine-tuned.
+        options: The model's own, and ``seed``; for fine-tuning those of a training.
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
         backbone: The pretrained network that it is built on.
@@ -74,9 +71,7 @@ def train_classical(
         ParityError: The file answers otherwise than scikit-learn.
         KeyboardInterrupt: Ctrl-C, while it was fitted; the run's state is then ``stopped``.
     """
-    given = dict(options)
-    budget = given.pop("budget", None) if given.get("fine_tune") else None
-    recipe = resolve_classical(dataset.recipe, model=model, mirrored=dataset.mirrored, **given)
+    recipe = resolve_fitting(dataset, model=model, budget=budget, options=options)
     return carry_out_fitting(
         directory_of,
         dataset,
