@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 import opsin
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import PIXEL_MODELS
 
 #: About what scikit-learn's classifiers reach there.
 PUBLISHED: Final = {"logistic": "0.84", "forest": "0.88", "svm": "0.90"}
@@ -37,18 +37,18 @@ _ENOUGH: Final = 3.0
 def main() -> None:
     """Train the models that were asked for and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(PIXEL_MODELS))
     parser.add_argument("--source", default="fashion-mnist")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
-    unknown = set(options.models) - set(MODELS)
+    unknown = set(options.models) - set(PIXEL_MODELS)
     if unknown:
-        parser.error(f"models are {', '.join(MODELS)}")
+        parser.error(f"models are {', '.join(PIXEL_MODELS)}")
     results: dict[str, Any] = {}
     print(f"{'model':<24}{'test':>8}{'±':>8}{'published':>11}{'val':>8}{'ECE':>8}"
           f"{'fit':>8}{'all':>8}{'file':>10}{'answers':>10}")  # fmt: skip
-    for name in options.models or MODELS:
+    for name in options.models or PIXEL_MODELS:
         found = results[name] = _train(name, options.source, options.seed)
         published = PUBLISHED.get(name, "–") if options.source == "fashion-mnist" else "–"
         print(

@@ -23,7 +23,7 @@ import room_pages
 import server_pages
 from pydantic import BeforeValidator
 
-from opsin.classical.classical_recipe import BACKBONE, MODELS, TRAIN_OPTIONS, FromBackbone
+from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, FromBackbone
 from opsin.cli.verbs import VERBS
 from opsin.commands.shard_manifest import ShardManifest
 from opsin.core.artifacts.artifact import Stored
@@ -183,7 +183,11 @@ def recipe() -> str:
         "",
         "## Models without layers",
         "",
-        *_table(tuple(MODELS), options_of(*MODELS.values()), [each() for each in MODELS.values()]),
+        *_table(
+            tuple(PIXEL_MODELS),
+            options_of(*PIXEL_MODELS.values()),
+            [each() for each in PIXEL_MODELS.values()],
+        ),
         "",
         "## A head on a pretrained network",
         "",

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import PIXEL_MODELS
 from tests.backbones.small_networks import network
 from tests.conftest import shape_image, write_shapes
 from tests.documented import block_of, fenced, latest_run, run_command
@@ -108,7 +108,7 @@ def run_called(
     def trained(source: str, model: str) -> Path:
         images = {"fashion-mnist": "fashion-mnist.npz"}.get(source, source)
         images = str(prepared / images) if (prepared / images).exists() else images
-        given: opsin.TrainOptions = {} if model in MODELS else {"epochs": 1}
+        given: opsin.TrainOptions = {} if model in PIXEL_MODELS else {"epochs": 1}
         folder = tmp_path_factory.mktemp("run")
         return opsin.train(images, model=model, runs=folder, quiet=True, **given).path
 
@@ -200,7 +200,7 @@ def _short(words: list[str]) -> list[str]:
     shorter = {"fashion-mnist": "fashion-mnist.npz", "5": "2", "4": "2"}  # folds and repeats
     shorter["answer=none of these"] = "answer=unreadable"  # so small a run refuses nothing
     words = [shorter.get(word, word) for word in words]
-    if words[0] == "train" and {*MODELS, "--from"}.isdisjoint(words):
+    if words[0] == "train" and {*PIXEL_MODELS, "--from"}.isdisjoint(words):
         words += ["--epochs", "1"]  # the last one counts
     if words[0] == "export" and not words[-1].startswith("hf:"):
         words += ["--force"]  # one of so few images is more than 0.3 points
@@ -218,7 +218,7 @@ def briefly(train: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(train)
     def shorter(*sources: object, **options: Any) -> Any:
-        if options.get("model") not in MODELS and "backbone" not in options:
+        if options.get("model") not in PIXEL_MODELS and "backbone" not in options:
             options["epochs"] = 1
         return train(*sources, **options)
 
@@ -248,7 +248,7 @@ def _run_until_it_listens(block: str) -> None:
 def runs_before(text: str) -> Iterator[tuple[str, str, str]]:
     """Give each run that a page speaks of and does not make: its name, source and model."""
     code = "".join(block for language, block in fenced(text) if language in {"sh", "python"})
-    models = "|".join(("mlp", "cnn", "resnet", *MODELS))
+    models = "|".join(("mlp", "cnn", "resnet", *PIXEL_MODELS))
     for name in sorted(set(re.findall(r"runs/([\w-]+)", code))):
         # Those of other data or another name are made by the page itself.
         described = re.fullmatch(rf"2026-11-\d\d-(fashion-mnist|photos|digits)-({models})", name)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from opsin.classical.classical_recipe import (
     CLASSICAL_OPTIONS,
     FITTED,
-    MODELS,
+    PIXEL_MODELS,
     ClassicalRecipe,
     resolve_classical,
 )
@@ -25,7 +25,7 @@ DATA = DataRecipe.of("digits")
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "classical.md"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_a_recipe_survives_its_file(name: str) -> None:
     recipe = resolve_classical(DATA, model=name, seed=3)
     again = ClassicalRecipe.model_validate_json(recipe.model_dump_json())
@@ -97,13 +97,13 @@ def test_a_recipe_file_may_hold_these_options() -> None:
 def test_every_option_and_its_default_is_documented() -> None:
     page = PAGE.read_text(encoding="utf-8")
     heading = next(line for line in page.splitlines() if line.startswith("| field |"))
-    assert re.findall(r"[a-z-]+", heading)[1:-1] == list(MODELS)
+    assert re.findall(r"[a-z-]+", heading)[1:-1] == list(PIXEL_MODELS)
     for option in (*CLASSICAL_OPTIONS, "rate"):
         values = []
-        for model in MODELS.values():
+        for model in PIXEL_MODELS.values():
             field = model.model_fields.get(option)
             values.append("–" if field is None else f"{field.default:,}".removesuffix(".0"))
         assert f"| `{option}` | {' | '.join(values)} |" in page, option
-    for model in MODELS.values():
+    for model in PIXEL_MODELS.values():
         assert all(field.description for name, field in model.model_fields.items()
                    if name != "name")  # fmt: skip

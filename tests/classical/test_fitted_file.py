@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.classical.classical_recipe import MODELS, Boosting, Knn
+from opsin.classical.classical_recipe import PIXEL_MODELS, Boosting, Knn
 from opsin.classical.fit import Fitted, TrainingRows, fit, least_of, work_of
 from opsin.classical.fitted_file import Written, check_parity
 from opsin.classical.interruptible import FitProgress
@@ -36,8 +36,8 @@ def noisy_images(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.ui
 
 def fitted(name: str, classes: int, **options: Any) -> tuple[Fitted, FitProgress]:
     images, labels = noisy_images(40 * classes, classes)
-    growing = {"trees": 12} if "trees" in MODELS[name].model_fields else {}
-    model = MODELS[name](**{**growing, **options})
+    growing = {"trees": 12} if "trees" in PIXEL_MODELS[name].model_fields else {}
+    model = PIXEL_MODELS[name](**{**growing, **options})
     pooling = Pooling.to_fit(SHAPE, model.side)
     half = len(labels) // 2
     train, val = (TrainingRows(pooling.rows_of(images[part]), labels[part])
@@ -71,7 +71,7 @@ def opened(content: bytes) -> opsin.Classifier:
 
 @pytest.mark.parametrize("side", [32, 4])
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_file_and_scikit_learn_agree(name: str, classes: int, side: int) -> None:
     model, _ = fitted(name, classes, side=side)
     images, labels = noisy_images(60, classes, seed=1)
@@ -80,7 +80,7 @@ def test_file_and_scikit_learn_agree(name: str, classes: int, side: int) -> None
     assert np.mean(answers.argmax(axis=1) == labels) > 1.5 / classes
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_every_layer_of_the_summary_can_be_fetched(name: str, tmp_path: Path) -> None:
     model, _ = fitted(name, 3)
     written = Written(model)
@@ -104,7 +104,7 @@ def test_every_layer_of_the_summary_can_be_fetched(name: str, tmp_path: Path) ->
     np.testing.assert_allclose(shares, classifier.probabilities(images), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_trees_alone_need_more_than_the_plain_operators(name: str) -> None:
     model = onnx.load_model_from_string(content_of(fitted(name, 3)[0]))
     domains = {node.domain for node in model.graph.node}
@@ -113,7 +113,7 @@ def test_trees_alone_need_more_than_the_plain_operators(name: str) -> None:
     assert {entry.domain for entry in model.opset_import} == domains
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_pixels_in_the_file_are_those_of_the_fitting_to_the_bit(name: str) -> None:
     model, _ = fitted(name, 2, side=4)
     session = onnxruntime.InferenceSession(content_of(model))
@@ -204,7 +204,7 @@ def test_a_forest_in_steps_is_the_forest_at_once() -> None:
     assert np.array_equal(whole.predict_proba(rows), model.estimator.predict_proba(rows))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
 def test_the_same_seed_makes_the_same_file(name: str) -> None:
     assert content_of(fitted(name, 3)[0]) == content_of(fitted(name, 3)[0])
 

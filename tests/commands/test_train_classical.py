@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
+from opsin.classical.classical_recipe import PIXEL_MODELS, ClassicalRecipe
 from opsin.commands.baselines import train_baselines
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MissingExtraError, ParityError, RecipeError, RunError
@@ -160,9 +160,9 @@ def test_ctrl_c_ends_a_fitting_at_once(tmp_path: Path, digits: Dataset) -> None:
 def test_without_scikit_learn_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from opsin.commands import training_job
+    from opsin.commands import installed
 
-    monkeypatch.setattr(training_job, "_is_installed", lambda name: name != "sklearn")
+    monkeypatch.setattr(installed, "_is_installed", lambda name: name != "sklearn")
     with pytest.raises(MissingExtraError, match=r"opsin\[classical\]"):
         opsin.train("digits", model="forest", runs=tmp_path)
 
@@ -195,7 +195,7 @@ def test_baselines_refuse_what_they_cannot_do(
 ) -> None:
     with pytest.raises(RecipeError, match=received):
         train_baselines("digits", runs=tmp_path, quiet=True, **options)
-    assert len(MODELS) == 5
+    assert len(PIXEL_MODELS) == 5
     assert not list(tmp_path.iterdir())
 
 

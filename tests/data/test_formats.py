@@ -24,7 +24,8 @@ from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.dataset import Dataset
 from opsin.data.formats import FORMATS, MAX_PIXELS
-from opsin.data.images import open_image, to_pixels
+from opsin.data.images import open_image
+from opsin.data.resize import to_pixels
 from opsin.runtime.classifier import Classifier
 from tests.conftest import shape_image, write_shapes
 
@@ -361,7 +362,7 @@ def test_a_transparent_level_of_16_bits_becomes_white() -> None:
 def test_heic_is_called_by_its_name(brand: bytes, tmp_path: Path) -> None:
     photo = tmp_path / "IMG_0042.heic"
     photo.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + bytes(64))
-    for ask in (images.open_image, images.look_at):
+    for ask in (images.open_image, images.read_header):
         with pytest.raises(ImageError, match=r"IMG_0042\.heic is HEIC") as refused:
             ask(photo)
         assert "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF" in refused.value.expected

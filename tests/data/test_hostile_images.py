@@ -24,7 +24,7 @@ _ALLOWED = 512 << 20
 _CHILD = """
 import json, resource, sys
 from pathlib import Path
-from opsin.data.images import look_at, prepare
+from opsin.data.images import read_header, prepare
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 
@@ -34,7 +34,7 @@ most = pages * resource.getpagesize() + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 for file in sys.argv[3:]:
     said = []
-    for ask in (look_at, lambda path: prepare(path, preparation)):
+    for ask in (read_header, lambda path: prepare(path, preparation)):
         try:
             answer = ask(Path(file))
             said.append("read")

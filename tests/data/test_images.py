@@ -18,16 +18,9 @@ from PIL import Image, ImageFile
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.images import (
-    MAX_PIXELS,
-    SUFFIXES,
-    look_at,
-    open_image,
-    open_upright,
-    read_image,
-    read_sized,
-    to_pixels,
-)
+from opsin.data.formats import MAX_PIXELS, SUFFIXES
+from opsin.data.images import open_image, open_upright, read_header, read_image, read_sized
+from opsin.data.resize import to_pixels
 from tests.limits import peak_of
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
@@ -229,7 +222,7 @@ def test_any_file_is_read_the_same_by_every_door(
     preparation = Preparation(height=target[0], width=target[1], channels=channels, resize=resize)
     pixels, its_size = read_sized(path, preparation)
     assert its_size == size
-    assert look_at(path)[:2] == size
+    assert read_header(path)[:2] == size
     with path.open("rb") as stream:
         stream.seek(3)
         for door in (str(path), content, io.BytesIO(content), stream):

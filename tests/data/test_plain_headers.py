@@ -73,8 +73,8 @@ def test_what_is_unusual_is_not(content: bytes) -> None:
 
 
 def test_an_orientation_beside_exif_is_found_all_the_same() -> None:
-    assert images.look_at(encoded(xmp=XMP))[:2] == (30, 40)
-    assert images.look_at(encoded())[:2] == (40, 30)
+    assert images.read_header(encoded(xmp=XMP))[:2] == (30, 40)
+    assert images.read_header(encoded())[:2] == (40, 30)
 
 
 @given(damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6))

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from opsin.core.errors import ImageError
-from opsin.data.images import open_apart, open_image
+from opsin.data.images import open_image
+from opsin.data.sandboxed_decoding import open_apart
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import opsin
 from opsin.commands.gradient_maps import gradient_maps
 from opsin.data.dataset import Dataset
-from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain, fill_of
+from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain
+from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
@@ -150,6 +151,7 @@ def test_of_an_image_without_contrast_no_maps_are_drawn(nearest_mean: Path) -> N
 
 
 def test_models_that_know_no_mean_hide_in_the_image_s_own(nearest_mean: Path) -> None:
-    _, network = opened(nearest_mean)
+    file, network = opened(nearest_mean)
     pixels = np.array([[[10], [21]]], np.uint8)
-    assert fill_of(network, pixels).tolist() == [16]
+    assert training_mean(file, network.weights) is None
+    assert fill_of(pixels, None).tolist() == [16]

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import opsin
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.classical.fitted_file import Written
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.recipe import DataRecipe
@@ -96,7 +96,7 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     np.testing.assert_allclose(told + network.weights_of("head")["bias"], head, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "logistic"])
+@pytest.mark.parametrize("name", [name for name in PIXEL_MODELS if name != "logistic"])
 def test_trees_and_neighbours_are_no_weights(name: str) -> None:
     model, _ = fitted(name, 3)
     views = weight_views(OnnxGraph(content_of(model), Written(model).layers))

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from opsin.data.dataset import Dataset
 from opsin.server import disconnects
 from opsin.server.disconnects import CancelOnDisconnect
-from opsin.server.predict_requests import PredictRequest
+from opsin.server.predict_requests import ImageToAnswer
 from tests.server.made_engine import png, until
 from tests.server.made_server import Asks, Host
 
@@ -129,7 +129,7 @@ def test_who_goes_frees_the_place(host: Host, digits: Dataset, path: str) -> Non
         for pid in host.engine.pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            first = asyncio.create_task(host.engine.predict("digits", [PredictRequest(image)]))
+            first = asyncio.create_task(host.engine.predict("digits", [ImageToAnswer(image)]))
             await until(lambda: host.engine.load.computing == 1)
             sent = await come_and_go(asks, path, kind, body)
         finally:

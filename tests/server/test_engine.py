@@ -31,8 +31,8 @@ from opsin.server.engine import Engine
 from opsin.server.predict_requests import (
     BadAnswer,
     Expired,
+    ImageToAnswer,
     Overloaded,
-    PredictRequest,
     PredictResult,
     Result,
     Stopping,
@@ -167,7 +167,7 @@ def test_nobody_gets_the_answer_of_another(
         ]
         ready = number % 3 == 0
         images = [pixels[name][place] if ready else image_files[place] for place in places]
-        asks = [PredictRequest(image, as_is=False, embedding=number % 11 == 0) for image in images]
+        asks = [ImageToAnswer(image, as_is=False, embedding=number % 11 == 0) for image in images]
         answers = await two_models.predict(name, asks)
         for place, answer in zip(places, answers, strict=True):
             expected = serial[name][place]
@@ -202,8 +202,8 @@ def test_an_answer_says_all_there_is(
         assert served.metadata == Classifier(nearest_mean).metadata
         assert (served.embedding, served.batch_invariant, served.mix) == (64, True, None)
         asks = [
-            PredictRequest(digits.images[0], explain=True),
-            PredictRequest(digits.images[0], embedding=True),
+            ImageToAnswer(digits.images[0], explain=True),
+            ImageToAnswer(digits.images[0], embedding=True),
         ]
         explained, plain = await two_models.predict("means", asks)
         assert isinstance(explained, PredictResult)
@@ -239,7 +239,7 @@ def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
         for pid in pids:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
-        answers = await two_models.predict("means", [PredictRequest(image) for image in images])
+        answers = await two_models.predict("means", [ImageToAnswer(image) for image in images])
         expected = Classifier(nearest_mean, threads=1)
         assert same(answers[0], expected.predict(image_files[0]))
         assert same(answers[4], expected.predict(image_files[1]))
@@ -261,19 +261,19 @@ def test_the_queue_is_bounded(
         async with halted(small):
             # Four are taken by the worker, four lie ready behind them, and eight wait.
             asked = [
-                asyncio.create_task(small.predict("m", [PredictRequest(p)] * 4))
+                asyncio.create_task(small.predict("m", [ImageToAnswer(p)] * 4))
                 for p in image_files[:4]
             ]
             await until(lambda: small.load.computing == 8 and small.load.waiting == 8)
             with pytest.raises(Overloaded, match="8 images wait") as caught:
-                await small.predict("m", [PredictRequest(image_files[0])])
+                await small.predict("m", [ImageToAnswer(image_files[0])])
             assert caught.value.retry_after >= 1
             with pytest.raises(TooLarge, match="at most 8 images"):
-                await small.predict("m", [PredictRequest(image_files[0])] * 9)
+                await small.predict("m", [ImageToAnswer(image_files[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
             asked[3].cancel()
             await until(lambda: small.load.waiting == 4)
-            more = asyncio.create_task(small.predict("m", [PredictRequest(image_files[5])] * 4))
+            more = asyncio.create_task(small.predict("m", [ImageToAnswer(image_files[5])] * 4))
         done = await asyncio.gather(*asked[:3], more)
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
@@ -285,12 +285,12 @@ def test_what_came_too_late_is_not_computed(
 ) -> None:
     async def main() -> None:
         with pytest.raises(Expired):
-            await small.predict("m", [PredictRequest(image_files[0])], deadline=0)
+            await small.predict("m", [ImageToAnswer(image_files[0])], deadline=0)
         async with halted(small):
-            first = asyncio.create_task(small.predict("m", [PredictRequest(image_files[0])] * 8))
+            first = asyncio.create_task(small.predict("m", [ImageToAnswer(image_files[0])] * 8))
             await until(lambda: small.load.computing == 8)
             with pytest.raises(Expired, match=r"within 0\.05 s"):
-                await small.predict("m", [PredictRequest(image_files[1])] * 3, deadline=0.05)
+                await small.predict("m", [ImageToAnswer(image_files[1])] * 3, deadline=0.05)
             assert small.load.waiting == 0
         await first
         assert listener.count("refused", "expired") == 2
@@ -306,15 +306,13 @@ def test_one_worker_is_kept_from_explanations(
         async with halted(two_models):
             slow = [
                 asyncio.create_task(
-                    two_models.predict("made", [PredictRequest(p, explain=True)] * 2)
+                    two_models.predict("made", [ImageToAnswer(p, explain=True)] * 2)
                 )
                 for p in image_files[:9]
             ]
             await asyncio.sleep(0.05)
             assert two_models.load.computing == 1
-            quick = asyncio.create_task(
-                two_models.predict("made", [PredictRequest(image_files[0])])
-            )
+            quick = asyncio.create_task(two_models.predict("made", [ImageToAnswer(image_files[0])]))
             await until(lambda: two_models.load.computing == 2)
             (kept,) = [
                 worker
@@ -341,14 +339,14 @@ def test_a_worker_that_is_killed_is_replaced(
         spare = engine._pool._spare
         first, second = engine.pids
         os.kill(first, signal.SIGSTOP)
-        lost = asyncio.create_task(engine.predict("means", [PredictRequest(image_files[0])]))
+        lost = asyncio.create_task(engine.predict("means", [ImageToAnswer(image_files[0])]))
         await until(lambda: engine.load.computing == 1)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="try again"):
             await lost
         # The other one goes on, and soon there are two again.
         assert isinstance(
-            (await engine.predict("means", [PredictRequest(image_files[0])]))[0], PredictResult
+            (await engine.predict("means", [ImageToAnswer(image_files[0])]))[0], PredictResult
         )
         await until(lambda: len(engine.pids) == 2)
         assert spare is not None
@@ -357,7 +355,7 @@ def test_a_worker_that_is_killed_is_replaced(
         # One that is being ended at this moment is given nothing any more.
         engine._pool.workers[0].kill()
         await asyncio.gather(
-            *(engine.predict("means", [PredictRequest(image)]) for image in image_files)
+            *(engine.predict("means", [ImageToAnswer(image)]) for image in image_files)
         )
         await until(lambda: len(engine.pids) == 2)
 
@@ -373,20 +371,20 @@ def test_an_image_that_kills_is_refused_in_the_end(
         for _ in range(2):
             await until(lambda: small.load.workers == 1)
             asked = asyncio.create_task(
-                small.predict("m", [PredictRequest(deadly), PredictRequest(image_files[0])])
+                small.predict("m", [ImageToAnswer(deadly), ImageToAnswer(image_files[0])])
             )
             await until(lambda: small.load.computing > 0)
             os.kill(small.pids[0], signal.SIGKILL)
             with pytest.raises(WorkerDied):
                 await asked
         refused, answer = await small.predict(
-            "m", [PredictRequest(deadly), PredictRequest(image_files[0])]
+            "m", [ImageToAnswer(deadly), ImageToAnswer(image_files[0])]
         )
         assert isinstance(refused, ImageError)
         assert "ended over this one" in str(refused)
         # The one that was with it the first time is cleared, and the server goes on.
         assert isinstance(answer, PredictResult)
-        assert isinstance((await small.predict("m", [PredictRequest(large(1))]))[0], PredictResult)
+        assert isinstance((await small.predict("m", [ImageToAnswer(large(1))]))[0], PredictResult)
 
     runner.run(main())
 
@@ -401,14 +399,14 @@ def test_a_worker_that_is_stuck_is_replaced(
             (stuck,) = engine.pids
             os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
-                await engine.predict("m", [PredictRequest(image_files[0])])
+                await engine.predict("m", [ImageToAnswer(image_files[0])])
             await until(lambda: bool(engine.pids) and stuck not in engine.pids)
             # On a busy machine the new one may answer too late at first.
             async with asyncio.timeout(30):
                 answered = None
                 while not answered:
                     with contextlib.suppress(Expired):
-                        answered = await engine.predict("m", [PredictRequest(image_files[0])])
+                        answered = await engine.predict("m", [ImageToAnswer(image_files[0])])
             assert isinstance(answered[0], PredictResult)
 
     asyncio.run(main())
@@ -423,7 +421,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
     async def main() -> None:
         async with running({"m": path}) as engine:
             assert not engine.served["m"].batch_invariant
-            answers = await engine.predict("m", [PredictRequest(image) for image in pixels])
+            answers = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
             for image, answer, other in zip(pixels, answers, together, strict=True):
                 assert isinstance(answer, PredictResult)
                 assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
@@ -431,7 +429,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
             # One that takes its place knows that too.
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
-            again = await engine.predict("m", [PredictRequest(image) for image in pixels])
+            again = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
             for before, after in zip(answers, again, strict=True):
                 assert isinstance(before, PredictResult)
                 assert isinstance(after, PredictResult)
@@ -450,7 +448,7 @@ def test_it_runs_on_uvloop_too(
         async with running({"m": nearest_mean}, batch=4) as engine:
             expected = Classifier(nearest_mean, threads=1)
             answers = await engine.predict(
-                "m", [PredictRequest(image) for image in [*image_files, large()]]
+                "m", [ImageToAnswer(image) for image in [*image_files, large()]]
             )
             assert all(
                 same(answer, expected.predict(image))
@@ -459,7 +457,7 @@ def test_it_runs_on_uvloop_too(
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
             assert isinstance(
-                (await engine.predict("m", [PredictRequest(image_files[0])]))[0], PredictResult
+                (await engine.predict("m", [ImageToAnswer(image_files[0])]))[0], PredictResult
             )
         assert all_ended(started)
 
@@ -475,7 +473,7 @@ def test_stopping_answers_what_was_taken(
         await engine.start()
         ready.append(engine.ready)
         asked = [
-            asyncio.create_task(engine.predict("m", [PredictRequest(image)]))
+            asyncio.create_task(engine.predict("m", [ImageToAnswer(image)]))
             for image in image_files
         ]
         await asyncio.sleep(0)
@@ -484,7 +482,7 @@ def test_stopping_answers_what_was_taken(
         ready.append(engine.ready)
         assert ready == [False, True, False]
         with pytest.raises(Stopping):
-            await engine.predict("m", [PredictRequest(image_files[0])])
+            await engine.predict("m", [ImageToAnswer(image_files[0])])
         await stopping
         assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in asked)
         assert all_ended(started)
@@ -501,7 +499,7 @@ def test_stopping_in_haste_answers_that_it_stops(
         for pid in engine.pids:
             os.kill(pid, signal.SIGSTOP)
         asked = [
-            asyncio.create_task(engine.predict("m", [PredictRequest(image)]))
+            asyncio.create_task(engine.predict("m", [ImageToAnswer(image)]))
             for image in image_files
         ]
         await until(lambda: engine.load.computing > 0 and engine.load.waiting > 0)
@@ -552,7 +550,7 @@ def test_a_new_file_takes_over_without_a_gap(
             while not stop:
                 digest = engine.served["m"].digest
                 try:
-                    answers = await engine.predict("m", [PredictRequest(image) for image in pixels])
+                    answers = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
                 except WorkerDied:  # it had this request
                     continue
                 got = np.stack([a.probabilities for a in answers if isinstance(a, PredictResult)])
@@ -631,7 +629,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
     async def main() -> None:
         async with running({"theirs": path}, observer=listener) as engine:
             first, second = await engine.predict(
-                "theirs", [PredictRequest(seven), PredictRequest(other)]
+                "theirs", [ImageToAnswer(seven), ImageToAnswer(other)]
             )
             assert isinstance(first, BadAnswer)
             assert "the model theirs gives none" in first.received
@@ -647,7 +645,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
             await until(lambda: listener.count("reloaded", "theirs", False) == 1)
             assert engine.served["theirs"].digest == digest
             assert isinstance(
-                (await engine.predict("theirs", [PredictRequest(other)]))[0], PredictResult
+                (await engine.predict("theirs", [ImageToAnswer(other)]))[0], PredictResult
             )
 
     asyncio.run(main())

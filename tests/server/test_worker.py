@@ -17,6 +17,7 @@ from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError
 from opsin.core.framing import Unpacker, pack, receive
+from opsin.inspection.hidden_pixels import training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier
 from opsin.server.worker import (
@@ -24,7 +25,6 @@ from opsin.server.worker import (
     answer,
     batch_invariant,
     load,
-    mean_of,
     prepare,
     size_of,
 )
@@ -50,9 +50,9 @@ def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
 
 
 def test_hidden_pixels_become_the_mean_of_the_training_images(tmp_path: Path, plain: Path) -> None:
-    assert mean_of(Classifier(plain)) == pytest.approx([60], abs=1e-3)
+    assert training_mean(Classifier(plain)) == pytest.approx([60], abs=1e-3)
     unknown = Classifier(write_leaning(tmp_path / "unknown.onnx", lean=0))
-    assert mean_of(unknown).size == 0
+    assert training_mean(unknown) is None
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 16
     classifier = Classifier(plain, threads=1)
     model = LoadedModel(classifier)
@@ -63,9 +63,9 @@ def test_hidden_pixels_become_the_mean_of_the_training_images(tmp_path: Path, pl
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     header = {
         "path": "runs/demo/classifier.onnx",
-        "check": 0,
+        "trial_batch": 0,
         "batch_invariant": True,
-        "most": None,
+        "max_batch": None,
     }
     with pytest.raises(
         ModelFileError, match=r"; runs/demo/classifier\.onnx is none: it is no readable ONNX file"
@@ -94,7 +94,7 @@ def test_a_reply_is_told_image_by_image(plain: Path) -> None:
     model = LoadedModel(Classifier(plain, threads=1))
     sent = [images[0], b"none", images[1]]
     asked = [[len(image), None, False, False, False] for image in sent]
-    header = {"most": 16, "images": asked}
+    header = {"max_pixels": 16, "images": asked}
     reply, parts = answer(model, header, memoryview(b"".join(sent)))
     assert list(reply["errors"]) == [1]
     assert reply["shape"] == (2, 3)
@@ -102,7 +102,7 @@ def test_a_reply_is_told_image_by_image(plain: Path) -> None:
     assert [list(map(float, row)) for row in rows] == [
         list(model.classifier.predict(image).probabilities.values()) for image in images
     ]
-    reply, parts = answer(model, header | {"most": 15}, memoryview(b"".join(sent)))
+    reply, parts = answer(model, header | {"max_pixels": 15}, memoryview(b"".join(sent)))
     assert (list(reply["errors"]), reply["shape"], parts) == ([0, 1, 2], [0, 0], [])
     assert reply["errors"][0][:3] == [
         "ImageError",
@@ -118,7 +118,7 @@ def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     steps = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
     images = [[len(image), None, False, True, True] for image in sent]
-    reply, parts = answer(model, {"most": 64, "images": images}, memoryview(b"".join(sent)))
+    reply, parts = answer(model, {"max_pixels": 64, "images": images}, memoryview(b"".join(sent)))
     assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
         (1, "ModelFileError")
     ]
@@ -140,7 +140,7 @@ def test_the_size_in_a_header(kind: str) -> None:
 )
 def test_no_bytes_end_a_worker(means: Classifier, content: bytes, start: bytes) -> None:
     try:
-        prepare(means, memoryview(start + content), None, as_is=False, most=10**6)
+        prepare(means, memoryview(start + content), None, as_is=False, max_pixels=10**6)
     except ImageError as error:
         assert "/" not in str(error)
 

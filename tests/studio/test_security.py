@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from opsin.studio.security import Entrance, address, guarded, sign_in_at
+from opsin.studio.security import Entrance, guarded, sign_in_at, signed_in_address
 from opsin.web.access import AccessMiddleware
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 
@@ -80,5 +80,5 @@ def test_each_port_has_a_cookie_of_its_own() -> None:
 
 @given(st.text("ABCXYZabcxyz0189._~+/=-", min_size=1))
 def test_the_address_to_open_signs_in(token: str) -> None:
-    query = urlsplit(address("127.0.0.1", 8600, token)).query
+    query = urlsplit(signed_in_address("127.0.0.1", 8600, token)).query
     assert parse_qs(query) == {"token": [token]}

@@ -183,11 +183,11 @@ class FromBackbone(ClassicalModelRecipe):
 PixelModel = Logistic | Forest | Knn | Svm | Boosting
 ClassicalModel = Annotated[PixelModel | FromBackbone, Field(discriminator="name")]
 #: Those that learn from the pixels themselves by name, in the order of the help.
-MODELS: Final[dict[str, type[PixelModel]]] = {
+PIXEL_MODELS: Final[dict[str, type[PixelModel]]] = {
     str(model.model_fields["name"].default): model for model in get_args(PixelModel)
 }
 #: All that scikit-learn fits, by name.
-FITTED: Final[dict[str, type[PixelModel | FromBackbone]]] = {**MODELS, BACKBONE: FromBackbone}
+FITTED: Final[dict[str, type[PixelModel | FromBackbone]]] = {**PIXEL_MODELS, BACKBONE: FromBackbone}
 
 
 class Fitting(RecipeModel):
@@ -221,7 +221,7 @@ def options_for(model: str) -> dict[str, RecipeOption]:
     """
     if model == BACKBONE:
         return options_of(FromBackbone, TrainingRecipe, DataRecipe)
-    own = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
+    own = (PIXEL_MODELS[model], Fitting) if model in PIXEL_MODELS else (ModelRecipe, TrainingRecipe)
     return options_of(*own, DataRecipe)
 
 

@@ -14,10 +14,9 @@ from opsin.classical.fit import Fitted, least_of
 from opsin.classical.pixels import Pooling
 from opsin.classical.projection import SOFT, Projection
 from opsin.classical.sklearn_to_onnx import write_head
-from opsin.core.errors import ParityError
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.parity import TOLERANCE, answers_of, tolerance_of
+from opsin.onnx_files.parity import answers_of, check_answers
 from opsin.onnx_files.postprocessing import FEATURES, OPSET, write_file
 from opsin.runtime.classifier import Classifier
 
@@ -150,26 +149,16 @@ def check_parity(file: Classifier, fitted: Fitted, images: NDArray[np.uint8]) ->
     Raises:
         ParityError: A label differs, or a probability by more than rounding explains.
     """
-    tolerance = tolerance_of(file.metadata)
     found = file.layers(images, ["probabilities", "embedding"])
     answers, embedding = found["probabilities"], found["embedding"]
-    apart = np.abs(embedding - fitted.embedding(images)).max()
-    own = _answers(fitted, fitted.probabilities(embedding), file.metadata)
-    settled = _settled(fitted, embedding)
-    difference = float(np.abs(answers - own)[settled].max(initial=0.0))
-    # Two classes that stand level may change places by a rounding; no other label may.
-    second, first = np.sort(own, axis=1)[:, -2:].T
-    swapped = (answers.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * tolerance)
-    swapped &= settled
-    close = apart <= TOLERANCE and difference <= tolerance
-    if not close or swapped.any():
-        raise ParityError(
-            f"the file's probabilities within {tolerance:g} of scikit-learn's",
-            f"they differ by up to {difference:.2g} (what they are computed from, by "
-            f"{apart:.2g}), and {int(swapped.sum())} of {len(images)} labels with them",
-            "Please report this with the run's recipe.json; the file was not written.",
-        )
-    return difference
+    return check_answers(
+        answers,
+        _answers(fitted, fitted.probabilities(embedding), file.metadata),
+        file.metadata,
+        of="scikit-learn",
+        settled=_settled(fitted, embedding),
+        apart=float(np.abs(embedding - fitted.embedding(images)).max()),
+    )
 
 
 def _answers(

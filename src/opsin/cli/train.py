@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options
 from opsin.cli.output import STOP_SAID
 from opsin.cli.recipe_file import merge_options, read_options
@@ -23,7 +23,7 @@ ModelName = Annotated[
         "--model",
         help="auto: chosen for your images and this machine; "
         f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
-        f"without layers: {', '.join(MODELS)}.",
+        f"without layers: {', '.join(PIXEL_MODELS)}.",
         rich_help_panel=options.MOST_USED,
     ),
 ]

@@ -67,7 +67,7 @@ class Choice:
 
     Args:
         model: Name of the network.
-        options: Options for `opsin.core.recipe.resolve`, those that were given among them.
+        options: Options for `opsin.models.resolve.resolve`, those that were given among them.
         reason: What was chosen and why, in one line.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.compare import compare
 from opsin.commands.load_dataset import sources_in
 from opsin.commands.runs import Run
@@ -26,7 +26,7 @@ from opsin.report.terminal import for_people
 def train_baselines(
     data: object,
     *,
-    models: Sequence[str] = tuple(MODELS),
+    models: Sequence[str] = tuple(PIXEL_MODELS),
     seed: int | None = None,
     runs: str | os.PathLike[str] = "runs",
     watcher: Watcher | None = None,
@@ -62,10 +62,10 @@ def train_baselines(
         >>> [run.recipe.model.name for run in made]
         ['logistic']
     """
-    unknown = [name for name in models if name not in MODELS]
+    unknown = [name for name in models if name not in PIXEL_MODELS]
     if unknown:
         raise RecipeError(
-            f"models among {', '.join(MODELS)}", f"got {', '.join(unknown)}", "Choose there."
+            f"models among {', '.join(PIXEL_MODELS)}", f"got {', '.join(unknown)}", "Choose there."
         )
     refuse_unknown(options, DATA_OPTIONS)
     if not isinstance(data, Dataset):

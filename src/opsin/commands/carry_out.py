@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from opsin.commands.conclude import write_request
 from opsin.commands.recorder import recorded
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.commands.runs import Run
-from opsin.commands.training_job import TrainingJob, follow, make, write_request
+from opsin.commands.training_job import TrainingJob, follow, make
 from opsin.commands.training_summary import tell_end, tell_start
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, resolve_classical
 from opsin.commands.class_mix import class_mix, in_words
-from opsin.commands.training_job import versions
+from opsin.commands.installed import versions
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
 from opsin.core.format import about

@@ -36,7 +36,7 @@ from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
-from opsin.data.decode import together
+from opsin.data.decode import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.shard import Shard
 from opsin.data.split import TEST
@@ -307,7 +307,7 @@ def evaluate(
 
     Returns:
         The figures, with ``part``, what was judged; ``seen_nearly`` counts by
-        `opsin.commands.own_images.nearly_seen`, and ``looks`` how often the runs of its folder
+        `opsin.commands.nearly_seen.nearly_seen`, and ``looks`` how often the runs of its folder
         have looked at this test set.
 
     Raises:
@@ -403,11 +403,11 @@ def answers_to(classifier: Classifier, images: NDArray[np.uint8], *, tta: bool) 
 
     Args:
         classifier: A file that was opened with ``threads=1``.
-        images: At most as many as `opsin.data.decode.together` says, ``uint8[N, H, W, C]``.
+        images: At most as many as `opsin.data.decode.rows_at_once` says, ``uint8[N, H, W, C]``.
         tta: Whether to average over views.
     """
     count = len(images)
-    more = np.repeat(images[-1:], max(0, together(images.shape[1:]) - count), axis=0)
+    more = np.repeat(images[-1:], max(0, rows_at_once(images.shape[1:]) - count), axis=0)
     parts = classifier.iter_answers(
         np.concatenate([images, more]), views=classifier.views if tta else None
     )
@@ -426,7 +426,7 @@ def _answers(
     classifier: Classifier, images: Images, rows: NDArray[np.int64], watcher: Watcher, *, tta: bool
 ) -> Answers:
     """Return the answers to some rows, several batches at the same time."""
-    step = together(images.shape[1:])
+    step = rows_at_once(images.shape[1:])
     pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
     watcher.begin("Test", len(rows), "images")
     parts: list[Answers] = []

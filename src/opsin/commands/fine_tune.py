@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.calibrate import Draft
 from opsin.commands.classical_job import ClassicalJob
-from opsin.commands.finish import Draft
+from opsin.commands.conclude import metadata_of
 from opsin.commands.recorder import Recorder
-from opsin.commands.training_job import metadata_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import MissingExtraError, ModelFileError

@@ -15,8 +15,8 @@ from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import Dataset, find_given
+from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import Stream
-from opsin.data.images import SUFFIXES
 from opsin.data.listed_image import ListedImage
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages

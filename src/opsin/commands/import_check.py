@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.backbones.backbone import UNKNOWN
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.commands.finish import Draft
+from opsin.commands.calibrate import Draft
 from opsin.core.artifacts.import_record import ImportParity
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.stored_arrays import StoredArrays

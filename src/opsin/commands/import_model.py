@@ -13,13 +13,14 @@ from typing import Any, Final
 from opsin._version import __version__
 from opsin.backbones.backbone import licence_beside
 from opsin.backbones.pixel_values import CHOICES, PixelValues
+from opsin.commands.calibrate import Draft
 from opsin.commands.carry_out import watcher_of_run
-from opsin.commands.finish import Draft
+from opsin.commands.conclude import conclude, write_request
 from opsin.commands.import_check import compare_answers, doubts_about, parity_in_words
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
+from opsin.commands.installed import versions
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
-from opsin.commands.training_job import conclude, versions, write_request
 from opsin.commands.training_summary import tell_images, tell_measured, tell_model
 from opsin.core.arguments import checked
 from opsin.core.artifacts.import_record import IMPORTED, ImportParity, ImportRecord

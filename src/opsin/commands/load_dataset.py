@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.commands.choose_backbone import are_few, leaves_open, network_here
 from opsin.commands.fine_tune import check_fine_tuning
-from opsin.commands.training_job import need_training
+from opsin.commands.installed import need_training
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS

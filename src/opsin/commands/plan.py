@@ -9,7 +9,7 @@ from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands import fine_tune
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.load_dataset import load_for
-from opsin.commands.resolve_recipe import decide
+from opsin.commands.resolve_recipe import resolve_recipe
 from opsin.commands.training_job import TrainingJob
 from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
@@ -102,7 +102,7 @@ def _of_network(
     from opsin.training.memory import estimate  # noqa: PLC0415
     from opsin.training.optimizers import rate_at  # noqa: PLC0415
 
-    decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
+    decided = resolve_recipe(dataset, model=model, budget=budget, options=options, watcher=watcher)
     with own_randomness(choose_device(decided.recipe.training.device)):
         # The audit changes nothing of a training, and would take longer than all else.
         job = TrainingJob.prepare(dataset, Audit(dataset, ()), decided)

@@ -43,7 +43,7 @@ class ResolvedRecipe:
     epoch: float | None = None
 
 
-def decide(
+def resolve_recipe(
     dataset: Dataset,
     *,
     model: str | None,
@@ -89,7 +89,7 @@ def decide(
         )
     if recipe.training.flip and not dataset.mirrored:
         watcher.note(MIRRORED)
-    recipe = balanced(recipe, dataset)
+    recipe = with_balance(recipe, dataset)
     if seconds is not None:
         recipe, chosen, epoch = fit_budget(
             seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
@@ -119,8 +119,8 @@ def _counts(dataset: Dataset) -> NDArray[np.int64]:
     return np.bincount(labels, minlength=len(dataset.classes))
 
 
-def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Decide whether rare classes are to count more, where the recipe leaves that open."""
+def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Return a recipe that says whether rare classes count more; decide it where it is open."""
     from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
     if recipe.training.balance != "auto":

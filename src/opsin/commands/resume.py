@@ -16,9 +16,9 @@ import numpy as np
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
 from opsin.commands.carry_out import begun_before, carry_out, watcher_of_run
 from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
+from opsin.commands.installed import need_training, versions
+from opsin.commands.resolve_recipe import ResolvedRecipe, with_balance
 from opsin.commands.runs import Run
-from opsin.commands.training_job import need_training, versions
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -206,7 +206,7 @@ def _changed(
     parent: RunDirectory, recipe: Recipe, changes: Mapping[str, object], dataset: Dataset
 ) -> Recipe:
     """Return the recipe of a new run that goes on from another with some options changed."""
-    recipe = balanced(changed(recipe, **changes), dataset)
+    recipe = with_balance(changed(recipe, **changes), dataset)
     return recipe.model_copy(update={"parent": parent.path.name})
 
 

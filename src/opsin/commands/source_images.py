@@ -15,8 +15,9 @@ from PIL import Image
 from opsin.core.errors import ImageError, SourceError
 from opsin.data import sources
 from opsin.data.dataset import Dataset
-from opsin.data.images import SUFFIXES, content_of
-from opsin.data.sources.contents import Images
+from opsin.data.formats import SUFFIXES
+from opsin.data.images import content_of
+from opsin.data.sources.contents import UnpreparedImages
 from opsin.stores.stored_object import StoredObject
 
 # Bytes of a file that are held at once.
@@ -40,7 +41,7 @@ class SourceImages:
     """
 
     dataset: Dataset
-    images: Images | None
+    images: UnpreparedImages | None
 
     @classmethod
     def of(cls, dataset: Dataset) -> SourceImages:

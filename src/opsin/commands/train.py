@@ -11,7 +11,7 @@ from typing import Any, Final, Unpack
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.carry_out import begun_before, carry_out, watcher_of_run
 from opsin.commands.load_dataset import load_for, model_asked
-from opsin.commands.resolve_recipe import decide
+from opsin.commands.resolve_recipe import resolve_recipe
 from opsin.commands.resume import go_on
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
@@ -122,7 +122,7 @@ def train(
                 backbone=backbone,
                 launch=group.launch,
             )
-        decided = decide(dataset, model=model, budget=budget, options=given, watcher=tell)
+        decided = resolve_recipe(dataset, model=model, budget=budget, options=given, watcher=tell)
         return carry_out(
             lambda: directory_of(decided.recipe.model.name),
             dataset,

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, PixelModel
+from opsin.commands.calibrate import Draft
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
+from opsin.commands.conclude import conclude, metadata_of, write_request
 from opsin.commands.fine_tune import FineTuned, Limits, fine_tune, is_better
-from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
-from opsin.commands.training_job import conclude, metadata_of, write_request
 from opsin.commands.training_summary import tell_end, tell_images, tell_model, tell_place
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -58,7 +58,7 @@ def train_classical(
     Args:
         directory_of: Makes the directory, once everything else is known to be usable.
         dataset: What it learns from.
-        model: A name among `opsin.classical.classical_recipe.MODELS`.
+        model: A name among `opsin.classical.classical_recipe.PIXEL_MODELS`.
         budget: Time that the whole run may take, where it is fine-tuned.
         options: The model's own, and ``seed``; for fine-tuning those of a training.
         watcher: Receives the progress of the work.
@@ -158,7 +158,7 @@ def _make(
     job, fitted = fitting.job, fitting.fitted
     tell_model(recorder, job)
     if not (fitting.steps or fitting.trained):
-        recorder.epoch(_whole(draft, job, seconds["train"]))
+        recorder.epoch(_only_epoch(draft, job, seconds["train"]))
     return conclude(
         draft,
         job,
@@ -444,7 +444,7 @@ def _fit_pixels(
     return (fitted, total, unit) if unit in ("trees", "rounds") else (fitted, 0, "fits")
 
 
-def _whole(draft: Draft, job: ClassicalJob, seconds: float) -> Epoch:
+def _only_epoch(draft: Draft, job: ClassicalJob, seconds: float) -> Epoch:
     """Return the one event of a model that is fitted in one go, by the answers of its file."""
     from opsin.classical.fit import figures_of  # noqa: PLC0415
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from opsin.commands.conclude import AnyJob
 from opsin.commands.test_set_usage import leaks_of, looks_in_words
-from opsin.commands.training_job import Made
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts
 from opsin.core.events import Watcher
@@ -14,14 +14,14 @@ from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
 
 
-def tell_start(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+def tell_start(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
     """Say what is trained on what, and what is wrong with the images."""
     tell_images(watcher, directory, job)
     tell_model(watcher, job)
     tell_place(watcher, directory, job)
 
 
-def tell_images(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+def tell_images(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
     """Say what is learnt from, and what is wrong with it."""
     dataset, audit = job.dataset, job.audit
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
@@ -46,7 +46,7 @@ def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
         watcher.note(leaks_in_words(leaks_of(dataset)))
 
 
-def tell_model(watcher: Watcher, job: Made) -> None:
+def tell_model(watcher: Watcher, job: AnyJob) -> None:
     """Say what the model is made of, and what it costs."""
     watcher.layers(job.layers)
     parameters = sum(layer.parameters for layer in job.layers)
@@ -58,7 +58,7 @@ def tell_model(watcher: Watcher, job: Made) -> None:
     )
 
 
-def tell_place(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+def tell_place(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
     """Say what was decided, and where the work is done and kept."""
     for name, reason in job.recipe.reasons.items():
         watcher.fact(name, reason)

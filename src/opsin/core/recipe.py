@@ -1,4 +1,7 @@
-"""What was asked for, with every default resolved."""
+"""A recipe: everything that can be asked of a training, each option with its type and its help.
+
+Defaults that depend on the network are filled in by `opsin.models.resolve`.
+"""
 
 from __future__ import annotations
 
@@ -421,7 +424,7 @@ class Recipe(RecipeModel):
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
 
-#: The options of `resolve` that belong to the model, and those that belong to the training.
+#: Options of `opsin.models.resolve.resolve`: those of the model, and those of the training.
 MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
 TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
 #: Those that may change when a training goes on; the rest would make it another training.

@@ -1,6 +1,8 @@
 """Decoded images, kept so that a second run starts at once.
 
     <cache>/sources/<name>/         downloaded files of the named sources
+    <cache>/unpacked/<hash>/        unpacked archives (`opsin.data.sources.packed`)
+    <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.stored`)
     <cache>/datasets/<hash>/        one set of decoded images: images.npy (memory-mapped),
                                     labels.npy, given.npy, digests.npy, source_digests.npy,
                                     sizes.npy, ranges.npy, about.json;
@@ -8,6 +10,15 @@
                                     rows.npy: which images of the source can be read
     <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.decode_checkpoint`)
     <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
+    <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.duplicate_groups`)
+    <cache>/features/<hash>/        features by networks (`opsin.backbones.feature_cache`)
+    <cache>/models/<rules>/         checks of classifiers (`opsin.runtime.model_check`)
+    <cache>/probed/<rules>/         networks in one form (`opsin.backbones.probed_network`)
+    <cache>/backbones/<hash>….json  speeds of pretrained networks (`opsin.commands.backbones`)
+    <cache>/merging/                shards while they are joined (`opsin.commands.stored_shards`)
+
+This module reads and writes ``datasets`` and ``index``; `opsin.data.cache_contents` lists and
+empties all but the last, which empties itself.
 
 Everything here can be deleted at any time; it is made again when it is needed.
 """
@@ -259,13 +270,13 @@ def keep(
     unreadable: list[tuple[str, str]],
     source: str,
 ) -> None:
-    """Take a `scratch` folder, its arrays complete, into the cache and enter it in the index.
+    """Take a folder, its arrays complete, into the cache and enter it in the index.
 
     Equal sets, found in different places, are kept once.
 
     Args:
         key: What `index_key` says.
-        folder: The folder.
+        folder: The folder, made by `opsin.core.storage.scratch_directory`.
         about: Names, classes and all else that is no array.
         unreadable: Name and reason of each file that was skipped.
         source: What the user called it, for `opsin.data.cache_contents`.

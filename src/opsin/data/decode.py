@@ -30,7 +30,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data import cache, decode_checkpoint, sources
 from opsin.data.decode_checkpoint import Chunk, DecodeCheckpoint
 from opsin.data.image_subset import take
-from opsin.data.images import content_of, look_at, read_sized
+from opsin.data.images import content_of, read_header, read_sized
 from opsin.data.lazy_images import THREADS, Images, LazyImages
 from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
@@ -319,7 +319,7 @@ def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
         file.replace(target)
 
 
-def together(shape: Sequence[int]) -> int:
+def rows_at_once(shape: Sequence[int]) -> int:
     """Return how many images a thread works on at once: fewer of large ones.
 
     Args:
@@ -346,7 +346,7 @@ def fill(
         look: Finds out what else is kept of them; called from several threads at once.
     """
     size = preparation.height * preparation.width * preparation.channels
-    step = together((preparation.height, preparation.width, preparation.channels))
+    step = rows_at_once((preparation.height, preparation.width, preparation.channels))
     pending, left = _left(store, step, watcher)
     shape = (preparation.height, preparation.width, preparation.channels)
     ready = isinstance(contents.images, np.ndarray) and contents.images.shape[1:] == shape
@@ -546,7 +546,7 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
-                height, width, has_colour = look_at(contents.images[row])
+                height, width, has_colour = read_header(contents.images[row])
                 sizes[height, width] += 1
                 colour = colour or has_colour
     own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))

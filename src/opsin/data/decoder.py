@@ -58,8 +58,8 @@ def _prepare(content: bytes, asked: Header) -> Answer:
     return {"rest": rest}, [pixels.tobytes()]
 
 
-def _look(content: bytes, asked: Header) -> Answer:
-    return {"seen": images.look_here(content, asked["name"])}, []
+def _read_header(content: bytes, asked: Header) -> Answer:
+    return {"seen": images.read_header_here(content, asked["name"])}, []
 
 
 def _rows(image: Image.Image) -> list[bytes]:
@@ -73,7 +73,7 @@ def _rows(image: Image.Image) -> list[bytes]:
 
 
 _ASKED: Final[dict[str, Callable[[bytes, Header], Answer]]] = {
-    "look": _look,
     "open": _open,
     "prepare": _prepare,
+    "read_header": _read_header,
 }

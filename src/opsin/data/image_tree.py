@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from opsin.core.errors import SourceError
-from opsin.data.images import SUFFIXES
+from opsin.data.formats import SUFFIXES
 
 #: Files that make a folder a run of Opsin.
 RUN_FILES: Final = ("recipe.json", "status.json")

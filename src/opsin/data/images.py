@@ -20,21 +20,13 @@ from opsin.core.regular_file import open_regular
 from opsin.data import formats, sandboxed_decoding
 from opsin.data.array_image import image_from_array
 from opsin.data.background import lies_on_other_side, match_background
-from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
+from opsin.data.formats import MAX_BYTES, MAX_PIXELS
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
-from opsin.data.sandboxed_decoding import OpenedImage, open_apart
 from opsin.stores.stored_object import StoredObject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
-
-__all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "OpenedImage", "Ready",
-    "Upright", "content_of", "explained", "is_decoded", "look_at", "look_here", "open_apart",
-    "open_here", "open_image", "open_upright", "prepare", "prepare_here", "read_image",
-    "read_sized", "to_pixels",
-]  # fmt: skip
 
 ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Image | NDArray[Any]
 
@@ -187,7 +179,7 @@ def prepare_here(
     return Ready(matched[0], *size, (*notes, matched[1]))
 
 
-def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
+def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
     """Return an image's upright height and width and whether it has colours, by its header.
 
     Raises:
@@ -199,14 +191,14 @@ def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
         return decoded.height, decoded.width, decoded.mode != "L"
     content = content_of(image, name)
     if plain(content) is not None:
-        return look_here(content, name)
-    said, _ = sandboxed_decoding.ask({"do": "look", "name": name}, content)
+        return read_header_here(content, name)
+    said, _ = sandboxed_decoding.ask({"do": "read_header", "name": name}, content)
     height, width, colour = said["seen"]
     return height, width, colour
 
 
-def look_here(content: bytes, name: str) -> tuple[int, int, bool]:
-    """Do as `look_at`, in this process."""
+def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
+    """Do as `read_header`, in this process."""
     with explained(name):
         header = formats.open_header(content, name)
         width, height = _upright_size(header)

@@ -21,6 +21,7 @@ from opsin.inspection.faithfulness import (
     curves_of,
     random_weights,
 )
+from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.subnetwork import Subnetwork
@@ -180,7 +181,7 @@ def explain(
     (row,) = answer(pixels[None])
     best = int(row.argmax())
     wanted = best if target is None else target
-    fill = fill_of(network, pixels)
+    fill = fill_of(pixels, training_mean(classifier, network.weights))
     if has_no_contrast(pixels):
         return Decision(pixels, classifier.classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
@@ -223,26 +224,6 @@ class _Asked:
         curves, by_chance = curves_of(*asked, seed=seed), chance(*asked, seed=seed)
         verdict = assess_faithfulness(drawn.heat, curves, by_chance, drawn.random)
         return HeatMap(method, drawn.heat, drawn.random, curves, by_chance, verdict, drawn.notes)
-
-
-def fill_of(network: OnnxGraph, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what hidden pixels become: the mean of the training images, ``uint8[C]``.
-
-    That is what the network's first layer makes 0. Models without layers do not hold it; theirs
-    is the mean of the image itself.
-
-    Args:
-        network: The network in the file.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-    """
-    mean = network.weights.get("input.mean")
-    own = (
-        pixels.mean(axis=(0, 1))
-        if mean is None
-        else np.broadcast_to(mean.ravel(), pixels.shape[2:])
-    )
-    fill: NDArray[np.uint8] = np.clip(np.round(own), 0, 255).astype(np.uint8)
-    return fill
 
 
 def _answering(content: bytes) -> Answer:

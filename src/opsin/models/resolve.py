@@ -1,4 +1,4 @@
-"""What was asked for, with every default resolved."""
+"""A recipe is made of the options that were given: each network fills in its own defaults."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _USUAL: Final = "resnet"
 def resolve(
     data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
 ) -> Recipe:
-    """Fill in every default.
+    """Return a recipe with the options that were given, and every other at its default.
 
     Args:
         data: The data part, already complete.

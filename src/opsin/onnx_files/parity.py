@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from opsin.core.errors import ParityError
 from opsin.core.metadata import Metadata
 
 #: Largest difference of probabilities that is put down to rounding, at temperature 1.
@@ -32,3 +33,48 @@ def tolerance_of(metadata: Metadata) -> float:
     temperature = 1.0 if calibration is None else calibration.temperature
     # Dividing logits by less than 1 enlarges their rounding as well.
     return TOLERANCE * max(1.0, 1 / temperature)
+
+
+def check_answers(
+    answers: NDArray[np.float32],
+    expected: NDArray[np.float64],
+    metadata: Metadata,
+    *,
+    of: str,
+    settled: NDArray[np.bool_] | None = None,
+    apart: float | None = None,
+) -> float:
+    """Compare a file's answers with those of the model that it was made from.
+
+    Args:
+        answers: The file's probabilities, ``float32[N, K]``.
+        expected: The model's, ``float64[N, K]``: see `answers_of`.
+        metadata: The file's.
+        of: What errors call the model.
+        settled: For which images there is one right answer, ``bool[N]`` (default: for all).
+        apart: How far apart the numbers are that the answers are computed from, where that was
+            measured.
+
+    Returns:
+        The largest difference of probabilities.
+
+    Raises:
+        ParityError: A label differs, or a probability or ``apart`` by more than rounding explains.
+    """
+    tolerance = tolerance_of(metadata)
+    known = np.ones(len(answers), bool) if settled is None else settled
+    difference = float(np.abs(answers - expected)[known].max(initial=0.0))
+    # Two classes that stand level may change places by a rounding; no other label may.
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    swapped = answers.argmax(axis=1) != expected.argmax(axis=1)
+    swapped &= (first - second > 2 * tolerance) & known
+    close = difference <= tolerance and (apart is None or apart <= TOLERANCE)
+    if not close or swapped.any():
+        inputs = "" if apart is None else f" (what they are computed from, by {apart:.2g})"
+        raise ParityError(
+            f"the file's probabilities within {tolerance:g} of {of}'s",
+            f"they differ by up to {difference:.2g}{inputs}, and {int(swapped.sum())} of "
+            f"{len(answers)} labels with them",
+            "Please report this with the run's recipe.json; the file was not written.",
+        )
+    return difference

@@ -157,7 +157,7 @@ def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     session, metadata = open_session(content, name, threads=1)
     like = metadata.preparation
     limit_memory(memory + min(_MAX_LAYERS, 3 * _PIXEL * like.height * like.width))
-    return {"most": _largest_batch(session, metadata, name)}, []
+    return {"most": _try_batches(session, metadata, name)}, []
 
 
 def open_session(
@@ -224,7 +224,7 @@ def largest_batch(like: Preparation) -> int:
     return max(8, min(_MOST, _PIXELS // (like.height * like.width)))
 
 
-def _largest_batch(session: onnxruntime.InferenceSession, metadata: Metadata, name: str) -> int:
+def _try_batches(session: onnxruntime.InferenceSession, metadata: Metadata, name: str) -> int:
     """Ask about one image, three and more, and return the most that could be computed.
 
     Raises:

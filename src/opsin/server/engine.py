@@ -17,11 +17,11 @@ from opsin.core.operating_system import CHILDREN_INHERIT
 from opsin.server.crash_quarantine import CrashQuarantine, QuarantineVerdict
 from opsin.server.model_registry import ModelRegistry
 from opsin.server.observer import SILENT_OBSERVER, Load, Observer
-from opsin.server.pending_request import PendingRequest, to_bytes, to_results
+from opsin.server.pending_request import PendingRequest, pack_batch, unpack_reply
 from opsin.server.predict_requests import (
     Expired,
+    ImageToAnswer,
     Overloaded,
-    PredictRequest,
     PredictResult,
     Result,
     Stopping,
@@ -170,7 +170,7 @@ class Engine:
         await self._pool.stop(at_once=not wait)
 
     async def predict(
-        self, model: str, requests: Sequence[PredictRequest], *, deadline: float | None = None
+        self, model: str, images: Sequence[ImageToAnswer], *, deadline: float | None = None
     ) -> list[Result]:
         """Answer images.
 
@@ -178,7 +178,7 @@ class Engine:
 
         Args:
             model: A name among `served`.
-            requests: The images; all of them are taken, or none.
+            images: All of them are taken, or none.
             deadline: Seconds after which the answers are of no use (at most the engine's own).
 
         Returns:
@@ -193,7 +193,7 @@ class Engine:
             Expired: The deadline passed.
             WorkerDied: The process that worked on it ended.
         """
-        request = self._admit(model, requests, deadline)
+        request = self._admit(model, images, deadline)
         loop = asyncio.get_running_loop()
         timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
         try:
@@ -210,7 +210,7 @@ class Engine:
         return cast("list[Result]", request.results)
 
     def _admit(
-        self, name: str, requests: Sequence[PredictRequest], deadline: float | None
+        self, name: str, images: Sequence[ImageToAnswer], deadline: float | None
     ) -> PendingRequest:
         """Queue a request's images, or raise why not."""
         model = self._registry.models.get(name)
@@ -221,12 +221,12 @@ class Engine:
             raise _stopping()
         now = asyncio.get_running_loop().time()
         seconds = self._deadline if deadline is None else min(deadline, self._deadline)
-        request = PendingRequest(model, requests, now, now + seconds)
+        request = PendingRequest(model, images, now, now + seconds)
         if seconds <= 0:
             self._observer.refused("expired")
             raise _expired(request)
         for entry in list(request.entries) if self._quarantine else ():
-            match self._quarantine.verdict(request.image(entry.place)):
+            match self._quarantine.verdict(request.content(entry.place)):
                 case QuarantineVerdict.ALONE:
                     entry.alone = True
                 case QuarantineVerdict.REFUSED:
@@ -317,7 +317,7 @@ class Engine:
     def _hand_over(
         self, worker: WorkerProcess, entries: list[QueueEntry[ModelVersion, PendingRequest]]
     ) -> None:
-        header, parts = to_bytes(entries, most=self._max_pixels)
+        header, parts = pack_batch(entries, max_pixels=self._max_pixels)
         alone = entries[0].alone
         light = not alone and sum(entry.size for entry in entries) < BATCH_BYTES // 4
         self._computing += len(entries)
@@ -340,10 +340,10 @@ class Engine:
         observer, now = self._observer, asyncio.get_running_loop().time()
         served = cast("ServedModel", batch.entries[0].model.served)
         count, classes = len(batch.entries), served.metadata.classes
-        for entry, result, best in to_results(batch.entries, header, body):
+        for entry, result, best in unpack_reply(batch.entries, header, body):
             request = entry.request
             if self._quarantine:
-                self._quarantine.clear(request.image(entry.place))
+                self._quarantine.clear(request.content(entry.place))
             if request.future.done():
                 pass  # the client has gone, or the deadline has passed
             elif isinstance(result, PredictResult):
@@ -361,7 +361,7 @@ class Engine:
         """Fail the requests whose images a worker had when it ended."""
         self._observer.worker_died()
         for entry in batches[0].entries if batches else ():
-            self._quarantine.blame(entry.request.image(entry.place), alone=entry.alone)
+            self._quarantine.blame(entry.request.content(entry.place), alone=entry.alone)
         for batch in batches:
             self._done(batch)
             for request in {entry.request for entry in batch.entries}:

@@ -56,7 +56,7 @@ class ModelRegistry:
         models = {
             name: await asyncio.to_thread(read_model, path) for name, path in self._paths.items()
         }
-        known = await pool.start(list(models.values()), check=self._batch)
+        known = await pool.start(list(models.values()), trial_batch=self._batch)
         for (name, model), header in zip(models.items(), known, strict=True):
             self._enter(name, model, header)
 
@@ -88,7 +88,7 @@ class ModelRegistry:
             new = await asyncio.to_thread(read_model, old.path)
             if new.digest == old.digest:
                 return
-            header = await pool.try_out(new, check=self._batch)
+            header = await pool.try_out(new, trial_batch=self._batch)
         except (OpsinError, OSError) as error:
             _LOG.warning("model %s: the old file stays in use: %s", name, error)
             self._observer.reloaded(name, ok=False)

@@ -35,7 +35,7 @@ from opsin.server.http_errors import (
 )
 from opsin.server.openapi import Replies, add_described, described_router, disc
 from opsin.server.predict_requests import (
-    PredictRequest,
+    ImageToAnswer,
     PredictResult,
     Result,
     TooLarge,
@@ -304,12 +304,12 @@ async def _answer(
         raise TensorError(
             f"outputs among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
         )
-    requests = [
-        PredictRequest(image, as_is=asked.as_is, embedding="embedding" in names)
+    images = [
+        ImageToAnswer(image, as_is=asked.as_is, embedding="embedding" in names)
         for image in asked.images
     ]
     left = until - asyncio.get_running_loop().time()
-    found = await engine.predict(served.name, requests, deadline=min(asked.deadline or left, left))
+    found = await engine.predict(served.name, images, deadline=min(asked.deadline or left, left))
     answers = [_whole(answer, place, len(found)) for place, answer in enumerate(found, 1)]
     head = {"model_name": served.name, "model_version": version_of(served)}
     content, length = write_answer(head, _gathered(answers, served, names), asked)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import ImageError
 from opsin.core.framing import Header
 from opsin.core.metadata import Preparation
-from opsin.server.predict_requests import BadAnswer, PredictRequest, PredictResult, Result
+from opsin.server.predict_requests import BadAnswer, ImageToAnswer, PredictResult, Result
 from opsin.server.request_queue import QueueEntry
 from opsin.server.served_model import ModelVersion
 
@@ -26,25 +26,25 @@ class PendingRequest:
     Args:
         model: The model, as it was when the request came: whatever happens to its file, all the
             answers come from the same one.
-        requests: The images.
+        images: The images.
         now: When it came.
         deadline: When the client no longer waits for the answers.
     """
 
     def __init__(
-        self, model: ModelVersion, requests: Sequence[PredictRequest], now: float, deadline: float
+        self, model: ModelVersion, images: Sequence[ImageToAnswer], now: float, deadline: float
     ) -> None:
         self.model = model
-        self.requests = requests
+        self.images = images
         self.came = now
         self.until = deadline
-        self.results: list[Result | None] = [None] * len(requests)
+        self.results: list[Result | None] = [None] * len(images)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.entries: list[QueueEntry[ModelVersion, PendingRequest]] = []
         served = model.served
         assert served is not None
         like = served.metadata.preparation
-        for place, asked in enumerate(requests):
+        for place, asked in enumerate(images):
             size = asked.image.nbytes if isinstance(asked.image, np.ndarray) else len(asked.image)
             wrong = _mismatch(asked.image, like) if isinstance(asked.image, np.ndarray) else None
             if wrong:
@@ -53,9 +53,9 @@ class PendingRequest:
             self.entries.append(QueueEntry(model, size, deadline, self, place, asked.explain))
         self.left = len(self.entries)
 
-    def image(self, place: int) -> bytes:
+    def content(self, place: int) -> bytes:
         """Return an image as it was sent."""
-        image = self.requests[place].image
+        image = self.images[place].image
         return image.tobytes() if isinstance(image, np.ndarray) else image
 
     def refuse(self, entry: QueueEntry[ModelVersion, PendingRequest]) -> None:
@@ -92,24 +92,24 @@ def _mismatch(pixels: NDArray[np.uint8], like: Preparation) -> ImageError | None
     )
 
 
-def to_bytes(
-    entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], *, most: int
+def pack_batch(
+    entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], *, max_pixels: int
 ) -> tuple[Header, list[bytes]]:
     """Put the images of a batch as a worker takes them (see `opsin.server.worker.answer`).
 
     Args:
         entries: The images.
-        most: Pixels of the largest image that is decoded.
+        max_pixels: Of the largest image that is decoded.
     """
     images, parts = [], []
     for entry in entries:
-        asked = entry.request.requests[entry.place]
+        asked = entry.request.images[entry.place]
         shape, content = None, asked.image
         if isinstance(content, np.ndarray):
             shape, content = content.shape, content.tobytes()
         images.append((len(content), shape, asked.as_is, asked.embedding, asked.explain))
         parts.append(content)
-    return {"most": most, "images": images}, parts
+    return {"max_pixels": max_pixels, "images": images}, parts
 
 
 def _error(
@@ -128,7 +128,7 @@ def _error(
     )
 
 
-def to_results(
+def unpack_reply(
     entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], header: Header, body: bytes
 ) -> Iterator[tuple[QueueEntry[ModelVersion, PendingRequest], Result, int]]:
     """Yield each image of a batch with its answer and the place of the best class."""
@@ -154,7 +154,7 @@ def to_results(
         if error:
             yield entry, _error(entry, *error), 0
             continue
-        wanted = entry.request.requests[entry.place].embedding
+        wanted = entry.request.images[entry.place].embedding
         yield (
             entry,
             PredictResult(

@@ -12,7 +12,7 @@ from opsin.core.errors import ImageError, OpsinError
 
 
 @dataclass(frozen=True)
-class PredictRequest:
+class ImageToAnswer:
     """One image to be answered.
 
     Args:

@@ -24,8 +24,8 @@ from opsin.server.http_errors import error_reply, internal_error, status_of
 from opsin.server.openapi import add_described, described_router, error_replies, image_body
 from opsin.server.predict_options import MOST_CLASSES, read_query
 from opsin.server.predict_requests import (
+    ImageToAnswer,
     Overloaded,
-    PredictRequest,
     PredictResult,
     Result,
     unknown_model,
@@ -84,12 +84,12 @@ class Predict:
         self._engine.check_queue()
         with Body(scope, receive, self._settings, self._budget) as body:
             uploads = await read_images(body, self._settings)
-            requests = [
-                PredictRequest(upload.content, options.as_is, options.embedding, options.explain)
+            images = [
+                ImageToAnswer(upload.content, options.as_is, options.embedding, options.explain)
                 for upload in uploads
             ]
             async with CancelOnDisconnect(receive):
-                served, answers = await self._ask(model, requests, until)
+                served, answers = await self._ask(model, images, until)
         if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
         reply: Predictions = {
@@ -118,7 +118,7 @@ class Predict:
         return name
 
     async def _ask(
-        self, model: str, requests: Sequence[PredictRequest], until: float
+        self, model: str, images: Sequence[ImageToAnswer], until: float
     ) -> tuple[ServedModel, list[Result]]:
         """Ask the engine, part by part where the images are more than its queue should hold.
 
@@ -133,14 +133,14 @@ class Predict:
             served = self._engine.served[model]
             if served.digest != first.digest:  # replaced meanwhile: one file answers all of it
                 first, answers = served, []
-            part = requests[len(answers) : len(answers) + most]
+            part = images[len(answers) : len(answers) + most]
             try:
                 answers += await self._engine.predict(model, part, deadline=until - loop.time())
             except Overloaded:
                 if not answers or loop.time() + _PATIENCE > until:
                     raise
                 await asyncio.sleep(_PATIENCE)
-            if len(answers) == len(requests):
+            if len(answers) == len(images):
                 return served, answers
 
 

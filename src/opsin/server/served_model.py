@@ -60,7 +60,7 @@ class ModelVersion:
         path: Where it was read.
         content: What was read.
         stamp: What the file was known by.
-        most: How many images may be computed at once, as `opsin.runtime.model_check` found.
+        max_batch: How many images may be computed at once, as `opsin.runtime.model_check` found.
         served: What is known of it, once a worker has opened it.
         asked: Requests for it that are not answered yet.
     """
@@ -68,7 +68,7 @@ class ModelVersion:
     path: Path
     content: bytes = field(repr=False)
     stamp: FileStamp
-    most: int | None = None
+    max_batch: int | None = None
     served: ServedModel | None = None
     asked: int = 0
 

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,8 @@ from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.framing import Header, pack, receive
 from opsin.core.operating_system import end_first, lower_priority
 from opsin.data.blank_images import has_no_contrast
-from opsin.data.images import look_at
+from opsin.data.images import read_header
+from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Answers, Classifier, Prepared
 
@@ -39,11 +41,15 @@ _TRIAL: Final = 3.0
 
 @dataclass
 class LoadedModel:
-    """A classifier in a worker, and what its hidden pixels become."""
+    """A classifier in a worker, and what is known of it."""
 
     classifier: Classifier
     batch_invariant: bool = True
-    mean: NDArray[np.float64] | None = None
+
+    @cached_property
+    def mean(self) -> NDArray[np.float64] | None:
+        """The mean pixel of its training images, where it is known."""
+        return training_mean(self.classifier)
 
     def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
         """Return the answers to a batch, each to the last bit as if it had been asked alone."""
@@ -57,35 +63,10 @@ class LoadedModel:
 
     def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
         """Return the occlusion map of an answer, ``float32[H, W]``."""
-        if self.mean is None:
-            self.mean = mean_of(self.classifier)
-        own = self.mean if self.mean.size else pixels.mean(axis=(0, 1))
-        fill = np.clip(np.round(own), 0, 255).astype(np.uint8)
+        fill = fill_of(pixels, self.mean)
         return occlusion_map(
             lambda images: self.classifier.answers(images).probabilities, pixels, target, fill
         )
-
-
-def mean_of(classifier: Classifier) -> NDArray[np.float64]:
-    """Return the mean of the training images, ``float64[C]``, or nothing where it is not known.
-
-    It is what the network's first layer makes 0. That layer is linear, so black and white tell.
-    """
-    layers, like = classifier.metadata.layers, classifier.metadata.preparation
-    if not layers:
-        return np.zeros(0)
-    ends = np.zeros((2, like.height, like.width, like.channels), np.uint8)
-    ends[1] = 255
-    name = layers[0].name
-    try:
-        values = classifier.layers(ends, [name])[name].astype(np.float64)
-    except Exception:  # noqa: BLE001  where whole numbers are computed with, that layer is gone
-        return np.zeros(0)
-    if values.shape != (2, like.channels, like.height, like.width):
-        return np.zeros(0)
-    black, white = values.mean(axis=(2, 3))
-    # Where black stays 0, the layer only scales: the file does not hold the mean.
-    return np.asarray(255 * black / (black - white)) if black.any() else np.zeros(0)
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:
@@ -103,7 +84,7 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         OpsinError: It is none; the error names the file that the content came from.
     """
     classifier = Classifier.of_content(
-        Path(header["path"]), bytes(content), most=header["most"], threads=1
+        Path(header["path"]), bytes(content), most=header["max_batch"], threads=1
     )
     model = LoadedModel(classifier)
     like = classifier.metadata.preparation
@@ -113,8 +94,8 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         "metadata": classifier.metadata.model_dump(mode="json"),
         "embedding": 0 if first.embedding is None else first.embedding.shape[1],
     }
-    if header["check"]:
-        model.batch_invariant = batch_invariant(classifier, header["check"])
+    if header["trial_batch"]:
+        model.batch_invariant = batch_invariant(classifier, header["trial_batch"])
     else:
         model.batch_invariant = header["batch_invariant"]
     return model, {**known, "batch_invariant": model.batch_invariant}
@@ -157,7 +138,7 @@ def size_of(image: bytes) -> tuple[int, int]:
         with contextlib.suppress(ValueError):
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
             return width, height
-    height, width, _ = look_at(image, "image")
+    height, width, _ = read_header(image, "image")
     return width, height
 
 
@@ -167,7 +148,7 @@ def prepare(
     shape: Sequence[int] | None,
     *,
     as_is: bool,
-    most: int,
+    max_pixels: int,
 ) -> Prepared:
     """Make an image ready: decode its file, or take prepared pixels as they are.
 
@@ -176,7 +157,7 @@ def prepare(
         content: The file's bytes, or the pixels.
         shape: The pixels' shape; ``None``: it is a file.
         as_is: Leave the background as it is.
-        most: Pixels of the largest image that is decoded.
+        max_pixels: Of the largest image that is decoded.
 
     Raises:
         ImageError: It cannot be read, or is too large.
@@ -185,9 +166,9 @@ def prepare(
         return Prepared.of("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
-    if height * width > most:
+    if height * width > max_pixels:
         raise ImageError(
-            f"an image of at most {most:,} pixels",
+            f"an image of at most {max_pixels:,} pixels",
             f"it has {width:,} × {height:,}",
             "Make it smaller first.",
         )
@@ -248,7 +229,7 @@ class PreparedBatch:
             start += size
             try:
                 batch.ready[place] = prepare(
-                    model.classifier, content, shape, as_is=as_is, most=header["most"]
+                    model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
                 )
             except ImageError as error:
                 batch.errors[place] = error_values(error)
@@ -276,7 +257,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
 
     Args:
         model: What answers.
-        header: ``most``: pixels of the largest image. ``images``: for each its bytes, its shape
+        header: ``max_pixels``: of the largest image. ``images``: for each its bytes, its shape
             where it is prepared pixels, and whether the background stays as it is, the embedding is
             wanted, the heat map is wanted.
         body: The images, one behind another.

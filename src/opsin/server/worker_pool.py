@@ -51,12 +51,12 @@ class WorkerPool:
         self._spare: WorkerProcess | None = None
         self._stopping = False
 
-    async def start(self, models: Sequence[ModelVersion], *, check: int) -> list[Header]:
+    async def start(self, models: Sequence[ModelVersion], *, trial_batch: int) -> list[Header]:
         """Start all of them.
 
         Args:
             models: What they open; the first worker tries each one out.
-            check: The largest batch.
+            trial_batch: The largest batch that it tries.
 
         Returns:
             What `WorkerProcess.load` returns for each model.
@@ -69,7 +69,8 @@ class WorkerPool:
             # Another one would only find the same fault, so the first one has its say before.
             await asyncio.gather(*(worker.open() for worker in opened))
             known = [
-                await _loaded_by(opened[0].load(model, check=check), model) for model in models
+                await _loaded_by(opened[0].load(model, trial_batch=trial_batch), model)
+                for model in models
             ]
             await asyncio.gather(*(w.load(model) for w in opened[1:] for model in models))
         except BaseException:
@@ -84,7 +85,7 @@ class WorkerPool:
         self.workers = [worker for worker in opened if not worker.gone.done()]
         return known
 
-    async def try_out(self, model: ModelVersion, *, check: int) -> Header:
+    async def try_out(self, model: ModelVersion, *, trial_batch: int) -> Header:
         """Open a model that `check_model` has let in, in a process of its own.
 
         It tries batches of all sizes, which takes up to 3 s, and no worker stops for that.
@@ -95,7 +96,7 @@ class WorkerPool:
         scout = WorkerProcess(self._answered, lambda _worker, _batches: None)
         try:
             await scout.open()
-            return await _loaded_by(scout.load(model, check=check), model)
+            return await _loaded_by(scout.load(model, trial_batch=trial_batch), model)
         finally:
             scout.kill()
             await scout.close()

@@ -122,19 +122,19 @@ class WorkerProcess(asyncio.Protocol):
     ) -> None:
         """Give it a batch to answer, and the model first where it does not have it yet."""
         if model.digest not in self.loaded:
-            self._load(model, check=0).add_done_callback(self._only_loaded)
+            self._load(model, trial_batch=0).add_done_callback(self._only_loaded)
         if not self.batches:
             batch.since = asyncio.get_running_loop().time()
         self.batches.append(batch)
         self._asked.append(batch)
         self._write({"do": "answer", "key": model.digest, **header}, parts)
 
-    async def load(self, model: ModelVersion, *, check: int = 0) -> Header:
+    async def load(self, model: ModelVersion, *, trial_batch: int = 0) -> Header:
         """Have it open a model.
 
         Args:
             model: The model.
-            check: The largest batch in which its answers are tried out; 0: that was done.
+            trial_batch: The largest batch in which its answers are tried out; 0: that was done.
 
         Returns:
             ``metadata``, ``embedding`` (its length) and ``batch_invariant``.
@@ -145,7 +145,7 @@ class WorkerProcess(asyncio.Protocol):
         """
         try:
             async with asyncio.timeout(_LOADING):
-                header = await self._load(model, check=check)
+                header = await self._load(model, trial_batch=trial_batch)
         except TimeoutError:
             self.kill()
             raise worker_died() from None
@@ -184,15 +184,15 @@ class WorkerProcess(asyncio.Protocol):
                 process.kill()
             await asyncio.sleep(0.005)
 
-    def _load(self, model: ModelVersion, check: int) -> asyncio.Future[Header]:
+    def _load(self, model: ModelVersion, trial_batch: int) -> asyncio.Future[Header]:
         self.loaded.add(model.digest)
         future: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
         if self.gone.done():
             future.set_exception(worker_died())
         header = {
-            "do": "load", "key": model.digest, "path": str(model.path), "check": check,
-            "batch_invariant": model.batch_invariant, "most": model.most,
+            "do": "load", "key": model.digest, "path": str(model.path), "trial_batch": trial_batch,
+            "batch_invariant": model.batch_invariant, "max_batch": model.max_batch,
         }  # fmt: skip
         self._write(header, [model.content])
         return future

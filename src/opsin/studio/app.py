@@ -26,8 +26,7 @@ from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.parts import layout, terms
 from opsin.studio.runs import inspection_sessions, prediction_session
-from opsin.studio.security import Entrance, guarded, sign_in_at
-from opsin.studio.security import address as address_to_open
+from opsin.studio.security import Entrance, guarded, sign_in_at, signed_in_address
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from opsin.web.addresses import url_of
@@ -136,7 +135,7 @@ def serve(
         def started() -> None:
             entrance.write()
             watcher.fact("Studio", address)
-            announce(address_to_open(settings.host, port, sign_in.new_code()))
+            announce(signed_in_address(settings.host, port, sign_in.new_code()))
             watcher.fact("Sign in", f"open {entrance.file}")
             watcher.fact("Runs", str(settings.runs))
             if open_browser:

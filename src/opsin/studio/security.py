@@ -68,11 +68,11 @@ def guarded(
     )
 
 
-def address(host: str, port: int, code: str) -> str:
+def signed_in_address(host: str, port: int, code: str) -> str:
     """Return the address at which a browser on this machine finds the studio, signed in.
 
     Example:
-        >>> address("0.0.0.0", 8600, "a+b")
+        >>> signed_in_address("0.0.0.0", 8600, "a+b")
         'http://127.0.0.1:8600/?token=a%2Bb'
     """
     return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
@@ -110,7 +110,7 @@ class Entrance:
             StorageError: The disk refuses it.
         """
         self._code = self._sign_in.new_code()
-        to = escape(address(self._host, self._port, self._code))
+        to = escape(signed_in_address(self._host, self._port, self._code))
         with storage_errors(self.file):
             handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".sign-in-")  # mode 0600
             try:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, fx, nn
 
-from opsin.core.errors import ParityError, RecipeError
+from opsin.core.errors import RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
 from opsin.onnx_files.operators import OPERATORS, Operator
-from opsin.onnx_files.parity import answers_of, tolerance_of
+from opsin.onnx_files.parity import answers_of, check_answers
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
 
@@ -299,7 +299,6 @@ def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]
     Raises:
         ParityError: A label differs, or a probability by more than rounding explains.
     """
-    tolerance = tolerance_of(file.metadata)
     network.eval()
     parts, own_parts = [], []
     size = max(8, 1_000_000 // (images.shape[1] * images.shape[2]))
@@ -310,15 +309,4 @@ def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]
             own_parts.append(answers_of(file.metadata, logits))
             parts.append(file.probabilities(batch))
     answers, own = np.concatenate(parts), np.concatenate(own_parts)
-    difference = float(np.abs(answers - own).max())
-    # Two classes that stand level may change places by a rounding; no other label may.
-    second, first = np.sort(own, axis=1)[:, -2:].T
-    swapped = (answers.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * tolerance)
-    if not difference <= tolerance or swapped.any():
-        raise ParityError(
-            f"the file's probabilities within {tolerance:g} of the network's",
-            f"they differ by up to {difference:.2g}, and {int(swapped.sum())} of {len(images)} "
-            "labels with them",
-            "Please report this with the run's recipe.json; the file was not written.",
-        )
-    return difference
+    return check_answers(answers, own, file.metadata, of="the network")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.data.formats import FORMATS
 from opsin.data.image_stream import Stream
-from opsin.data.images import FORMATS
 from opsin.data.sources import open_stream, standard_input
 from opsin.data.sources.standard_input import begins_like_an_image
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.classical.classical_recipe import BACKBONE, MODELS, options_for, resolve_classical
+from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, options_for, resolve_classical
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
@@ -29,16 +29,19 @@ def test_every_option_of_a_network_can_be_asked_for() -> None:
     )
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PIXEL_MODELS)
 def test_a_model_without_layers_is_asked_for_its_own_options_only(model: str) -> None:
     shown = {field.name for field in training_form.fields_for(model)["Models without layers"]}
     shown |= {"rate"} & set(options_for(model))
-    assert shown == set(MODELS[model].model_fields) - {"name"}
+    assert shown == set(PIXEL_MODELS[model].model_fields) - {"name"}
 
 
 def test_words_cover_what_there_is() -> None:
     assert set(training_form.AUGMENT_WORDS) == {"", *AUGMENTATIONS}
-    assert set(training_form.MODEL_WORDS) == {"auto", BACKBONE, "mlp", "cnn", "resnet", *MODELS}
+    assert set(training_form.MODEL_WORDS) == {
+        *("auto", BACKBONE, "mlp", "cnn", "resnet"),
+        *PIXEL_MODELS,
+    }
 
 
 def test_a_browser_names_no_file_of_shares() -> None:
@@ -92,7 +95,7 @@ def test_a_field_says_what_it_takes(name: str, good: list[str], bad: list[str]) 
         assert said.endswith(f"got {text}")
 
 
-@pytest.mark.parametrize("model", ["auto", "mlp", "cnn", "resnet", *MODELS])
+@pytest.mark.parametrize("model", ["auto", "mlp", "cnn", "resnet", *PIXEL_MODELS])
 def test_what_a_run_has_is_no_fault(model: str) -> None:
     recipe = recipe_of("mlp" if model == "auto" else model, seed=7)
     values = training_form.values_of(RecordedRecipe.model_validate(recipe))
@@ -105,11 +108,11 @@ def test_what_a_run_has_is_no_fault(model: str) -> None:
 
 def recipe_of(model: str, **options: Any) -> dict[str, Any]:
     data = DataRecipe.of("digits", size=(8, 8), labels="old.csv")
-    made = resolve_classical if model in MODELS else resolve
+    made = resolve_classical if model in PIXEL_MODELS else resolve
     return made(data, model=model, **options).model_dump(mode="json")
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *MODELS])
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *PIXEL_MODELS])
 def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
     recipe = recipe_of(model, seed=7)
     recorded = RecordedRecipe.model_validate(recipe)
@@ -118,7 +121,7 @@ def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: P
     assert not {"sources", "labels", "test"} & set(options)
     model_name = options.pop("model")
     data = {name: options.pop(name) for name in list(options) if name in DataRecipe.model_fields}
-    made = resolve_classical if model in MODELS else resolve
+    made = resolve_classical if model in PIXEL_MODELS else resolve
     again = made(DataRecipe.of("digits", **data), model=model_name, **options)
     assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
     # What the form shows of it is what it is.

@@ -10,7 +10,7 @@ from typing import Final, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import MODELS as CLASSICAL
+from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.evaluate import answers
 from opsin.commands.export.shipped import Quality, Shipped, To
 from opsin.commands.export.speed import compare_speed
@@ -121,7 +121,7 @@ def _layers_gone(before: Classifier, after: Classifier) -> tuple[str, ...]:
 
 def _refuse_others(classifier: Classifier, to: To) -> None:
     metadata: Metadata = classifier.metadata
-    if metadata.model in CLASSICAL:
+    if metadata.model in PIXEL_MODELS:
         raise ModelFileError(
             f"a network to export to {to}: {names()}",
             f"{classifier.path} holds a model without layers ({metadata.model}), whose thresholds "

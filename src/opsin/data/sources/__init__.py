@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import Stream, stream_of_one
-from opsin.data.images import SUFFIXES
 
 # The modules of the kinds take longer to load than an image to answer.
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def kinds_in_words(*, labelled: bool = True) -> str:
     *most, last = [
         kind.title
         for kind in described()
-        if kind.title and (kind.open if labelled else kind.iter_unlabelled)
+        if kind.title and (kind.locate if labelled else kind.iter_unlabelled)
     ]
     return f"{', '.join(most)} or {last}"
 
@@ -122,8 +122,8 @@ def locate(request: SourceRequest) -> LocatedSource:
         SourceError: There is no such source, or it is not laid out as expected.
     """
     for kind in kinds():
-        if kind.open and kind.match(request):
-            return kind.open(request)
+        if kind.locate and kind.match(request):
+            return kind.locate(request)
     from opsin.data.sources.named import NAMES  # noqa: PLC0415
 
     if request.is_file:

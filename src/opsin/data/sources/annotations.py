@@ -222,7 +222,7 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
     ]
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     files = _files_of(request)
     root = request.path if request.is_folder else request.path.parent
     found, passed = LabelColumns(), Counter[str]()
@@ -299,5 +299,5 @@ KIND = SourceKind(
     match=_matches,
     match_packed=_is_usable,
     files=("*.json", "*.xml"),
-    open=_open,
+    locate=_locate,
 )

@@ -22,9 +22,9 @@ from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
 from opsin.data.cache import cache_root
 from opsin.data.digest_set import DigestSet
+from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import is_image_name
-from opsin.data.images import MAX_BYTES
 from opsin.data.sources import idx, imagefolder, manifest
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
@@ -278,7 +278,7 @@ def _unlabelled(name: str, member: Member, meter: ArchiveBudget) -> Unlabelled:
     return Unlabelled(name, content)
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     key = repr(("archive", key_of_files(request.path), request.columns))
     return LocatedSource(key, lambda: _open_unpacked(request))
 
@@ -304,7 +304,7 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
         archive=AllowedFolder(root, archive=True),
     )
     if not any(kind.match(inside) for kind in (idx.KIND, imagefolder.KIND)):
-        packed = [kind for kind in sources.kinds() if kind.open and kind.match_packed]
+        packed = [kind for kind in sources.kinds() if kind.locate and kind.match_packed]
         single = [
             found
             for found in (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
@@ -342,6 +342,6 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: request.is_file and is_archive(request.path),
-    open=_open,
+    locate=_locate,
     iter_unlabelled=_iter_unlabelled,
 )

@@ -212,5 +212,7 @@ KIND = SourceKind(
     match=_matches,
     match_packed=_matches,
     files=("*.npz",),
-    open=lambda request: LocatedSource(key_of_files(request.path), lambda: open_npz(request.path)),
+    locate=lambda request: LocatedSource(
+        key_of_files(request.path), lambda: open_npz(request.path)
+    ),
 )

@@ -265,6 +265,6 @@ KIND = SourceKind(
     match=lambda request: _tables_of(request) is not None,
     match_packed=lambda request: _is_parquet(request) and not holds_images(request.path.parent),
     files=("*.parquet",),
-    open=lambda request: _opened(request).located(),
+    locate=lambda request: _opened(request).located(),
     iter_unlabelled=lambda request: _opened(request).stream(),
 )

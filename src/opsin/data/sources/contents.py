@@ -187,7 +187,9 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
         (3, '1.jpg')
     """
 
-    def __init__(self, parts: Sequence[Images], rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[UnpreparedImages], rows: NDArray[np.int64] | None = None
+    ) -> None:
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
         self._rows = np.arange(self._ends[-1]) if rows is None else rows
@@ -216,7 +218,7 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
 
 #: Files still, or objects of a store, their contents, or arrays already: of one shape
 #: ``uint8[N, H, W, C]``, or each of its own.
-Images = Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
+UnpreparedImages = Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ class LabelledImages:
     labels: NDArray[np.int64]
     given: NDArray[np.uint8]
     names: Sequence[str]
-    images: Images
+    images: UnpreparedImages
     groups: Sequence[str] = ()
     mirrored: bool = True
 
@@ -346,7 +348,9 @@ class LabelColumns:
         self._given.append(given)
         self._groups.append(self._shared.setdefault(group, group))
 
-    def labelled(self, source: str, images: Images, classes: Sequence[str]) -> LabelledImages:
+    def labelled(
+        self, source: str, images: UnpreparedImages, classes: Sequence[str]
+    ) -> LabelledImages:
         """Return the images with what was gathered of them, their classes in an order."""
         place = {name: index for index, name in enumerate(classes)}
         order = np.array([place[name] for name in self._number], np.int64)

@@ -10,14 +10,14 @@ import numpy as np
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
+from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import ImageTree, is_run, natural
-from opsin.data.images import SUFFIXES
 from opsin.data.sources.contents import (
     Files,
-    Images,
     LabelledImages,
     LocatedSource,
+    UnpreparedImages,
     key_of_files,
 )
 from opsin.data.sources.key_tree import KeyTree
@@ -53,7 +53,7 @@ def open_folder(
 def labelled_tree(
     tree: ImageTree | KeyTree,
     source: str,
-    images_of: Callable[[Sequence[str]], Images],
+    images_of: Callable[[Sequence[str]], UnpreparedImages],
     watcher: Watcher,
 ) -> LabelledImages:
     """Do the work of `open_folder`, for folders and for what looks like folders.
@@ -241,7 +241,7 @@ def explain_no_images(tree: ImageTree | KeyTree) -> SourceError:
     return SourceError("a folder with images", received, advice)
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     place = request.written
     if request.archive is None and is_run(str(request.path)):
         raise SourceError(
@@ -280,7 +280,7 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: request.is_folder,
-    open=_open,
+    locate=_locate,
     iter_unlabelled=_iter_unlabelled,
     rank=3,
 )

@@ -137,7 +137,7 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: request.written.startswith(PREFIX),
-    open=lambda request: tables_of(request).located(),
+    locate=lambda request: tables_of(request).located(),
     iter_unlabelled=lambda request: tables_of(request).stream(),
     rank=-1,
 )

@@ -161,7 +161,7 @@ def _matches(request: SourceRequest) -> bool:
     return request.is_file and is_images(request.path)
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     path = request.path
     if request.is_folder:
         return LocatedSource(key_of_files(*files_of(path)), lambda: open_folder(path))
@@ -180,6 +180,6 @@ KIND = SourceKind(
     match=_matches,
     match_packed=lambda request: is_images(request.path),
     files=("*idx[13]*", "*ubyte*"),
-    open=_open,
+    locate=_locate,
     rank=1,
 )

@@ -94,7 +94,7 @@ def _table_in(folder: Path, columns: Mapping[str, str] | None) -> Path | None:
     return None
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     root = request.path
     tables = tables_of(root, request.columns)
     contents = open_tables(root, tables, request.columns, inside=request.allowed(root))
@@ -112,6 +112,6 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: request.is_folder and bool(tables_of(request.path, request.columns)),
-    open=_open,
+    locate=_locate,
     rank=2,
 )

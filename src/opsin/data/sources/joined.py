@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
-from opsin.data.sources.contents import ChainedImages, Files, Images, LabelledImages
+from opsin.data.sources.contents import ChainedImages, Files, LabelledImages, UnpreparedImages
 from opsin.data.sources.manifest import is_table
 from opsin.data.sources.named import is_place
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
@@ -157,7 +157,7 @@ def _check_test(
             )
 
 
-def _together(parts: Sequence[Images]) -> Images:
+def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts) and len({array.shape[1:] for array in arrays}) == 1:
         whole: NDArray[np.uint8] = np.concatenate(arrays)

@@ -436,7 +436,7 @@ def _wrong(path: Path, line: int, expected: str, received: str, advice: str) -> 
     return SourceError(f"{expected} in each line", f"line {line:,} of {path} {received}", advice)
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     path = request.path
     contents = open_table(path, request.columns, inside=request.allowed(path.parent))
     return located_tables([path], contents, request)
@@ -474,6 +474,6 @@ KIND = SourceKind(
     match=lambda request: request.is_file and is_table(request.path),
     match_packed=lambda request: is_usable(request.path, request.columns),
     files=tuple(f"*{suffix}" for suffix in SUFFIXES),
-    open=_open,
+    locate=_locate,
     iter_unlabelled=_iter_unlabelled,
 )

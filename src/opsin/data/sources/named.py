@@ -173,7 +173,7 @@ def is_place(source: str) -> bool:
     return source not in NAMES and not source.startswith(PREFIX) and not is_stored(source)
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     name = request.written
     if request.is_folder:
         request.watcher.note(f"{name} is Opsin's own name; for the folder here, write ./{name}.")
@@ -192,5 +192,5 @@ KIND: Final = SourceKind(
         ),
     ),
     match=lambda request: request.written in _NAMED,
-    open=_open,
+    locate=_locate,
 )

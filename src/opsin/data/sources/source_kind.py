@@ -89,7 +89,7 @@ class SourceKind:
             is known only to be refused.
         rows: Rows of the table in ``docs/reference/sources.md``.
         match: Tells whether a source is of this kind.
-        open: Finds its labelled images, reading none; ``None`` where it holds no labels.
+        locate: Finds its labelled images, reading none; ``None`` where it holds no labels.
         iter_unlabelled: Finds its images without labels; ``None`` where it cannot be read so.
         rank: Kinds of a lower rank are asked first.
         match_packed: Tells whether a file in an archive is of this kind, so that it may be what
@@ -106,7 +106,7 @@ class SourceKind:
     title: str
     rows: tuple[SourceRow, ...]
     match: Callable[[SourceRequest], bool]
-    open: Callable[[SourceRequest], LocatedSource] | None = None
+    locate: Callable[[SourceRequest], LocatedSource] | None = None
     iter_unlabelled: Callable[[SourceRequest], Stream] | None = None
     rank: int = 0
     match_packed: Callable[[SourceRequest], bool] | None = None

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.data.formats import heif_error, is_heif
+from opsin.data.formats import MAX_BYTES, heif_error, is_heif
 from opsin.data.image_stream import Stream, Unlabelled
-from opsin.data.images import MAX_BYTES
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
 _SOURCE: Final = "-"

@@ -93,7 +93,7 @@ class _StoredPlace:
         return KeyTree(self.bucket, self.address, stream=stream)
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     place = _StoredPlace(request)
     found = place.object
     if found is None:
@@ -111,15 +111,15 @@ def _open(request: SourceRequest) -> LocatedSource:
         own = images.key if isinstance(images, StoredImages) else ""
         return LocatedSource(f"{key} {own}", lambda: contents)
     kind, local = place.local(found)
-    if kind.open is None:
+    if kind.locate is None:
         raise SourceError(
             "images with labels", f"{request.written} has none", "Give a folder of classes."
         )
-    opens = kind.open
+    locate = kind.locate
 
     def contents_of() -> LabelledImages:
         with said_as(local.path, request.written):
-            return replace(opens(local).open(), source=request.written)
+            return replace(locate(local).open(), source=request.written)
 
     return LocatedSource(key, contents_of)
 
@@ -255,7 +255,7 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: is_stored(request.written),
-    open=_open,
+    locate=_locate,
     iter_unlabelled=_iter_unlabelled,
     rank=-1,
 )

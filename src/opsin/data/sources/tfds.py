@@ -28,5 +28,5 @@ KIND = SourceKind(
     title="",
     rows=(),
     match=_matches,
-    open=_refuse,
+    locate=_refuse,
 )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.errors import SourceError
+from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import is_image_name
-from opsin.data.images import MAX_BYTES
 from opsin.data.sources.archive import images_in_archive, is_archive
 from opsin.data.sources.arrow_tables import part_in_name
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
@@ -126,7 +126,7 @@ def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
         ) from error
 
 
-def _open(request: SourceRequest) -> LocatedSource:
+def _locate(request: SourceRequest) -> LocatedSource:
     shards = shards_of(request)
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
@@ -173,7 +173,7 @@ KIND = SourceKind(
         ),
     ),
     match=lambda request: bool(shards_of(request)),
-    open=_open,
+    locate=_locate,
     iter_unlabelled=_iter_unlabelled,
     rank=-1,  # it would be unpacked as an archive without classes
 )

@@ -143,12 +143,6 @@ class LayerCall:
             raise self.refuse(f"has {name}={quoted(found)}, which is not known here")
         return str(found)
 
-    def last_axis(self, value: KerasTensor, name: str = "axis") -> bool:
-        """Tell whether an option names the last axis, and no other."""
-        found = self.options.get(name, -1)
-        parts = found if isinstance(found, list | tuple) else [found]
-        return [int(each) for each in parts] in ([-1], [len(value.shape)])
-
     def check_order(self) -> None:
         """See that the layer has its channels where the whole network has them."""
         order = "channels_first" if self.to.channels_first else "channels_last"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.classical.classical_recipe import BACKBONE, MODELS, TRAIN_OPTIONS, options_for
+from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, options_for
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
@@ -25,7 +25,7 @@ MODEL_WORDS: Final[dict[str, str]] = {
     "auto": "auto: chosen by the images and this machine",
     BACKBONE: "pretrained: best for few photographs",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
-    **{name: f"{name}: without layers" for name in MODELS},
+    **{name: f"{name}: without layers" for name in PIXEL_MODELS},
 }
 #: What training images show, and what comes of it.
 AUGMENT_WORDS: Final[dict[str, str]] = {

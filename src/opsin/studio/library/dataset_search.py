@@ -39,7 +39,9 @@ _SPEED: Final = 5e6
 
 
 def key_of(recipe: DataRecipe) -> str:
-    """Return what changes whenever a recipe's sources do: `opsin.data.sources.LocatedSource.key`.
+    """Return what changes whenever a recipe's sources do.
+
+    It is the key of `opsin.data.sources.contents.LocatedSource`.
 
     Raises:
         SourceError: They are missing, or not laid out as expected.

@@ -11,7 +11,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import file_size
-from opsin.data.images import SUFFIXES
+from opsin.data.formats import SUFFIXES
 from opsin.studio import words
 from opsin.studio.library.upload_import import SentFile, common_name
 from opsin.studio.library.uploads import MOST_BYTES

@@ -75,6 +75,9 @@ async def try_(
     body = None
     with layout.page(studio, "Try a classifier", "/try", guide="how-to/predict.html"):
         able = _able(studio)
+        if not able:  # a run may have ended since the last scan
+            await asyncio.to_thread(studio.runs.scan)
+            able = _able(studio)
         if not able:
             layout.empty(
                 "Classify images with a trained run here. There are no runs yet.",
@@ -258,7 +261,8 @@ class _TryBody:
                 inside = f"/runs/{quote(asked.run)}/inside?image=kept/{key}"
                 with ui.element("p").classes("op-row"):
                     ui.link("What each layer sees", inside)
-                    ui.link("Can you trust the heat map?", f"{inside}&view=why")
+                    if answer.warning != NO_CONTRAST:
+                        ui.link("Can you trust the heat map?", f"{inside}&view=why")
             with layout.panel("Why"), ui.element("div").classes("op-tried"):
                 figure(f"/kept/{key}.png", "The image", safe(answer.name, 60))
                 if answer.warning == NO_CONTRAST:

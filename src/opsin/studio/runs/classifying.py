@@ -21,6 +21,7 @@ from opsin.core.framing import Header, whole
 from opsin.core.metadata import Preparation
 from opsin.core.sandbox import Sandbox
 from opsin.data.images import prepare
+from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 from opsin.runtime.model_check import check_model, read_classifier
@@ -192,26 +193,9 @@ def _predict(
 def _heat(
     classifier: Classifier, pixels: NDArray[np.uint8], header: Header
 ) -> tuple[Header, Sequence[bytes]]:
-    fill = fill_of(classifier, pixels)
+    fill = fill_of(pixels, training_mean(classifier))
     heat = occlusion_map(classifier.probabilities, pixels, header["target"], fill)
     return {}, [np.ascontiguousarray(heat, np.float32).tobytes()]
-
-
-def fill_of(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what hidden pixels become, ``uint8[C]``: what the first layer makes 0.
-
-    That is the mean of the training images, as `opsin inspect` takes it; it follows from what
-    the layer makes of black and of white. Models without such a layer get the image's own mean.
-    """
-    first = next(iter(classifier.metadata.layers), None)
-    if first is None or first.kind != "Normalise":
-        mean: NDArray[np.float64] = pixels.mean(axis=(0, 1))
-    else:
-        ends = np.stack([np.zeros_like(pixels), np.full_like(pixels, 255)])
-        black, white = classifier.layers(ends, [first.name])[first.name][:, :, 0, 0]
-        mean = -255.0 * black / (white - black)
-    fill: NDArray[np.uint8] = np.clip(np.round(mean), 0, 255).astype(np.uint8)
-    return fill
 
 
 _ASKED: Final[

@@ -88,7 +88,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Finished:
+class CalibratedFile:
     """A calibrated file, and its answers to the validation images.
 
     Args:
@@ -103,7 +103,7 @@ class Finished:
     known: Answers | None = None
 
 
-def uncalibrated(draft: Draft) -> Finished:
+def uncalibrated(draft: Draft) -> CalibratedFile:
     """Return a file whose answers stay as they are; only how unlike the images are is learnt."""
     from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
 
@@ -114,7 +114,7 @@ def uncalibrated(draft: Draft) -> Finished:
         answers = Answers(*calibrated.answer(logits, embeddings))
     content = finished(draft.content, draft.classifier.metadata, calibrated)
     file = Classifier.of_content(draft.directory.classifier, content, most=None)
-    return Finished(file, answers)
+    return CalibratedFile(file, answers)
 
 
 def _prototypes(draft: Draft) -> ClassPrototypes:
@@ -128,7 +128,7 @@ def _prototypes(draft: Draft) -> ClassPrototypes:
     return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
 
 
-def calibrate(draft: Draft) -> Finished:
+def calibrate(draft: Draft) -> CalibratedFile:
     """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415
@@ -163,7 +163,7 @@ def calibrate(draft: Draft) -> Finished:
             found[_LOGITS][split.val] = draft.validation[_LOGITS]
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
     file = Classifier.of_content(draft.directory.classifier, content, most=None)
-    return Finished(file, answers, every)
+    return CalibratedFile(file, answers, every)
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -1,0 +1,53 @@
+"""Which packages are installed, and in which versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from typing import Final
+
+from opsin._version import __version__
+from opsin.classical.classical_recipe import FITTED
+from opsin.core.errors import MissingExtraError
+
+#: Looked for before anything is done, not missed at the end of an hour's training.
+_FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
+_FOR_NETWORKS: Final = ("torch", "safetensors")
+
+
+def need_training(model: str | None = None) -> None:
+    """Look for all that training needs.
+
+    Args:
+        model: The model's name; ``None`` for a network.
+
+    Raises:
+        MissingExtraError: A part of it is not installed.
+    """
+    if model in FITTED:
+        if not all(map(_is_installed, _FOR_ALL)):
+            raise MissingExtraError("models without layers", "classical")
+    elif not all(map(_is_installed, (*_FOR_ALL, *_FOR_NETWORKS))):
+        raise MissingExtraError("training", "train")
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of the packages that decide what comes out.
+
+    Args:
+        *names: The packages (default: those that a network is trained with).
+    """
+    names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
+    return {
+        "opsin": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it was made impossible to import
+        return False
