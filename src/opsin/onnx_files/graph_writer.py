@@ -29,12 +29,8 @@ class GraphWriter:
         self.weights.append(numpy_helper.from_array(array.reshape(np.shape(value)), name))
         return name
 
-    def node(
-        self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: Any
-    ) -> str:
+    def node(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
         """Add an operator and return the name of its first output."""
         name = f"{outputs[0]}/{kind}"
-        self.nodes.append(
-            helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes)
-        )
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, **attributes))
         return outputs[0]

@@ -9,63 +9,51 @@ compares the file with the network on real images before anyone can use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import Tensor, fx, nn
 
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.operators import OPERATORS, Operator
 from opsin.onnx_files.parity import answers_of, check_answers
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
 
 
-class _Writer:
-    """Collects the nodes and weights of one ONNX graph."""
+class _LayerWriter(GraphWriter):
+    """Stores the tensors of layers as well."""
 
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[TensorProto] = []
-
-    def weight(self, name: str, value: Tensor) -> str:
+    def tensor(self, name: str, value: Tensor) -> str:
         """Store a tensor and return the name to use as an input."""
-        array = np.ascontiguousarray(value.detach().cpu().numpy())
-        self.weights.append(numpy_helper.from_array(array, name))
-        return name
-
-    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add an operator and return the name of its output."""
-        self.nodes.append(
-            helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
-        )
-        return output
+        array = value.detach().cpu().numpy()
+        return self.weight(name, array, array.dtype.type)
 
     def held(self, name: str, layer: nn.Module, *tensors: str) -> list[str]:
         """Store some of a layer's tensors, those that it has."""
         return [
-            self.weight(f"{name}.{tensor}", getattr(layer, tensor))
+            self.tensor(f"{name}.{tensor}", getattr(layer, tensor))
             for tensor in tensors
             if getattr(layer, tensor) is not None
         ]
 
 
-_Converter = Callable[[_Writer, str, Any, list[str]], None]
+_Converter = Callable[[_LayerWriter, str, Any, list[str]], None]
 
 
-def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> None:
+def _normalise(to: _LayerWriter, name: str, layer: Normalise, inputs: list[str]) -> None:
     # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
     # and takes a third of the time or less (docs/understand/measured-recipes.md). The numbers are
     # the same.
     mean, deviation = (
-        to.weight(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
+        to.tensor(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
         for part in ("mean", "deviation")
     )
     planes = to.node("Transpose", inputs, f"{name}.planes", perm=[0, 3, 1, 2])
@@ -74,7 +62,7 @@ def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> N
     to.node("Div", [centred, deviation], name)
 
 
-def _conv(to: _Writer, name: str, layer: nn.Conv2d, inputs: list[str]) -> None:
+def _conv(to: _LayerWriter, name: str, layer: nn.Conv2d, inputs: list[str]) -> None:
     if layer.padding_mode != "zeros":
         raise RecipeError(
             "a convolution that is padded with zeros",
@@ -102,12 +90,12 @@ def _conv(to: _Writer, name: str, layer: nn.Conv2d, inputs: list[str]) -> None:
     )
 
 
-def _dense(to: _Writer, name: str, layer: nn.Linear, inputs: list[str]) -> None:
+def _dense(to: _LayerWriter, name: str, layer: nn.Linear, inputs: list[str]) -> None:
     to.node("Gemm", [*inputs, *to.held(name, layer, "weight", "bias")], name, transB=1)
 
 
 def _norm(
-    to: _Writer, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: list[str]
+    to: _LayerWriter, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: list[str]
 ) -> None:
     held = to.held(name, layer, "weight", "bias", "running_mean", "running_var")
     to.node("BatchNormalization", [*inputs, *held], name, epsilon=layer.eps)
@@ -121,7 +109,7 @@ def _pool(kind: str) -> _Converter:
     """Return a converter for a pooling of windows."""
 
     def convert(
-        to: _Writer, name: str, layer: nn.MaxPool2d | nn.AvgPool2d, inputs: list[str]
+        to: _LayerWriter, name: str, layer: nn.MaxPool2d | nn.AvgPool2d, inputs: list[str]
     ) -> None:
         given: dict[str, int | list[int]] = {
             "kernel_shape": _sides(layer.kernel_size),
@@ -141,7 +129,7 @@ def _pool(kind: str) -> _Converter:
     return convert
 
 
-def _mean(to: _Writer, name: str, layer: nn.AdaptiveAvgPool2d, inputs: list[str]) -> None:
+def _mean(to: _LayerWriter, name: str, layer: nn.AdaptiveAvgPool2d, inputs: list[str]) -> None:
     if layer.output_size not in (1, (1, 1)):
         raise RecipeError(
             "AdaptiveAvgPool2d to one place", f"{name} gives {layer.output_size}", "Use AvgPool2d."
@@ -149,45 +137,45 @@ def _mean(to: _Writer, name: str, layer: nn.AdaptiveAvgPool2d, inputs: list[str]
     to.node("GlobalAveragePool", inputs, name)
 
 
-def _layer_norm(to: _Writer, name: str, layer: nn.LayerNorm, inputs: list[str]) -> None:
+def _layer_norm(to: _LayerWriter, name: str, layer: nn.LayerNorm, inputs: list[str]) -> None:
     scale = layer.weight if layer.elementwise_affine else torch.ones(layer.normalized_shape)
-    held = [to.weight(f"{name}.weight", scale)]
+    held = [to.tensor(f"{name}.weight", scale)]
     if layer.elementwise_affine:
         held += to.held(name, layer, "bias")
     axis = -len(layer.normalized_shape)
     to.node("LayerNormalization", [*inputs, *held], name, axis=axis, epsilon=layer.eps)
 
 
-def _group_norm(to: _Writer, name: str, layer: nn.GroupNorm, inputs: list[str]) -> None:
+def _group_norm(to: _LayerWriter, name: str, layer: nn.GroupNorm, inputs: list[str]) -> None:
     # Each group is one row of numbers; ONNX's own operator has a scale a group until opset 21.
     groups, channels = layer.num_groups, layer.num_channels
     unit, zero = torch.ones(groups), torch.zeros(groups)
-    rows = to.weight(f"{name}.rows", torch.tensor([0, groups, -1]))
+    rows = to.tensor(f"{name}.rows", torch.tensor([0, groups, -1]))
     value = to.node("Reshape", [*inputs, rows], f"{name}.grouped")
-    plain = [to.weight(f"{name}.unit", unit), to.weight(f"{name}.zero", zero)]
+    plain = [to.tensor(f"{name}.unit", unit), to.tensor(f"{name}.zero", zero)]
     value = to.node("InstanceNormalization", [value, *plain], f"{name}.even", epsilon=layer.eps)
     shape = to.node("Shape", inputs, f"{name}.shape")
     output = name if not layer.affine else f"{name}.plain"
     value = to.node("Reshape", [value, shape], output)
     if layer.affine:
         scale, shift = (
-            to.weight(f"{name}.{part}", getattr(layer, part).reshape(channels, 1, 1))
+            to.tensor(f"{name}.{part}", getattr(layer, part).reshape(channels, 1, 1))
             for part in ("weight", "bias")
         )
         to.node("Add", [to.node("Mul", [value, scale], f"{name}.scaled"), shift], name)
 
 
-def _relu6(to: _Writer, name: str, _: nn.ReLU6, inputs: list[str]) -> None:
-    ends = [to.weight(f"{name}.{end}", torch.tensor(float(end))) for end in (0, 6)]
+def _relu6(to: _LayerWriter, name: str, _: nn.ReLU6, inputs: list[str]) -> None:
+    ends = [to.tensor(f"{name}.{end}", torch.tensor(float(end))) for end in (0, 6)]
     to.node("Clip", [*inputs, *ends], name)
 
 
-def _maximum(to: _Writer, name: str, _: GlobalMaximum, inputs: list[str]) -> None:
-    axes = to.weight(f"{name}.axes", torch.tensor([2, 3]))
+def _maximum(to: _LayerWriter, name: str, _: GlobalMaximum, inputs: list[str]) -> None:
+    axes = to.tensor(f"{name}.axes", torch.tensor([2, 3]))
     to.node("ReduceMax", [*inputs, axes], name, keepdims=0)
 
 
-def _silu(to: _Writer, name: str, _: nn.SiLU, inputs: list[str]) -> None:
+def _silu(to: _LayerWriter, name: str, _: nn.SiLU, inputs: list[str]) -> None:
     gate = to.node("Sigmoid", inputs, f"{name}.gate")
     to.node("Mul", [*inputs, gate], name)
 
@@ -195,7 +183,7 @@ def _silu(to: _Writer, name: str, _: nn.SiLU, inputs: list[str]) -> None:
 def _plain(kind: str, **attributes: Any) -> _Converter:
     """Return a converter for a layer that is one operator without weights."""
 
-    def convert(to: _Writer, name: str, _: nn.Module, inputs: list[str]) -> None:
+    def convert(to: _LayerWriter, name: str, _: nn.Module, inputs: list[str]) -> None:
         to.node(kind, inputs, name, **attributes)
 
     return convert
@@ -204,7 +192,7 @@ def _plain(kind: str, **attributes: Any) -> _Converter:
 def _by_row(operator: Operator) -> _Converter:
     """Return a converter for a layer that a row of the table is all about."""
 
-    def convert(to: _Writer, name: str, layer: nn.Module, inputs: list[str]) -> None:
+    def convert(to: _LayerWriter, name: str, layer: nn.Module, inputs: list[str]) -> None:
         given = {key: getattr(layer, own) for key, own in operator.attributes.items()}
         to.node(operator.name, inputs, name, **given)
 
@@ -268,7 +256,7 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
     Returns:
         The file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them.
     """
-    writer = _Writer()
+    writer = _LayerWriter()
     names: dict[str, str] = {}
     embedding = ""
     for node in _Leaves().trace(network).nodes:
