@@ -244,13 +244,20 @@ def test_a_shard_twice_is_refused(shards: list[Path]) -> None:
         opsin.merge([*shards, copy])
 
 
-def test_a_shard_that_was_changed_is_refused(shards: list[Path]) -> None:
+def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make) -> None:
     content = bytearray(shards[1].read_bytes())
     content[len(content) // 2] ^= 1
     shards[1].write_bytes(content)
-    with pytest.raises(StorageError, match="was changed since"):
+    with pytest.raises(StorageError, match="was changed since") as caught:
         opsin.merge(shards)
     assert not shards[0].with_stem("out").exists()
+    # What it advises works.
+    name, manifest = shards[1].name, manifest_of(shards[1]).name
+    assert caught.value.advice == f"Remove {name} and {manifest}, and make it again."
+    shards[1].unlink()
+    manifest_of(shards[1]).unlink()
+    make("embed" if shards[0].suffix == ".npz" else "predict", shards[0].with_stem("out"), "2/3")
+    assert opsin.merge(shards).shards == 3
 
 
 @pytest.mark.parametrize(
@@ -293,6 +300,20 @@ def test_shards_of_another_model_or_option_are_refused(
         opsin.merge([one, other], out=out)
     with pytest.raises(RecipeError, match="other than then: top"):
         opsin.classify(nearest_mean, images, out=out, top=2, shard="1/2")
+
+
+@pytest.mark.parametrize("part", [None, "2/2"])
+def test_old_shards_beside_new_ones_of_another_number_are_refused(
+    tmp_path: Path, nearest_mean: Path, images: Path, part: str | None
+) -> None:
+    out = tmp_path / "out.csv"
+    for shard in ("1/2", "2/2"):
+        opsin.classify(nearest_mean, images, out=out, shard=shard)
+    for shard in ("1/4", "2/4", "3/4", "4/4"):
+        opsin.classify(nearest_mean, images, out=out, shard=shard, top=2)
+    with pytest.raises(RecipeError, match="another top than"):
+        opsin.merge(out, part=part)
+    assert not out.exists()
 
 
 def test_places_that_cannot_be_are_refused(shards: list[Path], tmp_path: Path) -> None:

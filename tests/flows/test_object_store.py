@@ -231,7 +231,8 @@ def test_evaluations_and_audits_are_merged_in_stages(
     store.asked.clear()
     assert made("merge", there, "--part", "2/2")["shards"] == 1  # finished
     assert [key for key in store.fetched("figures") if key.endswith(".npz")] == []
-    told = made("merge", there)
+    parts = [f"s3://{BUCKET}/figures-0000{number}-of-00002.npz" for number in (1, 2)]
+    told = made("merge", *parts)
     assert (told["out"], told["shards"]) == (there, 2)
     plain = json.loads((folder / "plain.json").read_bytes())
     # Each of them is one more look at the run's test images.
@@ -239,6 +240,7 @@ def test_evaluations_and_audits_are_merged_in_stages(
     made("merge", f"{look}/audit.json")
     for name in ("audit.json", "audit.html"):
         assert store.content(f"look/{name}") == (folder / "plain" / name).read_bytes()
+    assert "is there already" in failed(cli("merge", there))
     assert "is there already" in failed(cli("merge", f"{look}/audit.json"))
     assert "is there already" in failed(cli("evaluate", run, shapes, "--out", there))
     made("evaluate", run, shapes, "--out", f"s3://{BUCKET}/again.json")
@@ -413,9 +415,16 @@ def test_of_two_commands_on_one_object_the_second_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arrived", [False, True])
 @pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
 def test_killed_while_it_is_sent(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, shard: tuple[str, ...]
+    cli: Cli,
+    nearest_mean: Path,
+    photos: Path,
+    store: ObjectStore,
+    shard: tuple[str, ...],
+    *,
+    arrived: bool,
 ) -> None:
     out = f"s3://{BUCKET}/answers.csv"
     key = "answers-00001-of-00002.csv" if shard else "answers.csv"
@@ -423,7 +432,8 @@ def test_killed_while_it_is_sent(
     store.faults = [Fault("kept back", method="PUT", times=1)]
     process = subprocess.Popen([sys.executable, "-m", "opsin", *words], cwd=photos.parent)
     assert store.waiting.wait(60)
-    store.client.delete_object(Bucket=BUCKET, Key=key)  # it had not arrived
+    if not arrived:
+        store.client.delete_object(Bucket=BUCKET, Key=key)
     process.send_signal(signal.SIGKILL)
     process.wait()
     store.released.set()

@@ -102,7 +102,7 @@ def kill_and_compare(
         shares = sorted(chance.uniform(least, least + 0.45) for _ in range(2))
         for share, victim in zip(shares, ("node", "command"), strict=True):
             size = share * plain.stat().st_size
-            hit += wait_until(partial(is_as_large, out, size), driver)
+            hit += wait_until(partial(is_as_large, out, size), driver) and driver.poll() is None
             if victim == "node":
                 cluster.kill(chance.randrange(len(cluster)))
         driver.kill()
@@ -169,7 +169,7 @@ def test_an_image_that_ends_its_process_costs_one_answer(
             return [int(item.name) for item in items]
 
         images = (Unlabelled(str(number), b"") for number in range(40))
-        with Cluster("ray", []) as cluster:
+        with Cluster("ray") as cluster:
             for item, found in cluster.answers(answer, images, cost=lambda _: 1, count=40):
                 print(item.name, found)
         """)

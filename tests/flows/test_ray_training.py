@@ -81,6 +81,7 @@ def test_a_fold_goes_on_where_its_node_or_the_command_died(
     driver = cluster.start(words(runs, *further))
     assert wait_until(lambda: has_checkpoint(1), driver)
     status = RunStatus.read(next(runs.glob("*-fold1of3")) / "status.json")
+    assert status.state == "running"
     cluster.kill(cluster.node_of(status.pid))
     cluster.add()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -158,3 +159,21 @@ def test_tensorboard_needs_neither_pytorch_nor_tensorflow(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(run.path.glob("events.out.tfevents.*"))) == 2
     assert tensorboard_events(run.path).Tags() == before
+
+
+def test_what_a_killed_training_had_sent_is_shown_to_its_end(tmp_path: Path) -> None:
+    run = train(Notes(), "tensorboard")
+    before = tensorboard_events(run.path).Scalars("val_loss")
+    for file in run.path.glob("events.out.tfevents.*"):
+        file.unlink()
+    sent = b"".join(json.dumps(each.to_json()).encode() + b"\n" for each in run.history)
+    listening, said = os.pipe()
+    os.close(listening)  # as if it had been killed
+    words = ("opsin.trackers.tracker_process", "tensorboard", str(run.path), "[0, 0, 0]")
+    command = [sys.executable, "-m", *words]
+    subprocess.run(command, input=sent, stdout=said, timeout=120, check=False)
+    os.close(said)
+    shown = tensorboard_events(run.path)
+    points = [(point.step, point.value) for point in shown.Scalars("val_loss")]
+    assert points == [(point.step, point.value) for point in before]
+    assert shown.Tensors("state")[0].tensor_proto.string_val == [b"done"]

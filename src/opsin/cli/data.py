@@ -178,7 +178,8 @@ def data(
     reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
     if shard is not None:
-        _check_shard(audit=audit, beside=export or rows or varying)
+        beside = export or rows or varying or is_elsewhere(on)
+        _check_shard(audit=audit, beside=beside)
         made = audit_shard(*source, out=out, shard=shard, watcher=watcher, **reading)
         tell_shard(made, as_json=as_json)
         return
@@ -218,7 +219,7 @@ def _check_shard(*, audit: bool, beside: object) -> None:
     """Refuse a shard of anything but an audit."""
     if not audit or beside:
         raise typer.BadParameter(
-            "expected --audit beside it, and no option that draws or exports.",
+            "expected --audit beside it, without --on and options that draw or export.",
             param_hint="--shard",
         )
 

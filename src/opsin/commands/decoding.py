@@ -21,7 +21,7 @@ from opsin.data.dataset import find_given
 from opsin.data.decode import ImagePixels, read_found, read_pixels
 from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
-from opsin.runtime.cluster import Cluster, NodeNeeds, Unseen, is_elsewhere, unseen_or
+from opsin.runtime.cluster import DECIDE_PIXELS, Cluster, NodeNeeds, Unseen, is_elsewhere, unseen_or
 
 
 @checked
@@ -57,7 +57,7 @@ def decode(
         remote = None
         if elsewhere:
             folders = [each for each in nodes_must_see(recipe.sources) if os.path.isdir(each)]  # noqa: PTH112
-            needs = NodeNeeds(tuple(folders), packages=("numpy", "pillow"))
+            needs = NodeNeeds(tuple(folders), packages=DECIDE_PIXELS)
             remote = _Readers(stack.enter_context(Cluster(on, needs=needs)))
         found = held or sources.find_all(recipe, watcher=watcher)
         read_found(found, recipe, watcher, for_training=False, remote=remote)

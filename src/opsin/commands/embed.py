@@ -447,7 +447,8 @@ class _Work:
                 "got a data set in memory",
                 "Give the source.",
             )
-        with Cluster(on, self._images.each()) as cluster:
+        sample = None if self._images.passing else next(self._images.each(), None)
+        with Cluster(on, sample) as cluster:
             yield from cluster.answers(
                 self._embedder.block,
                 self._images.each(),

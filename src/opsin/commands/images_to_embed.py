@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -36,6 +36,7 @@ class ImagesToEmbed:
         end_wait: Ends a wait for a name on standard input.
         dataset: Where they are prepared already, those.
         inputs: Where they are one shard of a source, which; ``None``: the whole of it.
+        passing: Whether they come once only, as on standard input.
     """
 
     source: str
@@ -46,15 +47,17 @@ class ImagesToEmbed:
     end_wait: Callable[[], None] = lambda: None
     dataset: Dataset | None = None
     inputs: ShardInputs | None = None
+    passing: bool = False
 
 
 def _of_rows(
     recipe: DataRecipe,
     classes: tuple[str, ...],
     at: Callable[[int], ListedImage],
+    said: Callable[[int], str],
+    *,
     count: int,
     shard: Shard | None,
-    *,
     dataset: Dataset | None = None,
 ) -> ImagesToEmbed:
     """Return images that are a list, or those of one shard.
@@ -63,6 +66,7 @@ def _of_rows(
         recipe: Which they are.
         classes: What labels stand for.
         at: Returns the image of a row.
+        said: Returns what tells a row from others, without a look at its image.
         count: How many there are.
         shard: Which of them are wanted; ``None``: all.
         dataset: Where they are prepared already, those.
@@ -70,8 +74,8 @@ def _of_rows(
     inputs, rows = None, range(count)
     if shard is not None:
         names = NamesDigest()
-        for image in map(at, rows):
-            names.add(f"{image.name}\0{image.label}\0{image.part}")
+        for row in rows:
+            names.add(said(row))
         inputs = ShardInputs(shard, names.count, names.hex)
         rows = inputs.rows
     return ImagesToEmbed(
@@ -157,7 +161,12 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> ImagesToEmbed:
     def at(row: int) -> ListedImage:
         return ListedImage(dataset.names[row], row, int(dataset.labels[row]), int(parts[row]))
 
-    return _of_rows(dataset.recipe, dataset.classes, at, len(dataset), shard, dataset=dataset)
+    def said(row: int) -> str:
+        return f"{dataset.names[row]}\0{dataset.labels[row]}\0{parts[row]}"
+
+    return _of_rows(
+        dataset.recipe, dataset.classes, at, said, count=len(dataset), shard=shard, dataset=dataset
+    )
 
 
 def _of_labelled(
@@ -170,9 +179,12 @@ def _of_labelled(
 
     def at(row: int) -> ListedImage:
         label, part = int(contents.labels[row]), int(contents.given[row])
-        return ListedImage(contents.names[row], contents.images[row], label, part)
+        return replace(ListedImage.of(contents, row), label=label, part=part)
 
-    return _of_rows(recipe, contents.classes, at, len(contents), shard)
+    def said(row: int) -> str:
+        return f"{contents.names[row]}\0{contents.labels[row]}\0{contents.given[row]}"
+
+    return _of_rows(recipe, contents.classes, at, said, count=len(contents), shard=shard)
 
 
 def _of_stream(stream: Stream, recipe: DataRecipe) -> ImagesToEmbed:
@@ -182,5 +194,6 @@ def _of_stream(stream: Stream, recipe: DataRecipe) -> ImagesToEmbed:
 
     title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
     return ImagesToEmbed(
-        recipe.source, title, None, each, stream.count(), stream.close, inputs=stream.inputs
-    )
+        recipe.source, title, None, each, stream.count(), stream.close, inputs=stream.inputs,
+        passing=stream.passing,
+    )  # fmt: skip

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from opsin.commands.feature_file import (
     check_feature_file,
 )
 from opsin.commands.labelled_rows import join_labelled, write_labelled
-from opsin.commands.shard_manifest import ShardManifest, ShardTask, manifest_of
+from opsin.commands.shard_manifest import FinishedShard, ShardManifest, ShardTask, manifest_of
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.regular_file import open_regular
@@ -34,14 +33,6 @@ _BLOCK: Final = 1 << 20
 _ROWS: Final = 1024
 # Of what manifests say of shards: what is added up.
 _ADDED: Final = ("images", "answered", "refused", "left_out", "unreadable", "answers")
-
-
-@dataclass(frozen=True)
-class FinishedShard:
-    """A shard's file, and what it says of itself."""
-
-    file: Path
-    manifest: ShardManifest
 
 
 def join_shards(
@@ -275,5 +266,5 @@ def _changed(file: Path) -> StorageError:
     return StorageError(
         "shards as they were made",
         f"{file} was changed since, or is damaged",
-        f"Remove {manifest_of(file).name} and make it again.",
+        f"Remove {file.name} and {manifest_of(file).name}, and make it again.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import shutil
@@ -206,7 +207,7 @@ class LabelledShard:
 
     def _forget(self, but: Path | None = None) -> None:
         """Remove what was left of the shard when it was made, perhaps with other options."""
-        for folder in self.file.parent.glob(f".{self.file.name}.*.rows"):
+        for folder in self.file.parent.glob(f".{glob.escape(self.file.name)}.*.rows"):
             if folder != but:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from opsin.commands.join_shards import FinishedShard, join_shards, joined_manifest
+from opsin.commands.join_shards import join_shards, joined_manifest
 from opsin.commands.shard_cover import covering
-from opsin.commands.shard_manifest import ShardManifest, manifest_of
+from opsin.commands.shard_manifest import FinishedShard, ShardManifest, manifest_of
 from opsin.commands.stored_shards import StoredShards
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
@@ -93,6 +93,7 @@ def merge(
     by_name = len(files) == 1 and not manifest_of(files[0]).exists()
     whole = Path(out) if out is not None else files[0] if by_name else whole_file(files[0])
     if target is not None and whole is not None and (before := _finished(target.file(whole))):
+        _check_counts(before, _shards_of(whole)[0])
         watcher.note(f"{before.file} is finished")
         return _merged(before.file, [before], began)
     ordered = _named(files[0], target) if by_name else _given(files, target)
@@ -114,7 +115,7 @@ def _merge_stored(shards: StoredShards, watcher: Watcher, began: float) -> Merge
     place, target = shards.place, shards.place.shard
     claim = place.claim()
     if claim.finished is not None:  # a part that was merged before
-        before = FinishedShard(place.path, ShardManifest.read(place.path))
+        before = FinishedShard.read(place.path)
         place.settle(claim)
         watcher.note(f"{place.shown} is finished")
         done = _merged(place.path, [before], began)
@@ -147,9 +148,9 @@ def _finished(file: Path) -> FinishedShard | None:
 def _given(files: Sequence[Path], target: Shard | None) -> list[FinishedShard]:
     """Return the shards to join, of those given, in their order."""
     found: dict[Shard, FinishedShard] = {}
-    shards = [FinishedShard(file, ShardManifest.read(file)) for file in files]
+    shards = [FinishedShard.read(file) for file in files]
     for shard in shards:
-        _check_alike(shards[0], shard)
+        shards[0].check_alike(shard)
         part = shard.manifest.part
         if part in found:
             raise RecipeError(
@@ -164,20 +165,9 @@ def _given(files: Sequence[Path], target: Shard | None) -> list[FinishedShard]:
 def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
     """Return the shards to join, of those that share a name, in their order.
 
-    No other manifests are read: there may be thousands.
+    Of those that are not joined, one manifest of each number is read: there may be thousands.
     """
-    with storage_errors(whole.parent):
-        names = {entry.name for entry in os.scandir(whole.parent)}
-    found: dict[Shard, Path] = {}
-    unfinished: list[Path] = []
-    for name in sorted(names):
-        file = whole.parent / name
-        shard = named_shard(file)
-        if shard is not None and shard.file(whole) == file:
-            if manifest_of(file).name in names:
-                found[shard] = file
-            else:
-                unfinished.append(file)
+    found, unfinished = _shards_of(whole)
     if not found and not unfinished:
         raise RecipeError(
             "shards to merge",
@@ -190,42 +180,40 @@ def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
         for file in unfinished:
             ShardManifest.read(file)  # says what to do with it
         raise
-    ordered = [FinishedShard(file, ShardManifest.read(file)) for file in files]
+    ordered = [FinishedShard.read(file) for file in files]
     for each in ordered:
-        _check_alike(ordered[0], each)
+        ordered[0].check_alike(each)
         if each.manifest.part != named_shard(each.file):
             raise RecipeError(
                 f"{each.file.name} to be the shard that its name says",
                 f"it is {each.manifest.part}",
                 "Make it again.",
             )
+    _check_counts(ordered[0], found)
     return ordered
 
 
-def _check_alike(first: FinishedShard, other: FinishedShard) -> None:
-    """Refuse shards that do not belong together.
+def _shards_of(whole: Path) -> tuple[dict[Shard, Path], list[Path]]:
+    """Return the shards that share a name: those with a manifest, and the others."""
+    with storage_errors(whole.parent):
+        names = {entry.name for entry in os.scandir(whole.parent)}
+    found: dict[Shard, Path] = {}
+    unfinished: list[Path] = []
+    for name in sorted(names):
+        file = whole.parent / name
+        shard = named_shard(file)
+        if shard is not None and shard.file(whole) == file:
+            if manifest_of(file).name in names:
+                found[shard] = file
+            else:
+                unfinished.append(file)
+    return found, unfinished
 
-    Raises:
-        RecipeError: They do not.
-    """
-    difference = _difference(first.manifest, other.manifest)
-    if difference:
-        raise RecipeError(
-            "shards of the same model, images and options",
-            f"{other.file.name} was made with another {difference} than {first.file.name}",
-            "Make those anew that are wrong.",
-        )
 
-
-def _difference(one: ShardManifest, other: ShardManifest) -> str:
-    """Return in which way two shards do not belong together; empty where they do."""
-    if one.verb != other.verb:
-        return "command"
-    if (one.images, one.inputs) != (other.images, other.inputs):
-        return "list of images"
-    names = {**one.options, **other.options}
-    different = (name for name in names if one.options.get(name) != other.options.get(name))
-    return next(different, "").removeprefix("the ")
+def _check_counts(first: FinishedShard, found: Mapping[Shard, Path]) -> None:
+    """Refuse shards of another number that do not belong to the first: perhaps newer ones."""
+    for file in {shard.count: file for shard, file in found.items()}.values():
+        first.check_alike(FinishedShard.read(file))
 
 
 def _note_versions(shards: Sequence[FinishedShard], watcher: Watcher) -> None:

@@ -116,7 +116,7 @@ class OutFile:
         bucket = self._bucket()
         there = bucket.find(self.address.key)
         if self.shard is None:
-            if there is not None and there.version != self._written().get("version"):
+            if there is not None and not self._made(there):
                 raise StorageError(
                     "a new object, or one that this account made",
                     f"{self.address} is there already",
@@ -128,6 +128,14 @@ class OutFile:
             return Claim(there, manifest)
         bucket.fetch(manifest, manifest_of(self.path))
         return Claim(there, manifest, there.size)
+
+    def _made(self, there: StoredObject) -> bool:
+        """Tell whether an object was made here, perhaps by a command that was killed thereupon."""
+        if there.version == self._written().get("version"):
+            return True
+        if not self.path.is_file():
+            return False
+        return self._bucket().sent(there.key, _digest_of(self.path)) is not None
 
     def publish(self, claim: Claim, *, keep: bool = False) -> None:
         """Make the object, or that of the shard and then its manifest.

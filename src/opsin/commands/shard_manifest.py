@@ -49,6 +49,16 @@ class ShardManifest(Stored):
         """Whether the rows of all shards become a report, which is JSON."""
         return self.verb in ("evaluate", "audit")
 
+    def difference(self, other: ShardManifest) -> str:
+        """Return in which way two shards do not belong together; empty where they do."""
+        if self.verb != other.verb:
+            return "command"
+        if (self.images, self.inputs) != (other.images, other.inputs):
+            return "list of images"
+        names = {**self.options, **other.options}
+        different = (name for name in names if self.options.get(name) != other.options.get(name))
+        return next(different, "").removeprefix("the ")
+
     @classmethod
     def read(cls, file: Path) -> ShardManifest:
         """Read the manifest of a shard's file.
@@ -78,6 +88,37 @@ class ShardManifest(Stored):
 def manifest_of(file: Path) -> Path:
     """Return where the manifest of a shard's file is."""
     return file.with_name(f"{file.name}.manifest.json")
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """A shard's file, and what it says of itself."""
+
+    file: Path
+    manifest: ShardManifest
+
+    @classmethod
+    def read(cls, file: Path) -> FinishedShard:
+        """Read the manifest of a shard's file.
+
+        Raises:
+            RecipeError: There is none, or it is damaged.
+        """
+        return cls(file, ShardManifest.read(file))
+
+    def check_alike(self, other: FinishedShard) -> None:
+        """Refuse another shard that does not belong to the same whole.
+
+        Raises:
+            RecipeError: It does not.
+        """
+        difference = self.manifest.difference(other.manifest)
+        if difference:
+            raise RecipeError(
+                "shards of the same model, images and options",
+                f"{other.file.name} was made with another {difference} than {self.file.name}",
+                "Make those anew that are wrong, or move them away.",
+            )
 
 
 @dataclass(frozen=True)

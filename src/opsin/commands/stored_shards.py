@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opsin.commands.out_file import Claim, OutFile
 from opsin.commands.shard_cover import covering
-from opsin.commands.shard_manifest import manifest_of
+from opsin.commands.shard_manifest import FinishedShard, manifest_of
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import legal_name
@@ -62,9 +62,12 @@ class StoredShards:
             )
         addresses = [StoreAddress.read(each) for each in given]
         whole: StoreAddress | None = addresses[0]
-        if len(addresses) > 1 or _is_finished(addresses[0]):
+        if len(addresses) > 1 or _manifest(addresses[0]) is not None:
             objects = [_one(address) for address in addresses]
             name = whole_file(Path(addresses[0].name))
+            rows = name is not None and name.suffix == ".npz"
+            if name is not None and rows and _read(objects[:1])[0].manifest.reports:
+                name = name.with_suffix(".json")
             whole = None if name is None else addresses[0].beside(name.name)
         else:
             objects = _of_name(addresses[0], target)
@@ -110,10 +113,9 @@ class StoredShards:
             place.publish(claim)
 
 
-def _is_finished(shard: StoreAddress) -> bool:
-    """Tell whether an object is a shard with its manifest beside it."""
-    manifest = shard.beside(manifest_of(Path(shard.name)).name)
-    return open_bucket(shard.bucket).find(manifest.key) is not None
+def _manifest(shard: StoreAddress) -> StoredObject | None:
+    """Return the manifest beside an object, if there is one."""
+    return open_bucket(shard.bucket).find(shard.beside(manifest_of(Path(shard.name)).name).key)
 
 
 def _of_name(whole: StoreAddress, target: Shard | None) -> list[StoredObject]:
@@ -135,7 +137,27 @@ def _of_name(whole: StoreAddress, target: Shard | None) -> list[StoredObject]:
             f"there is none of {whole}",
             f"They are called {example.name} and so on.",
         )
-    return covering(found, target)
+    shards = covering(found, target)
+    counts = {shard.count: each for shard, each in found.items()}
+    if len(counts) > 1:  # those of another number may be newer
+        first, *others = _read([shards[0], *counts.values()])
+        for other in others:
+            first.check_alike(other)
+    return shards
+
+
+def _read(shards: Sequence[StoredObject]) -> list[FinishedShard]:
+    """Return shards that stay on the store, with what their manifests say."""
+    read = []
+    with scratch_directory(cache_root() / "merging") as folder:
+        for each in shards:
+            copy = folder / legal_name(each.name)
+            bucket, manifest = open_bucket(each.bucket), _manifest(each.address)
+            with said_as(folder, each.address.beside("")):
+                if manifest is not None:
+                    bucket.fetch(manifest, manifest_of(copy))
+                read.append(FinishedShard.read(copy))
+    return read
 
 
 def _one(address: StoreAddress) -> StoredObject:
@@ -153,7 +175,7 @@ def _fetched(shards: Sequence[StoredObject], folder: Path, watcher: Watcher) -> 
     for each in shards:
         bucket, copy = open_bucket(each.bucket), folder / legal_name(each.name)
         bucket.fetch(each, copy)
-        manifest = bucket.find(each.address.beside(manifest_of(Path(each.name)).name).key)
+        manifest = _manifest(each.address)
         if manifest is not None:
             bucket.fetch(manifest, manifest_of(copy))
         copies.append(copy)

@@ -59,6 +59,7 @@ class Stream:
         number: Counts them, as `count` says.
         stop: Ends a wait for input.
         inputs: Where these are one shard of a source, which; ``None``: the whole of it.
+        passing: Whether they come once only, as on standard input.
 
     Example:
         >>> from opsin.data.sources import open_stream
@@ -72,6 +73,7 @@ class Stream:
     number: Callable[[], int | None] = _nothing
     stop: Callable[[], None] = _nothing
     inputs: ShardInputs | None = None
+    passing: bool = False
 
     @property
     def unique(self) -> bool:
@@ -93,6 +95,10 @@ class Stream:
         That is so for a tar, for standard input, and for a source that turns out to be damaged.
         """
         return self.number()
+
+    def sample(self) -> Unlabelled | None:
+        """Return one of the images; ``None`` where that would take it away, or there is none."""
+        return None if self.passing else next(iter(self), None)
 
     def close(self) -> None:
         """End a wait for names on standard input, in whichever thread it is."""
@@ -140,6 +146,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         lambda: itertools.chain.from_iterable(_with_source(stream) for stream in streams),
         lambda: _total([stream.count() for stream in streams]),
         lambda: _close(streams),
+        passing=any(stream.passing for stream in streams),
     )
 
 

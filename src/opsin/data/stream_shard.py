@@ -56,7 +56,8 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
                 "Begin anew with another file.",
             )
 
-    return replace(stream, each=each, number=lambda: len(inputs.rows), inputs=inputs)
+    count = len(inputs.rows)
+    return replace(stream, each=each, number=lambda: count, inputs=inputs, passing=False)
 
 
 def _each(stream: Stream, *, once: bool) -> Iterator[Unlabelled]:

@@ -99,7 +99,7 @@ class Cluster(Executor):
     Args:
         on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
             address of one, ``ray://HOST:PORT``.
-        images: What is to be worked on; each node must see the first one's file or object.
+        sample: One of the images to be worked on; each node must see its file or object.
         needs: What each node must have beside that.
         whole_nodes: Give each call all processors of a node, and a GPU where all nodes have some;
             it is long work. Where nodes differ, the larger ones may get several calls.
@@ -111,7 +111,7 @@ class Cluster(Executor):
         SourceError: A node does not see a file or an object.
 
     Example:
-        >>> with Cluster("ray", []) as cluster:            # doctest: +SKIP
+        >>> with Cluster("ray") as cluster:            # doctest: +SKIP
         ...     cluster.submit(sum, [1, 2]).result()
         3
     """
@@ -119,7 +119,7 @@ class Cluster(Executor):
     def __init__(
         self,
         on: str,
-        images: Iterable[_Image] = (),
+        sample: _Image | None = None,
         *,
         needs: NodeNeeds | None = None,
         whole_nodes: bool = False,
@@ -137,7 +137,7 @@ class Cluster(Executor):
         self._running: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
         try:
-            self._check_nodes(needs or NodeNeeds.to_see(next(iter(images), None)))
+            self._check_nodes(needs or NodeNeeds.to_see(sample))
         except BaseException:
             self.shutdown()
             raise
@@ -316,12 +316,14 @@ class Cluster(Executor):
                 found.append(ray.get(reference, timeout=_ANSWERING))
             except Exception as error:
                 missing = "No module named 'opsin'" in str(error)
-                if missing or time.monotonic() > until:
+                # What was raised there is an answer: it has an Opsin that is made otherwise.
+                other = isinstance(error, ray.exceptions.RayTaskError)
+                if missing or other or time.monotonic() > until:
+                    has = "has none" if missing else "has another" if other else "does not answer"
                     raise RecipeError(
                         f"Opsin {__version__} on each node",
-                        f"{nodes[node]['NodeManagerHostname']} "
-                        f"{'has none' if missing else 'does not answer'}",
-                        "Install it there." if missing else "See to it: ray status.",
+                        f"{nodes[node]['NodeManagerHostname']} {has}",
+                        "Install it there." if missing or other else "See to it: ray status.",
                     ) from error
                 # One that has died is listed for some seconds more.
                 time.sleep(1)
@@ -368,6 +370,10 @@ def _blind(names: str, path: str) -> SourceError:
     )
 
 
+#: Packages of which it depends what an image's pixels are.
+DECIDE_PIXELS: Final = ("numpy", "pillow", "simplejpeg")
+
+
 @dataclass(frozen=True)
 class NodeNeeds:
     """What each node of a cluster must have.
@@ -389,7 +395,8 @@ class NodeNeeds:
         """Return what a node needs that is to read an image itself."""
         path = None if image is None else image.absolute().path
         stored = image.image if image and isinstance(image.image, StoredObject) else None
-        return cls(files=() if path is None else (path,), stored=stored)
+        files = () if path is None else (path,)
+        return cls(files, packages=(*DECIDE_PIXELS, "onnxruntime"), stored=stored)
 
 
 class _Node(NamedTuple):

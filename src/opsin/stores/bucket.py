@@ -247,7 +247,7 @@ class Bucket:
                     else:
                         told = self._write_parts(about, only, stream, size, digest)
         except StorageError as error:
-            there = self._sent(key, digest) if is_taken(error.__cause__) else None
+            there = self.sent(key, digest) if is_taken(error.__cause__) else None
             if there is not None:  # the answer to it got lost, and it was sent again
                 return there
             if is_taken(error.__cause__):
@@ -259,8 +259,16 @@ class Bucket:
             raise
         return StoredObject(self.name, key, size, told["ETag"])
 
-    def _sent(self, key: str, digest: str) -> StoredObject | None:
-        """Return the object that is there, where it is of this content."""
+    def sent(self, key: str, digest: str) -> StoredObject | None:
+        """Return the object that is there, where `write` made it of this content.
+
+        Args:
+            key: Its key.
+            digest: SHA-256 of the content.
+
+        Raises:
+            StorageError: The store does not say.
+        """
         with store_errors(StoreAddress(self.name, key), writing=True):
             told = self._client.head_object(Bucket=self.name, Key=key)
         if told["Metadata"].get("sha256") != digest:

@@ -7,6 +7,7 @@ however it ended. STAMP is that of the report that the run has from before it we
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -46,8 +47,10 @@ def main(name: str, run: str, stamp: str) -> int:
     lower_priority()
 
     def say(content: JsonObject) -> None:
-        output.write(json.dumps(content).encode() + b"\n")
-        output.flush()
+        # A training that was killed listens no more; what it sent before is shown all the same.
+        with contextlib.suppress(OSError):
+            output.write(json.dumps(content).encode() + b"\n")
+            output.flush()
 
     try:
         earlier = FileStamp(*json.loads(stamp))

@@ -229,7 +229,8 @@ def joined() -> Iterator[ProcessGroup]:
         known = _KNOWN.get()
         yield there if known is None else replace(there, launch=known, restarted=True)
         return
-    name = f"{launch.job}#{next(_TRAININGS)}"
+    number = next(_TRAININGS)
+    name = f"{launch.job}#{number}"
     _LOST.clear()
     if launch.world == 1 or there.world > 1:
         restarted = there.any(launch.restarts > 0)[0]
@@ -239,7 +240,8 @@ def joined() -> Iterator[ProcessGroup]:
 
     group = ProcessGroup(launch.rank, launch.world, name)
     with group._together():
-        store = _connect(launch, name)
+        # The store is the job's own; a nameless job is called otherwise on each machine.
+        store = _connect(launch, f"training {number}")
     group = replace(group, store=store)
     try:
         with _ending_in_peace():

@@ -50,6 +50,18 @@ def listened(stream: Stream) -> queue.Queue[str]:
     return found
 
 
+def test_a_sample_takes_nothing_away() -> None:
+    content = image("PNG", 200)
+    assert len(content) > 1 << 16  # more than is read at once
+    stream = open_stream("-", stdin=io.BytesIO(content))
+    assert stream.sample() is None
+    (found,) = stream
+    assert found.image == content
+    names = open_stream("-", stdin=io.BytesIO(b"a.png\nb.png"))
+    assert names.sample() is None
+    assert [each.name for each in names] == ["a.png", "b.png"]
+
+
 def test_names_come_before_the_pipe_ends(pipe: tuple[io.FileIO, BinaryIO]) -> None:
     writing, reading = pipe
     writing.write(b"BMW.jpg\n")

@@ -220,7 +220,7 @@ def _answer(
     with ExitStack() as stack:
         cluster = None
         if is_elsewhere(options.on):
-            cluster = stack.enter_context(Cluster(options.on, stream))
+            cluster = stack.enter_context(Cluster(options.on, stream.sample()))
         journal = stack.enter_context(
             Journal(
                 path,

@@ -74,7 +74,13 @@ def classify_stream(
 
 
 def classify_on(
-    cluster: Cluster, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool
+    cluster: Cluster,
+    classifier: Classifier,
+    stream: Stream,
+    *,
+    count: int | None,
+    as_is: bool,
+    tta: bool,
 ) -> Generator[Answered]:
     """Yield each image of a stream with its answer, computed by the machines of a cluster.
 
@@ -84,6 +90,7 @@ def classify_on(
         cluster: The machines.
         classifier: An open classifier, with ``threads=1``.
         stream: The images; each machine reads those in files itself.
+        count: How many there are, where that is known.
         as_is: Leave backgrounds as they are.
         tta: Test-time augmentation, as in `Classifier.predict`.
 
@@ -94,7 +101,7 @@ def classify_on(
         _BlockAnswerer(classifier, as_is, tta),
         stream,
         cost=lambda item: len(item.image) if isinstance(item.image, bytes) else 0,
-        count=stream.count(),
+        count=count,
     )
 
 

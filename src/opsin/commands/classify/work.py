@@ -104,7 +104,9 @@ class Work:
             if cluster is None:
                 answers = classify_stream(classifier, left, as_is=as_is, tta=tta)
             else:
-                answers = classify_on(cluster, classifier, left, as_is=as_is, tta=tta)
+                answers = classify_on(
+                    cluster, classifier, left, count=self._total, as_is=as_is, tta=tta
+                )
             self._take_all(classifier, stream, answers)
         finally:
             watcher.end()

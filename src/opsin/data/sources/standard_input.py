@@ -88,7 +88,9 @@ def open_piped(stdin: BinaryIO) -> Stream:
     while start and _may_become_one(start) and (more := pipe.read()):
         start += more
     if begins_like_an_image(start):
-        return Stream(_SOURCE, "image", lambda: _image(start, pipe), lambda: 1, pipe.close)
+        return Stream(
+            _SOURCE, "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
+        )
     if is_heif(start):
         raise heif_error(_CALLED)
     if not start or start.startswith(b"\0") or b"\0\0" in start:
@@ -97,7 +99,7 @@ def open_piped(stdin: BinaryIO) -> Stream:
             "it holds something else" if start else "it is empty",
             "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -",
         )
-    return Stream(_SOURCE, "paths", lambda: _named(start, pipe), stop=pipe.close)
+    return Stream(_SOURCE, "paths", lambda: _named(start, pipe), stop=pipe.close, passing=True)
 
 
 class _Pipe:
