@@ -210,6 +210,38 @@ def test_what_is_given_wins_over_the_file_beside_and_it_is_said(tmp_path: Path) 
     assert told.notes == []
 
 
+def test_what_is_given_is_enough_where_the_file_beside_says_nonsense(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network())
+    beside = tmp_path / "preprocessor_config.json"
+    beside.write_text('{"image_mean": [0.5], "image_std": [0.5]}')
+    with pytest.raises(RecipeError, match="Say it instead: --prepare"):
+        open_backbone(file)
+    assert open_backbone(file, prepare="-1..1").pixels.words.startswith("RGB, -1 to 1")
+
+
+def test_a_network_in_double_precision_takes_images_of_another_size(tmp_path: Path) -> None:
+    content = _model(
+        [helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[2, 3], keepdims=0),
+         helper.make_node("Cast", ["means"], ["out"], to=TensorProto.FLOAT)],
+        [_info("pixels", ["N", 3, 8, 8], TensorProto.DOUBLE)],
+        ["out"],
+    )  # fmt: skip
+    file = tmp_path / "network.onnx"
+    file.write_bytes(content)
+    images = images_of(2, 8)
+    found = features_of(file, images.repeat(2, 1).repeat(2, 2), prepare="0..1")
+    np.testing.assert_allclose(found, images.mean(axis=(1, 2)) / 255, rtol=1e-5)
+
+
+def test_a_value_that_is_named_twice_is_taken_once(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network())
+    assert open_backbone(file, prepare="0..1", at=("relu1", "flat", "relu1")).at == (
+        "relu1", "flat"
+    )  # fmt: skip
+
+
 def test_a_network_that_takes_bytes_is_told_no_other_pixels(tmp_path: Path) -> None:
     content = _model(
         [helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),

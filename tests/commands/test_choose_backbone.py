@@ -52,6 +52,30 @@ def test_a_network_that_is_here_is_built_on(photographs: Path, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("on_this_machine")
+def test_a_folder_of_the_same_name_is_no_network(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert opsin.plan(photographs, quiet=True).recipe.model.name == "backbone"
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_network_without_its_preparation_is_not_taken(photographs: Path) -> None:
+    (snapshot_of(NAMED["small"].where) / "preprocessor_config.json").unlink()
+    assert opsin.plan(photographs, size=32, quiet=True).recipe.model.name != "backbone"
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("on_this_machine")
+def test_a_budget_is_a_wish_for_a_training(photographs: Path) -> None:
+    planned = opsin.plan(photographs, size=32, budget="20s", quiet=True)
+    assert planned.recipe.model.name != "backbone"
+    assert "Budget" in planned.recipe.reasons
+
+
+@pytest.mark.usefixtures("on_this_machine")
 def test_a_wish_is_kept(photographs: Path) -> None:
     planned = opsin.plan(photographs, model="forest", quiet=True)
     assert planned.recipe.model.name == "forest"

@@ -136,10 +136,11 @@ class FoundNetwork:
             RecipeError: There is no such value.
         """
         own = self.probed
-        names = at or (own.features, *(each for each in own.depths if each != own.features))
+        named = at or (own.features, *own.depths)
+        names = tuple(dict.fromkeys(named))
         check_choices("value", names, [value.name for value in own.values], RecipeError)
         return Backbone(
-            self.path, self.digest, self.content, own, pixels, tuple(names), self.licence,
+            self.path, self.digest, self.content, own, pixels, names, self.licence,
             self.where,
         )  # fmt: skip
 
@@ -196,7 +197,12 @@ def look_into(
     given = None if prepare is None else PixelValues.named(prepare)
     path, where = _file_of(what, offline, watcher)
     content = read_classifier(path)
-    beside = PixelValues.beside(path)
+    try:
+        beside = PixelValues.beside(path)
+    except RecipeError:
+        if given is None:
+            raise
+        beside = None
     side = next((each.side for each in (given, beside) if each and each.side), None)
     probed, present = probed_network(content, str(path), side)
     own = _own_metadata(probed, str(path))

@@ -101,6 +101,9 @@ class FeatureCache:
         missing = np.ones(len(digests), bool)
         for path in sorted(self.folder.glob("*.npz")):
             with contextlib.suppress(Exception):
+                with StoredArrays(path) as arrays:  # there may be millions that are not wanted
+                    if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
+                        continue
                 own, _, features = self._stored(path)
                 for digest, values in zip(map(bytes, own), features, strict=True):
                     wanted = rows.get(digest, [])

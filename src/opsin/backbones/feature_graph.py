@@ -160,10 +160,14 @@ class FeatureGraph:
         if ours != (height, width):
             scales = [1.0, 1.0, height / ours[0], width / ours[1]]
             held = to.weight(f"{name}.scales", scales, np.float32)
+            if self._double:  # ONNX Runtime resizes in single precision only
+                value = to.node("Cast", [value], f"{name}.single", to=_FLOAT)
             value = to.node(
                 "Resize", [value, "", held], f"{name}.resized",
                 mode="linear", coordinate_transformation_mode="half_pixel", antialias=1,
             )  # fmt: skip
+            if self._double:
+                value = to.node("Cast", [value], f"{name}.double", to=TensorProto.DOUBLE)
         if view == "mirrored":
             parts = {"start": [width - 1], "end": [-width - 1], "axis": [3], "step": [-1]}
             bounds = [to.weight(f"{name}.{part}", of, np.int64) for part, of in parts.items()]

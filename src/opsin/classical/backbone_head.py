@@ -21,6 +21,7 @@ from opsin.classical.classical_recipe import Logistic, Svm
 from opsin.classical.fit import Fitted
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.kernel_ridge import KernelRidge, solved, squared_distances
+from opsin.classical.pixels import drawn
 from opsin.classical.projection import Projection
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
@@ -123,7 +124,7 @@ class HeadChoice:
     def words(self) -> str:
         """What was chosen, and why."""
         if self.score is None:
-            why = "the usual one, since these are too few images to tell heads apart"
+            why = "the usual one: there are too few images, or groups, to tell heads apart"
         else:
             why = (
                 f"the best of {self.compared} by cross-validation on the training images "
@@ -206,7 +207,7 @@ def choose_head(
 
     def scored(design: _Design) -> tuple[_Points, _Scores]:
         found = points_of(design)
-        kind = wanted or ("kernel-ridge" if len(train) <= _ALL else "svm")
+        kind = wanted or _quick(train)
         first = Head(kind, _FIRST_C[kind])
         trial = _Trial(found.values[train], own, folds[:_FIRST], classes, kernels=kernels)
         scores = trial.scores(first)
@@ -234,10 +235,16 @@ def choose_head(
             compared = len(tried) + count
         else:
             points = points_of(designs[0])
-            head = Head(wanted or "nearest-mean", _FIRST_C[wanted or "nearest-mean"])
+            kind = wanted or ("nearest-mean" if few else _quick(train))
+            head = Head(kind, _FIRST_C[kind])
         design = points.design
         choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
         return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
+
+
+def _quick(train: NDArray[np.int64]) -> Kind:
+    """Return which head is quick to fit to so many images, and mostly good."""
+    return "kernel-ridge" if len(train) <= _ALL else "svm"
 
 
 def fit_as(
@@ -365,15 +372,21 @@ class _Design:
 def _folds(
     labels: NDArray[np.int64], units: NDArray[np.int64], seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return folds that keep groups together; none where a class has too few images."""
-    rows = np.arange(len(labels))
-    if len(rows) > _COMPARED:
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_COMPARED])
-    counts = np.unique(labels[rows], return_counts=True)[1]
-    count = int(min(_FOLDS, counts.min()))
+    """Return folds that keep groups together; none where there are too few images or groups.
+
+    The only image of a class is learnt from in each fold, and tested in none.
+    """
+    rows = drawn(np.arange(len(labels)), labels, _COMPARED, seed)
+    names, counts = np.unique(labels[rows], return_counts=True)
+    alone = np.isin(labels[rows], names[counts < 2])
+    single, rows = rows[alone], rows[~alone]
+    if not len(rows):
+        return []
+    groups = len(np.unique(units[rows]))
+    count = int(min(_FOLDS, counts[counts > 1].min(), groups))
     if count < 2:
         return []
-    grouped = len(np.unique(units[rows])) < len(rows)
+    grouped = groups < len(rows)
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
         count, shuffle=True, random_state=seed
     )
@@ -381,8 +394,9 @@ def _folds(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
         for train, test in splitter.split(rows, labels[rows], units[rows]):
-            if len(np.unique(labels[rows[train]])) == len(counts) and len(test):
-                found.append((rows[train], rows[test]))
+            learnt = np.union1d(rows[train], single)
+            if len(np.unique(labels[learnt])) == len(counts) and len(test):
+                found.append((learnt, rows[test]))
     return found
 
 

@@ -59,11 +59,17 @@ def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
 
 
 def network_here() -> str | None:
-    """Return the short name of a pretrained network that was fetched before, if there is one."""
-    from opsin.hub.hub_cache import found_here  # noqa: PLC0415  few trainings need it
-    from opsin.hub.hub_name import NAMED  # noqa: PLC0415
+    """Return the name on the hub of a pretrained network that was fetched whole, if there is one.
 
-    return next((name for name in _ORDER if found_here(NAMED[name].where) is not None), None)
+    No file or folder is called like that.
+    """
+    from opsin.hub.hub_cache import Wanted, found_here  # noqa: PLC0415  few trainings need it
+    from opsin.hub.hub_name import NAMED, PREFIX  # noqa: PLC0415
+
+    found = (found_here(NAMED[name].where) for name in _ORDER)
+    return next(
+        (f"{PREFIX}{each.where}" for each in found if each and each.is_surely(Wanted.NETWORK)), None
+    )
 
 
 def are_few(dataset: Dataset) -> bool:

@@ -15,6 +15,7 @@ from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.dataset import Dataset, load
 from opsin.data.sources.named import is_place
+from opsin.training.process_group import Launch
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -89,6 +90,7 @@ def load_for(
     model: str | None,
     options: dict[str, Any],
     *,
+    budget: str | float | None = None,
     offline: bool,
     watcher: Watcher,
 ) -> tuple[str | None, Dataset, Backbone | None]:
@@ -100,6 +102,7 @@ def load_for(
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: What was asked for.
         options: Of all parts of the recipe; those of the data part are taken out.
+        budget: Time that the training may take: a wish for a network that is trained.
         offline: Whether only what is on this machine may be used.
         watcher: Receives the progress of the work.
 
@@ -107,8 +110,10 @@ def load_for(
         OpsinError: As from `backbone_given` and `dataset_given`, or what a model needs is missing.
     """
     model = model_asked(model, options)
-    is_open = leaves_open(model, options) and not isinstance(data, Dataset)
-    here = network_here() if is_open else None
+    launch = Launch.current()
+    alone = launch is None or launch.world == 1  # processes that train together need a training
+    is_open = alone and budget is None and leaves_open(model, options)
+    here = network_here() if is_open and not isinstance(data, Dataset) else None
     if here is None:
         need_training(model)
     if model == BACKBONE:

@@ -80,7 +80,9 @@ def plan(
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
     given: dict[str, Any] = {**options}
-    model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=watcher)
+    model, dataset, backbone = load_for(
+        data, model, given, budget=budget, offline=offline, watcher=watcher
+    )
     tell_limits(watcher, dataset)
     if model in FITTED:
         recipe = resolve_fitting(dataset, model=model, budget=budget, options=given)

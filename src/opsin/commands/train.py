@@ -97,7 +97,9 @@ def train(
             return Run(begun.path)
         if model_asked(model, given) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
-        model, dataset, backbone = load_for(data, model, given, offline=offline, watcher=tell)
+        model, dataset, backbone = load_for(
+            data, model, given, budget=budget, offline=offline, watcher=tell
+        )
         if model in FITTED:
             refuse_several(_IN_ONE_GO)
         in_steps = model not in FITTED or given.get("fine_tune")

@@ -22,6 +22,7 @@ from opsin.commands.training_summary import tell_end, tell_images, tell_model, t
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
+from opsin.core.errors import ModelFileError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Preparation
 from opsin.core.storage import write_json
@@ -276,6 +277,7 @@ def _fit_anew(fitting: _Fitting, backbone: Backbone, recorder: Recorder) -> _Fit
     features = compute(
         backbone, dataset.images, dataset.digests, choice.views, watcher=recorder, kept=False
     )
+    _check_finite(features, backbone)
     chosen = fit_as(
         choice,
         backbone,
@@ -288,6 +290,16 @@ def _fit_anew(fitting: _Fitting, backbone: Backbone, recorder: Recorder) -> _Fit
         seed=job.recipe.training.seed,
     )
     return _of_head(job, chosen, features)
+
+
+def _check_finite(features: NDArray[np.float32], backbone: Backbone) -> None:
+    """Refuse features that no head can learn from, perhaps of a network in half precision."""
+    if not np.isfinite([features.min(), features.max()]).all():
+        raise ModelFileError(
+            "finite numbers from the network",
+            f"{backbone.name} gives others for some images",
+            "Check --prepare, or take an export of it in 32 bits.",
+        )
 
 
 def _also_learnt(job: ClassicalJob) -> NDArray[np.int64]:
@@ -353,6 +365,7 @@ def _fit_head(
     doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
     if doubt is not None:
         recorder.note(doubt)
+    _check_finite(features, backbone)
     recorder.doing("the choice of a head")
     model = cast("FromBackbone", recipe.model)
     total = work_of(backbone, views)
