@@ -120,6 +120,28 @@ def test_ended_in_the_middle_it_goes_on_to_the_same_bits(
 
 @pytest.mark.slow
 @pytest.mark.torch
+def test_killed_before_its_epochs_were_counted_it_keeps_its_budget(
+    backbone: Path, tmp_path: Path
+) -> None:
+    words = ["--prepare=-1..1", "--fine-tune", "--epochs", "10000", "--budget", "4s"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opsin", "train", "digits", "--from", str(backbone), *words,
+         "--runs", str(tmp_path / "runs"), "--quiet"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not any((tmp_path / "runs").glob("*/recipe.json")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (path,) = (tmp_path / "runs").iterdir()
+    again = opsin.resume(path, quiet=True)
+    assert again.row()["state"] == "done"
+    assert len(again.history) < 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.torch
 def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path) -> None:
     run = stopped(backbone, tmp_path / "runs", signal.SIGKILL)
     backbone.write_bytes(network(head="logits"))

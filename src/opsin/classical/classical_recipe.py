@@ -231,6 +231,7 @@ class ClassicalRecipe(RecipeModel):
     data: DataRecipe
     model: ClassicalModel
     training: Fitting | TrainingRecipe
+    budget: float | None = Field(None, gt=0, description="Seconds that a fine-tuning may take.")
     parent: None = Field(None, description="None: such a model is fitted in one go.")
     reasons: dict[str, str] = Field(
         default_factory=dict, description="What was decided by the images, and why."

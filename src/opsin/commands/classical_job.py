@@ -43,8 +43,10 @@ def resolve_fitting(
     recipe = resolve_classical(dataset.recipe, model=model, mirrored=mirrored, **options, **timed)
     if budget is None:
         return recipe
-    told = f"as many of the epochs as fit into {about(seconds_of(budget))}"
-    return recipe.model_copy(update={"reasons": {**recipe.reasons, "Budget": told}})
+    seconds = seconds_of(budget)
+    told = f"as many of the epochs as fit into {about(seconds)}"
+    reasons = {**recipe.reasons, "Budget": told}
+    return recipe.model_copy(update={"budget": seconds, "reasons": reasons})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
 from opsin.core.metadata import Layer
 from opsin.core.operating_system import keep_freed_memory
-from opsin.core.pace import seconds_of
 from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
 
@@ -48,12 +47,10 @@ class Limits:
     """Where fine-tuning begins, and when it ends.
 
     Args:
-        budget: Time that the whole run may take.
-        began: When the run began (`time.perf_counter`).
+        began: When the run began, or went on (`time.perf_counter`); its budget counts from then.
         start: The state to go on from; ``None`` for the network as it came.
     """
 
-    budget: str | float | None
     began: float
     start: Start | None = None
 
@@ -157,8 +154,8 @@ def fine_tune(
         job, work = _decided(job, layers, given, fresh=fresh)
         with threads_for(work):
             parts = _Learning(network, *_batches(job, device))
-            if limits.budget is not None and fresh:
-                left = seconds_of(limits.budget) - (time.perf_counter() - limits.began)
+            if job.recipe.budget is not None and fresh:
+                left = job.recipe.budget - (time.perf_counter() - limits.began)
                 job, fits = _budgeted(job, parts, left, recorder)
                 if not fits:
                     return FineTuned(job, None, None)

@@ -198,7 +198,7 @@ def _fine_tuning(
     start = _own(parent, recipe, watcher)
     return carry_out_fitting(
         lambda: parent, dataset, recipe, watcher=watcher, began=began, backbone=backbone,
-        limits=Limits(None, began, start),
+        limits=Limits(began, start),
     )  # fmt: skip
 
 

@@ -80,7 +80,6 @@ def train_classical(
         watcher=watcher,
         began=began,
         backbone=backbone,
-        limits=Limits(budget, began),
         launch=launch,
     )
 
@@ -123,7 +122,7 @@ def carry_out_fitting(
         with graceful_interrupt() as stop:
             report = _make(
                 directory, job, recorder, seconds=seconds, stop=stop,
-                limits=limits or Limits(None, began),
+                limits=limits or Limits(began),
             )  # fmt: skip
         tell_end(recorder, report)
     return Run(directory.path)
