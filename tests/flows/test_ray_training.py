@@ -15,7 +15,8 @@ from opsin.core.artifacts.run_status import RunStatus
 from tests.flows.test_ray import command
 from tests.ray_cluster import RayCluster, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+# The nodes draw figures and pages, too.
+pytestmark = [pytest.mark.ray, pytest.mark.drawn, pytest.mark.timeout(600)]
 
 #: What is the same to the byte wherever a run was trained.
 SAME = ("recipe.json", "dataset.json", "split.npz", "pictures.csv", "classifier.onnx",
