@@ -119,6 +119,8 @@ def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
     assert done.returncode == 1 and "--out FILE" in done.stderr
     done = cli("data", "photos", "--shard", "1/3")
     assert done.returncode == 2 and "--audit" in done.stderr
+    done = cli("data", "photos", "--audit", "--shard", "1/3", "--on", "ray")
+    assert done.returncode == 2 and "without --on" in done.stderr
     done = cli("merge", "answers.csv", "--part", "1/2")
     assert done.returncode == 1 and "divides 3" in done.stderr
     done = cli("merge", "answers.csv")
