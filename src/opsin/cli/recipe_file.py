@@ -24,7 +24,7 @@ def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> di
         RecipeError: The file has options that are none.
     """
     file = {key: value for key, value in file.items() if key != "sources"}
-    refuse_unknown(file, ("model", *TRAIN_OPTIONS))
+    refuse_unknown(file, ("model", "budget", *TRAIN_OPTIONS))
     if given.get("model", file.get("model")) != file.get("model"):
         file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
     for one, other in (("hidden", "depth"), ("depth", "hidden")):
