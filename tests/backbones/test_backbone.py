@@ -221,14 +221,8 @@ def test_what_is_given_is_enough_where_the_file_beside_says_nonsense(tmp_path: P
 
 
 def test_a_network_in_double_precision_takes_images_of_another_size(tmp_path: Path) -> None:
-    content = _model(
-        [helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[2, 3], keepdims=0),
-         helper.make_node("Cast", ["means"], ["out"], to=TensorProto.FLOAT)],
-        [_info("pixels", ["N", 3, 8, 8], TensorProto.DOUBLE)],
-        ["out"],
-    )  # fmt: skip
     file = tmp_path / "network.onnx"
-    file.write_bytes(content)
+    file.write_bytes(_means_of(TensorProto.DOUBLE))
     images = images_of(2, 8)
     found = features_of(file, images.repeat(2, 1).repeat(2, 2), prepare="0..1")
     np.testing.assert_allclose(found, images.mean(axis=(1, 2)) / 255, rtol=1e-5)
@@ -243,20 +237,24 @@ def test_a_value_that_is_named_twice_is_taken_once(tmp_path: Path) -> None:
 
 
 def test_a_network_that_takes_bytes_is_told_no_other_pixels(tmp_path: Path) -> None:
-    content = _model(
-        [helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
-         helper.make_node("ReduceMean", ["values"], ["out"], axes=[2, 3], keepdims=0)],
-        [_info("pixels", ["N", 3, 8, 8], TensorProto.UINT8)],
-        ["out"],
-    )  # fmt: skip
     file = tmp_path / "network.onnx"
-    file.write_bytes(content)
+    file.write_bytes(_means_of(TensorProto.UINT8))
     images = images_of(2, 8)
     means = images.mean(axis=(1, 2))
     for given, expected in ((None, means), ("0..255", means), ("0..255,bgr", means[:, ::-1])):
         np.testing.assert_allclose(features_of(file, images, prepare=given), expected, rtol=1e-5)
     with pytest.raises(RecipeError, match=r"no --prepare, since network.onnx takes bytes"):
         open_backbone(file, prepare="imagenet")
+
+
+def _means_of(kind: int) -> bytes:
+    """Return a network whose features are the means of each colour of 8×8 pixels."""
+    return _model(
+        [helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
+         helper.make_node("ReduceMean", ["values"], ["out"], axes=[2, 3], keepdims=0)],
+        [_info("pixels", ["N", 3, 8, 8], kind)],
+        ["out"],
+    )  # fmt: skip
 
 
 def test_a_value_that_there_is_not_names_the_closest(tmp_path: Path) -> None:

@@ -136,8 +136,7 @@ class FoundNetwork:
             RecipeError: There is no such value.
         """
         own = self.probed
-        named = at or (own.features, *own.depths)
-        names = tuple(dict.fromkeys(named))
+        names = tuple(dict.fromkeys(at or (own.features, *own.depths)))
         check_choices("value", names, [value.name for value in own.values], RecipeError)
         return Backbone(
             self.path, self.digest, self.content, own, pixels, names, self.licence,
