@@ -173,7 +173,7 @@ def _fine_tuning(
 ) -> Run:
     """Go on with the fine-tuning of a pretrained network, which must be where it was."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
-    from opsin.commands.fine_tune import Limits, check_fine_tuning  # noqa: PLC0415
+    from opsin.commands.fine_tune import check_fine_tuning  # noqa: PLC0415
     from opsin.commands.train_classical import carry_out_fitting  # noqa: PLC0415
 
     model = cast("FromBackbone", recipe.model)
@@ -198,7 +198,7 @@ def _fine_tuning(
     start = _own(parent, recipe, watcher)
     return carry_out_fitting(
         lambda: parent, dataset, recipe, watcher=watcher, began=began, backbone=backbone,
-        limits=Limits(began, start),
+        start=start,
     )  # fmt: skip
 
 

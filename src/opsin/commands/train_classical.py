@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.backbone_head import ChosenHead, HeadChoice
     from opsin.classical.fit import Fitted
+    from opsin.commands.training_job import Start
 
 # Training images that figures are computed on, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
@@ -92,7 +93,7 @@ def carry_out_fitting(
     watcher: Watcher,
     began: float,
     backbone: Backbone | None,
-    limits: Limits | None = None,
+    start: Start | None = None,
     launch: str | None = None,
 ) -> Run:
     """Fit in a run directory, and fine-tune where the recipe says so.
@@ -104,7 +105,7 @@ def carry_out_fitting(
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
         backbone: The pretrained network that it is built on.
-        limits: Where fine-tuning begins, and when it ends.
+        start: The state that fine-tuning goes on from; ``None`` for the network as it came.
         launch: As for `opsin.commands.recorder.recorded`.
     """
     from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415  that module needs no PyTorch
@@ -121,9 +122,8 @@ def carry_out_fitting(
         # Held to the end: once fitted, a Ctrl-C would only lose what is nearly done.
         with graceful_interrupt() as stop:
             report = _make(
-                directory, job, recorder, seconds=seconds, stop=stop,
-                limits=limits or Limits(began),
-            )  # fmt: skip
+                directory, job, recorder, seconds=seconds, stop=stop, limits=Limits(began, start)
+            )
         tell_end(recorder, report)
     return Run(directory.path)
 
