@@ -15,7 +15,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # lets no process write any that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-docs test-ray test-all pytest browser node lint bench docs site pictures wheel tutorials clean
+.PHONY: demo test test-docs test-ray test-all pytest browser node azurite lint bench docs site pictures wheel tutorials clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -50,7 +50,7 @@ test-ray: $(VENV)-ray/ready
 
 # Everything, with more examples of each law.
 test-all: RUN_TESTS += --hypothesis-profile thorough
-test-all: lint browser node site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
+test-all: lint browser azurite site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
 	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider -m ray tests/flows
@@ -77,6 +77,11 @@ node:
 	{ command -v npm >/dev/null && mkdir -p $(NODE) && npm install --silent --no-audit --no-fund \
 		--ignore-scripts --prefix $(NODE) onnxruntime-node@1.30.0 sharp@0.35.5 axe-core@4.14.1 >/dev/null; } || \
 	{ echo "no Node with onnxruntime-node, sharp and axe-core: the tests that need them are skipped"; [ -z "$$CI" ]; }
+
+# Microsoft's emulator of its store, 365 MB, for a test of az://.
+azurite: node
+	@[ -d $(NODE)/node_modules/azurite ] || \
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(NODE) azurite@3.37.0 >/dev/null
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check

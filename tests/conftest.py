@@ -250,7 +250,7 @@ def store(
     store_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ObjectStore]:
     """A store with an empty bucket, the proxy before it, and what a command needs to reach it."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
         monkeypatch.delenv(name)
     with object_store.troubled(store_port) as store:
         for name, text in {
@@ -262,6 +262,8 @@ def store(
             "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "aws-credentials"),
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_MAX_ATTEMPTS": "2",
+            "GOOGLE_BASE_URL": store.address,
+            "GOOGLE_BEARER_TOKEN": object_store.SESSION,
             "NO_PROXY": "127.0.0.1",
         }.items():
             monkeypatch.setenv(name, text)

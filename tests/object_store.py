@@ -1,7 +1,8 @@
 """An S3-compatible store on this machine, and what goes wrong between it and a command.
 
 Behind is moto's server; before it a proxy of ours, which answers in its place, cuts contents off,
-and keeps them back.
+and keeps them back. Requests to Google's store, whose XML interface is S3's in other words, reach
+the same objects: the proxy puts them into S3's words.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ SESSION: Final = "session-token-of-the-tests"
 #: A bucket that is there.
 BUCKET: Final = "photos"
 
+# The store looks whether a request is signed, not with what.
+_SIGNED: Final = (
+    f"AWS4-HMAC-SHA256 Credential={KEY_ID}/20260101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+)
 _SERVE: Final = """
 import sys
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
@@ -75,6 +81,8 @@ class ObjectStore:
     #: That a content is kept back, and that it may go on.
     waiting: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+    #: Google's number of each version that was shown, and its ETag.
+    generations: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -153,15 +161,39 @@ class _Handler(BaseHTTPRequestHandler):
         behind = http.client.HTTPConnection("127.0.0.1", self.store.port, timeout=60)
         headers = {name: text for name, text in self.headers.items() if name != "Expect"}
         headers.pop("Transfer-Encoding", None)
+        google = headers.get("authorization", "").startswith("Bearer")
+        if google:
+            headers = self._as_s3(headers)
         behind.request(self.command, self.path, body, headers)
         answer = behind.getresponse()
         content = answer.read()
         told = {name: text for name, text in answer.getheaders() if name not in ("Date", "Server")}
+        if google:
+            told = self._as_google(told)
         if fault is not None and fault.trouble == "kept back":
             self.store.waiting.set()
             self.store.released.wait(60)
         cut = fault is not None and fault.trouble == "cut"
         self._answer(answer.status, told, content, cut=cut)
+
+    def _as_s3(self, headers: dict[str, str]) -> dict[str, str]:
+        assert headers["authorization"] == f"Bearer {SESSION}"
+        headers["authorization"] = _SIGNED
+        generation = headers.pop("x-goog-if-generation-match", None)
+        if generation == "0":
+            headers["If-None-Match"] = "*"
+        elif generation is not None:
+            headers["If-Match"] = self.store.generations[generation]
+        return {name.replace("x-goog-", "x-amz-"): text for name, text in headers.items()}
+
+    def _as_google(self, headers: dict[str, str]) -> dict[str, str]:
+        headers = {name.replace("x-amz-", "x-goog-"): text for name, text in headers.items()}
+        tag = {name.lower(): text for name, text in headers.items()}.get("etag")
+        if tag is not None:
+            number = str(int(tag.strip('"')[:15], 16))
+            self.store.generations[number] = tag
+            headers["x-goog-generation"] = number
+        return headers
 
     def _body(self) -> bytes:
         if self.headers.get("Expect"):

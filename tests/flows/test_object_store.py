@@ -305,7 +305,9 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
         "s3://": "an address on an object store",
         "s3:///photos": "an address on an object store",
         "s3://Not a bucket/x": "the name of a bucket and a key",
-        "gs://bucket/photos": "an address that begins with s3://",
+        "abfs://bucket/photos": "an address that begins with s3://, gs:// or az://",
+        "gs://no-such-bucket/photos": "there is no bucket no-such-bucket",
+        f"gs://{BUCKET}/none": f"there is nothing at gs://{BUCKET}/none",
         f"{PHOTOS}/notes.txt": "an object of another kind",
     }.items():
         assert said in failed(cli("predict", nearest_mean, source))
@@ -445,12 +447,47 @@ def test_killed_while_it_is_sent(
     assert store.keys("answers") == expected
 
 
-def test_without_the_extra(cold_cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
-    (tmp_path / "botocore.py").write_text("raise ImportError")
+def test_google_s_store(
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = f"gs://{BUCKET}/photos"
+    words = ("predict", nearest_mean, there, "--out", f"gs://{BUCKET}/answers.csv")
+    for part in ("1/2", "2/2"):
+        only_json(cli(*words, "--shard", part, "--json"))
+    assert only_json(cli("merge", f"gs://{BUCKET}/answers.csv", "--json"))["shards"] == 2
+    cli("predict", nearest_mean, photos, "--out", "plain.csv")
+    assert store.content("answers.csv") == (photos.parent / "plain.csv").read_bytes()
+    assert len(store.fetched("photos/photos/")) == 62
+    store.put("answers.csv", b"mine")
+    assert f"gs://{BUCKET}/answers.csv is there already" in failed(cli(*words))
+    for trouble, said in {
+        "busy": "refused again and again (503)",
+        "denied": "access is denied",
+        "cut": f"gs://{BUCKET}/photos/a/3.png broke off 4 times",
+    }.items():
+        store.faults = [Fault(trouble, part="a/3.png")]  # type: ignore[arg-type]
+        assert said in failed(cli("predict", nearest_mean, f"{there}/"))
+    store.put("photos/a//3.png", b"")
+    assert "keys with a name between any two slashes" in failed(cli("predict", *words[1:3]))
+    monkeypatch.setenv("GOOGLE_BASE_URL", "http://127.0.0.1:1")
+    assert f"{there} got no answer" in failed(cli("predict", *words[1:3]))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(photos / "none.json"))
+    monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
+    assert "Check GOOGLE_APPLICATION_CREDENTIALS" in failed(cli("predict", *words[1:3]))
+    assert "Check AZURE_STORAGE_ACCOUNT_NAME" in failed(cli("predict", nearest_mean, "az://a/b"))
+
+
+@pytest.mark.parametrize(("package", "extra"), [("botocore", "s3"), ("obstore", "gs")])
+def test_without_the_extra(
+    cold_cli: Cli, nearest_mean: Path, tmp_path: Path, package: str, extra: str
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise ImportError")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = cold_cli("predict", nearest_mean, PHOTOS, env=os.environ | {"PYTHONPATH": path})
+    done = cold_cli(
+        "predict", nearest_mean, f"{extra}://photos/a", env=os.environ | {"PYTHONPATH": path}
+    )
     assert done.returncode == 1
-    assert "pip install 'opsin[s3]'" in done.stderr
+    assert f"pip install 'opsin[{extra}]'" in done.stderr
 
 
 def test_no_store_answers(

@@ -10,7 +10,10 @@ import pytest
 
 from opsin.core.errors import SourceError, StorageError
 from opsin.stores import bucket as module
-from opsin.stores.bucket import open_bucket
+from opsin.stores import s3_bucket
+from opsin.stores.bucket import Bucket
+from opsin.stores.buckets import open_bucket
+from opsin.stores.store_address import Store, StoreAddress
 from opsin.stores.stored_object import UNKNOWN_SIZE, StoredObject
 from tests.object_store import BUCKET, Fault, ObjectStore
 
@@ -27,8 +30,28 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_written_is_read(store: ObjectStore, file: Path) -> None:
-    bucket, content = open_bucket(BUCKET), file.read_bytes()
+@pytest.fixture(params=["s3", "gs"])
+def kind(request: pytest.FixtureRequest) -> Store:
+    """Which store's words are spoken."""
+    found: Store = request.param
+    return found
+
+
+@pytest.fixture
+def bucket(store: ObjectStore, kind: Store) -> Bucket:
+    """The store's bucket."""
+    assert store.address
+    return opened(kind)
+
+
+def opened(kind: Store = "s3") -> Bucket:
+    return open_bucket(StoreAddress(BUCKET, "", kind))
+
+
+def test_what_is_written_is_read(
+    store: ObjectStore, bucket: Bucket, kind: Store, file: Path
+) -> None:
+    content = file.read_bytes()
     made = bucket.write("a/b", file, None, digest(content))
     assert bucket.find("a/b") == made
     assert bucket.content(made) == content
@@ -37,22 +60,43 @@ def test_what_is_written_is_read(store: ObjectStore, file: Path) -> None:
     assert told["Metadata"] == {"sha256": digest(content)}
     assert bucket.find("a") is None
     with pytest.raises(FileNotFoundError):
-        bucket.content(StoredObject(BUCKET, "a", UNKNOWN_SIZE, ""))
+        bucket.content(StoredObject(BUCKET, "a", UNKNOWN_SIZE, "", kind))
+    file.write_bytes(b"")
+    assert bucket.write("empty", file, None, digest(b"")).size == 0
+    assert bucket.find("empty") is not None
+
+
+def test_what_is_listed(store: ObjectStore, bucket: Bucket, kind: Store) -> None:
+    keys = ["a/1.png", "a/7 loose é+&%41#.png", "a/b/2.png", "ab/3.png", "top"]
+    for key in keys:
+        store.put(key, key.encode())
+    found = list(bucket.objects())
+    assert [each.key for each in found] == sorted(keys, key=str.encode)
+    assert [each.key for each in bucket.objects("a")] == [each.key for each in found[:4]]
+    assert [each.key for each in bucket.objects("a/")] == [each.key for each in found[:3]]
+    assert list(bucket.level("a/")) == [*found[:2], "b"]
+    assert set(bucket.level("")) == {found[4], "a", "ab"}
+    assert all(bucket.content(each) == each.key.encode() for each in found)
+    assert all(bucket.find(each.key) == each for each in found)
+    assert str(found[0].address) == f"{kind}://{BUCKET}/a/1.png"
 
 
 @pytest.mark.parametrize("size", [100_000, 6_000_000])
 def test_nothing_that_appeared_meanwhile_is_replaced(
-    store: ObjectStore, file: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    monkeypatch.setattr(module, "_PART", 5 << 20)  # the smallest that stores take
-    bucket, content = open_bucket(BUCKET), os.urandom(size)
+    store: ObjectStore, bucket: Bucket, kind: Store, file: Path,
+    monkeypatch: pytest.MonkeyPatch, size: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(s3_bucket, "_PART", 5 << 20)  # the smallest that stores take
+    content = os.urandom(size)
     file.write_bytes(content)
     store.put("key", b"of another")
     there = bucket.find("key")
-    with pytest.raises(StorageError, match="another one was written to s3://photos/key meanwhile"):
+    with pytest.raises(
+        StorageError, match=rf"another one was written to {kind}://photos/key meanwhile"
+    ):
         bucket.write("key", file, None, digest(content))
     store.put("key", b"of a third")
-    if size < module._PART:  # moto does not compare, where parts are joined
+    if size < s3_bucket._PART or kind != "s3":  # moto does not compare, where parts are joined
         with pytest.raises(StorageError, match="meanwhile"):
             bucket.write("key", file, there, digest(content))
     assert store.content("key") == b"of a third"
@@ -61,57 +105,59 @@ def test_nothing_that_appeared_meanwhile_is_replaced(
     assert store.content("key") == content
 
 
-def test_an_answer_that_got_lost_is_no_other_command(store: ObjectStore, file: Path) -> None:
+def test_an_answer_that_got_lost_is_no_other_command(bucket: Bucket, file: Path) -> None:
     # What is sent again finds what was sent before.
     content = file.read_bytes()
-    first = open_bucket(BUCKET).write("key", file, None, digest(content))
-    assert open_bucket(BUCKET).write("key", file, None, digest(content)) == first
+    first = bucket.write("key", file, None, digest(content))
+    assert bucket.write("key", file, None, digest(content)) == first
 
 
 def test_a_large_file_goes_on_where_it_broke_off(
-    store: ObjectStore, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    store: ObjectStore, bucket: Bucket, kind: Store, file: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr(module, "_WAIT", 0)
     store.put("large", file.read_bytes())
-    wanted = open_bucket(BUCKET).find("large")
+    wanted = bucket.find("large")
     assert wanted is not None
     store.faults = [Fault("cut", part="large", times=10)]  # each piece is half of what is left
-    open_bucket(BUCKET).fetch(wanted, tmp_path / "copy")
+    bucket.fetch(wanted, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
+    store.put("large", b"another" * 10_000)
     store.faults = [Fault("cut", part="large", times=1)]
-    store.client.put_object(Bucket=BUCKET, Key="large", Body=b"another" * 10_000)
-    store.faults[0].spare = 0
-    with pytest.raises(SourceError):
-        open_bucket(BUCKET).fetch(wanted, tmp_path / "second")
-    assert not (tmp_path / "second").exists()
+    if kind == "s3":  # obstore goes on by itself, with the version that it began with
+        with pytest.raises(SourceError):
+            bucket.fetch(wanted, tmp_path / "second")
+        assert not (tmp_path / "second").exists()
+    store.faults = []
     store.client.delete_object(Bucket=BUCKET, Key="large")
-    with pytest.raises(SourceError, match="s3://photos/large is gone"):
-        open_bucket(BUCKET).fetch(wanted, tmp_path / "second")
+    with pytest.raises(SourceError, match=f"{kind}://photos/large is gone"):
+        bucket.fetch(wanted, tmp_path / "second")
 
 
 def test_a_store_that_falls_silent(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SILENCE", 0.2)
+    monkeypatch.setattr(s3_bucket, "SILENCE", 0.2)
     store.put("key", b"content")
     store.faults = [Fault("kept back")]
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:\d+ did not \(ReadTimeout\)"):
-        module.Bucket(BUCKET).content(StoredObject(BUCKET, "key", 7, '"1"'))
+        s3_bucket.S3Bucket(BUCKET).content(StoredObject(BUCKET, "key", 7, '"1"'))
 
 
 def test_one_that_trickles(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", -1)
     store.put("key", b"content")
     with pytest.raises(SourceError, match="comes too slowly"):
-        open_bucket(BUCKET).content(StoredObject(BUCKET, "key", 7, '"1"'))
+        opened().content(StoredObject(BUCKET, "key", 7, '"1"'))
 
 
 def test_credentials_that_were_renewed_count(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = open_bucket(BUCKET)
-    assert open_bucket(BUCKET) is one
+    one = opened()
+    assert opened() is one
     monkeypatch.setenv("AWS_SESSION_TOKEN", "another")
-    assert open_bucket(BUCKET) is not one
+    assert opened() is not one
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name)
     store.put("key", b"content")
-    assert [each.key for each in open_bucket(BUCKET).objects()] == ["key"]  # not signed
+    assert [each.key for each in opened().objects()] == ["key"]  # not signed

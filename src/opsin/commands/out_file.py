@@ -21,9 +21,10 @@ from opsin.core.file_names import legal_name
 from opsin.core.state_folder import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
-from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.bucket import Bucket
+from opsin.stores.buckets import open_bucket
 from opsin.stores.said_as import said_as
-from opsin.stores.store_address import StoreAddress, is_stored
+from opsin.stores.store_address import WHERE, StoreAddress, is_stored
 from opsin.stores.stored_object import StoredObject
 
 
@@ -177,7 +178,7 @@ class OutFile:
     def _bucket(self) -> Bucket:
         if self.address is None:
             raise TypeError("a file lies in no bucket")
-        return open_bucket(self.address.bucket)
+        return open_bucket(self.address)
 
     @property
     def _record(self) -> Path:
@@ -207,7 +208,7 @@ class _SaidAs(WatcherGroup):
 def _staged(address: StoreAddress) -> Path:
     """Return the file that becomes an object, in a folder of its own."""
     # The same address means another object on another store.
-    known = repr((str(address), os.environ.get("AWS_ENDPOINT_URL")))
+    known = repr((str(address), [*map(os.environ.get, WHERE[address.store])]))
     folder = state_root() / "stored" / hashlib.sha256(known.encode()).hexdigest()[:32]
     return folder / legal_name(address.name)
 

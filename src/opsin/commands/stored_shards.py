@@ -18,7 +18,7 @@ from opsin.core.file_names import legal_name
 from opsin.core.storage import scratch_directory
 from opsin.data.cache import cache_root
 from opsin.data.shard import Shard, named_shard, whole_file
-from opsin.stores.bucket import open_bucket
+from opsin.stores.buckets import open_bucket
 from opsin.stores.said_as import said_as
 from opsin.stores.store_address import StoreAddress, is_stored
 from opsin.stores.stored_object import StoredObject
@@ -115,7 +115,7 @@ class StoredShards:
 
 def _manifest(shard: StoreAddress) -> StoredObject | None:
     """Return the manifest beside an object, if there is one."""
-    return open_bucket(shard.bucket).find(shard.beside(manifest_of(Path(shard.name)).name).key)
+    return open_bucket(shard).find(shard.beside(manifest_of(Path(shard.name)).name).key)
 
 
 def _of_name(whole: StoreAddress, target: Shard | None) -> list[StoredObject]:
@@ -123,7 +123,7 @@ def _of_name(whole: StoreAddress, target: Shard | None) -> list[StoredObject]:
     example = Shard(1, 3).file(Path(whole.name))
     start = whole.beside(Path(whole.name).stem).key
     pattern = re.compile(rf"-\d{{5,6}}-of-\d{{5,6}}{re.escape(example.suffix)}")
-    there = {each.key: each for each in open_bucket(whole.bucket).objects(f"{start}-")}
+    there = {each.key: each for each in open_bucket(whole).objects(f"{start}-")}
     found = {
         shard: each
         for key, each in there.items()
@@ -152,7 +152,7 @@ def _read(shards: Sequence[StoredObject]) -> list[FinishedShard]:
     with scratch_directory(cache_root() / "merging") as folder:
         for each in shards:
             copy = folder / legal_name(each.name)
-            bucket, manifest = open_bucket(each.bucket), _manifest(each.address)
+            bucket, manifest = open_bucket(each), _manifest(each.address)
             with said_as(folder, each.address.beside("")):
                 if manifest is not None:
                     bucket.fetch(manifest, manifest_of(copy))
@@ -161,7 +161,7 @@ def _read(shards: Sequence[StoredObject]) -> list[FinishedShard]:
 
 
 def _one(address: StoreAddress) -> StoredObject:
-    found = open_bucket(address.bucket).find(address.key)
+    found = open_bucket(address).find(address.key)
     if found is None:
         raise RecipeError("a shard", f"there is no {address}", "Check its name.")
     return found
@@ -173,7 +173,7 @@ def _fetched(shards: Sequence[StoredObject], folder: Path, watcher: Watcher) -> 
     watcher.begin("Fetch", sum(each.size for each in shards), "B")
     done = 0
     for each in shards:
-        bucket, copy = open_bucket(each.bucket), folder / legal_name(each.name)
+        bucket, copy = open_bucket(each), folder / legal_name(each.name)
         bucket.fetch(each, copy)
         manifest = _manifest(each.address)
         if manifest is not None:

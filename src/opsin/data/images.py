@@ -226,9 +226,9 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         elif isinstance(image, StoredObject):
             if image.size > MAX_BYTES:  # not even asked for
                 raise _too_large(name)
-            from opsin.stores.bucket import open_bucket  # noqa: PLC0415  few read a store
+            from opsin.stores.buckets import open_bucket  # noqa: PLC0415  few read a store
 
-            content = open_bucket(image.bucket).content(image, MAX_BYTES + 1)
+            content = open_bucket(image).content(image, MAX_BYTES + 1)
         else:
             if image.seekable():
                 image.seek(0)

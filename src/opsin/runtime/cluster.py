@@ -33,7 +33,7 @@ from opsin.core.errors import (
 )
 from opsin.core.storage import storage_errors
 from opsin.runtime.image_engine import answer_blocks
-from opsin.stores.bucket import open_bucket
+from opsin.stores.buckets import open_bucket
 from opsin.stores.stored_object import StoredObject
 
 _T = TypeVar("_T")
@@ -422,7 +422,7 @@ def _unread(stored: StoredObject | None) -> tuple[str, str] | None:
     """Return why this node cannot read an object, and what to do; ``None``: it can."""
     try:
         if stored is not None:
-            open_bucket(stored.bucket).content(stored, 1)
+            open_bucket(stored).content(stored, 1)
     except FileNotFoundError:  # gone meanwhile, which is no node's fault
         pass
     except OpsinError as error:

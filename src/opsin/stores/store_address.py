@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal, cast, get_args
 
 from opsin.core.errors import RecipeError
 
+#: S3 and what speaks its protocol, Google Cloud Storage, and Azure Blob Storage.
+Store = Literal["s3", "gs", "az"]
+#: Variables that say where a store is, the address of one of one's own first.
+WHERE: Final[dict[Store, tuple[str, ...]]] = {
+    "s3": ("AWS_ENDPOINT_URL",),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_ACCOUNT_NAME"),
+}
 # A single slash is what is left of the two in a `Path`.
 _ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
 
@@ -30,6 +38,7 @@ class StoreAddress(os.PathLike[str]):
     Args:
         bucket: The bucket's name.
         key: The key, any text: it is data, and no path of this machine is made of it.
+        store: Which store the bucket is on; a bucket of Azure is a container.
 
     Example:
         >>> address = StoreAddress.read("s3://bucket/photos/1.jpg")
@@ -39,6 +48,7 @@ class StoreAddress(os.PathLike[str]):
 
     bucket: str
     key: str
+    store: Store = "s3"
 
     @classmethod
     def read(cls, written: str | os.PathLike[str]) -> StoreAddress:
@@ -55,17 +65,16 @@ class StoreAddress(os.PathLike[str]):
                 f"got {text!r}",
                 "Name the bucket, and what is meant in it.",
             )
-        if found[1] != "s3":
+        if found[1] not in get_args(Store):
             raise RecipeError(
-                "an address that begins with s3://",
+                "an address that begins with s3://, gs:// or az://",
                 f"got {text!r}",
-                "Where the store speaks S3's protocol as well, give s3:// and set "
-                "AWS_ENDPOINT_URL; else copy the images to a disk.",
+                "Azure: az://container/photos, with AZURE_STORAGE_ACCOUNT_NAME.",
             )
-        return cls(found[2], found[3] or "")
+        return cls(found[2], found[3] or "", cast("Store", found[1]))
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return f"{self.store}://{self.bucket}/{self.key}"
 
     def __fspath__(self) -> str:
         """Return it as the user writes it, for whatever takes sources or places."""

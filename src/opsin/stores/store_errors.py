@@ -6,12 +6,13 @@ No text of a store or of a program that hands out credentials is shown: it may h
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from opsin.core.errors import OpsinError, SourceError, StorageError
-from opsin.stores.store_address import StoreAddress
+from opsin.stores.store_address import WHERE, Store, StoreAddress
 
 _GO_ON: Final = "what is done is kept, and the same command goes on there"
 _EXPIRED: Final = frozenset(
@@ -28,6 +29,23 @@ _BUSY: Final = frozenset(
 _ELSEWHERE: Final = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "307"})
 _TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
+# What obstore's errors mean, which have no code.
+_CLASSES: Final = {
+    "AlreadyExistsError": "412",
+    "FileNotFoundError": "404",
+    "InvalidPathError": "InvalidPath",
+    "PermissionDeniedError": "403",
+    "PreconditionError": "412",
+    "UnauthenticatedError": "401",
+}
+_SETTINGS: Final = re.compile(r"\bsource: (Decode|Invalid|Missing|Open|Token)")
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+# Where credentials are looked for first.
+_CREDENTIALS: Final[dict[Store, str]] = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS (GOOGLE_SKIP_SIGNATURE=true for a public bucket)",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the role of this machine",
+}
 
 
 class BrokenOffError(Exception):
@@ -47,13 +65,27 @@ def is_taken(error: BaseException | None) -> bool:
 def _code(error: BaseException | None) -> str:
     """Return the store's word for an error; ``""`` where it did not answer."""
     answer: Any = getattr(error, "response", None)
-    code = answer.get("Error", {}).get("Code", "") if isinstance(answer, dict) else ""
-    return str(code)
+    if isinstance(answer, dict):
+        return str(answer.get("Error", {}).get("Code", ""))
+    if not _is_obstore(error):
+        return ""
+    found = None if _lacks_credentials(error) else _STATUS.search(str(error))
+    return _CLASSES.get(type(error).__name__, found[1] if found else "")
+
+
+def _is_obstore(error: BaseException | None) -> bool:
+    nameless = type(error) is FileNotFoundError and error.filename is None
+    return nameless or type(error).__module__.startswith("obstore")
+
+
+def _lacks_credentials(error: BaseException | None) -> bool:
+    """Tell whether obstore found none that it could ask a store with."""
+    return _SETTINGS.search(str(error)) is not None
 
 
 @contextlib.contextmanager
 def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[None]:
-    """Turn what botocore raises into an error of ours.
+    """Turn what the libraries of the stores raise into an error of ours.
 
     Args:
         address: What is asked for.
@@ -65,24 +97,26 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
     """
     try:
         yield
-    except (OpsinError, FileNotFoundError, BrokenOffError):
+    except (OpsinError, BrokenOffError):
         raise
     except Exception as error:
         kind = StorageError if writing else SourceError
-        from botocore import exceptions as told  # noqa: PLC0415  an extra
-
         if _code(error):
             raise kind(*_refused(_code(error), address, writing=writing)) from error
-        raise kind(*_unanswered(error, told, address)) from error
+        if _is_obstore(error):
+            raise kind(*_unanswered_by_obstore(error, address)) from error
+        if isinstance(error, FileNotFoundError) or address.store != "s3":
+            raise
+        raise kind(*_unanswered(error, address)) from error
 
 
 def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, str, str]:
     """Return what is said where the store answered with an error."""
-    if code == "NoSuchBucket":
+    if code == "NoSuchBucket" or (code == "404" and address.store != "s3"):
         return (
             "a bucket that exists",
             f"there is no bucket {address.bucket}",
-            "Check its name, and AWS_ENDPOINT_URL where it is on a store of your own.",
+            f"Check its name, and {WHERE[address.store][0]} where it is on a store of your own.",
         )
     if code in _EXPIRED:
         return (
@@ -94,13 +128,13 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
         return (
             "credentials that the store knows",
             f"it does not accept those for {address} ({code})",
-            "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+            f"Check {_CREDENTIALS[address.store]}.",
         )
     if code in _DENIED:
         return (
             f"the right to {'write' if writing else 'list and read'} {address}",
             "access is denied",
-            f"Ask for that right, or use other credentials (AWS_PROFILE); {_GO_ON}.",
+            f"Ask for that right, or use other credentials; {_GO_ON}.",
         )
     if code in _BUSY:
         return (
@@ -122,6 +156,12 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
             f"{address} is in an archive",
             "Restore it first, or leave it out.",
         )
+    if code == "InvalidPath":
+        return (
+            "keys with a name between any two slashes",
+            f"there are others below {address}, such as a//b or ../a",
+            "Rename them; only s3:// reads such keys.",
+        )
     return (
         f"a store that {'takes' if writing else 'gives'} {address}",
         f"it answered {code}",
@@ -129,8 +169,25 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
     )
 
 
-def _unanswered(error: Exception, told: Any, address: StoreAddress) -> tuple[str, str, str]:
+def _unanswered_by_obstore(error: Exception, address: StoreAddress) -> tuple[str, str, str]:
+    """Return what is said where obstore got no answer, or did not ask."""
+    if _lacks_credentials(error):
+        return (
+            "credentials and settings for the store",
+            f"this account's cannot be used for {address}",
+            f"Check {_CREDENTIALS[address.store]}.",
+        )
+    return (
+        "a store that can be reached",
+        f"{address} got no answer",
+        f"Check the network and {WHERE[address.store][0]}; {_GO_ON}.",
+    )
+
+
+def _unanswered(error: Exception, address: StoreAddress) -> tuple[str, str, str]:
     """Return what is said where there was no answer, or where nothing was asked."""
+    from botocore import exceptions as told  # noqa: PLC0415  an extra
+
     where = _host(error)
     if isinstance(error, told.EndpointConnectionError | told.ConnectTimeoutError):
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opsin.stores.store_address import StoreAddress
+from opsin.stores.store_address import Store, StoreAddress
 
 #: The size of an object that was not looked up.
 UNKNOWN_SIZE = -1
@@ -22,6 +22,7 @@ class StoredObject:
         size: Bytes; `UNKNOWN_SIZE` where it was not looked up.
         version: What is another for another content, the store's ETag; ``""`` where it was not
             looked up.
+        store: Which store the bucket is on.
 
     Example:
         >>> StoredObject("bucket", "photos/1.jpg", 4096, '"9c1185a5c5e9fc54"').name
@@ -32,11 +33,12 @@ class StoredObject:
     key: str
     size: int
     version: str
+    store: Store = "s3"
 
     @property
     def address(self) -> StoreAddress:
         """Where it is."""
-        return StoreAddress(self.bucket, self.key)
+        return StoreAddress(self.bucket, self.key, self.store)
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from opsin.data.image_tree import ImageTree
 from opsin.data.sources import key_tree
 from opsin.data.sources.key_tree import KeyTree
-from opsin.stores.bucket import open_bucket
+from opsin.stores.buckets import open_bucket
 from opsin.stores.store_address import StoreAddress
 from tests.object_store import BUCKET, ObjectStore
 from tests.variants import a_few
@@ -42,7 +42,7 @@ def test_the_images_of_a_folder_in_its_order(
     address = StoreAddress(BUCKET, "tree")
     local = ImageTree(tmp_path / "tree")
     expected = list(local.images())
-    tree = KeyTree(open_bucket(BUCKET), address)
+    tree = KeyTree(open_bucket(StoreAddress(BUCKET, "")), address)
     assert list(tree.images()) == expected
     assert (tree.runs, local.runs) == (1, 1)
     assert tree.folders("") == local.folders("")
@@ -50,11 +50,11 @@ def test_the_images_of_a_folder_in_its_order(
     assert [each.key for _, each in tree.objects()] == [f"tree/{name}" for name in expected]
     # Where there is too much to be listed at once, a level is listed at a time.
     monkeypatch.setattr(key_tree, "SORTED", 5)
-    large = KeyTree(open_bucket(BUCKET), address)
+    large = KeyTree(open_bucket(StoreAddress(BUCKET, "")), address)
     assert list(large.images()) == expected
     assert large.runs == 1
     # And where a level is too large to be sorted, it comes as the store has it.
-    stream = KeyTree(open_bucket(BUCKET), address, stream=True)
+    stream = KeyTree(open_bucket(StoreAddress(BUCKET, "")), address, stream=True)
     assert sorted(stream.images()) == sorted(expected)
     assert stream.runs == 1
 
@@ -66,11 +66,11 @@ def test_many_folders_are_not_many_requests(
         store.put(f"many/{number}/a.png", b"")
     monkeypatch.setattr(key_tree, "SORTED", 5)
     store.asked.clear()
-    tree = KeyTree(open_bucket(BUCKET), StoreAddress(BUCKET, "many"), stream=True)
+    tree = KeyTree(open_bucket(StoreAddress(BUCKET, "")), StoreAddress(BUCKET, "many"), stream=True)
     assert len(list(tree.images())) == 40
     assert len(store.asked) < 8
 
 
 def test_nothing_below(store: ObjectStore) -> None:
-    tree = KeyTree(open_bucket(BUCKET), StoreAddress(BUCKET, "none"))
+    tree = KeyTree(open_bucket(StoreAddress(BUCKET, "")), StoreAddress(BUCKET, "none"))
     assert (tree.is_empty(), list(tree.images()), tree.folders("")) == (True, [], [])

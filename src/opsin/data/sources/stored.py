@@ -26,7 +26,8 @@ from opsin.data.sources.folder import (
 )
 from opsin.data.sources.key_tree import KeyTree
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.bucket import Bucket
+from opsin.stores.buckets import open_bucket
 from opsin.stores.said_as import said_as
 from opsin.stores.store_address import StoreAddress, is_stored
 from opsin.stores.stored_object import UNKNOWN_SIZE, StoredObject
@@ -43,7 +44,7 @@ def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
     file = cache_root() / "objects" / version / legal_name(wanted.name)
     if not file.is_file():
         watcher.note(f"{wanted.address} is fetched into the cache")
-        open_bucket(wanted.bucket).fetch(wanted, file)
+        open_bucket(wanted).fetch(wanted, file)
     return file
 
 
@@ -56,7 +57,7 @@ class _StoredPlace:
             self.address = StoreAddress.read(request.written)
         except RecipeError as error:
             raise SourceError(error.expected, error.received, error.advice) from error
-        self.bucket: Bucket = open_bucket(self.address.bucket)
+        self.bucket: Bucket = open_bucket(self.address)
         key = self.address.key
         self.object = self.bucket.find(key) if key and not key.endswith("/") else None
 
@@ -156,7 +157,7 @@ def _open_table(place: _StoredPlace, table: Path) -> LabelledImages:
     for row in rows:
         key = _key_of(row.path, place, row.line)
         columns.add(row.path, row.label, manifest.split_of(row.split, table, row.line), row.group)
-        objects.append(there.get(key, StoredObject(place.bucket.name, key, UNKNOWN_SIZE, "")))
+        objects.append(there.get(key, _of_key(place, key)))
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
         raise SourceError(
@@ -185,12 +186,17 @@ def _key_of(path: str, place: _StoredPlace, line: int) -> str:
     return key
 
 
+def _of_key(place: _StoredPlace, key: str) -> StoredObject:
+    """Return an object that was not looked up."""
+    return StoredObject(place.bucket.name, key, UNKNOWN_SIZE, "", place.bucket.store)
+
+
 def _images_in_table(
     place: _StoredPlace, table: Path, columns: Mapping[str, str]
 ) -> Iterator[Unlabelled]:
     for row in manifest.rows_of(table, columns, needed=("path",)):
         key = _key_of(row.path, place, row.line)
-        image = StoredObject(place.bucket.name, key, UNKNOWN_SIZE, "")
+        image = _of_key(place, key)
         yield Unlabelled(row.path, image)
 
 
@@ -245,12 +251,13 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
 
 KIND = SourceKind(
-    title="an address on an object store (s3://bucket/…)",
+    title="an address on an object store (s3://, gs:// or az://bucket/…)",
     rows=(
         SourceRow(
             "an object store",
-            "`s3://bucket/photos`, laid out as a folder; or one object: a table with paths from "
-            "its place, an archive, a file of arrays; with the extra `s3`",
+            "`s3://bucket/photos`, `gs://…` or `az://container/…`, laid out as a folder; or one "
+            "object: a table with paths from its place, an archive, a file of arrays; with the "
+            "extra `s3`, `gs` or `az`",
             "as of the same on a disk",
         ),
     ),
