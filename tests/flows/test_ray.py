@@ -132,9 +132,19 @@ def test_nothing_is_lost_or_doubled_where_nodes_and_the_command_die(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_twenty_times(cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path) -> None:
-    hits = [kill_and_compare(cluster, nearest_mean, many, tmp_path, seed=n) for n in range(1, 21)]
+@pytest.mark.timeout(7200)
+def test_a_hundred_thousand_images_twenty_times(
+    cluster: RayCluster, nearest_mean: Path, digits: opsin.Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    for number in range(100_000):
+        digit, file = number % 500, folder / f"{number // 1000}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if number == digit:
+            Image.fromarray(np.asarray(digits.images[digit, :, :, 0])).save(file)
+        else:
+            file.hardlink_to(folder / "0" / f"{digit}.png")
+    hits = [kill_and_compare(cluster, nearest_mean, folder, tmp_path, seed=n) for n in range(1, 21)]
     assert sum(hits) > 70
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from opsin.stores.bucket import Bucket
 from opsin.stores.buckets import open_bucket
 from opsin.stores.store_address import Store, StoreAddress
 from opsin.stores.stored_object import UNKNOWN_SIZE, StoredObject
+from tests import object_store
 from tests.object_store import BUCKET, Fault, ObjectStore
 
 
@@ -135,6 +139,76 @@ def test_a_large_file_goes_on_where_it_broke_off(
         bucket.fetch(wanted, tmp_path / "second")
 
 
+def test_a_list_of_a_few_is_not_one_of_all(store: ObjectStore) -> None:
+    for key in ("a//odd", "b/1//odd", "b/2-1", "b/2-2", "b/3"):
+        store.put(key, b"")
+    assert [each.key for each in opened("gs").objects("b/2-")] == ["b/2-1", "b/2-2"]
+    with pytest.raises(SourceError, match=r"there are others below gs://photos/, such as a//b"):
+        list(opened("gs").objects())
+
+
+@pytest.mark.parametrize(("status", "said"), [(409, "is in an archive"), (400, "it answered 400")])
+def test_words_of_other_stores(monkeypatch: pytest.MonkeyPatch, status: int, said: str) -> None:
+    monkeypatch.setitem(object_store._ANSWERS, "busy", (status, "source: MissingAccount"))
+    with object_store.troubled(0) as store:
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "someone")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", store.address)
+        store.faults = [Fault("busy")]
+        with pytest.raises(SourceError, match=said):
+            opened("az").content(StoredObject(BUCKET, "key", 7, "1", "az"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("GOOGLE_BASE_URL", "localhost:9000", "GOOGLE_BASE_URL begins otherwise"),
+        ("GOOGLE_SKIP_SIGNATURE", "maybe", "this account's cannot be used"),
+        ("GOOGLE_BEARER_TOKEN", "token\n", "this account's cannot be used"),
+    ],
+)
+def test_settings_that_cannot_work(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("GOOGLE_BASE_URL", store.address)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SourceError, match=said):
+        opened("gs").find("key")
+
+
+def test_ctrl_c_ends_a_call_that_waits(store: ObjectStore) -> None:
+    store.faults = [Fault("kept back", method="HEAD")]
+    wait = (
+        "from opsin.stores.buckets import open_bucket\n"
+        "from opsin.stores.store_address import StoreAddress\n"
+        "open_bucket(StoreAddress.read('gs://photos/key')).find('key')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", wait], stderr=subprocess.PIPE) as process:
+        assert store.waiting.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in process.communicate(timeout=20)[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not copied here")
+def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
+    store.put("key", b"content")
+    asks = (
+        "import os\n"
+        "from opsin.stores.buckets import open_bucket\n"
+        "from opsin.stores.store_address import StoreAddress\n"
+        "find = open_bucket(StoreAddress.read('gs://photos/key')).find\n"
+        "assert find('key')\n"
+        "if child := os.fork():\n"
+        "    os.waitpid(child, 0)\n"
+        "else:\n"
+        "    find('key')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", asks], capture_output=True, timeout=60, check=False
+    )
+    assert b"this one was (fork)" in done.stderr
+
+
 def test_a_store_that_falls_silent(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_bucket, "SILENCE", 0.2)
     store.put("key", b"content")
@@ -144,7 +218,7 @@ def test_a_store_that_falls_silent(store: ObjectStore, monkeypatch: pytest.Monke
 
 
 def test_one_that_trickles(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", -1)
+    monkeypatch.setattr(module, "PATIENCE", -1)
     store.put("key", b"content")
     with pytest.raises(SourceError, match="comes too slowly"):
         opened().content(StoredObject(BUCKET, "key", 7, '"1"'))

@@ -38,7 +38,21 @@ def test_what_is_beside_and_below() -> None:
     assert (StoreAddress("b", "x").beside("").key, StoreAddress("b", "x").name) == ("", "x")
 
 
-@pytest.mark.parametrize("written", ["s3://", "s3:///a", "gs:///a", "abfs://b/a", "photos"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "s3://",
+        "s3:///a",
+        "gs:///a",
+        "abfs://b/a",
+        "photos",
+        "gs://b//a",
+        "az://b/./a",
+        "gs://b/a//",
+        "gs://b/a\nb",
+        "az://b/a\udcff",
+    ],
+)
 def test_others_are_refused(written: str) -> None:
     with pytest.raises(RecipeError):
         StoreAddress.read(written)

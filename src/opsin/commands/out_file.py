@@ -24,7 +24,7 @@ from opsin.data.shard import Shard
 from opsin.stores.bucket import Bucket
 from opsin.stores.buckets import open_bucket
 from opsin.stores.said_as import said_as
-from opsin.stores.store_address import WHERE, StoreAddress, is_stored
+from opsin.stores.store_address import ADDRESSES, AZURE_ACCOUNT, StoreAddress, is_stored
 from opsin.stores.stored_object import StoredObject
 
 
@@ -208,7 +208,7 @@ class _SaidAs(WatcherGroup):
 def _staged(address: StoreAddress) -> Path:
     """Return the file that becomes an object, in a folder of its own."""
     # The same address means another object on another store.
-    known = repr((str(address), [*map(os.environ.get, WHERE[address.store])]))
+    known = repr((str(address), [*map(os.environ.get, (*ADDRESSES[address.store], AZURE_ACCOUNT))]))
     folder = state_root() / "stored" / hashlib.sha256(known.encode()).hexdigest()[:32]
     return folder / legal_name(address.name)
 

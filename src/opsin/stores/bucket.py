@@ -30,9 +30,9 @@ BLOCK: Final = 1 << 20
 # How often a content that broke off is asked for again, and the seconds to wait before that.
 _TRIES: Final = 4
 _WAIT: Final = 0.5
-# A content may take this many seconds, and one more for each so many bytes.
-_PATIENCE: Final = 120
-_SLOWEST: Final = 100_000
+#: A content may take this many seconds, and one more for each so many bytes.
+PATIENCE: Final = 120
+SLOWEST: Final = 100_000
 
 
 class Bucket(ABC):
@@ -181,7 +181,7 @@ class Bucket(ABC):
             whole: Go on where it broke off, for the same version only.
         """
         done, tries = 0, _TRIES
-        until = time.monotonic() + _PATIENCE + max(0, wanted.size) / _SLOWEST
+        until = time.monotonic() + PATIENCE + max(0, wanted.size) / SLOWEST
         while True:
             try:
                 with store_errors(wanted.address):

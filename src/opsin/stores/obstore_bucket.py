@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
-from collections.abc import Iterator
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from opsin.core.errors import MissingExtraError
-from opsin.stores.bucket import ATTEMPTS, BLOCK, CONNECT, SILENCE, Bucket
-from opsin.stores.store_address import Store
+from opsin.core.errors import MissingExtraError, SourceError, StorageError
+from opsin.stores.bucket import ATTEMPTS, BLOCK, CONNECT, PATIENCE, SILENCE, SLOWEST, Bucket
+from opsin.stores.store_address import ADDRESSES, Store
 from opsin.stores.store_errors import BrokenOffError, is_missing, store_errors
 from opsin.stores.stored_object import StoredObject
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-# Seconds that a file may take to be sent.
-_SENDING = 3600
+T = TypeVar("T")
+
+# Bytes of the largest file that Azure takes in one request, which alone can be conditional.
+_LARGEST: Final = 5000 << 20
+# Seconds between two looks for a Ctrl-C.
+_LOOK: Final = 0.2
+_PROCESS: Final = os.getpid()
 
 
 class ObstoreBucket(Bucket):
@@ -45,28 +55,30 @@ class ObstoreBucket(Bucket):
             raise MissingExtraError("sources on object stores", store) from error
         self._obstore = obstore
         with store_errors(self.address("")):
-            self._reading = _client(store, name, read_timeout=timedelta(seconds=SILENCE))
-            self._writing = _client(store, name)
+            self._client = _client(store, name, read_timeout=timedelta(seconds=SILENCE))
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with ``prefix``."""
         # The library takes whole names of folders only.
-        pages = self._obstore.list(self._reading, prefix=prefix.rpartition("/")[0] or None)
+        folder, _, name = prefix.rpartition("/")
+        with store_errors(self.address(prefix)):
+            pages = self._obstore.list(
+                self._client, folder or None, offset=prefix[:-1] if name else None
+            )
         while True:
             with store_errors(self.address(prefix)):
-                page = next(pages, None)
-            if page is None:
-                return
-            for each in page:
+                page = _wait_for(lambda: next(pages, None))
+            for each in page or ():
                 if each["path"].startswith(prefix):
                     yield self._of(each)
+            if not page or page[-1]["path"] > f"{prefix}\U0010ffff":
+                return
 
     def level(self, prefix: str) -> Iterator[StoredObject | str]:
         """Yield what is right below ``prefix``; all of it is in memory at once."""
+        folder = prefix.removesuffix("/") or None
         with store_errors(self.address(prefix)):
-            found = self._obstore.list_with_delimiter(
-                self._reading, prefix=prefix.rstrip("/") or None
-            )
+            found = _wait_for(lambda: self._obstore.list_with_delimiter(self._client, folder))
         for each in found["objects"]:
             yield self._of(each)
         for name in found["common_prefixes"]:
@@ -76,59 +88,80 @@ class ObstoreBucket(Bucket):
         """Return the object of a key."""
         with store_errors(self.address(key)):
             found = self._head(key)
+            if found is None:  # or there is no such bucket, which a list says
+                _wait_for(lambda: next(self._obstore.list(self._client, key), None))
         return None if found is None else self._of(found)
 
     def _head(self, key: str) -> ObjectMeta | None:
         try:
-            return self._obstore.head(self._reading, key)
+            found: ObjectMeta = _wait_for(lambda: self._obstore.head(self._client, key))
         except Exception as error:
             if is_missing(error):
                 return None
             raise
+        return found
 
     def _of(self, found: ObjectMeta) -> StoredObject:
         version = _version(found["e_tag"])
         return StoredObject(self.name, found["path"], found["size"], version, self.store)
 
     def _body(self, wanted: StoredObject, start: int, limit: int | None) -> Iterator[bytes]:
-        if limit == 0:
-            return
         asked: Any = {}
         if start:
             asked = {"range": {"offset": start}, "if_match": f'"{wanted.version}"'}
-        answer = self._obstore.get(self._reading, wanted.key, options=asked)
-        left = limit
+        try:
+            answer = _wait_for(lambda: self._obstore.get(self._client, wanted.key, options=asked))
+        except ValueError as error:  # a key that the library does not ask for
+            raise FileNotFoundError(errno.ENOENT, "No such object", str(wanted.address)) from error
+        blocks = answer.stream(min_chunk_size=BLOCK)
         with _arriving():
-            for block in answer.stream(min_chunk_size=BLOCK):
-                part = bytes(block) if left is None else bytes(block)[:left]
-                yield part
-                left = None if left is None else left - len(part)
-                if left == 0:
+            while limit is None or limit > 0:
+                block = _wait_for(lambda: next(blocks, None))
+                if block is None:
                     return
+                part = bytes(block)[:limit]
+                yield part
+                limit = None if limit is None else limit - len(part)
 
     def _send(self, key: str, file: Path, replaces: StoredObject | None, digest: str) -> str:
-        mode: Any = "create"
-        if replaces is not None:
-            there = self._head(key)
-            if there is None or self._of(there).version != replaces.version:
-                raise self._obstore.exceptions.PreconditionError
-            known = {"e_tag": there["e_tag"], "version": there["version"]}
-            mode = {name: value for name, value in known.items() if value is not None}
+        size, mode = file.stat().st_size, self._only(key, replaces)
+        if self.store == "az" and size > _LARGEST:
+            raise StorageError(
+                f"a file of at most {_LARGEST >> 20:,} MiB for one object of Azure",
+                f"{self.address(key)} has {size >> 20:,}",
+                "Make it in parts: --shard.",
+            )
+        # No answer comes before all is sent.
+        client = _client(
+            self.store, self.name, timeout=timedelta(seconds=PATIENCE + size / SLOWEST)
+        )
         with file.open("rb") as stream:
-            # One request, which alone can be conditional; the system reads the file as it goes.
+            # The system reads the file as it goes.
             content: Any = b""
-            if file.stat().st_size:
+            if size:
                 content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            told = self._obstore.put(
-                self._writing, key, content, mode=mode, attributes={"sha256": digest},
-                use_multipart=False,
+            told = _wait_for(
+                lambda: self._obstore.put(
+                    client, key, content, mode=mode, attributes={"sha256": digest},
+                    use_multipart=False,
+                )
             )  # fmt: skip
         return _version(told["e_tag"])
+
+    def _only(self, key: str, replaces: StoredObject | None) -> Any:
+        """Return on which condition an object is written."""
+        if replaces is None:
+            return "create"
+        there = self._head(key)
+        if there is None or self._of(there).version != replaces.version:
+            raise self._obstore.exceptions.PreconditionError
+        known = {"e_tag": there["e_tag"], "version": there["version"]}
+        return {name: value for name, value in known.items() if value is not None}
 
     def sent(self, key: str, digest: str) -> StoredObject | None:
         """Return the object that `write` made of this content."""
         with store_errors(self.address(key), writing=True):
-            found = self._obstore.get(self._reading, key)
+            found = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
             return self._of(found.meta) if found.attributes.get("sha256") == digest else None
 
 
@@ -141,14 +174,50 @@ def _client(store: Store, name: str, **timeouts: timedelta) -> Any:
     """Return obstore's client of a bucket."""
     from obstore.store import AzureStore, GCSStore  # noqa: PLC0415  an extra
 
+    for variable in ADDRESSES[store]:
+        written = os.environ.get(variable)
+        if written and not re.match("https?://[^/]", written):
+            raise SourceError(
+                "the address of a store, such as http://127.0.0.1:9000",
+                f"{variable} begins otherwise",
+                "Set it, or remove it.",
+            )
     options: Any = {
         "connect_timeout": timedelta(seconds=CONNECT),
-        "timeout": timedelta(seconds=_SENDING),
         "allow_http": True,  # a store of one's own
     }
     return (GCSStore if store == "gs" else AzureStore)(
         name, client_options=options | timeouts, retry_config={"max_retries": ATTEMPTS - 1}
     )
+
+
+def _wait_for(call: Callable[[], T]) -> T:
+    """Return what a call of obstore returns, in which Python sees no Ctrl-C.
+
+    Raises:
+        SourceError: The process is a copy of one that used obstore, where it would wait for ever.
+        Exception: What the call has raised.
+    """
+    if os.getpid() != _PROCESS:
+        raise SourceError(
+            "a process that was not copied from one that uses the store",
+            "this one was (fork)",
+            "Start processes by spawn: multiprocessing.set_start_method.",
+        )
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    result: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+            result.set_exception(error)
+
+    threading.Thread(target=work, name="opsin-store", daemon=True).start()
+    while not result.done():
+        wait([result], timeout=_LOOK)
+    return result.result()
 
 
 @contextmanager

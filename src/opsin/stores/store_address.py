@@ -11,12 +11,14 @@ from opsin.core.errors import RecipeError
 
 #: S3 and what speaks its protocol, Google Cloud Storage, and Azure Blob Storage.
 Store = Literal["s3", "gs", "az"]
-#: Variables that say where a store is, the address of one of one's own first.
-WHERE: Final[dict[Store, tuple[str, ...]]] = {
+#: Variables that hold the address of a store of one's own.
+ADDRESSES: Final[dict[Store, tuple[str, ...]]] = {
     "s3": ("AWS_ENDPOINT_URL",),
     "gs": ("GOOGLE_BASE_URL",),
-    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_ACCOUNT_NAME"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
+#: Which account of Azure a container belongs to.
+AZURE_ACCOUNT: Final = "AZURE_STORAGE_ACCOUNT_NAME"
 # A single slash is what is left of the two in a `Path`.
 _ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
 
@@ -71,7 +73,14 @@ class StoreAddress(os.PathLike[str]):
                 f"got {text!r}",
                 "Azure: az://container/photos, with AZURE_STORAGE_ACCOUNT_NAME.",
             )
-        return cls(found[2], found[3] or "", cast("Store", found[1]))
+        address = cls(found[2], found[3] or "", cast("Store", found[1]))
+        if address.store != "s3" and _is_odd(address.key):
+            raise RecipeError(
+                "keys with a name between any two slashes",
+                f"got {text!r}",
+                "Rename what is called otherwise; only s3:// reads it.",
+            )
+        return address
 
     def __str__(self) -> str:
         return f"{self.store}://{self.bucket}/{self.key}"
@@ -93,3 +102,10 @@ class StoreAddress(os.PathLike[str]):
     def beside(self, name: str) -> StoreAddress:
         """Return the address of another key that differs in what follows the last slash."""
         return replace(self, key=f"{self.key[: len(self.key) - len(self.name)]}{name}")
+
+
+def _is_odd(key: str) -> bool:
+    """Tell whether a key has parts that cannot be the names of files."""
+    parts = key.removesuffix("/").split("/")
+    control = any(ord(each) < 32 or each == "\x7f" or "\ud800" <= each <= "\udfff" for each in key)
+    return control or bool(key and {"", ".", ".."}.intersection(parts))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from opsin.core.errors import OpsinError, SourceError, StorageError
-from opsin.stores.store_address import WHERE, Store, StoreAddress
+from opsin.stores.store_address import ADDRESSES, AZURE_ACCOUNT, Store, StoreAddress
 
 _GO_ON: Final = "what is done is kept, and the same command goes on there"
 _EXPIRED: Final = frozenset(
@@ -31,20 +31,24 @@ _TAKEN: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "
 _MISSING: Final = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
 # What obstore's errors mean, which have no code.
 _CLASSES: Final = {
-    "AlreadyExistsError": "412",
+    "AlreadyExistsError": "409",
     "FileNotFoundError": "404",
     "InvalidPathError": "InvalidPath",
     "PermissionDeniedError": "403",
     "PreconditionError": "412",
     "UnauthenticatedError": "401",
 }
-_SETTINGS: Final = re.compile(r"\bsource: (Decode|Invalid|Missing|Open|Token)")
+# Its words where it has no credentials, or cannot use what is set.
+_SETTINGS: Final = re.compile(
+    r"\bsource: (DecodeCredentials|DecodeKey|InvalidAccessKey|MissingAccount|MissingSas\w+|"
+    r"OpenCredentials|TokenRequest|UnableToParse\w+|Token\w*)\b|\bstore: \"Config\""
+)
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 # Where credentials are looked for first.
 _CREDENTIALS: Final[dict[Store, str]] = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS (GOOGLE_SKIP_SIGNATURE=true for a public bucket)",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the role of this machine",
+    "az": f"{AZURE_ACCOUNT} and AZURE_STORAGE_ACCOUNT_KEY, or the role of this machine",
 }
 
 
@@ -75,12 +79,16 @@ def _code(error: BaseException | None) -> str:
 
 def _is_obstore(error: BaseException | None) -> bool:
     nameless = type(error) is FileNotFoundError and error.filename is None
-    return nameless or type(error).__module__.startswith("obstore")
+    return nameless or type(error).__module__.startswith(("obstore", "pyo3_runtime"))
 
 
 def _lacks_credentials(error: BaseException | None) -> bool:
     """Tell whether obstore found none that it could ask a store with."""
-    return _SETTINGS.search(str(error)) is not None
+    said, _, details = str(error).partition("Debug source:")
+    if type(error).__name__ == "PanicException":
+        return True
+    answered = _STATUS.search(said) is not None and "token request" not in said
+    return not answered and _SETTINGS.search(details) is not None
 
 
 @contextlib.contextmanager
@@ -99,7 +107,9 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         yield
     except (OpsinError, BrokenOffError):
         raise
-    except Exception as error:
+    except BaseException as error:  # obstore's panics are none of Exception
+        if not isinstance(error, Exception) and not _is_obstore(error):
+            raise
         kind = StorageError if writing else SourceError
         if _code(error):
             raise kind(*_refused(_code(error), address, writing=writing)) from error
@@ -116,7 +126,7 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
         return (
             "a bucket that exists",
             f"there is no bucket {address.bucket}",
-            f"Check its name, and {WHERE[address.store][0]} where it is on a store of your own.",
+            f"Check its name, and {ADDRESSES[address.store][0]} for a store of your own.",
         )
     if code in _EXPIRED:
         return (
@@ -150,7 +160,7 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
         )
     if code in {"RequestTimeTooSkewed", "RequestInTheFuture"}:
         return "a clock that is right", "this machine's is not, the store says", "Set it."
-    if code == "InvalidObjectState":
+    if code == "InvalidObjectState" or (code == "409" and not writing):
         return (
             "an object that can be read at once",
             f"{address} is in an archive",
@@ -169,22 +179,22 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
     )
 
 
-def _unanswered_by_obstore(error: Exception, address: StoreAddress) -> tuple[str, str, str]:
+def _unanswered_by_obstore(error: BaseException, address: StoreAddress) -> tuple[str, str, str]:
     """Return what is said where obstore got no answer, or did not ask."""
     if _lacks_credentials(error):
         return (
             "credentials and settings for the store",
             f"this account's cannot be used for {address}",
-            f"Check {_CREDENTIALS[address.store]}.",
+            f"Check {_CREDENTIALS[address.store]}; {_GO_ON}.",
         )
     return (
         "a store that can be reached",
         f"{address} got no answer",
-        f"Check the network and {WHERE[address.store][0]}; {_GO_ON}.",
+        f"Check the network and {ADDRESSES[address.store][0]}; {_GO_ON}.",
     )
 
 
-def _unanswered(error: Exception, address: StoreAddress) -> tuple[str, str, str]:
+def _unanswered(error: BaseException, address: StoreAddress) -> tuple[str, str, str]:
     """Return what is said where there was no answer, or where nothing was asked."""
     from botocore import exceptions as told  # noqa: PLC0415  an extra
 
@@ -226,7 +236,7 @@ def _unanswered(error: Exception, address: StoreAddress) -> tuple[str, str, str]
     )
 
 
-def _host(error: Exception) -> str:
+def _host(error: BaseException) -> str:
     """Return the machine that was asked, without what else its address may hold."""
     about: Any = getattr(error, "kwargs", {})
     parts = urlsplit(str(about.get("endpoint_url") or ""))

@@ -24,7 +24,7 @@ class KeyTree:
         bucket: The bucket.
         address: What keys begin with.
         stream: List more than 10,000 entries of one folder in the order of the store, so that the
-            memory does not grow with them.
+            memory does not grow with them, but on stores that list a folder as a whole.
     """
 
     def __init__(self, bucket: Bucket, address: StoreAddress, *, stream: bool = False) -> None:
