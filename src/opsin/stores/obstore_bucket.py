@@ -55,7 +55,10 @@ class ObstoreBucket(Bucket):
             raise MissingExtraError("sources on object stores", store) from error
         self._obstore = obstore
         with store_errors(self.address("")):
-            self._client = _client(store, name, read_timeout=timedelta(seconds=SILENCE))
+            # `_blocks` sees to contents that come too slowly.
+            self._client = _client(
+                store, name, timeout=timedelta(days=1), read_timeout=timedelta(seconds=SILENCE)
+            )
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with ``prefix``."""
