@@ -53,7 +53,7 @@ def test_other_sizes_and_places_are_refused(odd: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="prepared as they are by default"):
         opsin.audit_shard(odd, out=tmp_path / "look", shard="1/2", size=32)
     with pytest.raises(RecipeError, match="begins with s3://"):
-        opsin.audit_shard(odd, out="gs://bucket/look", shard="1/2")
+        opsin.audit_shard(odd, out="abfs://bucket/look", shard="1/2")
 
 
 def test_a_finished_shard_is_not_made_again(odd: Path, tmp_path: Path) -> None:
