@@ -40,12 +40,12 @@ _PHOTOGRAPHS: Final = _MeasuredCurve(
 )
 _THUMBNAILS: Final = _MeasuredCurve(
     "images of 32×32 pixels of each of ten things and animals",
-    {5: (26, 44), 25: (37, 60), 100: (51, 74)},
+    {5: (26, 44), 10: (32, 47), 25: (37, 60), 50: (45, 60), 100: (51, 74)},
     few=100,
 )
 _GREY: Final = _MeasuredCurve(
     "grey images of 28×28 pixels of each of ten kinds of clothing",
-    {5: (62, 74), 25: (75, 83), 100: (87, 90)},
+    {5: (62, 74), 10: (67, 78), 25: (75, 83), 50: (76, 85), 100: (87, 90), 300: (90, 88)},
     few=100,
 )
 # A network of these is taken that is on this machine. The large one is slow without a GPU.
