@@ -145,11 +145,22 @@ def test_a_list_of_a_few_is_not_one_of_all(store: ObjectStore) -> None:
     assert [each.key for each in opened("gs").objects("b/2-")] == ["b/2-1", "b/2-2"]
     with pytest.raises(SourceError, match=r"there are others below gs://photos/, such as a//b"):
         list(opened("gs").objects())
+    with pytest.raises(SourceError, match="a name between any two slashes"):
+        list(opened("gs").objects("..-"))
 
 
-@pytest.mark.parametrize(("status", "said"), [(409, "is in an archive"), (400, "it answered 400")])
-def test_words_of_other_stores(monkeypatch: pytest.MonkeyPatch, status: int, said: str) -> None:
-    monkeypatch.setitem(object_store._ANSWERS, "busy", (status, "source: MissingAccount"))
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (409, "BlobArchived", "is in an archive"),
+        (409, "PublicAccessNotPermitted", "it answered 409"),
+        (400, "source: MissingAccount", "it answered 400"),
+    ],
+)
+def test_words_of_other_stores(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str
+) -> None:
+    monkeypatch.setitem(object_store._ANSWERS, "busy", (status, code))
     with object_store.troubled(0) as store:
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "someone")
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")

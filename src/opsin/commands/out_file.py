@@ -208,7 +208,8 @@ class _SaidAs(WatcherGroup):
 def _staged(address: StoreAddress) -> Path:
     """Return the file that becomes an object, in a folder of its own."""
     # The same address means another object on another store.
-    known = repr((str(address), [*map(os.environ.get, (*ADDRESSES[address.store], AZURE_ACCOUNT))]))
+    settings = ADDRESSES[address.store] + ((AZURE_ACCOUNT,) if address.store == "az" else ())
+    known = repr((str(address), [*map(os.environ.get, settings)]))
     folder = state_root() / "stored" / hashlib.sha256(known.encode()).hexdigest()[:32]
     return folder / legal_name(address.name)
 

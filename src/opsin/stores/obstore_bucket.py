@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opsin.core.errors import MissingExtraError, SourceError, StorageError
-from opsin.stores.bucket import ATTEMPTS, BLOCK, CONNECT, PATIENCE, SILENCE, SLOWEST, Bucket
+from opsin.stores.bucket import ATTEMPTS, CONNECT, PATIENCE, SILENCE, SLOWEST, Bucket
 from opsin.stores.store_address import ADDRESSES, Store
 from opsin.stores.store_errors import BrokenOffError, is_missing, store_errors
 from opsin.stores.stored_object import StoredObject
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # Bytes of the largest file that Azure takes in one request, which alone can be conditional.
 _LARGEST: Final = 5000 << 20
+# Bytes of a content that are handed on at once: after each it is seen whether it comes too slowly.
+_PIECE: Final = 64 << 10
 # Seconds between two looks for a Ctrl-C.
 _LOOK: Final = 0.2
 _PROCESS: Final = os.getpid()
@@ -57,7 +59,7 @@ class ObstoreBucket(Bucket):
         with store_errors(self.address("")):
             # `_blocks` sees to contents that come too slowly.
             self._client = _client(
-                store, name, timeout=timedelta(days=1), read_timeout=timedelta(seconds=SILENCE)
+                store, name, timeout=timedelta(hours=1), read_timeout=timedelta(seconds=SILENCE)
             )
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
@@ -74,7 +76,8 @@ class ObstoreBucket(Bucket):
             for each in page or ():
                 if each["path"].startswith(prefix):
                     yield self._of(each)
-            if not page or page[-1]["path"] > f"{prefix}\U0010ffff":
+            # Azure's accounts with folders list slashes first, the others by bytes.
+            if not page or _slashes_first(page[-1]["path"]) > _slashes_first(f"{prefix}\U0010ffff"):
                 return
 
     def level(self, prefix: str) -> Iterator[StoredObject | str]:
@@ -116,7 +119,7 @@ class ObstoreBucket(Bucket):
             answer = _wait_for(lambda: self._obstore.get(self._client, wanted.key, options=asked))
         except ValueError as error:  # a key that the library does not ask for
             raise FileNotFoundError(errno.ENOENT, "No such object", str(wanted.address)) from error
-        blocks = answer.stream(min_chunk_size=BLOCK)
+        blocks = answer.stream(min_chunk_size=_PIECE)
         with _arriving():
             while limit is None or limit > 0:
                 block = _wait_for(lambda: next(blocks, None))
@@ -166,6 +169,10 @@ class ObstoreBucket(Bucket):
         with store_errors(self.address(key), writing=True):
             found = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
             return self._of(found.meta) if found.attributes.get("sha256") == digest else None
+
+
+def _slashes_first(key: str) -> str:
+    return key.replace("/", "\0")
 
 
 def _version(tag: str | None) -> str:

@@ -73,6 +73,8 @@ def _code(error: BaseException | None) -> str:
         return str(answer.get("Error", {}).get("Code", ""))
     if not _is_obstore(error):
         return ""
+    if "<Code>BlobArchived</Code>" in str(error):
+        return "BlobArchived"
     found = None if _lacks_credentials(error) else _STATUS.search(str(error))
     return _CLASSES.get(type(error).__name__, found[1] if found else "")
 
@@ -111,6 +113,8 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         if not isinstance(error, Exception) and not _is_obstore(error):
             raise
         kind = StorageError if writing else SourceError
+        if isinstance(error, ValueError) and address.store != "s3":  # a path it does not ask for
+            raise kind(*_refused("InvalidPath", address, writing=writing)) from error
         if _code(error):
             raise kind(*_refused(_code(error), address, writing=writing)) from error
         if _is_obstore(error):
@@ -160,7 +164,7 @@ def _refused(code: str, address: StoreAddress, *, writing: bool) -> tuple[str, s
         )
     if code in {"RequestTimeTooSkewed", "RequestInTheFuture"}:
         return "a clock that is right", "this machine's is not, the store says", "Set it."
-    if code == "InvalidObjectState" or (code == "409" and not writing):
+    if code in {"InvalidObjectState", "BlobArchived"}:
         return (
             "an object that can be read at once",
             f"{address} is in an archive",
