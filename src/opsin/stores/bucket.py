@@ -16,7 +16,7 @@ from opsin.core.errors import SourceError, StorageError
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.stores.store_address import Store, StoreAddress
 from opsin.stores.store_errors import BrokenOffError, is_missing, is_taken, store_errors
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.stored_object import UNKNOWN_SIZE, StoredObject
 
 #: Requests at the same time; a store takes some ten milliseconds for each.
 CONNECTIONS: Final = 16
@@ -50,6 +50,10 @@ class Bucket(ABC):
     def address(self, key: str) -> StoreAddress:
         """Return the address of a key in it."""
         return StoreAddress(self.name, key, self.store)
+
+    def stored(self, key: str, size: int = UNKNOWN_SIZE, version: str = "") -> StoredObject:
+        """Return an object of it; where only its key is given, one that was not looked up."""
+        return StoredObject(self.name, key, size, version, self.store)
 
     @abstractmethod
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
@@ -90,7 +94,7 @@ class Bucket(ABC):
         """
 
     @abstractmethod
-    def _body(self, wanted: StoredObject, start: int, limit: int | None) -> Iterator[bytes]:
+    def _body(self, wanted: StoredObject, start: int) -> Iterator[bytes]:
         """Yield a content in blocks from ``start``, of the same version if that is not 0."""
 
     @abstractmethod
@@ -168,7 +172,7 @@ class Bucket(ABC):
                     "Give another name; what is done is kept.",
                 ) from error
             raise
-        return StoredObject(self.name, key, size, version, self.store)
+        return self.stored(key, size, version)
 
     def _blocks(
         self, wanted: StoredObject, limit: int | None, *, whole: bool
@@ -202,9 +206,14 @@ class Bucket(ABC):
             time.sleep(_WAIT * 2 ** (_TRIES - tries))
 
     def _there(self, wanted: StoredObject, start: int, limit: int | None) -> Iterator[bytes]:
-        """Yield `_body`, and say in Python's words that there is no such object."""
+        """Yield `_body` up to ``limit``, and say in Python's words that there is no such object."""
         try:
-            yield from self._body(wanted, start, limit)
+            for block in self._body(wanted, start):
+                yield block[:limit]
+                if limit is not None:
+                    limit -= len(block)
+                    if limit <= 0:
+                        return
         except Exception as error:
             if is_missing(error):
                 raise FileNotFoundError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import re
@@ -108,26 +107,20 @@ class ObstoreBucket(Bucket):
         return found
 
     def _of(self, found: ObjectMeta) -> StoredObject:
-        version = _version(found["e_tag"])
-        return StoredObject(self.name, found["path"], found["size"], version, self.store)
+        return self.stored(found["path"], found["size"], _version(found["e_tag"]))
 
-    def _body(self, wanted: StoredObject, start: int, limit: int | None) -> Iterator[bytes]:
+    def _body(self, wanted: StoredObject, start: int) -> Iterator[bytes]:
         asked: Any = {}
         if start:
             asked = {"range": {"offset": start}, "if_match": f'"{wanted.version}"'}
         try:
             answer = _wait_for(lambda: self._obstore.get(self._client, wanted.key, options=asked))
         except ValueError as error:  # a key that the library does not ask for
-            raise FileNotFoundError(errno.ENOENT, "No such object", str(wanted.address)) from error
+            raise FileNotFoundError from error
         blocks = answer.stream(min_chunk_size=_PIECE)
         with _arriving():
-            while limit is None or limit > 0:
-                block = _wait_for(lambda: next(blocks, None))
-                if block is None:
-                    return
-                part = bytes(block)[:limit]
-                yield part
-                limit = None if limit is None else limit - len(part)
+            while (block := _wait_for(lambda: next(blocks, None))) is not None:
+                yield bytes(block)
 
     def _send(self, key: str, file: Path, replaces: StoredObject | None, digest: str) -> str:
         size, mode = file.stat().st_size, self._only(key, replaces)

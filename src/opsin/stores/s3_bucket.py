@@ -71,20 +71,16 @@ class S3Bucket(Bucket):
 
     def _of(self, page: Any) -> Iterator[StoredObject]:
         for each in page.get("Contents", ()):
-            yield StoredObject(self.name, each["Key"], each["Size"], each["ETag"])
+            yield self.stored(each["Key"], each["Size"], each["ETag"])
 
-    def _body(self, wanted: StoredObject, start: int, limit: int | None) -> Iterator[bytes]:
+    def _body(self, wanted: StoredObject, start: int) -> Iterator[bytes]:
         asked = {"Bucket": self.name, "Key": wanted.key}
         if start:
             asked |= {"Range": f"bytes={start}-", "IfMatch": wanted.version}
         answer = self._client.get_object(**asked)
         with contextlib.closing(answer["Body"]) as body, _arriving():
-            while limit is None or limit > 0:
-                block = body.read(BLOCK if limit is None else min(BLOCK, limit))
-                if not block:  # its length is as was announced
-                    return
+            while block := body.read(BLOCK):  # its length is as was announced
                 yield block
-                limit = None if limit is None else limit - len(block)
 
     def _send(self, key: str, file: Path, replaces: StoredObject | None, digest: str) -> str:
         only: dict[str, str] = {"IfNoneMatch": "*"}
@@ -107,7 +103,7 @@ class S3Bucket(Bucket):
             told = self._client.head_object(Bucket=self.name, Key=key)
         if told["Metadata"].get("sha256") != digest:
             return None
-        return StoredObject(self.name, key, told["ContentLength"], told["ETag"])
+        return self.stored(key, told["ContentLength"], told["ETag"])
 
     def _send_parts(
         self, about: dict[str, str], only: dict[str, str], stream: BinaryIO, size: int, digest: str

@@ -71,7 +71,7 @@ class StoreAddress(os.PathLike[str]):
             raise RecipeError(
                 "an address that begins with s3://, gs:// or az://",
                 f"got {text!r}",
-                "Azure: az://container/photos, with AZURE_STORAGE_ACCOUNT_NAME.",
+                f"Azure: az://container/photos, with {AZURE_ACCOUNT}.",
             )
         address = cls(found[2], found[3] or "", cast("Store", found[1]))
         if address.store != "s3" and _is_odd(address.key):

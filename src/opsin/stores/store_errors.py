@@ -115,8 +115,8 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         kind = StorageError if writing else SourceError
         if isinstance(error, ValueError) and address.store != "s3":  # a path it does not ask for
             raise kind(*_refused("InvalidPath", address, writing=writing)) from error
-        if _code(error):
-            raise kind(*_refused(_code(error), address, writing=writing)) from error
+        if code := _code(error):
+            raise kind(*_refused(code, address, writing=writing)) from error
         if _is_obstore(error):
             raise kind(*_unanswered_by_obstore(error, address)) from error
         if isinstance(error, FileNotFoundError) or address.store != "s3":

@@ -30,7 +30,7 @@ from opsin.stores.bucket import Bucket
 from opsin.stores.buckets import open_bucket
 from opsin.stores.said_as import said_as
 from opsin.stores.store_address import StoreAddress, is_stored
-from opsin.stores.stored_object import UNKNOWN_SIZE, StoredObject
+from opsin.stores.stored_object import StoredObject
 
 
 def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
@@ -157,7 +157,7 @@ def _open_table(place: _StoredPlace, table: Path) -> LabelledImages:
     for row in rows:
         key = _key_of(row.path, place, row.line)
         columns.add(row.path, row.label, manifest.split_of(row.split, table, row.line), row.group)
-        objects.append(there.get(key, _of_key(place, key)))
+        objects.append(there.get(key, place.bucket.stored(key)))
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
         raise SourceError(
@@ -186,18 +186,12 @@ def _key_of(path: str, place: _StoredPlace, line: int) -> str:
     return key
 
 
-def _of_key(place: _StoredPlace, key: str) -> StoredObject:
-    """Return an object that was not looked up."""
-    return StoredObject(place.bucket.name, key, UNKNOWN_SIZE, "", place.bucket.store)
-
-
 def _images_in_table(
     place: _StoredPlace, table: Path, columns: Mapping[str, str]
 ) -> Iterator[Unlabelled]:
     for row in manifest.rows_of(table, columns, needed=("path",)):
         key = _key_of(row.path, place, row.line)
-        image = _of_key(place, key)
-        yield Unlabelled(row.path, image)
+        yield Unlabelled(row.path, place.bucket.stored(key))
 
 
 def _called(file: Path, place: _StoredPlace, images: Stream) -> Stream:
