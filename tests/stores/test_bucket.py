@@ -15,7 +15,7 @@ from opsin.core.errors import SourceError, StorageError
 from opsin.stores import bucket as module
 from opsin.stores import s3_bucket
 from opsin.stores.bucket import Bucket
-from opsin.stores.buckets import open_bucket
+from opsin.stores.open_bucket import open_bucket
 from opsin.stores.store_address import Store, StoreAddress
 from opsin.stores.stored_object import UNKNOWN_SIZE, StoredObject
 from tests import object_store
@@ -190,7 +190,7 @@ def test_settings_that_cannot_work(
 def test_ctrl_c_ends_a_call_that_waits(store: ObjectStore) -> None:
     store.faults = [Fault("kept back", method="HEAD")]
     wait = (
-        "from opsin.stores.buckets import open_bucket\n"
+        "from opsin.stores.open_bucket import open_bucket\n"
         "from opsin.stores.store_address import StoreAddress\n"
         "open_bucket(StoreAddress.read('gs://photos/key')).find('key')\n"
     )
@@ -205,7 +205,7 @@ def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
     store.put("key", b"content")
     asks = (
         "import os\n"
-        "from opsin.stores.buckets import open_bucket\n"
+        "from opsin.stores.open_bucket import open_bucket\n"
         "from opsin.stores.store_address import StoreAddress\n"
         "find = open_bucket(StoreAddress.read('gs://photos/key')).find\n"
         "assert find('key')\n"

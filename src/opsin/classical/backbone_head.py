@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -194,11 +193,6 @@ def choose_head(
     """
     own = labels[train]
     folds = _folds(own, units[train], seed)
-    done = itertools.count(1)
-
-    def advance() -> None:
-        progress.advance(next(done))
-
     few = len(train) < _FOR_CHOICE * classes
     kernels = wanted in (None, "kernel-ridge", "svm")
 
@@ -211,7 +205,7 @@ def choose_head(
         first = Head(kind, _FIRST_C[kind])
         trial = _Trial(found.values[train], own, folds[:_FIRST], classes, kernels=kernels)
         scores = trial.scores(first)
-        advance()
+        progress.add()
         return found, scores
 
     # With enough images depths usually help, and cost nothing: they are left out for a reason only.
@@ -231,7 +225,8 @@ def choose_head(
                 best = _best([best, tried[-1]])
             points = best[0]
             trial = _Trial(points.values[train], own, folds, classes, kernels=kernels)
-            head, score, count = _best_head(trial, wanted, own, pool, advance, few=few)
+
+            head, score, count = _best_head(trial, wanted, own, pool, progress, few=few)
             compared = len(tried) + count
         else:
             points = points_of(designs[0])
@@ -470,7 +465,7 @@ def _best_head(
     wanted: Kind | None,
     labels: NDArray[np.int64],
     pool: ThreadPoolExecutor,
-    advance: Any,
+    progress: FitProgress,
     *,
     few: bool,
 ) -> tuple[Head, float | None, int]:
@@ -480,11 +475,15 @@ def _best_head(
     """
     tried: dict[Head, _Scores] = {}
 
+    def scored(head: Head) -> _Scores:
+        progress.go_on()
+        return trial.scores(head)
+
     def try_all(heads: Sequence[Head]) -> None:
         fresh = [head for head in dict.fromkeys(heads) if head not in tried]
-        for head, scores in zip(fresh, pool.map(trial.scores, fresh), strict=True):
+        for head, scores in zip(fresh, pool.map(scored, fresh), strict=True):
             tried[head] = scores
-            advance()
+            progress.add()
 
     rare = np.unique(labels, return_counts=True)[1].min() < _FEW
     if wanted == "nearest-mean" or (wanted is None and rare):

@@ -6,16 +6,14 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import TypeVar
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.call_in_thread import call_in_thread
 from opsin.core.events import Watcher
 from opsin.core.pace import Pace
 
 T = TypeVar("T")
-
-#: Seconds between two looks at the call.
-_LOOK: Final = 0.2
 
 
 class _Unwanted(BaseException):
@@ -31,33 +29,22 @@ class FitProgress:
         self.unwanted = threading.Event()
 
     def advance(self, done: int) -> None:
-        """``done`` units are finished; does not return where the call is not wanted any more."""
+        """``done`` units are finished; does not return if the result is no longer wanted."""
         self.done = done
+        self.go_on()
+
+    def add(self) -> None:
+        """One more unit is finished; likewise."""
+        self.advance(self.done + 1)
+
+    def go_on(self) -> None:
+        """Do not return if the result is no longer wanted."""
         if self.unwanted.is_set():
             raise _Unwanted
 
     def step(self, step: Epoch) -> None:
         """A part whose figures are known is finished."""
         self.steps.put(step)
-
-
-class _Call(threading.Thread, Generic[T]):
-    """The thread that makes the call."""
-
-    def __init__(self, work: Callable[[FitProgress], T]) -> None:
-        # A daemon: the process must not wait for a result that is not wanted.
-        super().__init__(name="opsin-fit", daemon=True)
-        self._work = work
-        self.progress = FitProgress()
-        self.result: list[T] = []
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        with contextlib.suppress(_Unwanted):
-            try:
-                self.result.append(self._work(self.progress))
-            except Exception as error:  # noqa: BLE001  raised again in the caller's thread
-                self.error = error
 
 
 def run_interruptible(
@@ -90,22 +77,19 @@ def run_interruptible(
         ...                   watcher=Watcher(), stop=threading.Event())
         7
     """
-    call, pace = _Call(work), Pace(total)
+    progress, pace = FitProgress(), Pace(total)
+
+    def look() -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt("Ctrl-C during a fitting, which cannot be left half done")
+        _pass_on(progress, watcher, pace, total)
+
     watcher.begin(what, total, unit)
-    call.start()
     try:
-        while call.is_alive():
-            call.join(_LOOK)
-            if stop.is_set():
-                raise KeyboardInterrupt("Ctrl-C during a fitting, which cannot be left half done")
-            _pass_on(call.progress, watcher, pace, total)
-        _pass_on(call.progress, watcher, pace, total)
+        return call_in_thread(lambda: work(progress), name="opsin-fit", look=look)
     finally:
-        call.progress.unwanted.set()
+        progress.unwanted.set()
         watcher.end()
-    if call.error is not None:
-        raise call.error
-    return call.result[0]
 
 
 def _pass_on(progress: FitProgress, watcher: Watcher, pace: Pace, total: int) -> None:

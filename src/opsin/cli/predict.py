@@ -41,7 +41,8 @@ ImagesToClassify = Annotated[
     typer.Argument(
         metavar="IMAGE...",
         help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), addresses on "
-        "a store (s3://bucket/photos); - reads an image, or names of files, from standard input.",
+        "a store (s3://, gs:// or az://bucket/photos); - reads an image, or names of files, from "
+        "standard input.",
         show_default=False,
     ),
 ]

@@ -22,7 +22,7 @@ from opsin.core.state_folder import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
 from opsin.stores.bucket import Bucket
-from opsin.stores.buckets import open_bucket
+from opsin.stores.open_bucket import open_bucket
 from opsin.stores.said_as import said_as
 from opsin.stores.store_address import ADDRESSES, AZURE_ACCOUNT, StoreAddress, is_stored
 from opsin.stores.stored_object import StoredObject

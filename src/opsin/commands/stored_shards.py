@@ -18,7 +18,7 @@ from opsin.core.file_names import legal_name
 from opsin.core.storage import scratch_directory
 from opsin.data.cache import cache_root
 from opsin.data.shard import Shard, named_shard, whole_file
-from opsin.stores.buckets import open_bucket
+from opsin.stores.open_bucket import open_bucket
 from opsin.stores.said_as import said_as
 from opsin.stores.store_address import StoreAddress, is_stored
 from opsin.stores.stored_object import StoredObject

@@ -226,7 +226,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         elif isinstance(image, StoredObject):
             if image.size > MAX_BYTES:  # not even asked for
                 raise _too_large(name)
-            from opsin.stores.buckets import open_bucket  # noqa: PLC0415  few read a store
+            from opsin.stores.open_bucket import open_bucket  # noqa: PLC0415  few read a store
 
             content = open_bucket(image).content(image, MAX_BYTES + 1)
         else:

@@ -33,7 +33,7 @@ from opsin.core.errors import (
 )
 from opsin.core.storage import storage_errors
 from opsin.runtime.image_engine import answer_blocks
-from opsin.stores.buckets import open_bucket
+from opsin.stores.open_bucket import open_bucket
 from opsin.stores.stored_object import StoredObject
 
 _T = TypeVar("_T")

@@ -7,12 +7,12 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from opsin.core.call_in_thread import call_in_thread
 from opsin.core.errors import MissingExtraError, SourceError, StorageError
 from opsin.stores.bucket import ATTEMPTS, CONNECT, PATIENCE, SILENCE, SLOWEST, Bucket
 from opsin.stores.store_address import ADDRESSES, Store
@@ -28,8 +28,6 @@ T = TypeVar("T")
 _LARGEST: Final = 5000 << 20
 # Bytes of a content that are handed on at once: after each it is seen whether it comes too slowly.
 _PIECE: Final = 64 << 10
-# Seconds between two looks for a Ctrl-C.
-_LOOK: Final = 0.2
 _PROCESS: Final = os.getpid()
 
 
@@ -195,7 +193,7 @@ def _client(store: Store, name: str, **timeouts: timedelta) -> Any:
 
 
 def _wait_for(call: Callable[[], T]) -> T:
-    """Return what a call of obstore returns, in which Python sees no Ctrl-C.
+    """Return what a call of obstore returns; Ctrl-C ends the wait for it.
 
     Raises:
         SourceError: The process is a copy of one that used obstore, where it would wait for ever.
@@ -209,18 +207,7 @@ def _wait_for(call: Callable[[], T]) -> T:
         )
     if threading.current_thread() is not threading.main_thread():
         return call()
-    result: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            result.set_result(call())
-        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
-            result.set_exception(error)
-
-    threading.Thread(target=work, name="opsin-store", daemon=True).start()
-    while not result.done():
-        wait([result], timeout=_LOOK)
-    return result.result()
+    return call_in_thread(call, name="opsin-store")
 
 
 @contextmanager

@@ -1,0 +1,50 @@
+"""A call that Ctrl-C cannot reach, made beside the thread that it can."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+# Seconds between two looks at the call.
+_LOOK: Final = 0.2
+
+
+def call_in_thread(
+    call: Callable[[], T], *, name: str, look: Callable[[], None] = lambda: None
+) -> T:
+    """Make a call in a thread of its own, and return its result.
+
+    Some libraries spend minutes inside one call, in which Python sees no Ctrl-C. This thread only
+    waits, so it sees it, and leaves the call to itself.
+
+    Args:
+        call: Without arguments.
+        name: The thread's.
+        look: Called every 0.2 s and once at the end; whatever it raises ends the wait.
+
+    Raises:
+        Exception: What the call or ``look`` has raised.
+
+    Example:
+        >>> call_in_thread(lambda: 7, name="seven")
+        7
+    """
+    result: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+            result.set_exception(error)
+
+    # A daemon: the process must not wait for a result that is not wanted.
+    threading.Thread(target=work, name=name, daemon=True).start()
+    done = False
+    while not done:
+        done = bool(wait([result], timeout=_LOOK).done)
+        look()
+    return result.result()
