@@ -1,11 +1,11 @@
-"""How accuracy grows with images a class, from nothing and from a pretrained network.
+"""How accuracy grows with images a class, from scratch and from a pretrained network.
 
     python -m benchmarks.pretrained_curve mobilenet.onnx trashnet cifar10 fashion-mnist \
         --prepare=-1..1 --out curve.json --picture docs/images/pretrained-curve.png
 
 For each seed, collection and number of images a class, so many are drawn to learn from; all
 others, or at most ``--test`` of them, are the test. Both train with everything left at its default,
-from nothing with ``--from-nothing`` (a model's name), each as a process of its own, one after the
+from scratch with ``--from-scratch`` (a model's name), each as a process of its own, one after the
 other. A class is left out that would keep fewer than five images for the test.
 
 ``--out`` is written after each training, and what it holds already is not measured again.
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[5, 10, 25, 50, 100, 300])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="which draws")
     parser.add_argument("--test", type=int, default=1_000, help="most test images")
-    parser.add_argument("--from-nothing", default="auto", help="the model without a network")
+    parser.add_argument("--from-scratch", default="auto", help="the model without a network")
     parser.add_argument("--out", type=Path, help="keep the figures as JSON")
     parser.add_argument("--picture", type=Path, help="draw them into this file")
     given = parser.parse_args()
@@ -64,7 +64,7 @@ def _measure(found: Curve, source: str, count: int, seed: int, given: argparse.N
     pixels = [f"--prepare={given.prepare}"] if given.prepare else []
     kinds = {
         "pretrained": ["--from", given.network, *pixels],
-        "from nothing": ["--model", given.from_nothing],
+        "from scratch": ["--model", given.from_scratch],
     }
     curves = found.get(Path(source).name, {})
     missing = [kind for kind in kinds if str(seed) not in curves.get(kind, {}).get(str(count), {})]
@@ -129,7 +129,7 @@ def _draw(found: Curve, path: Path) -> None:
     figure = Figure(figsize=(max(4.8, 2.3 * len(found)), 3.2), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (collection, kinds) in zip(panels, found.items(), strict=True):
-        for kind, colour in (("pretrained", RIGHT), ("from nothing", MUTED)):
+        for kind, colour in (("pretrained", RIGHT), ("from scratch", MUTED)):
             draws = kinds.get(kind, {})
             counts = sorted(draws, key=int)
             points = [_mean(draws[count]) for count in counts]
