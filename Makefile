@@ -53,7 +53,7 @@ test-all: RUN_TESTS += --hypothesis-profile thorough
 test-all: lint browser azurite site $(VENV)-runtime/ready $(VENV)-keras/ready $(VENV)-ray/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch and not ray"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
-	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider -m ray tests/flows
+	OMP_NUM_THREADS=1 $(VENV)-ray/bin/python -m pytest -p no:cacheprovider -m ray tests/flows tests/benchmarks
 
 # Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped, but in CI.
 browser:

@@ -42,9 +42,11 @@ BENCHMARKS: Final = {
     "ablation": Benchmark("", "3 h", "digits --epochs 1 --only adamw"),
     "accuracy": Benchmark("published figures", "8 h", "digits --seeds 1"),
     "classical": Benchmark("published figures", "30 min", "logistic --source digits"),
-    "cluster": Benchmark("", "10 min", ""),
+    "cluster": Benchmark("", "10 min", "RUN --images 40 --repeats 1 --memory 100"),
     "duplicates": Benchmark("", "20 min", "--made 50 --plant 5 --sizes 50 100"),
-    "first_answer": Benchmark("", "3 min", "FOLDER RUN/classifier.onnx --images 8 --repeats 1"),
+    "first_answer": Benchmark(
+        "", "3 min", "FOLDER RUN/classifier.onnx --pixels As --images 8 --repeats 1"
+    ),
     "first_layer": Benchmark("", "1 min", ""),
     "heat_maps": Benchmark("", "3 min a run", "RUN --images 2"),
     "importing": Benchmark("", "1 min", "--megabytes 1 --repeats 1"),

@@ -17,6 +17,7 @@ import opsin
 _ROOT = Path(__file__).parents[2]
 # What stands for the others in `make test`.
 _QUICK = frozenset(("reading",))
+_MARKS = {"cluster": [pytest.mark.slow, pytest.mark.ray]}
 
 
 def test_all_are_listed_with_their_purpose() -> None:
@@ -53,13 +54,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in BENCHMARKS],
+    [
+        pytest.param(name, marks=() if name in _QUICK else _MARKS.get(name, pytest.mark.slow))
+        for name in BENCHMARKS
+    ],
 )
 def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if name in ("studio", "first_answer") and not (
         shutil.which("chromedriver") and _installed("selenium")
     ):
         pytest.skip("Chromium is not installed")
+    if name == "cluster" and not _installed("ray"):
+        pytest.skip("Ray is not installed")
     out = tmp_path / "figures.json"
     made = {"RUN": "resnet", "FOLDER": "folder"}
     words = []
