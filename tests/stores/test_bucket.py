@@ -173,7 +173,19 @@ def test_words_of_other_stores(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("GOOGLE_BASE_URL", "localhost:9000", "GOOGLE_BASE_URL begins otherwise"),
+        *(
+            ("GOOGLE_BASE_URL", address, "GOOGLE_BASE_URL is none")
+            for address in (
+                "localhost:9000",
+                "http://[bad",
+                "http://h:99999",
+                "http://:80",
+                "http://a b",
+                "http://x%y",
+                "http://\\x",
+                "http://me:secret@h",
+            )
+        ),
         ("GOOGLE_SKIP_SIGNATURE", "maybe", "this account's cannot be used"),
         ("GOOGLE_BEARER_TOKEN", "token\n", "this account's cannot be used"),
     ],

@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pydantic import HttpUrl, ValidationError
+
 from opsin.core.call_in_thread import call_in_thread
 from opsin.core.errors import MissingExtraError, SourceError, StorageError
 from opsin.stores.bucket import ATTEMPTS, CONNECT, PATIENCE, SILENCE, SLOWEST, Bucket
@@ -177,10 +179,10 @@ def _client(store: Store, name: str, **timeouts: timedelta) -> Any:
 
     for variable in ADDRESSES[store]:
         written = os.environ.get(variable)
-        if written and not re.match("https?://[^/]", written):
+        if written and not _is_address(written):
             raise SourceError(
-                "the address of a store, such as http://127.0.0.1:9000",
-                f"{variable} begins otherwise",
+                "the address of a store, such as http://127.0.0.1:9000, without credentials",
+                f"{variable} is none",
                 "Set it, or remove it.",
             )
     options: Any = {
@@ -190,6 +192,15 @@ def _client(store: Store, name: str, **timeouts: timedelta) -> Any:
     return (GCSStore if store == "gs" else AzureStore)(
         name, client_options=options | timeouts, retry_config={"max_retries": ATTEMPTS - 1}
     )
+
+
+def _is_address(written: str) -> bool:
+    """Tell whether the library can ask this address, which ends in a panic where it cannot."""
+    try:
+        HttpUrl(written)
+    except ValidationError:
+        return False
+    return written.isascii() and re.search(r"[\s@?#\\]", written) is None
 
 
 def _wait_for(call: Callable[[], T]) -> T:
