@@ -17,7 +17,7 @@ CSS: Final = """
 .op-tried { display: flex; flex-wrap: wrap; gap: .8rem; margin: 0 0 .8rem; }
 .op-tried figure { margin: 0; width: 13rem; max-width: 100%; }
 .op-tried img { width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--panel);
-  border-radius: 4px; display: block; }
+  border: 1px solid var(--line); border-radius: 4px; display: block; }
 .op-tried figcaption { color: var(--muted); font-size: .85rem; margin-top: .25rem;
   overflow-wrap: anywhere; }
 .op-below { margin-bottom: 1rem; }
