@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -42,3 +44,19 @@ def test_a_look_that_raises_leaves_the_call_alone() -> None:
     assert not ended.is_set()
     over.set()
     assert ended.wait(30)
+
+
+def test_the_process_waits_a_moment_for_a_call_that_was_left() -> None:
+    leave = (
+        "import time\n"
+        "from opsin.core.call_in_thread import call_in_thread\n"
+        "def work():\n"
+        "    time.sleep(0.5)\n"
+        "    print('over', flush=True)\n"
+        "def look():\n"
+        "    raise KeyboardInterrupt\n"
+        "call_in_thread(work, name='left', look=look)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", leave], capture_output=True, check=False)
+    assert done.stdout == b"over\n"
+    assert b"KeyboardInterrupt" in done.stderr

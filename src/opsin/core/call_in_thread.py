@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -11,6 +12,8 @@ T = TypeVar("T")
 
 # Seconds between two looks at the call.
 _LOOK: Final = 0.2
+# Seconds for which the end of the process waits for a call that was left.
+_MOMENT: Final = 2.0
 
 
 def call_in_thread(
@@ -41,10 +44,16 @@ def call_in_thread(
         except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
             result.set_exception(error)
 
-    # A daemon: the process must not wait for a result that is not wanted.
-    threading.Thread(target=work, name=name, daemon=True).start()
+    # A daemon: the process must not wait long for a result that is not wanted.
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
     done = False
-    while not done:
-        done = bool(wait([result], timeout=_LOOK).done)
-        look()
+    try:
+        while not done:
+            done = bool(wait([result], timeout=_LOOK).done)
+            look()
+    except BaseException:
+        # Native code that still runs while Python is taken down often ends the process by SIGABRT.
+        atexit.register(thread.join, _MOMENT)
+        raise
     return result.result()
