@@ -43,8 +43,8 @@ _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Where fine-tuning begins, and when it ends.
+class Beginning:
+    """When and from what a run begins.
 
     Args:
         began: When the run began, or went on (`time.perf_counter`); its budget counts from then.
@@ -127,7 +127,7 @@ def fine_tune(
     recorder: Recorder,
     *,
     stop: threading.Event,
-    limits: Limits,
+    beginning: Beginning,
 ) -> FineTuned:
     """Train a network's weights, beginning with a dense head that fits its frozen features.
 
@@ -137,7 +137,7 @@ def fine_tune(
         features: Of all images, ``float32[N, V, D]``.
         recorder: Keeps its history.
         stop: Ends the training early.
-        limits: Where it begins, and when it ends.
+        beginning: When the run began, and what fine-tuning goes on from.
     """
     from opsin.backbones.trainable import trainable  # noqa: PLC0415
     from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
@@ -148,20 +148,20 @@ def fine_tune(
     content, layers = _begun(job, features[:, 0, : backbone.units[0]])
     network = learning(content)
     given = _training(job)
-    device, fresh = choose_device(given.device), limits.start is None
+    device, fresh = choose_device(given.device), beginning.start is None
     keep_freed_memory()
     with own_randomness(device, given.seed):
         job, work = _decided(job, layers, given, fresh=fresh)
         with threads_for(work):
             parts = _Learning(network, *_batches(job, device))
             if job.recipe.budget is not None and fresh:
-                left = job.recipe.budget - (time.perf_counter() - limits.began)
+                left = job.recipe.budget - (time.perf_counter() - beginning.began)
                 job, fits = _budgeted(job, parts, left, recorder)
                 if not fits:
                     return FineTuned(job, None, None)
             if fresh:
                 write_json(directory.recipe, job.recipe.model_dump(mode="json"))
-            outcome = _fitted(directory, job, parts, recorder, stop=stop, start=limits.start)
+            outcome = _fitted(directory, job, parts, recorder, stop=stop, start=beginning.start)
     recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
     before = trainable(backbone)
     own = {weight.name for weight in before.graph.model.graph.initializer}

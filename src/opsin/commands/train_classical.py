@@ -15,7 +15,7 @@ from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, Pixe
 from opsin.commands.calibrate import Draft
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.conclude import conclude, metadata_of, write_request
-from opsin.commands.fine_tune import FineTuned, Limits, fine_tune, is_better
+from opsin.commands.fine_tune import Beginning, FineTuned, fine_tune, is_better
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
 from opsin.commands.training_summary import tell_end, tell_images, tell_model, tell_place
@@ -122,7 +122,12 @@ def carry_out_fitting(
         # Held to the end: once fitted, a Ctrl-C would only lose what is nearly done.
         with graceful_interrupt() as stop:
             report = _make(
-                directory, job, recorder, seconds=seconds, stop=stop, limits=Limits(began, start)
+                directory,
+                job,
+                recorder,
+                seconds=seconds,
+                stop=stop,
+                beginning=Beginning(began, start),
             )
         tell_end(recorder, report)
     return Run(directory.path)
@@ -135,7 +140,7 @@ def _make(
     *,
     seconds: dict[str, float],
     stop: threading.Event,
-    limits: Limits,
+    beginning: Beginning,
 ) -> Report:
     """Fit, export, evaluate the file and write the report; note how long each took."""
     from opsin.classical.fitted_file import check_parity  # noqa: PLC0415
@@ -143,7 +148,7 @@ def _make(
     at = time.perf_counter()
     fitting = _fit(job, recorder, stop)
     job = fitting.job
-    if fitting.features is not None and limits.start is None:  # what goes on is decided already
+    if fitting.features is not None and beginning.start is None:  # what goes on is decided already
         write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     seconds["train"] = time.perf_counter() - at
     at = time.perf_counter()
@@ -153,7 +158,9 @@ def _make(
     seconds["export"] = time.perf_counter() - at
     if job.recipe.fine_tunes and fitting.features is not None:
         at = time.perf_counter()
-        fitting, draft = _fine_tuned(directory, fitting, draft, recorder, stop=stop, limits=limits)
+        fitting, draft = _fine_tuned(
+            directory, fitting, draft, recorder, stop=stop, beginning=beginning
+        )
         seconds["train"] += time.perf_counter() - at
     job, fitted = fitting.job, fitting.fitted
     tell_model(recorder, job)
@@ -244,11 +251,11 @@ def _fine_tuned(
     recorder: Recorder,
     *,
     stop: threading.Event,
-    limits: Limits,
+    beginning: Beginning,
 ) -> tuple[_Fitting, Draft]:
     """Fine-tune, fit the chosen head anew, and return it where validation says it is better."""
     features = cast("NDArray[np.float32]", fitting.features)
-    found = fine_tune(directory, fitting.job, features, recorder, stop=stop, limits=limits)
+    found = fine_tune(directory, fitting.job, features, recorder, stop=stop, beginning=beginning)
     kept, draft, job = fitting, frozen, replace(found.job, layers=fitting.job.layers)
     if found.backbone is not None:
         anew = _fit_anew(replace(fitting, job=found.job), found.backbone, recorder)
