@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source", help="images with labels")
     parser.add_argument("network", type=Path, help="an ONNX file")
-    parser.add_argument("--pixels", default="-1..1", help="begins a choice of the studio's form")
+    parser.add_argument("--pixels", default="-1..1", help="words of a choice of the studio's form")
     parser.add_argument(
         "--classes", help="the classes that are told apart (default: the first two)"
     )

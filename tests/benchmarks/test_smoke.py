@@ -15,9 +15,8 @@ from PIL import Image
 import opsin
 
 _ROOT = Path(__file__).parents[2]
-# What stands for the others in `make test`.
-_QUICK = frozenset(("reading",))
-_MARKS = {"cluster": [pytest.mark.slow, pytest.mark.ray]}
+# `reading` stands for the others in `make test`; those are slow.
+_MARKS = {"reading": (), "cluster": (pytest.mark.slow, pytest.mark.ray)}
 
 
 def test_all_are_listed_with_their_purpose() -> None:
@@ -54,10 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in _QUICK else _MARKS.get(name, pytest.mark.slow))
-        for name in BENCHMARKS
-    ],
+    [pytest.param(name, marks=_MARKS.get(name, pytest.mark.slow)) for name in BENCHMARKS],
 )
 def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if name in ("studio", "first_answer") and not (

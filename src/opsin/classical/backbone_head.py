@@ -200,6 +200,7 @@ def choose_head(
         return _Points.of(design, features, _known_rows(train, val, classes), seed)
 
     def scored(design: _Design) -> tuple[_Points, _Scores]:
+        progress.go_on()
         found = points_of(design)
         kind = wanted or _quick(train)
         first = Head(kind, _FIRST_C[kind])
@@ -225,7 +226,6 @@ def choose_head(
                 best = _best([best, tried[-1]])
             points = best[0]
             trial = _Trial(points.values[train], own, folds, classes, kernels=kernels)
-
             head, score, count = _best_head(trial, wanted, own, pool, progress, few=few)
             compared = len(tried) + count
         else:

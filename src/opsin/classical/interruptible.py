@@ -21,10 +21,11 @@ class _Unwanted(BaseException):
 
 
 class FitProgress:
-    """The progress of a call, reported from its own thread."""
+    """The progress of a call, reported from its own thread, or from several."""
 
     def __init__(self) -> None:
         self.done = 0
+        self._adding = threading.Lock()
         self.steps: queue.SimpleQueue[Epoch] = queue.SimpleQueue()
         self.unwanted = threading.Event()
 
@@ -35,7 +36,9 @@ class FitProgress:
 
     def add(self) -> None:
         """One more unit is finished; likewise."""
-        self.advance(self.done + 1)
+        with self._adding:
+            self.done += 1
+        self.go_on()
 
     def go_on(self) -> None:
         """Do not return if the result is no longer wanted."""
