@@ -126,11 +126,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP) -e '.[dev]'
 	touch $@
 
-# Keras and skops, which judge what is imported, and Keras's side of docs/how-to/coming-from-keras.md; Opsin
+# Keras, skops and the implementation of EfficientNet-Lite, which judge what is read, and Keras's side of docs/how-to/coming-from-keras.md; Opsin
 # is not in there.
 $(VENV)-keras/ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-keras
-	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 keras h5py matplotlib pillow scikit-learn skops
+	$(VENV)-keras/bin/python $(PIP) torch==2.13.0 efficientnet-lite-pytorch keras h5py matplotlib pillow scikit-learn skops
 	touch $@
 
 # Ray is large, and part of nothing else. Its Data and Serve are for docs/how-to/ray.md.

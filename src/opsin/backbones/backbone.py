@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from opsin.backbones.efficientnet_lite import PIXELS, read_network
+from opsin.backbones.named import NAMED, PackagedWeights, full_name
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.backbones.probe import Probed, Value
 from opsin.backbones.probed_network import probed_network
@@ -19,7 +21,7 @@ from opsin.core.metadata import BackboneFacts, Metadata
 from opsin.data.spelling import check_choices
 from opsin.hub.hub_cache import commit_of, snapshot_of
 from opsin.hub.hub_fetch import CARDS, base_of, fetch
-from opsin.hub.hub_name import NAMED, HubName
+from opsin.hub.hub_name import HubName
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
 
@@ -34,6 +36,7 @@ class Backbone:
     """A pretrained network, as it will be used.
 
     Args:
+        name: What people call it: its file, the run it is in, or its repository with the commit.
         path: Its file.
         digest: SHA-256 of the file, in hexadecimal.
         content: The network in the form that features are computed in.
@@ -44,6 +47,7 @@ class Backbone:
         where: Repository and commit, where it is from the hub.
     """
 
+    name: str
     path: Path
     digest: str
     content: bytes = field(repr=False)
@@ -52,14 +56,6 @@ class Backbone:
     at: tuple[str, ...]
     licence: str
     where: HubName | None = None
-
-    @property
-    def name(self) -> str:
-        """What people call it: its file, the run it is in, or its repository with the commit."""
-        if self.where is not None:
-            return f"{self.where.repository}@{self.where.revision[:12]}"
-        own = self.path.name == "classifier.onnx"
-        return self.path.parent.name if own else self.path.stem
 
     @property
     def words(self) -> str:
@@ -105,6 +101,7 @@ class FoundNetwork:
     """A pretrained network that was looked into.
 
     Args:
+        name: What people call it: its file, the run it is in, or its repository with the commit.
         path: Its file.
         digest: SHA-256 of the file, in hexadecimal.
         size: Bytes of the file.
@@ -115,6 +112,7 @@ class FoundNetwork:
         where: Repository and commit, where it is from the hub.
     """
 
+    name: str
     path: Path
     digest: str
     size: int
@@ -139,7 +137,7 @@ class FoundNetwork:
         names = tuple(dict.fromkeys(at or (own.features, *own.depths)))
         check_choices("value", names, [value.name for value in own.values], RecipeError)
         return Backbone(
-            self.path, self.digest, self.content, own, pixels, names, self.licence,
+            self.name, self.path, self.digest, self.content, own, pixels, names, self.licence,
             self.where,
         )  # fmt: skip
 
@@ -155,7 +153,8 @@ def open_backbone(
     """Open a pretrained network.
 
     Args:
-        what: An ONNX file, a run, or its ``classifier.onnx``; else the name of one on the hub.
+        what: An ONNX file, a run, or its ``classifier.onnx``; else a name: of one in the box, or
+            on the hub.
         prepare: What it takes for pixels, where nothing says it: ``imagenet``, ``-1..1``, ``0..1``,
             ``0..255``, each also with ``,bgr``, or a JSON file.
         at: Names of values to take as features (default: that before the last dense layer, and
@@ -194,6 +193,12 @@ def look_into(
         DownloadError: It could not be fetched.
     """
     given = None if prepare is None else PixelValues.named(prepare)
+    text = full_name(os.fspath(what))
+    if text in NAMED and not Path(what).exists():
+        named = NAMED[text].where
+        if isinstance(named, PackagedWeights):
+            return _in_the_box(text, named, given)
+        what = str(named)
     path, where = _file_of(what, offline, watcher)
     content = read_classifier(path)
     try:
@@ -213,7 +218,9 @@ def look_into(
             f"{beside.words}"
         )
     stated = probed.properties.get("license") or probed.properties.get("licence")
+    name = f"{where.repository}@{where.revision[:12]}" if where else path.stem
     return FoundNetwork(
+        path.parent.name if path.name == "classifier.onnx" else name,
         path,
         hashlib.sha256(content).hexdigest(),
         len(content),
@@ -222,6 +229,21 @@ def look_into(
         given or beside,
         stated or (_licence_on_hub(where) if where else licence_beside(path)),
         where,
+    )
+
+
+def _in_the_box(name: str, weights: PackagedWeights, given: PixelValues | None) -> FoundNetwork:
+    """Return a network whose weights come with Opsin."""
+    if given is not None and not given.same_as(PIXELS):
+        raise RecipeError(
+            f"no --prepare, since it is known how {name} was trained", f"got {given.stated}",
+            "Leave it out.",
+        )  # fmt: skip
+    content, probed = read_network(weights)
+    path = weights.checked()
+    size, licence = path.stat().st_size, NAMED[name].licence
+    return FoundNetwork(
+        name, path, weights.sha256, size, content, probed, PIXELS, licence, where=None
     )
 
 
@@ -259,7 +281,7 @@ def _file_of(
         raise ModelFileError(
             "a pretrained network: an ONNX file, a run, or its classifier.onnx",
             f"there is none at {path}",
-            f"Check the name. From the hub: {', '.join(NAMED)}, or owner/name.",
+            f"Check the name. By name: {', '.join(NAMED)}, or owner/name on the hub.",
         )
     found = fetch(name, offline=offline, watcher=watcher)
     return found.path, found.where

@@ -53,7 +53,7 @@ def backbones(
 
     Example: opsin backbones
 
-    Example: opsin backbones small
+    Example: opsin backbones efficientnet-lite2
     """
     watcher = for_people(quiet=quiet)
     if network is None:
@@ -92,10 +92,11 @@ def _tell_rows(rows: list[ListedBackbone]) -> None:
     screen.print(table)
     screen.print()
     for row in rows:
-        screen.print(f"{row.name}: {row.repository}@{row.revision[:12]}", markup=False)
+        at = f"@{row.revision[:12]}" if row.revision else " (a package, installed with Opsin)"
+        screen.print(f"{row.name}: {row.repository}{at}", markup=False)
     screen.print(
-        "\nTrain with one: opsin train SOURCE --from small. Any other: --from FILE, RUN or "
-        "owner/name on the Hugging Face hub.",
+        "\nTrain with one: opsin train SOURCE --from efficientnet-lite2. Any other: --from FILE, "
+        "RUN or owner/name on the Hugging Face hub.",
         markup=False,
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from opsin.backbones.named import NAMED
 from opsin.core.arguments import checked
 from opsin.core.defaults import cores
 from opsin.core.errors import MissingExtraError, OpsinError, StorageError
@@ -21,8 +22,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
-from opsin.hub.hub_cache import HubFile, found_here
-from opsin.hub.hub_name import NAMED
+from opsin.hub.hub_name import HubName
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -39,8 +39,8 @@ class ListedBackbone:
     Args:
         name: What to give as ``backbone`` (``--from``).
         suits: What it is good for.
-        repository: Where it is published.
-        revision: The commit that is meant.
+        repository: Where it is published: on the hub, or a package.
+        revision: The commit that is meant; ``None`` for a package.
         size: Bytes of its file; about, where it is not on this machine. So are the next two.
         side: Height and width of its images.
         multiply_adds: What it computes for an image.
@@ -52,7 +52,7 @@ class ListedBackbone:
     name: str
     suits: str
     repository: str
-    revision: str
+    revision: str | None
     size: int
     side: tuple[int, int]
     multiply_adds: int
@@ -133,7 +133,7 @@ class MeasuredBackbone(BaseModel):
 
 @checked
 def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
-    """Return the networks with short names, from small and fast to large and best.
+    """Return the networks with names: those in the box first, then those on the hub.
 
     Nothing is fetched. Those on this machine are measured once.
 
@@ -141,38 +141,42 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
         watcher: Receives a note of each that is here and cannot be used.
 
     Example:
-        >>> [network.name for network in list_backbones()]
-        ['small', 'medium', 'large']
+        >>> [network.name for network in list_backbones()][:2]
+        ['efficientnet-lite0', 'efficientnet-lite2']
     """
     return [_listed(name, watcher) for name in NAMED]
 
 
 def _listed(name: str, watcher: Watcher) -> ListedBackbone:
     published = NAMED[name]
-    here = found_here(published.where)
-    known = None if here is None else _known_of(here, watcher)
+    where = published.where
+    known = _known_of(name, watcher)
+    here = published.path if known else None
     return ListedBackbone(
         name=name,
         suits=published.suits,
-        repository=published.where.repository,
-        revision=published.where.revision,
-        size=here.path.stat().st_size if here and known else published.size,
+        repository=published.repository,
+        revision=where.revision if isinstance(where, HubName) else None,
+        size=here.stat().st_size if here else published.size,
         side=known.side if known else (published.side, published.side),
         multiply_adds=known.multiply_adds if known else published.multiply_adds,
         milliseconds=known.milliseconds if known else None,
         licence=published.licence,
-        path=here.path if here and known else None,
+        path=here,
     )
 
 
-def _known_of(here: HubFile, watcher: Watcher) -> MeasuredBackbone | KnownBackbone | None:
-    """Return what was measured of a network before, or is now."""
+def _known_of(name: str, watcher: Watcher) -> MeasuredBackbone | KnownBackbone | None:
+    """Return what was measured of a network before, or is now; ``None`` where it is not here."""
     try:
-        with here.path.open("rb") as file:
+        path = NAMED[name].path
+        if path is None:
+            return None
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return _kept(digest) or describe_backbone(str(here.where), offline=True)
+        return _kept(digest) or describe_backbone(name, offline=True)
     except (OpsinError, OSError) as error:
-        watcher.note(f"{here.where} is here but cannot be used: {error}")
+        watcher.note(f"{name} is here but cannot be used: {error}")
         return None
 
 
@@ -213,7 +217,7 @@ def describe_backbone(
     backbone = found.backbone(found.pixels or PixelValues(scale=1.0))
     probed, measured = found.probed, _measured(backbone)
     return KnownBackbone(
-        name=backbone.name,
+        name=found.name,
         path=found.path,
         sha256=found.digest,
         repository=str(found.where) if found.where else None,

@@ -64,7 +64,7 @@ def network_here() -> str | None:
     No file or folder is called like that.
     """
     from opsin.hub.hub_cache import Wanted, found_here  # noqa: PLC0415  few trainings need it
-    from opsin.hub.hub_name import NAMED, PREFIX  # noqa: PLC0415
+    from opsin.hub.hub_name import PREFIX  # noqa: PLC0415
 
     found = (found_here(NAMED[name].where) for name in _ORDER)
     return next(

@@ -1,4 +1,4 @@
-"""Names on the hub: ``owner/name[@revision]``, and a few short ones of ours."""
+"""Names on the hub: ``owner/name[@revision]``."""
 
 from __future__ import annotations
 
@@ -36,8 +36,6 @@ class HubName:
     @classmethod
     def read(cls, text: str) -> HubName | None:
         """Return what a text names; ``None`` where it is no such name."""
-        if text in NAMED:
-            return NAMED[text].where
         text = text.removeprefix(PREFIX)
         found = _NAME.fullmatch(text)
         if found is None or text.endswith(".onnx") or ".." in text or "--" in found[1]:
@@ -78,62 +76,6 @@ class HubName:
         return is_commit(self.revision)
 
 
-@dataclass(frozen=True)
-class NamedBackbone:
-    """A network with a short name, as its publishers describe it.
-
-    Args:
-        where: Repository and commit.
-        suits: What it is good for, in a few words.
-        size: Bytes of its file, about.
-        side: Height and width of its images.
-        multiply_adds: What it computes for an image, about.
-        licence: Of its weights.
-    """
-
-    where: HubName
-    suits: str
-    size: int
-    side: int
-    multiply_adds: int
-    licence: str
-
-
 def is_commit(text: str) -> bool:
     """Tell whether a text is a commit, in full."""
     return _COMMIT.fullmatch(text) is not None
-
-
-#: From small and fast to large and best. `docs/how-to/pretrained.md` says what is known of each.
-NAMED: Final = {
-    "small": NamedBackbone(
-        HubName(
-            "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
-            "3ba07f12712fa58fd6b3d661f9909c9e332c5005",
-        ),
-        "fast",
-        15_100_000,
-        224,
-        200_000_000,
-        "apache-2.0",
-    ),
-    "medium": NamedBackbone(
-        HubName(
-            "onnx-community/mobilenetv4_conv_medium.e500_r256_in1k",
-            "46483fa826d2e19a097d182e35d1988f51c2180b",
-        ),
-        "balanced",
-        39_000_000,
-        256,
-        1_100_000_000,
-        "apache-2.0",
-    ),
-    "large": NamedBackbone(
-        HubName("onnx-community/dinov2-small", "8b1f705a3a7f6f062f6bdd21986c1583d3ef105d"),
-        "best",
-        88_500_000,
-        224,
-        5_500_000_000,
-        "apache-2.0",
-    ),
-}

@@ -9,6 +9,7 @@ from typing import Final
 
 from opsin.core.regular_file import open_regular
 from opsin.importing.refusal import refused
+from opsin.onnx_files.tensor_file import LEGACY
 
 _ZIP: Final = b"PK\x03\x04"
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
@@ -41,7 +42,7 @@ def kind_of(path: Path) -> FileKind:
         return FileKind.KERAS
     if start.startswith(_ZIP):
         return _kind_of_archive(path)
-    if start[8:9] == b"{" and path.suffix == ".safetensors":
+    if start.startswith(LEGACY) or (start[8:9] == b"{" and path.suffix == ".safetensors"):
         return FileKind.WEIGHTS
     ending = path.suffix.lower()
     if start.startswith(_PICKLE) or ending in _PICKLES:

@@ -27,7 +27,7 @@ from opsin.importing.named_architecture import cnn_of, resnet_of
 from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_operators import StandardOperators
 from opsin.importing.skops_to_onnx import convert_estimator
-from opsin.importing.tensor_file import read_tensors
+from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
 Architecture = Literal["mlp", "cnn", "resnet"]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
+from opsin.backbones.named import NAMED
 from opsin.backbones.pixel_values import CHOICES
 from opsin.core.format import file_size
-from opsin.hub.hub_cache import found_here
-from opsin.hub.hub_name import NAMED
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
@@ -76,8 +75,8 @@ class NetworkChoice:
     def _known(self) -> dict[str, str]:
         options = {}
         for name, network in NAMED.items():
-            here = found_here(network.where) is not None
-            place = "on this machine" if here else f"is fetched from {network.where.repository}"
+            here = network.path is not None
+            place = "on this machine" if here else f"is fetched from {network.repository}"
             options[f"name:{name}"] = (
                 f"{name}: {network.suits} · {file_size(network.size)} · {network.licence} · {place}"
             )
@@ -135,13 +134,13 @@ def text_of(studio: Studio, chosen: str) -> str:
 def is_fetched(chosen: str) -> bool:
     """Tell whether a choice would be fetched when the training begins."""
     kind, _, which = chosen.partition(":")
-    return kind == "name" and which in NAMED and found_here(NAMED[which].where) is None
+    return kind == "name" and which in NAMED and NAMED[which].path is None
 
 
 def price_of(chosen: str) -> str:
     """Return what fetching takes, for a choice that is to be fetched."""
     network = NAMED[chosen.partition(":")[2]]
     return (
-        f"{file_size(network.size)} are fetched from huggingface.co/{network.where.repository} "
+        f"{file_size(network.size)} are fetched from huggingface.co/{network.repository} "
         f"when the training begins; the licence is {network.licence}."
     )

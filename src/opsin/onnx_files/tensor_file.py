@@ -3,6 +3,9 @@
 A checkpoint is a pickle, which could run anything. Here nothing is unpickled: its operations are
 taken apart, and those that a dictionary of tensors is made of are followed, by a reader that builds
 nothing else. Any other one is refused (the idea of PyTorch's own ``weights_only``).
+
+PyTorch has two forms: a zip (since 1.6), with the numbers beside the pickle, and before it a file
+of several pickles, with the numbers behind them.
 """
 
 from __future__ import annotations
@@ -12,21 +15,23 @@ import json
 import math
 import pickletools
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import ModelFileError
 from opsin.core.regular_file import open_regular
-from opsin.importing.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable
 
 _LARGEST_HEADER: Final = 64 << 20
 _LARGEST_PICKLE: Final = 64 << 20
 _MOST: Final = 100_000
 _ZIP: Final = b"PK\x03\x04"
+#: How a checkpoint from before PyTorch 1.6 begins: a pickle of the number 0x1950a86a20f9469cfc6c.
+LEGACY: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _KINDS: Final = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32,
     "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
@@ -50,13 +55,32 @@ def read_tensors(path: Path) -> Tensors:
         ModelFileError: It is neither, or holds anything but tensors.
     """
     with open_regular(path) as file:
-        start = file.read(len(_ZIP))
+        start = file.read(len(LEGACY))
         file.seek(0)
-        found = _checkpoint(path.name, file) if start == _ZIP else _safetensors(path.name, file)
+        if start.startswith(_ZIP):
+            found = _checkpoint(path.name, file, _zipped)
+        elif start == LEGACY:
+            found = _checkpoint(path.name, file, _legacy)
+        else:
+            found = _safetensors(path.name, file)
     for name, values in found.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise refused(path.name, f"weight {quoted(name)} holds values that are no numbers")
     return found
+
+
+def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
+    """Return the error of a file that holds no weights that could be read."""
+    return ModelFileError(
+        "weights by name: a .safetensors file, or a checkpoint of PyTorch",
+        f"{name} holds none: {reason}",
+        advice or "Save the weights again, or export the network to ONNX.",
+    )
+
+
+def quoted(text: object) -> str:
+    """Return text out of a stranger's file, fit for a line of a message."""
+    return printable(str(text)[:200])
 
 
 def _safetensors(name: str, file: BinaryIO) -> Tensors:
@@ -85,14 +109,11 @@ def _slice(file: BinaryIO, start: int, size: int, stated: Mapping[str, Any]) -> 
     return np.frombuffer(file.read(last - first), kind).reshape(shape)
 
 
-def _checkpoint(name: str, file: BinaryIO) -> Tensors:
+def _checkpoint(
+    name: str, file: BinaryIO, read: Callable[[BinaryIO], dict[str, NDArray[Any]]]
+) -> Tensors:
     try:
-        with zipfile.ZipFile(file) as archive:
-            (inner,) = (each for each in archive.namelist() if each.endswith("data.pkl"))
-            if archive.getinfo(inner).file_size > _LARGEST_PICKLE:
-                raise ValueError("its list of weights is too long")
-            stem = inner.removesuffix("data.pkl")
-            whole = _TensorReader(archive, stem, archive.read(inner)).load()
+        found = read(file)
     except NotTensorsError as error:
         raise refused(
             name,
@@ -102,20 +123,62 @@ def _checkpoint(name: str, file: BinaryIO) -> Tensors:
         ) from error
     except (
         zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError,
-        NotImplementedError, RuntimeError,
+        NotImplementedError, RuntimeError, OverflowError, RecursionError,
     ) as error:  # fmt: skip
         raise refused(name, f"it is no checkpoint of PyTorch ({quoted(error)})") from error
-    found = _weights_in(whole)
     if not found:
         raise refused(name, "it holds no weights by name")
     return found
 
 
-def _weights_in(whole: object) -> Tensors:
+def _zipped(file: BinaryIO) -> Tensors:
+    with zipfile.ZipFile(file) as archive:
+        (inner,) = (each for each in archive.namelist() if each.endswith("data.pkl"))
+        if archive.getinfo(inner).file_size > _LARGEST_PICKLE:
+            raise ValueError("its list of weights is too long")
+        stem = inner.removesuffix("data.pkl")
+        found = _weights_in(_TensorReader().load(io.BytesIO(archive.read(inner))))
+
+        def numbers(storage: _Storage) -> NDArray[Any]:
+            info = archive.getinfo(f"{stem}data/{storage.key}")
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != storage.size:
+                raise NotTensorsError("a storage of another size than stated")
+            return np.frombuffer(archive.read(info), storage.dtype)
+
+        return {name: tensor.of(numbers(tensor.storage)) for name, tensor in found.items()}
+
+
+def _legacy(file: BinaryIO) -> Tensors:
+    """Read a magic number, a version, facts of the system, the weights, the keys of storages."""
+    head = io.BytesIO(file.read(_LARGEST_PICKLE))
+    _, _, system = (_TensorReader().load(head) for _ in range(3))
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise ValueError("its numbers begin with their highest byte")
+    reader = _TensorReader()
+    found = _weights_in(reader.load(head))
+    places, end = {}, file.seek(0, io.SEEK_END)
+    keys = _TensorReader().load(head)
+    at = head.tell()
+    for key in keys:
+        storage = reader.storages[key]
+        file.seek(at)
+        if int.from_bytes(file.read(8), "little") != storage.length or at + 8 + storage.size > end:
+            raise ValueError("a storage of another size than stated")
+        places[key] = at + 8
+        at += 8 + storage.size
+
+    def numbers(storage: _Storage) -> NDArray[Any]:
+        file.seek(places[storage.key])
+        return np.frombuffer(file.read(storage.size), storage.dtype)
+
+    return {name: tensor.of(numbers(tensor.storage)) for name, tensor in found.items()}
+
+
+def _weights_in(whole: object) -> dict[str, _Tensor]:
     """Return the dictionary of weights, wherever it lies in a checkpoint."""
     if not isinstance(whole, Mapping):
         return {}
-    own = {str(key): each for key, each in whole.items() if isinstance(each, np.ndarray)}
+    own = {str(key): each for key, each in whole.items() if isinstance(each, _Tensor)}
     for key in ("model_state_dict", "state_dict", "model"):
         inner = _weights_in(whole.get(key))
         if inner:
@@ -124,11 +187,30 @@ def _weights_in(whole: object) -> Tensors:
     return max([own, *others], key=len)
 
 
-@dataclass(frozen=True)
-class _Storage:
-    """What a tensor's numbers are read from."""
+class _Storage(NamedTuple):
+    """Numbers in a row, which several tensors may be parts of."""
 
-    values: NDArray[Any]
+    key: str
+    dtype: np.dtype[Any]
+    length: int
+
+    @property
+    def size(self) -> int:
+        return self.length * self.dtype.itemsize
+
+
+class _Tensor(NamedTuple):
+    """A part of a storage, which is known to lie in it."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def of(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        steps = [step * numbers.itemsize for step in self.strides]
+        view = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, steps)
+        return np.array(view)
 
 
 class _Name(NamedTuple):
@@ -160,27 +242,23 @@ class _TensorReader:
 
     `pickletools` takes the operations apart and does none of them. Names are compared with three,
     and never looked up; what is built are dictionaries, lists, tuples, plain values and arrays.
-
-    Args:
-        archive: The checkpoint.
-        stem: Where in it the numbers are.
-        content: The pickle in it.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, stem: str, content: bytes) -> None:
-        self._archive, self._stem, self._content = archive, stem, content
+    def __init__(self) -> None:
+        #: Storages that tensors were found in, by their keys.
+        self.storages: dict[str, _Storage] = {}
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._left = _MOST
 
-    def load(self) -> Any:
-        """Return what the pickle stands for.
+    def load(self, file: BinaryIO) -> Any:
+        """Return what the pickle stands for that begins where the file is.
 
         Raises:
             NotTensorsError: It is anything but dictionaries of tensors and plain values.
         """
-        for operation, argument, _ in pickletools.genops(self._content):
+        for operation, argument, _ in pickletools.genops(file):
             self._follow(operation.name, argument)
         return self._stack.pop()
 
@@ -229,7 +307,7 @@ class _TensorReader:
                 values = self._marked()
                 self._a(dict).update(zip(values[::2], values[1::2], strict=True))
             case "BINPERSID":
-                stack.append(self._storage(*stack.pop()))
+                stack.append(self._storage(stack.pop()))
             case "REDUCE":
                 given, made = stack.pop(), stack.pop()
                 stack.append(self._made(made, given))
@@ -265,28 +343,26 @@ class _TensorReader:
             return given[0]
         raise NotTensorsError(".".join(what) if isinstance(what, _Name) else "a call")
 
-    def _storage(self, word: Any, kind: Any, key: Any, _: Any, count: Any) -> _Storage:
-        """Return the numbers of a storage, which lie beside the pickle."""
-        known = isinstance(kind, _Name) and kind.module == "torch" and kind.name in _STORAGES
-        if word != "storage" or not known or not str(key).isalnum():
-            raise NotTensorsError("an unknown storage")
-        dtype = np.dtype(_STORAGES[kind.name])
-        info = self._archive.getinfo(f"{self._stem}data/{key}")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != count * dtype.itemsize:
+    def _storage(self, stated: Any) -> _Storage:
+        """Return a storage; its numbers lie beside the pickle, or behind it."""
+        match stated:
+            case ("storage", _Name("torch", kind), str(key), _, int(count), *view) if (
+                kind in _STORAGES and key.isalnum() and count >= 0 and not any(view)
+            ):
+                found = _Storage(key, np.dtype(_STORAGES[kind]), count)
+            case _:
+                raise NotTensorsError("an unknown storage")
+        if self.storages.setdefault(key, found) != found:
             raise NotTensorsError("a storage of another size than stated")
-        return _Storage(np.frombuffer(self._archive.read(info), dtype))
+        return found
 
-    def _tensor(
-        self, storage: Any, offset: int, shape: Any, strides: Any, *_: object
-    ) -> NDArray[Any]:
+    def _tensor(self, storage: Any, offset: int, shape: Any, strides: Any, *_: object) -> _Tensor:
         self._left -= 1
         if not isinstance(storage, _Storage) or self._left < 0:
             raise NotTensorsError("a tensor of something else")
         shape, strides = tuple(map(int, shape)), tuple(map(int, strides))
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-        inside = offset >= 0 and min((*shape, *strides, 0)) >= 0 and last < storage.values.size
-        if math.prod(shape) > storage.values.size or (math.prod(shape) and not inside):
+        inside = offset >= 0 and min((*shape, *strides, 0)) >= 0 and last < storage.length
+        if math.prod(shape) > storage.length or (math.prod(shape) and not inside):
             raise NotTensorsError("a tensor outside its storage")
-        steps = [step * storage.values.itemsize for step in strides]
-        view = np.lib.stride_tricks.as_strided(storage.values[offset:], shape, steps)
-        return np.array(view)
+        return _Tensor(storage, int(offset), shape, strides)

