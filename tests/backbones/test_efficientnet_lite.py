@@ -42,7 +42,7 @@ def test_a_network_in_the_box_opens_by_its_name(name: str) -> None:
     assert backbone.pixels.of_pixel(127) == (0.0, 0.0, 0.0)
     assert backbone.pixels.of_pixel(255) == (1.0, 1.0, 1.0)
     assert backbone.value("features").shape == (1280,)
-    assert {"stem", "block3.expand", "head"} <= {value.name for value in backbone.probed.values}
+    assert {"stem", "block3.expand", "top"} <= {value.name for value in backbone.probed.values}
     model = onnx.load_model_from_string(backbone.content)
     onnx.checker.check_model(model, full_check=True)
     held = sum(np.prod(weight.dims) for weight in model.graph.initializer)

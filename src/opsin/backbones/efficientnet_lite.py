@@ -30,6 +30,8 @@ _STAGES: Final = (
 )  # fmt: skip
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 _EPSILON: Final = 1e-3
+# How deep the values lie, as shares of all blocks, that say more together with the last features.
+_DEPTHS: Final = (0.1, 0.25, 0.4, 0.5, 0.65, 0.75, 0.85, 1.0)
 #: RGB, (pixel - 127) / 128.
 PIXELS: Final = PixelValues(
     scale=1 / 128, mean=(127 / 128,) * 3, stated="as EfficientNet-Lite was trained"
@@ -81,8 +83,9 @@ class _Writer:
                     number, kernel, stride if place == 0 else 1, factor, self._wide(channels)
                 )
                 number += 1
-        depths = [value.name for value in self._values if value.op == "Clip"]
-        self._convolution("head", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
+        wide = [value.name for value in self._values if value.name.endswith(".expand")]
+        depths = [wide[min(int(at * len(wide)), len(wide) - 1)] for at in _DEPTHS]
+        self._convolution("top", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
         to = self._to
         self._say("GlobalAveragePool", to.node("GlobalAveragePool", [self._value], "pool"), 1)
         self._values.append(Value(to.node("Flatten", ["pool"], "features"), "Flatten", (_HEAD,)))

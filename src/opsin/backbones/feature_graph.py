@@ -26,20 +26,9 @@ _TYPES: Final = {
 }  # fmt: skip
 
 
-def prepared_side(side: tuple[int, int]) -> tuple[int, int]:
-    """Return the size that images are prepared in, whose centre is what the network takes.
-
-    Example:
-        >>> prepared_side((224, 224))
-        (256, 256)
-    """
-    height, width = (round(each / CENTRE) for each in side)
-    return height, width
-
-
 def usual_preparation(backbone: Backbone) -> Preparation:
     """Return how images are prepared for a network where nothing else is asked for."""
-    height, width = prepared_side(backbone.side)
+    height, width = backbone.side
     return Preparation(
         height=height, width=width, channels=backbone.probed.channels, resize="squash"
     )

@@ -2,68 +2,62 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.linalg import cholesky, solve_triangular
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import View
 from opsin.classical.backbone_features import BackboneFeatures
-from opsin.classical.classical_recipe import Logistic, Svm
+from opsin.classical.classical_recipe import Logistic
 from opsin.classical.fit import Fitted
 from opsin.classical.interruptible import FitProgress
-from opsin.classical.kernel_ridge import KernelRidge, solved, squared_distances
+from opsin.classical.kernel_ridge import KernelRidge, solved
+from opsin.classical.nearest_mean import NearestMean
 from opsin.classical.pixels import drawn
-from opsin.classical.projection import Projection
+from opsin.classical.projection import Projection, rooted
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
+from opsin.evaluation.calibration import fit_temperature
 
 try:
+    from scipy.special import log_softmax
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    from sklearn.svm import SVC
     from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-Kind = Literal["logistic", "kernel-ridge", "svm", "nearest-mean"]
-#: Fewer images than this of a class, and the nearest class mean is tried as well.
-_FEW: Final = 5
+Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
+Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 _FOLDS: Final = 5
-# Images that heads are compared on: more would tell the same, later.
-_COMPARED: Final = 3_000
-# Ratio of the largest class to the smallest from which on classes count as unbalanced.
-_UNBALANCED: Final = 1.5
-_FIRST_C: Final[dict[Kind, float]] = {
-    "logistic": 3.0, "kernel-ridge": 30.0, "svm": 10.0, "nearest-mean": 1.0
-}  # fmt: skip
-_STRENGTHS: Final[dict[Kind, tuple[float, ...]]] = {
-    "logistic": (0.3, 3.0, 30.0),
-    "kernel-ridge": (10.0, 30.0, 100.0),
-    "svm": (3.0, 10.0, 30.0),
-}
-# Training images up to which the size of a head does not matter.
-_SMALL: Final = 1_000
-# With fewer images of a class depths do not help, and chance decides which head seems best: the
-# last features alone are taken, and the usual head where no other is clearly better.
-_FOR_CHOICE: Final = 15
-# Training images up to which a regression over all of them is quick, and the file small.
-_ALL: Final = 6_000
-_WIDTHS: Final = (0.25, 0.5, 1.0)
-# The smaller head is taken where the larger is no better than by this share of a standard error.
-_EQUAL: Final = 0.5
-_ITERATIONS: Final = 100
-# Folds that features are compared on; heads are compared on all of them.
-_FIRST: Final = 3
+# Images that heads are compared on, each class at its share: more would tell the same, later.
+_COMPARED: Final = 1_500
+# Images that a kernel is fitted to at most: time grows by their cube, and memory by their square.
+_MOST: Final = 10_000
+# Training images up to which all depths are taken.
+_DEEP: Final = 20_000
+# Ratio of the largest class to the smallest from which on classes count as uneven.
+_UNEVEN: Final = 1.5
+# Fewer images of a class, and the nearest class mean is tried as well.
+_FEW: Final = 5
+#: Inverse strengths; and widths of the kernel, relative to the mean squared distance of images.
+_LOGISTIC: Final = (10.0, 100.0, 1000.0)
+_RIDGE: Final = ((30.0, 1.0), (100.0, 1.0), (100.0, 0.5))
+# The simpler head is taken where another is better by at most so many standard errors.
+_TIE: Final = 0.5
+_ITERATIONS: Final = 200
+# What a probability counts as at least.
+_TINY: Final = 1e-30
+# Makes the products of images with copies among them invertible.
+_JITTER: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -73,14 +67,19 @@ class Head:
     Args:
         kind: Which.
         c: Inverse strength of its regularisation.
-        width: Of the kernel, relative to the usual one.
+        width: Inverse width of its kernel, relative to the images' mean squared distance.
         weighted: Whether rare classes count as much as common ones.
     """
 
     kind: Kind
     c: float = 1.0
-    width: float = 0.5
+    width: float = 1.0
     weighted: bool = False
+
+    @property
+    def balanced(self) -> bool:
+        """Whether each class counts the same: class means know nothing of how common it is."""
+        return self.weighted or self.kind == "nearest-mean"
 
     @property
     def words(self) -> str:
@@ -88,14 +87,9 @@ class Head:
         kind = {
             "logistic": f"logistic regression (C {self.c:g})",
             "kernel-ridge": f"kernel ridge (C {self.c:g}, kernel width {self.width:g})",
-            "svm": f"support vector machine (C {self.c:g}, kernel width {self.width:g})",
             "nearest-mean": "nearest class mean",
         }[self.kind]
         return f"{kind}, each class counts the same" if self.weighted else kind
-
-
-# Best of few images, on the average of many draws of them.
-_USUAL: Final = Head("kernel-ridge", 30.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -106,9 +100,9 @@ class HeadChoice:
         head: Which, with its settings.
         at: The values of the network.
         views: How an image is looked at.
-        score: Its mean accuracy in cross-validation; unbalanced classes count half by images and
-            half by classes. ``None`` where there were too few images to tell heads apart.
-        compared: How many heads and features were compared.
+        score: Its accuracy in cross-validation; ``None`` where there were too few images or groups
+            to tell heads apart.
+        compared: How many heads were compared.
         also: Validation images that the chosen head was then fitted to as well.
     """
 
@@ -131,14 +125,6 @@ class HeadChoice:
             )
         more = f"; then fitted to the {counted(self.also, 'validation image')} as well"
         return f"{self.head.words}: {why}{more if self.also else ''}"
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Scores of one head over folds."""
-
-    mean: float
-    error: float
 
 
 @dataclass(frozen=True)
@@ -166,14 +152,14 @@ def choose_head(
     train: NDArray[np.int64],
     val: NDArray[np.int64],
     views: tuple[View, ...],
-    classes: int,
+    assumed: NDArray[np.float64],
     wanted: Kind | None,
     named: bool,
     seed: int,
     threads: int,
     progress: FitProgress,
 ) -> ChosenHead:
-    """Choose features and head by cross-validation on training images alone, and fit it.
+    """Choose a head by cross-validation on training images alone, and fit it.
 
     Args:
         backbone: Whose features they are.
@@ -184,62 +170,35 @@ def choose_head(
         train: Rows of the training images.
         val: Rows of the validation images that the final head also learns from.
         views: What V stands for; the whole image first.
-        classes: K.
+        assumed: Share of each class that the answers are to assume, ``float64[K]``.
         wanted: The kind of head, if it was given.
         named: Whether the backbone's values were named, so that all of them are taken.
         seed: Decides the folds.
         threads: How many fits run at once.
         progress: Gets how far it is.
     """
+    at = backbone.at if named or len(train) <= _DEEP else backbone.at[:1]
+    blocks = backbone.units[: len(at)]
     own = labels[train]
-    folds = _folds(own, units[train], seed)
-    few = len(train) < _FOR_CHOICE * classes
-    kernels = wanted in (None, "kernel-ridge", "svm")
-
-    def points_of(design: _Design) -> _Points:
-        return _Points.of(design, features, _known_rows(train, val, classes), seed)
-
-    def scored(design: _Design) -> tuple[_Points, _Scores]:
-        progress.go_on()
-        found = points_of(design)
-        kind = wanted or _quick(train)
-        first = Head(kind, _FIRST_C[kind])
-        trial = _Trial(found.values[train], own, folds[:_FIRST], classes, kernels=kernels)
-        scores = trial.scores(first)
-        progress.add()
-        return found, scores
-
-    # With enough images depths usually help, and cost nothing: they are left out for a reason only.
-    counts = [len(backbone.at)] if named else sorted({1} if few else {1, len(backbone.at)})[::-1]
-    designs = [_Design(backbone, shape, count, views[:1]) for count in counts]
-    if len(views) > 1:  # beside the others, on the first of them, which mostly is the best
-        designs.append(_Design(backbone, shape, counts[0], views))
-    score, compared = None, 0
-    # Each fit has a core of its own: threads of several would wait for one another.
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        if folds:
-            tried = list(pool.map(scored, designs))
-            best = _best(tried[: len(counts)])
-            if len(views) > 1:
-                if best[0].design.count != counts[0]:
-                    tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
-                best = _best([best, tried[-1]])
-            points = best[0]
-            trial = _Trial(points.values[train], own, folds, classes, kernels=kernels)
-            head, score, count = _best_head(trial, wanted, own, pool, progress, few=few)
-            compared = len(tried) + count
-        else:
-            points = points_of(designs[0])
-            kind = wanted or ("nearest-mean" if few else _quick(train))
-            head = Head(kind, _FIRST_C[kind])
-        design = points.design
-        choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
-        return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
-
-
-def _quick(train: NDArray[np.int64]) -> Kind:
-    """Return which head is quick to fit to so many images, and mostly good."""
-    return "kernel-ridge" if len(train) <= _ALL else "svm"
+    heads = _candidates(own, len(assumed), wanted)
+    chosen, score, compared = heads[0], None, 0
+    shown = drawn(np.arange(len(train)), own, _COMPARED, seed)
+    folds = _folds(own[shown], units[train[shown]], seed)
+    if folds:
+        roots = rooted(_mean(features[train[shown]], blocks), blocks)
+        trial = _Trial(roots, own[shown], folds, assumed)
+        # Each fit has a core of its own: threads of several would wait for one another.
+        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+            results = []
+            for result in pool.map(lambda head: trial.judged(head, progress), heads):
+                results.append(result)
+                progress.add()
+        best = _best(results)
+        chosen, score, compared = heads[best], results[best].accuracy, len(heads)
+    choice = HeadChoice(chosen, at, views, score, compared, len(val))
+    return fit_as(
+        choice, backbone, shape, features, labels, train=train, val=val, classes=len(assumed)
+    )
 
 
 def fit_as(
@@ -252,137 +211,81 @@ def fit_as(
     train: NDArray[np.int64],
     val: NDArray[np.int64],
     classes: int,
-    seed: int,
 ) -> ChosenHead:
-    """Fit a head that was chosen to a network's features as they are once it is fine-tuned.
+    """Fit a head that was chosen; to a network as it is once it is fine-tuned, too.
 
-    To choose anew could only mislead: a network has its own training images nearly all right,
-    whatever the head.
+    To choose anew could only mislead: a fine-tuned network has its own training images nearly all
+    right, whatever the head.
 
     Args:
         choice: What was chosen.
-        backbone: The network that was fine-tuned, with the same values and views.
+        backbone: The network, with the same values and views.
         shape: Height, width and channels of the prepared images.
         features: Of all images, ``float32[N, V, D]``.
         labels: ``int64[N]``
         train: Rows of the training images.
         val: Rows of the validation images that the final head also learns from.
         classes: K.
-        seed: Decides the components, as for `choose_head`.
     """
-    design = _Design(backbone, shape, len(choice.at), choice.views)
-    points = _Points.of(design, features, _known_rows(train, val, classes), seed)
-    return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
+    blocks = backbone.units[: len(choice.at)]
+    every = np.sort(np.concatenate([train, val]))
+    roots = rooted(_mean(features[every], blocks), blocks)
+    numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
+    # Of few images all components are kept: these then say no more than the images themselves.
+    projection = Projection.fit(roots[np.isin(every, train)], blocks)
+    points = projection.of_roots(roots)
+
+    def fitted(rows: NDArray[np.int64]) -> Fitted:
+        if choice.head.kind == "kernel-ridge":
+            rows = drawn(rows, labels[rows], _MOST, seed=0)
+        estimator = _fitted(choice.head, points[np.searchsorted(every, rows)], labels[rows])
+        recipe = Logistic(c=choice.head.c)
+        return Fitted(recipe, numbers, projection, estimator, labels[rows], classes)
+
+    held_out = fitted(train)
+    return ChosenHead(choice, held_out, fitted(every) if len(val) else held_out)
 
 
-def _known_rows(
-    train: NDArray[np.int64], val: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """Return the images that components are fitted to."""
-    # Components know no labels: of few images, the validation images' are worth having.
-    few = len(train) < _FOR_CHOICE * classes
-    return np.sort(np.concatenate([train, val])) if few else train
+def work_of(labels: NDArray[np.int64], classes: int, wanted: Kind | None) -> int:
+    """Return how many heads a choice compares."""
+    return len(_candidates(labels, classes, wanted))
 
 
-def _fitted_twice(
-    choice: HeadChoice,
-    points: _Points,
-    labels: NDArray[np.int64],
-    *,
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
-    classes: int,
-) -> ChosenHead:
-    """Fit a head to the training images, and to the validation images as well."""
-    held_out = final = points.fitted(choice.head, train, labels, classes)
-    if len(val):
-        every = np.sort(np.concatenate([train, val]))
-        final = points.fitted(choice.head, every, labels, classes)
-    return ChosenHead(choice, held_out, final)
+def _mean(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+    """Return the mean over views of the first features, ``float32[N, D]``."""
+    mean: NDArray[np.float32] = features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32)
+    return mean
 
 
-@dataclass(frozen=True)
-class _Points:
-    """All images as a head sees them, ``float32[N, K]``."""
-
-    design: _Design
-    projection: Projection
-    values: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls, design: _Design, features: NDArray[np.float32], rows: NDArray[np.int64], seed: int
-    ) -> _Points:
-        """Find the components of some images, and return those of all."""
-        numbers = design.of(features)
-        projection = Projection.fit(numbers[rows], seed, design.sizes)
-        return cls(design, projection, projection.transform(numbers))
-
-    def fitted(
-        self, head: Head, rows: NDArray[np.int64], labels: NDArray[np.int64], classes: int
-    ) -> Fitted:
-        """Fit a head to some of the images."""
-        design = self.design
-        numbers = BackboneFeatures(design.backbone, design.shape, design.at, design.views)
-        recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
-        estimator = _fitted(head, self.values[rows], labels[rows])
-        return Fitted(recipe, numbers, self.projection, estimator, labels[rows], classes)
+def _candidates(labels: NDArray[np.int64], classes: int, wanted: Kind | None) -> list[Head]:
+    """Return the heads to compare, the simplest first."""
+    counts = np.bincount(labels, minlength=classes)
+    counts = counts[counts > 0]
+    uneven = counts.max() > _UNEVEN * counts.min()
+    heads = []
+    for weighted in (False, True) if uneven else (False,):
+        heads += [Head("logistic", c, weighted=weighted) for c in _LOGISTIC]
+        heads += [Head("kernel-ridge", c, width, weighted) for c, width in _RIDGE]
+    if counts.min() < _FEW or wanted == "nearest-mean":
+        heads.insert(0, Head("nearest-mean"))
+    return [head for head in heads if wanted in (None, head.kind)]
 
 
-def _best(tried: Sequence[tuple[_Points, _Scores]]) -> tuple[_Points, _Scores]:
-    """Return the best of some features, the first of equals."""
-    best = tried[0]
-    for other in tried[1:]:
-        if other[1].mean > best[1].mean + _EQUAL * best[1].error:
-            best = other
-    return best
-
-
-@dataclass(frozen=True)
-class _Design:
-    """Which of the features are used: the values of so many depths, in some views."""
-
-    backbone: Backbone
-    shape: tuple[int, int, int]
-    count: int
-    views: tuple[View, ...]
-
-    @property
-    def at(self) -> tuple[str, ...]:
-        """The values' names."""
-        return self.backbone.at[: self.count]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """How many numbers each of them has."""
-        return self.backbone.units[: self.count]
-
-    def of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return them, the mean over views, ``float32[N, D]``."""
-        part = features[:, : len(self.views), : sum(self.sizes)]
-        mean: NDArray[np.float32] = part.mean(axis=1, dtype=np.float32)
-        return mean
-
-
-def _folds(
-    labels: NDArray[np.int64], units: NDArray[np.int64], seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _folds(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> Folds:
     """Return folds that keep groups together; none where there are too few images or groups.
 
     The only image of a class is learnt from in each fold, and tested in none.
     """
-    rows = drawn(np.arange(len(labels)), labels, _COMPARED, seed)
-    names, counts = np.unique(labels[rows], return_counts=True)
-    alone = np.isin(labels[rows], names[counts < 2])
-    single, rows = rows[alone], rows[~alone]
+    names, counts = np.unique(labels, return_counts=True)
+    alone = np.isin(labels, names[counts < 2])
+    single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)
     if not len(rows):
         return []
     groups = len(np.unique(units[rows]))
     count = int(min(_FOLDS, counts[counts > 1].min(), groups))
     if count < 2:
         return []
-    grouped = groups < len(rows)
-    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
+    splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
         count, shuffle=True, random_state=seed
     )
     found = []
@@ -390,187 +293,109 @@ def _folds(
         warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
         for train, test in splitter.split(rows, labels[rows], units[rows]):
             learnt = np.union1d(rows[train], single)
-            if len(np.unique(labels[learnt])) == len(counts) and len(test):
+            if len(np.unique(labels[learnt])) == len(names) and len(test):
                 found.append((learnt, rows[test]))
     return found
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """How good a head is on images that it was not fitted to.
+
+    Args:
+        accuracy: Share of right answers.
+        losses: Of each fold, the lower the better: log loss, and the mean error of the classes.
+    """
+
+    accuracy: float
+    losses: NDArray[np.float64]
+
+
+def _best(results: Sequence[_Judged]) -> int:
+    """Return the place of the best, or of the first that is not clearly worse."""
+    means = [result.losses.mean() for result in results]
+    best = int(np.argmin(means))
+    for place, result in enumerate(results[:best]):
+        apart = result.losses - results[best].losses
+        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
+        if apart.mean() <= _TIE * error:
+            return place
+    return best
+
+
 class _Trial:
-    """Heads are tried on the same points and folds; the kernel's distances are computed once."""
+    """Heads are tried on the same folds, and need nothing but the products of images.
+
+    So no components are fitted that one fold could see of another.
+    """
 
     def __init__(
         self,
-        points: NDArray[np.float32],
+        roots: NDArray[np.float32],
         labels: NDArray[np.int64],
-        folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-        classes: int,
-        *,
-        kernels: bool,
+        folds: Folds,
+        assumed: NDArray[np.float64],
     ) -> None:
-        rows = np.unique(np.concatenate([np.concatenate(fold) for fold in folds]))
-        place = np.zeros(len(labels), np.int64)
-        place[rows] = np.arange(len(rows))
-        self._points = points[rows]
-        self._labels = labels[rows]
-        self._folds = [(place[train], place[test]) for train, test in folds]
-        counts = np.bincount(self._labels, minlength=classes)
-        self._unbalanced = counts.max() > _UNBALANCED * max(1, counts[counts > 0].min())
-        self._distances = np.zeros((0, 0), np.float32)
-        if kernels:  # single precision tells heads apart as well, in half the time
-            self._distances = squared_distances(self._points, self._points).astype(np.float32)
-        self._gamma = gamma_of(points)
+        self._products = (roots @ roots.T).astype(np.float64)
+        self._labels, self._folds, self._assumed = labels, folds, assumed
+        counts = np.bincount(labels, minlength=len(assumed))
+        self._own = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
 
-    @property
-    def unbalanced(self) -> bool:
-        """Whether some classes are much rarer than others."""
-        return bool(self._unbalanced)
+    def judged(self, head: Head, progress: FitProgress) -> _Judged:
+        """Return how good a head is on the images that it was not fitted to."""
+        logits = np.zeros((len(self._labels), len(self._assumed)))
+        for train, test in self._folds:
+            progress.go_on()
+            logits[test] = self._scores(head, train, test)
+        tested = np.concatenate([test for _, test in self._folds])
+        learnt = np.full(len(self._own), 1 / len(self._own)) if head.balanced else self._own
+        shift = np.log(self._own / learnt)
+        temperature = fit_temperature(
+            logits[tested].astype(np.float32), self._labels[tested], shift
+        )
+        answers = log_softmax(logits / temperature + np.log(self._assumed / learnt), axis=1)
+        right = answers.argmax(axis=1) == self._labels
+        likelihood = answers[np.arange(len(answers)), self._labels]
+        # As often as they would come.
+        weights = (self._assumed / self._own)[self._labels]
+        losses = []
+        for _, test in self._folds:
+            loss = -np.average(likelihood[test], weights=weights[test])
+            recalls = [
+                right[test][self._labels[test] == label].mean()
+                for label in np.unique(self._labels[test])
+            ]
+            losses.append(loss + 1 - np.mean(recalls))
+        accuracy = np.average(right[tested], weights=weights[tested])
+        return _Judged(float(accuracy), np.array(losses))
 
-    def scores(self, head: Head) -> _Scores:
-        """Return how well a head does on images that it was not fitted to."""
-        kernel = None
-        if head.kind in ("svm", "kernel-ridge"):
-            kernel = np.exp(np.float32(-self._gamma * head.width) * self._distances)
-        found = [self._score(head, kernel, train, test) for train, test in self._folds]
-        return _Scores(float(np.mean(found)), float(np.std(found) / np.sqrt(len(found))))
-
-    def _score(
-        self,
-        head: Head,
-        kernel: NDArray[np.float32] | None,
-        train: NDArray[np.int64],
-        test: NDArray[np.int64],
-    ) -> float:
-        labels = self._labels
-        if kernel is None:
-            answers = _fitted(head, self._points[train], labels[train]).predict(self._points[test])
-        elif head.kind == "kernel-ridge":
-            own = kernel[np.ix_(train, train)]
-            coefficients, bias = solved(own, labels[train], c=head.c, weighted=head.weighted)
-            answers = (kernel[np.ix_(test, train)] @ coefficients + bias).argmax(axis=1)
-        else:
-            weights = "balanced" if head.weighted else None
-            machine = SVC(C=head.c, kernel="precomputed", class_weight=weights, break_ties=True)
-            machine.fit(kernel[np.ix_(train, train)], labels[train])
-            answers = machine.predict(kernel[np.ix_(test, train)])
-        right = float((answers == labels[test]).mean())
-        if not self.unbalanced:
-            return right
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class may be missing from a fold
-            return (right + float(balanced_accuracy_score(labels[test], answers))) / 2
+    def _scores(
+        self, head: Head, train: NDArray[np.int64], test: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        known, asked = self._products[np.ix_(train, train)], self._products[np.ix_(test, train)]
+        labels = self._labels[train]
+        if head.kind == "kernel-ridge":
+            # Of rows of length 1 the squared distance is 2 less twice the product.
+            gamma = head.width / max(2 - 2 * float(known.mean()), _JITTER)
+            known, asked = (np.exp(-gamma * (2 - 2 * each)) for each in (known, asked))
+            coefficients, bias = solved(known, labels, c=head.c, weighted=head.weighted)
+            return np.asarray(asked @ coefficients + bias)
+        # Coordinates whose products these are.
+        factor = cholesky(known + _JITTER * np.eye(len(known)), lower=True)
+        points = solve_triangular(factor, asked.T, lower=True).T
+        answers = _fitted(head, factor, labels).predict_proba(points)
+        return np.asarray(np.log(np.maximum(answers, _TINY)))
 
 
-def _best_head(
-    trial: _Trial,
-    wanted: Kind | None,
-    labels: NDArray[np.int64],
-    pool: ThreadPoolExecutor,
-    progress: FitProgress,
-    *,
-    few: bool,
-) -> tuple[Head, float | None, int]:
-    """Return the best head, the smaller of equals, with its score and how many were tried.
-
-    Of few images it is the usual one, without a score, but where another is clearly better.
-    """
-    tried: dict[Head, _Scores] = {}
-
-    def scored(head: Head) -> _Scores:
-        progress.go_on()
-        return trial.scores(head)
-
-    def try_all(heads: Sequence[Head]) -> None:
-        fresh = [head for head in dict.fromkeys(heads) if head not in tried]
-        for head, scores in zip(fresh, pool.map(scored, fresh), strict=True):
-            tried[head] = scores
-            progress.add()
-
-    rare = np.unique(labels, return_counts=True)[1].min() < _FEW
-    if wanted == "nearest-mean" or (wanted is None and rare):
-        try_all([Head("nearest-mean")])
-    plain = replace(_USUAL, weighted=trial.unbalanced)
-    if wanted is None and few:
-        try_all([plain])
-    usual = {"logistic", "kernel-ridge" if len(labels) <= _ALL else "svm"}
-    for kind, strengths in _STRENGTHS.items():
-        if kind in (usual if wanted is None else {wanted}):
-            try_all([Head(kind, c) for c in strengths])
-            best = max((head for head in tried if head.kind == kind), key=lambda h: tried[h].mean)
-            if kind != "logistic":
-                variants = [Head(kind, best.c, width) for width in _WIDTHS]
-                try_all(variants)
-                best = max(variants, key=lambda h: tried[h].mean)
-            if trial.unbalanced:
-                try_all([Head(best.kind, best.c, best.width, weighted=True)])
-    ranked = sorted(tried, key=lambda head: -tried[head].mean)
-    top = tried[ranked[0]]
-    if wanted is None and few:
-        # Folds of a handful of images say nothing about their own error.
-        mean = tried[plain].mean
-        if top.mean <= mean + math.sqrt(mean * (1 - mean) / len(labels)):
-            return plain, None, len(tried)
-    # Of few images even a head that keeps them all is small: the best one is taken.
-    kept = 1 if len(labels) > _SMALL else 0
-    size = {"logistic": 0, "nearest-mean": 0, "kernel-ridge": kept, "svm": kept}
-    equal = [h for h in ranked if tried[h].mean >= top.mean - _EQUAL * top.error]
-    smallest = min(size[head.kind] for head in equal)
-    head = next(head for head in equal if size[head.kind] == smallest)
-    return head, tried[head].mean, len(tried)
-
-
-def gamma_of(points: NDArray[np.float32]) -> float:
-    """Return the kernel's usual width for some points: scikit-learn's "scale"."""
-    variance = float(points.var(dtype=np.float64))
-    return 1 / (points.shape[1] * variance) if variance else 1.0
-
-
-def _fitted(head: Head, points: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
-    weights = "balanced" if head.weighted else None
+def _fitted(head: Head, points: NDArray[Any], labels: NDArray[np.int64]) -> Any:
     if head.kind == "nearest-mean":
         return NearestMean.fit(points, labels)
-    gamma = head.width * gamma_of(points)
     if head.kind == "kernel-ridge":
+        # The mean squared distance of any two is twice the variance.
+        gamma = head.width / max(2 * float(points.var(axis=0).sum()), _JITTER)
         return KernelRidge.fit(points, labels, c=head.c, gamma=gamma, weighted=head.weighted)
-    if head.kind == "svm":
-        machine = SVC(C=head.c, gamma=gamma, class_weight=weights, break_ties=True)
-        return machine.fit(points, labels)
+    weights = "balanced" if head.weighted else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=head.c, class_weight=weights, max_iter=_ITERATIONS, tol=1e-3)
         return model.fit(points, labels)
-
-
-@dataclass(frozen=True)
-class NearestMean:
-    """The nearest class mean, as a linear classifier: its logits are half squared distances.
-
-    Args:
-        coef_: ``float64[K, D]``
-        intercept_: ``float64[K]``
-    """
-
-    coef_: NDArray[np.float64]
-    intercept_: NDArray[np.float64]
-
-    @classmethod
-    def fit(cls, points: NDArray[np.float32], labels: NDArray[np.int64]) -> NearestMean:
-        """Take the mean of each class, distances in units of the points' own spread."""
-        means = np.stack([
-            points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
-        ])  # fmt: skip
-        scale = float(points.var(dtype=np.float64) * points.shape[1]) or 1.0
-        return cls(means / scale, -(means**2).sum(axis=1) / (2 * scale))
-
-    def predict(self, points: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the class of each point, ``int64[N]``."""
-        return np.asarray(self.predict_proba(points).argmax(axis=1), np.int64)
-
-    def predict_proba(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the softmax of the logits, ``float64[N, K]``."""
-        answers: NDArray[np.float64] = softmax(points @ self.coef_.T + self.intercept_, axis=1)
-        return answers
-
-
-def work_of(backbone: Backbone, views: tuple[View, ...]) -> int:
-    """Return about how many fits a choice takes."""
-    return len({1, len(backbone.at)}) + (len(views) > 1) + 9

@@ -167,7 +167,7 @@ class FromBackbone(ClassicalModelRecipe):
         "its last dense layer, and a few depths where they help).",
         json_schema_extra={"metavar": "VALUE,…"},
     )
-    head: Literal["auto", "logistic", "kernel-ridge", "svm", "nearest-mean"] = Field(
+    head: Literal["auto", "logistic", "kernel-ridge", "nearest-mean"] = Field(
         "auto",
         description="What learns from the features; auto: the best by cross-validation on the "
         "training images.",

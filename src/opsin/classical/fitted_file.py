@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.pixels import Pooling
-from opsin.classical.projection import SOFT, Projection
+from opsin.classical.projection import LEAST, REST, SOFT, Projection
 from opsin.classical.sklearn_to_onnx import write_head
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.graph_writer import GraphWriter
@@ -40,7 +41,7 @@ class Written:
             self._backbone(fitted.numbers)
         self._units = fitted.numbers.features
         if isinstance(fitted.projection, Projection):
-            self._linear(self._rooted(), fitted.projection.weight, fitted.projection.bias)
+            self._projected(fitted.projection)
         elif fitted.projection is not None:
             weight = fitted.projection.components_
             bias = -(fitted.projection.mean_.astype(np.float64) @ weight.T.astype(np.float64))
@@ -72,13 +73,37 @@ class Written:
         self._embedding = to.node("Mean", graph.outputs, FEATURES)
         self._layer(FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
 
-    def _rooted(self) -> str:
-        """Write what `Projection` does first."""
-        to = self._to
+    def _rooted(self, blocks: Sequence[int]) -> str:
+        """Write what `opsin.classical.projection.rooted` does."""
+        to, count = self._to, len(blocks)
         size = to.node("Abs", [self._embedding], "features.size")
         more = to.node("Add", [size, to.weight("features.soft", SOFT, np.float32)], "features.more")
         root = to.node("Sqrt", [more], "features.root")
-        return to.node("Div", [self._embedding, root], "features.rooted")
+        roots = to.node("Div", [self._embedding, root], "features.roots")
+        squares = to.node("Mul", [roots, roots], "features.squares")
+        member = np.repeat(np.eye(count, dtype=np.float32), blocks, axis=0)
+        held = to.weight("features.blocks", count * member, np.float32)
+        sums = to.node("MatMul", [squares, held], "features.sums")
+        least = to.weight("features.least", count * LEAST, np.float32)
+        more = to.node("Add", [sums, least], "features.some")
+        lengths = to.node("Sqrt", [more], "features.lengths")
+        held = to.weight("features.spread", member.T, np.float32)
+        scales = to.node("MatMul", [lengths, held], "features.scales")
+        return to.node("Div", [roots, scales], "features.rooted")
+
+    def _projected(self, projection: Projection) -> None:
+        """Write what `Projection.of_roots` does."""
+        to, weight = self._to, projection.weight
+        held = to.weight("pca.weight", weight.T, np.float32)
+        points = to.node("MatMul", [self._rooted(projection.blocks), held], "pca.points")
+        axis = to.weight("pca.axis", [1], np.int64)
+        squares = to.node("ReduceSumSquare", [points, axis], "pca.squares", keepdims=1)
+        rest = to.node("Sub", [to.weight("pca.one", 1.0, np.float32), squares], "pca.left")
+        rest = to.node("Max", [rest, to.weight("pca.least", REST, np.float32)], "pca.rest")
+        inputs = [points, to.node("Sqrt", [rest], "pca.length")]
+        self._embedding = to.node("Concat", inputs, "pca", axis=1)
+        self._units = len(weight) + 1
+        self._layer("pca", LayerOp.PCA, (self._units,), weight.size, weight.size)
 
     def _pixels(self, pooling: Pooling) -> None:
         """Write what `Pooling.rows_of` does, to the same bits."""

@@ -1,4 +1,4 @@
-"""Features as their principal components: a linear map that a file can repeat."""
+"""Features as a file compares them: roots of length 1, in few directions."""
 
 from __future__ import annotations
 
@@ -12,66 +12,88 @@ from numpy.typing import NDArray
 from opsin.core.errors import MissingExtraError
 
 try:
-    from sklearn.decomposition import PCA
+    from scipy.linalg import eigh
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-#: Most components: 512 tell classes apart no better.
-COMPONENTS: Final = 256
+#: Most directions: more tell classes apart no better.
+COMPONENTS: Final = 512
 #: Softens the root about zero, where it would enlarge rounding without end.
-SOFT: Final = 0.01
-_LEAST: Final = 1e-3
+SOFT: Final = 1e-3
+#: Added to a squared length, which may be 0.
+LEAST: Final = 1e-6
+#: What is left of a squared length counts as this at least: less is rounding.
+REST: Final = 1e-4
+# Images that directions are found in.
+_SHOWN: Final = 3_000
+# Squared lengths below this share of the largest are rounding.
+_ROUNDING: Final = 1e-7
+
+
+def rooted(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+    """Return the signed roots of features, each block of them scaled to the same length.
+
+    A block is what a network says at one depth. With roots of length 1, the product of two images
+    is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
+    features outweigh the others less (F. Perronnin et al., "Improving the Fisher kernel", ECCV
+    2010), and nothing about the scale has to be learnt from the images.
+
+    Args:
+        features: ``float32[N, D]``
+        blocks: How many of the D belong together, in order.
+
+    Returns:
+        ``float32[N, D]``, rows of length 1.
+    """
+    roots = features / np.sqrt(np.abs(features) + np.float32(SOFT))
+    start = 0
+    for size in blocks:
+        block = roots[:, start : start + size]
+        squares = np.square(block).sum(axis=1, keepdims=True) + np.float32(LEAST)
+        block /= np.sqrt(squares * np.float32(len(blocks)))
+        start += size
+    return np.asarray(roots, np.float32)
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A softened signed root of each number, then a linear map.
+    """The roots of features (`rooted`) as few numbers, which keep their length.
 
-    The root is ``x / sqrt(|x| + SOFT)``: a few strong features then outweigh the others less
-    (F. Perronnin et al., "Improving the Fisher kernel", ECCV 2010).
+    They are products with the directions in which some images lie, and the length of what is left:
+    0 for these images where they are few, and large for images unlike any of them.
 
     Args:
-        weight: ``float32[K, D]``
-        bias: ``float32[K]``
+        weight: ``float32[K, D]``, rows of length 1 at right angles.
+        blocks: How many of the D belong together, in order.
     """
 
     weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    blocks: tuple[int, ...]
 
     @classmethod
-    def fit(
-        cls, features: NDArray[np.float32], seed: int, blocks: Sequence[int] | None = None
-    ) -> Projection:
-        """Standardise features, and keep the components that vary most.
+    def fit(cls, roots: NDArray[np.float32], blocks: Sequence[int]) -> Projection:
+        """Keep the directions that images lie in most: of up to 512 images, all of them.
 
         Args:
-            features: ``float32[N, D]``
-            seed: Of the randomised solver.
-            blocks: How many of the D belong together, in order: each block counts as much as the
-                others, however wide it is (default: one block).
+            roots: What `rooted` returned, ``float32[N, D]``.
+            blocks: As for `rooted`.
         """
-        rooted = _rooted(features)
-        mean = rooted.mean(axis=0, dtype=np.float64)
-        sizes = np.array(blocks or [features.shape[1]])
-        deviation = rooted.std(axis=0, dtype=np.float64) + _LEAST
-        deviation *= np.repeat(np.sqrt(sizes), sizes)
-        standard = rooted - mean.astype(np.float32)
-        standard /= deviation.astype(np.float32)
-        components = min(COMPONENTS, max(1, len(features) - 1), features.shape[1])
-        solver = "full" if min(features.shape) <= 2 * components else "randomized"
-        pca = PCA(components, svd_solver=solver, random_state=seed, iterated_power=2).fit(standard)
-        # The strongest component varies by about 1, so that rounding stays small beside it.
-        scale = float(np.sqrt(pca.explained_variance_[0])) or 1.0
-        weight = pca.components_.astype(np.float64) / deviation / scale
-        bias = -(weight @ mean) - pca.components_ @ pca.mean_.astype(np.float64) / scale
-        return cls(weight.astype(np.float32), bias.astype(np.float32))
+        places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
+        shown = roots[places].astype(np.float64)
+        last = len(shown) - 1
+        first = max(0, len(shown) - min(COMPONENTS, shown.shape[1]))
+        # There are far more numbers than images: of the products of images it is quicker.
+        squares, vectors = eigh(shown @ shown.T, subset_by_index=[first, last])
+        kept = squares > _ROUNDING * float(squares[-1])
+        weight = ((vectors[:, kept] / np.sqrt(squares[kept])).T @ shown)[::-1]
+        return cls(weight.astype(np.float32), tuple(blocks))
 
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the components of rows of features, ``float32[N, K]``."""
-        projected: NDArray[np.float32] = _rooted(features) @ self.weight.T + self.bias
-        return projected
+        """Return the points of rows of features, ``float32[N, K + 1]``."""
+        return self.of_roots(rooted(features, self.blocks))
 
-
-def _rooted(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    root = np.sqrt(np.abs(features) + np.float32(SOFT))
-    return np.asarray(features / root, np.float32)
+    def of_roots(self, roots: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the points of what `rooted` returned, ``float32[N, K + 1]``."""
+        points = roots @ self.weight.T
+        rest = np.maximum(1 - np.square(points).sum(axis=1, keepdims=True), np.float32(REST))
+        return np.asarray(np.concatenate([points, np.sqrt(rest)], axis=1), np.float32)

@@ -166,18 +166,33 @@ def _listed(name: str, watcher: Watcher) -> ListedBackbone:
     )
 
 
-def _known_of(name: str, watcher: Watcher) -> MeasuredBackbone | KnownBackbone | None:
-    """Return what was measured of a network before, or is now; ``None`` where it is not here."""
+def _known_of(name: str, watcher: Watcher) -> MeasuredBackbone | None:
+    """Return what a network takes; ``None`` where it is not on this machine."""
     try:
-        path = NAMED[name].path
-        if path is None:
-            return None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return _kept(digest) or describe_backbone(name, offline=True)
+        return None if NAMED[name].path is None else measured_backbone(name)
     except (OpsinError, OSError) as error:
         watcher.note(f"{name} is here but cannot be used: {error}")
         return None
+
+
+def measured_backbone(name: str) -> MeasuredBackbone:
+    """Return what a network that is on this machine takes here, measured once.
+
+    Args:
+        name: One of `opsin.backbones.named.NAMED`.
+
+    Raises:
+        OpsinError: Its file is damaged.
+    """
+    from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
+
+    path = NAMED[name].path
+    if path is not None:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (kept := _kept(digest)) is not None:
+            return kept
+    return _measured(open_backbone(name, offline=True))
 
 
 @checked

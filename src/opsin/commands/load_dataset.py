@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opsin.classical.classical_recipe import BACKBONE
-from opsin.commands.choose_backbone import are_few, leaves_open, network_here
+from opsin.commands.choose_backbone import are_here, leaves_open, network_for
 from opsin.commands.fine_tune import check_fine_tuning
 from opsin.commands.installed import need_training
 from opsin.core.errors import RecipeError
@@ -96,7 +96,7 @@ def load_for(
 ) -> tuple[str | None, Dataset, Backbone | None]:
     """Return the model's name, the dataset and the pretrained network, as far as they are settled.
 
-    Where no model was named, few images of a class get a pretrained network if one is here.
+    Where no model was named, photographs get a pretrained network.
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
@@ -113,16 +113,17 @@ def load_for(
     launch = Launch.current()
     alone = launch is None or launch.world == 1  # processes that train together need a training
     is_open = alone and budget is None and leaves_open(model, options)
-    here = network_here() if is_open and not isinstance(data, Dataset) else None
-    if here is None:
+    is_open = is_open and not isinstance(data, Dataset) and are_here()
+    if not is_open:
         need_training(model)
     if model == BACKBONE:
         backbone = backbone_given(data, options, offline=offline, watcher=watcher)
         return model, dataset_given(data, options, watcher), backbone
     unused = dict(options)
     dataset = dataset_given(data, unused, watcher)
-    if here is not None and are_few(dataset):
-        options["backbone"] = here
+    network = network_for(dataset) if is_open else None
+    if network is not None:
+        options["backbone"] = network
         backbone = backbone_given(data, options, offline=True, watcher=watcher)
         return BACKBONE, dataset_given(data, options, watcher), backbone
     need_training(model)

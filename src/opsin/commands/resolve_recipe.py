@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.automatic import Choice, choose
-from opsin.commands.choose_backbone import advice, are_few, network_here
 from opsin.core.events import Watcher
 from opsin.core.format import clock
 from opsin.core.pace import seconds_of
@@ -82,8 +81,6 @@ def resolve_recipe(
         quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
         choice = _choice(dataset, given, device=device.type, quick=quick)
         reasons["Auto"] = choice.reason
-        if are_few(dataset) and network_here() is None:
-            reasons["Backbone"] = advice(dataset)
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
         )

@@ -239,7 +239,7 @@ def _of_head(job: ClassicalJob, chosen: ChosenHead, features: NDArray[np.float32
         chosen.final,
         chosen.held_out,
         features,
-        balanced=chosen.choice.head.weighted,
+        balanced=chosen.choice.head.balanced,
         choice=chosen.choice,
     )
 
@@ -293,7 +293,6 @@ def _fit_anew(fitting: _Fitting, backbone: Backbone, recorder: Recorder) -> _Fit
         train=job.rows,
         val=_also_learnt(job),
         classes=len(dataset.classes),
-        seed=job.recipe.training.seed,
     )
     return _of_head(job, chosen, features)
 
@@ -306,6 +305,11 @@ def _check_finite(features: NDArray[np.float32], backbone: Backbone) -> None:
             f"{backbone.name} gives others for some images",
             "Check --prepare, or take an export of it in 32 bits.",
         )
+
+
+def _assumed(job: ClassicalJob) -> NDArray[np.float64]:  # until it is merged
+    counts = np.bincount(job.dataset.labels[job.rows], minlength=len(job.dataset.classes))
+    return np.asarray(counts / counts.sum())
 
 
 def _also_learnt(job: ClassicalJob) -> NDArray[np.int64]:
@@ -374,7 +378,8 @@ def _fit_head(
     _check_finite(features, backbone)
     recorder.doing("the choice of a head")
     model = cast("FromBackbone", recipe.model)
-    total = work_of(backbone, views)
+    wanted = None if model.head == "auto" else model.head
+    total = work_of(dataset.labels[job.rows], len(dataset.classes), wanted)
     chosen = run_interruptible(
         lambda progress: choose_head(
             backbone,
@@ -385,8 +390,8 @@ def _fit_head(
             train=job.rows,
             val=_also_learnt(job),
             views=views,
-            classes=len(dataset.classes),
-            wanted=None if model.head == "auto" else model.head,
+            assumed=_assumed(job),
+            wanted=wanted,
             named=model.at is not None,
             seed=recipe.training.seed,
             threads=job.threads,
@@ -413,7 +418,7 @@ def _views(job: ClassicalJob) -> tuple[View, ...]:
     """Return how images are looked at: never mirrored where that changes their meaning."""
     if len(job.rows) > _MANY:
         return ("whole",)
-    return ("whole", "mirrored", "centre") if job.dataset.mirrored else ("whole", "centre")
+    return ("whole", "mirrored") if job.dataset.mirrored else ("whole",)
 
 
 def _fit_pixels(

@@ -51,6 +51,19 @@ class ClassPrototypes:
             means[number] = (exact[labels == number] * scales).mean(axis=0)
         return cls(scales.astype(np.float32), _directions(means).astype(np.float32))
 
+    @classmethod
+    def of_images(cls, embeddings: NDArray[np.float32]) -> ClassPrototypes:
+        """Take each of some images for what is known: the nearest one counts.
+
+        Y. Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. For
+        embeddings whose directions compare images well as they are.
+
+        Args:
+            embeddings: Of training images, ``float32[N, D]``.
+        """
+        scales = np.ones(embeddings.shape[1], np.float32)
+        return cls(scales, _directions(embeddings).astype(np.float32))
+
     def ood_score(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return 1 less the cosine with the nearest class's direction, as the file does.
 
