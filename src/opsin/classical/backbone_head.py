@@ -83,6 +83,11 @@ class Head:
     weighted: bool = False
 
     @property
+    def balanced(self) -> bool:
+        """Whether each class counts the same: class means know nothing of how common it is."""
+        return self.weighted or self.kind == "nearest-mean"
+
+    @property
     def words(self) -> str:
         """What it is, in a few words."""
         kind = {
