@@ -85,7 +85,7 @@ def metadata_of(job: AnyJob, labels: NDArray[np.int64], *, balanced: bool) -> Me
         classes=job.dataset.classes,
         preparation=job.dataset.preparation,
         layers=tuple(job.layers),
-        source=job.recipe.data.source,
+        source=job.recipe.data.source_names,
         fingerprint=job.dataset.fingerprint,
         class_mix=class_mix(job.recipe.training.class_mix, job.dataset, labels, balanced=balanced),
     )
@@ -176,7 +176,7 @@ def _report(
         opsin=__version__,
         parent=job.recipe.parent,
         reasons=job.recipe.reasons,
-        source=job.recipe.data.source,
+        source=job.recipe.data.source_names,
         model=job.recipe.model.name,
         dataset=job.dataset.summary(),
         split=evaluation.split,
