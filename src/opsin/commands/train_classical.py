@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, PixelModel
 from opsin.commands.calibrate import Draft
+from opsin.commands.class_mix import assumed_mix
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.conclude import conclude, metadata_of, write_request
 from opsin.commands.fine_tune import Beginning, FineTuned, fine_tune, is_better
@@ -393,7 +394,7 @@ def _fit_head(
             train=job.rows,
             val=_also_learnt(job),
             views=views,
-            classes=len(dataset.classes),
+            assumed=assumed_mix(recipe.training.class_mix, dataset),
             wanted=None if model.head == "auto" else model.head,
             named=model.at is not None,
             seed=recipe.training.seed,
