@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -24,20 +24,21 @@ from opsin.classical.pixels import drawn
 from opsin.classical.projection import Projection, rooted
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
-from opsin.evaluation.calibration import fit_temperature
+from opsin.core.metadata import Calibration
+from opsin.evaluation.calibration import fit_temperature, log_loss_of
+from opsin.evaluation.out_of_fold import Fold, folds_of
+from opsin.evaluation.reject import ClassPrototypes
+from opsin.runtime.classifier import Answers
 
 try:
-    from scipy.special import log_softmax
+    from scipy.special import log_softmax, softmax
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
 Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
-Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-_FOLDS: Final = 5
 # Images that heads are compared on, each class at its share: more would tell the same, later.
 _COMPARED: Final = 1_500
 # Images that a kernel is fitted to at most: time grows by their cube, and memory by their square.
@@ -135,11 +136,13 @@ class ChosenHead:
         choice: What was chosen, and why.
         held_out: Fitted to the training images alone: what validation images measure.
         final: Fitted to the validation images as well, with the same settings.
+        calibration: How sure it may be, by the images that it had not seen in cross-validation.
     """
 
     choice: HeadChoice
     held_out: Fitted
     final: Fitted
+    calibration: Calibration | None = None
 
 
 def choose_head(
@@ -181,9 +184,9 @@ def choose_head(
     blocks = backbone.units[: len(at)]
     own = labels[train]
     heads = _candidates(own, len(assumed), wanted)
-    chosen, score, compared = heads[0], None, 0
+    chosen, score, compared, calibration = heads[0], None, 0, None
     shown = drawn(np.arange(len(train)), own, _COMPARED, seed)
-    folds = _folds(own[shown], units[train[shown]], seed)
+    folds = folds_of(own[shown], units[train[shown]], seed)
     if folds:
         roots = rooted(_mean(features[train[shown]], blocks), blocks)
         trial = _Trial(roots, own[shown], folds, assumed)
@@ -195,10 +198,12 @@ def choose_head(
                 progress.add()
         best = _best(results)
         chosen, score, compared = heads[best], results[best].accuracy, len(heads)
+        calibration = results[best].calibration
     choice = HeadChoice(chosen, at, views, score, compared, len(val))
-    return fit_as(
+    fitted = fit_as(
         choice, backbone, shape, features, labels, train=train, val=val, classes=len(assumed)
     )
+    return replace(fitted, calibration=calibration)
 
 
 def fit_as(
@@ -246,6 +251,34 @@ def fit_as(
     return ChosenHead(choice, held_out, fitted(every) if len(val) else held_out)
 
 
+def answers_of(
+    chosen: ChosenHead,
+    features: NDArray[np.float32],
+    train: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    assumed: NDArray[np.float64],
+) -> Answers:
+    """Return what a head answers, as its file would.
+
+    Args:
+        chosen: The head.
+        features: Of all images, ``float32[N, V, D]``.
+        train: Rows that it was fitted to.
+        rows: Rows to answer.
+        assumed: Share of each class that the answers are to assume, ``float64[K]``.
+    """
+    fitted = chosen.final
+    blocks = fitted.projection.blocks
+    points = fitted.projection.transform(_mean(features[rows], blocks))
+    known = ClassPrototypes.of_images(fitted.projection.transform(_mean(features[train], blocks)))
+    shares = np.bincount(fitted.labels, minlength=len(assumed)) / len(fitted.labels)
+    learnt = np.full_like(shares, 1 / len(shares)) if chosen.choice.head.balanced else shares
+    temperature = chosen.calibration.temperature if chosen.calibration else 1.0
+    logits = np.log(np.maximum(fitted.probabilities(points), _TINY)) / temperature
+    probabilities = softmax(logits + np.log(assumed / learnt), axis=1)
+    return Answers(probabilities.astype(np.float32), known.ood_score(points))
+
+
 def work_of(labels: NDArray[np.int64], classes: int, wanted: Kind | None) -> int:
     """Return how many heads a choice compares."""
     return len(_candidates(labels, classes, wanted))
@@ -271,33 +304,6 @@ def _candidates(labels: NDArray[np.int64], classes: int, wanted: Kind | None) ->
     return [head for head in heads if wanted in (None, head.kind)]
 
 
-def _folds(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> Folds:
-    """Return folds that keep groups together; none where there are too few images or groups.
-
-    The only image of a class is learnt from in each fold, and tested in none.
-    """
-    names, counts = np.unique(labels, return_counts=True)
-    alone = np.isin(labels, names[counts < 2])
-    single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)
-    if not len(rows):
-        return []
-    groups = len(np.unique(units[rows]))
-    count = int(min(_FOLDS, counts[counts > 1].min(), groups))
-    if count < 2:
-        return []
-    splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
-        count, shuffle=True, random_state=seed
-    )
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
-        for train, test in splitter.split(rows, labels[rows], units[rows]):
-            learnt = np.union1d(rows[train], single)
-            if len(np.unique(labels[learnt])) == len(names) and len(test):
-                found.append((learnt, rows[test]))
-    return found
-
-
 @dataclass(frozen=True)
 class _Judged:
     """How good a head is on images that it was not fitted to.
@@ -305,10 +311,12 @@ class _Judged:
     Args:
         accuracy: Share of right answers.
         losses: Of each fold, the lower the better: log loss, and the mean error of the classes.
+        calibration: How sure it may be.
     """
 
     accuracy: float
     losses: NDArray[np.float64]
+    calibration: Calibration
 
 
 def _best(results: Sequence[_Judged]) -> int:
@@ -333,7 +341,7 @@ class _Trial:
         self,
         roots: NDArray[np.float32],
         labels: NDArray[np.int64],
-        folds: Folds,
+        folds: Sequence[Fold],
         assumed: NDArray[np.float64],
     ) -> None:
         self._products = (roots @ roots.T).astype(np.float64)
@@ -350,24 +358,27 @@ class _Trial:
         tested = np.concatenate([test for _, test in self._folds])
         learnt = np.full(len(self._own), 1 / len(self._own)) if head.balanced else self._own
         shift = np.log(self._own / learnt)
-        temperature = fit_temperature(
-            logits[tested].astype(np.float32), self._labels[tested], shift
-        )
+        known, labels = logits[tested].astype(np.float32), self._labels[tested]
+        temperature = fit_temperature(known, labels, shift)
+        losses = (
+            log_loss_of(known, labels, 1.0, shift), log_loss_of(known, labels, temperature, shift)
+        )  # fmt: skip
+        calibration = Calibration(temperature=temperature, images=len(labels), log_loss=losses)
         answers = log_softmax(logits / temperature + np.log(self._assumed / learnt), axis=1)
         right = answers.argmax(axis=1) == self._labels
         likelihood = answers[np.arange(len(answers)), self._labels]
         # As often as they would come.
         weights = (self._assumed / self._own)[self._labels]
-        losses = []
+        of_folds = []
         for _, test in self._folds:
             loss = -np.average(likelihood[test], weights=weights[test])
             recalls = [
                 right[test][self._labels[test] == label].mean()
                 for label in np.unique(self._labels[test])
             ]
-            losses.append(loss + 1 - np.mean(recalls))
+            of_folds.append(loss + 1 - np.mean(recalls))
         accuracy = np.average(right[tested], weights=weights[tested])
-        return _Judged(float(accuracy), np.array(losses))
+        return _Judged(float(accuracy), np.array(of_folds), calibration)
 
     def _scores(
         self, head: Head, train: NDArray[np.int64], test: NDArray[np.int64]

@@ -19,10 +19,13 @@ from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Answers, Classifier, with_outputs
 
 if TYPE_CHECKING:
+    from opsin.evaluation.out_of_fold import OutOfFold
     from opsin.evaluation.reject import ClassPrototypes
 
 # Training images that the classes' means are taken from: more make them no better.
 _KNOWN: Final = 5000
+# Training images that further ones are compared with, where these say more than their means.
+_NEAREST: Final = 2000
 _LOGITS: Final = "head"
 
 
@@ -39,6 +42,8 @@ class Draft:
             ``float32[N, D]``: only what follows it is computed.
         held_out: The file as it was before it also learnt from the validation images, with the
             same names: it answers for these.
+        judged: Answers by heads that had not seen the images, and how sure the file may be by
+            them; ``None`` where a validation part says so.
     """
 
     directory: RunDirectory
@@ -47,6 +52,7 @@ class Draft:
     watcher: Watcher
     known: tuple[str, NDArray[np.float32]] | None = None
     held_out: bytes | None = None
+    judged: tuple[OutOfFold, Calibration] | None = None
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -148,13 +154,16 @@ def uncalibrated(draft: Draft) -> CalibratedFile:
 
 
 def _prototypes(draft: Draft) -> ClassPrototypes:
-    """Return the means of the classes in the training images."""
+    """Return the training images that a pretrained network knows, else the means of classes."""
     from opsin.evaluation.reject import ClassPrototypes  # noqa: PLC0415
 
     dataset = draft.dataset
     train = dataset.split.train
-    shown = _spread(dataset.labels[train], train, _KNOWN)
+    each = draft.classifier.metadata.backbone is not None and draft.known is not None
+    shown = _spread(dataset.labels[train], train, _NEAREST if each else _KNOWN)
     seen = draft.outputs(shown, ["embedding"])["embedding"]
+    if each:
+        return ClassPrototypes.of_images(seen)
     return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
 
 
@@ -187,6 +196,13 @@ def calibrate(draft: Draft) -> CalibratedFile:
             reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(labels))
         calibrated = replace(calibrated, temperature=temperature)
         answers = Answers(*replace(calibrated, mix=val_ratio).answer(logits, embeddings))
+    elif draft.judged is not None:
+        judged, calibration = draft.judged
+        calibrated = replace(calibrated, temperature=calibration.temperature)
+        scores = judged.answers.ood_score
+        chosen = None if scores is None else choose_threshold(scores)
+        if chosen is not None:
+            reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(judged.rows))
     metadata = draft.classifier.metadata.model_copy(
         update={"calibration": calibration, "reject": reject}
     )

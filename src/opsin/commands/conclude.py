@@ -142,7 +142,15 @@ def conclude(
         rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
         apart = difference(file, dataset.images[rows])
         facts = FileFacts(parity_images=len(rows), difference=apart)
-    evaluation = evaluate_run(directory, file, made.validation, dataset, recorder, known=made.known)
+    evaluation = evaluate_run(
+        directory,
+        file,
+        made.validation,
+        dataset,
+        recorder,
+        known=made.known,
+        judged=None if draft.judged is None else draft.judged[0],
+    )
     views = try_views(file, made.validation, dataset, _views_of(job.recipe), recorder)
     metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(file.content, metadata)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ from opsin.data.shard import Shard
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
 
+if TYPE_CHECKING:
+    from opsin.evaluation.out_of_fold import OutOfFold
+
 
 @dataclass(frozen=True)
 class RunEvaluation:
@@ -57,8 +60,9 @@ class RunEvaluation:
 
     @property
     def split(self) -> PredictedPart:
-        """Which part the verdict rests on: ``test`` or, where there is none, ``val``."""
-        return "test" if "test" in self.figures else "val"
+        """What the verdict rests on: ``test`` or, where there is none, all images, or ``val``."""
+        order: tuple[PredictedPart, ...] = ("test", "out_of_fold")
+        return next((part for part in order if part in self.figures), "val")
 
     @property
     def score(self) -> Score:
@@ -102,6 +106,7 @@ def evaluate_run(
     watcher: Watcher,
     *,
     known: Answers | None = None,
+    judged: OutOfFold | None = None,
 ) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set.
 
@@ -115,8 +120,12 @@ def evaluate_run(
         dataset: What it was trained on.
         watcher: Receives the progress of the work.
         known: The file's answers to all images of the dataset, where these are known already.
+        judged: Answers to all images, each by a model that had not seen it.
     """
     found: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
+    rows = {part: dataset.split.rows(part) for part in ("val", "test")}
+    if judged is not None:
+        found["out_of_fold"], rows["out_of_fold"] = judged.answers, judged.rows
     test = dataset.split.test
     if len(test) and not dataset.test_is_copied:
         found["test"] = (
@@ -126,11 +135,11 @@ def evaluate_run(
         )
     predictions = RunPredictions({
         part: PartPredictions(
-            dataset.split.rows(part),
-            dataset.labels[dataset.split.rows(part)],
+            rows[part],
+            dataset.labels[rows[part]],
             given.probabilities,
             given.ood_score,
-            source_labels(dataset, part),
+            source_labels(dataset, rows[part]),
         )
         for part, given in found.items()
     })  # fmt: skip
@@ -138,11 +147,9 @@ def evaluate_run(
     return measure_run(classifier.metadata, predictions, dataset)
 
 
-def source_labels(dataset: Dataset, part: str) -> NDArray[np.int64] | None:
-    """Return a part's labels before the user's corrections, ``int64[N]``; ``None``: the same."""
-    if dataset.source_labels is None:
-        return None
-    return dataset.source_labels[dataset.split.rows(part)]
+def source_labels(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return labels before the user's corrections, ``int64[N]``; ``None``: the same."""
+    return None if dataset.source_labels is None else dataset.source_labels[rows]
 
 
 def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Dataset) -> RunEvaluation:

@@ -155,7 +155,10 @@ def _facts(look: Inspection) -> dict[str, str]:
     facts = {"Model": metadata.model, "Trained on": metadata.source}
     if metadata.score is not None:
         score = metadata.score
-        what = "Test accuracy" if score.split == "test" else "Validation accuracy, optimistic"
+        what = {
+            "test": "Test accuracy", "val": "Validation accuracy, optimistic",
+            "out_of_fold": "Accuracy on images not seen",
+        }[score.split]  # fmt: skip
         facts[what] = plus_minus(score)
     return facts
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.commands.choose_backbone import are_here, leaves_open, network_for
@@ -12,13 +15,20 @@ from opsin.commands.fine_tune import check_fine_tuning
 from opsin.commands.installed import need_training
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.recipe import DATA_OPTIONS
+from opsin.core.recipe import DATA_OPTIONS, DataRecipe
 from opsin.data.dataset import Dataset, load
 from opsin.data.sources.named import is_place
+from opsin.data.split import Split
 from opsin.training.process_group import Launch
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
+
+# Images up to which heads are judged by all of them: choosing one anew for each fold takes a
+# while (`python -m benchmarks.pretrained`).
+_FEW: Final = 2_000
+# Options by which a user asks for parts.
+_OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold")
 
 
 def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
@@ -118,18 +128,37 @@ def load_for(
         need_training(model)
     if model == BACKBONE:
         backbone = backbone_given(data, options, offline=offline, watcher=watcher)
-        return model, dataset_given(data, options, watcher), backbone
+        dataset = dataset_given(data, options, watcher)
+        return model, _judged_by_all(dataset, options), backbone
     unused = dict(options)
     dataset = dataset_given(data, unused, watcher)
     network = network_for(dataset) if is_open else None
     if network is not None:
         options["backbone"] = network
         backbone = backbone_given(data, options, offline=True, watcher=watcher)
-        return BACKBONE, dataset_given(data, options, watcher), backbone
+        dataset = dataset_given(data, options, watcher)
+        return BACKBONE, _judged_by_all(dataset, options), backbone
     need_training(model)
     for name in DATA_OPTIONS:
         options.pop(name, None)
     return model, dataset, None
+
+
+def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
+    """Let a head on frozen features learn from all images, and be judged by all of them.
+
+    Where parts are given, by the source or by the user, or the images are many, they stay.
+    """
+    from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
+
+    recipe, usual = dataset.recipe, DataRecipe.model_fields
+    asked = any(getattr(recipe, name) != usual[name].default for name in _OF_PARTS)
+    if options.get("fine_tune") or dataset.given_parts or asked or len(dataset) > _FEW:
+        return dataset
+    none = np.zeros(0, np.int64)
+    every = Split(np.arange(len(dataset)), none, none)
+    # Without folds, as where a class has but one group, parts have to do.
+    return replace(dataset, split=every) if folds_of(dataset.labels, dataset.units, 0) else dataset
 
 
 def sources_in(data: object) -> list[object]:

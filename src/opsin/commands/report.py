@@ -130,7 +130,7 @@ def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions
             )
     # Runs of earlier versions did not keep the labels before corrections.
     return RunPredictions({
-        part: replace(own, source_labels=source_labels(dataset, part)) for part, own in kept
+        part: replace(own, source_labels=source_labels(dataset, own.rows)) for part, own in kept
     })  # fmt: skip
 
 

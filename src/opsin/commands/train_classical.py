@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.backbone_head import ChosenHead, HeadChoice
     from opsin.classical.fit import Fitted
+    from opsin.classical.interruptible import FitProgress
     from opsin.commands.training_job import Start
+    from opsin.core.metadata import Calibration
+    from opsin.evaluation.out_of_fold import OutOfFold
+    from opsin.runtime.classifier import Answers
 
 # Training images that figures are computed on, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
@@ -190,6 +194,7 @@ class _Fitting:
         steps: Trees or rounds; none for a model without such steps.
         unit: What the steps are.
         choice: The head that was chosen for a pretrained network.
+        judged: Answers by heads that had not seen the images, and how sure the head may be.
         trained: Whether epochs of fine-tuning were trained.
         tuned: How, where the network that was fine-tuned is delivered.
     """
@@ -202,6 +207,7 @@ class _Fitting:
     steps: int = 0
     unit: str = "fits"
     choice: HeadChoice | None = None
+    judged: tuple[OutOfFold, Calibration] | None = None
     trained: bool = False
     tuned: FineTuned | None = None
 
@@ -228,8 +234,8 @@ class _Fitting:
 def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> _Fitting:
     model = job.recipe.model
     if isinstance(model, FromBackbone):
-        chosen, job, features = _fit_head(job, recorder, stop)
-        return _of_head(job, chosen, features)
+        chosen, job, features, judged = _fit_head(job, recorder, stop)
+        return replace(_of_head(job, chosen, features), judged=judged)
     fitted, steps, unit = _fit_pixels(job, model, recorder, stop)
     return _Fitting(job, fitted, steps=steps, unit=unit)
 
@@ -339,7 +345,10 @@ def _exported(
     if held_out is not None:
         before = Written(held_out).content(metadata_with(held_out.labels))
     content = written.content(metadata_with(fitted.labels))
-    return Draft(directory, job.dataset, content, recorder, known, before), written.layers
+    draft = Draft(
+        directory, job.dataset, content, recorder, known, before, judged=fitting.judged
+    )  # fmt: skip
+    return draft, written.layers
 
 
 def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
@@ -351,17 +360,19 @@ def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[n
 
 def _fit_head(
     job: ClassicalJob, recorder: Recorder, stop: threading.Event
-) -> tuple[ChosenHead, ClassicalJob, NDArray[np.float32]]:
+) -> tuple[ChosenHead, ClassicalJob, NDArray[np.float32], tuple[OutOfFold, Calibration] | None]:
     """Compute features, choose a head for them, and say what was chosen among the reasons.
 
     Returns:
-        The head, the job with the reasons, and the features of all images, ``float32[N, V, D]``.
+        The head, the job with the reasons, the features of all images, ``float32[N, V, D]``, and
+        where there is no validation part, the answers of heads that had not seen the images.
     """
     from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.backbones.preparation_check import doubt_about  # noqa: PLC0415  loads onnx
-    from opsin.classical.backbone_head import choose_head, work_of  # noqa: PLC0415
+    from opsin.classical.backbone_head import answers_of, choose_head, work_of  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+    from opsin.evaluation.out_of_fold import folds_of, out_of_fold  # noqa: PLC0415
 
     dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
     height, width, channels = dataset.images.shape[1:]
@@ -383,26 +394,43 @@ def _fit_head(
     recorder.doing("the choice of a head")
     model = cast("FromBackbone", recipe.model)
     wanted = None if model.head == "auto" else model.head
-    total = work_of(dataset.labels[job.rows], len(dataset.classes), wanted)
-    chosen = run_interruptible(
-        lambda progress: choose_head(
+    assumed = assumed_mix(recipe.training.class_mix, dataset)
+    seed, units = recipe.training.seed, dataset.units
+    by_all = not len(dataset.split.val)
+    folds = folds_of(dataset.labels, units, seed) if by_all else []
+
+    def chosen_from(
+        train: NDArray[np.int64], val: NDArray[np.int64], progress: FitProgress
+    ) -> ChosenHead:
+        return choose_head(
             backbone,
             (height, width, channels),
             features,
             dataset.labels,
-            dataset.units,
-            train=job.rows,
-            val=_also_learnt(job),
+            units,
+            train=train,
+            val=val,
             views=views,
-            assumed=assumed_mix(recipe.training.class_mix, dataset),
+            assumed=assumed,
             wanted=wanted,
             named=model.at is not None,
-            seed=recipe.training.seed,
+            seed=seed,
             threads=job.threads,
             progress=progress,
-        ),
+        )
+
+    def chosen_and_judged(progress: FitProgress) -> tuple[ChosenHead, OutOfFold | None]:
+        def answer(train: NDArray[np.int64], test: NDArray[np.int64]) -> Answers:
+            head = chosen_from(train, test[:0], progress)
+            return answers_of(head, features, train, test, assumed)
+
+        judged = out_of_fold(folds, answer) if folds else None
+        return chosen_from(job.rows, _also_learnt(job), progress), judged
+
+    chosen, judged = run_interruptible(
+        chosen_and_judged,
         what="Heads",
-        total=total,
+        total=work_of(dataset.labels[job.rows], len(assumed), wanted) * (len(folds) + 1),
         unit="heads",
         watcher=recorder,
         stop=stop,
@@ -415,7 +443,8 @@ def _fit_head(
     for heading, words in facts.items():
         recorder.fact(heading, words)
     job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | facts}))
-    return chosen, job, features
+    known = None if judged is None or chosen.calibration is None else (judged, chosen.calibration)
+    return chosen, job, features, known
 
 
 def _views(job: ClassicalJob) -> tuple[View, ...]:

@@ -99,6 +99,8 @@ def tell_measured(watcher: Watcher, report: Report, of_validation: str = "") -> 
     what, how = ("Test", looks_in_words(report.looks))
     if report.split == "val":
         what, how = ("Valid.", of_validation)
+    elif report.split == "out_of_fold":
+        what, how = ("Judged", "each by a head that had not seen it")
     corrected = (
         f"{corrected_in_words(figures.corrected, report.split)} · " if figures.corrected else ""
     )

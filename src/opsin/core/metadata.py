@@ -147,7 +147,7 @@ class Layer(_Frozen):
 class Score(_Frozen):
     """How good the file was when it was made, and on what."""
 
-    split: Literal["test", "val"]
+    split: Literal["test", "val", "out_of_fold"]
     images: _Count
     accuracy: _Share
     low: _Share

@@ -143,7 +143,8 @@ class Calibrated:
     Args:
         temperature: What logits are divided by.
         scales: What each unit of the embedding is multiplied by, ``float32[D]``.
-        means: Direction of each class's mean embedding, ``float32[K, D]``, each of length 1.
+        means: Directions that are known, the means of the classes or training images,
+            ``float32[M, D]``, each of length 1.
         mix: What the file adds to each class's logit, ``float64[K]``; ``None`` for nothing.
     """
 
@@ -175,7 +176,7 @@ class Calibrated:
         Returns:
             The probabilities, ``float32[N, K]``, and the OOD scores, ``float32[N]``.
         """
-        classes, units = self.means.shape
+        classes, units = logits.shape[1], embedding.shape[1]
         nodes, weights = tail("logits", "seen", classes=classes, units=units, mix=self.mix)
         self.set_in(weights)
         inputs = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from opsin.classical.classical_recipe import BACKBONE
+from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
 from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.core.metadata import BackboneFacts
@@ -60,7 +61,7 @@ def model_card(
         publication: Where it is published (default: it lies in its run).
     """
     figures = report.judged
-    judged = "test" if report.split == "test" else "validation"
+    judged = PART_WORDS[report.split]
     header = _header(report, judged, name, source, publication)
     lines = ["---", *(f"{key}: {_yaml(value)}" for key, value in header.items()), "---"]
     sections = {

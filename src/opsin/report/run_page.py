@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import Failures, PartFigures, Report
 from opsin.core.errors import RunError
 from opsin.core.format import count, percent
@@ -143,9 +144,11 @@ def verdict(report: Report) -> str:
     span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
     right = f"Right for {percent(figures.accuracy)} of {count(figures.images)}"
     if report.training.elsewhere:
-        return f"{right} {'test' if report.split == 'test' else 'validation'} images ({span})."
+        return f"{right} {PART_WORDS[report.split]} images ({span})."
     if report.split == "test":
         return f"{right} test images that it had never seen ({span})."
+    if report.split == "out_of_fold":
+        return f"{right} images, each judged by a head that had not seen it ({span})."
     return (
         f"{right} validation images ({span}). This is optimistic: choices were made on them, and "
         "there are no test images."

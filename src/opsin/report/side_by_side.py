@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.format import clock, file_size, plus_minus, speed
 from opsin.evaluation.metric_table import headline_metrics
 
@@ -119,7 +120,7 @@ class Comparison(Stored):
     against each other one. ``files``: what was written, where it was asked for, the page first.
     """
 
-    part: Literal["test", "val"]
+    part: PredictedPart
     images: int
     headline: str
     runs: tuple[ComparedRun, ...]

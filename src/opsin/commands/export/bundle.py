@@ -27,6 +27,7 @@ from opsin.commands.export.for_others import for_others
 from opsin.commands.export.samples import Sample, choose_samples
 from opsin.commands.export.shipped import Shipped
 from opsin.commands.known_images import known_images
+from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import ParityError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
@@ -171,7 +172,7 @@ def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: str)
         "channels": like.channels,
         "score": "accuracy not known" if score is None else
         f"accuracy {score.accuracy:.4f} on {score.images:,} "
-        f"{'test' if score.split == 'test' else 'validation'} images",
+        f"{PART_WORDS[score.split]} images",
         "samples": f"{len(samples)} prepared images, one of each class"
         + (f" but {', '.join(without[:20])}" if without else ""),
         "chosen": f"The samples are {where} images: of those of a class that are rightly "

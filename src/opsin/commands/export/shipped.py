@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
 from opsin.core.format import counted
 from opsin.core.metadata import Score
 from opsin.core.stored_json import JsonObject
@@ -14,7 +15,6 @@ from opsin.core.stored_json import JsonObject
 #: What a classifier can be exported to.
 To = Literal["int8", "fp16", "bundle"]
 
-_NAMES = {"test": "test", "val": "validation"}
 # Less than this is called no difference, even where every turn shows it.
 _NOTABLE = 1.05
 
@@ -37,7 +37,7 @@ class Quality:
     log_loss: float
     refused: float | None
 
-    def as_score(self, part: Literal["test", "val"], images: int) -> Score:
+    def as_score(self, part: PredictedPart, images: int) -> Score:
         """Return it as it travels in a file."""
         return Score(
             split=part, images=images, accuracy=self.accuracy, low=self.low, high=self.high
@@ -126,7 +126,7 @@ class Shipped:
     to: To
     bytes: int
     bytes_before: int
-    part: Literal["test", "val"]
+    part: PredictedPart
     images: int
     labels_changed: int
     largest_difference: float
@@ -158,7 +158,7 @@ class Shipped:
             brings += " It is not faster on this machine: take it for its size alone."
         costs = (
             f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
-            f"{self.images:,} {_NAMES[self.part]} images; "
+            f"{self.images:,} {PART_WORDS[self.part]} images; "
             f"{counted(self.labels_changed, 'label')} changed."
         )
         if self.optimistic:

@@ -63,7 +63,7 @@ def check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
     Raises:
         ValueError: It has not.
     """
-    for part in _PARTS[1:]:
+    for part in (*_PARTS[1:], "out_of_fold"):
         rows, labels, answers = (
             arrays.get(f"{part}_{what}") for what in ("rows", "labels", "probabilities")
         )

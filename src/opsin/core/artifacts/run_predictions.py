@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 
-PredictedPart = Literal["val", "test"]
-_PARTS: Final[tuple[PredictedPart, ...]] = ("val", "test")
+#: ``out_of_fold``: all images, each answered by a model that had not seen it.
+PredictedPart = Literal["val", "test", "out_of_fold"]
+#: What the images of a part are called.
+PART_WORDS: Final[dict[PredictedPart, str]] = {
+    "test": "test", "val": "validation", "out_of_fold": "held-out"
+}  # fmt: skip
+_PARTS: Final[tuple[PredictedPart, ...]] = ("val", "test", "out_of_fold")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
+from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
 
 #: The lower and the upper end of a 95% interval.
@@ -364,8 +365,11 @@ class Report(Artifact):
     source: str = ""
     model: Text = ""
     dataset: Text = ""
-    split: Literal["test", "val"] = Field(description="The part that the verdict rests on.")
-    figures: dict[Literal["test", "val"], PartFigures]
+    split: PredictedPart = Field(
+        description="What the verdict rests on: the test part, the validation part, or all images, "
+        "each answered by a model that had not seen it."
+    )
+    figures: dict[PredictedPart, PartFigures]
     looks: Count = 1
     leaks: Leaks = Field(default_factory=Leaks)
     rests_on: str = ""

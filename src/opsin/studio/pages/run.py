@@ -176,7 +176,7 @@ class _Head:
         if row.model:
             words.append(row.model)
         if row.accuracy is not None and row.state != "running":
-            where = "" if row.split == "test" else " (validation)"
+            where = " (validation)" if row.split == "val" else ""
             words.append(f"accuracy {with_interval(row.accuracy, row.low, row.high)}{where}")
         if row.seconds is not None:
             words.append(f"trained for {clock(row.seconds)}")

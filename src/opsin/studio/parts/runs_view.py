@@ -126,7 +126,7 @@ class RunCells(TypedDict):
 def cells(row: RunRow) -> RunCells:
     """Return what the table shows of a run."""
     known = row.accuracy is not None
-    on = "" if not known or row.split == "test" else "validation, optimistic"
+    on = "" if not known or row.split != "val" else "validation, optimistic"
     took = "" if row.seconds is None else clock(row.seconds)
     brief = [row.source or "", row.model or "", took]
     return {

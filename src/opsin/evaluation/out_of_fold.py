@@ -1,0 +1,101 @@
+"""Answers to every image, each by a model that has not seen it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import MissingExtraError
+from opsin.runtime.classifier import Answers
+
+try:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: Rows to learn from, and rows to answer.
+Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+_FOLDS: Final = 5
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What models answer to the images that they have not seen.
+
+    Args:
+        rows: The images that are in a fold, ascending, ``int64[M]``.
+        fold: The number of each one's fold, from 0, ``int64[M]``.
+        answers: Theirs.
+    """
+
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    answers: Answers
+
+
+def folds_of(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> list[Fold]:
+    """Return up to five folds in which each class has its share, and groups stay together.
+
+    The only image of a class is learnt from in each fold, and tested in none.
+
+    Args:
+        labels: ``int64[N]``
+        units: Images with the same number stay on one side, ``int64[N]``.
+        seed: Decides which.
+
+    Returns:
+        None where there are too few images or groups.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    alone = np.isin(labels, names[counts < 2])
+    single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)
+    if not len(rows):
+        return []
+    groups = len(np.unique(units[rows]))
+    count = int(min(_FOLDS, counts[counts > 1].min(), groups))
+    if count < 2:
+        return []
+    splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
+        count, shuffle=True, random_state=seed
+    )
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
+        for train, test in splitter.split(rows, labels[rows], units[rows]):
+            learnt = np.union1d(rows[train], single)
+            if len(np.unique(labels[learnt])) == len(names) and len(test):
+                found.append((learnt, rows[test]))
+    return found
+
+
+def out_of_fold(
+    folds: Sequence[Fold],
+    answer: Callable[[NDArray[np.int64], NDArray[np.int64]], Answers],
+) -> OutOfFold:
+    """Let each fold be answered by a model that is made of the others.
+
+    Everything that looks at labels has to be chosen by ``answer`` anew, or the figures would be
+    those of models that were chosen by the very images that judge them (S. Varma and R. Simon,
+    "Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics
+    2006).
+
+    Args:
+        folds: As from `folds_of`.
+        answer: Makes a model of the rows that are given first, and returns its answers to the
+            others.
+    """
+    parts = [answer(train, test) for train, test in folds]
+    rows = np.concatenate([test for _, test in folds])
+    numbers = np.repeat(np.arange(len(folds)), [len(test) for _, test in folds])
+    order = np.argsort(rows)
+    scores = [part.ood_score for part in parts if part.ood_score is not None]
+    every = Answers(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate(scores) if scores else None,
+    )
+    return OutOfFold(rows[order], numbers[order], every.of(order))
