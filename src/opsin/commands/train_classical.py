@@ -510,7 +510,11 @@ def _only_epoch(draft: Draft, job: ClassicalJob, seconds: float) -> Epoch:
     shown, val = job.rows[places], job.dataset.split.val
     known = draft.outputs(shown, ["probabilities"])["probabilities"]
     train_loss, train_accuracy = figures_of(known, labels[shown])
-    val_loss, val_accuracy = figures_of(draft.validation["probabilities"], labels[val])
+    if draft.judged is None:
+        answers = draft.validation["probabilities"]
+    else:
+        val, answers = draft.judged[0].rows, draft.judged[0].answers.probabilities
+    val_loss, val_accuracy = figures_of(answers, labels[val])
     return Epoch(
         epoch=1,
         epochs=1,

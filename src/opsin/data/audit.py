@@ -271,7 +271,7 @@ def _unusable(dataset: Dataset) -> Iterator[Finding]:
 
 
 def _unchecked(dataset: Dataset) -> Iterator[Finding]:
-    if dataset.problem is not None:
+    if dataset.problem is not None or dataset.judged_by_all:
         return
     missing = [
         (label, part)

@@ -193,6 +193,11 @@ class Dataset:
         """Whether the source names its test images."""
         return "test" in self.given_parts
 
+    @property
+    def judged_by_all(self) -> bool:
+        """Whether all images are learnt from, and each is judged by a model that is not."""
+        return len(self.split.train) == len(self) and self.problem is None
+
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of test images with an exact, or only a near, duplicate in the other parts."""

@@ -32,7 +32,7 @@ def thin_parts(dataset: Dataset) -> str:
         ''
     """
     said = [*_few(dataset), *_lacking(dataset)]
-    if not said:
+    if not said or dataset.judged_by_all:
         return ""
     return " ".join([*said, _remedy(dataset)])
 
