@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -12,42 +11,10 @@ from opsin.core.format import file_size
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.dataset import Dataset
 
-# Coloured images with a shorter side are no photographs but thumbnails.
-_SIDE: Final = 64
-
-
-@dataclass(frozen=True)
-class _MeasuredCurve:
-    """What was measured on images of one kind (`python -m benchmarks.pretrained_curve`).
-
-    Args:
-        what: What they were.
-        right: Of 100 test images, how many were right from scratch and with a pretrained network
-            (MobileNetV2), by training images of a class.
-        few: Training images of a class up to which a network is taken.
-    """
-
-    what: str
-    right: Mapping[int, tuple[int, int]]
-    few: int
-
-
-# docs/understand/pretrained-networks.md says how sure each of these is.
-_PHOTOGRAPHS: Final = _MeasuredCurve(
-    "photographs of each of six kinds of waste",
-    {5: (34, 57), 10: (39, 64), 25: (53, 75), 50: (64, 81), 100: (75, 86), 300: (86, 92)},
-    few=300,
-)
-_THUMBNAILS: Final = _MeasuredCurve(
-    "images of 32×32 pixels of each of ten things and animals",
-    {5: (26, 44), 10: (32, 47), 25: (37, 60), 50: (45, 60), 100: (51, 74), 300: (62, 75)},
-    few=300,
-)
-_GREY: Final = _MeasuredCurve(
-    "grey images of 28×28 pixels of each of ten kinds of clothing",
-    {5: (62, 74), 10: (67, 78), 25: (75, 83), 50: (76, 85), 100: (87, 90), 300: (90, 88)},
-    few=100,
-)
+# Training images of a class up to which a network is taken, by the kind of image.
+# docs/understand/pretrained-networks.md says with which one that was measured, and how sure it is.
+_FEW_IN_COLOUR: Final = 300
+_FEW_GREY: Final = 100
 # A network of these is taken that is on this machine. The large one is slow without a GPU.
 _ORDER: Final = ("medium", "small", "large")
 
@@ -74,32 +41,17 @@ def network_here() -> str | None:
 
 def are_few(dataset: Dataset) -> bool:
     """Tell whether there are so few images of a class that a pretrained network helps."""
-    return _of_a_class(dataset) <= _curve_of(dataset).few
+    labels = dataset.labels[dataset.split.train]
+    usual = float(np.median(np.bincount(labels, minlength=len(dataset.classes))))
+    return usual <= (_FEW_GREY if dataset.images.shape[3] == 1 else _FEW_IN_COLOUR)
 
 
-def advice(dataset: Dataset) -> str:
-    """Return what a pretrained network would bring, and how to get it."""
+def advice() -> str:
+    """Return how to get a pretrained network, where there are few images and none is here."""
     from opsin.hub.hub_name import NAMED  # noqa: PLC0415
 
-    small, own, curve = NAMED["small"], _of_a_class(dataset), _curve_of(dataset)
-    count = max((each for each in curve.right if each <= own), default=min(curve.right))
-    without, with_one = curve.right[count]
+    small = NAMED["small"]
     return (
-        "no pretrained network on this machine; --from small fetches one "
-        f"({file_size(small.size)}, {small.licence}). Trained with {count} {curve.what}, a "
-        f"classifier was right on {with_one} of 100 images with one, and on {without} without"
+        "a pretrained network often helps with so few images, and none is on this machine; "
+        f"--from small fetches one ({file_size(small.size)}, {small.licence})"
     )
-
-
-def _curve_of(dataset: Dataset) -> _MeasuredCurve:
-    """Return what was measured on images most like these."""
-    height, width, channels = dataset.images.shape[1:]
-    if channels == 1:
-        return _GREY
-    return _PHOTOGRAPHS if min(height, width) >= _SIDE else _THUMBNAILS
-
-
-def _of_a_class(dataset: Dataset) -> float:
-    """Return how many training images classes usually have."""
-    labels = dataset.labels[dataset.split.train]
-    return float(np.median(np.bincount(labels, minlength=len(dataset.classes))))

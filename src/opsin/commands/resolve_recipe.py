@@ -83,7 +83,7 @@ def resolve_recipe(
         choice = _choice(dataset, given, device=device.type, quick=quick)
         reasons["Auto"] = choice.reason
         if are_few(dataset) and network_here() is None:
-            reasons["Backbone"] = advice(dataset)
+            reasons["Backbone"] = advice()
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
         )
