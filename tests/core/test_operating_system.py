@@ -181,11 +181,12 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.operating_system import (
-    end_first, is_locked, limit_memory, limit_process, memory_left, process_exists, return_memory,
+    end_first, is_locked, limit_computing, limit_memory, limit_process, memory_left, process_exists,
+    return_memory,
 )
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, write_json
 
-end_first(), limit_process(1), limit_memory(1), return_memory()
+end_first(), limit_process(1), limit_memory(1), limit_computing(1), return_memory()
 assert memory_left() > 0 and process_exists(os.getpid())
 root = pathlib.Path(sys.argv[1])
 for label in ("cat", "Dog"):

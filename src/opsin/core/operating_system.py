@@ -246,6 +246,15 @@ def ended_after(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def limit_computing(seconds: float) -> None:
+    """End this process once it has computed for so long; waiting for a core does not count.
+
+    Enforced where there are such timers, on all systems but Windows.
+    """
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
 def lower_priority() -> None:
     """Let processes of the usual priority go before this one."""
     if sys.platform == "win32":

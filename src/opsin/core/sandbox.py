@@ -200,10 +200,13 @@ class _Child:
         return answer[0], whole(answer[1])
 
     def _death(self, *, late: bool) -> SandboxError:
+        ended = exit_reason(self.process.wait())
         if late:
-            reason = f"it took longer than {self.seconds:g} seconds"
+            reason = f"it took longer than {self.seconds:.3g} seconds"
+        elif ended == "SIGPROF":  # of `limit_computing`
+            reason = "it takes too long to compute"
         else:
-            reason = f"the process that opened it ended ({exit_reason(self.process.wait())})"
+            reason = f"the process that opened it ended ({ended})"
         return SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
 
     def kill(self) -> None:
