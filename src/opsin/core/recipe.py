@@ -420,8 +420,17 @@ class Recipe(RecipeModel):
     )
 
     def with_training(self, **changes: Any) -> Recipe:
-        """Return the recipe with other, checked values in its training part."""
-        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+        """Return the recipe with other, checked values in its training part.
+
+        Raises:
+            RecipeError: An unknown option, or a value outside its range.
+        """
+        refuse_unknown(changes, TRAINING_OPTIONS)
+        try:
+            training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
+        except ValidationError as error:
+            raise invalid(error) from None
+        return self.model_copy(update={"training": training})
 
 
 #: Options of `opsin.models.resolve.resolve`: those of the model, and those of the training.
@@ -439,6 +448,25 @@ BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
     "hidden": ("depth",),
     "budget": ("epochs", "hidden", "depth"),
 }
+
+
+def override(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a recipe with those that are given beside it in their place.
+
+    Another choice takes along what belonged to the older one (`BELONGING`), and another model all
+    but the options of the data.
+
+    Example:
+        >>> override({"optimizer": "sgd", "rate": 0.1, "epochs": 5}, {"optimizer": "adamw"})
+        {'optimizer': 'adamw', 'epochs': 5}
+    """
+    kept = dict(options)
+    if given.get("model", options.get("model")) != options.get("model"):
+        kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
+    for choice, belonging in BELONGING.items():
+        if choice in given and given[choice] != options.get(choice):
+            kept = {name: value for name, value in kept.items() if name not in belonging}
+    return kept | dict(given)
 
 
 def flat_options(content: Mapping[str, Json]) -> JsonObject:
