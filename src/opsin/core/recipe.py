@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,7 @@ from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
 ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
+_Value = TypeVar("_Value")
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
@@ -450,7 +451,7 @@ BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def override(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict[str, _Value]:
     """Return the options of a recipe with those that are given beside it in their place.
 
     Another choice takes along what belonged to the older one (`BELONGING`), and another model all
