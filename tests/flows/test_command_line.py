@@ -101,6 +101,17 @@ def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_pat
     assert again["figures"] == done["figures"]
 
 
+@pytest.mark.torch
+def test_a_plan_says_what_it_does_not_use(cli: Cli, tmp_path: Path) -> None:
+    words = ("train", "digits", "--model", "logistic", "--plan", "--name", "x")
+    done = cli(*words, "--track", "tensorboard", "--json")
+    note = "--name and --track: only a training uses that, and this is a plan"
+    assert only_json(done)["notes"][-1] == note
+    assert note in done.stderr
+    assert cli(*words, "--on", "ray").returncode == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_standard_input_and_several_images(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
 ) -> None:

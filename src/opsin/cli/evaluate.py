@@ -70,7 +70,9 @@ def evaluate(
 
     Example: opsin evaluate runs/2026-11-21-photos-resnet photos --out figures.json --shard 1/3
     """
-    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
+    # scipy takes a while to load
+    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
+    from opsin.commands.evaluate import place_of_figures, publish_figures  # noqa: PLC0415
 
     watcher = for_people(quiet=quiet)
     if shard is not None:
@@ -83,10 +85,18 @@ def evaluate(
         )
         tell_shard(made, as_json=as_json)
         return
-    figures = workflow(model, *source, tta=tta, out=out, watcher=watcher, **given)
+    place = None if out is None else place_of_figures(out)
+    figures = workflow(model, *source, tta=tta, watcher=watcher, **given)
     if as_json:
         print_json(figures.to_json())
-        return
+    else:
+        _tell(source, figures)
+    if place is not None:  # last, so that a full disk loses nothing
+        publish_figures(figures, place)
+
+
+def _tell(source: list[str], figures: EvaluationResult) -> None:
+    """Print the figures, what they do not tell, and the classes."""
     screen = console()
     title = f"{' + '.join(source)} ({_part(figures)})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"

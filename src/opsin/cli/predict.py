@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import STOP_SAID, console, encoded, print_json
+from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.classify.classify import Classified, classify
 from opsin.commands.classify.each import (
@@ -279,21 +279,28 @@ class _AnswerPrinter:
                 screen.print(f"{answer.confidence:6.1%}  {what}  {name}{why}")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object, each answer as soon as it is there: there may be millions."""
-        stream = sys.stdout.buffer
-        head, begun = b'{"model": ' + encoded(model) + b', "predictions": [', False
+        """Print one object, each answer as soon as it is there: there may be millions.
+
+        Whatever ends the work early, what was begun becomes one whole object.
+        """
+        head = b'{"model": ' + encoded(model) + b', "predictions": ['
         try:
             for answer in self.noted(answers):
-                stream.write((b", " if begun else head) + encoded(answer.to_json()))
-                stream.flush()
-                begun = True
+                before = b", " if DOCUMENT_BEGUN.is_set() else head
+                write_document(before + encoded(answer.to_json()))
         except OpsinError as error:
-            if not begun:
+            if not DOCUMENT_BEGUN.is_set():
                 raise
-            self.fail(error)  # what has begun must become one whole object
-        stream.write(b"" if begun else head)
-        stream.write(b'], "errors": ' + encoded(self.failures) + b"}\n")
-        stream.flush()
+            self.fail(error)
+        except BaseException:
+            if DOCUMENT_BEGUN.is_set():
+                self._end_document(b"", "The work was stopped before its end.")
+            raise
+        self._end_document(b"" if DOCUMENT_BEGUN.is_set() else head)
+
+    def _end_document(self, before: bytes, *more: str) -> None:
+        errors = encoded([*self.failures, *more])
+        write_document(before + b'], "errors": ' + errors + b"}\n")
 
 
 def _summarise(screen: Console, done: Classified) -> None:

@@ -18,7 +18,7 @@ from opsin.commands.classify.each import open_classifier
 from opsin.commands.nearly_seen import nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
-from opsin.commands.test_set_usage import count_looks, key_of, note_look
+from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
@@ -33,6 +33,7 @@ from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Reject, Score
 from opsin.core.storage import check_writable, storage_errors, write_json
+from opsin.core.stored_json import json_text
 from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
@@ -331,11 +332,24 @@ def evaluate(
         seconds=seconds, watcher=watcher,
     )  # fmt: skip
     if place is not None:
-        with place.errors():
-            claim = place.claim()
-            write_figures(figures, place.path)
-            place.publish(claim)
+        try:
+            publish_figures(figures, place)
+        except StorageError as error:  # who catches it has them all the same
+            error.add_note(f"The figures: {json_text(figures.to_json())}")
+            raise
     return figures
+
+
+def publish_figures(figures: EvaluationResult, place: OutFile) -> None:
+    """Write figures where `place_of_figures` says.
+
+    Raises:
+        StorageError: The disk or the store refuses the write.
+    """
+    with place.errors():
+        claim = place.claim()
+        write_figures(figures, place.path)
+        place.publish(claim)
 
 
 def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
@@ -491,26 +505,14 @@ def result_of(
         if near is not None:
             figures["seen_nearly"] = int(near.sum())
             figures["without_seen_nearly"] = _without(near, right)
-    figures["looks"] = _note_look(classifier, judged, decoded, float(right.mean()), inputs)
+    of_run = judged.own if judged.own_test else None
+    if of_run is not None or judged.part == "test":
+        key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
+        run = RunDirectory(classifier.path.parent)
+        accuracy = float(right.mean())
+        looks = note_look(run, key, len(rows), accuracy, inputs, watcher=watcher)
+        figures["looks"] = looks or None
     return EvaluationResult.model_validate(figures)
-
-
-def _note_look(
-    classifier: Classifier,
-    judged: Judged,
-    decoded: Decoded,
-    accuracy: float,
-    inputs: str | None,
-) -> int | None:
-    """Record an evaluation on test images; return how often these were looked at by now."""
-    if judged.own_test and judged.own is not None:
-        return judged.own.note_look(len(judged.rows), accuracy, inputs)
-    if judged.part != "test":
-        return None
-    run = RunDirectory(classifier.path.parent)
-    key = key_of(short_digest(decoded.digests), judged.rows)
-    note_look(run, key, len(judged.rows), accuracy, inputs)
-    return count_looks(run, key) or None
 
 
 @dataclass(frozen=True)

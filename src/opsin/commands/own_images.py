@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.test_set_usage import count_looks, key_of, looks_in_words, note_look
+from opsin.commands.test_set_usage import key_of, looks_in_words, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, RunError, StorageError
+from opsin.core.errors import ImageError, RunError
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
 from opsin.runtime.classifier import Classifier, Prediction
@@ -71,12 +71,6 @@ class OwnImages:
         )
         return train, val, test
 
-    def note_look(self, images: int, accuracy: float | None, inputs: str | None = None) -> int:
-        """Keep in the run that its test images were looked at once more; count the looks."""
-        with contextlib.suppress(StorageError):  # a run that may only be read answers all the same
-            note_look(self.run, self.key, images, accuracy, inputs)
-        return count_looks(self.run, self.key)
-
 
 def noting_looks(
     answers: Iterator[tuple[_One, Prediction | ImageError]],
@@ -110,7 +104,9 @@ def noting_looks(
             yield item, answer
     finally:
         if seen:
-            looks = looks_in_words(own.note_look(len(seen), None, inputs))
+            looks = looks_in_words(
+                note_look(own.run, own.key, len(seen), None, inputs, watcher=watcher)
+            )
             watcher.note(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "
                 "chooses by them can no longer test by them"

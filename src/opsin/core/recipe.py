@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,7 @@ from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
 ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
+_Value = TypeVar("_Value")
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
@@ -420,8 +421,17 @@ class Recipe(RecipeModel):
     )
 
     def with_training(self, **changes: Any) -> Recipe:
-        """Return the recipe with other, checked values in its training part."""
-        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+        """Return the recipe with other, checked values in its training part.
+
+        Raises:
+            RecipeError: An unknown option, or a value outside its range.
+        """
+        refuse_unknown(changes, TRAINING_OPTIONS)
+        try:
+            training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
+        except ValidationError as error:
+            raise invalid(error) from None
+        return self.model_copy(update={"training": training})
 
 
 #: Options of `opsin.models.resolve.resolve`: those of the model, and those of the training.
@@ -439,6 +449,25 @@ BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
     "hidden": ("depth",),
     "budget": ("epochs", "hidden", "depth"),
 }
+
+
+def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Return the options of a recipe with those that are given beside it in their place.
+
+    Another choice takes along what belonged to the older one (`BELONGING`), and another model all
+    but the options of the data.
+
+    Example:
+        >>> override({"optimizer": "sgd", "rate": 0.1, "epochs": 5}, {"optimizer": "adamw"})
+        {'optimizer': 'adamw', 'epochs': 5}
+    """
+    kept = dict(options)
+    if given.get("model", options.get("model")) != options.get("model"):
+        kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
+    for choice, belonging in BELONGING.items():
+        if choice in given and given[choice] != options.get(choice):
+            kept = {name: value for name, value in kept.items() if name not in belonging}
+    return kept | dict(given)
 
 
 def flat_options(content: Mapping[str, Json]) -> JsonObject:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -19,7 +18,7 @@ import filelock
 
 from opsin.core.errors import StorageError
 from opsin.core.operating_system import sync
-from opsin.core.stored_json import Json
+from opsin.core.stored_json import Json, json_text
 
 # Names of temporary files and folders. What bears one is swept away, so they are none that a user
 # would choose.
@@ -133,8 +132,8 @@ def write_json(path: Path, content: Json) -> None:
     Raises:
         StorageError: The disk is full or refuses the write.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
+    text = json_text(content, indent=2) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

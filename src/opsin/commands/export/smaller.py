@@ -15,7 +15,7 @@ from opsin.commands.evaluate import answers
 from opsin.commands.export.shipped import Quality, Shipped, To
 from opsin.commands.export.speed import compare_speed
 from opsin.commands.known_images import known_images
-from opsin.commands.test_set_usage import count_looks, key_of, note_look
+from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, SourceError
 from opsin.core.events import Watcher
@@ -71,7 +71,7 @@ def write_smaller(
     after = answers(fresh, known.images, rows, to, watcher)
     labels = known.labels[rows]
     qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
-    looks = _note(classifier, known, rows, qualities[0]) if part == "test" else None
+    looks = _note(classifier, known, rows, qualities[0], watcher) if part == "test" else None
     too_far = qualities[0].accuracy - qualities[1].accuracy > MOST_LOST + 1e-9
     if too_far and not force:
         raise _fell(to, part, len(rows), *qualities)
@@ -243,7 +243,11 @@ def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) 
 
 
 def _note(
-    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], quality: Quality
+    classifier: Classifier,
+    known: ReferenceSet,
+    rows: NDArray[np.int64],
+    quality: Quality,
+    watcher: Watcher,
 ) -> int | None:
     """Keep in the run that its test images were looked at, and say how often they were."""
     digests = short_digest(
@@ -254,8 +258,7 @@ def _note(
     )  # fmt: skip
     run = RunDirectory(classifier.path.parent)
     key = key_of(digests, np.arange(len(rows)))
-    note_look(run, key, len(rows), quality.accuracy)
-    return count_looks(run, key) or None
+    return note_look(run, key, len(rows), quality.accuracy, watcher=watcher) or None
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
