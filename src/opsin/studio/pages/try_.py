@@ -17,7 +17,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
 from opsin.core.glossary import find_term
 from opsin.data.blank_images import NO_CONTRAST
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.classifier import CANNOT_TELL, Prediction
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.library.upload_import import SentFile, common_name, file_name
@@ -290,8 +290,8 @@ class _TryBody:
         else:
             said = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
             ui.label(said).classes("op-answer")
-            if answer.ood_score is not None:
-                ui.label("Similar to the training images").classes("op-muted")
+            told = answer.rejected is not None
+            ui.label("Similar to the training images" if told else CANNOT_TELL).classes("op-muted")
 
     async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
         """Show the training images that the network sees most like it."""
