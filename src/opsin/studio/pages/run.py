@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -204,7 +205,8 @@ class _Head:
             if job and job.active and row.in_steps:
                 pause = layout.action("Pause", self._do(self._pause))
                 pause.set_enabled(job.state == "running")
-            layout.action("Stop", self._do(self._stop))
+            stop = layout.action("Stop", self._do(self._stop))
+            stop.set_enabled(job is None or job.state != "stopping")
             return
         unfinished = row.state in ("stopped", "failed") or (job and job.state == "paused")
         if job and job.active:
@@ -299,8 +301,13 @@ def _in_words(row: RunRow, job: Job | None) -> str:
     return {"done": "Done", "stopped": "Stopped"}.get(row.state, row.state.capitalize())
 
 
+# Processes that were asked to stop, by run and number: a second Ctrl-C would break them off.
+_ASKED: Final[set[tuple[Path, int]]] = set()
+_ASKING: Final = threading.Lock()
+
+
 def _interrupt(directory: RunDirectory) -> None:
-    """Stop a training that was started elsewhere, as Ctrl-C does.
+    """Stop a training that was started elsewhere, as Ctrl-C does; once, whoever asks again.
 
     Raises:
         RunError: It is not being trained, or the process may not be signalled.
@@ -311,7 +318,10 @@ def _interrupt(directory: RunDirectory) -> None:
     if state != "running" or not _works_on(pid, directory.path):
         raise RunError("a run that is being trained", "its process is gone", "Load this page anew.")
     try:
-        interrupt(pid)
+        with _ASKING:
+            if (directory.path, pid) not in _ASKED:
+                interrupt(pid)
+                _ASKED.add((directory.path, pid))
     except (ProcessLookupError, PermissionError) as error:
         raise RunError(
             "a training of this user",
