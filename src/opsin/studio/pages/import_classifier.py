@@ -100,8 +100,7 @@ class _Import:
         self._status.clear()
         with self._status.errors():
             if self._folder is None:
-                home = self._studio.settings.home
-                self._folder = await asyncio.to_thread(new_output_folder, home)
+                self._folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
             for file in files:
                 await asyncio.to_thread(self._keep, file, self._folder)
         if self._model is not None:

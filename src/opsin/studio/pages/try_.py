@@ -161,8 +161,8 @@ class _TryBody:
         return self._asked.address(images=tuple(keys), job="", folder="")
 
     async def _many(self, files: list[SentFile]) -> str:
-        batch, home = secrets.token_hex(8), self._studio.settings.home
-        folder = await asyncio.to_thread(new_output_folder, home)
+        batch = secrets.token_hex(8)
+        folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
         into = folder / file_name(common_name(files))
         try:
             source = await asyncio.to_thread(
@@ -223,7 +223,7 @@ class _TryBody:
     async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
         with self._status.errors():
             source = self._studio.folders.path(entry, kind)
-            folder = await asyncio.to_thread(new_output_folder, self._studio.settings.home)
+            folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
             ui.navigate.to(self._add(str(source), source.name, folder))
 
     async def fill(self) -> None:

@@ -70,7 +70,7 @@ class ExportPanel:
     async def _write(self) -> None:
         """Ask for the file, say how far it is, and offer it when it is there."""
         studio = self._studio
-        folder = await asyncio.to_thread(new_output_folder, studio.settings.home)
+        folder = await asyncio.to_thread(new_output_folder, studio.jobs)
         out = folder.absolute() / f"images{self._form.value}"
         job = await asyncio.to_thread(
             studio.jobs.add,

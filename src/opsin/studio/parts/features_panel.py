@@ -72,7 +72,7 @@ class FeaturesPanel:
     async def _compute(self) -> None:
         """Ask for the file, say how far it is, and offer it when it is there."""
         studio = self._studio
-        folder = await asyncio.to_thread(new_output_folder, studio.settings.home)
+        folder = await asyncio.to_thread(new_output_folder, studio.jobs)
         words = ["--from", await asyncio.to_thread(text_of, studio, self._chosen)]
         words += [f"--prepare={self._pixels}"] if self._pixels else []
         out = folder.absolute() / "features.npz"
