@@ -172,7 +172,7 @@ class _TryBody:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
-        return self._add(str(source.relative_to(home)), name, folder)
+        return self._add(str(source.relative_to(self._studio.settings.home)), name, folder)
 
     def _add(self, source: str, name: str, folder: Path) -> str:
         """Make a job of many images and return its address."""
