@@ -19,6 +19,7 @@ from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 from opsin.web.refusals import error_parts, json_reply
 
 # An image's address holds its version, so what is behind it never changes.
@@ -101,7 +102,7 @@ async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
     # Nine digits are more than there are images, and int() takes its time for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
         raise NotThere("the number of an image", f"got {row!r:.40}", "Go back a page.")
-    content = await asyncio.to_thread(opened.png, int(row))
+    content = await IMAGES.run(opened.png, int(row))
     headers = _FOREVER if version == opened.version else _NOW
     return Response(content, headers=headers, media_type="image/png")
 

@@ -19,6 +19,7 @@ from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.threads import UPLOADS
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
@@ -92,13 +93,13 @@ class _Upload:
             chosen = self._into.value
             title = self._title.value or common_name(files) or self._loose.value or ""
             into = sets.images_path(chosen) if chosen else sets.new_place(title)
-            source = await asyncio.to_thread(
+            source = await UPLOADS.run(
                 uploads.finish, _BATCH, files, into, loose=self._loose.value or ""
             )
             added = (
                 sets.get(chosen)
                 if chosen
-                else await asyncio.to_thread(sets.add_upload, source, title=title)
+                else await UPLOADS.run(sets.add_upload, source, title=title)
             )
         except OpsinError as error:
             await self._failed(error, files)
@@ -110,7 +111,7 @@ class _Upload:
     async def _failed(self, error: OpsinError, files: list[SentFile]) -> None:
         # An archive that was refused is gone; images wait for a class to be named.
         offset = self._studio.uploads.offset
-        left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
+        left = await UPLOADS.run(lambda: [each for each in files if offset(each["key"])])
         if self._state.element.is_deleted:
             return
         self._state.clear()
@@ -137,7 +138,7 @@ class _Upload:
             for file in files:
                 self._studio.uploads.drop(file["key"])
 
-        await asyncio.to_thread(drop)
+        await UPLOADS.run(drop)
 
 
 async def by_folder(studio: Studio, identity: str, page: int) -> None:

@@ -22,6 +22,7 @@ from opsin.studio.parts.job_wait import job_over
 from opsin.studio.parts.network_choice import PIXELS
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 # Classifiers, and what stands beside them: names of classes, preparation, licence.
@@ -102,7 +103,7 @@ class _Import:
             if self._folder is None:
                 self._folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
             for file in files:
-                await asyncio.to_thread(self._keep, file, self._folder)
+                await UPLOADS.run(self._keep, file, self._folder)
         if self._model is not None:
             self._taken.set_text(safe(self._model.name, 80))
             self._start.enable()

@@ -29,6 +29,7 @@ from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
 from opsin.studio.runs.run_results import RunResults, read_judged
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 # Views in their order: key, and the words of the tab.
@@ -251,7 +252,7 @@ class _InsideBody:
     async def _own(self, files: list[SentFile]) -> None:
         """Look at an image that was sent."""
         with self._status.errors():
-            content = await asyncio.to_thread(self._studio.uploads.take, files[0]["key"])
+            content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"])
             key = self._studio.tried.put(content, files[0]["name"])
             await self._studio.tried.answer(self._asked.run, key)  # or it is refused here
             ui.navigate.to(self._asked.address(image=f"kept/{key}"))

@@ -31,6 +31,7 @@ from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 #: Images that are answered at once; more of them are a job.
@@ -156,7 +157,7 @@ class _TryBody:
     async def _few(self, files: list[SentFile]) -> str:
         keys = []
         for file in files:
-            content = await asyncio.to_thread(self._studio.uploads.take, file["key"], file["name"])
+            content = await UPLOADS.run(self._studio.uploads.take, file["key"], file["name"])
             keys.append(self._studio.tried.put(content, file["name"]))
         return self._asked.address(images=tuple(keys), job="", folder="")
 
@@ -165,8 +166,8 @@ class _TryBody:
         folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
         into = folder / file_name(common_name(files))
         try:
-            source = await asyncio.to_thread(
-                lambda: self._studio.uploads.finish(batch, files, into, labelled=False)
+            source = await UPLOADS.run(
+                self._studio.uploads.finish, batch, files, into, labelled=False
             )
         except OpsinError:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

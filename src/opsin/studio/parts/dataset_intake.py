@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Adding:
 
     async def _add_class(self) -> None:
         with self._status.errors():
-            name = await asyncio.to_thread(
+            name = await UPLOADS.run(
                 self._studio.sets.add_class, self._set.id, str(self._new.value)
             )
             self._names = self._studio.sets.classes(self._set.id)
@@ -76,7 +76,7 @@ class Adding:
             self._over, self._refused = False, 0
             self._status.clear()
         try:
-            await asyncio.to_thread(self._put, file, place)
+            await UPLOADS.run(self._put, file, place)
         except OpsinError as error:
             named = safe(file["name"], 60)
             self._refuse(str(error) if file["name"] in str(error) else f"{named}: {error}")

@@ -16,6 +16,7 @@ from opsin.hub.hub_name import NAMED
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ class NetworkChoice:
         networks, uploads = self._studio.networks, self._studio.uploads
         with self._status.errors():
             (file,) = files[:1]
-            sent = await asyncio.to_thread(uploads.path, file["key"])
-            number = await asyncio.to_thread(networks.add, sent, file["name"])
-            await asyncio.to_thread(uploads.drop, file["key"])
+            sent = await UPLOADS.run(uploads.path, file["key"])
+            number = await UPLOADS.run(networks.add, sent, file["name"])
+            await UPLOADS.run(uploads.drop, file["key"])
             await asyncio.to_thread(networks.check, number)
             path = networks.get(number)
             self._options[f"file:{number}"] = safe(path.name, 60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import secrets
 from collections import OrderedDict
@@ -29,6 +28,7 @@ from opsin.studio.not_found import NotThere
 from opsin.studio.runs.classifying import Classifying, OpenedClassifier
 from opsin.studio.runs.inspection_worker import without_path
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 
 #: Images that are kept; of more, those given first are forgotten.
 MOST: Final = 200
@@ -134,9 +134,7 @@ class PredictionSession:
         stamp, classifier = await self._classifier(run)
         return await self._answers.get(
             (stamp, key),
-            lambda: asyncio.to_thread(
-                self._classifying.predict, classifier, kept.content, kept.name
-            ),
+            lambda: IMAGES.run(self._classifying.predict, classifier, kept.content, kept.name),
         )
 
     async def heat(self, run: str, key: str) -> bytes:
@@ -153,7 +151,7 @@ class PredictionSession:
         answer = await self.answer(run, key)
         stamp, classifier = await self._classifier(run)
         return await self._heats.get(
-            (stamp, key), lambda: asyncio.to_thread(self._heat, classifier, answer)
+            (stamp, key), lambda: IMAGES.run(self._heat, classifier, answer)
         )
 
     async def image(self, key: str) -> bytes:
@@ -164,7 +162,7 @@ class PredictionSession:
             ImageError: It is no readable image.
         """
         kept = self.get(key)
-        return await asyncio.to_thread(_upright, kept)
+        return await IMAGES.run(_upright, kept)
 
     def _heat(self, classifier: OpenedClassifier, answer: Prediction) -> bytes:
         return _over(answer.pixels, self._classifying.heat(classifier, answer))
@@ -175,10 +173,10 @@ class PredictionSession:
 
     async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
         directory = self._runs.get(run)
-        stamp = await asyncio.to_thread(_stamp, directory)
+        stamp = await IMAGES.run(_stamp, directory)
         try:
             classifier = await self._open.get(
-                stamp, lambda: asyncio.to_thread(self._classifying.open, directory)
+                stamp, lambda: IMAGES.run(self._classifying.open, directory)
             )
         except OpsinError as error:
             raise without_path(error, directory) from None
