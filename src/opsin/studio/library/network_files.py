@@ -19,6 +19,8 @@ from opsin.studio.not_found import NotThere
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _ASK: Final = "ask-for-pixels"
+# After these, a process that looks into a network is ended.
+_SECONDS: Final = 120.0
 
 
 class _Refusal(BaseModel):
@@ -98,13 +100,18 @@ class NetworkFiles:
             StorageError: The disk refuses a note about it.
         """
         path = self.get(number)
-        done = subprocess.run(  # noqa: S603  our own command
-            command("backbones", "--offline", path), capture_output=True, check=False
-        )
         try:
+            done = subprocess.run(  # noqa: S603  our own command
+                command("backbones", "--offline", path),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                timeout=_SECONDS, check=False,
+            )  # fmt: skip
             found = _LookedInto.model_validate_json(done.stdout)
         except ValidationError:
             found = _LookedInto(error=_Refusal(received="it could not be opened"))
+        except subprocess.TimeoutExpired:
+            received = f"to look into it took longer than {_SECONDS:.0f} seconds"
+            found = _LookedInto(error=_Refusal(received=received))
         if found.error is not None:
             self.remove(number)
             received = found.error.received.replace(str(path), path.name)
