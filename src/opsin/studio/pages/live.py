@@ -183,7 +183,7 @@ class _Live:
             words.append(f"{file_size(use.memory)} of memory")
         memory = machine_use.memory()
         words.append(f"{file_size(memory.free)} of {file_size(memory.total)} free")
-        for each in machine_use.gpu():
+        for each in self._studio.gpus.now():
             share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
             words.append(
                 f"{each.name}: {share_of}{file_size(each.used)} of {file_size(each.memory)}"
