@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -67,8 +66,8 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
         try:
-            directory = runs.get(run_id)
-            files = await asyncio.to_thread(files_of, directory)
+            directory = await IMAGES.run(runs.get, run_id)
+            files = await IMAGES.run(files_of, directory)
             return _file(files, name, directory.path.name)
         except OpsinError as error:
             return _gone(error)
@@ -76,12 +75,15 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     @api.get("/previews/{set_id}/{policy}")
     async def of_preview(set_id: str, policy: str) -> Response:
         try:
-            folder = sets.folder(set_id) / "previews"
-            drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
-            there = {name: file for name, file in drawn.items() if file.is_file()}
-            return _file(there, policy, "preview")
+            return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
         except OpsinError as error:
             return _gone(error)
+
+
+def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
+    folder = sets.folder(set_id) / "previews"
+    drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
+    return {name: file for name, file in drawn.items() if file.is_file()}
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:

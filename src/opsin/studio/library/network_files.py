@@ -54,6 +54,7 @@ class NetworkFiles:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "networks"
+        self._asking = {path.parent.name for path in self._folder.glob(f"*/{_ASK}")}
 
     def add(self, sent: Path, name: str) -> str:
         """Take a file over, and return its id.
@@ -119,11 +120,13 @@ class NetworkFiles:
         if found.pixels is None:
             with storage_errors(self._folder):
                 (self._folder / number / _ASK).touch()
+            self._asking.add(number)
 
     def asks_for_pixels(self, number: str) -> bool:
         """Tell whether people have to say which pixels a network was trained on."""
-        return (self._folder / number / _ASK).exists()
+        return number in self._asking
 
     def remove(self, number: str) -> None:
         """Forget a network, if there is one."""
+        self._asking.discard(number)
         shutil.rmtree(self._folder / number, ignore_errors=True)

@@ -39,9 +39,9 @@ _BATCH: Final = "00000000000da7a5"
 _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
 
 
-def by_upload(studio: Studio) -> None:
+async def by_upload(studio: Studio) -> None:
     """Build the upload: one archive, or images in folders."""
-    _Upload(studio).build()
+    await _Upload(studio).build()
 
 
 class _Upload:
@@ -56,15 +56,15 @@ class _Upload:
         #: The place of each upload that waits, by the keys of its files.
         self._waiting: dict[frozenset[str], ui.element] = {}
 
-    def build(self) -> None:
+    async def build(self) -> None:
         """Show where files are taken, and what they are to become."""
         with ui.element("p").classes("op-muted"):
             ui.label(
                 "Each folder is a class: send a zip with a folder for each, or choose a folder "
                 "that holds them. If the upload stops, choose the same files to continue."
             )
-        made = {each.id: words.safe(each.title, 80) for each in self._studio.sets.all()
-                if each.made_here}  # fmt: skip
+        sets = await asyncio.to_thread(self._studio.sets.all)
+        made = {each.id: words.safe(each.title, 80) for each in sets if each.made_here}
         with ui.element("div").classes("op-fields"):
             self._title = ui.input("Dataset name").props("dense outlined maxlength=200")
             self._loose = ui.input("Class of images without a folder").props("dense outlined")
@@ -92,15 +92,14 @@ class _Upload:
         try:
             chosen = self._into.value
             title = self._title.value or common_name(files) or self._loose.value or ""
-            into = sets.images_path(chosen) if chosen else sets.new_place(title)
-            source = await UPLOADS.run(
-                uploads.finish, _BATCH, files, into, loose=self._loose.value or ""
-            )
-            added = (
-                sets.get(chosen)
-                if chosen
-                else await UPLOADS.run(sets.add_upload, source, title=title)
-            )
+            loose = self._loose.value or ""
+
+            def finish() -> LibraryDataset:
+                into = sets.images_path(chosen) if chosen else sets.new_place(title)
+                source = uploads.finish(_BATCH, files, into, loose=loose)
+                return sets.get(chosen) if chosen else sets.add_upload(source, title=title)
+
+            added = await UPLOADS.run(finish)
         except OpsinError as error:
             await self._failed(error, files)
             return

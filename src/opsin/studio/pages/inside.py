@@ -112,12 +112,12 @@ async def inside(
     all: str = "",  # noqa: A002
 ) -> None:
     """Build it."""
-    row, body = studio.runs.row(run), None
+    (row, directory), body = await asyncio.to_thread(studio.runs.opened, run), None
     with layout.page(studio, f"Inside {row.name}", "/", guide="how-to/inspect.html"):
         with ui.element("p"):
             ui.link("Back to the run", f"/runs/{quote(run)}")
-        await tell_moved(studio.runs.get(run))
-        found = await asyncio.to_thread(read_judged, studio.runs.get(run))
+        await tell_moved(directory)
+        found = await asyncio.to_thread(read_judged, directory)
         asked = _checked(found, _InsideRequest(run, image, layer, view, term, bool(all)))
         body = _InsideBody(studio, found, asked)
         body.build()
@@ -309,7 +309,7 @@ class _InsideBody:
         if asked.view in _OF_IMAGE and not _KEPT.fullmatch(asked.image):
             await self._name_image()
         do, with_ = asked.question
-        if asked.view == "why" and not self._studio.inside.known(asked.run, do, **with_):
+        if asked.view == "why" and not await self._studio.inside.known(asked.run, do, **with_):
             self._offer()
         else:
             await self._show()

@@ -43,7 +43,7 @@ async def show(
     kind: str = "",
 ) -> None:
     """Build it."""
-    row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
+    row, directory = await asyncio.to_thread(studio.runs.opened, run_id)
     with layout.page(studio, row.name, "/", guide="understand/evaluation.html") as retitle:
         head = _Head(studio, row, directory, retitle)
         reported = await asyncio.to_thread(directory.report.is_file)
@@ -51,7 +51,9 @@ async def show(
         here = tab if tab in dict(_TABS) else usual
         await tell_moved(directory)
         # What was imported without images has no figures, and a classifier all the same.
-        imported = directory.imported.is_file() and directory.classifier.is_file()
+        imported = await asyncio.to_thread(
+            lambda: directory.imported.is_file() and directory.classifier.is_file()
+        )
         answers = reported or imported
         _tabs(row, here, reported=reported, answers=answers and row.state != "running")
         head.follow(here)

@@ -173,7 +173,8 @@ class _TryBody:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
-        return self._add(str(source.relative_to(self._studio.settings.home)), name, folder)
+        place = str(source.relative_to(self._studio.settings.home))
+        return await asyncio.to_thread(self._add, place, name, folder)
 
     def _add(self, source: str, name: str, folder: Path) -> str:
         """Make a job of many images and return its address."""
@@ -223,9 +224,9 @@ class _TryBody:
 
     async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
         with self._status.errors():
-            source = self._studio.folders.path(entry, kind)
+            source = await asyncio.to_thread(self._studio.folders.path, entry, kind)
             folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
-            ui.navigate.to(self._add(str(source), source.name, folder))
+            ui.navigate.to(await asyncio.to_thread(self._add, str(source), source.name, folder))
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""
@@ -352,7 +353,7 @@ class _TryBody:
             await asyncio.sleep(0.5)
         if self._holder.is_deleted:
             return
-        said = jobs.output(job.id, ManyAnswers)
+        said = await asyncio.to_thread(jobs.output, job.id, ManyAnswers)
         self._holder.clear()
         with self._holder:
             if job.state != "done" or said is None:

@@ -31,16 +31,20 @@ class Adding:
     Args:
         studio: Has the sets and the uploads.
         the_set: One that was made here.
+        names: Its classes.
         on_added: Is called when all that came in at once is kept.
     """
 
     def __init__(
-        self, studio: Studio, the_set: LibraryDataset, on_added: Callable[[], Awaitable[None]]
+        self,
+        studio: Studio,
+        the_set: LibraryDataset,
+        names: list[str],
+        on_added: Callable[[], Awaitable[None]],
     ) -> None:
         self._studio, self._set, self._on_added = studio, the_set, on_added
         self._kept = self._refused = 0
         self._over = True
-        names = studio.sets.classes(the_set.id)
         with layout.panel("Add images"):
             with ui.element("div").classes("op-actions"):
                 self._class = ui.select(
@@ -65,7 +69,7 @@ class Adding:
             name = await UPLOADS.run(
                 self._studio.sets.add_class, self._set.id, str(self._new.value)
             )
-            self._names = self._studio.sets.classes(self._set.id)
+            self._names = await UPLOADS.run(self._studio.sets.classes, self._set.id)
             self._class.set_options(_options(self._names), value=self._names.index(name))
             self._new.set_value("")
 

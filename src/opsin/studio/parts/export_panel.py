@@ -83,7 +83,8 @@ class ExportPanel:
             return
         written = await asyncio.to_thread(studio.jobs.output, ended.id, _Exported)
         if ended.state != "done" or written is None:
-            self._status.fail(studio.sets.in_names(ended.cause or "The work was stopped."))
+            cause = ended.cause or "The work was stopped."
+            self._status.fail(await asyncio.to_thread(studio.sets.in_names, cause))
             return
         self._status.clear()
         with self._status.element:

@@ -88,8 +88,7 @@ class DatasetCache:
         """
         opened = await self._set(set_id)
         if opened.corrections is None:
-            folder = self._sets.folder(set_id)
-            made = await IMAGES.run(Corrections, folder, opened.images)
+            made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
             opened.corrections = opened.corrections or made
         return opened.corrections
 
@@ -114,7 +113,7 @@ class DatasetCache:
             RunError: The run's files are damaged.
             SourceError: Its sources are gone or damaged.
         """
-        directory = self._runs.get(run_id)
+        directory = await IMAGES.run(self._runs.get, run_id)
 
         def read() -> _OpenDataset:
             self._places.check(directory)
@@ -131,8 +130,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
-        recipe = recipe_of(self._sets.get(set_id))
-        key = await IMAGES.run(lambda: _key(recipe))
+        key = await IMAGES.run(lambda: _key(recipe_of(self._sets.get(set_id))))
         if key == opened.images.key:
             opened.images.checked = time.monotonic()
             return False
@@ -153,7 +151,7 @@ class DatasetCache:
 
     async def _set(self, set_id: str) -> _OpenDataset:
         """Open a set; many images of a page ask at once, and one of them reads."""
-        the_set = self._sets.get(set_id)
+        the_set = await IMAGES.run(self._sets.get, set_id)
 
         def read() -> _OpenDataset:
             with without_places(the_set.sources[0], the_set.title):

@@ -171,9 +171,12 @@ class PredictionSession:
         """End the processes in which classifiers are asked."""
         self._classifying.close()
 
-    async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
+    def _stamped(self, run: str) -> tuple[RunDirectory, _Stamp]:
         directory = self._runs.get(run)
-        stamp = await IMAGES.run(_stamp, directory)
+        return directory, (str(directory.path), file_stamp(directory.classifier))
+
+    async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
+        directory, stamp = await IMAGES.run(self._stamped, run)
         try:
             classifier = await self._open.get(
                 stamp, lambda: IMAGES.run(self._classifying.open, directory)
@@ -208,7 +211,7 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
             file = output_of(jobs.get(job))
         except OpsinError as error:
             return _missing(error)
-        if file is None or file.suffix != f".{kind}" or not file.is_file():
+        if file is None or file.suffix != f".{kind}" or not await IMAGES.run(file.is_file):
             return Response("There are no answers yet.", 404, media_type="text/plain")
         return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
 
@@ -221,10 +224,6 @@ def _missing(error: OpsinError) -> Response:
     """Answer in words that hold no path: the page around says what happened."""
     status = 404 if isinstance(error, NotThere) else 422
     return Response("There is nothing of this name.", status, media_type="text/plain")
-
-
-def _stamp(directory: RunDirectory) -> _Stamp:
-    return (str(directory.path), file_stamp(directory.classifier))
 
 
 def _upright(kept: Kept) -> bytes:

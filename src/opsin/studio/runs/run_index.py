@@ -108,6 +108,10 @@ class RunIndex:
         directory.check_own()
         return directory
 
+    def opened(self, id: str) -> tuple[RunRow, RunDirectory]:  # noqa: A002
+        """Return a run's row and its directory, as `row` and `get` do."""
+        return self.row(id), self.get(id)
+
     def delete(self, id: str) -> str:  # noqa: A002
         """Take a run out of the table; its files are kept for a week.
 
