@@ -29,7 +29,7 @@ from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
 from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.classifier import CANNOT_TELL, Prediction
 from opsin.runtime.cluster import is_elsewhere
 
 # More images than this are a line each, without bars.
@@ -269,7 +269,9 @@ class _AnswerPrinter:
 
     def print_all(self, screen: Console, answers: Iterable[Answered]) -> None:
         """Print an image's answer with its bars or, of many, a line each."""
+        told = True
         for answer in self.noted(answers):
+            told = told and answer.rejected is not None
             if self.bars:
                 _print(screen, answer, self.top)
             else:
@@ -277,6 +279,8 @@ class _AnswerPrinter:
                 name = escape(printable(answer.name))
                 why = f"  ({answer.warning})" if answer.warning else ""
                 screen.print(f"{answer.confidence:6.1%}  {what}  {name}{why}")
+        if not told:
+            screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
         """Print one object, each answer as soon as it is there: there may be millions.

@@ -207,9 +207,9 @@ def _uncalibrated(
 
 def _refused(reject: Reject | None, found: Answers, labels: NDArray[np.int64]) -> Refused | None:
     """Return how many images get "none of these", and how good the other answers are."""
-    if reject is None or found.ood_score is None:
-        return None
     refused = found.rejected(reject)
+    if refused is None:
+        return None
     right = found.probabilities.argmax(axis=1) == labels
     share, low, high = _share(refused)
     return Refused(

@@ -123,6 +123,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_new(path: Path, content: bytes) -> bool:
+    """Write a whole file where there is none; ``False``: there is one, and it stays.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    with storage_errors(path):
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+    try:
+        write_bytes(path, content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
 def write_json(path: Path, content: Json) -> None:
     """Write a whole JSON file, readable by people.
 

@@ -197,7 +197,10 @@ def _failures(report: Report, figures: PartFigures) -> list[str]:
     if slices and slices.too_weak:
         said = _plain(slices.too_weak)
         weak.append(f"- On which images it is weaker, it is too weak to tell: {said}.")
-    unknown = "- Every image gets an answer, whatever it shows."
+    unknown = (
+        "- Every image gets an answer, whatever it shows: there is no threshold to tell which are "
+        "unlike the training images."
+    )
     if report.reject:
         unknown = (
             f'- Images unlike the training ones get "none of these"; {report.reject.rate:.1%} of '

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,9 +243,9 @@ def test_what_was_deleted_goes_after_a_week(tmp_path: Path) -> None:
     index.delete(opaque("new"))
     kept = tmp_path / ".deleted" / f"{time.time() - 8 * 86_400:.3f}-old"
     (tmp_path / "old").rename(kept)
-    RunIndex(tmp_path).scan()
+    index.sweep()
     assert [each.folder for each in index.deleted()] == ["new"]
-    index.remove_deleted()
+    index.sweep(0.0)
     assert index.deleted() == []
     assert list((tmp_path / ".deleted").iterdir()) == []
 
@@ -255,3 +257,28 @@ def test_tokens_name_nothing_outside(tmp_path: Path) -> None:
         with pytest.raises(NotThere):
             index.restore(token)
     assert (tmp_path / "one").is_dir()
+
+
+def test_trash_that_takes_long_to_remove_keeps_nobody_from_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = RunIndex(tmp_path)
+    for name in ("one", "two"):
+        write_run(tmp_path, name)
+    index.scan()
+    index.delete(opaque("one"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, **_: object) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("opsin.studio.trash.shutil.rmtree", slow)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            sweeping = threads.submit(index.sweep, 0.0)
+            assert begun.wait(20)
+            assert threads.submit(index.scan).result(20) == set()
+            assert not sweeping.done()
+        finally:
+            go_on.set()

@@ -230,15 +230,13 @@ def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) 
     right = found.probabilities.argmax(axis=1) == labels
     low, high = wilson(int(right.sum()), len(right))
     own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    rejects = classifier.metadata.reject
-    refused = float(found.rejected(rejects).mean()) if rejects and found.ood_score is not None \
-        else None  # fmt: skip
+    rejected = found.rejected(classifier.metadata.reject)
     return Quality(
         accuracy=float(right.mean()),
         low=low,
         high=high,
         log_loss=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
-        refused=refused,
+        refused=None if rejected is None else float(rejected.mean()),
     )
 
 

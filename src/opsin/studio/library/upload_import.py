@@ -312,13 +312,17 @@ def _move(places: dict[Path, tuple[str, ...]], root: Path, moved: list[tuple[Pat
             made.add(folder)
         target = _free(folder / name, path)
         if target is not None:
-            path.rename(target)
+            try:
+                path.rename(target)
+            except BaseException:
+                target.unlink()
+                raise
             moved.append((path, target))
 
 
 def _free(target: Path, path: Path) -> Path | None:
-    """Return a name that is free, or ``None`` where the same image is there already."""
-    if not target.exists():
+    """Take a name that is free, or return ``None`` where the same image is there already."""
+    if _taken(target):
         return target
     if filecmp.cmp(path, target, shallow=False):
         return None
@@ -326,7 +330,15 @@ def _free(target: Path, path: Path) -> Path | None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
     named = target.with_name(f"{target.stem}-{digest}{target.suffix}")
-    return None if named.exists() else named
+    return named if _taken(named) else None
+
+
+def _taken(name: Path) -> bool:
+    """Take a name, so that no other window gets it; ``False``: one has it."""
+    with contextlib.suppress(FileExistsError):
+        name.touch(exist_ok=False)
+        return True
+    return False
 
 
 def _short(name: str) -> str:

@@ -21,7 +21,14 @@ from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout, terms
-from opsin.studio.parts.network_choice import NetworkChoice, fault_of, is_fetched, price_of, text_of
+from opsin.studio.parts.network_choice import (
+    NetworkChoice,
+    fault_of,
+    is_fetched,
+    known_networks,
+    price_of,
+    text_of,
+)
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
@@ -42,7 +49,7 @@ async def train(
         page = _Train(studio)
         await asyncio.to_thread(page.read, set, source_run, labels)
         if source_run:
-            await tell_moved(studio.runs.get(source_run))
+            await tell_moved(await asyncio.to_thread(studio.runs.get, source_run))
         page.build()
 
 
@@ -65,6 +72,10 @@ class _Train:
         #: The set whose corrections of labels the cloned run is trained again with.
         self._labels = ""
         self._images: dict[str, str] = {}
+        #: The networks there are, those of them that would be fetched, and the trackers.
+        self._networks: dict[str, str] = {}
+        self._fetched: set[str] = set()
+        self._trackers: dict[str, str] = {}
         self._chosen = ""
         #: What the cloned run has, and what the form says now.
         self._before: dict[str, str] = {}
@@ -85,6 +96,9 @@ class _Train:
             RunError: Its files are damaged.
         """
         sets = self._studio.sets.all()
+        self._networks = known_networks(self._studio)
+        self._fetched = {each for each in self._networks if is_fetched(each)}
+        self._trackers = training_form.tracker_words()
         if source_run:
             row, directory = self._studio.runs.row(source_run), self._studio.runs.get(source_run)
             self._recipe = directory.read(RecordedRecipe)
@@ -147,7 +161,7 @@ class _Train:
         """Show what stands in front for the chosen kind of model."""
         if self._values.get("model") == BACKBONE:
             chosen, pixels = self._values.get("backbone", ""), self._values.get("prepare", "")
-            NetworkChoice(self._studio, chosen, pixels, self._choose_network)
+            NetworkChoice(self._studio, self._networks, chosen, pixels, self._choose_network)
             ui.checkbox(
                 "Train the network's own weights too", value=self._tunes, on_change=self._tune
             )
@@ -198,7 +212,7 @@ class _Train:
 
     def _choose_trackers(self) -> None:
         """Offer the trackers that are installed; where a run is shown changes nothing about it."""
-        words = training_form.tracker_words()
+        words = self._trackers
         with ui.element("h3"):
             ui.label("Experiment trackers")
         if words:
@@ -283,7 +297,7 @@ class _Train:
             self._planner.wait("Choose images to get an estimate.")
         elif faults:
             self._planner.wait("Correct the settings to get an estimate.")
-        elif is_fetched(self._network()):
+        elif self._network() in self._fetched:
             self._planner.wait(price_of(self._network()))
         else:
             self._planner.ask(lambda: self._argv(plan=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import zipfile
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 
 # Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
 _FRESH: Final = 60.0
@@ -88,8 +88,7 @@ class DatasetCache:
         """
         opened = await self._set(set_id)
         if opened.corrections is None:
-            folder = self._sets.folder(set_id)
-            made = await asyncio.to_thread(Corrections, folder, opened.images)
+            made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
             opened.corrections = opened.corrections or made
         return opened.corrections
 
@@ -102,7 +101,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return False
-        return await asyncio.to_thread(_take_look, opened.images, self._sets)
+        return await IMAGES.run(_take_look, opened.images, self._sets)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with.
@@ -114,13 +113,13 @@ class DatasetCache:
             RunError: The run's files are damaged.
             SourceError: Its sources are gone or damaged.
         """
-        directory = self._runs.get(run_id)
+        directory = await IMAGES.run(self._runs.get, run_id)
 
         def read() -> _OpenDataset:
             self._places.check(directory)
             return _OpenDataset(open_run(run_id, directory))
 
-        return (await self._open.get(("run", run_id), lambda: asyncio.to_thread(read))).images
+        return (await self._open.get(("run", run_id), lambda: IMAGES.run(read))).images
 
     async def changed(self, set_id: str) -> bool:
         """Look whether a set's sources are still what was opened; if not, it is closed.
@@ -131,8 +130,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
-        recipe = recipe_of(self._sets.get(set_id))
-        key = await asyncio.to_thread(lambda: _key(recipe))
+        key = await IMAGES.run(lambda: _key(recipe_of(self._sets.get(set_id))))
         if key == opened.images.key:
             opened.images.checked = time.monotonic()
             return False
@@ -153,7 +151,7 @@ class DatasetCache:
 
     async def _set(self, set_id: str) -> _OpenDataset:
         """Open a set; many images of a page ask at once, and one of them reads."""
-        the_set = self._sets.get(set_id)
+        the_set = await IMAGES.run(self._sets.get, set_id)
 
         def read() -> _OpenDataset:
             with without_places(the_set.sources[0], the_set.title):
@@ -161,7 +159,7 @@ class DatasetCache:
             _take_look(opened, self._sets)
             return _OpenDataset(opened)
 
-        return await self._open.get(("set", set_id), lambda: asyncio.to_thread(read))
+        return await self._open.get(("set", set_id), lambda: IMAGES.run(read))
 
 
 def recipe_of(the_set: LibraryDataset) -> DataRecipe:
