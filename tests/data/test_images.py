@@ -404,7 +404,7 @@ def test_float_images_are_refused_rather_than_guessed() -> None:
 
 
 def test_suffixes_are_of_formats_that_are_read(tmp_path: Path) -> None:
-    for suffix in SUFFIXES:
+    for suffix in sorted({*SUFFIXES} - {".heic", ".heif", ".hif"}):  # pi-heif writes none
         kind = Image.registered_extensions()[suffix] if suffix != ".jfif" else "JPEG"
         mode = "1" if suffix == ".pbm" else "RGB"
         file = tmp_path / f"a{suffix}"

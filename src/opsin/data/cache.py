@@ -48,6 +48,7 @@ from opsin.core.operating_system import only_we_write
 from opsin.core.storage import publish_directory, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.applied_corrections import Applied
+from opsin.data.formats import NEEDS_HEIF, heif_reader
 from opsin.data.lazy_images import Images
 
 #: File in a folder of the cache that says what is in it.
@@ -141,6 +142,9 @@ def look_up(
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
         folder = cache_root() / "datasets" / entry["set"]
+        # Its reader may have been installed since: then they are read once more.
+        if any(reason == NEEDS_HEIF for _, reason in entry["unreadable"]) and heif_reader():
+            return None
         return _open_or_none(folder, entry["unreadable"], on_the_fly)
     except (OSError, ValueError, KeyError, TypeError):
         return None

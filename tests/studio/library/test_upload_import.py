@@ -172,12 +172,12 @@ def test_what_can_never_be_a_source_is_named_and_forgotten(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     files = [
-        put(uploads, "IMG_1.HEIC", b"\0\0\0\x18ftypheic", 1),
+        put(uploads, "plan.psd", b"8BPS", 1),
         put(uploads, "notes.pdf", b"%PDF", 2),
     ]
-    with pytest.raises(SourceError, match=r"'IMG_1\.HEIC', 'notes\.pdf': HEIC") as refused:
+    with pytest.raises(SourceError, match=r"'plan\.psd', 'notes\.pdf': that is none") as refused:
         uploads.finish(BATCH, files, tmp_path / "new")
-    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF" in refused.value.advice
+    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC" in refused.value.advice
     assert [uploads.offset(each["key"]) for each in files] == [0, 0]
 
 
