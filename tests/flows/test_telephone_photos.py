@@ -1,4 +1,4 @@
-"""Photos of a telephone: a class of HEIC alone is read, or its images are named; it never vanishes."""
+"""Photos of a telephone: a class of HEIC alone is read, or named; it never vanishes."""
 
 from __future__ import annotations
 

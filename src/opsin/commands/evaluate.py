@@ -38,6 +38,7 @@ from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
+from opsin.data.left_out import left_out_in_words
 from opsin.data.shard import Shard
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
@@ -319,6 +320,8 @@ def evaluate(
     classifier = open_classifier(model, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
     decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    if decoded.left_out:
+        watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     check_known_classes(classifier, decoded.classes, recipe.source)
     judged = judge(classifier, decoded)
     if tta and classifier.without_views:
