@@ -20,6 +20,7 @@ from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.arguments import checked
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
@@ -276,6 +277,9 @@ class EvaluationResult(PartFigures):
     seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
     without_seen_nearly: AccuracyOf | None = None
     unreadable: int
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
     looks: int | None = Field(None, description="How often this test set was looked at.")
     seconds: float
 
@@ -482,6 +486,7 @@ def result_of(
         "own_test": judged.own_test,
         "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
+        "left_out": list(decoded.left_out),
         "seconds": seconds,
         **_measured(classifier.metadata, found, labels).model_dump(exclude_unset=True),
         "corrected": None

@@ -37,7 +37,7 @@ from opsin.core.operating_system import end_first, ended_after, limit_process
 SECONDS: Final = 5.0
 MEMORY: Final = 512 << 20
 # How many times as long a call may take whose process was not given the time to work.
-_PATIENCE: Final = 4
+_PATIENCE: Final = 3
 
 #: What runs inside: it takes a header and a body, and returns a header and the parts of a body.
 Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
@@ -52,7 +52,7 @@ class Sandbox:
     Args:
         task: Where the function is, as ``"module:function"``. Its module must belong to Opsin: a
             name never comes from a file. An `OpsinError` that it raises is raised by `call`.
-        seconds: What one call may take; up to four times that where the machine is too busy to
+        seconds: What one call may take; up to three times that where the machine is too busy to
             work on it.
         memory: Bytes that the process may take beyond what it has once the module is imported.
             Held on Linux; elsewhere only the time is.

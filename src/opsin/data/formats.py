@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import re
 import struct
 from collections.abc import Callable
 from types import ModuleType
@@ -79,6 +80,14 @@ _TGA_END: Final = b"TRUEVISION-XFILE.\0"
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
+# Of a PNM in text form, which takes longer to read: numbers, and bytes.
+_MAX_NUMBERS: Final = 25_000_000
+_MAX_TEXT: Final = 64_000_000
+# The header of a PNM with its comments, which Pillow reads byte by byte.
+_MAX_HEADER: Final = 1 << 16
+_PNM_HEADER: Final = re.compile(
+    rb"P\S{1,5}+(?:\s++|#[^\r\n]*+[\r\n])++\d++(?:\s++|#[^\r\n]*+[\r\n])++\d"
+)
 # Pixels that are laid over white at a time.
 _LAID: Final = 4_000_000
 # Progressive JPEGs have about ten; each is a pass over the whole image.
@@ -118,6 +127,8 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
             continue
         if kind == "TIFF":
             _silence_libtiff()
+        if kind == "PPM" and not _PNM_HEADER.match(content[:_MAX_HEADER]):
+            continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             header = opener(io.BytesIO(content), "")
             _check_limits(header, content, name)
@@ -183,6 +194,16 @@ def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> Non
             f"an image of at most {MAX_PIXELS // 1_000_000} million pixels",
             f"{name} has {width:,} × {height:,}",
             "Make it smaller first.",
+        )
+    numbers = width * height * len(header.getbands())
+    if content[:2] in (b"P1", b"P2", b"P3") and (
+        numbers > _MAX_NUMBERS or len(content) > _MAX_TEXT
+    ):
+        raise ImageError(
+            f"a PNM in text form of at most {_MAX_NUMBERS // 1_000_000} million numbers and "
+            f"{_MAX_TEXT // 1_000_000} MB",
+            f"{name} has {numbers:,} and {len(content) // 1_000_000:,} MB",
+            "Save it in binary form (P4, P5 or P6), or as PNG.",
         )
     scans = _scans(header, content) if header.format == "JPEG" else 1
     if scans > _MAX_SCANS:
