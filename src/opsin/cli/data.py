@@ -29,6 +29,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
+from opsin.data.left_out import left_out_in_words
 from opsin.data.rows_file import check_rows_file, write_rows
 from opsin.report.terminal import findings_table, for_people, heading, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
@@ -343,5 +344,7 @@ class _Overview:
         more = len(dataset.unreadable) - _SHOWN
         if more > 0:
             screen.print(f"… and {more:,} more unreadable files (--json names all)")
+        if dataset.left_out:
+            screen.print(f"Left out: {left_out_in_words(dataset.left_out)}", markup=False)
         if dataset.problem is not None and self.findings is None:
             screen.print(f"\nNo classifier can be made of these: {dataset.problem}", markup=False)

@@ -183,6 +183,7 @@ def _report(
         leaks=leaks_of(job.dataset),
         rests_on=thin_parts(job.dataset),
         unreadable=len(job.dataset.unreadable),
+        left_out=list(job.dataset.left_out),
         findings=[
             ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
             for finding in job.audit.findings

@@ -20,6 +20,7 @@ from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
@@ -39,6 +40,7 @@ from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
+from opsin.data.left_out import left_out_in_words
 from opsin.data.shard import Shard
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
@@ -276,6 +278,9 @@ class EvaluationResult(PartFigures):
     seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
     without_seen_nearly: AccuracyOf | None = None
     unreadable: int
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
     looks: int | None = Field(None, description="How often this test set was looked at.")
     seconds: float
 
@@ -320,6 +325,8 @@ def evaluate(
     classifier = open_classifier(model, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
     decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    if decoded.left_out:
+        watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     check_known_classes(classifier, decoded.classes, recipe.source)
     judged = judge(classifier, decoded)
     if tta and classifier.without_views:
@@ -493,6 +500,7 @@ def result_of(
         "own_test": judged.own_test,
         "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
+        "left_out": list(decoded.left_out),
         "seconds": seconds,
         **_measured(classifier.metadata, found, labels).model_dump(exclude_unset=True),
         "corrected": None

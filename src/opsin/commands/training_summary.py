@@ -9,6 +9,7 @@ from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted, file_size, millions, plus_minus
 from opsin.data.dataset import Dataset
+from opsin.data.left_out import left_out_in_words
 from opsin.data.thin_parts import thin_parts
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
@@ -31,6 +32,8 @@ def tell_images(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
             f"{len(dataset.unreadable):,} unreadable files left out, such as {name}: {reason} "
             f"(all of them: {directory.dataset})"
         )
+    if dataset.left_out:
+        watcher.note(f"Left out: {left_out_in_words(dataset.left_out)}")
     if audit.findings:
         found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
         watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")

@@ -19,6 +19,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
+from opsin.data.left_out import left_out_in_words
 from opsin.data.spelling import alike_names
 
 # Fewer images than this teach little, and judge nothing: at ten the interval spans 0.3.
@@ -172,6 +173,7 @@ def audit(
         *_groups(dataset),
         *_duplicates(dataset),
         *_unreadable(dataset),
+        *_left_out(dataset),
         *_classes(dataset),
         *_appearance(dataset, measured),
     )
@@ -182,7 +184,7 @@ def audit(
 
 _WORST_FIRST: Final = (
     "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "unchecked-classes", "spelled-twice",
+    "unreadable", "left-out", "unchecked-classes", "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
@@ -323,6 +325,17 @@ def _unreadable(dataset: Dataset) -> Iterator[Finding]:
         "leaves them out",
         "mend or remove them",
         tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
+    )
+
+
+def _left_out(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "left-out",
+        sum(each.count for each in dataset.left_out),
+        "Files and folders that are no images of a class",
+        "leaves them out",
+        "put images into the folder of their class, or save them in a format that is read",
+        tuple(Case((), left_out_in_words([each])) for each in dataset.left_out),
     )
 
 

@@ -35,8 +35,8 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -44,10 +44,12 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.operating_system import only_we_write
 from opsin.core.storage import publish_directory, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.applied_corrections import Applied
+from opsin.data.formats import NEEDS_HEIF, heif_reader
 from opsin.data.lazy_images import Images
 
 #: File in a folder of the cache that says what is in it.
@@ -105,6 +107,7 @@ class Decoded:
         source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
             where there are none.
         corrected: What these corrections have done.
+        left_out: What the source holds beside them.
     """
 
     images: Images
@@ -121,6 +124,7 @@ class Decoded:
     unreadable: list[tuple[str, str]]
     source_labels: NDArray[np.int64] | None = None
     corrected: Applied | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def index_key(*parts: object) -> str:
@@ -141,7 +145,12 @@ def look_up(
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
         folder = cache_root() / "datasets" / entry["set"]
-        return _open_or_none(folder, entry["unreadable"], on_the_fly)
+        # Its reader may have been installed since: then they are read once more.
+        if any(reason == NEEDS_HEIF for _, reason in entry["unreadable"]) and heif_reader():
+            return None
+        found = _open_or_none(folder, entry["unreadable"], on_the_fly)
+        left_out = tuple(LeftOut(**each) for each in entry.get("left_out", ()))
+        return found and replace(found, left_out=left_out)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -269,6 +278,8 @@ def keep(
     about: JsonObject,
     unreadable: list[tuple[str, str]],
     source: str,
+    *,
+    left_out: Sequence[LeftOut] = (),
 ) -> None:
     """Take a folder, its arrays complete, into the cache and enter it in the index.
 
@@ -280,6 +291,7 @@ def keep(
         about: Names, classes and all else that is no array.
         unreadable: Name and reason of each file that was skipped.
         source: What the user called it, for `opsin.data.cache_contents`.
+        left_out: What the source holds beside the images.
     """
     write_json(folder / ABOUT, about)
     content = hashlib.sha256()
@@ -298,7 +310,12 @@ def keep(
     publish_directory(folder, target)
     write_json(
         cache_root() / "index" / f"{key}.json",
-        {"set": name, "unreadable": unreadable, "source": source},
+        {
+            "set": name,
+            "unreadable": unreadable,
+            "source": source,
+            "left_out": [each.model_dump() for each in left_out],
+        },
     )
 
 

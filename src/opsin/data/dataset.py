@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import AuditCounts, DatasetRecord, Location, Unreadable
+from opsin.core.artifacts.dataset_record import (
+    AuditCounts,
+    DatasetRecord,
+    LeftOut,
+    Location,
+    Unreadable,
+)
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
@@ -88,6 +94,7 @@ class Dataset:
         problem: Why no classifier can be made of these images, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
+        left_out: What the source holds beside the images, by kind.
         held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:
@@ -116,6 +123,7 @@ class Dataset:
     problem: SourceError | None = None
     corrected: Applied | None = None
     source_labels: NDArray[np.int64] | None = None
+    left_out: tuple[LeftOut, ...] = ()
     held: LocatedSource | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -258,6 +266,7 @@ class Dataset:
                 test_near_duplicates_in_training=self.leaks[1],
             ),
             unreadable=[Unreadable(name=name, reason=reason) for name, reason in self.unreadable],
+            left_out=list(self.left_out),
         )
 
 
@@ -579,4 +588,5 @@ def _with_split(
         problem=problem,
         corrected=decoded.corrected,
         source_labels=decoded.source_labels,
+        left_out=decoded.left_out,
     )

@@ -116,7 +116,7 @@ def read_found(
         contents = open_found(found, recipe, for_training=for_training)
         decoded = _decoded(contents, recipe, key, watcher, remote)
     check_readable(decoded, recipe)
-    return decoded
+    return decoded if found.left_out is None else replace(decoded, left_out=found.left_out)
 
 
 def open_found(found: LocatedSource, recipe: DataRecipe, *, for_training: bool) -> LabelledImages:
@@ -301,7 +301,7 @@ def _decode(
             "mirrored": kept.mirrored,
             "resize": preparation.resize,
         }
-        cache.keep(key, scratch, about, unreadable, contents.source)
+        cache.keep(key, scratch, about, unreadable, contents.source, left_out=contents.left_out)
     shutil.rmtree(folder, ignore_errors=True)
 
 

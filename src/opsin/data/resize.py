@@ -53,7 +53,7 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
     if isinstance(upright, Image.Image):
         upright = Upright.whole(upright)
     image, mode = upright.image, "L" if preparation.channels == 1 else "RGB"
-    if image.mode != mode:  # converting to its own mode would copy it
+    if image.mode == "RGB" and mode == "L":  # converting to its own mode would copy it
         image = image.convert(mode)
     size = (preparation.width, preparation.height)
     if upright.eighths < 8 or image.size != size:
@@ -62,6 +62,8 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
         x, y = upright.left, upright.top
         within = (x + left, y + top, x + right, y + bottom)
         image = image.resize(inner, Image.Resampling.BILINEAR, within)
+    if image.mode != mode:  # grey becomes colour once it is small: it is the same, in less memory
+        image = image.convert(mode)
     pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
     return pixels if image.size == size else filled(pixels, preparation)
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.metadata import Calibration, Layer, Reject
 
 #: The lower and the upper end of a 95% interval.
@@ -370,6 +371,9 @@ class Report(Artifact):
     leaks: Leaks = Field(default_factory=Leaks)
     rests_on: str = ""
     unreadable: Count = 0
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
     findings: list[ReportedFinding] = Field(default_factory=list)
     training: TrainingFacts = Field(default_factory=TrainingFacts)
     file: FileFacts = Field(default_factory=FileFacts)

@@ -6,16 +6,15 @@ import os
 import re
 import urllib.parse
 import xml.parsers.expat
-from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from opsin.core.errors import SourceError
-from opsin.core.events import Watcher
-from opsin.core.format import counted
 from opsin.core.regular_file import open_regular
 from opsin.core.stored_json import Json, read_json
+from opsin.data.left_out import LeftOutCounts
 from opsin.data.sources.contents import (
     Files,
     LabelColumns,
@@ -225,16 +224,16 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
 def _locate(request: SourceRequest) -> LocatedSource:
     files = _files_of(request)
     root = request.path if request.is_folder else request.path.parent
-    found, passed = LabelColumns(), Counter[str]()
+    found, passed = LabelColumns(), LeftOutCounts()
     inside = request.allowed(root)
     for file, code in files:
         for line, each in enumerate(annotations_in(file), start=1):
             if each.label in ("", SEVERAL):
-                passed["several classes" if each.label else "no class"] += 1
+                what = "with several classes" if each.label else "without a class"
+                passed.add(f"image {what}", each.file)
                 continue
             place = _place_of(each.file, file, root)
             found.add(name_of(place, root / "_", line, inside), each.label, code)
-    _tell(passed, request.watcher)
     if not found.names:
         raise SourceError("images with a class each", f"{request.written} has none", "Export more.")
     images = Files(root, found.names)
@@ -243,12 +242,8 @@ def _locate(request: SourceRequest) -> LocatedSource:
         request.written, images, order_classes(found.classes, request.path)
     )
     key = repr(("annotations", key_of_files(*[file for file, _ in files], images)))
-    return LocatedSource(key, lambda: contents)
-
-
-def _tell(passed: Mapping[str, int], watcher: Watcher) -> None:
-    for what, count in passed.items():
-        watcher.note(f"Passed over: {counted(count, 'image')} with {what}")
+    contents = replace(contents, left_out=passed.listed())
+    return LocatedSource(key, lambda: contents, contents.left_out)
 
 
 def _place_of(written: str, file: Path, root: Path) -> str:

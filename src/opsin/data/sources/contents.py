@@ -13,6 +13,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
@@ -28,10 +29,13 @@ class LocatedSource:
     Args:
         key: Changes whenever the content may have changed; cheap to tell.
         open: Reads it.
+        left_out: What it holds beside its images, which ``key`` need not tell; ``None``: only
+            reading tells.
     """
 
     key: str
     open: Callable[[], LabelledImages]
+    left_out: tuple[LeftOut, ...] | None = None
 
 
 class Files(Sequence[Path]):
@@ -235,6 +239,7 @@ class LabelledImages:
         groups: What each image shares with others (a person, a patient, a film), so that they
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored image is still of its class.
+        left_out: What the source holds beside them.
     """
 
     source: str
@@ -245,6 +250,7 @@ class LabelledImages:
     images: UnpreparedImages
     groups: Sequence[str] = ()
     mirrored: bool = True
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return int(self.labels.size)

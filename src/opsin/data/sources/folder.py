@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import ImageTree, is_run, natural
+from opsin.data.left_out import NOTED, left_out_in_words
 from opsin.data.sources.contents import (
     Files,
     LabelledImages,
@@ -79,6 +81,12 @@ def labelled_tree(
         if images:
             names += images
             listed.append((folder.rpartition("/")[2], code, len(images)))
+        else:
+            what = "empty folder" if folder in tree.bare else "folder without images"
+            tree.passed.add(what, folder)
+    for place in ("", *parts) if TRAIN in parts.values() else ("",):
+        for name in tree.loose(place):
+            tree.passed.add("loose image beside the class folders", name)
     if not listed:
         raise _explain(tree, folders, parts)
     note_passed_over(tree, watcher)
@@ -92,6 +100,7 @@ def labelled_tree(
         given=np.repeat(np.array([code for _, code, _ in listed], np.uint8), counts),
         names=names,
         images=images_of(names),
+        left_out=tree.passed.listed(),
     )
 
 
@@ -120,6 +129,7 @@ def images_in_folder(
     if not found:
         raise explain_no_images(tree)
     note_passed_over(tree, watcher)
+    note_left_out(tree.passed.listed(), watcher)
 
 
 def count_images(root: Path, *, follow_links: bool = False) -> int | None:
@@ -132,7 +142,7 @@ def count_images(root: Path, *, follow_links: bool = False) -> int | None:
 
 
 def note_passed_over(tree: ImageTree | KeyTree, watcher: Watcher) -> None:
-    """Note what a walk has passed over."""
+    """Note what a walk has passed over and what can be done about it."""
     if tree.left_out:
         watcher.note(
             f"Passed over, for they lead out of {tree.root}: links, {tree.left_out:,} in all; "
@@ -149,11 +159,21 @@ def note_passed_over(tree: ImageTree | KeyTree, watcher: Watcher) -> None:
         )
 
 
+def note_left_out(left_out: Iterable[LeftOut], watcher: Watcher) -> None:
+    """Note what is left out, but for what `note_passed_over` has said."""
+    rest = [each for each in left_out if not each.kind.startswith(NOTED)]
+    if rest:
+        watcher.note(f"Left out: {left_out_in_words(rest)}")
+
+
 def _tell_loose(tree: ImageTree | KeyTree, others: Iterable[str], watcher: Watcher) -> None:
-    """Say which parts hold images without a class, as the tests of competitions do."""
+    """Say which folders beside the parts hold images, such as the tests of competitions."""
     for name in others:
-        loose = len(_images_of_class(tree, name)) if name.lower() in PARTS else 0
-        if loose:
+        images = _images_of_class(tree, name)
+        for image in images:
+            tree.passed.add("image outside the parts", image)
+        loose = len(images)
+        if loose and name.lower() in PARTS:
             watcher.note(
                 f"Passed over: {loose:,} images in {name}, for they have no class (sort them "
                 "into a folder for each class, or classify them: opsin predict)"
@@ -217,11 +237,13 @@ def _explain(tree: ImageTree | KeyTree, folders: list[str], parts: Collection[st
         received = f"{root} has the folders {names}, and none of them holds images"
         advice = f"Images end in {', '.join(SUFFIXES[:6])} …, one folder for each class."
     elif loose:
-        received = f"{root} holds {counted(loose, 'image')} and no folders"
+        received = f"{root} holds {counted(len(loose), 'image')} and no folders"
         advice = "Sort a few into sub-folders first."
     else:
         received = f"{root} is empty" if tree.is_empty() else f"{root} holds no images"
         advice = "Put images into one sub-folder for each class."
+    if others := tree.passed.files():
+        received += f", but {others}"
     return SourceError("a folder with one sub-folder for each class", received, advice)
 
 
@@ -238,6 +260,8 @@ def explain_no_images(tree: ImageTree | KeyTree) -> SourceError:
     elif tree.unreadable:
         received += f", and {counted(tree.unreadable, 'folder')} that cannot be read"
         advice = f"Check their rights; the first is {tree.first_unreadable}."
+    elif others := tree.passed.files():
+        received += f", but {others}"
     return SourceError("a folder with images", received, advice)
 
 
@@ -252,7 +276,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
         )
     contents = open_folder(request.path, follow_links=request.follow_links, watcher=request.watcher)
     files = [contents.images] if isinstance(contents.images, Files) else []
-    return LocatedSource(key_of_files(*files), lambda: contents)
+    return LocatedSource(key_of_files(*files), lambda: contents, contents.left_out)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:

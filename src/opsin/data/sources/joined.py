@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
+from opsin.data.left_out import add_up
 from opsin.data.sources.contents import ChainedImages, Files, LabelledImages, UnpreparedImages
 from opsin.data.sources.manifest import is_table
 from opsin.data.sources.named import is_place
@@ -74,6 +75,7 @@ def join(
             else ()
         ),
         mirrored=all(each.mirrored for each in contents),
+        left_out=add_up(each.left_out for each in contents),
     )
 
 

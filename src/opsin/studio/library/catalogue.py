@@ -51,7 +51,7 @@ from opsin.studio.trash import KEPT, Removed, Trash
 __all__ = ["AuditResult", "Glance", "Library", "LibraryDataset"]
 
 _TITLE_MOST: Final = 200
-_SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
+_SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm", "JPEG2000": ".jp2"}
 
 
 class Library:

@@ -15,7 +15,7 @@ from opsin.core.errors import SourceError
 from opsin.core.file_names import RESERVED, is_device
 from opsin.core.operating_system import NOT_IN_NAMES, sync_all
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
-from opsin.data.formats import HEIF_SUFFIXES
+from opsin.data.formats import NAMED
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources import archive
 from opsin.data.sources.folder import PARTS
@@ -89,7 +89,7 @@ def arrange(
         raise SourceError(
             "images, or one archive of them",
             _none_of_these(files.values()) if files else "nothing was sent",
-            "Send JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF; archives end in .zip or .tar.",
+            f"Send {NAMED}; archives end in .zip or .tar.",
         )
     if packed:
         raise SourceError(
@@ -271,9 +271,7 @@ def _none_of_these(names: Iterable[str]) -> str:
     """Say of files that are neither images nor archives what they are called."""
     called = [name.rpartition("/")[2] for name in names]
     more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
-    heif = any(name.lower().endswith(HEIF_SUFFIXES) for name in called)
-    what = "HEIC or HEIF is not read" if heif else "that is none of these"
-    return f"{', '.join(f'{name!r:.80}' for name in called[:_NAMED])}{more}: {what}"
+    return f"{', '.join(f'{name!r:.80}' for name in called[:_NAMED])}{more}: that is none of these"
 
 
 def _parts(name: str) -> tuple[str, ...]:

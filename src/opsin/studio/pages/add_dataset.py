@@ -11,13 +11,12 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import file_size
-from opsin.data.formats import SUFFIXES
 from opsin.studio import words
 from opsin.studio.library.upload_import import SentFile, common_name
 from opsin.studio.library.uploads import MOST_BYTES
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
-from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.threads import UPLOADS
 
@@ -75,7 +74,7 @@ class _Upload:
         most = file_size(MOST_BYTES)
         self._intake = Intake(
             f"Images or one archive, {most} at most",
-            accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",
+            accept=f"{IMAGES},{_ARCHIVES}",
             camera=False,
             folders=True,
             batch=_BATCH,

@@ -11,6 +11,7 @@ from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, grey_or_colour
+from opsin.data.left_out import left_out_in_words
 from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.library.decoded_dataset import PARTS, DecodedDataset
 from opsin.studio.pages.page import Page
@@ -289,4 +290,6 @@ def _summary(opened: DecodedDataset) -> str:
     classes = counted(len(opened.classes), "class", "classes")
     unreadable = len(opened.decoded.unreadable)
     lost = [f"{count(unreadable)} unreadable"] if unreadable else []
+    left_out = left_out_in_words(opened.decoded.left_out)
+    lost += [f"left out: {left_out}"] if left_out else []
     return " · ".join([whole, classes, *([", ".join(parts)] if parts else []), *lost])

@@ -22,7 +22,7 @@ from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
@@ -218,7 +218,7 @@ class _InsideBody:
             Intake(
                 "Choose, drop, paste or take an image",
                 multiple=False,
-                accept="image/*",
+                accept=IMAGES,
                 batch=secrets.token_hex(8),
                 on_all=self._own,
             )

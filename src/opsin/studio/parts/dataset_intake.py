@@ -12,7 +12,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts import layout
-from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
@@ -56,7 +56,7 @@ class Adding:
             batch = hashlib.blake2s(f"add {the_set.id}".encode(), digest_size=8).hexdigest()
             Intake(
                 "Choose, drop, paste or take images of this class.",
-                accept="image/*",
+                accept=IMAGES,
                 batch=batch,
                 on_file=self._keep,
                 on_all=self._all,
