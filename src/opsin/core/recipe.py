@@ -344,8 +344,9 @@ class TrainingRecipe(RecipeModel):
     )
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
         "auto",
-        description="Make rare classes count as much as common ones, by weights in the loss or by "
-        "drawing them more often; auto: decided by the counts.",
+        description="Make rare classes count as much as common ones in the training, by weights in "
+        "the loss or by drawing them more often; auto: decided by the counts. Answers assume the "
+        "class mix all the same.",
     )
     augment: Augmentation = Field(
         description="What the training images show, which decides how they are varied: photos, "
