@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import opsin
+from opsin.backbones.backbone import open_backbone
+from opsin.classical import backbone_head
+from opsin.classical.backbone_head import HeadChoice, _Design, _Fold, _Scores, fit_as
 from opsin.core.errors import ModelFileError
 from tests.backbones.small_networks import network
 
@@ -57,3 +60,73 @@ def test_features_that_are_not_finite_are_refused(backbone: Path, tmp_path: Path
     pixels.write_text(json.dumps({"image_mean": [0] * 3, "image_std": [1e-38] * 3}))
     with pytest.raises(ModelFileError, match="small gives others for some images"):
         trained(coloured((20, 20)), backbone, tmp_path / "runs", prepare=str(pixels))
+
+
+def test_the_error_of_a_difference_is_that_of_paired_folds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hard_and_easy = np.array([0.5, 0.9, 0.6, 0.8, 0.7])
+    better = hard_and_easy + np.array([0.02, 0.03, 0.02, 0.03, 0.02])  # on each fold
+    assert not _Scores(hard_and_easy).equals(_Scores(better))
+    assert _Scores(hard_and_easy).equals(_Scores(hard_and_easy[[1, 0, 2, 4, 3]]))
+    assert _Scores(hard_and_easy[:1]).equals(_Scores(better[:1])), "one fold tells nothing"
+    # Differences of 0 and 2: with ddof=1 their mean is one standard error, with ddof=0 1.4 of it.
+    monkeypatch.setattr(backbone_head, "_EQUAL", 1.2)
+    assert _Scores(np.zeros(2)).equals(_Scores(np.array([0.0, 2.0])))
+
+
+def test_what_a_fold_is_tested_on_moves_none_of_its_components(backbone: Path) -> None:
+    network = open_backbone(str(backbone), prepare="-1..1")
+    design = _Design(network, (16, 16, 3), 1, ("whole",))
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(40, sum(design.sizes))).astype(np.float32)
+    labels, rows = np.arange(40) % 2, (np.arange(30), np.arange(30, 40))
+    before = _Fold.of(design, numbers, labels, rows, 0, kernels=True)
+    numbers[30:] = random.normal(5, 9, numbers[30:].shape)
+    after = _Fold.of(design, numbers, labels, rows, 0, kernels=True)
+    np.testing.assert_array_equal(before.known, after.known)
+    assert before.gamma == after.gamma
+    assert not np.array_equal(before.asked, after.asked)
+
+
+@pytest.mark.parametrize("each", [4, 40])
+def test_components_know_no_validation_image(each: int, backbone: Path) -> None:
+    network = open_backbone(str(backbone), prepare="-1..1")
+    random = np.random.default_rng(0)
+    count = 3 * each
+    features = random.normal(size=(count, 1, network.units[0])).astype(np.float32)
+    train, val = np.arange(count - 6), np.arange(count - 6, count)
+    choice = HeadChoice(backbone_head.Head("logistic"), network.at[:1], ("whole",), None, 0, 6)
+
+    def weights() -> Any:
+        chosen = fit_as(
+            choice, network, (16, 16, 3), features, np.arange(count) % 3,
+            train=train, val=val, classes=3, seed=0,
+        )  # fmt: skip
+        return chosen.held_out.projection.weight
+
+    before = weights()
+    features[val] *= 7
+    np.testing.assert_array_equal(before, weights())
+
+
+def test_kernels_are_fitted_to_a_limited_number_of_images(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backbone_head._MOST, "svm", 30)
+    run = trained(coloured((40, 40, 40)), backbone, tmp_path / "runs", head="svm")
+    assert run.report.training.fitted_to == pytest.approx(30, abs=1)  # by rounding
+    assert run.report.judged.accuracy > 0.8
+
+
+def test_rare_classes_cost_nothing_where_answers_assume_the_training_mix(
+    backbone: Path, tmp_path: Path
+) -> None:
+    data = coloured((120, 30, 10))
+    run = trained(data, backbone, tmp_path / "runs")
+    mix = run.classifier().metadata.class_mix
+    assert mix is not None
+    shares = np.bincount(data.labels[data.split.train]) / len(data.split.train)
+    np.testing.assert_allclose(mix.assumed, shares)
+    found = run.classifier().probabilities(np.asarray(data.images[data.split.test]))
+    np.testing.assert_allclose(found.mean(axis=0), shares, atol=0.08)

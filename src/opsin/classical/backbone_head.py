@@ -17,13 +17,14 @@ from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import View
 from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Logistic, Svm
-from opsin.classical.fit import Fitted
+from opsin.classical.fit import KEPT, Fitted
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.kernel_ridge import KernelRidge, solved, squared_distances
 from opsin.classical.pixels import drawn
 from opsin.classical.projection import Projection
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
+from opsin.evaluation.calibration import fit_temperature
 
 try:
     from sklearn.exceptions import ConvergenceWarning
@@ -58,8 +59,11 @@ _SMALL: Final = 1_000
 _FOR_CHOICE: Final = 15
 # Training images up to which a regression over all of them is quick, and the file small.
 _ALL: Final = 6_000
+# Images that kernels are fitted to at most, each class at its share: time grows by their cube, and
+# memory by their square.
+_MOST: Final[dict[Kind, int]] = {"kernel-ridge": 10_000, "svm": 20_000}
 _WIDTHS: Final = (0.25, 0.5, 1.0)
-# The smaller head is taken where the larger is no better than by this share of a standard error.
+# The smaller of two heads is taken where they differ by at most this share of a standard error.
 _EQUAL: Final = 0.5
 _ITERATIONS: Final = 100
 # Folds that features are compared on; heads are compared on all of them.
@@ -81,6 +85,11 @@ class Head:
     c: float = 1.0
     width: float = 0.5
     weighted: bool = False
+
+    @property
+    def balanced(self) -> bool:
+        """Whether each class counts the same: class means know nothing of how common it is."""
+        return self.weighted or self.kind == "nearest-mean"
 
     @property
     def words(self) -> str:
@@ -135,10 +144,25 @@ class HeadChoice:
 
 @dataclass(frozen=True)
 class _Scores:
-    """Scores of one head over folds."""
+    """Scores of one head, one for each fold, ``float64[F]``."""
 
-    mean: float
-    error: float
+    folds: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        """Over the folds."""
+        return float(self.folds.mean())
+
+    def equals(self, other: _Scores) -> bool:
+        """Tell whether the difference from another head on the same folds may be chance.
+
+        A single fold says nothing about chance: all are equal.
+        """
+        apart = self.folds - other.folds
+        if len(apart) < 2:
+            return True
+        error = float(apart.std(ddof=1)) / math.sqrt(len(apart))
+        return abs(float(apart.mean())) <= _EQUAL * error
 
 
 @dataclass(frozen=True)
@@ -166,7 +190,7 @@ def choose_head(
     train: NDArray[np.int64],
     val: NDArray[np.int64],
     views: tuple[View, ...],
-    classes: int,
+    assumed: NDArray[np.float64],
     wanted: Kind | None,
     named: bool,
     seed: int,
@@ -184,30 +208,31 @@ def choose_head(
         train: Rows of the training images.
         val: Rows of the validation images that the final head also learns from.
         views: What V stands for; the whole image first.
-        classes: K.
+        assumed: Share of each class that the answers are to assume, ``float64[K]``.
         wanted: The kind of head, if it was given.
         named: Whether the backbone's values were named, so that all of them are taken.
         seed: Decides the folds.
         threads: How many fits run at once.
         progress: Gets how far it is.
     """
-    own = labels[train]
+    own, classes = labels[train], len(assumed)
     folds = _folds(own, units[train], seed)
     few = len(train) < _FOR_CHOICE * classes
     kernels = wanted in (None, "kernel-ridge", "svm")
 
-    def points_of(design: _Design) -> _Points:
-        return _Points.of(design, features, _known_rows(train, val, classes), seed)
+    def folds_of(
+        design: _Design, rows: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    ) -> list[_Fold]:
+        numbers = design.of(features[train])
+        return [_Fold.of(design, numbers, own, each, seed, kernels=kernels) for each in rows]
 
-    def scored(design: _Design) -> tuple[_Points, _Scores]:
+    def scored(design: _Design) -> tuple[_Design, _Trial, _Scores]:
         progress.go_on()
-        found = points_of(design)
         kind = wanted or _quick(train)
-        first = Head(kind, _FIRST_C[kind])
-        trial = _Trial(found.values[train], own, folds[:_FIRST], classes, kernels=kernels)
-        scores = trial.scores(first)
+        trial = _Trial(folds_of(design, folds[:_FIRST]), own, assumed)
+        scores = trial.scores(Head(kind, _FIRST_C[kind]))
         progress.add()
-        return found, scores
+        return design, trial, scores
 
     # With enough images depths usually help, and cost nothing: they are left out for a reason only.
     counts = [len(backbone.at)] if named else sorted({1} if few else {1, len(backbone.at)})[::-1]
@@ -221,19 +246,22 @@ def choose_head(
             tried = list(pool.map(scored, designs))
             best = _best(tried[: len(counts)])
             if len(views) > 1:
-                if best[0].design.count != counts[0]:
-                    tried.append(scored(_Design(backbone, shape, best[0].design.count, views)))
+                if best[0].count != counts[0]:
+                    tried.append(scored(_Design(backbone, shape, best[0].count, views)))
                 best = _best([best, tried[-1]])
-            points = best[0]
-            trial = _Trial(points.values[train], own, folds, classes, kernels=kernels)
+            design, trial, _ = best
+            compared = len(tried)
+            del tried, best
+            more = pool.map(lambda rows: folds_of(design, [rows]), folds[_FIRST:])
+            trial.folds += [fold for each in more for fold in each]
             head, score, count = _best_head(trial, wanted, own, pool, progress, few=few)
-            compared = len(tried) + count
+            compared += count
         else:
-            points = points_of(designs[0])
+            design = designs[0]
             kind = wanted or ("nearest-mean" if few else _quick(train))
             head = Head(kind, _FIRST_C[kind])
-        design = points.design
         choice = HeadChoice(head, design.at, design.views, score, compared, len(val))
+        points = _Points.of(design, features, train, seed)
         return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
 
 
@@ -271,17 +299,8 @@ def fit_as(
         seed: Decides the components, as for `choose_head`.
     """
     design = _Design(backbone, shape, len(choice.at), choice.views)
-    points = _Points.of(design, features, _known_rows(train, val, classes), seed)
+    points = _Points.of(design, features, train, seed)
     return _fitted_twice(choice, points, labels, train=train, val=val, classes=classes)
-
-
-def _known_rows(
-    train: NDArray[np.int64], val: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """Return the images that components are fitted to."""
-    # Components know no labels: of few images, the validation images' are worth having.
-    few = len(train) < _FOR_CHOICE * classes
-    return np.sort(np.concatenate([train, val])) if few else train
 
 
 def _fitted_twice(
@@ -313,7 +332,7 @@ class _Points:
     def of(
         cls, design: _Design, features: NDArray[np.float32], rows: NDArray[np.int64], seed: int
     ) -> _Points:
-        """Find the components of some images, and return those of all."""
+        """Find the components of the training images, and return those of all."""
         numbers = design.of(features)
         projection = Projection.fit(numbers[rows], seed, design.sizes)
         return cls(design, projection, projection.transform(numbers))
@@ -322,6 +341,8 @@ class _Points:
         self, head: Head, rows: NDArray[np.int64], labels: NDArray[np.int64], classes: int
     ) -> Fitted:
         """Fit a head to some of the images."""
+        if (most := _MOST.get(head.kind)) is not None:
+            rows = drawn(rows, labels[rows], most, seed=0)
         design = self.design
         numbers = BackboneFeatures(design.backbone, design.shape, design.at, design.views)
         recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
@@ -329,11 +350,13 @@ class _Points:
         return Fitted(recipe, numbers, self.projection, estimator, labels[rows], classes)
 
 
-def _best(tried: Sequence[tuple[_Points, _Scores]]) -> tuple[_Points, _Scores]:
+def _best(
+    tried: Sequence[tuple[_Design, _Trial, _Scores]],
+) -> tuple[_Design, _Trial, _Scores]:
     """Return the best of some features, the first of equals."""
     best = tried[0]
     for other in tried[1:]:
-        if other[1].mean > best[1].mean + _EQUAL * best[1].error:
+        if not best[2].equals(other[2]) and other[2].mean > best[2].mean:
             best = other
     return best
 
@@ -395,69 +418,109 @@ def _folds(
     return found
 
 
-class _Trial:
-    """Heads are tried on the same points and folds; the kernel's distances are computed once."""
+@dataclass(frozen=True)
+class _Fold:
+    """What heads are fitted to, and what they then answer, by the components of the former.
 
-    def __init__(
-        self,
-        points: NDArray[np.float32],
+    Args:
+        known: ``float32[N, D]``
+        known_labels: ``int64[N]``
+        asked: ``float32[M, D]``
+        labels: Of the latter, ``int64[M]``.
+        gamma: The kernel's usual width.
+        distances: Squared, among the former and from the latter to these, where they are needed.
+    """
+
+    known: NDArray[np.float32]
+    known_labels: NDArray[np.int64]
+    asked: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    gamma: float
+    distances: tuple[NDArray[np.float32], ...]
+
+    @classmethod
+    def of(
+        cls,
+        design: _Design,
+        numbers: NDArray[np.float32],
         labels: NDArray[np.int64],
-        folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-        classes: int,
+        rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        seed: int,
         *,
         kernels: bool,
-    ) -> None:
-        rows = np.unique(np.concatenate([np.concatenate(fold) for fold in folds]))
-        place = np.zeros(len(labels), np.int64)
-        place[rows] = np.arange(len(rows))
-        self._points = points[rows]
-        self._labels = labels[rows]
-        self._folds = [(place[train], place[test]) for train, test in folds]
-        counts = np.bincount(self._labels, minlength=classes)
-        self._unbalanced = counts.max() > _UNBALANCED * max(1, counts[counts > 0].min())
-        self._distances = np.zeros((0, 0), np.float32)
+    ) -> _Fold:
+        """Find the components of what is known, and whatever all heads share."""
+        train, test = rows
+        projection = Projection.fit(numbers[train], seed, design.sizes)
+        known, asked = (projection.transform(numbers[each]) for each in rows)
+        distances: tuple[NDArray[np.float32], ...] = ()
         if kernels:  # single precision tells heads apart as well, in half the time
-            self._distances = squared_distances(self._points, self._points).astype(np.float32)
-        self._gamma = gamma_of(points)
+            distances = tuple(
+                squared_distances(each, known).astype(np.float32) for each in (known, asked)
+            )
+        return cls(known, labels[train], asked, labels[test], gamma_of(known), distances)
 
-    @property
-    def unbalanced(self) -> bool:
-        """Whether some classes are much rarer than others."""
-        return bool(self._unbalanced)
+    def logits(self, head: Head) -> NDArray[np.float64]:
+        """Return what a head says of images that it was not fitted to, ``float64[M, K]``."""
+        labels = self.known_labels
+        if head.kind == "logistic":
+            return _scores_of(_fitted(head, self.known, labels), self.asked)
+        if head.kind == "nearest-mean":
+            return NearestMean.fit(self.known, labels).decision_function(self.asked)
+        own, across = (np.exp(-self.gamma * head.width * each) for each in self.distances)
+        if head.kind == "kernel-ridge":
+            coefficients, bias = solved(own, labels, c=head.c, weighted=head.weighted)
+            return np.asarray(across @ coefficients + bias, np.float64)
+        weights = "balanced" if head.weighted else None
+        machine = SVC(
+            C=head.c, kernel="precomputed", class_weight=weights, cache_size=KEPT, break_ties=True
+        )
+        return _scores_of(machine.fit(own, labels), across)
+
+
+def _scores_of(estimator: Any, points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return a score for each class, also where scikit-learn has one for two of them."""
+    scores = np.asarray(estimator.decision_function(points), np.float64)
+    return np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
+
+
+class _Trial:
+    """Heads are tried on the same folds, by the answers that their files would give.
+
+    Args:
+        folds: On which.
+        labels: Of all training images, ``int64[N]``.
+        assumed: Share of each class that the answers are to assume, ``float64[K]``.
+    """
+
+    def __init__(
+        self, folds: list[_Fold], labels: NDArray[np.int64], assumed: NDArray[np.float64]
+    ) -> None:
+        self.folds = folds
+        counts = np.bincount(labels, minlength=len(assumed))
+        self.unbalanced = bool(counts.max() > _UNBALANCED * counts.min())
+        self._shares, self._assumed = counts / counts.sum(), assumed
 
     def scores(self, head: Head) -> _Scores:
         """Return how well a head does on images that it was not fitted to."""
-        kernel = None
-        if head.kind in ("svm", "kernel-ridge"):
-            kernel = np.exp(np.float32(-self._gamma * head.width) * self._distances)
-        found = [self._score(head, kernel, train, test) for train, test in self._folds]
-        return _Scores(float(np.mean(found)), float(np.std(found) / np.sqrt(len(found))))
+        logits = [fold.logits(head) for fold in self.folds]
+        learnt = 1 / len(self._shares) if head.balanced else self._shares
+        mix = np.log(self._assumed) - np.log(learnt)
+        if np.ptp(mix) > 1e-9:
+            labels = np.concatenate([fold.labels for fold in self.folds])
+            own = np.log(self._shares) - np.log(learnt)
+            temperature = fit_temperature(np.concatenate(logits), labels, own)
+            logits = [each / temperature + mix for each in logits]
+        answers = [each.argmax(axis=1) for each in logits]
+        return _Scores(np.array(list(map(self._score, answers, self.folds))))
 
-    def _score(
-        self,
-        head: Head,
-        kernel: NDArray[np.float32] | None,
-        train: NDArray[np.int64],
-        test: NDArray[np.int64],
-    ) -> float:
-        labels = self._labels
-        if kernel is None:
-            answers = _fitted(head, self._points[train], labels[train]).predict(self._points[test])
-        elif head.kind == "kernel-ridge":
-            own = kernel[np.ix_(train, train)]
-            coefficients, bias = solved(own, labels[train], c=head.c, weighted=head.weighted)
-            answers = (kernel[np.ix_(test, train)] @ coefficients + bias).argmax(axis=1)
-        else:
-            weights = "balanced" if head.weighted else None
-            machine = SVC(C=head.c, kernel="precomputed", class_weight=weights, break_ties=True)
-            machine.fit(kernel[np.ix_(train, train)], labels[train])
-            answers = machine.predict(kernel[np.ix_(test, train)])
-        right = float((answers == labels[test]).mean())
+    def _score(self, answers: NDArray[np.int64], fold: _Fold) -> float:
+        right = float((answers == fold.labels).mean())
         if not self.unbalanced:
             return right
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class may be missing from a fold
-            return (right + float(balanced_accuracy_score(labels[test], answers))) / 2
+            return (right + float(balanced_accuracy_score(fold.labels, answers))) / 2
 
 
 def _best_head(
@@ -512,7 +575,7 @@ def _best_head(
     # Of few images even a head that keeps them all is small: the best one is taken.
     kept = 1 if len(labels) > _SMALL else 0
     size = {"logistic": 0, "nearest-mean": 0, "kernel-ridge": kept, "svm": kept}
-    equal = [h for h in ranked if tried[h].mean >= top.mean - _EQUAL * top.error]
+    equal = [h for h in ranked if tried[h].equals(top)]
     smallest = min(size[head.kind] for head in equal)
     head = next(head for head in equal if size[head.kind] == smallest)
     return head, tried[head].mean, len(tried)
@@ -532,7 +595,7 @@ def _fitted(head: Head, points: NDArray[np.float32], labels: NDArray[np.int64]) 
     if head.kind == "kernel-ridge":
         return KernelRidge.fit(points, labels, c=head.c, gamma=gamma, weighted=head.weighted)
     if head.kind == "svm":
-        machine = SVC(C=head.c, gamma=gamma, class_weight=weights, break_ties=True)
+        machine = SVC(C=head.c, gamma=gamma, class_weight=weights, cache_size=KEPT, break_ties=True)
         return machine.fit(points, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -567,8 +630,13 @@ class NearestMean:
 
     def predict_proba(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the softmax of the logits, ``float64[N, K]``."""
-        answers: NDArray[np.float64] = softmax(points @ self.coef_.T + self.intercept_, axis=1)
+        answers: NDArray[np.float64] = softmax(self.decision_function(points), axis=1)
         return answers
+
+    def decision_function(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits, ``float64[N, K]``."""
+        logits: NDArray[np.float64] = points @ self.coef_.T + self.intercept_
+        return logits
 
 
 def work_of(backbone: Backbone, views: tuple[View, ...]) -> int:

@@ -36,8 +36,8 @@ _ITERATIONS: Final = 200
 _STEP: Final = 10
 # Training images that figures are computed on: all of them would take as long as the fitting.
 _SAMPLE: Final = 2_000
-# Megabytes of kernel values that libsvm keeps.
-_KEPT: Final = 500
+#: Megabytes of kernel values that libsvm keeps.
+KEPT: Final = 500
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _svm(model: Svm, train: TrainingRows) -> Any:
     # scikit-learn's own "scale", stated, so that the file can state it too.
     variance = float(train.features.var(dtype=np.float64))
     gamma = 1 / (train.features.shape[1] * variance) if variance else 1.0
-    estimator = SVC(C=model.c, gamma=gamma, cache_size=_KEPT, break_ties=True)
+    estimator = SVC(C=model.c, gamma=gamma, cache_size=KEPT, break_ties=True)
     return estimator.fit(train.features, train.labels)
 
 

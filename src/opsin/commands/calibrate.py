@@ -11,9 +11,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from opsin.commands.class_mix import shares_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
-from opsin.core.metadata import Calibration, Reject
+from opsin.core.metadata import Calibration, ClassMix, Reject
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Answers, Classifier, with_outputs
 
@@ -54,10 +55,39 @@ class Draft:
         return Classifier.of_content(self.directory.classifier, content, most=None)
 
     @cached_property
+    def validating(self) -> Draft:
+        """The draft that answers for the validation images."""
+        return self if self.held_out is None else replace(self, content=self.held_out)
+
+    @cached_property
     def validation(self) -> dict[str, NDArray[np.float32]]:
         """Logits, embedding and uncalibrated probabilities of all validation images."""
-        own = self if self.held_out is None else replace(self, content=self.held_out)
-        return own.outputs(self.dataset.split.val, (_LOGITS, "embedding", "probabilities"))
+        names = (_LOGITS, "embedding", "probabilities")
+        return self.validating.outputs(self.dataset.split.val, names)
+
+    @cached_property
+    def mix(self) -> ClassMix | None:
+        """The mix of classes that the file was fitted under, and the one that it assumes."""
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        return OnnxGraph(self.content).metadata.class_mix
+
+    @cached_property
+    def validation_shift(self) -> NDArray[np.float64] | float:
+        """What brings the logits of the validation images to their own mix, ``float64[K]``.
+
+        A part that was cut from the training images differs from these by an image of a class at
+        most, which tells nothing; so a class without any validation images is no rarer for it.
+        """
+        mix = self.validating.mix
+        if mix is None:
+            return 0.0
+        labels, split = self.dataset.labels, self.dataset.split
+        classes = len(self.dataset.classes)
+        expected = shares_of(labels[split.train], classes) * len(split.val)
+        counts = np.bincount(labels[split.val], minlength=classes)
+        own = np.clip(expected, counts - 1, counts + 1)
+        return np.asarray(np.log(own / own.sum()) - np.log(mix.learnt), np.float64)
 
     def outputs(
         self, rows: NDArray[np.int64], names: Sequence[str]
@@ -137,21 +167,26 @@ def calibrate(draft: Draft) -> CalibratedFile:
     dataset = draft.dataset
     split = dataset.split
     known = _prototypes(draft)
-    mix = draft.classifier.metadata.class_mix
-    ratio = None if mix is None else mix.log_ratio
+    ratio, val_ratio = (
+        None if each.mix is None else each.mix.log_ratio for each in (draft, draft.validating)
+    )
     calibrated = Calibrated(1.0, known.scales, known.directions, ratio)
     calibration, reject, answers = None, None, None
     if len(split.val):
         logits, embeddings = draft.validation[_LOGITS], draft.validation["embedding"]
         labels = dataset.labels[split.val]
-        temperature = fit_temperature(logits, labels)
-        losses = (log_loss_of(logits, labels), log_loss_of(logits, labels, temperature))
+        shift = draft.validation_shift
+        temperature = fit_temperature(logits, labels, shift)
+        losses = (
+            log_loss_of(logits, labels, 1.0, shift),
+            log_loss_of(logits, labels, temperature, shift),
+        )
         calibration = Calibration(temperature=temperature, images=len(labels), log_loss=losses)
         chosen = choose_threshold(known.ood_score(embeddings))
         if chosen is not None:
             reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(labels))
         calibrated = replace(calibrated, temperature=temperature)
-        answers = Answers(*calibrated.answer(logits, embeddings))
+        answers = Answers(*replace(calibrated, mix=val_ratio).answer(logits, embeddings))
     metadata = draft.classifier.metadata.model_copy(
         update={"calibration": calibration, "reject": reject}
     )
@@ -159,9 +194,9 @@ def calibrate(draft: Draft) -> CalibratedFile:
     every = None
     if draft.known is not None:
         found = draft.outputs(np.arange(len(dataset.labels)), (_LOGITS, "embedding"))
-        if len(split.val):
-            found[_LOGITS][split.val] = draft.validation[_LOGITS]
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
+        if answers is not None:
+            every.probabilities[split.val] = answers.probabilities
     file = Classifier.of_content(draft.directory.classifier, content, most=None)
     return CalibratedFile(file, answers, every)
 

@@ -17,15 +17,16 @@ AS_TRAINED = "as-trained"
 _SHARES = TypeAdapter(dict[str, float])
 # A file of shares for more classes than there may be.
 _LARGEST = 10_000_000
+# Largest share over smallest below which classes are called about equally common.
+_EVEN = 1.2
 
 
-def class_mix(asked: str, dataset: Dataset, *, balanced: bool) -> ClassMix | None:
-    """Return the mix that answers are to assume; ``None`` where it is that of the training images.
+def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
+    """Return the share of each class that answers are to assume, ``float64[K]``.
 
     Args:
         asked: ``as-trained``, ``even``, or a JSON file with a share, or a number, for each class.
-        dataset: What is learnt from.
-        balanced: Whether the model learnt each class as if all were equally common.
+        dataset: The training data.
 
     Raises:
         RecipeError: The file is missing, or says no share above 0 for a class, or names another.
@@ -33,26 +34,56 @@ def class_mix(asked: str, dataset: Dataset, *, balanced: bool) -> ClassMix | Non
     Example:
         >>> import opsin
         >>> digits = opsin.load("digits", classes=("0", "1"))
-        >>> class_mix("even", digits, balanced=False).assumed
-        (0.5, 0.5)
+        >>> assumed_mix("even", digits).tolist()
+        [0.5, 0.5]
     """
-    if asked == AS_TRAINED:
-        return None
     classes = len(dataset.classes)
-    even = np.full(classes, 1 / classes)
-    counts = np.bincount(dataset.labels[dataset.split.train], minlength=classes)
-    learnt = even if balanced else np.maximum(counts, 1) / np.maximum(counts, 1).sum()
-    assumed = even if asked == "even" else _shares_in(Path(asked), dataset.classes)
+    if asked == "even":
+        return np.full(classes, 1 / classes)
+    if asked == AS_TRAINED:
+        return shares_of(dataset.labels[dataset.split.train], classes)
+    return _shares_in(Path(asked), dataset.classes)
+
+
+def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Return the share of each class, ``float64[K]``; one without images counts as one image."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return np.asarray(counts / counts.sum(), np.float64)
+
+
+def class_mix(
+    asked: str, dataset: Dataset, labels: NDArray[np.int64], *, balanced: bool
+) -> ClassMix:
+    """Return the mix that a model was fitted under, and the one that its answers are to assume.
+
+    Args:
+        asked: As for `assumed_mix`.
+        dataset: The training data.
+        labels: Classes of the images that the model was fitted to, ``int64[N]``.
+        balanced: Whether each class counted the same, by weights, by sampling, or because the
+            model knows no prior.
+    """
+    classes = len(dataset.classes)
+    learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
+    assumed = assumed_mix(asked, dataset)
     return ClassMix(learnt=tuple(learnt.tolist()), assumed=tuple(assumed.tolist()))
 
 
-def in_words(mix: ClassMix, classes: tuple[str, ...]) -> str:
-    """Say what the answers assume."""
-    shares = sorted(zip(mix.assumed, classes, strict=True), reverse=True)
-    if len({round(share, 6) for share, _ in shares}) == 1:
-        return "answers assume that all classes are equally common"
-    most = ", ".join(f"{name} {share:.0%}" for share, name in shares[:4])
-    return f"answers assume {most}{' …' if len(shares) > 4 else ''}"
+def in_words(asked: str, dataset: Dataset) -> str:
+    """Say which mix the answers assume."""
+    shares = sorted(zip(assumed_mix(asked, dataset), dataset.classes, strict=True), reverse=True)
+    most, least = shares[0][0], shares[-1][0]
+    if most < _EVEN * least:
+        about = "" if most - least < 1e-6 else "about "
+        words = f"answers assume that all classes are {about}equally common"
+    else:
+        named = ", ".join(f"{name} {_percent(share)}" for share, name in shares[:4])
+        words = f"answers assume {named}{' …' if len(shares) > 4 else ''}"
+    return f"{words}, as among the training images" if asked == AS_TRAINED else words
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"
 
 
 def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:

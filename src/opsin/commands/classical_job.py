@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, resolve_classical
-from opsin.commands.class_mix import class_mix, in_words
+from opsin.commands.class_mix import in_words
 from opsin.commands.installed import versions
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
@@ -96,9 +96,7 @@ class ClassicalJob:
                 f"for more: --images {len(train)}"
             )
         torch = ("torch",) if recipe.fine_tunes else ()
-        mix = class_mix(recipe.training.class_mix, dataset, balanced=False)
-        if mix is not None:
-            reasons["Class mix"] = in_words(mix, dataset.classes)
+        reasons["Class mix"] = in_words(recipe.training.class_mix, dataset)
         packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
         if backbone is not None:
             reasons["Backbone"] = backbone.words

@@ -71,12 +71,13 @@ class AnyJob(Protocol):
         """Where it learns, as a person would say it."""
 
 
-def metadata_of(job: AnyJob, *, balanced: bool = False) -> Metadata:
+def metadata_of(job: AnyJob, labels: NDArray[np.int64], *, balanced: bool) -> Metadata:
     """Return what travels in the file, before its score is known.
 
     Args:
         job: What was trained on what.
-        balanced: Whether the model learnt each class as if all were equally common.
+        labels: Classes of the images that the model was fitted to, ``int64[N]``.
+        balanced: Whether each class counted the same in it.
     """
     return Metadata(
         opsin=__version__,
@@ -84,9 +85,9 @@ def metadata_of(job: AnyJob, *, balanced: bool = False) -> Metadata:
         classes=job.dataset.classes,
         preparation=job.dataset.preparation,
         layers=tuple(job.layers),
-        source=job.recipe.data.source,
+        source=job.recipe.data.source_names,
         fingerprint=job.dataset.fingerprint,
-        class_mix=class_mix(job.recipe.training.class_mix, job.dataset, balanced=balanced),
+        class_mix=class_mix(job.recipe.training.class_mix, job.dataset, labels, balanced=balanced),
     )
 
 
@@ -175,7 +176,7 @@ def _report(
         opsin=__version__,
         parent=job.recipe.parent,
         reasons=job.recipe.reasons,
-        source=job.recipe.data.source,
+        source=job.recipe.data.source_names,
         model=job.recipe.model.name,
         dataset=job.dataset.summary(),
         split=evaluation.split,
@@ -197,6 +198,7 @@ def _report(
             }
         ),
         calibration=metadata.calibration,
+        class_mix=metadata.class_mix,
         reject=metadata.reject,
         views=None if views is None else ViewsFacts(**views.model_dump(), words=views.words),
         layers=layers,

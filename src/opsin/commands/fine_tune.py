@@ -191,7 +191,7 @@ def _begun(job: ClassicalJob, features: NDArray[np.float32]) -> tuple[bytes, lis
     )
     written = Written(fitted)
     layers = [layer.model_copy(update={"trainable": layer.parameters}) for layer in written.layers]
-    metadata = metadata_of(replace(job, layers=layers))
+    metadata = metadata_of(replace(job, layers=layers), fitted.labels, balanced=False)
     metadata = metadata.model_copy(update={"backbone": _facts(fitted)})
     return written.content(metadata), layers
 
@@ -333,9 +333,13 @@ def is_better(frozen: Draft, tuned: Draft) -> tuple[bool, str]:
     from opsin.onnx_files.postprocessing import LOGITS  # noqa: PLC0415  needs onnx
 
     labels = tuned.dataset.labels[tuned.dataset.split.val]
-    logits = [draft.validation[LOGITS] for draft in (frozen, tuned)]
-    before, after = (each.argmax(axis=1) == labels for each in logits)
-    losses = [log_loss_of(each, labels, fit_temperature(each, labels)) for each in logits]
+    right, losses = [], []
+    for draft in (frozen, tuned):
+        logits, shift = draft.validation[LOGITS], draft.validation_shift
+        temperature = fit_temperature(logits, labels, shift)
+        right.append((logits / temperature + shift).argmax(axis=1) == labels)
+        losses.append(log_loss_of(logits, labels, temperature, shift))
+    before, after = right
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     better = gained >= lost and losses[1] < _LOWER * losses[0]
     words = (

@@ -151,7 +151,7 @@ def import_model(
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
     dataset = _loaded(network, places, names, options, watcher) if places else None
     if names is None and dataset is not None:
-        names, stated = dataset.classes, f"in the order of {dataset.recipe.source}"
+        names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     found = _Identified(
         network, pixels, _checked_names(network, names, stated), stated,
         licence or licence_beside(path), dataset, str(options.get("resize") or "squash"),
@@ -231,7 +231,7 @@ class _Identified:
             if dataset is None
             else dataset.preparation,
             layers=tuple(self.imported.layers),
-            source=network.path.name if dataset is None else dataset.recipe.source,
+            source=network.path.name if dataset is None else dataset.recipe.source_names,
             fingerprint="" if dataset is None else dataset.fingerprint,
         )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, PixelModel
 from opsin.commands.calibrate import Draft
+from opsin.commands.class_mix import assumed_mix
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.conclude import conclude, metadata_of, write_request
 from opsin.commands.fine_tune import Beginning, FineTuned, fine_tune, is_better
@@ -24,7 +25,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.errors import ModelFileError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Layer, Preparation
+from opsin.core.metadata import Layer, Metadata, Preparation
 from opsin.core.storage import write_json
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -185,7 +186,7 @@ class _Fitting:
         fitted: What is delivered.
         held_out: The same before it also learnt from the validation images, where it has.
         features: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
-        balanced: Whether it learnt each class as if all were equally common.
+        balanced: Whether each class counted the same in it.
         steps: Trees or rounds; none for a model without such steps.
         unit: What the steps are.
         choice: The head that was chosen for a pretrained network.
@@ -239,7 +240,7 @@ def _of_head(job: ClassicalJob, chosen: ChosenHead, features: NDArray[np.float32
         chosen.final,
         chosen.held_out,
         features,
-        balanced=chosen.choice.head.weighted,
+        balanced=chosen.choice.head.balanced,
         choice=chosen.choice,
     )
 
@@ -325,12 +326,20 @@ def _exported(
     fitted, held_out, features = fitting.fitted, fitting.held_out, fitting.features
     written = Written(fitted)
     job = replace(fitting.job, layers=written.layers)
-    metadata, known = metadata_of(job, balanced=fitting.balanced), None
+    known = None
     if features is not None and not isinstance(fitted.numbers, Pooling):
-        metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
         known = (FEATURES, _seen(features, fitted.numbers))
-    before = None if held_out is None else Written(held_out).content(metadata)
-    content = written.content(metadata)
+
+    def metadata_with(labels: NDArray[np.int64]) -> Metadata:
+        metadata = metadata_of(job, labels, balanced=fitting.balanced)
+        if isinstance(fitted.numbers, Pooling):
+            return metadata
+        return metadata.model_copy(update={"backbone": fitted.numbers.facts})
+
+    before = None
+    if held_out is not None:
+        before = Written(held_out).content(metadata_with(held_out.labels))
+    content = written.content(metadata_with(fitted.labels))
     return Draft(directory, job.dataset, content, recorder, known, before), written.layers
 
 
@@ -385,7 +394,7 @@ def _fit_head(
             train=job.rows,
             val=_also_learnt(job),
             views=views,
-            classes=len(dataset.classes),
+            assumed=assumed_mix(recipe.training.class_mix, dataset),
             wanted=None if model.head == "auto" else model.head,
             named=model.at is not None,
             seed=recipe.training.seed,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.calibrate import Draft
-from opsin.commands.class_mix import class_mix, in_words
+from opsin.commands.class_mix import in_words
 from opsin.commands.conclude import conclude, metadata_of
 from opsin.commands.installed import versions
 from opsin.commands.recorder import Recorder
@@ -66,11 +66,8 @@ class TrainingJob:
         from opsin.training.torch_to_onnx import check_exportable  # noqa: PLC0415
 
         recipe = decided.recipe.model_copy(update={"versions": versions()})
-        balanced = recipe.training.balance in ("weights", "sampling")
-        mix = class_mix(recipe.training.class_mix, dataset, balanced=balanced)
-        if mix is not None:
-            reasons = recipe.reasons | {"Class mix": in_words(mix, dataset.classes)}
-            recipe = recipe.model_copy(update={"reasons": reasons})
+        reasons = recipe.reasons | {"Class mix": in_words(recipe.training.class_mix, dataset)}
+        recipe = recipe.model_copy(update={"reasons": reasons})
 
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
@@ -189,4 +186,5 @@ def _export(job: TrainingJob) -> bytes:
     from opsin.training.torch_to_onnx import to_onnx  # noqa: PLC0415
 
     balanced = job.recipe.training.balance in ("weights", "sampling")
-    return to_onnx(job.network, metadata_of(job, balanced=balanced))
+    labels = job.dataset.labels[job.dataset.split.train]
+    return to_onnx(job.network, metadata_of(job, labels, balanced=balanced))

@@ -74,8 +74,9 @@ class FitOptions(TypedDict, total=False):
     label_smoothing: float | None
     """Share of the target spread evenly over all classes."""
     balance: Literal["auto", "none", "weights", "sampling"] | None
-    """Make rare classes count as much as common ones, by weights in the loss or by drawing them
-    more often; auto: decided by the counts."""
+    """Make rare classes count as much as common ones in the training, by weights in the loss or by
+    drawing them more often; auto: decided by the counts. Answers assume the class mix all the
+    same."""
     augment: Literal["none", "photos", "documents", "symbols"] | None
     """What the training images show, which decides how they are varied: photos, documents, symbols
     (never mirrored), or none. The other options of augmentation change one part each."""

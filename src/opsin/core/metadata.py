@@ -172,7 +172,8 @@ class ClassMix(_Frozen):
     """How common each class is among the images that the answers are for.
 
     Args:
-        learnt: Shares of the classes as the model learnt them; they sum to 1.
+        learnt: Shares of the classes that the model was fitted under: those of its training
+            images, or equal ones where each class counted the same; they sum to 1.
         assumed: Shares that its answers assume; they sum to 1.
     """
 
@@ -270,8 +271,8 @@ class Metadata(_Frozen):
     It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
     that any language can read it. ``precision`` says what the network's weights are kept in, and
     is left out of the file where that is float32. ``views`` is not in files of earlier versions,
-    ``backbone`` only in those that are built on a pretrained network, and ``class_mix`` only where
-    another mix of classes was asked for.
+    ``backbone`` only in those that are built on a pretrained network, and ``class_mix`` not in
+    imported ones; a file of an earlier version without it adds nothing to its logits.
     """
 
     format: int = FORMAT

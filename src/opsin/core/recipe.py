@@ -84,10 +84,27 @@ class RecipeModel(BaseModel):
 
 
 def _without_folder(source: str) -> str:
-    """Return a source's own name; a name on a hub stays whole."""
-    if re.match(r"[a-z]{2,}:", source):
-        return source
+    """Return a source's own name; one on a hub or a store stays whole, but for credentials."""
+    if re.match(r"(?!file:)[a-z][a-z0-9]+:", source):
+        return re.sub(r"(?<=://)[^/@]*@|[?].*", "", source)
     return os.path.basename(os.path.abspath(source))  # noqa: PTH100, PTH119
+
+
+def without_folders(value: Any) -> Any:
+    """Return JSON in which paths are their last part, for others to read.
+
+    Example:
+        >>> without_folders({"sources": ["/home/someone/photos", "digits"], "size": 64})
+        {'sources': ['photos', 'digits'], 'size': 64}
+    """
+    match value:
+        case dict():
+            return {key: without_folders(each) for key, each in value.items()}
+        case list():
+            return [without_folders(each) for each in value]
+        case str() if os.path.isabs(value) or value.startswith(("~", "..")):  # noqa: PTH117
+            return _without_folder(value)
+    return value
 
 
 class DataRecipe(RecipeModel):
@@ -328,8 +345,9 @@ class TrainingRecipe(RecipeModel):
     )
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
         "auto",
-        description="Make rare classes count as much as common ones, by weights in the loss or by "
-        "drawing them more often; auto: decided by the counts.",
+        description="Make rare classes count as much as common ones in the training, by weights in "
+        "the loss or by drawing them more often; auto: decided by the counts. Answers assume the "
+        "class mix all the same.",
     )
     augment: Augmentation = Field(
         description="What the training images show, which decides how they are varied: photos, "

@@ -87,14 +87,19 @@ def brier_terms(
 
 
 def log_loss_of(
-    logits: NDArray[np.floating[Any]], labels: NDArray[np.int64], temperature: float = 1.0
+    logits: NDArray[np.floating[Any]],
+    labels: NDArray[np.int64],
+    temperature: float = 1.0,
+    shift: NDArray[np.float64] | float = 0.0,
 ) -> float:
-    """Return the mean cross entropy in nats of ``softmax(logits / temperature)``."""
-    scores = log_softmax(logits.astype(np.float64) / temperature, axis=1)
+    """Return the mean cross entropy in nats of ``softmax(logits / temperature + shift)``."""
+    scores = log_softmax(logits.astype(np.float64) / temperature + shift, axis=1)
     return float(-scores[np.arange(len(labels)), labels].mean())
 
 
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def fit_temperature(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], shift: NDArray[np.float64] | float = 0.0
+) -> float:
     """Find the number that logits are to be divided by, so that they say how sure they may be.
 
     C. Guo et al., "On calibration of modern neural networks", ICML 2017. The order of the classes
@@ -103,6 +108,8 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     Args:
         logits: Of images that the network has not learnt from, ``float32[N, K]``.
         labels: Their classes, ``int64[N]``.
+        shift: What is added afterwards where the classes are mixed in another way among these
+            images than the network was fitted under, ``float64[K]``.
 
     Returns:
         The temperature: above 1 for a network that is too sure, and 1 where none lowers the log
@@ -120,13 +127,16 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     if not count or not np.isfinite(logits).all():
         return 1.0
 
+    def loss_at(temperature: float) -> float:
+        return log_loss_of(logits, labels, temperature, shift)
+
     def loss(log_temperature: float) -> float:
         held = 0.5 * (log_temperature / _PRIOR) ** 2 / count
-        return log_loss_of(logits, labels, float(np.exp(log_temperature))) + held
+        return loss_at(float(np.exp(log_temperature))) + held
 
     ends = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
     found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
     # As the file will hold it.
     temperature = float(np.float32(np.exp(found.x)))
-    better = log_loss_of(logits, labels, temperature) <= log_loss_of(logits, labels)
+    better = loss_at(temperature) <= loss_at(1.0)
     return temperature if better else 1.0

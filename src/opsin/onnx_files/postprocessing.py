@@ -41,7 +41,12 @@ _NO_LENGTH: Final = 1e-12
 
 
 def tail(
-    logits: str, embedding: str, *, classes: int, units: int
+    logits: str,
+    embedding: str,
+    *,
+    classes: int,
+    units: int,
+    mix: NDArray[np.float64] | None = None,
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Return the last operators of a file, and their weights.
 
@@ -51,18 +56,18 @@ def tail(
     with that of the nearest class's mean, 0 (alike) to 2 (T. Mensink et al., "Distance-based image
     classification: generalizing to new classes at near-zero cost", PAMI 2013; E. Techapanurak et
     al., "Hyperparameter-free out-of-distribution detection using cosine similarity", ACCV 2020).
-    Until `finished` has set them, the temperature is 1, the mix is 0, the scales are 1 and the
-    means are 0.
+    Until `finished` has set them, the temperature is 1, the scales are 1 and the means are 0.
 
     Args:
         logits: Name of the logits, ``float32[N, K]``.
         embedding: Name of what the head sees, ``float32[N, D]``.
         classes: K.
         units: D.
+        mix: What is added to each class's logit, ``float64[K]``; ``None`` for nothing.
     """
     weights: dict[str, NDArray[Any]] = {
         TEMPERATURE: np.ones((), np.float32),
-        CLASS_MIX: np.zeros(classes, np.float32),
+        CLASS_MIX: np.zeros(classes, np.float32) if mix is None else mix.astype(np.float32),
         SCALES: np.ones(units, np.float32),
         MEANS: np.zeros((units, classes), np.float32),
         "ood_score.least": np.array(_NO_LENGTH, np.float32),
@@ -139,7 +144,7 @@ class Calibrated:
         temperature: What logits are divided by.
         scales: What each unit of the embedding is multiplied by, ``float32[D]``.
         means: Direction of each class's mean embedding, ``float32[K, D]``, each of length 1.
-        mix: What is added to each class's logit, ``float64[K]``; ``None`` for nothing.
+        mix: What the file adds to each class's logit, ``float64[K]``; ``None`` for nothing.
     """
 
     temperature: float
@@ -154,8 +159,6 @@ class Calibrated:
             SCALES: np.asarray(self.scales, np.float32),
             MEANS: np.ascontiguousarray(self.means.T, np.float32),
         }
-        if self.mix is not None:
-            values[CLASS_MIX] = self.mix.astype(np.float32)
         for weight in weights:
             if weight.name in values:
                 weight.CopyFrom(numpy_helper.from_array(values[weight.name], weight.name))
@@ -173,7 +176,7 @@ class Calibrated:
             The probabilities, ``float32[N, K]``, and the OOD scores, ``float32[N]``.
         """
         classes, units = self.means.shape
-        nodes, weights = tail("logits", "seen", classes=classes, units=units)
+        nodes, weights = tail("logits", "seen", classes=classes, units=units, mix=self.mix)
         self.set_in(weights)
         inputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
@@ -240,7 +243,8 @@ def write_file(
     """
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
-    last, further = tail(LOGITS, embedding, classes=classes, units=units)
+    mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
+    last, further = tail(LOGITS, embedding, classes=classes, units=units, mix=mix)
     graph = helper.make_graph(
         [*nodes, *last],
         "opsin",

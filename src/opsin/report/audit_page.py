@@ -58,7 +58,7 @@ def render_audit(audit: Audit) -> str:
         environment()
         .get_template("audit.html")
         .render(
-            source=data.recipe.source,
+            source=data.recipe.source_names,
             summary=data.summary(),
             fingerprint=data.fingerprint[:16],
             findings=findings,

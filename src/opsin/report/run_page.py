@@ -14,7 +14,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import Failures, PartFigures, Report
 from opsin.core.errors import RunError
 from opsin.core.format import count, percent
-from opsin.core.recipe import RecipeModel
+from opsin.core.recipe import RecipeModel, without_folders
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
@@ -111,7 +111,7 @@ def render(
             name=name,
             report=report,
             figures=figures,
-            recipe=recipe.model_dump(mode="json"),
+            recipe=without_folders(recipe.model_dump(mode="json")),
             history=history,
             verdict=verdict(report),
             over_classes=over_classes(figures),

@@ -129,9 +129,12 @@ class _Training:
     ) -> None:
         self.train, self.val, self.recipe, self.classes = train, val, recipe, classes
         self.checkpoints, self.watcher, self.stop = checkpoints, watcher, stop
-        weights = None
+        weights, self.shift = None, None
         if recipe.balance == "weights":
             weights = class_weights(train.labels, classes)
+        if recipe.balance in ("weights", "sampling"):
+            # Validated as if classes were as common as among the training images, which they are.
+            self.shift = -torch.from_numpy(class_weights(train.labels, classes)).log()
         self.group = train.group
         self.stepper = TrainStep(
             network, recipe, device=train.device, weights=weights, group=train.group
@@ -232,7 +235,7 @@ class _Training:
         counts = None
         if self.classes <= _KEPT_CLASSES:
             counts = torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        val_loss, val_accuracy = validate(self.stepper, self.val, counts)
+        val_loss, val_accuracy = validate(self.stepper, self.val, counts, self.shift)
         watcher.end()
         if not (math.isfinite(place.loss_sum) and math.isfinite(val_loss)):
             mean = place.loss_sum / place.seen
@@ -392,7 +395,7 @@ class _Training:
         if best is not None:
             self.watcher.note(f"{error.received}: the weights of step {place.step:,} are used")
         self.stepper.restore(tensors)
-        val_loss, val_accuracy = validate(self.stepper, self.val)
+        val_loss, val_accuracy = validate(self.stepper, self.val, shift=self.shift)
         epoch = Epoch(
             epoch=place.last.epoch if place.last else 0, epochs=self.recipe.epochs,
             step=place.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
@@ -405,7 +408,10 @@ class _Training:
 
 
 def validate(
-    stepper: TrainStep, val: TrainingBatches, counts: Tensor | None = None
+    stepper: TrainStep,
+    val: TrainingBatches,
+    counts: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> tuple[float, float]:
     """Return mean cross entropy in nats and accuracy, without dropout or augmentation.
 
@@ -413,6 +419,7 @@ def validate(
         stepper: Holds the network.
         val: The images.
         counts: Has each image added at its class and its answer, ``int64[K, K]``.
+        shift: What is added to the logits for the mix of classes, ``float32[K]``.
     """
     stepper.network.eval()
     loss, right = 0.0, 0
@@ -420,6 +427,8 @@ def validate(
     with torch.inference_mode():
         for images, labels in val.batches(np.arange(len(val)), size):
             logits = stepper.logits(images)
+            if shift is not None:
+                logits = logits + shift.to(logits.device)
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             answers = logits.argmax(dim=1)
             right += int((answers == labels).sum())

@@ -7,8 +7,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
+<<<<<<< HEAD
 from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.metadata import Calibration, Layer, Reject
+=======
+from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
+>>>>>>> mix
 
 #: The lower and the upper end of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -378,6 +382,10 @@ class Report(Artifact):
     training: TrainingFacts = Field(default_factory=TrainingFacts)
     file: FileFacts = Field(default_factory=FileFacts)
     calibration: Calibration | None = None
+    class_mix: ClassMix | None = Field(
+        None, description="Shares of the classes that the model was fitted under, and that its "
+        "answers assume; not known of an imported classifier.",
+    )  # fmt: skip
     reject: Reject | None = None
     views: ViewsFacts | None = None
     layers: list[Layer] = Field(default_factory=list)
