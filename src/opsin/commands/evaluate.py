@@ -378,7 +378,12 @@ def write_figures(figures: EvaluationResult, out: Path) -> None:
 def prepared_for(classifier: Classifier) -> dict[str, object]:
     """Return the options with which images are prepared as a file asks."""
     like = classifier.metadata.preparation
-    return {"size": (like.height, like.width), "channels": like.channels, "resize": like.resize}
+    return {
+        "size": (like.height, like.width),
+        "channels": like.channels,
+        "resize": like.resize,
+        "bits": like.bits or 16,
+    }
 
 
 def check_known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> None:

@@ -43,6 +43,7 @@ def known_images(
             size=(preparation.height, preparation.width),
             channels=preparation.channels,
             resize=preparation.resize,
+            bits=preparation.bits or 16,
             watcher=watcher,
         )
     foreign = [name for name in data.classes if name not in classifier.classes]

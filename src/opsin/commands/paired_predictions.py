@@ -21,7 +21,7 @@ from opsin.data.run_images import RunImage, read_images
 Part = Literal["test", "val"]
 WORDS: Final[dict[Part, str]] = {"test": "test", "val": "validation"}
 #: What of its preparation an image's pixels, and so its digest, depend on.
-PREPARED: Final = ("height", "width", "channels", "resize")
+PREPARED: Final = ("height", "width", "channels", "resize", "bits")
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class _AlignedAnswers:
 
     @property
     def size(self) -> str:
-        height, width, channels, resize = self.prepared
-        return f"{height}×{width} {grey_or_colour(channels)} ({resize})"
+        height, width, channels, resize, bits = self.prepared
+        used = f", {bits} bits" if bits else ""
+        return f"{height}×{width} {grey_or_colour(channels)} ({resize}{used})"
 
     @property
     def keys(self) -> list[bytes]:

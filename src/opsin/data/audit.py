@@ -172,6 +172,7 @@ def audit(
         *_groups(dataset),
         *_duplicates(dataset),
         *_unreadable(dataset),
+        *_depth(dataset),
         *_classes(dataset),
         *_appearance(dataset, measured),
     )
@@ -182,7 +183,7 @@ def audit(
 
 _WORST_FIRST: Final = (
     "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "unchecked-classes", "spelled-twice",
+    "unreadable", "clipped", "with-unused-bits", "unchecked-classes", "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
@@ -323,6 +324,29 @@ def _unreadable(dataset: Dataset) -> Iterator[Finding]:
         "leaves them out",
         "mend or remove them",
         tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
+    )
+
+
+def _depth(dataset: Dataset) -> Iterator[Finding]:
+    bits = dataset.recipe.bits or 16
+    white = f"{(1 << bits) - 1:,} ({bits} bits)"
+    clipped = sum(count for depth, count in dataset.depths.items() if depth > bits)
+    yield Finding(
+        "clipped",
+        clipped,
+        f"Images with larger numbers than {white}",
+        "takes whatever is above for white",
+        "give --bits as the camera has them",
+        (Case((), f"{counted(clipped, 'image')} of more bits"),) if clipped else (),
+    )
+    unused = sum(dataset.depths.values()) if bits < 16 else 0
+    yield Finding(
+        "with-unused-bits",
+        unused,
+        f"Images of 16 bits a channel that use {bits}",
+        f"takes {white} for white, in all of them and in the classifier",
+        "give --bits if the camera has more, and none of these images is as bright as it can be",
+        (Case((), f"the brightest of them needs {max(dataset.depths)} bits"),) if unused else (),
     )
 
 

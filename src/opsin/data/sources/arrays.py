@@ -42,7 +42,7 @@ def from_arrays(
 
     Args:
         images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels, whole numbers from 0
-            to 255.
+            to 255, or of 16 bits.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         source: What to call it.
@@ -131,7 +131,7 @@ def check_count(path: Path, count: int) -> None:
 
 def _checked(
     images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
     """Bring both arrays to their shape and type, or say what is wrong with them."""
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
@@ -144,7 +144,7 @@ def _checked(
             f"{source} has {images.dtype}{list(images.shape)}",
             _reshaped(images.shape),
         )
-    images, note = to_bytes(images, source, "images")
+    images, note = to_bytes_or_deep(images, source)
     if note:
         raise SourceError(
             "images of whole numbers from 0 (black) to 255 (white), such as uint8",
@@ -166,6 +166,19 @@ def _checked(
             "Number the classes from 0 and give their names as classes.",
         )
     return images, labels.astype(np.int64)
+
+
+def to_bytes_or_deep(
+    images: NDArray[Any], source: str
+) -> tuple[NDArray[np.uint8 | np.uint16], str | None]:
+    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `opsin.data.decode` to bring.
+
+    What white is, only all images of the collection tell.
+    """
+    whole = images.dtype.kind in "iu" and images.size > 0
+    if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
+        return images.astype(np.uint16), None
+    return to_bytes(images, source, "images")
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:

@@ -217,8 +217,10 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
 
 
 #: Files still, or objects of a store, their contents, or arrays already: of one shape
-#: ``uint8[N, H, W, C]``, or each of its own.
-UnpreparedImages = Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
+#: ``uint8`` or ``uint16[N, H, W, C]``, or each of its own.
+UnpreparedImages = (
+    Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8 | np.uint16]
+)
 
 
 @dataclass(frozen=True)

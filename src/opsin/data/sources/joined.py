@@ -159,8 +159,9 @@ def _check_test(
 
 def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(arrays) == len(parts) and len({array.shape[1:] for array in arrays}) == 1:
-        whole: NDArray[np.uint8] = np.concatenate(arrays)
+    kinds = {(array.shape[1:], array.dtype) for array in arrays}
+    if len(arrays) == len(parts) and len(kinds) == 1:
+        whole: NDArray[np.uint8 | np.uint16] = np.concatenate(arrays)
         return whole
     files = [part for part in parts if isinstance(part, Files)]
     if len(files) == len(parts):

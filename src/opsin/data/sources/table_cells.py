@@ -157,9 +157,15 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
 
 
 def _plain_file(value: Any, column: str) -> bytes:
-    """Return an array as a file of PGM or PPM."""
+    """Return an array as a file of PGM or PPM, of 16 bits where its type has as many."""
     try:
-        image, _ = image_from_array(np.array(value), f"an image of the column {column}")
+        array = np.array(value)
+        if array.dtype == np.uint16 and array.ndim in (2, 3) and array.size:
+            grey = array.ndim == 2 or array.shape[2] == 1
+            if grey or array.shape[2] == 3:
+                head = f"P{5 if grey else 6} {array.shape[1]} {array.shape[0]} 65535\n"
+                return head.encode() + array.astype(">u2").tobytes()
+        image, _ = image_from_array(array, f"an image of the column {column}")
     except ImageError as error:
         raise SourceError(error.expected, error.received, error.advice) from error
     except ValueError as error:
