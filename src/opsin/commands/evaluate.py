@@ -39,6 +39,7 @@ from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_correct
 from opsin.data.decode import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.shard import Shard
+from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
 
@@ -392,7 +393,8 @@ def check_known_classes(classifier: Classifier, classes: Sequence[str], source: 
     Raises:
         SourceError: There are some.
     """
-    foreign = [name for name in classes if name not in classifier.classes]
+    places = places_among(classes, classifier.classes)
+    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
     if foreign:
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",
@@ -474,7 +476,7 @@ def result_of(
         inputs: What the images are known by where they came in shards, which are one look.
     """
     rows = judged.rows
-    own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
+    own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
         "model": model,

@@ -547,7 +547,7 @@ def _with_split(
     )
     problem = None
     try:
-        check_classes(recipe.source, classes, decoded.labels)
+        check_classes(recipe.source, classes, decoded.labels, decoded.given)
         split = make_split(subjects, recipe)
     except SourceError as error:
         if for_training:

@@ -343,7 +343,14 @@ def _decode(
         store = decoded_into(folder)
     if bits is not None and depths and bits != own:
         key = _key_of_bits(key, bits)
-    unreadable = [(str(contents.names[row]), store.reasons[row]) for row in sorted(store.reasons)]
+    lines = contents.lines
+    unreadable = [
+        (
+            str(contents.names[row]),
+            store.reasons[row] + (f" (line {lines[row]:,})" if lines is not None else ""),
+        )
+        for row in sorted(store.reasons)
+    ]
     readable = np.ones(len(contents), bool)
     readable[list(store.reasons)] = False
     good = np.flatnonzero(readable)

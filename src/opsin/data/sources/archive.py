@@ -28,10 +28,9 @@ from opsin.data.image_tree import is_image_name
 from opsin.data.sources import idx, imagefolder, manifest
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.folder import PARTS
 from opsin.data.sources.members import ArchiveBudget, ArchiveFiles, Member, read_member, reading
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TRAIN
+from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
 SUFFIXES = (
@@ -237,7 +236,7 @@ def _unwrapped(folder: Path) -> Path:
         if len(entries) != 1 or not entries[0].is_dir():
             return folder
         inner = list(entries[0].iterdir())
-        a_part = PARTS.get(entries[0].name.lower()) == TRAIN and any(
+        a_part = part_named(entries[0].name) == TRAIN and any(
             entry.is_dir() or manifest.is_table(entry) for entry in inner
         )
         # A folder with images in it is a class, and not a wrapping.

@@ -21,7 +21,8 @@ from opsin.data.cache import cache_root
 from opsin.data.sources.archive import DISK_SHARE
 from opsin.data.sources.contents import Files, LabelColumns, LabelledImages, PackedImages
 from opsin.data.sources.folder import order_classes
-from opsin.data.sources.manifest import SPLITS
+from opsin.data.spelling import nfc
+from opsin.data.split import UNASSIGNED, part_named
 
 # Images between two words on how far it is.
 _STEP: Final = 64
@@ -124,12 +125,12 @@ class _Gathered:
             split = record.split.strip().lower()
             if not record.label:
                 self._pass_over("without a class")
-            elif split not in SPLITS:
+            elif (code := part_named(split) if split else UNASSIGNED) is None:
                 self._pass_over(f"in the part {record.split}")
             else:
                 number = counts[split] = counts.get(split, -1) + 1
                 own = f"{split}/{number}" if split else str(number)
-                self.columns.add(own, record.label, SPLITS[split], record.group)
+                self.columns.add(own, record.label, code, record.group)
                 self._names.append(record.name)
                 yield record
 
@@ -146,8 +147,10 @@ class _Gathered:
         if len(set(self._names)) == len(self._names) and all(self._names):
             self.columns.names = self._names
         found = order_classes(self.columns.classes, Path(self.source))
-        listed = [name for name in self._classes or () if name in found]
-        rest = [name for name in found if name not in listed]
+        there = {nfc(name) for name in found}
+        listed = [name for name in self._classes or () if nfc(name) in there]
+        known = {nfc(name) for name in listed}
+        rest = [name for name in found if nfc(name) not in known]
         return self.columns.labelled(self.source, images, [*listed, *rest])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -130,7 +129,7 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
 
     Args:
         value: Bytes, a path, an array or lists of numbers, or Hugging Face's pair of bytes and
-            path; ``None`` is an image that cannot be read.
+            path; what is missing is an image that cannot be read.
         column: The column's name, for errors.
 
     Raises:
@@ -149,6 +148,8 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
         return value, value
     if isinstance(value, list | np.ndarray):
         return _plain_file(value, column), ""
+    if _is_missing(value):
+        return b"", ""
     raise SourceError(
         "images as paths, as the bytes of files or as arrays",
         f"{column} holds a {type(value).__name__}",
@@ -178,9 +179,17 @@ def _plain_file(value: Any, column: str) -> bytes:
     return f"{kind} {image.width} {image.height} 255\n".encode() + image.tobytes()
 
 
+def _is_missing(value: Any) -> bool:
+    """Tell what data frames have for nothing: ``None``, NaN, NaT, and pandas' NA."""
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124  these equal not even themselves
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"  # which refuses to be true or false
+
+
 def text_of(value: Any, column: str) -> str:
     """Return a cell as text: whole numbers and truth values are names of classes, too."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # as pandas has nothing
+    if _is_missing(value):
         return ""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
