@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 import opsin
+from opsin.commands.export.clients import predict as client
 from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation
 from opsin.data import cache, decode
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.deep_pixels import bits_needed
-from opsin.data.images import prepare, read_image
+from opsin.data.images import Ready, prepare, read_image, read_sized
 
 Deep = NDArray[np.uint16]
 
@@ -157,9 +159,13 @@ def test_a_collection_of_bytes_is_decoded_once(
         place = tmp_path / "abcd"[row % 2] / f"{row}.png"
         place.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((8, 8), row, np.uint8)).save(place)
-    asked = []
-    once = decode.read_sized
-    monkeypatch.setattr(decode, "read_sized", lambda *args: asked.append(args) or once(*args))
+    asked: list[object] = []
+
+    def counted(*args: Any) -> Ready:
+        asked.append(args)
+        return read_sized(*args)
+
+    monkeypatch.setattr(decode, "read_sized", counted)
     data = load(tmp_path)
     assert len(asked) == 8
     assert data.recipe.bits is None
@@ -267,6 +273,19 @@ def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     assert classifier.predict(brighter / "bright" / "12.png").notes
 
 
+@pytest.mark.parametrize("bits", [None, 10, 12, 14, 16])
+@pytest.mark.parametrize("write", [png, tiff])
+def test_the_exported_python_client_takes_the_same_white(
+    tmp_path: Path, bits: int | None, write: Callable[[Deep], bytes]
+) -> None:
+    like = Preparation.model_validate(
+        {"height": 8, "width": 8, "channels": 1, "resize": "fit", "bits": bits}
+    )
+    about = like.model_dump(exclude_none=True)
+    (tmp_path / "a").write_bytes(write(levels(9000)))
+    assert np.array_equal(client.prepare(tmp_path / "a", about), read_image(tmp_path / "a", like))
+
+
 def test_a_classifier_of_bytes_takes_deeper_images_as_before(tmp_path: Path) -> None:
     bytes_only = from_arrays(levels(255, 20).transpose(2, 0, 1), np.arange(20) % 2)
     classifier = trained(bytes_only, tmp_path / "run")
@@ -298,13 +317,13 @@ def test_images_that_are_read_on_the_fly_have_the_same_white(tmp_path: Path) -> 
 
 def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
-    once, asked = decode.read_sized, []
+    asked: list[object] = []
 
-    def stopped(*args: object) -> object:
+    def stopped(*args: Any) -> Ready:
         asked.append(args)
         if len(asked) == 30:
             raise KeyboardInterrupt
-        return once(*args)  # type: ignore[arg-type]
+        return read_sized(*args)
 
     monkeypatch.setattr(decode, "THREADS", 1)
     monkeypatch.setattr(decode, "read_sized", stopped)

@@ -15,6 +15,7 @@ from opsin.core.stored_arrays import Budget, StoredArrays
 from opsin.data.array_image import to_bytes
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
 #: Classes that a classifier can sensibly have.
@@ -69,7 +70,7 @@ def from_arrays(
         names += [f"test/{i}" for i in range(test_labels.size)]
     count = int(labels.max()) + 1
     names_of = tuple(map(str, range(count) if classes is None else classes))
-    if len(names_of) < count or len(set(names_of)) < len(names_of):
+    if len(names_of) < count or len(set(map(nfc, names_of))) < len(names_of):
         raise SourceError(
             f"{count} different class names, one for each label from 0 to {count - 1}",
             f"{source} has {len(names_of)} ({', '.join(names_of[:5])} …)",
