@@ -141,7 +141,7 @@ def test_any_class_name_comes_back(names: list[str]) -> None:
         ("T-shirt/top", "T-shirt-top"),
         ("CON", "con", "Con."),
         ("..", "...", "/"),
-        ("é", "e\N{COMBINING ACUTE ACCENT}", "E\N{COMBINING ACUTE ACCENT}"),
+        ("é", "E\N{COMBINING ACUTE ACCENT}"),
         ("straße", "STRASSE"),
         ('"quoted"', "a,b;c", "=1+1"),
         ("x" * 400, "x" * 400 + "y"),

@@ -222,7 +222,8 @@ def test_any_file_is_read_the_same_by_every_door(
     path = tmp_path / "a.bin"
     path.write_bytes(content)
     preparation = Preparation(height=target[0], width=target[1], channels=channels, resize=resize)
-    pixels, its_size = read_sized(path, preparation)
+    ready = read_sized(path, preparation)
+    pixels, its_size = ready.pixels, (ready.height, ready.width)
     assert its_size == size
     assert read_header(path)[:2] == size
     with path.open("rb") as stream:

@@ -348,4 +348,5 @@ def _print(screen: Console, prediction: Prediction, top: int) -> None:
     for note in prediction.notes:
         if note == prediction.warning:
             continue
-        screen.print(f"    {note} (--as-is to keep it)", style="dim", markup=False)
+        kept = " (--as-is to keep it)" if "background" in note else ""
+        screen.print(f"    {note}{kept}", style="dim", markup=False)

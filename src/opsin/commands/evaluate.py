@@ -42,6 +42,7 @@ from opsin.data.decode import rows_at_once
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
 from opsin.data.shard import Shard
+from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
 
@@ -399,7 +400,12 @@ def write_figures(figures: EvaluationResult, out: Path) -> None:
 def prepared_for(classifier: Classifier) -> dict[str, object]:
     """Return the options with which images are prepared as a file asks."""
     like = classifier.metadata.preparation
-    return {"size": (like.height, like.width), "channels": like.channels, "resize": like.resize}
+    return {
+        "size": (like.height, like.width),
+        "channels": like.channels,
+        "resize": like.resize,
+        "bits": like.bits or 16,
+    }
 
 
 def check_known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> None:
@@ -408,7 +414,8 @@ def check_known_classes(classifier: Classifier, classes: Sequence[str], source: 
     Raises:
         SourceError: There are some.
     """
-    foreign = [name for name in classes if name not in classifier.classes]
+    places = places_among(classes, classifier.classes)
+    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
     if foreign:
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",
@@ -490,7 +497,7 @@ def result_of(
         inputs: What the images are known by where they came in shards, which are one look.
     """
     rows = judged.rows
-    own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
+    own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
     labels = own[decoded.labels[rows]]
     figures: dict[str, object] = {
         "model": model,

@@ -17,11 +17,12 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.format import grey_or_colour
 from opsin.data.run_images import RunImage, read_images
+from opsin.data.spelling import places_among
 
 Part = Literal["test", "val"]
 WORDS: Final[dict[Part, str]] = {"test": "test", "val": "validation"}
 #: What of its preparation an image's pixels, and so its digest, depend on.
-PREPARED: Final = ("height", "width", "channels", "resize")
+PREPARED: Final = ("height", "width", "channels", "resize", "bits")
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ class _AlignedAnswers:
 
     @property
     def size(self) -> str:
-        height, width, channels, resize = self.prepared
-        return f"{height}×{width} {grey_or_colour(channels)} ({resize})"
+        height, width, channels, resize, bits = self.prepared
+        used = f", {bits} bits" if bits else ""
+        return f"{height}×{width} {grey_or_colour(channels)} ({resize}{used})"
 
     @property
     def keys(self) -> list[bytes]:
@@ -196,12 +198,13 @@ def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.
         RunError: They have not the same classes.
     """
     own, theirs = first.record.classes, other.record.classes
-    if set(own) != set(theirs):
+    places, back = places_among(own, theirs), places_among(theirs, own)
+    if min(*places, *back) < 0:
         alone = [
             f"only {each.run.path} knows {_listed(extra)}"
             for each, extra in (
-                (first, [name for name in own if name not in theirs]),
-                (other, [name for name in theirs if name not in own]),
+                (first, [name for name, place in zip(own, places, strict=True) if place < 0]),
+                (other, [name for name, place in zip(theirs, back, strict=True) if place < 0]),
             )
             if extra
         ]
@@ -210,7 +213,7 @@ def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.
             " and ".join(alone),
             "Train both on the same ones (--classes A,B,C); classes are known by their names.",
         )
-    return np.array([theirs.index(name) for name in own], np.int64)
+    return np.array(places, np.int64)
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

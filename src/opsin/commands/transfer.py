@@ -368,6 +368,8 @@ def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
     options += ["--size", f"{height}x{width}", "--channels", str(channels)]
     if dataset.recipe.resize != "fit":
         options += ["--resize", dataset.recipe.resize]
+    if dataset.recipe.bits is not None:
+        options += ["--bits", str(dataset.recipe.bits)]
     listed = list(dataset.classes)
     if listed != sorted(sorted(listed), key=natural) and not any("," in name for name in listed):
         options += ["--classes", ",".join(listed)]

@@ -20,6 +20,9 @@ class ImageOptions(TypedDict, total=False):
     """1 for grey, 3 for colour (default: as in the images)."""
     resize: Literal["fit", "fill", "squash"] | None
     """fit: keep the whole image and fill the border; fill: crop to fill; squash: stretch."""
+    bits: Literal[8, 10, 12, 14, 16] | None
+    """Bits that are used in files of 16 bits a channel (default: as many as the brightest of the
+    images needs)."""
     group_by: str | None
     """Regular expression: images whose names match with the same text (of the first group) stay on
     one side of the split."""

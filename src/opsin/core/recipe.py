@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
-from opsin.core.metadata import Resize
+from opsin.core.metadata import Bits, Resize
 from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
@@ -139,6 +139,12 @@ class DataRecipe(RecipeModel):
         "fit",
         description="fit: keep the whole image and fill the border; fill: crop to fill; squash: "
         "stretch.",
+        json_schema_extra={"group": PREPARATION},
+    )
+    bits: Bits | None = Field(
+        None,
+        description="Bits that are used in files of 16 bits a channel (default: as many as the "
+        "brightest of the images needs).",
         json_schema_extra={"group": PREPARATION},
     )
     columns: dict[str, str] | None = Field(

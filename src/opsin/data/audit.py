@@ -174,6 +174,7 @@ def audit(
         *_duplicates(dataset),
         *_unreadable(dataset),
         *_left_out(dataset),
+        *_depth(dataset),
         *_classes(dataset),
         *_appearance(dataset, measured),
     )
@@ -184,7 +185,7 @@ def audit(
 
 _WORST_FIRST: Final = (
     "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "left-out", "unchecked-classes", "spelled-twice",
+    "unreadable", "left-out", "clipped", "with-unused-bits", "unchecked-classes", "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
@@ -336,6 +337,29 @@ def _left_out(dataset: Dataset) -> Iterator[Finding]:
         "leaves them out",
         "put images into the folder of their class, or save them in a format that is read",
         tuple(Case((), left_out_in_words([each])) for each in dataset.left_out),
+    )
+
+
+def _depth(dataset: Dataset) -> Iterator[Finding]:
+    bits = dataset.recipe.bits or 16
+    white = f"{(1 << bits) - 1:,} ({bits} bits)"
+    clipped = sum(count for depth, count in dataset.depths.items() if depth > bits)
+    yield Finding(
+        "clipped",
+        clipped,
+        f"Images with larger numbers than {white}",
+        "takes whatever is above for white",
+        "give --bits as the camera has them",
+        (Case((), f"{counted(clipped, 'image')} of more bits"),) if clipped else (),
+    )
+    unused = sum(dataset.depths.values()) if bits < 16 else 0
+    yield Finding(
+        "with-unused-bits",
+        unused,
+        f"Images of 16 bits a channel that use {bits}",
+        f"takes {white} for white, in all of them and in the classifier",
+        "give --bits if the camera has more, and none of these images is as bright as it can be",
+        (Case((), f"the brightest of them needs {max(dataset.depths)} bits"),) if unused else (),
     )
 
 

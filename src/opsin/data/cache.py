@@ -36,7 +36,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -45,6 +45,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.metadata import Bits
 from opsin.core.operating_system import only_we_write
 from opsin.core.storage import publish_directory, write_json
 from opsin.core.stored_json import JsonObject
@@ -55,7 +56,7 @@ from opsin.data.lazy_images import Images
 #: File in a folder of the cache that says what is in it.
 ABOUT: Final = "about.json"
 #: Changes whenever the same files would give other pixels, or other arrays are kept of them.
-_VERSION = "5"
+_VERSION = "6"
 _BLOCK = 1 << 22
 # Images that nobody wants are read with those around them if they are this few.
 _BETWEEN: Final = 8
@@ -108,6 +109,8 @@ class Decoded:
             where there are none.
         corrected: What these corrections have done.
         left_out: What the source holds beside them.
+        bits: Bits that numbers of more than a byte were taken to use; ``None``: there are none.
+        depths: How many images use so many bits themselves, those of bytes left out.
     """
 
     images: Images
@@ -125,6 +128,12 @@ class Decoded:
     source_labels: NDArray[np.int64] | None = None
     corrected: Applied | None = None
     left_out: tuple[LeftOut, ...] = ()
+    bits: Bits | None = None
+    depths: dict[int, int] = field(default_factory=dict)
+
+
+#: Makes images from the numbers of their rows in the source, and the bits that they use.
+OnTheFly = Callable[[NDArray[np.int64], Bits | None], Images]
 
 
 def index_key(*parts: object) -> str:
@@ -132,15 +141,12 @@ def index_key(*parts: object) -> str:
     return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def look_up(
-    key: str, on_the_fly: Callable[[NDArray[np.int64]], Images] | None = None
-) -> Decoded | None:
+def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
     """Return the set that an index entry names, or ``None`` where it is not (whole) there.
 
     Args:
         key: What `index_key` says.
-        on_the_fly: Makes the images of a set that was kept without them, from the numbers of its
-            rows in the source.
+        on_the_fly: Makes the images of a set that was kept without them.
     """
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
@@ -304,7 +310,7 @@ def keep(
     name = content.hexdigest()[:32]
     target = cache_root() / "datasets" / name
     # Their rows tell sets without images from others; to open them, any images will do.
-    fly = (lambda rows: rows) if (folder / "rows.npy").exists() else None
+    fly = (lambda rows, _: rows) if (folder / "rows.npy").exists() else None
     if target.is_dir() and _open_or_none(target, [], fly) is None:
         shutil.rmtree(target)  # damaged since it was made
     publish_directory(folder, target)
@@ -324,7 +330,7 @@ def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
     return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
 
 
-def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def digest_rows(images: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
     """Return the SHA-256 of each image's shape and pixels: ``uint8[N, 32]``."""
     digests = np.empty((len(images), 32), np.uint8)
     shape = hashlib.sha256(repr(images.shape[1:]).encode())
@@ -338,7 +344,7 @@ def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _open_or_none(
     folder: Path,
     unreadable: list[list[str]],
-    on_the_fly: Callable[[NDArray[np.int64]], Images] | None,
+    on_the_fly: OnTheFly | None,
 ) -> Decoded | None:
     try:
         decoded = _open(folder, unreadable, on_the_fly)
@@ -357,18 +363,18 @@ def _open_or_none(
 def _open(
     folder: Path,
     unreadable: list[list[str]],
-    on_the_fly: Callable[[NDArray[np.int64]], Images] | None,
+    on_the_fly: OnTheFly | None,
 ) -> Decoded:
     def load(name: str) -> NDArray[Any]:
         array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
         return array
 
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not {"names", "classes", "groups", "mirrored"} <= set(about):
+    if not {"names", "classes", "groups", "mirrored", "bits", "depths"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
     images: Images
     if on_the_fly:
-        images = on_the_fly(load("rows.npy"))
+        images = on_the_fly(load("rows.npy"), about["bits"])
     else:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     return Decoded(
@@ -384,4 +390,6 @@ def _open(
         groups=about["groups"],
         mirrored=about["mirrored"],
         unreadable=[(name, reason) for name, reason in unreadable],
+        bits=about["bits"],
+        depths={int(depth): count for depth, count in about["depths"].items()},
     )

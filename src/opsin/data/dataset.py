@@ -29,7 +29,6 @@ from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
 from opsin.data.applied_corrections import Applied
-from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
 from opsin.data.corrections import correct
 from opsin.data.decode import read_by_default, read_found
@@ -95,6 +94,7 @@ class Dataset:
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
         left_out: What the source holds beside the images, by kind.
+        depths: How many images use so many bits a number, those of bytes left out.
         held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:
@@ -124,6 +124,7 @@ class Dataset:
     corrected: Applied | None = None
     source_labels: NDArray[np.int64] | None = None
     left_out: tuple[LeftOut, ...] = ()
+    depths: dict[int, int] = field(default_factory=dict)
     held: LocatedSource | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -176,6 +177,7 @@ class Dataset:
             channels=channels,
             resize=self.recipe.resize,
             background=measure_background(train),
+            bits=self.recipe.bits,
         )
 
     @property
@@ -435,7 +437,7 @@ def from_arrays(
 
     Args:
         images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels; whole numbers from 0
-            (black) to 255 (white), fractions from 0 to 1, or ``bool``.
+            (black) to 255 (white), or of 10, 12, 14 or 16 bits, fractions from 0 to 1, or ``bool``.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         test: Images and labels of a test set, where there is one.
@@ -487,12 +489,12 @@ def from_contents(
     return load_recipe(recipe, found=located(contents), watcher=watcher)
 
 
-def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8]:
-    """Bring numbers to 0 to 255, and say what they were taken for."""
+def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8 | np.uint16]:
+    """Bring fractions to 0 to 255, and say what they were taken for."""
     array = arrays.as_array(images, f"{name} (images)")
     if not array.size:  # what is wrong with its shape, the rest tells better
         return array
-    pixels, note = to_bytes(array, name, "images")
+    pixels, note = arrays.to_bytes_or_deep(array, name)
     if note:
         watcher.note(f"{name}: {note}")
     return pixels
@@ -554,7 +556,7 @@ def _with_split(
     )
     problem = None
     try:
-        check_classes(recipe.source, classes, decoded.labels)
+        check_classes(recipe.source, classes, decoded.labels, decoded.given)
         split = make_split(subjects, recipe)
     except SourceError as error:
         if for_training:
@@ -564,7 +566,13 @@ def _with_split(
         split = Split(*map(np.flatnonzero, parts))
     _, height, width, channels = decoded.images.shape
     return Dataset(
-        recipe=recipe.model_copy(update={"size": (height, width), "channels": channels}),
+        recipe=recipe.model_copy(
+            update={
+                "size": (height, width),
+                "channels": channels,
+                "bits": recipe.bits or decoded.bits,
+            }
+        ),
         classes=classes,
         images=decoded.images,
         labels=decoded.labels,
@@ -589,4 +597,5 @@ def _with_split(
         corrected=decoded.corrected,
         source_labels=decoded.source_labels,
         left_out=decoded.left_out,
+        depths=decoded.depths,
     )

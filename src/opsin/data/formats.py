@@ -12,7 +12,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import IO, Final
 
-import numpy as np
 import simplejpeg
 from PIL import (
     AvifImagePlugin,
@@ -276,13 +275,11 @@ def is_grey(header: Image.Image) -> bool:
 
 
 def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert any of Pillow's modes to ``L`` or ``RGB``, transparent parts to white.
+    """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white.
 
     Raises:
         ImageError: It holds floating-point numbers.
     """
-    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
-        return _upper_bits(image)
     if image.mode == "F":
         raise ImageError(
             "an image of 8 or 16 bits a channel",
@@ -294,21 +291,6 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _upper_bits(image: Image.Image) -> Image.Image:
-    """Bring deeper numbers to 8 bits: from 16 where a file states them or the numbers need them."""
-    deep = np.asarray(image)
-    # Pillow scales PNM to 16 bits. A TIFF of 32 states nothing: it may hold 8 as well.
-    stated = image.format is not None and (image.mode != "I" or image.format == "PPM")
-    if deep.dtype.itemsize > 2:
-        deep = np.clip(deep, 0, 65535)
-    shift = 8 if stated or deep.max(initial=0) > 255 else 0
-    grey = (deep >> shift).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[deep == transparent] = 255
-    return Image.fromarray(grey)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -23,7 +23,8 @@ class Upright:
         left: Where in ``image`` the image begins: what was added by rounding up lies at the far
             ends, unless those came to the left or to the top when it was turned.
         top: Likewise.
-        note: What an array's numbers were taken for, where they were not ``uint8``.
+        note: What its numbers were taken for, where they were no bytes.
+        depth: Bits that its own numbers use; 0 where they are bytes.
     """
 
     image: Image.Image
@@ -33,11 +34,12 @@ class Upright:
     left: float = 0
     top: float = 0
     note: str | None = None
+    depth: int = 0
 
     @classmethod
-    def whole(cls, image: Image.Image, note: str | None = None) -> Upright:
+    def whole(cls, image: Image.Image, note: str | None = None, depth: int = 0) -> Upright:
         """Describe an image that was decoded whole."""
-        return cls(image, image.width, image.height, note=note)
+        return cls(image, image.width, image.height, note=note, depth=depth)
 
 
 def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -17,10 +18,26 @@ from opsin.data.cache import as_keys
 
 #: Codes of the ``given`` array: what a source says of each of its images.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
+_PART_NAMES: Final = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL,
+    "test": TEST, "testing": TEST, "holdout": TEST, "eval": TEST, "evaluation": TEST,
+}  # fmt: skip
 
 # How often images may be cut again, and how unlikely what they lack is if they never were.
 _SALTS: Final = 16
 _UNLIKELY: Final = 1e-6
+
+
+def part_named(name: str) -> int | None:
+    """Return the code of a part by one of its usual names, in any case and form; else ``None``.
+
+    Example:
+        >>> part_named("Training"), part_named("test_set"), part_named("cat")
+        (1, 3, None)
+    """
+    word = re.sub(r"[-_\s]", "", name.casefold())
+    return _PART_NAMES.get(word, _PART_NAMES.get(word.removesuffix("set")))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def classes_json(metadata: Metadata) -> bytes:
         "width": like.width,
         "channels": like.channels,
         "resize": like.resize,
+        **({} if like.bits is None else {"bits": like.bits}),
         "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
     }
     return json_bytes(about)

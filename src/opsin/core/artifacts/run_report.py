@@ -7,12 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
-<<<<<<< HEAD
 from opsin.core.artifacts.dataset_record import LeftOut
-from opsin.core.metadata import Calibration, Layer, Reject
-=======
 from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
->>>>>>> mix
 
 #: The lower and the upper end of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import urllib.parse
@@ -22,7 +23,7 @@ from opsin.data.sources.contents import (
     LocatedSource,
     key_of_files,
 )
-from opsin.data.sources.folder import PARTS, order_classes
+from opsin.data.sources.folder import order_classes
 from opsin.data.sources.manifest import (
     check_any_exists,
     fields,
@@ -30,7 +31,7 @@ from opsin.data.sources.manifest import (
     name_of,
 )
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import UNASSIGNED
+from opsin.data.split import UNASSIGNED, part_named
 
 # What Roboflow calls its table of classes, and where COCO's form lies in its exports.
 _ONE_HOT: Final = "_classes.csv"
@@ -210,9 +211,11 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
         return [(path, UNASSIGNED)]
     if not request.is_folder:
         return []
-    places = [(path, UNASSIGNED)] + [
-        (path / name, code) for name, code in PARTS.items() if (path / name).is_dir()
-    ]
+    places = [(path, UNASSIGNED)]
+    with contextlib.suppress(OSError):  # what cannot be read is explained by others
+        parts = [(code, entry) for entry in path.iterdir()
+                 if (code := part_named(entry.name)) is not None and entry.is_dir()]  # fmt: skip
+        places += [(entry, code) for code, entry in sorted(parts)]
     return [
         (place / name, code)
         for place, code in places

@@ -31,10 +31,10 @@ from opsin.data.left_out import add_up
 from opsin.data.sources import idx, imagefolder, manifest
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.folder import PARTS, note_left_out
+from opsin.data.sources.folder import note_left_out
 from opsin.data.sources.members import ArchiveBudget, ArchiveFiles, Member, read_member, reading
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TRAIN
+from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
 SUFFIXES = (
@@ -249,7 +249,7 @@ def _unwrapped(folder: Path) -> Path:
         if len(entries) != 1 or not entries[0].is_dir():
             return folder
         inner = list(entries[0].iterdir())
-        a_part = PARTS.get(entries[0].name.lower()) == TRAIN and any(
+        a_part = part_named(entries[0].name) == TRAIN and any(
             entry.is_dir() or manifest.is_table(entry) for entry in inner
         )
         # A folder with images in it is a class, and not a wrapping.

@@ -18,7 +18,8 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
 from opsin.data.cache import digest_rows
-from opsin.data.split import UNASSIGNED
+from opsin.data.spelling import nfc, places_among
+from opsin.data.split import TRAIN, UNASSIGNED
 from opsin.stores.stored_object import StoredObject
 
 
@@ -221,8 +222,10 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
 
 
 #: Files still, or objects of a store, their contents, or arrays already: of one shape
-#: ``uint8[N, H, W, C]``, or each of its own.
-UnpreparedImages = Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
+#: ``uint8`` or ``uint16[N, H, W, C]``, or each of its own.
+UnpreparedImages = (
+    Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8 | np.uint16]
+)
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,7 @@ class LabelledImages:
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored image is still of its class.
         left_out: What the source holds beside them.
+        lines: Lines of the table that name them, ``int64[N]``, 0 for none; ``None``: no table does.
     """
 
     source: str
@@ -251,6 +255,7 @@ class LabelledImages:
     groups: Sequence[str] = ()
     mirrored: bool = True
     left_out: tuple[LeftOut, ...] = ()
+    lines: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return int(self.labels.size)
@@ -270,6 +275,7 @@ class LabelledImages:
                 else [self.images[row] for row in rows]
             ),
             groups=[self.groups[row] for row in rows] if self.groups else (),
+            lines=None if self.lines is None else self.lines[rows],
         )
 
     def keep(self, classes: Sequence[str]) -> LabelledImages:
@@ -278,22 +284,23 @@ class LabelledImages:
         Raises:
             SourceError: One of them is not in the source, or is named twice.
         """
-        unknown = [name for name in classes if name not in self.classes]
-        if unknown or len(set(classes)) < len(classes):
+        places = places_among(classes, self.classes)
+        unknown = [name for name, place in zip(classes, places, strict=True) if place < 0]
+        if unknown or len(set(places)) < len(places):
             raise SourceError(
                 f"different classes among {', '.join(self.classes)}",
                 f"got {', '.join(unknown or classes)}",
                 "Write them as they stand there, separated by commas.",
             )
-        new_label = {self.classes.index(name): new for new, name in enumerate(classes)}
+        new_label = {place: new for new, place in enumerate(places)}
         rows = np.flatnonzero(np.isin(self.labels, list(new_label)))
         kept = self.rows(rows)
         labels = np.array([new_label[int(label)] for label in kept.labels], np.int64)
-        return replace(kept, classes=tuple(classes), labels=labels)
+        return replace(kept, classes=tuple(self.classes[p] for p in places), labels=labels)
 
     def check(self) -> None:
         """Refuse contents that no classifier can be made from: see `check_classes`."""
-        check_classes(self.source, self.classes, self.labels)
+        check_classes(self.source, self.classes, self.labels, self.given)
 
 
 def located(contents: LabelledImages) -> LocatedSource:
@@ -323,7 +330,7 @@ def located(contents: LabelledImages) -> LocatedSource:
 class LabelColumns:
     """What a source says of its images beside their pixels, gathered row by row.
 
-    Each class and group is kept once, however many rows share it.
+    Each class and group is kept once, however many rows share it; classes are compared in NFC.
 
     Example:
         >>> columns = LabelColumns()
@@ -338,28 +345,35 @@ class LabelColumns:
         self.names: list[str] = []
         self._labels = array("q")
         self._given = bytearray()
+        self._lines = array("q")
         self._groups: list[str] = []
         self._number: dict[str, int] = {}
+        self._written: list[str] = []
         self._shared: dict[str, str] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes, in the order in which they came."""
-        return tuple(self._number)
+        """The classes, in the order in which they came, as they were written first."""
+        return tuple(self._written)
 
-    def add(self, name: str, label: str, given: int = UNASSIGNED, group: str = "") -> None:
-        """Add an image: what it is called, its class, its split code and its group."""
+    def add(
+        self, name: str, label: str, given: int = UNASSIGNED, group: str = "", line: int = 0
+    ) -> None:
+        """Add an image: what it is called, its class, split code and group, and its line."""
         self.names.append(name)
-        self._labels.append(self._number.setdefault(label, len(self._number)))
+        number = self._number.setdefault(nfc(label), len(self._number))
+        if number == len(self._written):
+            self._written.append(label)
+        self._labels.append(number)
         self._given.append(given)
+        self._lines.append(line)
         self._groups.append(self._shared.setdefault(group, group))
 
     def labelled(
         self, source: str, images: UnpreparedImages, classes: Sequence[str]
     ) -> LabelledImages:
         """Return the images with what was gathered of them, their classes in an order."""
-        place = {name: index for index, name in enumerate(classes)}
-        order = np.array([place[name] for name in self._number], np.int64)
+        order = np.array(places_among(self._written, classes), np.int64)
         return LabelledImages(
             source=source,
             classes=tuple(classes),
@@ -368,14 +382,18 @@ class LabelColumns:
             names=self.names,
             images=images,
             groups=self._groups if any(self._shared) else (),
+            lines=np.frombuffer(self._lines, "q") if any(self._lines) else None,
         )
 
 
-def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]) -> None:
+def check_classes(
+    source: str, classes: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.uint8]
+) -> None:
     """Refuse images that no classifier can be made from.
 
     Raises:
-        SourceError: No images, a single class, or a class with fewer than two images.
+        SourceError: No images, a single class, a class with fewer than two images, or one that a
+            part has and the training part lacks.
     """
     if not labels.size:
         raise SourceError("images", f"{source} holds none", "Is it the right source?")
@@ -392,4 +410,12 @@ def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]
             "at least two images of each class",
             f"class {', '.join(few[:5])}",
             "Add images, or leave the class out with --classes.",
+        )
+    learnt = np.bincount(labels[given <= TRAIN], minlength=len(classes))
+    if np.any(given == TRAIN) and learnt.min() == 0:
+        unlearnt = [name for name, count in zip(classes, learnt, strict=True) if not count]
+        raise SourceError(
+            "the same classes in each part",
+            f"{source} has {', '.join(unlearnt[:5])} in another part, and none to train",
+            "Call the classes alike in each part, or leave these out with --classes.",
         )

@@ -24,10 +24,10 @@ from opsin.data.sources.contents import (
 )
 from opsin.data.sources.key_tree import KeyTree
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.data.spelling import nfc
+from opsin.data.split import TRAIN, UNASSIGNED, part_named
 
-#: Folders that stand for a part of the split.
-PARTS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+_USUAL = ("train", "val", "test")
 
 
 def open_folder(
@@ -35,7 +35,8 @@ def open_folder(
 ) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``.
 
-    Class names are the folders' names in natural order (``2`` before ``10``); images may lie in
+    Parts may have any of their usual names (`part_named`). Class names are the folders' names in
+    natural order (``2`` before ``10``), compared in NFC; images may lie in
     folders within these, to any depth. Hidden files and folders are passed over, and so are files
     that do not end like an image.
 
@@ -45,8 +46,8 @@ def open_folder(
         watcher: Receives a note on links that were passed over.
 
     Raises:
-        SourceError: The folder is empty or laid out otherwise, or a class has nothing but links
-            that lead out of it.
+        SourceError: The folder is empty or laid out otherwise, or holds parts beside other
+            folders; or a class has nothing but links that lead out of it.
     """
     tree = ImageTree(root, follow_links=follow_links)
     return labelled_tree(tree, str(root), lambda names: Files(root, names), watcher)
@@ -67,11 +68,16 @@ def labelled_tree(
         watcher: Receives notes.
     """
     folders = tree.folders("")
-    parts = {name: PARTS[name.lower()] for name in folders if _is_part(tree, name)}
+    # A class, too, may be called "test".
+    parts = {name: code for name in folders
+             if (code := part_named(name)) is not None and tree.folders(name)}  # fmt: skip
     if TRAIN in parts.values():
         found = [(f"{part}/{name}", code) for part, code in parts.items()
                  for name in tree.folders(part)]  # fmt: skip
+        _check_only_parts(tree, source, parts, [name for name in folders if name not in parts])
         _tell_loose(tree, [name for name in folders if name not in parts], watcher)
+    elif parts and len(parts) == len(folders):
+        raise _explain(tree, folders, parts)
     else:
         found = [(name, UNASSIGNED) for name in folders]
     names: list[str] = []
@@ -91,12 +97,16 @@ def labelled_tree(
         raise _explain(tree, folders, parts)
     note_passed_over(tree, watcher)
     classes = order_classes((name for name, _, _ in listed), source)
-    label = {name: index for index, name in enumerate(classes)}
+    if TRAIN in parts.values() and not set(parts) <= set(_USUAL):
+        in_order = sorted(parts.items(), key=lambda part: part[1])
+        words = [f"{name} ({_USUAL[code - 1]})" for name, code in in_order]
+        watcher.note(f"Taken for parts of a split in {source}: {', '.join(words)}")
+    label = {nfc(name): index for index, name in enumerate(classes)}
     counts = [count for _, _, count in listed]
     return LabelledImages(
         source=source,
         classes=classes,
-        labels=np.repeat(np.array([label[name] for name, _, _ in listed], np.int64), counts),
+        labels=np.repeat(np.array([label[nfc(name)] for name, _, _ in listed], np.int64), counts),
         given=np.repeat(np.array([code for _, code, _ in listed], np.uint8), counts),
         names=names,
         images=images_of(names),
@@ -173,7 +183,7 @@ def _tell_loose(tree: ImageTree | KeyTree, others: Iterable[str], watcher: Watch
         for image in images:
             tree.passed.add("image outside the parts", image)
         loose = len(images)
-        if loose and name.lower() in PARTS:
+        if loose and part_named(name) is not None:
             watcher.note(
                 f"Passed over: {loose:,} images in {name}, for they have no class (sort them "
                 "into a folder for each class, or classify them: opsin predict)"
@@ -181,12 +191,15 @@ def _tell_loose(tree: ImageTree | KeyTree, others: Iterable[str], watcher: Watch
 
 
 def order_classes(names: Iterable[str], source: str | Path) -> tuple[str, ...]:
-    """Return different class names in natural order.
+    """Return different class names in natural order, as they are written first.
 
     Raises:
         SourceError: One of them cannot be shown.
     """
-    classes = sorted(sorted(set(names)), key=natural)
+    written: dict[str, str] = {}
+    for name in names:
+        written.setdefault(nfc(name), name)
+    classes = [written[name] for name in sorted(sorted(written), key=natural)]
     for name in classes:
         if not name.isprintable():
             raise SourceError(
@@ -214,16 +227,29 @@ def _images_of_class(tree: ImageTree | KeyTree, folder: str) -> list[str]:
     return images
 
 
-def _is_part(tree: ImageTree | KeyTree, name: str) -> bool:
-    """Tell a part of the split from a class that happens to be called "test"."""
-    return name.lower() in PARTS and bool(tree.folders(name))
+def _check_only_parts(
+    tree: ImageTree | KeyTree, source: str, parts: Collection[str], others: Iterable[str]
+) -> None:
+    """Refuse folders of images beside the parts of a split: which are classes?
+
+    Raises:
+        SourceError: There are some.
+    """
+    strange = [name for name in others
+               if part_named(name) is None and next(tree.images(name), None)]  # fmt: skip
+    if strange:
+        raise SourceError(
+            "the parts of a split, or one sub-folder for each class",
+            f"{source} has {', '.join(parts)}, which look like parts, and {', '.join(strange[:5])}",
+            "Take the others away if these are parts; rename these if all are classes.",
+        )
 
 
 def _explain(tree: ImageTree | KeyTree, folders: list[str], parts: Collection[str]) -> SourceError:
     root, loose = tree.root, tree.loose()
     if parts:
-        received = f"{root} has a part of a split, and none called train"
-        advice = "Put the training images into train/<class>."
+        received = f"{root} has a part of a split ({', '.join(parts)}), and none called train"
+        advice = "Put the training images into train/<class>, or give the part itself."
     elif tree.runs:
         received = (
             f"{root} holds {counted(tree.runs, 'run')} of Opsin, and no images but their figures"
@@ -299,7 +325,8 @@ KIND = SourceKind(
         ),
         SourceRow(
             "a folder with parts",
-            "`photos/train/<class>/…`, `photos/val/<class>/…`, `photos/test/<class>/…`",
+            "`photos/train/<class>/…`, `photos/val/<class>/…`, `photos/test/<class>/…`, also "
+            "called `training`, `valid`, `validation`, `dev`, `testing`, `holdout`, `train_set` …",
             "as given; `val` is cut from `train` where it is missing",
         ),
     ),

@@ -25,7 +25,8 @@ from opsin.data.left_out import LeftOutCounts, left_out_in_words
 from opsin.data.sources.archive import DISK_SHARE
 from opsin.data.sources.contents import Files, LabelColumns, LabelledImages, PackedImages
 from opsin.data.sources.folder import order_classes
-from opsin.data.sources.manifest import SPLITS
+from opsin.data.spelling import nfc
+from opsin.data.split import UNASSIGNED, part_named
 
 # Images between two words on how far it is.
 _STEP: Final = 64
@@ -131,12 +132,12 @@ class _Gathered:
             split = record.split.strip().lower()
             if not record.label:
                 self.passed.add("image without a class", record.name)
-            elif split not in SPLITS:
+            elif (code := part_named(split) if split else UNASSIGNED) is None:
                 self.passed.add(f"image in the part {record.split}", record.name)
             else:
                 number = counts[split] = counts.get(split, -1) + 1
                 own = f"{split}/{number}" if split else str(number)
-                self.columns.add(own, record.label, SPLITS[split], record.group)
+                self.columns.add(own, record.label, code, record.group)
                 self._names.append(record.name)
                 yield record
 
@@ -145,8 +146,10 @@ class _Gathered:
         if len(set(self._names)) == len(self._names) and all(self._names):
             self.columns.names = self._names
         found = order_classes(self.columns.classes, Path(self.source))
-        listed = [name for name in self._classes or () if name in found]
-        rest = [name for name in found if name not in listed]
+        there = {nfc(name) for name in found}
+        listed = [name for name in self._classes or () if nfc(name) in there]
+        known = {nfc(name) for name in listed}
+        rest = [name for name in found if nfc(name) not in known]
         whole = self.columns.labelled(self.source, images, [*listed, *rest])
         return replace(whole, left_out=self.passed.listed())
 

@@ -18,7 +18,8 @@ from opsin.core.storage import publish_directory, scratch_directory, storage_err
 from opsin.data.formats import NAMED
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources import archive
-from opsin.data.sources.folder import PARTS
+from opsin.data.spelling import nfc
+from opsin.data.split import part_named
 from opsin.studio.library.dataset_search import check_archive
 
 _MOST_BYTES: Final = 255
@@ -164,7 +165,7 @@ def class_name(text: str) -> str:
         >>> class_name(" Ankle boot ")
         'Ankle boot'
     """
-    name = text.strip()
+    name = nfc(text.strip())  # one folder for a class, whichever system its name comes from
     try:
         long = len(os.fsencode(name)) > _MOST_BYTES
     except UnicodeEncodeError:
@@ -295,7 +296,7 @@ def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
     only = around.pop() if len(around) == 1 else ""
     return (
         bool(only)
-        and only.lower() not in PARTS
+        and part_named(only) is None
         and all(len(each) > depth + 2 and each[depth] == only for each in names)
     )
 

@@ -14,6 +14,7 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT
+from opsin.core.metadata import Bits
 from opsin.core.recipe import DataRecipe
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data import cache, sources
@@ -21,7 +22,7 @@ from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decode import read_found
+from opsin.data.decode import cache_key, look_up, read_found
 from opsin.data.image_subset import take
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.computed_once import ComputedOnce
@@ -255,24 +256,22 @@ def in_names(finding: Finding, place: str, name: str) -> Finding:
 
 
 def _key(recipe: DataRecipe) -> str:
-    return cache.index_key(
-        key_of(recipe), recipe.classes, recipe.size, recipe.channels, recipe.resize
-    )
+    return cache_key(key_of(recipe), recipe)
 
 
 def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
     """Find a recipe's images in the cache; nothing is decoded or fetched here."""
     key = _key(recipe)
-    decoded = cache.look_up(key)
+    decoded = look_up(key, recipe)
     fly_key = cache.index_key(key, "on the fly")
-    if decoded is None and cache.look_up(fly_key, _no_pixels) is not None:
+    if decoded is None and look_up(fly_key, recipe, _no_pixels) is not None:
         # Too many for the disk, as it was: with no room at all, they are read on the fly again.
         fly = recipe.model_copy(update={"disk_limit": 0.0})
         decoded = read_found(sources.find_all(recipe), fly, SILENT, for_training=False)
     return key, decoded
 
 
-def _no_pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _no_pixels(rows: NDArray[np.int64], _: Bits | None) -> NDArray[np.uint8]:
     return np.zeros((len(rows), 1, 1, 1), np.uint8)
 
 
