@@ -104,6 +104,14 @@ class PartFigures(Stored):
     """How good the answers to one part of the images are; ``None`` where a run does not say."""
 
     images: Count = 0
+    groups: Count | None = Field(
+        None,
+        description="Groups that the images belong to, as the intervals take them; null where "
+        "each image stands alone.",
+    )
+    few_groups: bool = Field(
+        False, description="Fewer than 20 groups: how much groups differ is hardly known."
+    )
     accuracy: Share
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
     high: Share = Field(description="Upper end.")
