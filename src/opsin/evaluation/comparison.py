@@ -114,10 +114,9 @@ def compare_answers(
         low, high = difference_interval(only_first, only_second, len(labels))
         p = float(binomtest(only_second, apart).pvalue) if apart else 1.0
     else:
-        sizes = np.bincount(numbers)
-        differences = np.rint(np.bincount(numbers, weights=other.astype(float) - one))
-        low, high = _grouped_interval(differences, sizes)
-        p = sign_flip_test(differences.astype(np.int64))
+        differences = other.astype(np.int64) - one
+        low, high = interval_by_groups(differences, numbers)
+        p = sign_flip_test(np.rint(np.bincount(numbers, weights=differences)).astype(np.int64))
     return PairedTest(
         images=len(labels),
         both_right=int((one & other).sum()),
@@ -204,23 +203,27 @@ def sign_flip_test(differences: NDArray[np.int64]) -> float:
     return min(1.0, max(round(beyond, 15), 2.0 ** (1 - int(counts.sum()))))
 
 
-def _grouped_interval(
-    differences: NDArray[np.float64], sizes: NDArray[np.int64]
-) -> tuple[float, float]:
+def interval_by_groups(change: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[float, float]:
     """Return the 95% interval of the difference of two accuracies by groups of images.
 
     That of Student's t, with a group of either sign added to what the groups differ by, of the
     size that those have which differ: as in `difference_interval`, a few groups that do, or none,
     make nobody sure.
+
+    Args:
+        change: 1 for an image that the second alone has right, -1 for one that the first alone
+            has, else 0, ``int64[N]``.
+        groups: The group of each image, from 0, ``int64[N]``.
     """
-    count, groups = int(sizes.sum()), len(sizes)
+    sizes, differences = np.bincount(groups), np.bincount(groups, weights=change)
+    count, groups_there = len(change), len(sizes)
     effective = float(effective_groups(sizes))
-    if groups == 1:
+    if groups_there == 1:
         return -1.0, 1.0
     mean = float(differences.sum()) / count
     there = differences[differences != 0]
     added = float(np.square(there).mean()) if len(there) else (count / effective) ** 2 / 2
-    squares = groups / (groups - 1) * float(np.square(differences - mean * sizes).sum())
+    squares = groups_there / (groups_there - 1) * float(np.square(differences - mean * sizes).sum())
     width = float(student.ppf(0.975, max(effective - 1, 1))) * (squares + 2 * added) ** 0.5 / count
     return max(-1.0, mean - width), min(1.0, mean + width)
 

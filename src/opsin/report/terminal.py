@@ -332,6 +332,19 @@ def leaks_in_words(leaks: Leaks) -> str:
     return f"{' and '.join(parts)} among the training images (kept, as they were given)"
 
 
+def images_in_words(figures: PartFigures) -> str:
+    """Say how many images figures rest on, and in how many groups.
+
+    Example:
+        >>> images_in_words(PartFigures(images=200, accuracy=0.9, low=0.8, high=1, groups=12,
+        ...                             few_groups=True))
+        '200 images in 12 groups, which are few: the interval is rough'
+    """
+    groups = "" if figures.groups is None else f" in {counted(figures.groups, 'group')}"
+    few = ", which are few: the interval is rough" if figures.few_groups else ""
+    return f"{counted(figures.images, 'image')}{groups}{few}"
+
+
 def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
     """Say what corrections did to the measure, and what it would be without them.
 
