@@ -35,8 +35,6 @@ _RESAMPLES, _FEWEST = 1000, 100
 # Numbers looked at in all resamples of one figure together, about a second's work, and at once.
 _WORK, _AT_ONCE = 100_000_000, 200_000
 _SEED: Final = 0
-#: Fewer groups than this tell little of how much groups vary.
-FEW_GROUPS: Final = 20
 # Added to the mistakes of a share when their clustering is judged: of one or two it is a guess,
 # which leans to the side of groups that are right or wrong as a whole.
 _ADDED: Final = 0.5

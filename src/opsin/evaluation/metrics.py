@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.run_report import ClassFigures, ConfusedPair, PartFigures
+from opsin.core.artifacts.run_report import FEW_GROUPS, ClassFigures, ConfusedPair, PartFigures
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.curves import measure_curves
-from opsin.evaluation.intervals import FEW_GROUPS, share
+from opsin.evaluation.intervals import share
 from opsin.evaluation.metric_table import METRICS
 from opsin.evaluation.scored_answers import ScoredAnswers
 

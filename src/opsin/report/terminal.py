@@ -21,7 +21,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, PartFigures
 from opsin.core.documentation import SITE
 from opsin.core.events import Observers, Watcher, WatcherGroup
-from opsin.core.format import clock, counted, plus_minus
+from opsin.core.format import clock, counted, in_groups, plus_minus
 from opsin.core.glossary import Term, find_term, term_of_layer
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
@@ -340,9 +340,8 @@ def images_in_words(figures: PartFigures) -> str:
         ...                             few_groups=True))
         '200 images in 12 groups, which are few: the interval is rough'
     """
-    groups = "" if figures.groups is None else f" in {counted(figures.groups, 'group')}"
-    few = ", which are few: the interval is rough" if figures.few_groups else ""
-    return f"{counted(figures.images, 'image')}{groups}{few}"
+    groups = in_groups(figures.groups, few=figures.few_groups)
+    return f"{counted(figures.images, 'image')}{groups}"
 
 
 def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from opsin.core.metadata import Calibration, Layer, Reject
 
 #: The lower and the upper end of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+#: Fewer groups than this tell little of how much groups vary.
+FEW_GROUPS: Final = 20
 
 
 class Bin(Stored):
@@ -110,7 +112,7 @@ class PartFigures(Stored):
         "each image stands alone.",
     )
     few_groups: bool = Field(
-        False, description="Fewer than 20 groups: how much groups differ is hardly known."
+        False, description=f"Fewer than {FEW_GROUPS} groups: how much they differ is hardly known."
     )
     accuracy: Share
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
