@@ -49,7 +49,7 @@ FiguresFile = Annotated[
 ]
 
 
-@options.takes_data(*options.READING, after="tta")
+@options.takes_data(*options.READING, "group_by", after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,

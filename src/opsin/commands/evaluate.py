@@ -323,7 +323,8 @@ def evaluate(
             these helped on the validation images; else ``watcher`` receives why not.
         out: Also write the figures into a new ``.json`` file or object, all but ``seconds``.
         watcher: Receives the progress of the work.
-        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
+        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …, and
+            ``group_by``, which images belong together.
 
     Returns:
         The figures, with ``part``, what was judged; ``seen_nearly`` counts by

@@ -21,8 +21,8 @@ class ImageOptions(TypedDict, total=False):
     resize: Literal["fit", "fill", "squash"] | None
     """fit: keep the whole image and fill the border; fill: crop to fill; squash: stretch."""
     group_by: str | None
-    """Regular expression: images whose names match with the same text (of the first group) stay on
-    one side of the split."""
+    """Regular expression: images whose names match with the same text (of the first group) belong
+    together: on one side of the split, and one observation."""
     near_duplicates: Literal["together", "apart"] | None
     """together: near duplicates stay on one side of the split; apart: they may be on both."""
     assignment: Literal["stable", "exact"] | None
