@@ -158,12 +158,9 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     ]
     tested = tuple(len(each.labels) for each in every)
     if max(tested) > len(shared):
-        others = ", ".join(
-            f"{each.run.path} {count:,}" for each, count in zip(every, tested, strict=True)
-        )
         notes.append(
-            f"compared on the {len(shared):,} {WORDS[part]} images that all of these runs have "
-            f"({others}); the accuracies are those on these images"
+            f"compared on the {len(shared):,} {WORDS[part]} images that all of these runs have, of "
+            f"{', '.join(f'{count:,}' for count in tested)}; the accuracies are those on these"
         )
     right = _agreed(kept, part)
     first = kept[0]
