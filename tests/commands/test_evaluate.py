@@ -15,9 +15,12 @@ from PIL import Image
 import opsin
 from opsin.commands.answer_figure import draw_prediction
 from opsin.commands.data import draw_data
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import SourceError
 from opsin.data.cache import short_digest
-from opsin.data.dataset import Dataset
+from opsin.data.dataset import Dataset, from_arrays
+from opsin.evaluation.intervals import wilson
+from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_row import read_row, stamp_of
 from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
 
@@ -318,3 +321,84 @@ def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
     assert made.figures.corrected is not None
     assert (made.figures.corrected.labels, made.figures.corrected.left_out) == (0, 5)
     assert "5 images of the collection left out" in made.directory.card.read_text(encoding="utf-8")
+
+
+def in_groups(digits: Dataset) -> Dataset:
+    """Group scans by class, ten to a group, as if ten of a class were by one hand."""
+    groups = [""] * len(digits)
+    for label in range(len(digits.classes)):
+        for place, row in enumerate(np.flatnonzero(digits.labels == label)):
+            groups[row] = f"hand-{label}-{place // 10}"
+    return from_arrays(
+        np.array(digits.images)[..., 0], digits.labels, digits.classes, groups=groups
+    )
+
+
+def test_images_of_one_group_are_one_observation(digits: Dataset, tmp_path: Path) -> None:
+    data = in_groups(digits)
+    with without_drawing():
+        made = opsin.train(data, model="logistic", runs=tmp_path / "runs", quiet=True)
+    figures, rows = made.figures, data.split.test
+    groups = len(np.unique(data.units[rows]))
+    assert (figures.images, figures.groups, figures.few_groups) == (len(rows), groups, groups < 20)
+    assert groups < figures.images / 5
+    kept = RunPredictions.read(made.directory).of("test")
+    assert kept.groups is not None
+    assert kept.groups.tolist() == data.units[rows].tolist()
+    low, high = wilson(int(kept.right.sum()), len(rows))
+    assert figures.high - figures.low > 1.1 * (high - low)
+    assert f"{figures.images} images in {groups} groups" in images_in_words(figures)
+
+    folder = tmp_path / "tested"
+    for row in rows:
+        own = folder / data.classes[data.labels[row]]
+        own.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data.images[row, :, :, 0]).save(own / f"{data.groups[row]}_{row}.png")
+    # The run knows the groups of its own images; of others, an option or a table says them.
+    judged = opsin.evaluate(made.path, folder)
+    assert (judged.part, judged.groups) == ("own-test", groups)
+    assert (judged.low, judged.high) == (figures.low, figures.high)
+    alone = shutil.copy(made.directory.classifier, tmp_path / "alone.onnx")
+    named = opsin.evaluate(alone, folder, group_by="(hand-.*)_")
+    assert (named.groups, named.low, named.high) == (groups, figures.low, figures.high)
+    plain = opsin.evaluate(alone, folder)
+    assert (plain.groups, plain.low, plain.high) == (None, low, high)
+
+
+def test_a_run_that_kept_no_groups_is_read_as_one_without(digits: Dataset, tmp_path: Path) -> None:
+    with without_drawing():
+        made = opsin.train(in_groups(digits), model="logistic", runs=tmp_path / "runs", quiet=True)
+    arrays = made.directory.load_arrays(made.directory.predictions)
+    older = {name: array for name, array in arrays.items() if not name.endswith("_groups")}
+    made.directory.save_arrays(made.directory.predictions, **older)
+    kept = RunPredictions.read(made.directory).of("test")
+    assert kept.groups is None
+    assert kept.labels.tolist() == arrays["test_labels"].tolist()
+
+
+def write_textures(folder: Path, seed: int) -> Path:
+    """Write twenty textures of either class, dark or light, each of its own kind."""
+    random = np.random.default_rng(seed)
+    for number in range(40):
+        low = 0 if number % 2 else 100
+        coarse = random.integers(low, low + 156, (8, 8, 3), np.uint8)
+        file = folder / ("dark" if number % 2 else "light") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(coarse.repeat(4, axis=0).repeat(4, axis=1)).save(file)
+    return folder
+
+
+def test_near_copies_among_the_images_judged_are_one_observation(tmp_path: Path) -> None:
+    train, new = write_textures(tmp_path / "train", 1), write_textures(tmp_path / "new", 2)
+    with without_drawing():
+        made = opsin.train(train, model="logistic", runs=tmp_path / "runs", quiet=True)
+    alone = shutil.copy(made.directory.classifier, tmp_path / "alone.onnx")
+    before = opsin.evaluate(alone, new)
+    assert (before.images, before.groups) == (40, None)
+    for file in list(new.rglob("*.png")):
+        Image.open(file).save(file.with_suffix(".jpg"), quality=92)
+    after = opsin.evaluate(alone, new)
+    assert (after.images, after.groups) == (80, 40)
+    assert after.high - after.low > 0.9 * (before.high - before.low)
+    apart = opsin.evaluate(alone, new, near_duplicates="apart")
+    assert apart.groups is None

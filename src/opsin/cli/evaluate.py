@@ -14,13 +14,14 @@ from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.errors import RecipeError
-from opsin.core.format import counted, plus_minus
+from opsin.core.format import plus_minus
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     class_table,
     confusions,
     corrected_in_words,
     for_people,
+    images_in_words,
     printable,
     with_terms,
 )
@@ -48,7 +49,7 @@ FiguresFile = Annotated[
 ]
 
 
-@options.takes_data(*options.READING, after="tta")
+@options.takes_data(*options.READING, "group_by", after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,
@@ -101,7 +102,7 @@ def _tell(source: list[str], figures: EvaluationResult) -> None:
     title = f"{' + '.join(source)} ({_part(figures)})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
     screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
-    screen.print(f"{counted(figures.images, 'image')} in {figures.seconds:.1f} s")
+    screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s")
     if figures.corrected:
         screen.print(f"{corrected_in_words(figures.corrected, figures.part)}.", markup=False)
     for remark in _remarks(figures):

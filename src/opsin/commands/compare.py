@@ -21,7 +21,7 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import plus_minus
+from opsin.core.format import counted, plus_minus
 from opsin.core.storage import check_writable
 from opsin.data.cache import digest_names
 from opsin.evaluation.metric_table import headline_metrics
@@ -53,11 +53,12 @@ def compare(
 ) -> Comparison:
     """Compare runs by the same images, and say which is better, if that is shown.
 
-    Each is set against the first. One is called better only where an exact McNemar test and a
-    paired bootstrap interval agree; otherwise no difference can be shown.
+    Each is set against the first, on the images that all of them were tested on. One is called
+    better only where an exact test (McNemar's; by groups where images belong together) and the
+    interval of the difference agree; otherwise no difference can be shown.
 
     Args:
-        *runs: Two to ten run directories with the same test images and classes.
+        *runs: Two to ten run directories that share test images, with the same classes.
         against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
         speed: Measure how many images a second each classifier answers on this machine.
@@ -65,7 +66,7 @@ def compare(
 
     Raises:
         RecipeError: Fewer than two runs, or more than ten.
-        RunError: A run is not finished, or they have other images, labels or classes.
+        RunError: A run is not finished, or they share no images, or have other labels or classes.
         MissingExtraError: SciPy or matplotlib is not installed.
         StorageError: The disk refuses a write.
 
@@ -95,7 +96,7 @@ def compare(
         headline=headline_of(same.part, rows[0].letter, pairs),
         runs=tuple(_with_best(rows, same)),
         pairs=tuple(pairs),
-        remarks=remarks_on(same.part, len(pairs)),
+        remarks=remarks_on(same.part, len(pairs), pairs[0].groups),
         notes=tuple(notes),
         files=(),
     )
@@ -141,7 +142,8 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
     figures, reported = report.figures[same.part], None
     if same.rescored[place]:
         reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
-        figures = measure(same.probabilities[place], same.labels, same.classes)
+    if same.rescored[place] or same.tested[place] > len(same.labels):
+        figures = measure(same.probabilities[place], same.labels, same.classes, same.groups)
     shown = {metric.key: metric.value(figures) for metric in headline_metrics()}
     return ComparedRun.model_validate({
         **shown,
@@ -152,6 +154,7 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
         "accuracy": figures.accuracy,
         "low": figures.low,
         "high": figures.high,
+        "tested": same.tested[place],
         "rescored": same.rescored[place],
         "reported": reported,
         "bytes": report.file.bytes,
@@ -221,7 +224,7 @@ def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[Com
     """Return the rows with the columns in which each is best, and shown to be."""
     from opsin.evaluation.comparison import shown_best  # noqa: PLC0415  scipy takes a second
 
-    most_accurate = shown_best(same.answers, same.labels)
+    most_accurate = shown_best(same.answers, same.labels, same.groups)
     sizes = [row.bytes for row in rows]
     known = [size for size in sizes if size is not None]
     found = []
@@ -243,7 +246,7 @@ def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair
     from opsin.evaluation.comparison import compare_answers, decide  # noqa: PLC0415  scipy
 
     answers = same.answers
-    tests = [compare_answers(answers[0], other, same.labels) for other in answers[1:]]
+    tests = [compare_answers(answers[0], other, same.labels, same.groups) for other in answers[1:]]
     pairs = []
     for place, (test, shown) in enumerate(zip(tests, decide(tests), strict=True), start=1):
         both = (letters[0], letters[place])
@@ -289,6 +292,8 @@ def sentence(
     # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
     digits = max(1, math.ceil(math.log10(test.images)) - 2)
     p = f"exact McNemar p {_p(test.p)}"
+    if test.groups is not None:
+        p = f"test by {counted(test.groups, 'group')} p {_p(test.p)}"
     if comparisons > 1:
         p += f", {_p(shown.p_adjusted)} adjusted for {comparisons} comparisons"
     sign = -1 if shown.better == "first" else 1

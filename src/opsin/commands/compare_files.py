@@ -51,7 +51,7 @@ def write_files(
     Raises:
         StorageError: The disk refuses a write.
     """
-    groups = [pair.groups() for pair in found.pairs]
+    groups = [pair.by_who_is_right() for pair in found.pairs]
     shown = [p for pair in groups for _, images in pair for p in images[:_ON_PAGE]]
     pixels, missing = _pixels(runs, {image.digest for image in shown}, watcher)
     if missing:

@@ -18,7 +18,7 @@ from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
 from opsin.commands.import_recipe import AnyRecipe
 from opsin.commands.recorder import Recorder
-from opsin.commands.test_set_usage import count_looks, key_of, leaks_of
+from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import (
@@ -142,6 +142,9 @@ def conclude(
         rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
         apart = difference(file, dataset.images[rows])
         facts = FileFacts(parity_images=len(rows), difference=apart)
+    if directory.predictions.is_file():  # it was evaluated, and then went on
+        test_set = directory.read(DatasetRecord).test_set
+        note_look(directory, test_set, len(dataset.split.test), None, watcher=recorder)
     evaluation = evaluate_run(directory, file, made.validation, dataset, recorder, known=made.known)
     views = try_views(file, made.validation, dataset, _views_of(job.recipe), recorder)
     metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})

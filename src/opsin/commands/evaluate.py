@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from opsin.commands.classify.each import open_classifier
-from opsin.commands.nearly_seen import nearly_seen
+from opsin.commands.nearly_seen import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import key_of, note_look
@@ -33,12 +33,14 @@ from opsin.core.artifacts.run_report import (
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Reject, Score
+from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.core.stored_json import json_text
 from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import rows_at_once
+from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
 from opsin.data.shard import Shard
@@ -135,6 +137,7 @@ def evaluate_run(
             given.probabilities,
             given.ood_score,
             source_labels(dataset, part),
+            dataset.units[dataset.split.rows(part)],
         )
         for part, given in found.items()
     })  # fmt: skip
@@ -161,25 +164,30 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     for part, kept in predictions:
         found = Answers(kept.probabilities, kept.ood_score)
         before = kept.labels if kept.source_labels is None else kept.source_labels
-        corrected = _corrected(found, kept.labels, before, dataset.corrected)
-        figures[part] = _measured(metadata, found, kept.labels).model_copy(
+        corrected = _corrected(found, kept.labels, before, dataset.corrected, kept.groups)
+        figures[part] = _measured(metadata, found, kept.labels, kept.groups).model_copy(
             update={"corrected": corrected}
         )
         if part == "test":
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
-            without = _without(leaking, kept.right)
+            without = _without(leaking, kept.right, kept.groups)
             figures[part] = figures[part].model_copy(update={"without_leaks": without})
     return RunEvaluation(predictions, figures)
 
 
-def _measured(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> PartFigures:
+def _measured(
+    metadata: Metadata,
+    found: Answers,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+) -> PartFigures:
     """Return what `measure` says, what the temperature changed, and how many are refused."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return measure(found.probabilities, labels, metadata.classes).model_copy(
+    return measure(found.probabilities, labels, metadata.classes, groups).model_copy(
         update={
             "uncalibrated": _uncalibrated(metadata, found, labels),
-            "refused": _refused(metadata.reject, found, labels),
+            "refused": _refused(metadata.reject, found, labels, groups),
         }
     )
 
@@ -208,13 +216,18 @@ def _uncalibrated(
     )
 
 
-def _refused(reject: Reject | None, found: Answers, labels: NDArray[np.int64]) -> Refused | None:
+def _refused(
+    reject: Reject | None,
+    found: Answers,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+) -> Refused | None:
     """Return how many images get "none of these", and how good the other answers are."""
     refused = found.rejected(reject)
     if refused is None:
         return None
     right = found.probabilities.argmax(axis=1) == labels
-    share, low, high = _share(refused)
+    share, low, high = _share(refused, groups)
     return Refused(
         images=len(refused),
         share=share,
@@ -230,6 +243,7 @@ def _corrected(
     labels: NDArray[np.int64],
     before: NDArray[np.int64],
     corrections: Applied | None,
+    groups: NDArray[np.int64] | None,
 ) -> CorrectedLabels | None:
     """Return what the user's corrections did to the measure; ``None``: nothing.
 
@@ -243,25 +257,31 @@ def _corrected(
         labels=changed,
         images=len(labels),
         left_out=left_out,
-        earlier=_accuracy_of(found.probabilities.argmax(axis=1) == before),
+        earlier=_accuracy_of(found.probabilities.argmax(axis=1) == before, groups),
     )
 
 
-def _without(which: NDArray[np.bool_], right: NDArray[np.bool_]) -> AccuracyOf | None:
+def _without(
+    which: NDArray[np.bool_], right: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> AccuracyOf | None:
     """Return the accuracy without some images; ``None`` where they are none or all."""
-    return _accuracy_of(right[~which]) if which.any() and not which.all() else None
+    if not which.any() or which.all():
+        return None
+    return _accuracy_of(right[~which], None if groups is None else groups[~which])
 
 
-def _accuracy_of(right: NDArray[np.bool_]) -> AccuracyOf:
-    share, low, high = _share(right)
+def _accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> AccuracyOf:
+    share, low, high = _share(right, groups)
     return AccuracyOf(images=len(right), accuracy=share, low=low, high=high)
 
 
-def _share(which: NDArray[np.bool_]) -> tuple[float, float, float]:
+def _share(
+    which: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> tuple[float, float, float]:
     """Return a share of images and the two ends of its interval."""
-    from opsin.evaluation.intervals import wilson  # noqa: PLC0415  scipy takes a second to load
+    from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a second to load
 
-    return float(which.mean()), *wilson(int(which.sum()), len(which))
+    return float(which.mean()), *share(which, groups)
 
 
 class EvaluationResult(PartFigures):
@@ -310,7 +330,8 @@ def evaluate(
             these helped on the validation images; else ``watcher`` receives why not.
         out: Also write the figures into a new ``.json`` file or object, all but ``seconds``.
         watcher: Receives the progress of the work.
-        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
+        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …, and
+            ``group_by``, which images belong together.
 
     Returns:
         The figures, with ``part``, what was judged; ``seen_nearly`` counts by
@@ -336,7 +357,7 @@ def evaluate(
     found = _answers(classifier, decoded.images, judged.rows, watcher, tta=tta)
     seconds = time.perf_counter() - began
     figures = result_of(
-        classifier, decoded, judged, found, model=classifier.title, source=recipe.source,
+        classifier, decoded, judged, found, model=classifier.title, recipe=recipe,
         seconds=seconds, watcher=watcher,
     )  # fmt: skip
     if place is not None:
@@ -478,7 +499,7 @@ def result_of(
     found: Answers,
     *,
     model: str,
-    source: str,
+    recipe: DataRecipe,
     seconds: float,
     watcher: Watcher,
     inputs: str | None = None,
@@ -491,7 +512,7 @@ def result_of(
         judged: Which of them are judged.
         found: The answers to these.
         model: What the classifier is called.
-        source: What the images are called.
+        recipe: How they were read, and by what they belong together.
         seconds: How long it took.
         watcher: Receives the progress of the work.
         inputs: What the images are known by where they came in shards, which are one look.
@@ -499,9 +520,10 @@ def result_of(
     rows = judged.rows
     own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
     labels = own[decoded.labels[rows]]
+    groups = _groups_of(judged, decoded, recipe, watcher)
     figures: dict[str, object] = {
         "model": model,
-        "source": source,
+        "source": recipe.source,
         "part": judged.part,
         "seen": judged.seen,
         "own_test": judged.own_test,
@@ -509,17 +531,17 @@ def result_of(
         "unreadable": len(decoded.unreadable),
         "left_out": list(decoded.left_out),
         "seconds": seconds,
-        **_measured(classifier.metadata, found, labels).model_dump(exclude_unset=True),
+        **_measured(classifier.metadata, found, labels, groups).model_dump(exclude_unset=True),
         "corrected": None
         if decoded.source_labels is None
-        else _corrected(found, labels, own[decoded.source_labels[rows]], decoded.corrected),
+        else _corrected(found, labels, own[decoded.source_labels[rows]], decoded.corrected, groups),
     }
     right = found.probabilities.argmax(axis=1) == labels
     if judged.own is not None and judged.part != "own-test":
         near = nearly_seen(judged.own, decoded, rows, watcher)
         if near is not None:
             figures["seen_nearly"] = int(near.sum())
-            figures["without_seen_nearly"] = _without(near, right)
+            figures["without_seen_nearly"] = _without(near, right, groups)
     of_run = judged.own if judged.own_test else None
     if of_run is not None or judged.part == "test":
         key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
@@ -528,6 +550,30 @@ def result_of(
         looks = note_look(run, key, len(rows), accuracy, inputs, watcher=watcher)
         figures["looks"] = looks or None
     return EvaluationResult.model_validate(figures)
+
+
+def _groups_of(
+    judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher
+) -> NDArray[np.int64]:
+    """Return which of the images judged belong together: groups, copies and near copies.
+
+    Near copies are looked for among as many images as `nearly_seen` compares; those of the run's
+    own images are known.
+    """
+    rows = judged.rows
+    names = groups_by_name(decoded.names, recipe.group_by) if recipe.group_by else decoded.groups
+    pairs = [np.zeros((0, 2), np.int64)]
+    if judged.own is not None:
+        pairs.append(pairs_of(judged.own.groups(decoded.digests[rows])))
+    listed = len(decoded.labels) + len(decoded.unreadable)
+    if recipe.near_duplicates == "together" and can_compare(listed, decoded.images.shape[1:]):
+        near = near_duplicates(
+            decoded.images[rows], decoded.digests[rows], mirrored=decoded.mirrored, watcher=watcher
+        )
+        pairs.append(near.pairs)
+    return split_groups(
+        decoded.digests[rows], [names[row] for row in rows] if names else (), np.concatenate(pairs)
+    )
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def known_images(
         data.recipe.source,
         data.split.test,
         own=own,
+        groups=data.units,
     )
 
 

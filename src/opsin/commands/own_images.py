@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.commands.test_set_usage import key_of, looks_in_words, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ImageError, RunError
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
@@ -70,6 +71,22 @@ class OwnImages:
             for part in (self.train, self.val, self.test)
         )
         return train, val, test
+
+    def groups(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return which images the run's split kept together, ``int64[N]``; others stand alone.
+
+        Args:
+            digests: Hash of each image's prepared pixels, ``uint8[N, 32]``.
+        """
+        known: dict[bytes, int] = {}
+        with contextlib.suppress(RunError):  # stopped before it was evaluated
+            of_run = self.run.load_arrays(self.run.split)["digests"]
+            for _, kept in RunPredictions.read(self.run):
+                if kept.groups is not None:
+                    keys = (digest.tobytes() for digest in of_run[kept.rows])
+                    known.update(zip(keys, kept.groups.tolist(), strict=True))
+        short = [digest.tobytes() for digest in short_digest(digests)]
+        return np.array([known.get(each, -1 - row) for row, each in enumerate(short)], np.int64)
 
 
 def noting_looks(

@@ -41,8 +41,8 @@ def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
 def count_looks(directory: RunDirectory, key: str | None) -> int:
     """Count how often runs beside this one, itself included, have looked at a test set.
 
-    A training looks once, at its end; `opsin.evaluate` of a run's file each time (`note_look`). The
-    shards of one source are one look.
+    A training looks once, at its end, and once more each time that it goes on and ends again;
+    `opsin.evaluate` of a run's file each time (`note_look`). The shards of one source are one look.
 
     Args:
         directory: A run.

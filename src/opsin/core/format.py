@@ -203,6 +203,18 @@ class WithAccuracy(Protocol):
         """Upper end."""
 
 
+def in_groups(groups: int | None, *, few: bool) -> str:
+    """Say in how many groups images come; ``""`` where each stands alone.
+
+    Example:
+        >>> in_groups(12, few=True)
+        ' in 12 groups, which are few: the interval is rough'
+    """
+    if groups is None:
+        return ""
+    return f" in {counted(groups, 'group')}{', which are few: the interval is rough' * few}"
+
+
 def plus_minus(figures: WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval.
 

@@ -24,8 +24,8 @@ class ImageOptions(TypedDict, total=False):
     """Bits that are used in files of 16 bits a channel (default: as many as the brightest of the
     images needs)."""
     group_by: str | None
-    """Regular expression: images whose names match with the same text (of the first group) stay on
-    one side of the split."""
+    """Regular expression: images whose names match with the same text (of the first group) belong
+    together: on one side of the split, and one observation."""
     near_duplicates: Literal["together", "apart"] | None
     """together: near duplicates stay on one side of the split; apart: they may be on both."""
     assignment: Literal["stable", "exact"] | None

@@ -165,7 +165,7 @@ class DataRecipe(RecipeModel):
     group_by: str | None = Field(
         None,
         description="Regular expression: images whose names match with the same text (of the "
-        "first group) stay on one side of the split.",
+        "first group) belong together: on one side of the split, and one observation.",
         json_schema_extra={"group": SPLIT, "metavar": "REGEX"},
     )
     near_duplicates: Literal["together", "apart"] = Field(

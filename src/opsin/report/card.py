@@ -9,7 +9,7 @@ from typing import Final
 
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
-from opsin.core.format import clock, counted, file_size, plus_minus
+from opsin.core.format import clock, counted, file_size, in_groups, plus_minus
 from opsin.core.metadata import BackboneFacts
 from opsin.evaluation.metric_table import known_metrics
 from opsin.hub.hub_name import PREFIX, HubName
@@ -163,8 +163,9 @@ def _classes(figures: PartFigures) -> list[str]:
 
 def _figures(report: Report, figures: PartFigures, judged: str) -> list[str]:
     over = f" {over_classes(figures)}"
+    groups = in_groups(figures.groups, few=figures.few_groups)
     lines = [
-        f"On {figures.images:,} {judged} images:",
+        f"On {figures.images:,} {judged} images{groups}:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",

@@ -70,7 +70,11 @@ def write_smaller(
     before = answers(classifier, known.images, rows, "Original", watcher)
     after = answers(fresh, known.images, rows, to, watcher)
     labels = known.labels[rows]
-    qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
+    groups = None if known.groups is None else known.groups[rows]
+    qualities = (
+        _quality(classifier, before, labels, groups),
+        _quality(fresh, after, labels, groups),
+    )
     looks = _note(classifier, known, rows, qualities[0], watcher) if part == "test" else None
     too_far = qualities[0].accuracy - qualities[1].accuracy > MOST_LOST + 1e-9
     if too_far and not force:
@@ -224,11 +228,16 @@ def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((first * (np.log(first) - np.log(second))).sum(axis=1).mean())
 
 
-def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) -> Quality:
-    from opsin.evaluation.intervals import wilson  # noqa: PLC0415  scipy takes a while to load
+def _quality(
+    classifier: Classifier,
+    found: Answers,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+) -> Quality:
+    from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a while to load
 
     right = found.probabilities.argmax(axis=1) == labels
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = share(right, groups)
     own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
     rejected = found.rejected(classifier.metadata.reject)
     return Quality(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
 
 #: The lower and the upper end of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+#: Fewer groups than this tell little of how much groups vary.
+FEW_GROUPS: Final = 20
 
 
 class Bin(Stored):
@@ -105,6 +107,14 @@ class PartFigures(Stored):
     """How good the answers to one part of the images are; ``None`` where a run does not say."""
 
     images: Count = 0
+    groups: Count | None = Field(
+        None,
+        description="Groups that the images belong to, as the intervals take them; null where "
+        "each image stands alone.",
+    )
+    few_groups: bool = Field(
+        False, description=f"Fewer than {FEW_GROUPS} groups: how much they differ is hardly known."
+    )
     accuracy: Share
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
     high: Share = Field(description="Upper end.")

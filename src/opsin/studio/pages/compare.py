@@ -75,7 +75,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
     if len(able) < 2:
         layout.empty(
-            "Compare two or more finished runs on the same test images here.",
+            "Compare two or more finished runs that share test images here.",
             "Train one",
             "/train",
         )
@@ -225,7 +225,7 @@ class _CompareBody:
                 ui.label(
                     "The images are not in the cache any more; their names are shown."
                 ).classes("op-muted")
-            for title, images in pair.groups():
+            for title, images in pair.by_who_is_right():
                 with ui.element("h3"):
                     more = f", the first {_IMAGES}" if len(images) > _IMAGES else ""
                     ui.label(f"{title} ({count(len(images))}{more})")
