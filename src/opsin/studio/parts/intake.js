@@ -167,6 +167,8 @@ export default {
       return this.accept.split(',').map((rule) => rule.trim()).some((rule) => {
         if (rule.startsWith('.')) return name.endsWith(rule);
         if (!rule.endsWith('/*')) return file.type === rule;
+        // To a browser Photoshop's files are images, too: an ending must be one of those listed.
+        if (/\.\w{1,5}$/.test(name) && this.accept.includes('.')) return false;
         return file.type ? file.type.startsWith(rule.slice(0, -1)) : NO_TYPE.test(name);
       });
     },
