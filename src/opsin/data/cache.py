@@ -107,7 +107,7 @@ class Decoded:
             where there are none.
         corrected: What these corrections have done.
         bits: Bits that numbers of more than a byte were taken to use; ``None``: there are none.
-        depths: How many images use so many bits themselves, those of bytes left out.
+        depths: Number of images by the bits that they use themselves, those of bytes left out.
     """
 
     images: Images

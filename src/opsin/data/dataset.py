@@ -87,7 +87,7 @@ class Dataset:
         problem: Why no classifier can be made of these images, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
-        depths: How many images use so many bits a number, those of bytes left out.
+        depths: Number of images by the bits that their numbers use, those of bytes left out.
         held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:
