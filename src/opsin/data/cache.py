@@ -110,7 +110,7 @@ class Decoded:
         corrected: What these corrections have done.
         left_out: What the source holds beside them.
         bits: Bits that numbers of more than a byte were taken to use; ``None``: there are none.
-        depths: How many images use so many bits themselves, those of bytes left out.
+        depths: Number of images by the bits that they use themselves, those of bytes left out.
     """
 
     images: Images

@@ -94,7 +94,7 @@ class Dataset:
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
         left_out: What the source holds beside the images, by kind.
-        depths: How many images use so many bits a number, those of bytes left out.
+        depths: Number of images by the bits that their numbers use, those of bytes left out.
         held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:

@@ -100,7 +100,7 @@ def labelled_tree(
     if TRAIN in parts.values() and not set(parts) <= set(_USUAL):
         in_order = sorted(parts.items(), key=lambda part: part[1])
         words = [f"{name} ({_USUAL[code - 1]})" for name, code in in_order]
-        watcher.note(f"Taken for parts of a split in {source}: {', '.join(words)}")
+        watcher.note(f"Taken for parts of a split: {', '.join(words)}")
     label = {nfc(name): index for index, name in enumerate(classes)}
     counts = [count for _, _, count in listed]
     return LabelledImages(
