@@ -203,6 +203,17 @@ class WithAccuracy(Protocol):
         """Upper end."""
 
 
+def repeats(rows: int) -> str:
+    """Say how many rows of a table name an image once more.
+
+    Example:
+        >>> repeats(270)
+        '270 rows repeat an image; each image counts once'
+    """
+    says = "rows repeat" if rows > 1 else "row repeats"
+    return f"{rows:,} {says} an image; each image counts once"
+
+
 def plus_minus(figures: WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval.
 

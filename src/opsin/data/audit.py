@@ -172,6 +172,7 @@ def audit(
         *_groups(dataset),
         *_duplicates(dataset),
         *_unreadable(dataset),
+        *_repeated(dataset),
         *_classes(dataset),
         *_appearance(dataset, measured),
     )
@@ -182,7 +183,7 @@ def audit(
 
 _WORST_FIRST: Final = (
     "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "unchecked-classes", "spelled-twice",
+    "unreadable", "repeated-rows", "unchecked-classes", "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
@@ -323,6 +324,17 @@ def _unreadable(dataset: Dataset) -> Iterator[Finding]:
         "leaves them out",
         "mend or remove them",
         tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
+    )
+
+
+def _repeated(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "repeated-rows",
+        dataset.repeated,
+        "Rows that name an image once more",
+        "counts each image once",
+        "drop them, if they are there by accident",
+        (),
     )
 
 

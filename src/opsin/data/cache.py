@@ -53,7 +53,7 @@ from opsin.data.lazy_images import Images
 #: File in a folder of the cache that says what is in it.
 ABOUT: Final = "about.json"
 #: Changes whenever the same files would give other pixels, or other arrays are kept of them.
-_VERSION = "5"
+_VERSION = "6"
 _BLOCK = 1 << 22
 # Images that nobody wants are read with those around them if they are this few.
 _BETWEEN: Final = 8
@@ -102,6 +102,9 @@ class Decoded:
         groups: What each image shares with others, ``""`` with none; ``[]`` where there are none.
         mirrored: Whether a mirrored image is still of its class.
         unreadable: Name and reason of each file that was skipped.
+        repeated: Rows of a table that named an image once more, which are left out.
+        rows: Their rows in the source, before corrections, ``int64[N]``; ``None`` where these are
+            nobody's concern.
         source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
             where there are none.
         corrected: What these corrections have done.
@@ -119,6 +122,8 @@ class Decoded:
     groups: list[str]
     mirrored: bool
     unreadable: list[tuple[str, str]]
+    repeated: int = 0
+    rows: NDArray[np.int64] | None = None
     source_labels: NDArray[np.int64] | None = None
     corrected: Applied | None = None
 
@@ -347,7 +352,7 @@ def _open(
         return array
 
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not {"names", "classes", "groups", "mirrored"} <= set(about):
+    if not {"names", "classes", "groups", "mirrored", "repeated"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
     images: Images
     if on_the_fly:
@@ -367,4 +372,5 @@ def _open(
         groups=about["groups"],
         mirrored=about["mirrored"],
         unreadable=[(name, reason) for name, reason in unreadable],
+        repeated=about["repeated"],
     )

@@ -299,6 +299,7 @@ def _decode(
             "names": list(kept.names),
             "groups": list(kept.groups),
             "mirrored": kept.mirrored,
+            "repeated": kept.repeated,
             "resize": preparation.resize,
         }
         cache.keep(key, scratch, about, unreadable, contents.source)

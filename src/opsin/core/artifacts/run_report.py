@@ -370,6 +370,7 @@ class Report(Artifact):
     leaks: Leaks = Field(default_factory=Leaks)
     rests_on: str = ""
     unreadable: Count = 0
+    repeated_rows: Count = Field(0, description="Rows of a table that named an image once more.")
     findings: list[ReportedFinding] = Field(default_factory=list)
     training: TrainingFacts = Field(default_factory=TrainingFacts)
     file: FileFacts = Field(default_factory=FileFacts)

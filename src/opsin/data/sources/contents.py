@@ -17,6 +17,7 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
 from opsin.data.cache import digest_rows
+from opsin.data.digest_set import DigestSet
 from opsin.data.split import UNASSIGNED
 from opsin.stores.stored_object import StoredObject
 
@@ -235,6 +236,7 @@ class LabelledImages:
         groups: What each image shares with others (a person, a patient, a film), so that they
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored image is still of its class.
+        repeated: Rows of a table that named an image once more, which are left out.
     """
 
     source: str
@@ -245,6 +247,7 @@ class LabelledImages:
     images: UnpreparedImages
     groups: Sequence[str] = ()
     mirrored: bool = True
+    repeated: int = 0
 
     def __len__(self) -> int:
         return int(self.labels.size)
@@ -317,12 +320,14 @@ def located(contents: LabelledImages) -> LocatedSource:
 class LabelColumns:
     """What a source says of its images beside their pixels, gathered row by row.
 
-    Each class and group is kept once, however many rows share it.
+    Each class and group is kept once, however many rows share it. A row that names an image once
+    more, with the same class for the same part, is left out; another class or part for it stays,
+    for an audit to name.
 
     Example:
         >>> columns = LabelColumns()
-        >>> columns.add("1.jpg", "dog")
-        >>> columns.add("2.jpg", "cat")
+        >>> columns.add("1.jpg", "dog"), columns.add("2.jpg", "cat"), columns.add("1.jpg", "dog")
+        (True, True, False)
         >>> images = Files(Path("photos"), columns.names)
         >>> columns.labelled("photos", images, ["cat", "dog"]).labels.tolist()
         [1, 0]
@@ -335,18 +340,51 @@ class LabelColumns:
         self._groups: list[str] = []
         self._number: dict[str, int] = {}
         self._shared: dict[str, str] = {}
+        self._seen = DigestSet()
+        self._repeated = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes, in the order in which they came."""
         return tuple(self._number)
 
-    def add(self, name: str, label: str, given: int = UNASSIGNED, group: str = "") -> None:
-        """Add an image: what it is called, its class, its split code and its group."""
+    def add(
+        self,
+        name: str,
+        label: str,
+        given: int = UNASSIGNED,
+        group: str = "",
+        *,
+        place: str | None = None,
+    ) -> bool:
+        """Add an image; tell whether it is new, or is left out.
+
+        Args:
+            name: What it is called.
+            label: Its class.
+            given: Its split code.
+            group: Its group.
+            place: What tells it from others (default: its name).
+
+        Raises:
+            SourceError: It is there already, in another group.
+        """
+        known = [place or name, label, str(given)]
+        again = not self._seen.add(_number_of(known))
+        if self._seen.add(_number_of([*known, group])) and again:
+            raise SourceError(
+                "one group for each image",
+                f"{name} is in two, one of them {group or 'none'!r}",
+                "Keep one of its rows.",
+            )
+        if again:
+            self._repeated += 1
+            return False
         self.names.append(name)
         self._labels.append(self._number.setdefault(label, len(self._number)))
         self._given.append(given)
         self._groups.append(self._shared.setdefault(group, group))
+        return True
 
     def labelled(
         self, source: str, images: UnpreparedImages, classes: Sequence[str]
@@ -362,7 +400,13 @@ class LabelColumns:
             names=self.names,
             images=images,
             groups=self._groups if any(self._shared) else (),
+            repeated=self._repeated,
         )
+
+
+def _number_of(words: Sequence[str]) -> int:
+    text = "\0".join(words).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]) -> None:

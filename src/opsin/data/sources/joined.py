@@ -74,6 +74,7 @@ def join(
             else ()
         ),
         mirrored=all(each.mirrored for each in contents),
+        repeated=sum(each.repeated for each in contents),
     )
 
 

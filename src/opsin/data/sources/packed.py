@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory, write_json
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
 from opsin.data.sources.archive import DISK_SHARE
 from opsin.data.sources.contents import Files, LabelColumns, LabelledImages, PackedImages
@@ -102,6 +103,7 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
             names=about["names"],
             images=PackedImages(folder / "images.bin", starts, ends - starts),
             groups=about["groups"],
+            repeated=about["repeated"],
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
@@ -127,11 +129,13 @@ class _Gathered:
             elif split not in SPLITS:
                 self._pass_over(f"in the part {record.split}")
             else:
-                number = counts[split] = counts.get(split, -1) + 1
+                number = counts.get(split, 0)
                 own = f"{split}/{number}" if split else str(number)
-                self.columns.add(own, record.label, SPLITS[split], record.group)
-                self._names.append(record.name)
-                yield record
+                place = _reference(record)
+                if self.columns.add(own, record.label, SPLITS[split], record.group, place=place):
+                    counts[split] = number + 1
+                    self._names.append(record.name)
+                    yield record
 
     def _pass_over(self, what: str) -> None:
         self._passed[what] = self._passed.get(what, 0) + 1
@@ -149,6 +153,13 @@ class _Gathered:
         listed = [name for name in self._classes or () if name in found]
         rest = [name for name in found if name not in listed]
         return self.columns.labelled(self.source, images, [*listed, *rest])
+
+
+def _reference(record: Record) -> str | None:
+    """Return what tells an image from others; ``None`` for contents without a name."""
+    if isinstance(record.image, Path):
+        return str(record.image)
+    return f"{hashlib.sha256(record.image).hexdigest()} {record.name}" if record.name else None
 
 
 def _file_of(record: Record, source: str) -> Path:
@@ -237,10 +248,11 @@ def _pack(
             labels=found.labels,
             given=found.given,
         )
-        about = {
+        about: JsonObject = {
             "classes": list(found.classes),
             "names": list(found.names),
             "groups": list(found.groups),
+            "repeated": found.repeated,
         }
         write_json(scratch / "about.json", about)
         whole = hashlib.sha256(digest + found.labels.tobytes() + found.given.tobytes())

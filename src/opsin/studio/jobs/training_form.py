@@ -215,8 +215,8 @@ def keep_recipe(
         StorageError: The disk refuses the write.
     """
     options = flat_options(recipe.to_json())
-    # Where the images are is said by the caller.
-    gone = {"sources", "test", "labels", *changed}
+    # Where the images are, and whose parts they keep, is said by the caller.
+    gone = {"sources", "test", "labels", "parts_of", *changed}
     gone |= {other for name, new in changed.items() if new for other in BELONGING.get(name, ())}
     if not same_images:
         gone |= set(DataRecipe.model_fields)

@@ -8,15 +8,24 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.file_stamp import MISSING
+from opsin.core.recipe import SPLIT, DataRecipe
+from opsin.core.recipe_options import options_of
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
 from opsin.studio.trash import Removed, Trash
 
 __all__ = ["RunIndex", "RunRow", "opaque"]
+
+#: Options that say how images are split.
+SPLIT_OPTIONS: Final = tuple(
+    name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
+)
 
 
 class RunIndex:
@@ -112,6 +121,23 @@ class RunIndex:
         directory = RunDirectory(self.root / self.row(id).folder)
         directory.check_own()
         return directory
+
+    def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
+        """Return the newest run of the same images that split them alike, ``None`` where none did.
+
+        Args:
+            recipe: Which images.
+        """
+        same = ("sources", "test", "classes", *SPLIT_OPTIONS)
+        for row in self.rows():
+            directory = RunDirectory(self.root / row.folder)
+            with contextlib.suppress(OpsinError):
+                before = directory.read(RecordedRecipe).data
+                if directory.split.is_file() and all(
+                    getattr(before, name) == getattr(recipe, name) for name in same
+                ):
+                    return directory
+        return None
 
     def delete(self, id: str) -> str:  # noqa: A002
         """Take a run out of the table; its files are kept for a week.
