@@ -88,7 +88,7 @@ pretrained = {"backbone": "mobilenet.onnx", "prepare": "-1..1"}
 # every photograph was tested once, by a classifier that did not know it.
 
 # %%
-folds = opsin.train_folds("photos", folds=5, assignment="exact", quiet=True, **pretrained)
+folds = opsin.train_folds("photos", folds=5, quiet=True, **pretrained)
 together = folds.summary.pooled
 print(f"{together.accuracy:.0%} of {together.images} right")
 print(f"95% interval: {together.low:.0%} to {together.high:.0%}")

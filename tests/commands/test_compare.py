@@ -260,13 +260,10 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     with pytest.raises(RunError, match="come from different places"):
         opsin.compare(runs[0], copied, speed=False)
     assert opsin.compare(runs[1], copied, speed=False).images == 16
-    # Without a test part, files decide the split, whatever the size; by pixels, each has its own.
+    # Without a test part, files decide the split, whatever the size.
     train = tmp_path / "photos" / "train"
     cut = [opsin.load(train, size=size) for size in (8, 16)]
     assert opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1]), speed=False).images
-    cut = [opsin.load(train, size=size, split_by="pixels") for size in (8, 16)]
-    with pytest.raises(RunError, match="split by their pixels"):
-        opsin.compare(make("s8", 0.9, cut[0]), make("l16", 0.9, cut[1]), speed=False)
 
 
 def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:

@@ -41,7 +41,7 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 
     with without_drawing():  # `opsin report` draws it below
         trained = only_json(cli("train", folder, "--model", "resnet", "--epochs", "6", "--hidden",
-                                "16,32", "--batch-size", "8", "--assignment", "exact",
+                                "16,32", "--batch-size", "8",
                                 "--json"))  # fmt: skip
     run = str(trained["run"])
     assert trained["figures"]["test"]["images"] == 4

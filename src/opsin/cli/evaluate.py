@@ -14,7 +14,7 @@ from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.errors import RecipeError
-from opsin.core.format import plus_minus
+from opsin.core.format import plus_minus, repeats
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     class_table,
@@ -64,8 +64,9 @@ def evaluate(
     """Evaluate a classifier on labelled images.
 
     If the source names test images, these are used; otherwise the images that were not used in
-    training, or all of them if there are no others. Exact copies count once. Evaluating any of
-    the run's own test images is one more look at them, and is counted.
+    training, or all of them if there are no others. An image that several rows of a
+    table name counts once. Evaluating any of the run's own test images is one more look at them,
+    and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
 
@@ -103,6 +104,8 @@ def _tell(source: list[str], figures: EvaluationResult) -> None:
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
     screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
     screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s")
+    if figures.repeated_rows:
+        screen.print(f"{repeats(figures.repeated_rows)}.")
     if figures.corrected:
         screen.print(f"{corrected_in_words(figures.corrected, figures.part)}.", markup=False)
     for remark in _remarks(figures):

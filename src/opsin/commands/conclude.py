@@ -98,7 +98,8 @@ def write_request(directory: RunDirectory, job: AnyJob) -> None:
     digests = short_digest(job.dataset.digests)
     found = {"findings": job.audit.counts(), "test_set": key_of(digests, split["test"])}
     job.dataset.describe().model_copy(update=found).write(directory.path)
-    directory.save_arrays(directory.split, digests=digests, **split)
+    sources = short_digest(job.dataset.source_digests)
+    directory.save_arrays(directory.split, digests=digests, source_digests=sources, **split)
     write_images(directory, job.dataset)
     if job.dataset.corrected:
         write_corrections(directory.corrections, job.dataset.corrected.rows)
@@ -188,6 +189,7 @@ def _report(
         rests_on=thin_parts(job.dataset),
         unreadable=len(job.dataset.unreadable),
         left_out=list(job.dataset.left_out),
+        repeated_rows=job.dataset.repeated,
         findings=[
             ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
             for finding in job.audit.findings

@@ -37,7 +37,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.core.stored_json import json_text
 from opsin.data.applied_corrections import Applied
-from opsin.data.cache import Decoded, as_keys, short_digest
+from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import rows_at_once
 from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
@@ -302,6 +302,7 @@ class EvaluationResult(PartFigures):
     left_out: list[LeftOut] = Field(
         default_factory=list, description="What the source holds and is not read, by kind."
     )
+    repeated_rows: int = Field(0, description="Rows of a table that named an image once more.")
     looks: int | None = Field(None, description="How often this test set was looked at.")
     seconds: float
 
@@ -318,9 +319,10 @@ def evaluate(
     """Evaluate a classifier on images with labels.
 
     Judged are the test part, where the source names one; else those images that the classifier
-    has not seen in its training; else all of them. Of exact copies one counts. They are prepared as
-    the file asks, whatever their own size. Where any of the run's own test images are among them,
-    this is one more look at its test set.
+    has not seen in its training; else all of them. An image is one image however many rows of a
+    table name it; copies under other names are images of their own, as in training. All are
+    prepared as the file asks, whatever their own size. Where any of the run's own test images are
+    among them, this is one more look at its test set.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
@@ -530,6 +532,7 @@ def result_of(
         "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
         "left_out": list(decoded.left_out),
+        "repeated_rows": decoded.repeated,
         "seconds": seconds,
         **_measured(classifier.metadata, found, labels, groups).model_dump(exclude_unset=True),
         "corrected": None
@@ -582,7 +585,7 @@ class Judged:
 
     Args:
         part: Why these.
-        rows: ``int64[M]``, of exact copies of a class the first.
+        rows: ``int64[M]``.
         seen: How many of them it learnt from or was chosen by; ``None`` where that is unknown.
         own_test: How many of them are the run's own test images; likewise.
         own: The run's own images.
@@ -598,10 +601,9 @@ class Judged:
 def judge(classifier: Classifier, decoded: Decoded) -> Judged:
     """Choose the rows to judge by, and count those that the classifier knows.
 
-    Images are known by their content: neither names nor order matter, and each counts once.
+    Images are known by their content: neither names nor order matter.
     """
-    test = _each_once(decoded, np.flatnonzero(decoded.given == TEST))
-    everything = _each_once(decoded, np.arange(len(decoded.labels)))
+    test, everything = np.flatnonzero(decoded.given == TEST), np.arange(len(decoded.labels))
     rows = test if test.size else everything
     part: Literal["test", "all"] = "test" if test.size else "all"
     own = OwnImages.of(classifier)
@@ -626,11 +628,3 @@ def judge(classifier: Classifier, decoded: Decoded) -> Judged:
         return judged("unseen" if len(new) < len(everything) else "all", new)
     chosen_by = everything[val[everything]]
     return judged("val", chosen_by) if chosen_by.size else judged("all", everything)
-
-
-def _each_once(decoded: Decoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave out exact copies of the same class."""
-    labels = np.ascontiguousarray(decoded.labels[rows]).view(np.uint8).reshape(len(rows), 8)
-    of = np.concatenate([decoded.digests[rows], labels], axis=1)
-    _, first = np.unique(as_keys(of), return_index=True)
-    return rows[np.sort(first)]

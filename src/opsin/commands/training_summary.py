@@ -7,7 +7,7 @@ from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import clock, file_size, millions, plus_minus
+from opsin.core.format import clock, file_size, millions, plus_minus, repeats
 from opsin.data.dataset import Dataset
 from opsin.data.left_out import left_out_in_words
 from opsin.data.thin_parts import thin_parts
@@ -39,6 +39,8 @@ def tell_images(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
         )
     if dataset.left_out:
         watcher.note(f"Left out: {left_out_in_words(dataset.left_out)}")
+    if dataset.repeated:
+        watcher.note(repeats(dataset.repeated))
     if audit.findings:
         found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
         watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")

@@ -215,6 +215,17 @@ def in_groups(groups: int | None, *, few: bool) -> str:
     return f" in {counted(groups, 'group')}{', which are few: the interval is rough' * few}"
 
 
+def repeats(rows: int) -> str:
+    """Say how many rows of a table name an image once more.
+
+    Example:
+        >>> repeats(270)
+        '270 rows repeat an image; each image counts once'
+    """
+    says = "rows repeat" if rows > 1 else "row repeats"
+    return f"{rows:,} {says} an image; each image counts once"
+
+
 def plus_minus(figures: WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval.
 

@@ -28,9 +28,6 @@ class ImageOptions(TypedDict, total=False):
     together: on one side of the split, and one observation."""
     near_duplicates: Literal["together", "apart"] | None
     """together: near duplicates stay on one side of the split; apart: they may be on both."""
-    assignment: Literal["stable", "exact"] | None
-    """stable: adding images moves none to another part; exact: the parts have exactly the sizes
-    asked for."""
     val_fraction: float | None
     """Share of the training images used for validation."""
     split_seed: int | None
@@ -151,6 +148,9 @@ class LoadOptions(ImageOptions, total=False):
     labels: str | os.PathLike[str] | None
     """A table of corrections (digest or name, label; the label - leaves an image out), such as
     opsin report RUN --fix writes."""
+    parts_of: str | os.PathLike[str] | None
+    """A run whose images keep the parts that they had there, known by their content; new ones fill
+    the parts up."""
     follow_links: bool | None
     """Follow symbolic links that lead out of the source's folder."""
     outside: bool | None
@@ -159,10 +159,6 @@ class LoadOptions(ImageOptions, total=False):
     """2/5: test on the second of five folds, train on the other four."""
     test_fraction: float | None
     """Share used for the test if the source has no test images of its own."""
-    split_by: Literal["bytes", "pixels"] | None
-    """What decides an image's part. bytes (every new run): the bytes of its file, or its array,
-    however it is prepared; pixels: its prepared pixels, as in Opsin 0.1, whose recipes lack this
-    field."""
 
 
 class TrainOptions(LoadOptions, FitOptions, total=False):

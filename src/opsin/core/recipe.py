@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -61,6 +62,9 @@ Named = Annotated[
 ]
 
 
+#: Options of the data part that recipes of earlier versions have, and that say nothing any more.
+_RETIRED: Final = ("assignment", "split_by")
+
 #: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
 SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
 NETWORK, TRAINING, AUGMENTATION = "Network", "Training", "Augmentation"
@@ -81,6 +85,11 @@ class RecipeModel(BaseModel):
     )  # fmt: skip
     #: The heading of fields that name no other.
     group: ClassVar[str] = SOURCE
+
+
+def without_retired(options: JsonObject) -> JsonObject:
+    """Return the options of a recipe without those that earlier versions had."""
+    return {name: value for name, value in options.items() if name not in _RETIRED}
 
 
 def _without_folder(source: str) -> str:
@@ -158,6 +167,12 @@ class DataRecipe(RecipeModel):
         "out), such as opsin report RUN --fix writes.",
         json_schema_extra={"metavar": "CSV"},
     )
+    parts_of: Named | None = Field(
+        None,
+        description="A run whose images keep the parts that they had there, known by their "
+        "content; new ones fill the parts up.",
+        json_schema_extra={"metavar": "RUN"},
+    )
     follow_links: bool = Field(
         False, description="Follow symbolic links that lead out of the source's folder."
     )
@@ -172,12 +187,6 @@ class DataRecipe(RecipeModel):
         "together",
         description="together: near duplicates stay on one side of the split; apart: they may be "
         "on both.",
-        json_schema_extra={"group": SPLIT},
-    )
-    assignment: Literal["stable", "exact"] = Field(
-        "stable",
-        description="stable: adding images moves none to another part; exact: the parts have "
-        "exactly the sizes asked for.",
         json_schema_extra={"group": SPLIT},
     )
     fold: str | None = Field(
@@ -201,13 +210,6 @@ class DataRecipe(RecipeModel):
         description="Share used for the test if the source has no test images of its own.",
         json_schema_extra={"group": SPLIT},
     )
-    split_by: Literal["bytes", "pixels"] = Field(
-        "pixels",
-        description="What decides an image's part. bytes (every new run): the bytes of its file, "
-        "or its array, however it is prepared; pixels: its prepared pixels, as in Opsin 0.1, "
-        "whose recipes lack this field.",
-        json_schema_extra={"group": SPLIT},
-    )
     split_seed: int = Field(
         0,
         ge=0,
@@ -225,6 +227,11 @@ class DataRecipe(RecipeModel):
         "(default: half of the free space).",
         json_schema_extra={"metavar": "GB"},
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, data: Any) -> Any:
+        return without_retired(data) if isinstance(data, dict) else data
 
     @property
     def title(self) -> str:
@@ -263,7 +270,7 @@ class DataRecipe(RecipeModel):
         refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            recipe = cls(sources=sources, **{"split_by": "bytes", **given})
+            recipe = cls(sources=sources, **given)
         except ValidationError as error:
             raise invalid(error) from None
         if recipe.fold:
@@ -513,7 +520,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
         if key == "model" and "name" in section:
             section = {"model": section.pop("name"), **section}
         found |= section
-    return found
+    return without_retired(found)
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

@@ -175,6 +175,7 @@ def audit(
         *_unreadable(dataset),
         *_left_out(dataset),
         *_depth(dataset),
+        *_repeated(dataset),
         *_classes(dataset),
         *_appearance(dataset, measured),
     )
@@ -185,7 +186,8 @@ def audit(
 
 _WORST_FIRST: Final = (
     "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "left-out", "clipped", "with-unused-bits", "unchecked-classes", "spelled-twice",
+    "unreadable", "left-out", "repeated-rows", "clipped", "with-unused-bits", "unchecked-classes",
+    "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
@@ -360,6 +362,17 @@ def _depth(dataset: Dataset) -> Iterator[Finding]:
         f"takes {white} for white, in all of them and in the classifier",
         "give --bits if the camera has more, and none of these images is as bright as it can be",
         (Case((), f"the brightest of them needs {max(dataset.depths)} bits"),) if unused else (),
+    )
+
+
+def _repeated(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "repeated-rows",
+        dataset.repeated,
+        "Rows that name an image once more",
+        "counts each image once",
+        "drop them, if they are there by accident",
+        (),
     )
 
 

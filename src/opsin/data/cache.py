@@ -105,6 +105,9 @@ class Decoded:
         groups: What each image shares with others, ``""`` with none; ``[]`` where there are none.
         mirrored: Whether a mirrored image is still of its class.
         unreadable: Name and reason of each file that was skipped.
+        repeated: Rows of a table that named an image once more, which are left out.
+        rows: Their rows in the source, before corrections, ``int64[N]``; ``None`` where these are
+            nobody's concern.
         source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
             where there are none.
         corrected: What these corrections have done.
@@ -125,6 +128,8 @@ class Decoded:
     groups: list[str]
     mirrored: bool
     unreadable: list[tuple[str, str]]
+    repeated: int = 0
+    rows: NDArray[np.int64] | None = None
     source_labels: NDArray[np.int64] | None = None
     corrected: Applied | None = None
     left_out: tuple[LeftOut, ...] = ()
@@ -370,7 +375,7 @@ def _open(
         return array
 
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not {"names", "classes", "groups", "mirrored", "bits", "depths"} <= set(about):
+    if not {"names", "classes", "groups", "mirrored", "repeated", "bits", "depths"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
     images: Images
     if on_the_fly:
@@ -392,4 +397,5 @@ def _open(
         unreadable=[(name, reason) for name, reason in unreadable],
         bits=about["bits"],
         depths={int(depth): count for depth, count in about["depths"].items()},
+        repeated=about["repeated"],
     )

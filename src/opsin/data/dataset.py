@@ -36,11 +36,12 @@ from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_g
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
+from opsin.data.recorded_parts import recorded_parts
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
-from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
+from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,9 @@ class Dataset:
             apart, near duplicates, ``int64[N]``.
         near: Near duplicates.
         split: Rows for training, validation and test.
+        subjects: What the split was made of.
         unreadable: Name and reason of each file that was skipped.
+        repeated: Rows of a table that named an image once more, which are left out.
         mirrored: Whether a mirrored image is still of its class.
         given_parts: Those of ``train``, ``val`` and ``test`` whose images the source names.
         problem: Why no classifier can be made of these images, if so (`look_at` only).
@@ -117,8 +120,10 @@ class Dataset:
     units: NDArray[np.int64]
     near: NearDuplicates
     split: Split
+    subjects: Subjects = field(repr=False)
     unreadable: list[tuple[str, str]]
     mirrored: bool
+    repeated: int = 0
     given_parts: tuple[str, ...] = ()
     problem: SourceError | None = None
     corrected: Applied | None = None
@@ -189,12 +194,11 @@ class Dataset:
             there = is_place(source) and os.path.exists(path)  # noqa: PTH110
             return path if there else source
 
-        test, corrections = self.recipe.test, self.recipe.labels
+        named = {name: getattr(self.recipe, name) for name in ("test", "labels", "parts_of")}
         return self.recipe.model_copy(
             update={
                 "sources": tuple(map(placed, self.recipe.sources)),
-                "test": placed(test) if test else None,
-                "labels": placed(corrections) if corrections else None,
+                **{name: placed(word) if word else None for name, word in named.items()},
             }
         )
 
@@ -202,6 +206,13 @@ class Dataset:
     def given_test(self) -> bool:
         """Whether the source names its test images."""
         return "test" in self.given_parts
+
+    @property
+    def parts_may_move(self) -> bool:
+        """Whether images that are added later can bring old ones into another part."""
+        if "val" in self.given_parts or self.recipe.parts_of or self.problem:
+            return False
+        return bool((self.subjects.independent < LARGE).any())
 
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -263,6 +274,7 @@ class Dataset:
             preparation=self.preparation,
             audit=AuditCounts(
                 unreadable=len(self.unreadable),
+                repeated_rows=self.repeated,
                 near_duplicates=len(self.near.pairs),
                 test_copies_in_training=self.leaks[0],
                 test_near_duplicates_in_training=self.leaks[1],
@@ -355,13 +367,22 @@ def load_recipe(
     """
     # Listing a folder, or asking the hub, is done once.
     place = found or sources.find_all(recipe, watcher=watcher)
-    decoded = read_corrected(
-        recipe, found=place, watcher=watcher, for_training=for_training, missing_ok=missing_ok
-    )
+    before = _read(recipe, place, watcher, for_training=for_training)
+    decoded = _corrected(before, recipe, missing_ok=missing_ok, watcher=watcher)
     if prove is not None:
         decoded = prove(decoded)
-    dataset = _with_split(decoded, recipe, place, watcher, for_training=for_training)
+    dataset = _with_split(before, decoded, recipe, place, watcher, for_training=for_training)
     return replace(dataset, held=found)
+
+
+def _read(
+    recipe: DataRecipe, found: LocatedSource, watcher: Watcher, *, for_training: bool
+) -> cache.Decoded:
+    """Read a source's images, each with its row."""
+    # Whether a classifier can be made of them, only the corrected labels tell.
+    for_training = for_training and recipe.labels is None
+    decoded = read_found(found, recipe, watcher, for_training=for_training)
+    return replace(decoded, rows=np.arange(len(decoded.labels)))
 
 
 def read_corrected(
@@ -377,10 +398,8 @@ def read_corrected(
     Raises:
         SourceError: The source or the file of corrections is unusable.
     """
-    # Whether a classifier can be made of them, only the corrected labels tell.
-    unchecked = recipe.labels is not None
     found = found or sources.find_all(recipe, watcher=watcher)
-    decoded = read_found(found, recipe, watcher, for_training=for_training and not unchecked)
+    decoded = _read(recipe, found, watcher, for_training=for_training)
     return _corrected(decoded, recipe, missing_ok=missing_ok, watcher=watcher)
 
 
@@ -405,8 +424,9 @@ def split_decoded(
     Raises:
         SourceError: The file of corrections is unusable.
     """
-    decoded = _corrected(decoded, recipe, missing_ok=False, watcher=watcher)
-    return _with_split(decoded, recipe, None, watcher, for_training=False)
+    before = replace(decoded, rows=np.arange(len(decoded.labels)))
+    decoded = _corrected(before, recipe, missing_ok=False, watcher=watcher)
+    return _with_split(before, decoded, recipe, None, watcher, for_training=False)
 
 
 @checked
@@ -452,9 +472,9 @@ def from_arrays(
         RecipeError: An option has an impossible value.
 
     Example:
-        >>> pixels = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
-        >>> from_arrays(pixels, [0, 0, 1, 1], ["cat", "dog"]).summary()
-        '4 images 8×8 grey · 2 classes · 2 train, 1 val, 1 test'
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+        >>> from_arrays(pixels, [0] * 10 + [1] * 10, ["cat", "dog"]).summary()
+        '20 images 8×8 grey · 2 classes · 16 train, 2 val, 2 test'
     """
     recipe = DataRecipe.of(name, **options)
     images = _as_bytes(images, name, watcher)
@@ -519,9 +539,7 @@ def _find_units(
 ) -> tuple[NearDuplicates, NDArray[np.int64]]:
     """Find near duplicates, and say by a number which images must stay in one part."""
     alike = decoded
-    if (
-        place is not None and recipe.split_by == "bytes"
-    ):  # parts that no preparation changes, so what they hang by too
+    if place is not None:  # no preparation changes the parts, so what they hang by neither
         alike = read_by_default(place, recipe, decoded, watcher)
     mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
@@ -534,6 +552,7 @@ def _find_units(
 
 
 def _with_split(
+    before: cache.Decoded,
     decoded: cache.Decoded,
     recipe: DataRecipe,
     place: LocatedSource | None,
@@ -541,18 +560,31 @@ def _with_split(
     *,
     for_training: bool,
 ) -> Dataset:
-    classes, groups = tuple(decoded.classes), decoded.groups
+    """Return images as a dataset.
+
+    Args:
+        before: All images of the source. These are split, so that corrections move none of them.
+        decoded: What the corrections left, perhaps in another order.
+        recipe: How they are split.
+        place: Their source.
+        watcher: Receives the progress of the work.
+        for_training: Refuse images that no classifier can be made of.
+    """
+    classes, groups = tuple(decoded.classes), before.groups
     if recipe.group_by:
-        groups = groups_by_name(decoded.names, recipe.group_by)
-    near, units = _find_units(decoded, recipe, groups, place, watcher)
+        groups = groups_by_name(before.names, recipe.group_by)
+    near, units = _find_units(before, recipe, groups, place, watcher)
+    rows = np.arange(len(before.labels)) if decoded.rows is None else decoded.rows
     subjects = Subjects(
-        labels=decoded.labels,
-        digests=decoded.digests,
-        source_digests=decoded.source_digests,
-        given=decoded.given,
+        labels=before.labels,
+        digests=before.digests,
+        source_digests=before.source_digests,
+        given=before.given,
         classes=classes,
         units=units,
         groups=groups,
+        recorded=recorded_parts(recipe.parts_of, before, watcher) if recipe.parts_of else None,
+        corrected=(rows, decoded.labels),
     )
     problem = None
     try:
@@ -582,12 +614,14 @@ def _with_split(
         source_digests=decoded.source_digests,
         sizes=decoded.sizes,
         ranges=decoded.ranges,
-        groups=groups,
-        units=units,
-        near=near,
+        groups=[groups[row] for row in rows] if groups else [],
+        units=_renumbered(units[rows]),
+        near=near.among(rows),
         split=split,
+        subjects=subjects,
         unreadable=decoded.unreadable,
         mirrored=decoded.mirrored,
+        repeated=decoded.repeated,
         given_parts=tuple(
             part
             for part, code in (("train", TRAIN), ("val", VAL), ("test", TEST))
@@ -599,3 +633,9 @@ def _with_split(
         left_out=decoded.left_out,
         depths=decoded.depths,
     )
+
+
+def _renumbered(units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each image the first row of its unit."""
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    return first[unit]

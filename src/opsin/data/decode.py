@@ -371,6 +371,7 @@ def _decode(
             "names": list(kept.names),
             "groups": list(kept.groups),
             "mirrored": kept.mirrored,
+            "repeated": kept.repeated,
             "resize": preparation.resize,
             "bits": preparation.bits if depths else None,
             "depths": {str(depth): count for depth, count in depths.items()},

@@ -9,12 +9,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
+from opsin.core.recipe import DataRecipe
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.runs.run_row import RunRow, Stamp, read_row
@@ -282,3 +285,28 @@ def test_trash_that_takes_long_to_remove_keeps_nobody_from_the_list(
             assert not sweeping.done()
         finally:
             go_on.set()
+
+
+def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:
+    runs: list[opsin.Run] = []
+    asked: list[dict[str, Any]] = [
+        {},
+        {"test_fraction": 0.3},
+        {"classes": ["3", "8"]},
+        {"size": 12},
+    ]
+    for options in asked:
+        data = opsin.load("digits", **options)
+        runs.append(opsin.train(data, model="knn", runs=tmp_path, quiet=True))
+    index = RunIndex(tmp_path)
+    index.scan()
+    for run, options in zip(runs[1:], (*asked[1:3], {}), strict=True):
+        found = index.last_of(DataRecipe.of("digits", **options))
+        assert found is not None
+        assert found.path == run.path
+    assert index.last_of(DataRecipe.of("digits", fold="1/3")) is None
+    assert index.last_of(DataRecipe.of("others")) is None
+    runs[3].directory.split.unlink()
+    found = index.last_of(DataRecipe.of("digits"))
+    assert found is not None
+    assert found.path == runs[0].path

@@ -47,6 +47,7 @@ class AuditCounts(Stored):
     """How many problems the audit of the images found."""
 
     unreadable: Count = 0
+    repeated_rows: Count = 0
     near_duplicates: Count = 0
     test_copies_in_training: Count = 0
     test_near_duplicates_in_training: Count = 0

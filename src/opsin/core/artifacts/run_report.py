@@ -384,6 +384,7 @@ class Report(Artifact):
     left_out: list[LeftOut] = Field(
         default_factory=list, description="What the source holds and is not read, by kind."
     )
+    repeated_rows: Count = Field(0, description="Rows of a table that named an image once more.")
     findings: list[ReportedFinding] = Field(default_factory=list)
     training: TrainingFacts = Field(default_factory=TrainingFacts)
     file: FileFacts = Field(default_factory=FileFacts)

@@ -18,6 +18,7 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
 from opsin.data.cache import digest_rows
+from opsin.data.digest_set import DigestSet
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TRAIN, UNASSIGNED
 from opsin.stores.stored_object import StoredObject
@@ -244,6 +245,7 @@ class LabelledImages:
         mirrored: Whether a mirrored image is still of its class.
         left_out: What the source holds beside them.
         lines: Lines of the table that name them, ``int64[N]``, 0 for none; ``None``: no table does.
+        repeated: Rows of a table that named an image once more, which are left out.
     """
 
     source: str
@@ -256,6 +258,7 @@ class LabelledImages:
     mirrored: bool = True
     left_out: tuple[LeftOut, ...] = ()
     lines: NDArray[np.int64] | None = None
+    repeated: int = 0
 
     def __len__(self) -> int:
         return int(self.labels.size)
@@ -330,12 +333,14 @@ def located(contents: LabelledImages) -> LocatedSource:
 class LabelColumns:
     """What a source says of its images beside their pixels, gathered row by row.
 
-    Each class and group is kept once, however many rows share it; classes are compared in NFC.
+    Each class and group is kept once, however many rows share it; classes are compared in NFC. A
+    row that names an image once more, with the same class for the same part, is left out; another
+    class or part for it stays, for an audit to name.
 
     Example:
         >>> columns = LabelColumns()
-        >>> columns.add("1.jpg", "dog")
-        >>> columns.add("2.jpg", "cat")
+        >>> columns.add("1.jpg", "dog"), columns.add("2.jpg", "cat"), columns.add("1.jpg", "dog")
+        (True, True, False)
         >>> images = Files(Path("photos"), columns.names)
         >>> columns.labelled("photos", images, ["cat", "dog"]).labels.tolist()
         [1, 0]
@@ -350,6 +355,8 @@ class LabelColumns:
         self._number: dict[str, int] = {}
         self._written: list[str] = []
         self._shared: dict[str, str] = {}
+        self._seen = DigestSet()
+        self._repeated = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -357,9 +364,39 @@ class LabelColumns:
         return tuple(self._written)
 
     def add(
-        self, name: str, label: str, given: int = UNASSIGNED, group: str = "", line: int = 0
-    ) -> None:
-        """Add an image: what it is called, its class, split code and group, and its line."""
+        self,
+        name: str,
+        label: str,
+        given: int = UNASSIGNED,
+        group: str = "",
+        *,
+        line: int = 0,
+        place: str | None = None,
+    ) -> bool:
+        """Add an image; tell whether it is new, or is left out.
+
+        Args:
+            name: What it is called.
+            label: Its class.
+            given: Its split code.
+            group: Its group.
+            line: Of the table that names it; 0 for none.
+            place: What tells it from others (default: its name).
+
+        Raises:
+            SourceError: It is there already, in another group.
+        """
+        known = [place or name, nfc(label), str(given)]
+        again = not self._seen.add(_number_of(known))
+        if self._seen.add(_number_of([*known, group])) and again:
+            raise SourceError(
+                "one group for each image",
+                f"{name} is in two, one of them {group or 'none'!r}",
+                "Keep one of its rows.",
+            )
+        if again:
+            self._repeated += 1
+            return False
         self.names.append(name)
         number = self._number.setdefault(nfc(label), len(self._number))
         if number == len(self._written):
@@ -368,6 +405,7 @@ class LabelColumns:
         self._given.append(given)
         self._lines.append(line)
         self._groups.append(self._shared.setdefault(group, group))
+        return True
 
     def labelled(
         self, source: str, images: UnpreparedImages, classes: Sequence[str]
@@ -383,7 +421,13 @@ class LabelColumns:
             images=images,
             groups=self._groups if any(self._shared) else (),
             lines=np.frombuffer(self._lines, "q") if any(self._lines) else None,
+            repeated=self._repeated,
         )
+
+
+def _number_of(words: Sequence[str]) -> int:
+    text = "\0".join(words).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 def check_classes(

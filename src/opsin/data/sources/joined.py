@@ -84,6 +84,7 @@ def join(
                 [np.zeros(len(c), np.int64) if c.lines is None else c.lines for c in contents]
             )
         ),
+        repeated=sum(each.repeated for each in contents),
     )
 
 

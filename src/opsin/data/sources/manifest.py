@@ -100,15 +100,25 @@ def open_table(
             an image elsewhere, or none of its images exists.
     """
     check_columns(columns)
-    found = LabelColumns()
+    found, folder = LabelColumns(), os.path.realpath(path.parent)
     for row in rows_of(path, columns or {}):
         name = name_of(row.path, path, row.line, inside)
-        found.add(name, row.label, split_of(row.split, path, row.line), row.group, row.line)
+        part, place = split_of(row.split, path, row.line), _place_of(name, folder)
+        found.add(name, row.label, part, row.group, line=row.line, place=place)
     if not found.names:
         raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
     images = Files(path.parent, found.names)
     check_any_exists(images, path)
     return found.labelled(str(path), images, order_classes(found.classes, path))
+
+
+def _place_of(name: str, folder: str) -> str:
+    """Return where an image is, the same text for all ways to write it that follow no link."""
+    place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+    if ".." in name:  # which leads up from where a link leads to
+        above, last = os.path.split(place)
+        place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+    return os.path.normpath(place)
 
 
 def check_any_exists(images: Files, table: Path) -> None:

@@ -110,6 +110,7 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
             images=PackedImages(folder / "images.bin", starts, ends - starts),
             groups=about["groups"],
             left_out=tuple(LeftOut.model_validate(each) for each in about.get("left_out", ())),
+            repeated=about["repeated"],
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
@@ -135,11 +136,13 @@ class _Gathered:
             elif (code := part_named(split) if split else UNASSIGNED) is None:
                 self.passed.add(f"image in the part {record.split}", record.name)
             else:
-                number = counts[split] = counts.get(split, -1) + 1
+                number = counts.get(split, 0)
                 own = f"{split}/{number}" if split else str(number)
-                self.columns.add(own, record.label, code, record.group)
-                self._names.append(record.name)
-                yield record
+                place = _reference(record)
+                if self.columns.add(own, record.label, code, record.group, place=place):
+                    counts[split] = number + 1
+                    self._names.append(record.name)
+                    yield record
 
     def labelled(self, images: Files | PackedImages) -> LabelledImages:
         """Return the images; their own names stand, where each has one of its own."""
@@ -152,6 +155,13 @@ class _Gathered:
         rest = [name for name in found if nfc(name) not in known]
         whole = self.columns.labelled(self.source, images, [*listed, *rest])
         return replace(whole, left_out=self.passed.listed())
+
+
+def _reference(record: Record) -> str | None:
+    """Return what tells an image from others; ``None`` for contents without a name."""
+    if isinstance(record.image, Path):
+        return str(record.image)
+    return f"{hashlib.sha256(record.image).hexdigest()} {record.name}" if record.name else None
 
 
 def _file_of(record: Record, source: str) -> Path:
@@ -244,6 +254,7 @@ def _pack(
             "names": list(found.names),
             "groups": list(found.groups),
             "left_out": [each.model_dump() for each in found.left_out],
+            "repeated": found.repeated,
         }
         write_json(scratch / "about.json", about)
         whole = hashlib.sha256(digest + found.labels.tobytes() + found.given.tobytes())

@@ -213,8 +213,8 @@ def keep_recipe(
     Raises:
         StorageError: The disk refuses the write.
     """
-    # Where the images are is said by the caller.
-    gone = {"sources", "test", "labels", *changed}
+    # Where the images are, and whose parts they keep, is said by the caller.
+    gone = {"sources", "test", "labels", "parts_of", *changed}
     if not same_images:
         gone |= set(DataRecipe.model_fields)
     # What belongs to an emptied choice is still as the form shows it.

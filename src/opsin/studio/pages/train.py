@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ from nicegui import ui
 from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.glossary import find_term
 from opsin.data.corrections import write_corrections
@@ -30,6 +32,8 @@ from opsin.studio.parts.network_choice import (
     text_of,
 )
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.runs.dataset_cache import recipe_of
+from opsin.studio.runs.run_index import SPLIT_OPTIONS
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 from opsin.trackers import trackers
@@ -66,6 +70,7 @@ class _Train:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._recipe: RecordedRecipe | None = None
+        self._run: RunDirectory | None = None
         self._location = Location()
         self._cloned = self._called = ""
         self._track: list[str] = []
@@ -101,7 +106,7 @@ class _Train:
         self._trackers = training_form.tracker_words()
         if source_run:
             row, directory = self._studio.runs.row(source_run), self._studio.runs.get(source_run)
-            self._recipe = directory.read(RecordedRecipe)
+            self._recipe, self._run = directory.read(RecordedRecipe), directory
             self._location = directory.location()
             self._cloned = row.name
             self._before = training_form.values_of(self._recipe)
@@ -335,6 +340,9 @@ class _Train:
         given = {
             name: value for name, value in values.items() if (name, value) != ("model", "auto")
         }
+        before = self._run_before(values)
+        if before is not None:
+            given["parts_of"] = str(before.path)
         if given.get("backbone"):
             given["backbone"] = text_of(self._studio, given["backbone"])
         return training_form.argv(
@@ -347,6 +355,17 @@ class _Train:
             track=self._track,
             plan=plan,
         )
+
+    def _run_before(self, values: Mapping[str, str]) -> RunDirectory | None:
+        """Return the run whose parts the images keep; ``None`` where they are to be split anew."""
+        kind, _, which = self._chosen.partition(":")
+        if any(values.get(name) for name in SPLIT_OPTIONS):
+            return None
+        if kind == "set":
+            return self._studio.runs.last_of(recipe_of(self._studio.sets.get(which)))
+        cut = self._run is not None and self._run.split.is_file()
+        folds = self._recipe is not None and self._recipe.data.fold is not None
+        return self._run if kind == "run" and cut and not folds else None
 
     def _source(self) -> tuple[list[str], Path | None]:
         """Return the words that say which images are meant, and the table of corrections."""

@@ -7,15 +7,24 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.file_stamp import MISSING
+from opsin.core.recipe import SPLIT, DataRecipe
+from opsin.core.recipe_options import options_of
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
 from opsin.studio.trash import KEPT, Removed, Trash
 
 __all__ = ["RunIndex", "RunRow", "opaque"]
+
+#: Options that say how images are split.
+SPLIT_OPTIONS: Final = tuple(
+    name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
+)
 
 
 class RunIndex:
@@ -111,6 +120,23 @@ class RunIndex:
     def opened(self, id: str) -> tuple[RunRow, RunDirectory]:  # noqa: A002
         """Return a run's row and its directory, as `row` and `get` do."""
         return self.row(id), self.get(id)
+
+    def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
+        """Return the newest run of the same images that split them alike, ``None`` where none did.
+
+        Args:
+            recipe: Which images.
+        """
+        same = ("sources", "test", "classes", *SPLIT_OPTIONS)
+        for row in self.rows():
+            directory = RunDirectory(self.root / row.folder)
+            with contextlib.suppress(OpsinError):
+                before = directory.read(RecordedRecipe).data
+                if directory.split.is_file() and all(
+                    getattr(before, name) == getattr(recipe, name) for name in same
+                ):
+                    return directory
+        return None
 
     def delete(self, id: str) -> str:  # noqa: A002
         """Take a run out of the table; its files are kept for a week.
