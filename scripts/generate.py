@@ -38,6 +38,7 @@ from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.glossary import Term
 from opsin.core.glossary import glossary as all_terms
 from opsin.core.recipe import (
+    BELONGING,
     DATA_OPTIONS,
     DataRecipe,
     ModelRecipe,
@@ -125,7 +126,9 @@ def commands() -> str:
             "Answers go to standard output, progress and warnings to standard error. With "
             "`--json` a command prints "
             'one JSON object and nothing else; an error is `{"error": {"kind", "expected", '
-            '"received", "advice"}}`.',
+            '"received", "advice"}}`. A number that is not finite is `null`. Stopped by Ctrl-C, '
+            "it prints a whole object or none; what is done, and how to go on, is on standard "
+            "error.",
             "",
             "| exit status | means |",
             "|---|---|",
@@ -166,6 +169,17 @@ def recipe() -> str:
         "",
         "`sources` in `data` holds what follows `opsin train`, and `name` in `model` what follows "
         "`--model`.",
+        "",
+        "Options given beside a recipe file, or to `opsin resume`, win over the recipe's. Another "
+        "choice also resets what belonged to the older one, unless that is given too:",
+        "",
+        "| another | resets |",
+        "|---|---|",
+        *(
+            f"| `{choice}` | {', '.join(f'`{name}`' for name in BELONGING[choice])} |"
+            for choice in BELONGING
+        ),
+        "| `model` | all but the options of the data |",
         "",
         "## data",
         "",

@@ -4,7 +4,7 @@
 # line of code to thirty: the studio, a page of your own, and a script. Then pictures come from a
 # camera, and the classifier goes to a machine without Opsin. It takes about five minutes.
 #
-# You need `pip install 'opsin[all]'`.
+# [Install Opsin](../how-to/install.md) with `[all]` first.
 #
 # ## A classifier, and a picture to ask about
 # Any run will do. This one names clothes, and learns in a few seconds. If you have one from

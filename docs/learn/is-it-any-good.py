@@ -5,7 +5,7 @@
 # and then look for them as if you did not. In the end you count what was found, and what was
 # not. It takes about two minutes.
 #
-# You need `pip install 'opsin[train]'`.
+# [Install Opsin](../how-to/install.md) with `[train]` first.
 
 # %%
 import csv

@@ -5,7 +5,7 @@
 # same with a network of your own, and then four things that DIGITS could not show. The most
 # important: **does the heat map mean anything?** It takes about five minutes.
 #
-# You need `pip install 'opsin[train]'`. Everything here is in the studio as well (`opsin
+# [Install Opsin](../how-to/install.md) with `[train]` first. Everything here is in the studio as well (`opsin
 # studio`); the pictures of it are from there.
 
 # %%

@@ -5,7 +5,7 @@
 # you sort by hand, and a network that has seen a million others before. The computer needs
 # about two minutes for it. You need more, for the sorting.
 #
-# You need `pip install 'opsin[evaluate]'`, and no PyTorch.
+# [Install Opsin](../how-to/install.md) with `[evaluate]` first; PyTorch is not needed.
 #
 # The photographs here are of waste: 120 that are sorted into six folders, and a heap of 600
 # that are not ([TrashNet](https://github.com/garythung/trashnet), MIT). Take your own instead.
@@ -68,10 +68,10 @@ for finding in findings:
 # ## Build on a pretrained network
 # Twenty photographs are too few to learn from scratch what an edge is, or a shiny surface. A
 # network that was trained on a million others knows that. Opsin asks it what it sees in yours,
-# and learns only which of that tells your classes apart. How much this is worth was measured
+# and learns only which of that tells your classes apart. How much MobileNetV2 is worth was measured
 # with photographs like these:
 #
-# ![Accuracy by training images of each class, from 5 to 300: with a pretrained network from 57 to 92%, from scratch from 34 to 86%](../images/pretrained-curve.png)
+# ![Accuracy by training images of each class, from 5 to 300: with MobileNetV2 from 57 to 92%, from scratch from 34 to 86%](../images/pretrained-curve.png)
 #
 # Which network? Here it is MobileNetV2 in a file, `mobilenet.onnx`, which wants its pixels
 # between -1 and 1. If you have none, name one: with `pip install 'opsin[hub]'`,
@@ -88,7 +88,7 @@ pretrained = {"backbone": "mobilenet.onnx", "prepare": "-1..1"}
 # every photograph was tested once, by a classifier that did not know it.
 
 # %%
-folds = opsin.train_folds("photos", folds=5, assignment="exact", quiet=True, **pretrained)
+folds = opsin.train_folds("photos", folds=5, quiet=True, **pretrained)
 together = folds.summary.pooled
 print(f"{together.accuracy:.0%} of {together.images} right")
 print(f"95% interval: {together.low:.0%} to {together.high:.0%}")

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 #: Options of a training that have no place here: `fit` is given all images, for training alone,
 #: and `random_state` is the seed.
 NOT_HERE: Final = (
-    *("test", "test_fraction", "fold", "split_by", "classes", "labels", "columns"),
+    *("test", "test_fraction", "fold", "parts_of", "classes", "labels", "columns"),
     *("follow_links", "outside", "seed"),
 )
 #: The others, each a parameter that can be searched over.

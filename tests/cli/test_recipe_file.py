@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from opsin.cli.recipe_file import merge_options, read_options
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe
-from opsin.models.resolve import resolve
+from opsin.core.recipe import BELONGING, CHANGEABLE, DataRecipe, Recipe
+from opsin.models.resolve import changed, resolve
+from opsin.studio.jobs.training_form import keep_recipe
 
 DATA = DataRecipe.of("digits")
 
@@ -56,3 +59,59 @@ def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> No
         resolve(DATA, hidden=(8, 8), depth=1)
     with pytest.raises(RecipeError, match="runs"):
         merge_options({"runs": "elsewhere"}, {})
+
+
+# A choice of each row of `BELONGING`, and a value of one option that belongs to it.
+CHOICES: dict[str, tuple[Any, str, Any]] = {
+    "augment": ("documents", "flip", True),
+    "optimizer": ("adamw", "rate", 0.07),
+    "schedule": ("step", "patience", 3),
+    "depth": (3, "hidden", (8, 9, 10)),
+    "hidden": ((64, 32, 16), "depth", 3),
+    "budget": ("10m", "epochs", 9),
+}
+
+
+def from_the_command_line(recipe: Recipe, given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    (folder / "recipe.json").write_text(recipe.model_dump_json(), encoding="utf-8")
+    return merge_options(read_options(folder / "recipe.json"), given)
+
+
+def from_the_studio(recipe: Recipe, given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    recorded = RecordedRecipe.model_validate(recipe.model_dump(mode="json"))
+    texts = {name: str(value) for name, value in given.items()}
+    path = keep_recipe(folder, recorded, texts, same_images=True)
+    return merge_options(read_options(path), given)
+
+
+@pytest.mark.parametrize("entrance", [from_the_command_line, from_the_studio])
+@pytest.mark.parametrize("choice", BELONGING)
+def test_another_choice_takes_along_what_belonged_to_the_older_one(
+    tmp_path: Path, choice: str, entrance: Any
+) -> None:
+    recipe = resolve(
+        DATA, model="cnn", epochs=7, augment="photos", optimizer="sgd", rate=0.3, patience=2,
+        hidden=(8, 16), zoom=0.4,
+    )  # fmt: skip
+    new, name, value = CHOICES[choice]
+    options = entrance(recipe, {choice: new}, tmp_path)
+    assert options[choice] == new and options["model"] == "cnn"
+    assert not set(BELONGING[choice]) & set(options)
+    assert set(entrance(recipe, {}, tmp_path)) - set(options) == set(BELONGING[choice])
+    assert entrance(recipe, {choice: new, name: value}, tmp_path)[name] == value
+    if choice not in CHANGEABLE:  # nor of a training that goes on
+        return
+    fresh = resolve(DATA, model="cnn", **{choice: new}).training
+    on = changed(recipe, **{choice: new}).training
+    assert {each: getattr(on, each) for each in BELONGING[choice]} == {
+        each: getattr(fresh, each) for each in BELONGING[choice]
+    }
+    assert getattr(changed(recipe, **{choice: new, name: value}).training, name) == value
+
+
+def test_the_same_choice_again_changes_nothing(tmp_path: Path) -> None:
+    recipe = resolve(DATA, model="cnn", augment="photos", zoom=0.4, optimizer="sgd", rate=0.3)
+    given = {"augment": "photos", "optimizer": "sgd", "schedule": recipe.training.schedule}
+    options = from_the_command_line(recipe, given, tmp_path)
+    assert options == from_the_command_line(recipe, {}, tmp_path)
+    assert changed(recipe, **given) == recipe

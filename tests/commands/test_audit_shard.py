@@ -30,9 +30,7 @@ def odd(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, 4])
-@pytest.mark.parametrize(
-    "options", [{}, {"split_by": "pixels"}, {"group_by": r"(\w)\w*\.png"}, {"labels": "labels.csv"}]
-)
+@pytest.mark.parametrize("options", [{}, {"group_by": r"(\w)\w*\.png"}, {"labels": "labels.csv"}])
 def test_shards_find_what_one_command_finds(
     odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, options: dict[str, Any]
 ) -> None:

@@ -79,7 +79,7 @@ def test_every_kind_of_change_is_told(tmp_path: Path, shapes: Path) -> None:
 def test_images_are_prepared_and_split_as_the_run_did(tmp_path: Path, shapes: Path) -> None:
     options: dict[str, Any] = {"size": (10, 12), "channels": 1, "resize": "squash",
                                "classes": ["square", "disc"], "split_seed": 3,
-                               "assignment": "exact", "val_fraction": 0.3}  # fmt: skip
+                               "val_fraction": 0.3}  # fmt: skip
     run = made_run(tmp_path, opsin.load(shapes, **options))
     moved = tmp_path / "moved"
     shutil.copytree(shapes, moved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,14 +106,11 @@ def test_how_few_are_few_depends_on_size_and_colour(
 
 
 @pytest.mark.torch
-def test_where_none_is_here_the_plan_says_how_to_get_one(
+def test_where_none_is_here_the_plan_says_how_to_get_one_and_promises_no_figure(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
-    planned = opsin.plan(photographs, size=64, quiet=True)
-    assert "--from small" in planned.recipe.reasons["Backbone"]
-    assert "apache-2.0" in planned.recipe.reasons["Backbone"]
-    assert "with 10 photographs of each" in planned.recipe.reasons["Backbone"]
-    small = opsin.plan(photographs, size=32, quiet=True).recipe.reasons["Backbone"]
-    assert "with 10 images of 32×32 pixels" in small
-    assert "47 of 100 images with one, and on 32 without" in small
+    reason = opsin.plan(photographs, size=64, quiet=True).recipe.reasons["Backbone"]
+    assert "--from small fetches one (15.1 MB, apache-2.0)" in reason
+    # Of that network nothing was measured: no accuracy stands beside its name.
+    assert not re.search(r"\d", reason.replace("15.1 MB", "").replace("apache-2.0", ""))

@@ -19,6 +19,8 @@ import opsin
 from opsin.commands.compare import sentence
 from opsin.commands.paired_predictions import bring_together
 from opsin.commands.throughput import rates_in_turn
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageError
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
@@ -135,18 +137,72 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
     assert pair.disagreements == []
     assert (pair.both_right, pair.both_wrong) == (9, 2)
     fewer = run("fewer", np.arange(1, 11))
-    with pytest.raises(RunError, match=r"11 test images, .* 10, and 10 are the same"):
-        opsin.compare(one, fewer, speed=False)
+    shared = opsin.compare(one, fewer, speed=False)
+    assert (shared.images, [row.tested for row in shared.runs]) == (10, [11, 10])
+    assert "compared on the 10 test images that all of these runs have" in shared.notes[0]
+    # Copies of one image are one observation.
+    assert shared.pairs[0].groups == 8
 
 
-def test_other_test_images_are_refused_with_the_reason(make: Make) -> None:
-    one, other = make("one", 0.8), make("other", 0.8, opsin.load("digits", split_seed=1))
+def test_runs_are_compared_on_the_images_that_both_tested(make: Make) -> None:
+    data = [opsin.load("digits"), opsin.load("digits", split_seed=1)]
+    tested = [{digest.tobytes(): row for row in each.split.test for digest in [each.digests[row]]}
+              for each in data]  # fmt: skip
+    shared = tested[0].keys() & tested[1].keys()
+    assert 5 < len(shared) < 60
+    one, other = make("one", 0.8, data[0]), make("other", 0.8, data[1])
+    found = opsin.compare(one, other, speed=False)
+    assert found.images == found.pairs[0].images == len(shared)
+    assert f"the {len(shared)} test images that all of these runs have" in found.notes[0]
+    for row, each, own, run in zip(found.runs, data, tested, (one, other), strict=True):
+        kept = RunPredictions.read(RunDirectory(run)).of("test")
+        right = dict(zip(kept.rows.tolist(), kept.right.tolist(), strict=True))
+        assert row.accuracy == np.mean([right[own[digest]] for digest in shared])
+        assert (row.tested, row.reported) == (len(each.split.test), None)
+
+
+def test_runs_that_share_no_test_images_are_refused_with_the_reason(
+    make: Make, digits: Dataset
+) -> None:
+    test, rest = digits.split.test, np.concatenate([digits.split.train, digits.split.val])
+    runs = []
+    for name, part in (("one", test[:90]), ("other", test[90:])):
+        seen = np.concatenate([rest, np.setdiff1d(test, part)])
+        data = opsin.from_arrays(
+            np.asarray(digits.images[seen]), digits.labels[seen], digits.classes,
+            test=(np.asarray(digits.images[part]), digits.labels[part]),
+        )  # fmt: skip
+        runs.append(make(name, 0.8, data))
     with pytest.raises(RunError) as refused:
-        opsin.compare(one, other, speed=False)
+        opsin.compare(*runs, speed=False)
     told = str(refused.value)
-    for words in ("the same test images", "are the same", "were used to train", "--split-seed",
-                  "opsin evaluate"):  # fmt: skip
+    for words in ("share test images", "none of the 90 test images", "were used to train",
+                  "--split-seed", "opsin evaluate"):  # fmt: skip
         assert words in told, words
+
+
+def test_images_of_one_group_are_compared_as_one(tmp_path: Path, digits: Dataset) -> None:
+    count = len(digits.split.test)
+    by_hand = np.arange(count) // 20
+    runs = []
+    for name, wrong in (("one", by_hand < 1), ("other", by_hand < 0)):
+        answers = answers_right(digits, 1.0)
+        answers["test"][wrong] = (1 - answers["test"][wrong]) / 9
+        runs.append(write_run(tmp_path, name, digits, answers))
+    alone = opsin.compare(*runs, speed=False)
+    assert alone.pairs[0].better == "B"
+    assert "exact McNemar p < 0.0001" in alone.pairs[0].sentence
+    for run in runs:
+        directory = RunDirectory(run)
+        kept = directory.load_arrays(directory.predictions)
+        directory.save_arrays(directory.predictions, **{**kept, "test_groups": by_hand})
+    grouped = opsin.compare(*runs, speed=False)
+    groups = int(by_hand[-1]) + 1
+    assert (grouped.pairs[0].groups, grouped.pairs[0].p, grouped.pairs[0].better) == (
+        groups, 1.0, None,
+    )  # fmt: skip
+    assert f"test by {groups} groups p = 1" in grouped.pairs[0].sentence
+    assert any("which are few" in remark for remark in grouped.remarks)
 
 
 def test_other_classes_are_refused(make: Make) -> None:
@@ -178,8 +234,8 @@ def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> 
     assert "validation, optimistic" in same.headline
     assert "validation images" in same.pairs[0].sentence
     moved = opsin.load("digits", test_fraction=0, split_seed=3)
-    with pytest.raises(RunError, match="the same validation images"):
-        opsin.compare(one, make("moved", 0.5, moved), speed=False)
+    found = opsin.compare(one, make("moved", 0.5, moved), speed=False)
+    assert "validation images that all of these runs have" in found.notes[0]
     with pytest.raises(
         RunError, match=r"runs with the same test images; .*with has some and .*one"
     ):
@@ -204,13 +260,10 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     with pytest.raises(RunError, match="come from different places"):
         opsin.compare(runs[0], copied, speed=False)
     assert opsin.compare(runs[1], copied, speed=False).images == 16
-    # Without a test part, files decide the split, whatever the size; by pixels, each has its own.
+    # Without a test part, files decide the split, whatever the size.
     train = tmp_path / "photos" / "train"
     cut = [opsin.load(train, size=size) for size in (8, 16)]
     assert opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1]), speed=False).images
-    cut = [opsin.load(train, size=size, split_by="pixels") for size in (8, 16)]
-    with pytest.raises(RunError, match="split by their pixels"):
-        opsin.compare(make("s8", 0.9, cut[0]), make("l16", 0.9, cut[1]), speed=False)
 
 
 def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:

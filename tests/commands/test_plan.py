@@ -91,7 +91,7 @@ def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> 
     assert 1_000 <= found["images"]["train"] < 1_010  # each class at its share, rounded
     assert (found["layers"], found["rates"]) == ([], [])
     assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
-    assert " of 1,448 training images" in dict(in_words(planned))["Images"]
+    assert " of 1,457 training images" in dict(in_words(planned))["Images"]
 
 
 @pytest.mark.torch
@@ -100,7 +100,7 @@ def test_a_person_reads_the_table_the_reasons_and_the_cost(
 ) -> None:
     tell_plan(plan(digits, model="mlp", epochs=2, quiet=True), as_json=False)
     said = capsys.readouterr().out
-    for words in ("1,448 train", "dense1", "9,610 parameters", "for 2 epochs", "0.003 at most"):
+    for words in ("1,457 train", "dense1", "9,610 parameters", "for 2 epochs", "0.003 at most"):
         assert words in said
 
 

@@ -45,6 +45,17 @@ def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
     assert again.report.seconds["train"] >= sum(e.seconds for e in again.history[1:])
 
 
+@pytest.mark.drawn
+def test_a_run_that_goes_on_after_its_evaluation_has_looked_twice(stopped: opsin.Run) -> None:
+    assert stopped.report.looks == 1
+    notes = Notes()
+    again = opsin.resume(stopped, watcher=notes)
+    assert again.report.looks == 2
+    assert any("one more look" in note for note in notes.notes)
+    assert "looked at 2 times" in again.directory.page.read_text(encoding="utf-8")
+    assert opsin.evaluate(again.path, "digits").looks == 3
+
+
 def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
     first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
     kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}

@@ -121,7 +121,7 @@ def test_a_request_that_cannot_work_makes_no_directory(
 def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:
     run = opsin.train(digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True)
     reasons = run.report.reasons
-    assert "of 1,448 training images" in reasons["Images"]
+    assert "of 1,457 training images" in reasons["Images"]
     assert "8×8 averaged down to 4×4" in reasons["Pixels"]
     assert run.report.training.fitted_to == pytest.approx(200, abs=10)
     (event,) = run.history

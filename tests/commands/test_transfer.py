@@ -141,7 +141,7 @@ def test_any_class_name_comes_back(names: list[str]) -> None:
         ("T-shirt/top", "T-shirt-top"),
         ("CON", "con", "Con."),
         ("..", "...", "/"),
-        ("é", "e\N{COMBINING ACUTE ACCENT}", "E\N{COMBINING ACUTE ACCENT}"),
+        ("é", "E\N{COMBINING ACUTE ACCENT}"),
         ("straße", "STRASSE"),
         ('"quoted"', "a,b;c", "=1+1"),
         ("x" * 400, "x" * 400 + "y"),
@@ -412,7 +412,7 @@ def test_a_full_disk_leaves_nothing_half_done(
 
 def test_the_croissant_description_names_what_is_there(tmp_path: Path, shapes: Path) -> None:
     (shapes / "disc").rename(shapes / "kreis 円")
-    data = opsin.load(shapes, assignment="exact")
+    data = opsin.load(shapes)
     out = tmp_path / "out"
     opsin.export_data(data, out)
     text = (out / "croissant.json").read_text(encoding="utf-8")

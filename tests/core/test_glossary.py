@@ -43,8 +43,8 @@ PLAIN = {
 }  # fmt: skip
 #: Options whose help says everything: where things lie, and limits.
 PLAIN_OPTIONS = {
-    "--columns", "--device", "--disk-limit", "--follow-links", "--images", "--max-unreadable",
-    "--outside",
+    "--bits", "--columns", "--device", "--disk-limit", "--follow-links", "--images",
+    "--max-unreadable", "--outside",
 }  # fmt: skip
 
 

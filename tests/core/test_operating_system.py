@@ -51,6 +51,25 @@ def test_a_group_ends_with_what_it_started() -> None:
 
 
 @unix
+def test_links_are_not_followed_from_handle_0(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    script = (
+        "import sys; from opsin.core.operating_system import open_folder\n"
+        "handle = open_folder(sys.argv[1])\n"
+        "print(handle)\n"
+        "open_folder('elsewhere', within=handle)\n"
+        "try: open_folder('link', within=handle)\n"
+        "except NotADirectoryError: print('refused')"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" "$@" <&-', sys.executable, "-c", script, str(tmp_path)],
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.stdout == "0\nrefused\n"
+
+
+@unix
 def test_a_lock_is_the_childs_until_it_ends(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     assert not is_locked(lock)
@@ -181,11 +200,12 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.operating_system import (
-    end_first, is_locked, limit_memory, limit_process, memory_left, process_exists, return_memory,
+    end_first, is_locked, limit_computing, limit_memory, limit_process, memory_left, process_exists,
+    return_memory,
 )
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, write_json
 
-end_first(), limit_process(1), limit_memory(1), return_memory()
+end_first(), limit_process(1), limit_memory(1), limit_computing(1), return_memory()
 assert memory_left() > 0 and process_exists(os.getpid())
 root = pathlib.Path(sys.argv[1])
 for label in ("cat", "Dog"):

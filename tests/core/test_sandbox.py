@@ -15,6 +15,7 @@ import pytest
 
 from opsin.core.errors import ImageError, SandboxError
 from opsin.core.framing import Header
+from opsin.core.operating_system import limit_computing
 from opsin.core.sandbox import Sandbox
 
 HERE = "tests.core.test_sandbox:misbehave"
@@ -27,6 +28,10 @@ def misbehave(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]
                 pass
         case "grow":
             return {"size": len(bytearray(header["bytes"]))}, []
+        case "compute":
+            limit_computing(0.2)
+            while True:
+                pass
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "refuse":
@@ -71,6 +76,15 @@ def test_what_kills_it_costs_one_answer(sandbox: Sandbox, header: Header, reason
     with pytest.raises(SandboxError, match=reason):
         sandbox.call(header)
     assert sandbox.call({"do": "answer"}, b"next")[1] == b"next"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such timer")
+def test_what_computes_for_long_is_ended_however_busy_the_machine_is() -> None:
+    with (
+        Sandbox(HERE, seconds=60) as patient,
+        pytest.raises(SandboxError, match="too long to compute"),
+    ):
+        patient.call({"do": "compute"})
 
 
 def test_sound_files_may_take_what_is_allowed(sandbox: Sandbox) -> None:

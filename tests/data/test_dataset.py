@@ -16,13 +16,15 @@ import opsin
 from opsin.core.errors import OpsinError, RecipeError, SourceError
 from opsin.data import decode as module
 from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.folds import cut_into_folds
+from opsin.data.run_images import load_run_images
 from tests.conftest import shape_image, write_shapes
 
 
 def test_digits_need_nothing(digits: Dataset) -> None:
     assert digits.images.shape == (1797, 8, 8, 1)
     assert digits.images[:].max() == 255
-    assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1448, 154, 195]
+    assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1457, 161, 179]
 
 
 def test_a_folder_is_read_as_it_is(shapes: Path) -> None:
@@ -224,10 +226,73 @@ def test_parts_do_not_depend_on_how_images_are_prepared(tmp_path: Path, kind: st
         assert parts_by_name(load(source, **options)) == plain
 
 
-def test_added_files_move_no_old_one(tmp_path: Path) -> None:
-    before = parts_by_name(load(write_noise(tmp_path, 120)))
-    after = parts_by_name(load(write_noise(tmp_path, 180)))
+def test_added_files_move_no_old_one_of_a_large_class(tmp_path: Path) -> None:
+    before = parts_by_name(load(write_noise(tmp_path, 1000)))
+    after = parts_by_name(load(write_noise(tmp_path, 1200)))
     assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 32, "channels": 1}])
+def test_the_parts_of_a_run_are_taken_up_when_images_come_and_go(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    photos = write_noise(tmp_path / "photos", 80)
+    first = opsin.train(photos, model="knn", runs=tmp_path, quiet=True)
+    before = parts_by_name(load(photos))
+    write_noise(photos, 200)
+    (photos / "a" / "0.png").unlink()
+    (photos / "a" / "2.png").rename(photos / "a" / "another.png")
+    data = load(photos, parts_of=first.path, **options)
+    after = parts_by_name(data)
+    assert all(after.get(name, part) == part for name, part in before.items())
+    assert after["a/another.png"] == before["a/2.png"]
+    assert [len(data.split.rows(part)) for part in ("train", "val", "test")] == [161, 18, 20]
+    # The run that takes them up is read when the one before is gone.
+    second = opsin.train(data, model="knn", runs=tmp_path, quiet=True)
+    shutil.rmtree(first.path)
+    assert parts_by_name(load_run_images(second.directory)) == after
+
+
+def test_parts_of_a_run_of_other_images_are_refused(tmp_path: Path) -> None:
+    run = opsin.train("digits", model="knn", runs=tmp_path, quiet=True)
+    with pytest.raises(RecipeError, match="has none of them"):
+        load(write_noise(tmp_path / "photos", 80), parts_of=run.path)
+    data = load("digits", parts_of=run.path)
+    with pytest.raises(RecipeError, match="says itself which of them are for training"):
+        cut_into_folds(data, 5)
+
+
+@pytest.mark.parametrize("near_duplicates", ["together", "apart"])
+def test_corrections_move_no_other_image(tmp_path: Path, near_duplicates: Any) -> None:
+    photos = write_noise(tmp_path / "photos", 60)
+    for number in range(3):  # near copies, three of each
+        with Image.open(photos / "ab"[number % 2] / f"{number}.png") as image:
+            for more in range(3):
+                brighter = image.point(lambda value, by=4 + 4 * more: value + by)
+                brighter.save(photos / "ab"[number % 2] / f"{number} again {more}.png")
+    plain = load(photos, near_duplicates=near_duplicates)
+    before = parts_by_name(plain)
+    table = tmp_path / "labels.csv"
+    gone = [f"{'ab'[n % 2]}/{n}{more}.png" for n in range(3) for more in ("", " again 1")]
+    gone += [name for name, part in before.items() if part == "test"][:2]
+    other = {"a/20.png": "b", "b/21.png": "a"}
+    rows = [f"{name},-" for name in gone] + [f"{name},{label}" for name, label in other.items()]
+    table.write_text("name,label\n" + "\n".join(rows) + "\n")
+    data = load(photos, near_duplicates=near_duplicates, labels=table)
+    assert parts_by_name(data) == {n: part for n, part in before.items() if n not in gone}
+    assert {data.names[row]: data.classes[data.labels[row]] for row in range(len(data))
+            if data.names[row] in other} == other  # fmt: skip
+    # What else is known of each image is still its own.
+    row_of = {name: row for row, name in enumerate(plain.names)}
+    pairs = {frozenset(plain.names[row] for row in pair) for pair in plain.near.pairs}
+    assert {frozenset(data.names[row] for row in pair) for pair in data.near.pairs} == {
+        pair for pair in pairs if not pair & set(gone)
+    }
+    of = [plain.units[row_of[name]] for name in data.names]
+    assert len(set(zip(of, data.units, strict=True))) == len(set(of)) == len(set(data.units))
+    for whole, part in zip(cut_into_folds(plain, 4), cut_into_folds(data, 4), strict=True):
+        sides = parts_by_name(whole)
+        assert parts_by_name(part) == {name: sides[name] for name in data.names}
 
 
 def test_copies_with_equal_pixels_in_other_bytes_stay_on_one_side(tmp_path: Path) -> None:

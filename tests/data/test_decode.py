@@ -196,7 +196,14 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
         store.save()
         assert synced[-1] == "done.npy"
         assert set(synced[:-1]) == {
-            *("images.npy", "digests.npy", "source_digests.npy", "sizes.npy", "ranges.npy"),
+            *(
+                "images.npy",
+                "digests.npy",
+                "source_digests.npy",
+                "sizes.npy",
+                "ranges.npy",
+                "depths.npy",
+            ),
             "reasons.jsonl",
         }
     store.save()

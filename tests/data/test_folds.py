@@ -35,14 +35,13 @@ def collection(count: int, classes: int, people: int, copies: int, seed: int) ->
     people=st.integers(0, 12),
     copies=st.integers(0, 10),
     folds=st.integers(2, 5),
-    assignment=st.sampled_from(["stable", "exact"]),
     seed=st.integers(0, 2**31),
 )
 def test_folds_cover_everything_once_and_are_those_of_the_option(
-    count: int, classes: int, people: int, copies: int, folds: int, assignment: str, seed: int
+    count: int, classes: int, people: int, copies: int, folds: int, seed: int
 ) -> None:
     made = collection(count, classes, people, copies, seed)
-    data = opsin.from_arrays(**made, assignment=assignment)
+    data = opsin.from_arrays(**made)
     parts = cut_into_folds(data, folds)
     tested = np.concatenate([part.split.test for part in parts])
     assert sorted(tested) == list(range(count))
@@ -51,7 +50,7 @@ def test_folds_cover_everything_once_and_are_those_of_the_option(
         sides = [set(groups[part.split.rows(side)]) - {""} for side in ("train", "val", "test")]
         assert sum(map(len, sides)) == len(set.union(*sides))
         assert part.leaks == (0, 0)
-        alone = opsin.from_arrays(**made, assignment=assignment, fold=f"{number}/{folds}")
+        alone = opsin.from_arrays(**made, fold=f"{number}/{folds}")
         for side in ("train", "val", "test"):
             assert np.array_equal(part.split.rows(side), alone.split.rows(side))
         assert part.recipe == alone.recipe

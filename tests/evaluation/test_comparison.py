@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from opsin.evaluation.comparison import (
     difference_interval,
     holm,
     shown_best,
+    sign_flip_test,
 )
 
 
@@ -149,3 +150,90 @@ def test_the_best_is_named_only_if_it_beats_every_other() -> None:
     assert shown_best([poor, middle], labels) == 1
     assert shown_best([poor, middle, good], labels) is None
     assert shown_best([middle, poor, labels], labels) == 2
+
+
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=9))
+def test_the_test_by_groups_counts_every_choice_of_signs(differences: list[int]) -> None:
+    of_signs = [
+        abs(sum(sign * each for sign, each in zip(signs, differences, strict=True)))
+        >= abs(sum(differences))
+        for signs in product((-1, 1), repeat=len(differences))
+    ]
+    assert sign_flip_test(np.array(differences)) == pytest.approx(np.mean(of_signs), abs=1e-12)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_the_test_by_groups_of_one_image_is_mcnemars(first: int, second: int) -> None:
+    found = sign_flip_test(np.repeat([-1, 1], [first, second]))
+    expected = compare_answers(
+        np.repeat([0, 1], [first, second + 1]), np.repeat([1, 0], [first, second + 1]),
+        np.zeros(first + second + 1, np.int64),
+    )  # fmt: skip
+    one_less = np.repeat([-1, 1], [first, second + 1])
+    assert sign_flip_test(one_less) == pytest.approx(expected.p, abs=1e-12)
+    assert 0 < found <= 1
+
+
+def test_many_groups_are_tested_at_once() -> None:
+    random = np.random.default_rng(0)
+    differences = random.integers(-3, 4, 50_000)
+    p = sign_flip_test(differences)
+    deviation = np.sqrt(np.square(differences).sum())
+    expected = 2 * (1 - 0.5 * (1 + np.tanh(0.7978845608 * abs(differences.sum()) / deviation)))
+    assert p == pytest.approx(expected, abs=0.05)
+
+
+def in_groups(
+    random: np.random.Generator, groups: int, each: int, first: float, second: float
+) -> tuple[Any, Any, Any, Any]:
+    """Draw two classifiers' answers whose disagreements come in groups, correlated by 0.25."""
+    shares = random.dirichlet(np.array([first, second, 1 - first - second]) * 3, groups)
+    kind = np.repeat(np.tile(np.arange(3), groups), random.multinomial(each, shares).ravel())
+    labels = np.zeros(len(kind), np.int64)
+    return (kind == 1).astype(int), (kind == 0).astype(int), labels, np.arange(groups).repeat(each)
+
+
+@pytest.mark.parametrize(("groups", "each"), [(20, 5), (20, 10), (20, 20), (100, 2)])
+def test_the_interval_by_groups_covers_the_truth(groups: int, each: int) -> None:
+    random = np.random.default_rng(11)
+    held = []
+    for _ in range(700):
+        found = compare_answers(*in_groups(random, groups, each, 0.1, 0.2))
+        held.append(found.low <= 0.1 <= found.high)
+    assert np.mean(held) >= 0.93
+
+
+def test_equal_classifiers_are_rarely_told_apart_where_images_come_in_groups() -> None:
+    random = np.random.default_rng(12)
+    by_groups, by_images = [], []
+    for _ in range(400):
+        first, second, labels, groups = in_groups(random, 20, 10, 0.15, 0.15)
+        by_groups.append(compare_answers(first, second, labels, groups).p)
+        by_images.append(compare_answers(first, second, labels).p)
+    assert np.mean(np.array(by_groups) < 0.05) <= 0.06
+    assert np.mean(np.array(by_images) < 0.05) >= 0.12
+
+
+@given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 80))
+def test_exchanging_the_two_turns_the_sign_by_groups_as_well(
+    seed: int, groups: int, count: int
+) -> None:
+    random = np.random.default_rng(seed)
+    first, second, labels = random.integers(0, 3, (3, count))
+    numbers = random.integers(0, groups, count)
+    one = compare_answers(first, second, labels, numbers)
+    other = compare_answers(second, first, labels, numbers)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-12)
+    assert one.low <= one.difference + 1e-12
+    assert one.difference <= one.high + 1e-12
+    assert one.p == pytest.approx(other.p)
+
+
+def test_a_difference_in_one_group_alone_shows_nothing() -> None:
+    labels = np.zeros(100, np.int64)
+    second = np.where(np.arange(100) < 30, 1, 0)
+    alone = compare_answers(labels, second, labels)
+    grouped = compare_answers(labels, second, labels, np.arange(100) // 30)
+    assert decide([alone])[0].better == "first"
+    assert grouped.p == 1.0
+    assert decide([grouped])[0].better is None

@@ -16,6 +16,7 @@ from opsin.evaluation.mistakes import (
     least_confident_correct,
     typical_rows,
 )
+from opsin.evaluation.scored_answers import ScoredAnswers
 from opsin.report.terminal import over_classes
 
 CLASSES = ("a", "b", "c")
@@ -46,6 +47,30 @@ def test_a_small_example_by_hand() -> None:
     assert [entry.count for entry in figures.reliability] == [1, 1, 2]
     # Sure by 0.6 and wrong; by 0.7 and right; twice by 0.8 and right.
     assert figures.calibration_error == pytest.approx((0.6 + 0.3 + 0.2 + 0.2) / 4, rel=1e-5)
+
+
+def test_classes_as_likely_as_the_right_one_count_against_the_classifier() -> None:
+    names = [str(k) for k in range(100)]
+    even = np.full((100, 100), 0.01, np.float32)
+    assert measure(even, np.arange(100), names).top5_accuracy == 0.0
+    # Votes of a forest: the right class of the second image has none, as 97 others.
+    votes = np.zeros((2, 100), np.float32)
+    votes[:, [3, 7, 9]] = 0.5, 0.3, 0.2
+    assert measure(votes, np.array([9, 4]), names).top5_accuracy == 0.5
+
+
+@given(st.integers(0, 99), st.integers(6, 12), st.integers(1, 3))
+def test_the_right_class_is_ranked_behind_its_equals(seed: int, classes: int, levels: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.integers(0, levels + 1, (40, classes)).astype(np.float32) + 0.01
+    labels = random.integers(0, classes, 40)
+    ranks = [
+        sum(other >= row[label] for other in row) - 1
+        for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True)
+    ]
+    found = ScoredAnswers(probabilities, labels).top5_accuracy
+    assert found is not None
+    assert found[0] == np.mean([rank < 5 for rank in ranks])
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 50), classes=st.integers(2, 8))

@@ -132,3 +132,22 @@ def test_the_interval_of_the_change_covers_the_truth_about_as_often_as_it_says()
     hits = [low <= -0.05 <= high for low, high in
             (paired_change(int(lost), int(won), 300) for lost, won, _ in drawn)]  # fmt: skip
     assert 0.93 <= np.mean(hits) <= 0.975
+
+
+def test_images_of_one_group_are_one_observation() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 1), np.uint8)
+    labels = np.zeros(60, np.int64)
+
+    def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        first = (pixels.mean(axis=(1, 2, 3)) < 129).astype(np.float32)
+        return np.stack([first, 1 - first], axis=1)
+
+    alone, grouped = (
+        robustness(answer, images, labels, np.arange(60), groups=groups)
+        for groups in (None, np.arange(60) // 6)
+    )
+    assert grouped.accuracy == alone.accuracy
+    assert grouped.high - grouped.low > alone.high - alone.low
+    level, other = (each.kinds[0].levels[0] for each in (grouped, alone))
+    assert (level.lost, level.won, level.change) == (other.lost, other.won, other.change)
+    assert level.change_high - level.change_low > other.change_high - other.change_low

@@ -140,3 +140,37 @@ def test_traits_are_those_of_the_chosen_images(digits: opsin.Dataset) -> None:
     assert measure_traits(images, np.array([2, 0]), sizes)["size"].tolist() == [10, 8]
     assert "size" not in measure_traits(images, np.array([3, 0]), sizes)
     assert measure_traits(images, np.zeros(0, np.int64))["brightness"].shape == (0,)
+
+
+def test_mistakes_of_one_group_make_no_slice_weak() -> None:
+    groups = np.arange(400) // 40
+    right = groups != 3
+    columns = {"person": [f"p{number}" for number in groups]}
+    alone = slice_accuracy(right, {}, columns)
+    assert [each.name for each in alone.weakest] == ["person p3"]
+    grouped = slice_accuracy(right, {}, columns, groups=groups)
+    assert grouped.weakest == []
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def test_a_slice_that_is_worse_in_many_groups_is_weak() -> None:
+    random = np.random.default_rng(0)
+    groups = np.arange(600) // 5
+    dark = random.random(600) < 0.3
+    right = random.random(600) < np.where(dark, 0.4, 0.95)
+    found = slice_accuracy(right, {}, {"light": np.where(dark, "dark", "day").tolist()},
+                           groups=groups)  # fmt: skip
+    assert [each.name for each in found.weakest] == ["light dark"]
+
+
+@pytest.mark.slow
+def test_without_a_difference_slices_of_grouped_images_are_rarely_weak() -> None:
+    random = np.random.default_rng(1)
+    groups = np.arange(400) // 10
+    named = 0
+    for _ in range(300):
+        own = random.beta(6.0, 1.5, 40)[groups]
+        camera = random.integers(0, 4, 40)[groups].astype(str).tolist()
+        found = slice_accuracy(random.random(400) < own, {}, {"camera": camera}, groups=groups)
+        named += bool(found.weakest)
+    assert named / 300 <= 0.07

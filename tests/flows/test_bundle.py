@@ -41,8 +41,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("forest")
     folder = write_shapes(root / "shapes", 40, kinds=("disc", "square", "cross"))
     with without_drawing():
-        run = opsin.train(folder, model="forest", trees=10, runs=root, assignment="exact",
-                          quiet=True)  # fmt: skip
+        run = opsin.train(folder, model="forest", trees=10, runs=root, quiet=True)
     return unpack(run, root)
 
 

@@ -38,8 +38,7 @@ def without_pytorch(folder: Path, *words: str) -> subprocess.CompletedProcess[st
 def test_a_model_without_layers_is_trained_where_there_is_no_pytorch(
     cli: Cli, tmp_path: Path, shapes: Path
 ) -> None:
-    done = without_pytorch(tmp_path, "train", "shapes", "--model", "logistic", "--json",
-                           "--assignment", "exact")  # fmt: skip
+    done = without_pytorch(tmp_path, "train", "shapes", "--model", "logistic", "--json")
     assert done.returncode == 0, done.stderr
     report = only_json(done)
     for word in ("Layer", "head", "1/1", "Trained", "same answers as scikit-learn"):

@@ -41,7 +41,7 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 
     with without_drawing():  # `opsin report` draws it below
         trained = only_json(cli("train", folder, "--model", "resnet", "--epochs", "6", "--hidden",
-                                "16,32", "--batch-size", "8", "--assignment", "exact",
+                                "16,32", "--batch-size", "8",
                                 "--json"))  # fmt: skip
     run = str(trained["run"])
     assert trained["figures"]["test"]["images"] == 4
@@ -99,6 +99,17 @@ def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_pat
     own = tmp_path / str(done["run"]) / "recipe.json"
     again = only_json(cli("train", "digits", "--recipe", own, "--json"))
     assert again["figures"] == done["figures"]
+
+
+@pytest.mark.torch
+def test_a_plan_says_what_it_does_not_use(cli: Cli, tmp_path: Path) -> None:
+    words = ("train", "digits", "--model", "logistic", "--plan", "--name", "x")
+    done = cli(*words, "--track", "tensorboard", "--json")
+    note = "--name and --track: only a training uses that, and this is a plan"
+    assert only_json(done)["notes"][-1] == note
+    assert note in done.stderr
+    assert cli(*words, "--on", "ray").returncode == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_standard_input_and_several_images(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import opsin
@@ -51,14 +52,25 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_other_test_images_are_one_line_and_status_1(
+def test_runs_are_compared_on_the_images_that_they_share(
     cli: Cli, two: tuple[Path, Path], tmp_path: Path
 ) -> None:
     moved = opsin.load("digits", split_seed=1)
     other = write_run(tmp_path / "runs", "moved", moved, answers_right(moved, 0.9))
+    done = cli("compare", two[0], other, "--no-speed")
+    assert done.returncode == 0
+    assert "test images that all of these runs have" in done.stderr
+
+
+def test_no_shared_test_images_are_one_line_and_status_1(
+    cli: Cli, two: tuple[Path, Path], tmp_path: Path, digits: Dataset
+) -> None:
+    rows = np.concatenate([digits.split.train, digits.split.val])
+    data = opsin.from_arrays(np.asarray(digits.images[rows]), digits.labels[rows], digits.classes)
+    other = write_run(tmp_path / "runs", "others", data, answers_right(data, 0.9))
     done = cli("compare", two[0], other, "--json")
     assert done.returncode == 1
-    assert "expected runs with the same test images" in done.stderr
+    assert "expected runs that share test images" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert only_json(done)["error"]["kind"] == "RunError"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +136,31 @@ def test_the_web_socket_of_pages(guarded_studio: StudioProcess) -> None:
     ):  # fmt: skip
         assert upgrade(port, *strange) == 403, strange
     assert upgrade(port, "Origin: http://evil.example", cookie, host="evil.example") == 403
+
+
+def test_browsers_that_go_away_leave_no_traceback(tmp_path: Path) -> None:
+    """Connections that are reset while a page, a file, an upload or a WebSocket is under way."""
+    socket_io = "/_nicegui_ws/socket.io/?EIO=4&transport="
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    put = f"PUT /uploads/{'a' * 32}?offset=0"
+    with studio(tmp_path) as running, httpx.Client(base_url=running.address) as client:
+        client.headers["cookie"] = running.cookie
+        found = re.findall(r'"(/_nicegui/[^"]+\.m?js)"', client.get("/train").text)
+        asked = [(f"GET {path}", "") for path in (*found, "/", "/data", "/train", "/try", "/x")]
+        asked += [(f"GET {socket_io}polling", ""), (f"GET {socket_io}websocket", upgrade)]
+        asked += [(line, "Content-Length: 9999\r\n") for line in (put, "POST /", "POST /x")]
+        own = f"Host: 127.0.0.1:{running.port}\r\nCookie: {running.cookie}\r\n"
+        for (line, more), seconds in itertools.product(asked, (0, 0.01, 0.05, 0.2)):
+            with socket.create_connection(("127.0.0.1", running.port), 10) as connection:
+                connection.sendall(f"{line} HTTP/1.1\r\n{own}{more}\r\nbegun".encode())
+                time.sleep(seconds)
+                # Closed by a reset, as of a window whose browser is ended.
+                reset = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        assert client.get("/", timeout=60).status_code == 200
+        running.kill(signal.SIGINT)
+        assert not re.search("Traceback|Stack|Error|Exception", running.said()), running.said()
 
 
 def test_signing_in(guarded_studio: StudioProcess) -> None:

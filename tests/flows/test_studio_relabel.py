@@ -213,7 +213,7 @@ def test_every_view_has_an_address_and_only_images_in_sight_are_fetched(
     # How far beyond the screen a browser fetches is its own affair.
     assert {image.get_attribute("loading") for image in images} == {"lazy"}
     browser.get(f"{running[0].address}/data/{running[1]}")
-    until(browser, lambda: "test 195" in shown(browser), 60)  # somebody has looked by now
+    until(browser, lambda: "test 179" in shown(browser), 60)  # somebody has looked by now
     button(browser, "3").click()
     until(browser, lambda: "3 (183)" in shown(browser))
     button(browser, "test 22").click()

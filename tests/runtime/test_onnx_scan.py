@@ -67,6 +67,13 @@ def test_a_file_of_many_parts_takes_no_time() -> None:
         scan(b"\x12\x00" * 3_000_000, "theirs.onnx")
 
 
+def test_more_operators_than_any_classifier_has_are_refused() -> None:
+    further = onnx.ModelProto()
+    further.graph.node.extend([helper.make_node("Identity", ["flat"], ["unused"])] * 20_000)
+    with pytest.raises(ModelFileError, match="operators, and up to 16,000 are read"):
+        scan(SOUND + further.SerializeToString(), "theirs.onnx")
+
+
 def test_escape_sequences_do_not_reach_the_terminal() -> None:
     odd = helper.make_node("\x1b[2J", ["flat"], ["odd"], domain="own\n")
     with pytest.raises(ModelFileError) as caught:

@@ -27,6 +27,7 @@ from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier, Prediction
 from opsin.server import engine as engine_module
 from opsin.server import worker_process
+from opsin.server.body import MemoryBudget
 from opsin.server.engine import Engine
 from opsin.server.predict_requests import (
     BadAnswer,
@@ -40,6 +41,8 @@ from opsin.server.predict_requests import (
     UnknownModel,
     WorkerDied,
 )
+from opsin.server.predicting import Predict
+from opsin.server.server_settings import ServerSettings
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
 from tests.server.made_engine import Listener, large, png, running, until, write_leaning
@@ -278,6 +281,45 @@ def test_the_queue_is_bounded(
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
     runner.run(main())
+
+
+def test_a_part_that_is_tried_again_is_no_refusal(
+    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    images = [ImageToAnswer(each) for each in image_files[:8]]
+    settings = ServerSettings(queue=8)
+    door = Predict(small, settings, MemoryBudget.of(settings))
+    filled: list[int] = []
+
+    def fill(*_: object) -> None:
+        """Halt the worker and fill the queue, as soon as the first part has its answers."""
+        if filled:
+            return
+        for pid in small.pids:
+            os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(Overloaded):
+            while True:
+                small._admit("m", images[:4], None).model.asked -= 1
+        filled.append(listener.count("refused", "overloaded"))
+
+    monkeypatch.setattr(listener, "batch", fill)
+
+    async def main() -> None:
+        now = asyncio.get_running_loop().time()
+        asked = asyncio.create_task(door._ask("m", images, now + 20))
+        await until(lambda: bool(filled))
+        for _ in range(5):  # the second part finds no room
+            await asyncio.sleep(0)
+        assert not asked.done()
+        for pid in small.pids:
+            os.kill(pid, signal.SIGCONT)
+        _, answers = await asked
+        assert all(isinstance(answer, PredictResult) for answer in answers)
+        assert len(answers) == 8
+
+    runner.run(main())
+    assert listener.count("refused", "overloaded") == filled[0] == 1
 
 
 def test_what_came_too_late_is_not_computed(

@@ -89,5 +89,4 @@ def test_a_model_that_fails_is_named() -> None:
 def test_json_of_any_text() -> None:
     assert json_bytes({"a": ["ä", 1.5, None]}) == '{"a":["ä",1.5,null]}'.encode()
     assert json.loads(json_bytes("half \ud800 a pair")) == "half \ud800 a pair"
-    with pytest.raises(ValueError, match="JSON"):
-        json_bytes(float("nan"))
+    assert json_bytes(float("nan")) == b"null"

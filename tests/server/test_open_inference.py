@@ -77,7 +77,9 @@ def test_answers_are_those_of_the_file(client: Any, refusing: Path, digits: Data
         values = np.array(found[name]["data"], np.float32).reshape(found[name]["shape"])
         assert np.array_equal(values, getattr(expected, name))
     metadata = opsin.Classifier(refusing).metadata
-    assert found["rejected"]["data"] == expected.rejected(metadata.reject).tolist()
+    rejected = expected.rejected(metadata.reject)
+    assert rejected is not None
+    assert found["rejected"]["data"] == rejected.tolist()
 
 
 def test_image_files_are_read_as_everywhere(

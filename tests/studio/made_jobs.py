@@ -33,6 +33,7 @@ status = {"state": "running", "pid": os.getpid(), "started": time.time(), "heart
 status |= {"doing": "2/4", "done": 5, "total": 10, "unit": "images"}
 (run / "status.json").write_text(json.dumps(status))
 while not asked or "pauses" in sys.argv: time.sleep(0.01)
+while "evaluates" in sys.argv and not pathlib.Path("evaluated").exists(): time.sleep(0.01)
 print(json.dumps({"run": str(run), "training": {"stopped": True}}))
 sys.exit(130)
 """

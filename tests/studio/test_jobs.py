@@ -148,6 +148,21 @@ def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
     assert (queue.get(job.id).state, queue.get(job.id).cause) == ("stopped", None)
 
 
+@pytest.mark.parametrize("first", ["stop", "pause"])
+def test_stopping_again_changes_nothing(queue: Queue, tmp_path: Path, first: str) -> None:
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "evaluates"))
+    until(queue, lambda: queue.get(job.id).run is not None)
+    getattr(queue, first)(job.id)
+    again = Queue(tmp_path, runs=tmp_path / "runs")  # a studio that was started again
+    for _ in range(3):
+        queue.stop(job.id)  # each a click, in this window or another
+        again.stop(job.id)
+    assert (queue.get(job.id).state, queue.get(job.id).signals) == ("stopping", 1)
+    (tmp_path / "evaluated").touch()
+    until(queue, lambda: queue.get(job.id).over)
+    assert (queue.get(job.id).state, queue.get(job.id).cause) == ("stopped", None)
+
+
 def test_pause_breaks_off_once_the_state_is_on_the_disk_and_resume_goes_on(
     queue: Queue, tmp_path: Path
 ) -> None:
@@ -165,27 +180,28 @@ def test_pause_breaks_off_once_the_state_is_on_the_disk_and_resume_goes_on(
     assert queue._argv(queue.get(job.id)) == command("resume", tmp_path / "runs" / "one")
 
 
-def test_stopping_three_times_kills(queue: Queue) -> None:
+def test_stopping_at_once_again_kills(queue: Queue) -> None:
     stubborn = (
         "import signal, time; signal.signal(2, signal.SIG_IGN); open('up', 'w'); time.sleep(60)"
     )
     job = queue.add("train", "x", python(stubborn))
     until(queue, (queue.home / "up").exists)
-    for _ in range(3):
+    queue.stop(job.id)
+    for _ in range(2):
         assert queue.get(job.id).active
-        queue.stop(job.id)
+        queue.stop_at_once(job.id)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "stopped"
     assert "at once" in str(queue.get(job.id).cause)
 
 
-def test_stopping_twice_says_that_there_are_no_figures(queue: Queue, tmp_path: Path) -> None:
+def test_stopping_at_once_says_that_there_are_no_figures(queue: Queue, tmp_path: Path) -> None:
     job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "pauses"))
     until(queue, lambda: queue.get(job.id).run is not None)
     queue.stop(job.id)
     # Two signals at the same moment would be one.
     until(queue, (tmp_path / "runs" / "one" / "checkpoints" / "step-1.json").exists)
-    queue.stop(job.id)
+    queue.stop_at_once(job.id)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "stopped"
     assert "before it was evaluated" in str(queue.get(job.id).cause)

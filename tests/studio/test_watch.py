@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+from fastapi import FastAPI
 
 pytest.importorskip("nicegui")
 
 from nicegui import Event
 
+import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.studio import image_routes
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.library import uploads as uploading
+from opsin.studio.library.uploads import Uploads
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.watch import look, watch
+from tests.studio.runs.test_dataset_cache import Around
 
 
 def studio(folder: Path) -> tuple[Any, list[str]]:
@@ -72,3 +82,43 @@ def test_what_fails_is_said_once_and_tried_again(
     assert [record.message for record in caplog.records].count(
         "the studio could not look at its files: the disk is away"
     ) == 1
+
+
+def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
+    tmp_path: Path, shapes: Path
+) -> None:
+    parts, _ = studio(tmp_path)
+    around = Around(tmp_path)
+    opened, uploads, api = around.open(), Uploads(tmp_path), FastAPI()
+    uploading.add_routes(api, uploads)
+    image_routes.add_routes(api, opened, around.runs, around.sets)
+    opsin.load(shapes)  # so that its images were read before
+    set_id = around.sets.add_source(str(shapes)).id
+    keys = [f"{number:016x}" for number in range(40)]
+    (tmp_path / "uploads").mkdir()
+    for key in keys:
+        os.mkfifo(tmp_path / "uploads" / key)  # to write to it hangs until somebody reads
+
+    async def ask() -> None:
+        here = await opened.of_set(set_id)
+        transport = httpx.ASGITransport(api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
+            sent = [
+                asyncio.create_task(client.put(f"/uploads/{key}?offset=0", content=b"image"))
+                for key in keys
+            ]
+            try:
+                async with asyncio.timeout(20):
+                    await look(parts.runs, parts.jobs, parts.changed)
+                    assert (await client.get(here.address(0))).status_code == 200
+                    assert (await asyncio.to_thread(np.arange, 3)).size == 3
+            finally:
+                while not all(task.done() for task in sent):
+                    for key in keys:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.close(
+                                os.open(tmp_path / "uploads" / key, os.O_RDONLY | os.O_NONBLOCK)
+                            )
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(ask())

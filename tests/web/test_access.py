@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from opsin.web.access import HEADERS, AccessMiddleware
 from tests.web.made_requests import BEARER, HOST, REFUSED, TOKEN, ask
@@ -166,3 +168,22 @@ def test_headers_that_are_dropped(kind: str) -> None:
     sent = [HOST, (b"x-forwarded-prefix", b"//evil.example"), (b"x-other", b"1")]
     ask(guarded, sent, kind=kind)
     assert seen == [HOST, (b"x-other", b"1")]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_client_that_goes_before_its_reply_is_no_fault(gone: bool) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        raise RuntimeError("No response returned.")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect" if gone else "http.request"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [HOST]}
+    guarded = AccessMiddleware(app, host="127.0.0.1", headers=HEADERS)
+    with contextlib.nullcontext() if gone else pytest.raises(RuntimeError):
+        asyncio.run(guarded(scope, receive, send))

@@ -46,7 +46,8 @@ def source_keys(digests: NDArray[np.uint8], preparation: Preparation) -> NDArray
         preparation: How their pixels are made; backgrounds are left as they are.
     """
     like = preparation
-    made = index_key(FOLDER, like.height, like.width, like.channels, like.resize).encode()
+    bits = () if like.bits is None else (like.bits,)
+    made = index_key(FOLDER, like.height, like.width, like.channels, like.resize, *bits).encode()
     keys = np.empty((len(digests), 32), np.uint8)
     for row, digest in enumerate(digests):
         keys[row] = np.frombuffer(hashlib.sha256(made + digest.tobytes()).digest(), np.uint8)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
@@ -28,12 +29,17 @@ def layer_table(
         shapes: Of the values that are shown, for one image.
         times: How often all this is computed for one image.
     """
-    rows = []
+    rows, known = [], dict(weights)
     for node in nodes:
+        taken = [each for each in node.input if each]
+        held = [known[each] for each in taken if each in known]
+        if len(held) == len(taken):
+            if held:
+                known[node.output[0]] = _unpacked(node, held[0])
+            continue
         name = node.output[0]
         if name not in shapes:
             continue
-        held = [weights[each] for each in node.input if each in weights]
         rows.append(
             Layer(
                 name=name,
@@ -47,11 +53,24 @@ def layer_table(
     return rows
 
 
+def _unpacked(node: NodeProto, weight: NDArray[Any]) -> NDArray[Any]:
+    """Return what an operator makes of a weight alone, as far as the table asks: its shape.
+
+    Halves and bytes are cast, scaled or turned before they are used.
+    """
+    if node.op_type == "Transpose":
+        return weight.transpose(attribute(node, "perm", None))
+    if weight.dtype.kind == "f" or weight.size == 1:
+        return weight
+    return np.broadcast_to(np.float32(0), weight.shape)
+
+
 def _kind(node: Any, held: list[NDArray[Any]], before: tuple[int, ...] | None) -> str:
     """Return what a layer is, in the words of the summary table."""
     match node.op_type:
         case "Conv":
-            sides = "×".join(map(str, attribute(node, "kernel_shape", held[0].shape[2:])))
+            kernel = held[0].shape[2:] if held else ()
+            sides = "×".join(map(str, attribute(node, "kernel_shape", kernel)))
             groups = attribute(node, "group", 1)
             each = " depthwise" if groups > 1 and before and groups == before[0] else ""
             return f"{LayerOp.CONV} {sides}{each}"
@@ -70,7 +89,7 @@ def _kind(node: Any, held: list[NDArray[Any]], before: tuple[int, ...] | None) -
 def _work(node: Any, held: list[NDArray[Any]], shape: tuple[int, ...]) -> int:
     """Return how many multiplications with an addition a layer takes."""
     if node.op_type == "Conv" and held:
-        return math.prod(shape) * math.prod(held[0].shape[1:])
+        return math.prod(shape[1:]) * int(held[0].size)
     if node.op_type in ("Gemm", "MatMul") and held:
         tokens = math.prod(shape[:-1])
         return tokens * int(held[0].size)

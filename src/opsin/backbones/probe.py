@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
@@ -24,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from opsin.backbones.batch_axis import batch_axes
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.framing import Header
+from opsin.core.operating_system import limit_computing
 from opsin.onnx_files.onnx_graph import attribute
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.runtime.onnx_scan import printable, scan
@@ -33,6 +35,14 @@ _USUAL_SIDE: Final = 224
 _LARGEST_SIDE: Final = 1024
 # Oldest operators that need no conversion: from here on, axes are inputs everywhere.
 _PRESENT: Final = 18
+# Operators of the largest network that is read: ONNX Runtime's work grows with their square.
+_MOST_OPERATORS: Final = 5_000
+# Bytes that one value of an image may have, and for each of the image's pixels where that is more:
+# eight images are computed at once.
+_LARGEST_VALUE: Final = 16 << 20
+_OF_A_PIXEL: Final = 512
+# What runs as often as an image says.
+_LOOPS: Final = frozenset(("Loop", "Scan", "SequenceMap"))
 # Version of the file format, which has all kinds of numbers that are read here.
 _NEWEST_FORMAT: Final = 11
 _TYPES: Final = {
@@ -128,7 +138,8 @@ def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     """Look into a file and bring it into one form; what `opsin.core.sandbox` runs.
 
     Args:
-        header: ``name``: what errors call it; ``side``: that of the images, where it is stated.
+        header: ``name``: what errors call it; ``side``: that of the images, where it is stated;
+            ``seconds``: how long it may be computed.
         body: The file.
 
     Returns:
@@ -138,6 +149,7 @@ def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
         ModelFileError: It is no network that could be used.
     """
     name = header["name"]
+    limit_computing(header["seconds"])
     try:
         model = onnx.load_model_from_string(bytes(body))
     except Exception as error:
@@ -163,11 +175,37 @@ def probe_model(
         ModelFileError: It is no network that could be used.
     """
     try:
+        check_bounded(model, name)
         return _Probe(model, name, side).result()
     except OpsinError:
         raise
     except Exception as error:
         raise refused(name, printable(error) or type(error).__name__) from error
+
+
+def check_bounded(model: onnx.ModelProto, name: str) -> None:
+    """Refuse what would keep ONNX Runtime busy for long, before it is computed.
+
+    Raises:
+        ModelFileError: There are loops, or too many operators.
+    """
+    count, graphs = 0, [model.graph]
+    while graphs:
+        for node in graphs.pop().node:
+            count += node.op_type != "Constant"
+            if node.op_type in _LOOPS:
+                raise refused(
+                    name,
+                    f"its operator {node.op_type} is a loop",
+                    "Export the network again without it.",
+                )
+            graphs += (each.g for each in node.attribute if each.HasField("g"))
+    if count > _MOST_OPERATORS:
+        raise refused(
+            name,
+            f"it has {count:,} operators, and up to {_MOST_OPERATORS:,} are read",
+            "Simplify it, for example with onnxsim.",
+        )
 
 
 class _Probe:
@@ -180,7 +218,9 @@ class _Probe:
         self._constants_to_weights()
         self._find_input(side)
         self._to_present_operators()
+        self._refuse_large()
         self._open_batch()
+        self._refuse_large()  # what could not be said before
         self._keep_clear()
 
     def result(self) -> tuple[Probed, onnx.ModelProto]:
@@ -202,6 +242,19 @@ class _Probe:
         )  # fmt: skip
         return found, self._model
 
+    def _refuse_large(self) -> None:
+        """Refuse values that eight images could not be computed with, before they are computed."""
+        most = max(_LARGEST_VALUE, _OF_A_PIXEL * math.prod(self.side))
+        held = self._made_of_weights()
+        for name, (_, shape) in self._inferred(1).items():
+            size = np.dtype(np.float32).itemsize * math.prod(shape)
+            if size > most and name not in held:
+                raise refused(
+                    self._name,
+                    f"its value {printable(name)} takes {size >> 20} MB an image, and up to "
+                    f"{most >> 20} MB are computed",
+                )
+
     def _leave_out_unused(self) -> None:
         used = {name for node in self._graph.node for name in node.input}
         kept = [weight for weight in self._graph.initializer if weight.name in used]
@@ -219,7 +272,10 @@ class _Probe:
             )
         if len(self._model.functions) or not len(self._graph.node):
             raise refused(self._name, "it holds no operators, or functions of its own")
+        names = Counter(weight.name for weight in self._graph.initializer)
         for weight in self._graph.initializer:
+            if names[weight.name] > 1:
+                raise refused(self._name, f"it has two weights called {printable(weight.name)}")
             if weight.data_location == TensorProto.EXTERNAL or weight.external_data:
                 raise refused(
                     self._name,
@@ -504,19 +560,59 @@ class _Probe:
                     f"images of {height}×{width} get other answers together than alone",
                 )
 
+    def _made_of_weights(self) -> set[str]:
+        """Return the names of weights and of what is made of them alone, such as unpacked ones."""
+        held = {weight.name for weight in self._graph.initializer}
+        for node in self._graph.node:
+            if held.issuperset(filter(None, node.input)):
+                held.update(node.output)
+        return held
+
     def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
         """Return the shape for one image of each value that could be features, as measured."""
+        known = self._inferred(count)
+        held = self._made_of_weights()
         names = [node.output[0] for node in self._graph.node if node.output and node.output[0]]
-        values = self._run(count, names)
+        unknown = [name for name in names if name not in known and name not in held]
+        for name, value in self._run(count, unknown).items() if unknown else ():
+            if isinstance(value, np.ndarray):
+                known[name] = (value.dtype.kind, value.shape)
         return {
-            name: value.shape[1:]
-            for name, value in values.items()
-            if isinstance(value, np.ndarray)
-            and value.dtype.kind == "f"
-            and 2 <= value.ndim <= 4
-            and value.shape[0] == count
-            and math.prod(value.shape[1:]) > 1
+            name: known[name][1][1:]
+            for name in names
+            if name in known and name not in held
+            for kind, shape in [known[name]]
+            if kind == "f"
+            and 2 <= len(shape) <= 4
+            and shape[0] == count
+            and math.prod(shape[1:]) > 1
         }
+
+    def _inferred(self, count: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return kind and shape of each value as far as the standard says what they are.
+
+        Having them all computed would take a time that grows with the square of their number.
+        """
+        own = [list(each) for each in (self._graph.input, self._graph.output)]
+        try:
+            del self._graph.input[:], self._graph.output[:]
+            self._graph.input.append(self._declared(count))
+            self._graph.output.extend(onnx.ValueInfoProto(name=each.name) for each in own[1])
+            graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
+        except onnx.shape_inference.InferenceError:
+            return {}
+        finally:
+            del self._graph.input[:], self._graph.output[:]
+            self._graph.input.extend(own[0])
+            self._graph.output.extend(own[1])
+        found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for value in (*graph.value_info, *graph.output):
+            kind = value.type.tensor_type
+            shape = tuple(each.dim_value for each in kind.shape.dim)
+            if kind.elem_type and kind.HasField("shape") and all(shape):
+                dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+                found[value.name] = (dtype.kind, shape)
+        return found
 
     def _features(self, values: dict[str, Value]) -> str:
         """Return the value before the last dense layer, or the last that could be features."""
@@ -528,10 +624,7 @@ class _Probe:
         vectors = [name for name in outputs if name in values and len(values[name].shape) == 1]
         start = vectors[-1] if vectors else outputs[0]
         name, answers, pooled, bent = start, False, False, False
-        held = {weight.name for weight in self._graph.initializer}
-        for node in self._graph.node:  # what is made of weights alone, such as unpacked ones
-            if node.input and held.issuperset(filter(None, node.input)):
-                held.update(node.output)
+        held = self._made_of_weights()
         while (node := makers.get(name)) is not None:
             moving = [each for each in node.input if each and each not in held]
             weighed = len(node.input) > 1 and len(moving) == 1

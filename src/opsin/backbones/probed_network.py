@@ -28,9 +28,12 @@ from opsin.data.cache import cache_root, is_own, make_own
 
 #: Folder of all networks within the cache.
 FOLDER: Final = "probed"
-# Seconds and bytes, beside copies of the file, that looking into one may take.
-_SECONDS: Final = 90.0
-_MEMORY: Final = 3 << 30
+# Seconds of computing and bytes that looking into a small file may take, and for each byte of a
+# larger one. On a busy machine it waits for a core, which takes longer.
+_SECONDS: Final = 5.0
+_BUSY: Final = 12
+_MEMORY: Final = 512 << 20
+_BYTES_A_SECOND: Final = 2 << 20
 _COPIES: Final = 8
 # Changes whenever the same file would be seen otherwise.
 _RULES: Final = 1
@@ -53,10 +56,13 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
             with StoredArrays(place) as arrays:
                 about, present = arrays.read("about"), arrays.read("network")
             return _as_probed(json.loads(about.tobytes())), present.tobytes()
+    seconds = _SECONDS + len(content) / _BYTES_A_SECOND
     memory = _MEMORY + _COPIES * len(content)
     try:
-        with Sandbox("opsin.backbones.probe:probe", seconds=_SECONDS, memory=memory) as sandbox:
-            found, form = sandbox.call({"name": name, "side": side}, content)
+        with Sandbox(
+            "opsin.backbones.probe:probe", seconds=_BUSY * seconds, memory=memory
+        ) as sandbox:
+            found, form = sandbox.call({"name": name, "side": side, "seconds": seconds}, content)
     except SandboxError as error:
         raise refused(name, error.received) from error
     _keep(place, found, form)

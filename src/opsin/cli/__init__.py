@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 
@@ -11,12 +12,30 @@ def main() -> None:
 
     0: done; 1: could not; 2: wrong usage; 130: stopped by Ctrl-C.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A file name may hold what the terminal's encoding cannot show.
-            stream.reconfigure(errors="backslashreplace")
     try:
+        _open_closed_streams()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A file name may hold what the terminal's encoding cannot show.
+                stream.reconfigure(errors="backslashreplace")
         from opsin.cli.verbs import run  # noqa: PLC0415  so that Ctrl-C is caught meanwhile
+
+        status = run()
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(run())
+        status = 130
+    sys.exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for standard streams that the caller closed.
+
+    The next file would get such a stream's number, and what is printed would end in that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.set_inheritable(null, True)
+            if number:  # without standard input, ``-`` says so
+                setattr(sys, name, os.fdopen(null, "w", encoding="utf-8", closefd=False))

@@ -70,10 +70,10 @@ def compare(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare runs on the same test images.
+    """Compare runs on the test images that they share.
 
-    Each is set against the first one, image by image. Runs with other test images, labels or
-    classes are refused.
+    Each is set against the first one, image by image. Runs that share no test images, or have other
+    labels or classes, are refused.
 
     Example: opsin compare runs/2026-11-21-fashion-mnist-mlp runs/2026-11-21-fashion-mnist-cnn
 

@@ -24,12 +24,15 @@ from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import Form, check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.core.events import Watcher
+from opsin.core.format import repeats
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
+from opsin.data.left_out import left_out_in_words
 from opsin.data.rows_file import check_rows_file, write_rows
+from opsin.data.split import LARGE
 from opsin.report.terminal import findings_table, for_people, heading, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
@@ -292,6 +295,7 @@ class _Overview:
     def to_json(self) -> JsonObject:
         """Return what ``--json`` prints."""
         content = self.dataset.describe().to_json()
+        content["parts_may_move"] = self.dataset.parts_may_move
         content["figures"] = [str(path) for path in self.drawn]
         if self.varied is not None:
             content["augment"] = self.varied.to_json()
@@ -338,10 +342,19 @@ class _Overview:
             numbers = [*parts.values(), sum(parts.values())]
             table.add_row(escape(name), *(f"{number:,}" for number in numbers))
         screen.print(table)
+        if dataset.parts_may_move:
+            screen.print(
+                f"\nImages that are added to classes of fewer than {LARGE} can move old ones to "
+                "another part; --parts-of RUN keeps the parts of a run."
+            )
+        if dataset.repeated:
+            screen.print(repeats(dataset.repeated))
         for name, reason in dataset.unreadable[:_SHOWN]:
             screen.print(f"unreadable: {name}: {reason}", markup=False)
         more = len(dataset.unreadable) - _SHOWN
         if more > 0:
             screen.print(f"… and {more:,} more unreadable files (--json names all)")
+        if dataset.left_out:
+            screen.print(f"Left out: {left_out_in_words(dataset.left_out)}", markup=False)
         if dataset.problem is not None and self.findings is None:
             screen.print(f"\nNo classifier can be made of these: {dataset.problem}", markup=False)

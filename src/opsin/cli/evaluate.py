@@ -14,13 +14,14 @@ from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.errors import RecipeError
-from opsin.core.format import counted, plus_minus
+from opsin.core.format import plus_minus, repeats
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     class_table,
     confusions,
     corrected_in_words,
     for_people,
+    images_in_words,
     printable,
     with_terms,
 )
@@ -48,7 +49,7 @@ FiguresFile = Annotated[
 ]
 
 
-@options.takes_data(*options.READING, after="tta")
+@options.takes_data(*options.READING, "group_by", after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,
@@ -63,14 +64,17 @@ def evaluate(
     """Evaluate a classifier on labelled images.
 
     If the source names test images, these are used; otherwise the images that were not used in
-    training, or all of them if there are no others. Exact copies count once. Evaluating any of
-    the run's own test images is one more look at them, and is counted.
+    training, or all of them if there are no others. An image that several rows of a
+    table name counts once. Evaluating any of the run's own test images is one more look at them,
+    and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
 
     Example: opsin evaluate runs/2026-11-21-photos-resnet photos --out figures.json --shard 1/3
     """
-    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
+    # scipy takes a while to load
+    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
+    from opsin.commands.evaluate import place_of_figures, publish_figures  # noqa: PLC0415
 
     watcher = for_people(quiet=quiet)
     if shard is not None:
@@ -83,15 +87,25 @@ def evaluate(
         )
         tell_shard(made, as_json=as_json)
         return
-    figures = workflow(model, *source, tta=tta, out=out, watcher=watcher, **given)
+    place = None if out is None else place_of_figures(out)
+    figures = workflow(model, *source, tta=tta, watcher=watcher, **given)
     if as_json:
         print_json(figures.to_json())
-        return
+    else:
+        _tell(source, figures)
+    if place is not None:  # last, so that a full disk loses nothing
+        publish_figures(figures, place)
+
+
+def _tell(source: list[str], figures: EvaluationResult) -> None:
+    """Print the figures, what they do not tell, and the classes."""
     screen = console()
     title = f"{' + '.join(source)} ({_part(figures)})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
     screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
-    screen.print(f"{counted(figures.images, 'image')} in {figures.seconds:.1f} s")
+    screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s")
+    if figures.repeated_rows:
+        screen.print(f"{repeats(figures.repeated_rows)}.")
     if figures.corrected:
         screen.print(f"{corrected_in_words(figures.corrected, figures.part)}.", markup=False)
     for remark in _remarks(figures):

@@ -14,6 +14,7 @@ from rich.table import Table
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import bar, printable
+from opsin.runtime.classifier import CANNOT_TELL
 
 if TYPE_CHECKING:
     from opsin.commands.explain import Explained
@@ -44,6 +45,8 @@ def show_explained(screen: Console, found: Explained) -> None:
         return
     said = f"{printable(answer.name)}   {printable(answer.answer)}   {percent(answer.confidence)}"
     screen.print(said, markup=False)
+    if answer.rejected is None:
+        screen.print(f"{CANNOT_TELL}.", style="dim")
     screen.print(f"{printable(lesson.layer)}   {printable(lesson.kind)}", markup=False)
     screen.print(SENTENCES[lesson.term], markup=False)
     for part in _PARTS[lesson.term](lesson):

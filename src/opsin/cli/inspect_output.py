@@ -12,6 +12,7 @@ from rich.table import Table
 from opsin.core.format import file_size
 from opsin.core.glossary import term_of_layer
 from opsin.report.terminal import bar, heading, linked, printable
+from opsin.runtime.classifier import CANNOT_TELL
 
 if TYPE_CHECKING:
     from opsin.commands.insight import Insight
@@ -141,7 +142,8 @@ def _answer(found: Insight) -> str:
         said = f"{answer.answer}   (nearest: {said})"
     # What makes the answer worthless stands before it.
     before = [answer.warning] if answer.warning else []
-    after = [note for note in answer.notes if note not in before]
+    after = [f"{CANNOT_TELL}."] if answer.rejected is None else []
+    after += [note for note in answer.notes if note not in before]
     return "\n".join([*before, f"{printable(answer.name)}   {said}", *after])
 
 

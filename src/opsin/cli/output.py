@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from opsin.core.errors import OpsinError
-from opsin.core.stored_json import Json, JsonObject
+from opsin.core.stored_json import Json, JsonObject, json_text
 from opsin.report.terminal import COMMANDS, UNWRAPPED, PlainLines, printable
 
 #: Set once a verb has itself said that Ctrl-C ended it, and what it kept.
 STOP_SAID = threading.Event()
+#: Set once the document that ``--json`` promises was begun: there is one, or none.
+DOCUMENT_BEGUN = threading.Event()
 
 
 def console() -> PlainLines:
@@ -24,19 +29,45 @@ def console() -> PlainLines:
 
 def print_json(content: JsonObject) -> None:
     """Print the one object that ``--json`` promises."""
-    sys.stdout.buffer.write(encoded(content) + b"\n")
-    sys.stdout.flush()
+    write_document(encoded(content) + b"\n")
+
+
+def write_document(part: bytes) -> None:
+    """Write a part of that object, whole: Ctrl-C waits for its end."""
+    with _ctrl_c_waits():
+        DOCUMENT_BEGUN.set()
+        left = memoryview(part)
+        while left:  # what is written to an unbuffered stream may be cut short by a signal
+            left = left[sys.stdout.buffer.write(left) :]
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C never stops another
+        yield
+        return
+    asked: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *when: asked.append(when))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked and callable(before):
+            before(*asked[0])
 
 
 def encoded(content: Json) -> bytes:
     """Return JSON as it is printed: letters as they are, what commands a terminal as escapes."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text(content))
     return text.encode("utf-8", "backslashreplace")
 
 
 def print_error(error: OpsinError) -> None:
-    """Print an error as its line and, under ``--json``, as the object on standard output."""
+    """Print an error as its line and, under ``--json``, as the object on standard output.
+
+    Where that was begun already, the line on standard error is all.
+    """
     sys.stderr.write(f"opsin: {printable(str(error))}\n")
     if "--json" in sys.argv:
         print_json_error(type(error).__name__, error.expected, error.received, error.advice)
@@ -44,5 +75,7 @@ def print_error(error: OpsinError) -> None:
 
 def print_json_error(kind: str, expected: str, received: str, advice: str) -> None:
     """Print the one shape that errors have under ``--json``."""
+    if DOCUMENT_BEGUN.is_set():
+        return
     parts = {"kind": kind, "expected": expected, "received": received, "advice": advice}
     print_json({"error": parts})

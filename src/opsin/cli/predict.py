@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import STOP_SAID, console, encoded, print_json
+from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.classify.classify import Classified, classify
 from opsin.commands.classify.each import (
@@ -29,7 +29,7 @@ from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
 from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.classifier import CANNOT_TELL, Prediction
 from opsin.runtime.cluster import is_elsewhere
 
 # More images than this are a line each, without bars.
@@ -269,7 +269,9 @@ class _AnswerPrinter:
 
     def print_all(self, screen: Console, answers: Iterable[Answered]) -> None:
         """Print an image's answer with its bars or, of many, a line each."""
+        told = True
         for answer in self.noted(answers):
+            told = told and answer.rejected is not None
             if self.bars:
                 _print(screen, answer, self.top)
             else:
@@ -277,23 +279,32 @@ class _AnswerPrinter:
                 name = escape(printable(answer.name))
                 why = f"  ({answer.warning})" if answer.warning else ""
                 screen.print(f"{answer.confidence:6.1%}  {what}  {name}{why}")
+        if not told:
+            screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object, each answer as soon as it is there: there may be millions."""
-        stream = sys.stdout.buffer
-        head, begun = b'{"model": ' + encoded(model) + b', "predictions": [', False
+        """Print one object, each answer as soon as it is there: there may be millions.
+
+        Whatever ends the work early, what was begun becomes one whole object.
+        """
+        head = b'{"model": ' + encoded(model) + b', "predictions": ['
         try:
             for answer in self.noted(answers):
-                stream.write((b", " if begun else head) + encoded(answer.to_json()))
-                stream.flush()
-                begun = True
+                before = b", " if DOCUMENT_BEGUN.is_set() else head
+                write_document(before + encoded(answer.to_json()))
         except OpsinError as error:
-            if not begun:
+            if not DOCUMENT_BEGUN.is_set():
                 raise
-            self.fail(error)  # what has begun must become one whole object
-        stream.write(b"" if begun else head)
-        stream.write(b'], "errors": ' + encoded(self.failures) + b"}\n")
-        stream.flush()
+            self.fail(error)
+        except BaseException:
+            if DOCUMENT_BEGUN.is_set():
+                self._end_document(b"", "The work was stopped before its end.")
+            raise
+        self._end_document(b"" if DOCUMENT_BEGUN.is_set() else head)
+
+    def _end_document(self, before: bytes, *more: str) -> None:
+        errors = encoded([*self.failures, *more])
+        write_document(before + b'], "errors": ' + errors + b"}\n")
 
 
 def _summarise(screen: Console, done: Classified) -> None:
@@ -337,4 +348,5 @@ def _print(screen: Console, prediction: Prediction, top: int) -> None:
     for note in prediction.notes:
         if note == prediction.warning:
             continue
-        screen.print(f"    {note} (--as-is to keep it)", style="dim", markup=False)
+        kept = " (--as-is to keep it)" if "background" in note else ""
+        screen.print(f"    {note}{kept}", style="dim", markup=False)

@@ -10,27 +10,19 @@ from typing import Any
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DATA_OPTIONS, flat_options, refuse_unknown
+from opsin.core.recipe import flat_options, override, refuse_unknown
 from opsin.core.stored_json import JsonObject
 
 
 def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, Any]:
-    """Let the options that were given win over those of a recipe file.
-
-    A file's options of one network are not taken over by another, and its depth or its sizes give
-    way to the other of the two, since they say the same thing.
+    """Let the options that were given win over those of a recipe file, as `override` says.
 
     Raises:
         RecipeError: The file has options that are none.
     """
     file = {key: value for key, value in file.items() if key != "sources"}
     refuse_unknown(file, ("model", "budget", *TRAIN_OPTIONS))
-    if given.get("model", file.get("model")) != file.get("model"):
-        file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
-    for one, other in (("hidden", "depth"), ("depth", "hidden")):
-        if one in given and other not in given:
-            file.pop(other, None)
-    return {**file, **given}
+    return override(file, given)
 
 
 def read_options(path: Path) -> JsonObject:

@@ -15,6 +15,7 @@ from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
+from opsin.report.terminal import for_people
 from opsin.runtime.cluster import is_elsewhere
 
 ModelName = Annotated[
@@ -126,8 +127,14 @@ def train(
     from opsin.commands import train as workflow  # noqa: PLC0415  loads what training needs
 
     wanted = merge_options(read_options(recipe) if recipe else {}, given)
+    several = repeats != 1 or folds is not None
+    if is_elsewhere(on) and not several:
+        raise typer.BadParameter(
+            "expected --repeats or --folds beside it: one network is trained by torchrun.",
+            param_hint="--on",
+        )
     if plan:
-        if repeats != 1 or folds is not None:
+        if several:
             raise typer.BadParameter(
                 "expected no --repeats or --folds beside it: one training is planned.",
                 param_hint="--plan",
@@ -135,17 +142,18 @@ def train(
         from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
         from opsin.commands.plan import plan as planned  # noqa: PLC0415  trains
 
-        tell_plan(planned(source, quiet=quiet, offline=offline, **wanted), as_json=as_json)
+        found = planned(source, quiet=quiet, offline=offline, **wanted)
+        unused = [flag for flag, value in (("--name", name), ("--track", track)) if value]
+        if unused:
+            note = f"{' and '.join(unused)}: only a training uses that, and this is a plan"
+            for_people(quiet=quiet).note(note)
+            found = found.model_copy(update={"notes": (*found.notes, note)})
+        tell_plan(found, as_json=as_json)
         return
-    if repeats != 1 or folds is not None:
+    if several:
         _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, track=track,
                        quiet=quiet, offline=offline, on=on, **wanted)  # fmt: skip
         return
-    if is_elsewhere(on):
-        raise typer.BadParameter(
-            "expected --repeats or --folds beside it: one network is trained by torchrun.",
-            param_hint="--on",
-        )
     run = workflow.train(
         source, runs=runs, name=name, track=track, quiet=quiet, offline=offline, **wanted
     )

@@ -296,6 +296,10 @@ def _milliseconds(backbone: Backbone) -> float:
     graph = FeatureGraph(backbone, shape, ("whole",), backbone.at[:1])
     session = session_of(graph.content())
     images = np.random.default_rng(0).integers(0, 256, (_BATCH, *shape), np.uint8)
+    began = time.perf_counter()
+    session.run(graph.outputs, {IMAGES: images[:1]})
+    if (alone := time.perf_counter() - began) > _SECONDS:
+        return float(f"{1000 * alone:.4g}")
     session.run(graph.outputs, {IMAGES: images})  # it finds its memory
     fastest, until = float("inf"), time.perf_counter() + _SECONDS
     while time.perf_counter() < until or fastest == float("inf"):

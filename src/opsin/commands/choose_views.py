@@ -53,7 +53,7 @@ def try_views(
     watcher.end()
     with_them = np.concatenate(parts).argmax(axis=1)
     alone = validation.probabilities[places].argmax(axis=1)
-    found = compare_answers(alone, with_them, dataset.labels[rows])
+    found = compare_answers(alone, with_them, dataset.labels[rows], dataset.units[rows])
     gained, lost = found.only_second, found.only_first
     return asked.model_copy(
         update={

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import ClassMix
 from opsin.data.dataset import Dataset
+from opsin.data.spelling import nfc
 
 #: The mix among the training images, which is the usual one.
 AS_TRAINED = "as-trained"
@@ -92,14 +93,15 @@ def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
     try:
         if path.stat().st_size > _LARGEST:
             raise RecipeError(expected, f"{path} is too large", advice)
-        found = _SHARES.validate_json(path.read_bytes())
+        shares_of = _SHARES.validate_json(path.read_bytes())
     except OSError:
         raise RecipeError(expected, f"got {str(path)!r}, which is no file", advice) from None
     except ValidationError:
         raise RecipeError(expected, f"{path} holds something else", advice) from None
-    wrong = [name for name in classes if not 0 < found.get(name, 0) < np.inf]
-    wrong += [name for name in found if name not in classes]
+    found = {nfc(name): share for name, share in shares_of.items()}
+    wrong = [name for name in classes if not 0 < found.get(nfc(name), 0) < np.inf]
+    wrong += [name for name in found if name not in map(nfc, classes)]
     if wrong:
         raise RecipeError(expected, f"{path} says none for {wrong[0]!r}, or it is no class", advice)
-    shares = np.array([found[name] for name in classes], np.float64)
+    shares = np.array([found[nfc(name)] for name in classes], np.float64)
     return np.asarray(shares / shares.sum(), np.float64)

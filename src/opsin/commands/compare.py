@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.machine import this_machine
-from opsin.commands.paired_predictions import WORDS, PairedPredictions, Part, bring_together
+from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
+from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import plus_minus
+from opsin.core.format import counted, plus_minus
 from opsin.core.storage import check_writable
 from opsin.data.cache import digest_names
 from opsin.evaluation.metric_table import headline_metrics
@@ -53,11 +54,12 @@ def compare(
 ) -> Comparison:
     """Compare runs by the same images, and say which is better, if that is shown.
 
-    Each is set against the first. One is called better only where an exact McNemar test and a
-    paired bootstrap interval agree; otherwise no difference can be shown.
+    Each is set against the first, on the images that all of them were tested on. One is called
+    better only where an exact test (McNemar's; by groups where images belong together) and the
+    interval of the difference agree; otherwise no difference can be shown.
 
     Args:
-        *runs: Two to ten run directories with the same test images and classes.
+        *runs: Two to ten run directories that share test images, with the same classes.
         against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
         speed: Measure how many images a second each classifier answers on this machine.
@@ -65,7 +67,7 @@ def compare(
 
     Raises:
         RecipeError: Fewer than two runs, or more than ten.
-        RunError: A run is not finished, or they have other images, labels or classes.
+        RunError: A run is not finished, or they share no images, or have other labels or classes.
         MissingExtraError: SciPy or matplotlib is not installed.
         StorageError: The disk refuses a write.
 
@@ -95,7 +97,7 @@ def compare(
         headline=headline_of(same.part, rows[0].letter, pairs),
         runs=tuple(_with_best(rows, same)),
         pairs=tuple(pairs),
-        remarks=remarks_on(same.part, len(pairs)),
+        remarks=remarks_on(same.part, len(pairs), pairs[0].groups),
         notes=tuple(notes),
         files=(),
     )
@@ -141,7 +143,8 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
     figures, reported = report.figures[same.part], None
     if same.rescored[place]:
         reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
-        figures = measure(same.probabilities[place], same.labels, same.classes)
+    if same.rescored[place] or same.tested[place] > len(same.labels):
+        figures = measure(same.probabilities[place], same.labels, same.classes, same.groups)
     shown = {metric.key: metric.value(figures) for metric in headline_metrics()}
     return ComparedRun.model_validate({
         **shown,
@@ -152,6 +155,7 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
         "accuracy": figures.accuracy,
         "low": figures.low,
         "high": figures.high,
+        "tested": same.tested[place],
         "rescored": same.rescored[place],
         "reported": reported,
         "bytes": report.file.bytes,
@@ -168,8 +172,8 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
 def _rescored_in_words(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[str]:
     return [
         f"{row.run} is judged by the corrected labels: {row.rescored:,} of the "
-        f"{len(same.labels):,} {WORDS[same.part]} labels are others than when it was measured, "
-        f"with accuracy {plus_minus(row.reported)}"
+        f"{len(same.labels):,} {PART_WORDS[same.part]} labels are others than when it was "
+        f"measured, with accuracy {plus_minus(row.reported)}"
         for row in rows
         if row.reported
     ]
@@ -221,7 +225,7 @@ def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[Com
     """Return the rows with the columns in which each is best, and shown to be."""
     from opsin.evaluation.comparison import shown_best  # noqa: PLC0415  scipy takes a second
 
-    most_accurate = shown_best(same.answers, same.labels)
+    most_accurate = shown_best(same.answers, same.labels, same.groups)
     sizes = [row.bytes for row in rows]
     known = [size for size in sizes if size is not None]
     found = []
@@ -243,7 +247,7 @@ def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair
     from opsin.evaluation.comparison import compare_answers, decide  # noqa: PLC0415  scipy
 
     answers = same.answers
-    tests = [compare_answers(answers[0], other, same.labels) for other in answers[1:]]
+    tests = [compare_answers(answers[0], other, same.labels, same.groups) for other in answers[1:]]
     pairs = []
     for place, (test, shown) in enumerate(zip(tests, decide(tests), strict=True), start=1):
         both = (letters[0], letters[place])
@@ -265,7 +269,7 @@ def sentence(
     test: PairedTest,
     shown: ShownDifference,
     letters: tuple[str, str],
-    part: Part,
+    part: PredictedPart,
     *,
     comparisons: int = 1,
 ) -> str:
@@ -289,6 +293,8 @@ def sentence(
     # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
     digits = max(1, math.ceil(math.log10(test.images)) - 2)
     p = f"exact McNemar p {_p(test.p)}"
+    if test.groups is not None:
+        p = f"test by {counted(test.groups, 'group')} p {_p(test.p)}"
     if comparisons > 1:
         p += f", {_p(shown.p_adjusted)} adjusted for {comparisons} comparisons"
     sign = -1 if shown.better == "first" else 1
@@ -301,7 +307,7 @@ def sentence(
     if shown.better is None:
         return (
             f"{optimistic}{'no' if optimistic else 'No'} difference between {first} and {second} "
-            f"can be shown with these {test.images:,} {WORDS[part]} images ({second} less "
+            f"can be shown with these {test.images:,} {PART_WORDS[part]} images ({second} less "
             f"{first}: {size} points, 95% interval {low} to {high}, {p})"
         )
     winner, loser = (first, second) if shown.better == "first" else (second, first)

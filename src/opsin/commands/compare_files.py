@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.paired_predictions import PREPARED, WORDS
+from opsin.commands.paired_predictions import PREPARED
 from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_bytes, write_json
@@ -51,13 +52,13 @@ def write_files(
     Raises:
         StorageError: The disk refuses a write.
     """
-    groups = [pair.groups() for pair in found.pairs]
+    groups = [pair.by_who_is_right() for pair in found.pairs]
     shown = [p for pair in groups for _, images in pair for p in images[:_ON_PAGE]]
     pixels, missing = _pixels(runs, {image.digest for image in shown}, watcher)
     if missing:
         watcher.note(missing)
         found = found.model_copy(update={"notes": (*found.notes, missing)})
-    word = WORDS[found.part]
+    word = PART_WORDS[found.part]
     curves = [
         Curve(row.letter, row.model, run.directory.read_history())
         for row, run in zip(found.runs, runs, strict=True)

@@ -18,7 +18,7 @@ from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
 from opsin.commands.import_recipe import AnyRecipe
 from opsin.commands.recorder import Recorder
-from opsin.commands.test_set_usage import count_looks, key_of, leaks_of
+from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import (
@@ -98,7 +98,8 @@ def write_request(directory: RunDirectory, job: AnyJob) -> None:
     digests = short_digest(job.dataset.digests)
     found = {"findings": job.audit.counts(), "test_set": key_of(digests, split["test"])}
     job.dataset.describe().model_copy(update=found).write(directory.path)
-    directory.save_arrays(directory.split, digests=digests, **split)
+    sources = short_digest(job.dataset.source_digests)
+    directory.save_arrays(directory.split, digests=digests, source_digests=sources, **split)
     write_images(directory, job.dataset)
     if job.dataset.corrected:
         write_corrections(directory.corrections, job.dataset.corrected.rows)
@@ -142,6 +143,9 @@ def conclude(
         rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
         apart = difference(file, dataset.images[rows])
         facts = FileFacts(parity_images=len(rows), difference=apart)
+    if directory.predictions.is_file():  # it was evaluated, and then went on
+        test_set = directory.read(DatasetRecord).test_set
+        note_look(directory, test_set, len(dataset.split.test), None, watcher=recorder)
     evaluation = evaluate_run(
         directory,
         file,
@@ -192,6 +196,8 @@ def _report(
         leaks=leaks_of(job.dataset),
         rests_on=thin_parts(job.dataset),
         unreadable=len(job.dataset.unreadable),
+        left_out=list(job.dataset.left_out),
+        repeated_rows=job.dataset.repeated,
         findings=[
             ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
             for finding in job.audit.findings

@@ -86,7 +86,9 @@ class Embedded:
             "unreadable": _as_json(self.unreadable),
             "classes": None if self.classes is None else list(self.classes),
             "backbone": self.backbone.model_dump(mode="json"),
-            "preparation": self.preparation.model_dump(mode="json", exclude={"background"}),
+            "preparation": self.preparation.model_dump(
+                mode="json", exclude={"background"}, exclude_none=True
+            ),
             "seconds": self.seconds,
         }
 
@@ -210,8 +212,10 @@ def _write(
     like, path = usual_preparation(network), place.path
     if images.dataset is not None:
         height, width, channels = images.dataset.images.shape[1:]
-        resize = images.dataset.recipe.resize
-        like = Preparation(height=height, width=width, channels=channels, resize=resize)
+        recipe = images.dataset.recipe
+        like = Preparation(
+            height=height, width=width, channels=channels, resize=recipe.resize, bits=recipe.bits
+        )
     embedder = _Embedder(network, like, images.dataset)
     widths = [network.value(name).units for name in taken]
     work = _Work(images, embedder, sum(widths), watcher)
@@ -221,7 +225,7 @@ def _write(
         "backbone": facts.model_dump(mode="json"),
         "units": widths,
         "view": "whole",
-        "preparation": like.model_dump(mode="json", exclude={"background"}),
+        "preparation": like.model_dump(mode="json", exclude={"background"}, exclude_none=True),
     }
     task = None
     if images.inputs is not None:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from opsin.commands.classify.each import open_classifier
-from opsin.commands.nearly_seen import nearly_seen
+from opsin.commands.nearly_seen import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
-from opsin.commands.test_set_usage import count_looks, key_of, note_look
+from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
@@ -32,13 +33,18 @@ from opsin.core.artifacts.run_report import (
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Reject, Score
+from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, storage_errors, write_json
+from opsin.core.stored_json import json_text
 from opsin.data.applied_corrections import Applied
-from opsin.data.cache import Decoded, as_keys, short_digest
+from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import rows_at_once
+from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
+from opsin.data.left_out import left_out_in_words
 from opsin.data.shard import Shard
+from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
 
@@ -140,6 +146,7 @@ def evaluate_run(
             given.probabilities,
             given.ood_score,
             source_labels(dataset, rows[part]),
+            dataset.units[rows[part]],
         )
         for part, given in found.items()
     })  # fmt: skip
@@ -164,25 +171,30 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     for part, kept in predictions:
         found = Answers(kept.probabilities, kept.ood_score)
         before = kept.labels if kept.source_labels is None else kept.source_labels
-        corrected = _corrected(found, kept.labels, before, dataset.corrected)
-        figures[part] = _measured(metadata, found, kept.labels).model_copy(
+        corrected = _corrected(found, kept.labels, before, dataset.corrected, kept.groups)
+        figures[part] = _measured(metadata, found, kept.labels, kept.groups).model_copy(
             update={"corrected": corrected}
         )
         if part == "test":
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
-            without = _without(leaking, kept.right)
+            without = _without(leaking, kept.right, kept.groups)
             figures[part] = figures[part].model_copy(update={"without_leaks": without})
     return RunEvaluation(predictions, figures)
 
 
-def _measured(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> PartFigures:
+def _measured(
+    metadata: Metadata,
+    found: Answers,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+) -> PartFigures:
     """Return what `measure` says, what the temperature changed, and how many are refused."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return measure(found.probabilities, labels, metadata.classes).model_copy(
+    return measure(found.probabilities, labels, metadata.classes, groups).model_copy(
         update={
             "uncalibrated": _uncalibrated(metadata, found, labels),
-            "refused": _refused(metadata.reject, found, labels),
+            "refused": _refused(metadata.reject, found, labels, groups),
         }
     )
 
@@ -211,13 +223,18 @@ def _uncalibrated(
     )
 
 
-def _refused(reject: Reject | None, found: Answers, labels: NDArray[np.int64]) -> Refused | None:
+def _refused(
+    reject: Reject | None,
+    found: Answers,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+) -> Refused | None:
     """Return how many images get "none of these", and how good the other answers are."""
-    if reject is None or found.ood_score is None:
-        return None
     refused = found.rejected(reject)
+    if refused is None:
+        return None
     right = found.probabilities.argmax(axis=1) == labels
-    share, low, high = _share(refused)
+    share, low, high = _share(refused, groups)
     return Refused(
         images=len(refused),
         share=share,
@@ -233,6 +250,7 @@ def _corrected(
     labels: NDArray[np.int64],
     before: NDArray[np.int64],
     corrections: Applied | None,
+    groups: NDArray[np.int64] | None,
 ) -> CorrectedLabels | None:
     """Return what the user's corrections did to the measure; ``None``: nothing.
 
@@ -246,25 +264,31 @@ def _corrected(
         labels=changed,
         images=len(labels),
         left_out=left_out,
-        earlier=_accuracy_of(found.probabilities.argmax(axis=1) == before),
+        earlier=_accuracy_of(found.probabilities.argmax(axis=1) == before, groups),
     )
 
 
-def _without(which: NDArray[np.bool_], right: NDArray[np.bool_]) -> AccuracyOf | None:
+def _without(
+    which: NDArray[np.bool_], right: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> AccuracyOf | None:
     """Return the accuracy without some images; ``None`` where they are none or all."""
-    return _accuracy_of(right[~which]) if which.any() and not which.all() else None
+    if not which.any() or which.all():
+        return None
+    return _accuracy_of(right[~which], None if groups is None else groups[~which])
 
 
-def _accuracy_of(right: NDArray[np.bool_]) -> AccuracyOf:
-    share, low, high = _share(right)
+def _accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> AccuracyOf:
+    share, low, high = _share(right, groups)
     return AccuracyOf(images=len(right), accuracy=share, low=low, high=high)
 
 
-def _share(which: NDArray[np.bool_]) -> tuple[float, float, float]:
+def _share(
+    which: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> tuple[float, float, float]:
     """Return a share of images and the two ends of its interval."""
-    from opsin.evaluation.intervals import wilson  # noqa: PLC0415  scipy takes a second to load
+    from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a second to load
 
-    return float(which.mean()), *wilson(int(which.sum()), len(which))
+    return float(which.mean()), *share(which, groups)
 
 
 class EvaluationResult(PartFigures):
@@ -282,6 +306,10 @@ class EvaluationResult(PartFigures):
     seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
     without_seen_nearly: AccuracyOf | None = None
     unreadable: int
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
+    repeated_rows: int = Field(0, description="Rows of a table that named an image once more.")
     looks: int | None = Field(None, description="How often this test set was looked at.")
     seconds: float
 
@@ -298,9 +326,10 @@ def evaluate(
     """Evaluate a classifier on images with labels.
 
     Judged are the test part, where the source names one; else those images that the classifier
-    has not seen in its training; else all of them. Of exact copies one counts. They are prepared as
-    the file asks, whatever their own size. Where any of the run's own test images are among them,
-    this is one more look at its test set.
+    has not seen in its training; else all of them. An image is one image however many rows of a
+    table name it; copies under other names are images of their own, as in training. All are
+    prepared as the file asks, whatever their own size. Where any of the run's own test images are
+    among them, this is one more look at its test set.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
@@ -310,7 +339,8 @@ def evaluate(
             these helped on the validation images; else ``watcher`` receives why not.
         out: Also write the figures into a new ``.json`` file or object, all but ``seconds``.
         watcher: Receives the progress of the work.
-        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
+        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …, and
+            ``group_by``, which images belong together.
 
     Returns:
         The figures, with ``part``, what was judged; ``seen_nearly`` counts by
@@ -326,6 +356,8 @@ def evaluate(
     classifier = open_classifier(model, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
     decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    if decoded.left_out:
+        watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     check_known_classes(classifier, decoded.classes, recipe.source)
     judged = judge(classifier, decoded)
     if tta and classifier.without_views:
@@ -334,15 +366,28 @@ def evaluate(
     found = _answers(classifier, decoded.images, judged.rows, watcher, tta=tta)
     seconds = time.perf_counter() - began
     figures = result_of(
-        classifier, decoded, judged, found, model=classifier.title, source=recipe.source,
+        classifier, decoded, judged, found, model=classifier.title, recipe=recipe,
         seconds=seconds, watcher=watcher,
     )  # fmt: skip
     if place is not None:
-        with place.errors():
-            claim = place.claim()
-            write_figures(figures, place.path)
-            place.publish(claim)
+        try:
+            publish_figures(figures, place)
+        except StorageError as error:  # who catches it has them all the same
+            error.add_note(f"The figures: {json_text(figures.to_json())}")
+            raise
     return figures
+
+
+def publish_figures(figures: EvaluationResult, place: OutFile) -> None:
+    """Write figures where `place_of_figures` says.
+
+    Raises:
+        StorageError: The disk or the store refuses the write.
+    """
+    with place.errors():
+        claim = place.claim()
+        write_figures(figures, place.path)
+        place.publish(claim)
 
 
 def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
@@ -385,7 +430,12 @@ def write_figures(figures: EvaluationResult, out: Path) -> None:
 def prepared_for(classifier: Classifier) -> dict[str, object]:
     """Return the options with which images are prepared as a file asks."""
     like = classifier.metadata.preparation
-    return {"size": (like.height, like.width), "channels": like.channels, "resize": like.resize}
+    return {
+        "size": (like.height, like.width),
+        "channels": like.channels,
+        "resize": like.resize,
+        "bits": like.bits or 16,
+    }
 
 
 def check_known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> None:
@@ -394,7 +444,8 @@ def check_known_classes(classifier: Classifier, classes: Sequence[str], source: 
     Raises:
         SourceError: There are some.
     """
-    foreign = [name for name in classes if name not in classifier.classes]
+    places = places_among(classes, classifier.classes)
+    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
     if foreign:
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",
@@ -457,7 +508,7 @@ def result_of(
     found: Answers,
     *,
     model: str,
-    source: str,
+    recipe: DataRecipe,
     seconds: float,
     watcher: Watcher,
     inputs: str | None = None,
@@ -470,54 +521,69 @@ def result_of(
         judged: Which of them are judged.
         found: The answers to these.
         model: What the classifier is called.
-        source: What the images are called.
+        recipe: How they were read, and by what they belong together.
         seconds: How long it took.
         watcher: Receives the progress of the work.
         inputs: What the images are known by where they came in shards, which are one look.
     """
     rows = judged.rows
-    own = np.array([classifier.classes.index(name) for name in decoded.classes], np.int64)
+    own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
     labels = own[decoded.labels[rows]]
+    groups = _groups_of(judged, decoded, recipe, watcher)
     figures: dict[str, object] = {
         "model": model,
-        "source": source,
+        "source": recipe.source,
         "part": judged.part,
         "seen": judged.seen,
         "own_test": judged.own_test,
         "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
+        "left_out": list(decoded.left_out),
+        "repeated_rows": decoded.repeated,
         "seconds": seconds,
-        **_measured(classifier.metadata, found, labels).model_dump(exclude_unset=True),
+        **_measured(classifier.metadata, found, labels, groups).model_dump(exclude_unset=True),
         "corrected": None
         if decoded.source_labels is None
-        else _corrected(found, labels, own[decoded.source_labels[rows]], decoded.corrected),
+        else _corrected(found, labels, own[decoded.source_labels[rows]], decoded.corrected, groups),
     }
     right = found.probabilities.argmax(axis=1) == labels
     if judged.own is not None and judged.part != "own-test":
         near = nearly_seen(judged.own, decoded, rows, watcher)
         if near is not None:
             figures["seen_nearly"] = int(near.sum())
-            figures["without_seen_nearly"] = _without(near, right)
-    figures["looks"] = _note_look(classifier, judged, decoded, float(right.mean()), inputs)
+            figures["without_seen_nearly"] = _without(near, right, groups)
+    of_run = judged.own if judged.own_test else None
+    if of_run is not None or judged.part == "test":
+        key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
+        run = RunDirectory(classifier.path.parent)
+        accuracy = float(right.mean())
+        looks = note_look(run, key, len(rows), accuracy, inputs, watcher=watcher)
+        figures["looks"] = looks or None
     return EvaluationResult.model_validate(figures)
 
 
-def _note_look(
-    classifier: Classifier,
-    judged: Judged,
-    decoded: Decoded,
-    accuracy: float,
-    inputs: str | None,
-) -> int | None:
-    """Record an evaluation on test images; return how often these were looked at by now."""
-    if judged.own_test and judged.own is not None:
-        return judged.own.note_look(len(judged.rows), accuracy, inputs)
-    if judged.part != "test":
-        return None
-    run = RunDirectory(classifier.path.parent)
-    key = key_of(short_digest(decoded.digests), judged.rows)
-    note_look(run, key, len(judged.rows), accuracy, inputs)
-    return count_looks(run, key) or None
+def _groups_of(
+    judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher
+) -> NDArray[np.int64]:
+    """Return which of the images judged belong together: groups, copies and near copies.
+
+    Near copies are looked for among as many images as `nearly_seen` compares; those of the run's
+    own images are known.
+    """
+    rows = judged.rows
+    names = groups_by_name(decoded.names, recipe.group_by) if recipe.group_by else decoded.groups
+    pairs = [np.zeros((0, 2), np.int64)]
+    if judged.own is not None:
+        pairs.append(pairs_of(judged.own.groups(decoded.digests[rows])))
+    listed = len(decoded.labels) + len(decoded.unreadable)
+    if recipe.near_duplicates == "together" and can_compare(listed, decoded.images.shape[1:]):
+        near = near_duplicates(
+            decoded.images[rows], decoded.digests[rows], mirrored=decoded.mirrored, watcher=watcher
+        )
+        pairs.append(near.pairs)
+    return split_groups(
+        decoded.digests[rows], [names[row] for row in rows] if names else (), np.concatenate(pairs)
+    )
 
 
 @dataclass(frozen=True)
@@ -526,7 +592,7 @@ class Judged:
 
     Args:
         part: Why these.
-        rows: ``int64[M]``, of exact copies of a class the first.
+        rows: ``int64[M]``.
         seen: How many of them it learnt from or was chosen by; ``None`` where that is unknown.
         own_test: How many of them are the run's own test images; likewise.
         own: The run's own images.
@@ -542,10 +608,9 @@ class Judged:
 def judge(classifier: Classifier, decoded: Decoded) -> Judged:
     """Choose the rows to judge by, and count those that the classifier knows.
 
-    Images are known by their content: neither names nor order matter, and each counts once.
+    Images are known by their content: neither names nor order matter.
     """
-    test = _each_once(decoded, np.flatnonzero(decoded.given == TEST))
-    everything = _each_once(decoded, np.arange(len(decoded.labels)))
+    test, everything = np.flatnonzero(decoded.given == TEST), np.arange(len(decoded.labels))
     rows = test if test.size else everything
     part: Literal["test", "all"] = "test" if test.size else "all"
     own = OwnImages.of(classifier)
@@ -570,11 +635,3 @@ def judge(classifier: Classifier, decoded: Decoded) -> Judged:
         return judged("unseen" if len(new) < len(everything) else "all", new)
     chosen_by = everything[val[everything]]
     return judged("val", chosen_by) if chosen_by.size else judged("all", everything)
-
-
-def _each_once(decoded: Decoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave out exact copies of the same class."""
-    labels = np.ascontiguousarray(decoded.labels[rows]).view(np.uint8).reshape(len(rows), 8)
-    of = np.concatenate([decoded.digests[rows], labels], axis=1)
-    _, first = np.unique(as_keys(of), return_index=True)
-    return rows[np.sort(first)]

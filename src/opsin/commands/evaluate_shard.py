@@ -24,7 +24,6 @@ from opsin.commands.evaluate import (
 from opsin.commands.labelled_rows import LabelledRows
 from opsin.commands.labelled_shard import LabelledShard, MadeShard, recipe_of
 from opsin.commands.nearly_seen import can_compare
-from opsin.commands.own_images import OwnImages
 from opsin.commands.shard_manifest import ShardManifest
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
@@ -103,12 +102,11 @@ def evaluate_shard(
         return numbers
 
     made = LabelledShard("evaluate", recipe, contents, place, watcher)
-    own, like = OwnImages.of(classifier), made.preparation()
+    like = made.preparation()
     return made.make(
         look,
         len(classifier.classes) + 1,
-        pixels=own is not None
-        and can_compare(len(contents), (like.height, like.width, like.channels)),
+        pixels=can_compare(len(contents), (like.height, like.width, like.channels)),
         made_with={"the classifier": _digest(classifier), "tta": tta},
         where={"model": classifier.title, "file": str(classifier.path.absolute())},
     )
@@ -143,7 +141,7 @@ def join_evaluation(
     scores = None if np.isnan(numbers[:, -1]).any() else numbers[:, -1]
     return result_of(
         classifier, rows.decoded, judged, Answers(np.ascontiguousarray(numbers[:, :-1]), scores),
-        model=str(manifests[0].summary["model"]), source=recipe.source, seconds=0.0,
+        model=str(manifests[0].summary["model"]), recipe=recipe, seconds=0.0,
         watcher=watcher, inputs=manifests[0].inputs,
     )  # fmt: skip
 

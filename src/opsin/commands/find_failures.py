@@ -56,7 +56,8 @@ def find_failures(
         traits,
         columns,
         labels=judged.labels,
-        too_weak=too_weak(int(judged.right.sum()), judged.labels, dataset.classes),
+        groups=judged.groups,
+        too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
     )
     return Failures(
         suspects=suspects,
@@ -71,7 +72,7 @@ def _suspected(dataset: Dataset, kept: PartPredictions) -> tuple[list[SuspectedL
     from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.label_errors import clear_examples  # noqa: PLC0415  likewise
 
-    doubts = doubt_labels(kept.probabilities, kept.labels, dataset.classes)
+    doubts = doubt_labels(kept.probabilities, kept.labels, dataset.classes, kept.groups)
     found = doubts.suspects
     named = []
     for place, suggested, score in zip(
@@ -110,9 +111,14 @@ def look_deeper(
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise
 
-    weak = too_weak(int(judged.right.sum()), judged.labels, dataset.classes)
+    weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
     disturbed = robustness(
-        classifier.probabilities, dataset.images, dataset.labels, judged.rows, watcher=watcher
+        classifier.probabilities,
+        dataset.images,
+        dataset.labels,
+        judged.rows,
+        groups=dataset.units,
+        watcher=watcher,
     )
     return DeepAnalysis(
         too_weak=weak,

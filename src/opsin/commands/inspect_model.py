@@ -18,7 +18,7 @@ from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.images import ImageLike
 from opsin.data.reference_set import ReferenceSet
-from opsin.data.spelling import check_choices
+from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.classifier import Classifier, Prediction
 
@@ -367,8 +367,10 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        check_choices("class", [label], self.classifier.classes)
-        return self.classifier.classes.index(label)
+        (place,) = places_among([label], self.classifier.classes)
+        if place < 0:
+            check_choices("class", [label], self.classifier.classes)
+        return place
 
     def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:
         answer = image if isinstance(image, Prediction) else self.predict(image)

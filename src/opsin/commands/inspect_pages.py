@@ -176,7 +176,7 @@ def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
     if answer.ood_score is not None:
         reject = look.classifier.metadata.reject
         facts["OOD score"] = f"{answer.ood_score:.3f}" + (
-            "" if reject is None else f" (at most {reject.max_ood_score:.3f})"
+            " (no threshold)" if reject is None else f" (at most {reject.max_ood_score:.3f})"
         )
     if actual is not None:
         facts["Label"] = look.classifier.classes[actual]

@@ -13,6 +13,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.dataset import Dataset, look_at
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.run_images import is_moved, load_run_images
+from opsin.data.spelling import places_among
 from opsin.runtime.classifier import Classifier
 
 
@@ -43,16 +44,17 @@ def known_images(
             size=(preparation.height, preparation.width),
             channels=preparation.channels,
             resize=preparation.resize,
+            bits=preparation.bits or 16,
             watcher=watcher,
         )
-    foreign = [name for name in data.classes if name not in classifier.classes]
+    places = np.array(places_among(data.classes, classifier.classes), np.int64)
+    foreign = [name for name, place in zip(data.classes, places, strict=True) if place < 0]
     if foreign:
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",
             f"{data.recipe.source} also has {', '.join(foreign[:5])}",
             "Rename the folders, or give other images.",
         )
-    places = np.array([classifier.classes.index(name) for name in data.classes], np.int64)
     return ReferenceSet(
         data.images,
         places[data.labels],
@@ -62,6 +64,7 @@ def known_images(
         data.recipe.source,
         data.split.test,
         own=own,
+        groups=data.units,
     )
 
 

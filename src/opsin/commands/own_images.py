@@ -10,9 +10,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.test_set_usage import count_looks, key_of, looks_in_words, note_look
+from opsin.commands.test_set_usage import key_of, looks_in_words, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, RunError, StorageError
+from opsin.core.artifacts.run_predictions import RunPredictions
+from opsin.core.errors import ImageError, RunError
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
 from opsin.runtime.classifier import Classifier, Prediction
@@ -71,11 +72,21 @@ class OwnImages:
         )
         return train, val, test
 
-    def note_look(self, images: int, accuracy: float | None, inputs: str | None = None) -> int:
-        """Keep in the run that its test images were looked at once more; count the looks."""
-        with contextlib.suppress(StorageError):  # a run that may only be read answers all the same
-            note_look(self.run, self.key, images, accuracy, inputs)
-        return count_looks(self.run, self.key)
+    def groups(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return which images the run's split kept together, ``int64[N]``; others stand alone.
+
+        Args:
+            digests: Hash of each image's prepared pixels, ``uint8[N, 32]``.
+        """
+        known: dict[bytes, int] = {}
+        with contextlib.suppress(RunError):  # stopped before it was evaluated
+            of_run = self.run.load_arrays(self.run.split)["digests"]
+            for _, kept in RunPredictions.read(self.run):
+                if kept.groups is not None:
+                    keys = (digest.tobytes() for digest in of_run[kept.rows])
+                    known.update(zip(keys, kept.groups.tolist(), strict=True))
+        short = [digest.tobytes() for digest in short_digest(digests)]
+        return np.array([known.get(each, -1 - row) for row, each in enumerate(short)], np.int64)
 
 
 def noting_looks(
@@ -110,7 +121,9 @@ def noting_looks(
             yield item, answer
     finally:
         if seen:
-            looks = looks_in_words(own.note_look(len(seen), None, inputs))
+            looks = looks_in_words(
+                note_look(own.run, own.key, len(seen), None, inputs, watcher=watcher)
+            )
             watcher.note(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "
                 "chooses by them can no longer test by them"

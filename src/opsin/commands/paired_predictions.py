@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
+from opsin.core.artifacts.run_predictions import (
+    PART_WORDS,
+    PartPredictions,
+    PredictedPart,
+    RunPredictions,
+)
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.format import grey_or_colour
-from opsin.data.run_images import RunImage, read_images
+from opsin.data.duplicate_groups import pairs_of, split_groups
+from opsin.data.run_images import RunImage, pair_up, read_images
+from opsin.data.spelling import places_among
 
-Part = Literal["test", "val"]
-WORDS: Final[dict[Part, str]] = {"test": "test", "val": "validation"}
+_ALONE: Final = np.zeros((0, 2), np.int64)
 #: What of its preparation an image's pixels, and so its digest, depend on.
-PREPARED: Final = ("height", "width", "channels", "resize")
+PREPARED: Final = ("height", "width", "channels", "resize", "bits")
 
 
 @dataclass(frozen=True)
@@ -36,17 +42,21 @@ class PairedPredictions:
         names: What the first run calls each image; ``None`` where it keeps no names.
         labels: The right classes, ``int64[N]``; where a run corrected them, the corrected ones.
         probabilities: Of each run, ``float32[N, K]``.
+        groups: Images with the same number belong together, by any of the runs, ``int64[N]``.
         rescored: Of each run, how many images had another label when it was measured.
+        tested: Of each run, how many images it was tested on, these and others.
         notes: What the reader should know of how the images were paired.
     """
 
-    part: Part
+    part: PredictedPart
     classes: tuple[str, ...]
     digests: NDArray[np.uint8]
     names: list[str] | None
     labels: NDArray[np.int64]
     probabilities: tuple[NDArray[np.float32], ...]
+    groups: NDArray[np.int64]
     rescored: tuple[int, ...]
+    tested: tuple[int, ...]
     notes: tuple[str, ...]
 
     @property
@@ -67,6 +77,19 @@ class _AlignedAnswers:
     labels: NDArray[np.int64]
     corrected: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
+    groups: NDArray[np.int64] | None
+
+    def taken(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> _AlignedAnswers:
+        """Return some of the images, in this order, their classes in the order of the first run."""
+        return replace(
+            self,
+            digests=self.digests[rows],
+            images=[self.images[row] for row in rows] if self.images else None,
+            labels=np.argsort(columns)[self.labels[rows]],
+            corrected=self.corrected[rows],
+            probabilities=self.probabilities[rows][:, columns],
+            groups=None if self.groups is None else self.groups[rows],
+        )
 
     @property
     def prepared(self) -> tuple[Any, ...]:
@@ -80,8 +103,9 @@ class _AlignedAnswers:
 
     @property
     def size(self) -> str:
-        height, width, channels, resize = self.prepared
-        return f"{height}×{width} {grey_or_colour(channels)} ({resize})"
+        height, width, channels, resize, bits = self.prepared
+        used = f", {bits} bits" if bits else ""
+        return f"{height}×{width} {grey_or_colour(channels)} ({resize}{used})"
 
     @property
     def keys(self) -> list[bytes]:
@@ -98,15 +122,16 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
 
     Images are known by their content, whatever their names and order, and of several copies each
     counts. Where runs prepared them differently, in another size for example, content cannot tell;
-    then names do, if the images came from the same place.
+    then names do, if the images came from the same place. Runs that were tested on other images
+    as well are compared on those that all of them were tested on.
 
     Args:
-        runs: Two or more; the others must have the images of the first.
+        runs: Two or more.
 
     Raises:
-        RunError: A run is not finished, or the runs have other images, labels or classes.
+        RunError: A run is not finished, they have no images in common, or other labels or classes.
     """
-    parts: list[Part] = [run.directory.read(Report).split for run in runs]
+    parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
     for run, part in zip(runs, parts, strict=True):
         if part != parts[0]:
             with_test, without = (runs[0], run) if part == "val" else (run, runs[0])
@@ -117,18 +142,33 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
                 f"opsin evaluate {without.path} SOURCE",
             )
     part = parts[0]
-    kept = [_read(run, part) for run in runs]
-    first, notes = kept[0], []
-    probabilities, labels, corrected = [first.probabilities], [first.labels], [first.corrected]
-    for other in kept[1:]:
-        columns = _same_classes(first, other)
-        order, note = _same_order(first, other, columns, part)
-        probabilities.append(other.probabilities[order][:, columns])
-        labels.append(np.argsort(columns)[other.labels][order])
-        corrected.append(other.corrected[order])
+    every = [_read(run, part) for run in runs]
+    first, notes = every[0], []
+    columns = [_same_classes(first, each) for each in every]
+    places = [np.arange(len(first.labels))]
+    for other, column in zip(every[1:], columns[1:], strict=True):
+        found, note = _shared(first, other, column, part)
+        places.append(found)
         notes += [note] if note else []
-    right = _agreed(kept, labels, corrected, part)
-    rescored = tuple(int((own != right).sum()) for own in labels)
+    shared = np.flatnonzero(np.all(np.stack(places) >= 0, axis=0))
+    if not len(shared):
+        raise RunError(
+            f"runs that share {PART_WORDS[part]} images",
+            f"none is shared by all {len(runs)}",
+            "Compare two at a time.",
+        )
+    kept = [
+        each.taken(place[shared], column)
+        for each, place, column in zip(every, places, columns, strict=True)
+    ]
+    tested = tuple(len(each.labels) for each in every)
+    if max(tested) > len(shared):
+        notes.append(
+            f"compared on the {len(shared):,} {PART_WORDS[part]} images that all of these "
+            f"runs have, of {', '.join(f'{count:,}' for count in tested)}; the accuracies are those on these"
+        )
+    right = _agreed(kept, part)
+    first = kept[0]
     if part == "test":
         notes += [
             f"{each.run.path} was trained on, or chosen by, exact copies of {each.seen:,} of the "
@@ -136,19 +176,22 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
             for each in kept
             if each.seen
         ]
+    together = [pairs_of(each.groups) for each in kept if each.groups is not None]
     return PairedPredictions(
         part=part,
         classes=tuple(first.record.classes),
         digests=first.digests,
         names=[image.name for image in first.images] if first.images else None,
         labels=right,
-        probabilities=tuple(probabilities),
-        rescored=rescored,
+        probabilities=tuple(each.probabilities for each in kept),
+        groups=split_groups(first.digests, (), np.concatenate([_ALONE, *together])),
+        rescored=tuple(int((each.labels != right).sum()) for each in kept),
+        tested=tested,
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _read(run: Run, part: Part) -> _AlignedAnswers:
+def _read(run: Run, part: PredictedPart) -> _AlignedAnswers:
     directory = run.directory
     record = directory.read(DatasetRecord)
     split = directory.load_arrays(directory.split)
@@ -166,13 +209,14 @@ def _read(run: Run, part: Part) -> _AlignedAnswers:
             labels=kept.labels,
             corrected=_corrected(record, kept),
             probabilities=kept.probabilities,
+            groups=kept.groups,
         )
         whole = answers.probabilities.shape == (len(answers.labels), len(record.classes))
         if not whole or len(answers.digests) != len(answers.labels) or not answers.prepared:
             raise ValueError("lengths differ")
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise RunError(
-            f"a run with its answers to its {WORDS[part]} images",
+            f"a run with its answers to its {PART_WORDS[part]} images",
             f"{run.path} lacks some of them, or was made by an earlier Opsin",
             "Train again.",
         ) from error
@@ -196,12 +240,13 @@ def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.
         RunError: They have not the same classes.
     """
     own, theirs = first.record.classes, other.record.classes
-    if set(own) != set(theirs):
+    places, back = places_among(own, theirs), places_among(theirs, own)
+    if min(*places, *back) < 0:
         alone = [
             f"only {each.run.path} knows {_listed(extra)}"
             for each, extra in (
-                (first, [name for name in own if name not in theirs]),
-                (other, [name for name in theirs if name not in own]),
+                (first, [name for name, place in zip(own, places, strict=True) if place < 0]),
+                (other, [name for name, place in zip(theirs, back, strict=True) if place < 0]),
             )
             if extra
         ]
@@ -210,7 +255,7 @@ def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.
             " and ".join(alone),
             "Train both on the same ones (--classes A,B,C); classes are known by their names.",
         )
-    return np.array([theirs.index(name) for name in own], np.int64)
+    return np.array(places, np.int64)
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
@@ -227,47 +272,38 @@ def _corrected(record: DatasetRecord, kept: PartPredictions) -> NDArray[np.bool_
     return np.full(len(labels), relabelled)
 
 
-def _agreed(
-    kept: Sequence[_AlignedAnswers],
-    labels: Sequence[NDArray[np.int64]],
-    corrected: Sequence[NDArray[np.bool_]],
-    part: Part,
-) -> NDArray[np.int64]:
+def _agreed(kept: Sequence[_AlignedAnswers], part: PredictedPart) -> NDArray[np.int64]:
     """Return the right classes: where runs differ, those that one of them corrected.
-
-    Args:
-        kept: The runs.
-        labels: Of each run, in the order and the classes of the first, ``int64[N]``.
-        corrected: Which of them were corrected.
-        part: Which images.
 
     Raises:
         RunError: Runs differ where none corrected a label, or several did in different ways.
     """
-    right, known = labels[0].copy(), corrected[0].copy()
-    for each, own, mended in zip(kept[1:], labels[1:], corrected[1:], strict=True):
-        differ = own != right
-        unclear = int((differ & (known == mended)).sum())
+    right, known = kept[0].labels.copy(), kept[0].corrected.copy()
+    for each in kept[1:]:
+        differ = each.labels != right
+        unclear = int((differ & (known == each.corrected)).sum())
         if unclear:
             raise RunError(
                 "runs with the same labels, or with corrections of them",
-                f"{unclear:,} of the {len(right):,} {WORDS[part]} images of {kept[0].run.path} "
-                f"have another label in {each.run.path}, and which of them is right, no "
-                "corrections tell",
+                f"{unclear:,} of the {len(right):,} {PART_WORDS[part]} images of "
+                f"{kept[0].run.path} have another label in {each.run.path}, and which of "
+                "them is right, no corrections tell",
                 "Train both with the same labels.",
             )
-        right = np.where(differ & mended, own, right)
-        known |= mended
+        right = np.where(differ & each.corrected, each.labels, right)
+        known |= each.corrected
     return right
 
 
-def _same_order(
-    first: _AlignedAnswers, other: _AlignedAnswers, columns: NDArray[np.int64], part: Part
+def _shared(
+    first: _AlignedAnswers, other: _AlignedAnswers, columns: NDArray[np.int64], part: PredictedPart
 ) -> tuple[NDArray[np.int64], str | None]:
     """Return where the other has each image of the first, and a note if names had to tell.
 
+    ``int64[N]``, -1 for an image that the other was not tested on.
+
     Raises:
-        RunError: They have not the same images.
+        RunError: They share none.
     """
     own: list[bytes] | list[str] = first.keys
     theirs: list[bytes] | list[str] = other.keys
@@ -279,24 +315,21 @@ def _same_order(
             "images were paired by name, not by content; that holds if no file was changed "
             "between the two trainings"
         )
-    shared = (Counter(own) & Counter(theirs)).total()
-    if not shared == len(own) == len(theirs):
-        raise _other_images(first, other, part, shared)
-    # One number for each image, and the other's labels in the numbers of the first.
-    _, codes = np.unique(np.array([*own, *theirs], object), return_inverse=True)
-    codes = codes.ravel()
-    labels = np.argsort(columns)[other.labels]
-    order, others = (
-        np.lexsort((first.labels, codes[: len(own)])),
-        np.lexsort((labels, codes[len(own) :])),
+    pairs = pair_up(
+        list(zip(own, first.labels.tolist(), strict=True)),
+        list(zip(theirs, np.argsort(columns)[other.labels].tolist(), strict=True)),
+        (lambda image: image, itemgetter(0)),
     )
-    places = np.empty(len(own), np.int64)
-    places[order] = others
+    if not pairs:
+        raise _other_images(first, other, part)
+    places = np.full(len(own), -1)
+    for one, two, _ in pairs:
+        places[one] = two
     return places, note
 
 
 def _names_instead(
-    first: _AlignedAnswers, other: _AlignedAnswers, part: Part
+    first: _AlignedAnswers, other: _AlignedAnswers, part: PredictedPart
 ) -> tuple[list[str], list[str]]:
     """Return names to tell images by that have not the same pixels.
 
@@ -314,21 +347,19 @@ def _names_instead(
             return names[0], names[1]
         reason = "share names among themselves"
     raise RunError(
-        f"the same {WORDS[part]} images, known by their pixels or by their names",
+        f"the same {PART_WORDS[part]} images, known by their pixels or by their names",
         f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their images "
         f"{reason}",
         "Train both with the same --size, --channels and --resize.",
     )
 
 
-def _other_images(
-    first: _AlignedAnswers, other: _AlignedAnswers, part: Part, shared: int
-) -> RunError:
+def _other_images(first: _AlignedAnswers, other: _AlignedAnswers, part: PredictedPart) -> RunError:
     """Say how two runs' images differ, and what to do about it."""
-    word = WORDS[part]
+    word = PART_WORDS[part]
     received = (
-        f"{first.run.path} has {len(first.labels):,} {word} images, {other.run.path} "
-        f"{len(other.labels):,}, and {shared:,} are the same"
+        f"none of the {len(first.labels):,} {word} images of {first.run.path} is among the "
+        f"{len(other.labels):,} of {other.run.path}"
     )
     foreign = [
         f"{known:,} {word} images of {judge.run.path} were used to train or choose "
@@ -343,7 +374,7 @@ def _other_images(
             "with one size, or give --test SOURCE"
         )
     return RunError(
-        f"runs with the same {word} images",
+        f"runs that share {word} images",
         "; ".join([received, *foreign]),
         f"{advice}, or judge both by images that neither has seen: "
         f"opsin evaluate {first.run.path} SOURCE",

@@ -394,18 +394,24 @@ def _pooled(runs: Sequence[Run]) -> PartFigures:
     """Measure the answers of several runs to their own test parts as if they were one's."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return measure(*_out_of_fold(runs), _classes(runs))
+    probabilities, labels, groups = _out_of_fold(runs)
+    return measure(probabilities, labels, _classes(runs), groups)
 
 
 def _classes(runs: Sequence[Run]) -> list[str]:
     return [entry.name for entry in runs[0].directory.read(Report).judged.classes]
 
 
-def _out_of_fold(runs: Sequence[Run]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _out_of_fold(
+    runs: Sequence[Run],
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return probabilities, labels and groups; numbers of groups are the same in all folds."""
     answers = [RunPredictions.read(run.directory).of("test") for run in runs]
+    groups = [kept.groups for kept in answers if kept.groups is not None]
     return (
         np.concatenate([kept.probabilities for kept in answers]),
         np.concatenate([kept.labels for kept in answers]),
+        np.concatenate(groups) if len(groups) == len(answers) else None,
     )
 
 
@@ -418,7 +424,8 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
         own = read_images(run.directory)
         images += [own[row] for row in RunPredictions.read(run.directory).of("test").rows]
     classes = _classes(runs)
-    doubts = doubt_labels(*_out_of_fold(runs), classes)
+    probabilities, labels, groups = _out_of_fold(runs)
+    doubts = doubt_labels(probabilities, labels, classes, groups)
     found = doubts.suspects
     doubted = (images[row] for row in found.rows)
     said = [

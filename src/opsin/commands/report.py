@@ -128,9 +128,14 @@ def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions
                 f"labels of its {part} part are others than those of {directory.split.name}",
                 "Restore the run's files, or train again.",
             )
-    # Runs of earlier versions did not keep the labels before corrections.
+    # Runs of earlier versions kept neither the labels before corrections nor the groups.
     return RunPredictions({
-        part: replace(own, source_labels=source_labels(dataset, own.rows)) for part, own in kept
+        part: replace(
+            own,
+            source_labels=source_labels(dataset, own.rows),
+            groups=dataset.units[own.rows] if own.groups is None else own.groups,
+        )
+        for part, own in kept
     })  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
@@ -127,6 +128,8 @@ def go_on(
         _check_state(parent, recipe, changes, name)
     dataset = _images_of(parent, data, watcher)
     _tell_versions(recipe, watcher)
+    if not changes:
+        _tell_looks(parent, watcher)
     recipe = _changed(parent, recipe, changes, dataset) if changes else recipe
     start = _inherited(parent, recipe, watcher) if changes else _own(parent, recipe, watcher)
     decided = ResolvedRecipe(recipe, TRAINING_OPTIONS)
@@ -195,6 +198,7 @@ def _fine_tuning(
     check_fine_tuning(backbone)
     dataset = _images_of(parent, data, watcher)
     _tell_versions(recipe, watcher)
+    _tell_looks(parent, watcher)
     start = _own(parent, recipe, watcher)
     return carry_out_fitting(
         lambda: parent, dataset, recipe, watcher=watcher, began=began, backbone=backbone,
@@ -305,6 +309,15 @@ def _tell_versions(recipe: Recipe | ClassicalRecipe, watcher: Watcher) -> None:
     then, now = recipe.versions.get("torch"), versions()["torch"]
     if then is not None and then != now:
         watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
+
+
+def _tell_looks(parent: RunDirectory, watcher: Watcher) -> None:
+    with contextlib.suppress(RunError):  # it was stopped before it was evaluated
+        if "test" in RunPredictions.read(parent).parts:
+            watcher.note(
+                f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
+                "end it is evaluated again, which is one more look at them"
+            )
 
 
 def _title(path: Path) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from opsin.core.errors import ImageError, SourceError
 from opsin.data import sources
 from opsin.data.dataset import Dataset
-from opsin.data.formats import SUFFIXES
+from opsin.data.formats import SUFFIXES, is_heif
 from opsin.data.images import content_of
 from opsin.data.sources.contents import UnpreparedImages
 from opsin.stores.stored_object import StoredObject
@@ -28,6 +28,7 @@ PARTS: Final = ("train", "val", "test")
 _BEGINNINGS: Final = {
     b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp",
     b"II*\0": ".tif", b"MM\0*": ".tif", b"P5": ".pgm", b"P6": ".ppm",
+    b"\0\0\0\x0cjP": ".jp2",
 }  # fmt: skip
 
 
@@ -85,6 +86,7 @@ class SourceImages:
         own = self.dataset.names[row].rpartition("/")[2]
         if isinstance(image, bytes):
             ending = next((e for start, e in _BEGINNINGS.items() if image.startswith(start)), "")
+            ending = ".heic" if is_heif(image) else ending
             return own if own.lower().endswith(SUFFIXES) else own + ending
         return f"{own}.png"
 

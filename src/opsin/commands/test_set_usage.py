@@ -14,7 +14,8 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import Leaks
-from opsin.core.errors import RunError
+from opsin.core.errors import RunError, StorageError
+from opsin.core.events import Watcher
 
 if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
     from opsin.data.dataset import Dataset
@@ -40,8 +41,8 @@ def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
 def count_looks(directory: RunDirectory, key: str | None) -> int:
     """Count how often runs beside this one, itself included, have looked at a test set.
 
-    A training looks once, at its end; `opsin.evaluate` of a run's file each time (`note_look`). The
-    shards of one source are one look.
+    A training looks once, at its end, and once more each time that it goes on and ends again;
+    `opsin.evaluate` of a run's file each time (`note_look`). The shards of one source are one look.
 
     Args:
         directory: A run.
@@ -63,15 +64,27 @@ def note_look(
     images: int,
     accuracy: float | None,
     inputs: str | None = None,
-) -> None:
-    """Keep in a run that its file was evaluated on test images once more."""
-    if key is None or not directory.recipe.is_file():
-        return
-    directory.log_evaluation(
-        LoggedEvaluation(
+    *,
+    watcher: Watcher,
+) -> int:
+    """Keep in a run that its file was evaluated on test images once more; count the looks.
+
+    What was measured is told even where the run cannot be written.
+    """
+    unkept = 0
+    if key is not None and directory.recipe.is_file():
+        look = LoggedEvaluation(
             time=time.time(), test_set=key, images=images, accuracy=accuracy, inputs=inputs
         )
-    )
+        try:
+            directory.log_evaluation(look)
+        except StorageError as error:
+            unkept = 1
+            watcher.note(
+                f"{directory.path} cannot be written ({error.received}), so this look at the test "
+                "images is not counted there"
+            )
+    return count_looks(directory, key) + unkept
 
 
 def leaks_of(dataset: Dataset) -> Leaks:

@@ -25,7 +25,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.errors import ModelFileError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.core.metadata import Layer, Metadata
 from opsin.core.storage import write_json
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -377,7 +377,7 @@ def _fit_head(
     dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
     height, width, channels = dataset.images.shape[1:]
     views = _views(job)
-    like = Preparation(height=height, width=width, channels=channels, resize=dataset.recipe.resize)
+    like = dataset.preparation
     features = compute(
         backbone,
         dataset.images,

@@ -7,11 +7,17 @@ from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import clock, counted, file_size, millions, plus_minus
+from opsin.core.format import clock, file_size, millions, plus_minus, repeats
 from opsin.data.dataset import Dataset
+from opsin.data.left_out import left_out_in_words
 from opsin.data.thin_parts import thin_parts
 from opsin.evaluation.metric_table import summary_of
-from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
+from opsin.report.terminal import (
+    confusions,
+    corrected_in_words,
+    images_in_words,
+    leaks_in_words,
+)
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
@@ -31,6 +37,10 @@ def tell_images(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
             f"{len(dataset.unreadable):,} unreadable files left out, such as {name}: {reason} "
             f"(all of them: {directory.dataset})"
         )
+    if dataset.left_out:
+        watcher.note(f"Left out: {left_out_in_words(dataset.left_out)}")
+    if dataset.repeated:
+        watcher.note(repeats(dataset.repeated))
     if audit.findings:
         found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
         watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
@@ -106,7 +116,7 @@ def tell_measured(watcher: Watcher, report: Report, of_validation: str = "") -> 
     )
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({counted(figures.images, 'image')}"
+        f"accuracy {plus_minus(figures)} ({images_in_words(figures)}"
         f"{f', {how}' if how else ''}) · "
         f"{corrected}"
         f"{summary_of(figures)}",

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
 import shlex
@@ -33,7 +32,7 @@ from opsin.core.storage import (
     storage_errors,
     write_bytes,
 )
-from opsin.core.stored_json import JsonObject
+from opsin.core.stored_json import JsonObject, json_text
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import natural
 from opsin.data.lazy_images import THREADS
@@ -274,7 +273,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
         digest = hashlib.sha256(table).hexdigest()
         (scratch / "metadata.csv").write_bytes(table)
         about = describe_folder(dataset, names, columns, digest)
-        text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json_text(about, indent=2) + "\n"
         (scratch / "croissant.json").write_bytes(text.encode("utf-8", "backslashreplace"))
         _sync_folders(scratch)
         publish_directory(scratch, target)
@@ -369,6 +368,8 @@ def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:
     options += ["--size", f"{height}x{width}", "--channels", str(channels)]
     if dataset.recipe.resize != "fit":
         options += ["--resize", dataset.recipe.resize]
+    if dataset.recipe.bits is not None:
+        options += ["--bits", str(dataset.recipe.bits)]
     listed = list(dataset.classes)
     if listed != sorted(sorted(listed), key=natural) and not any("," in name for name in listed):
         options += ["--classes", ",".join(listed)]

@@ -203,6 +203,29 @@ class WithAccuracy(Protocol):
         """Upper end."""
 
 
+def in_groups(groups: int | None, *, few: bool) -> str:
+    """Say in how many groups images come; ``""`` where each stands alone.
+
+    Example:
+        >>> in_groups(12, few=True)
+        ' in 12 groups, which are few: the interval is rough'
+    """
+    if groups is None:
+        return ""
+    return f" in {counted(groups, 'group')}{', which are few: the interval is rough' * few}"
+
+
+def repeats(rows: int) -> str:
+    """Say how many rows of a table name an image once more.
+
+    Example:
+        >>> repeats(270)
+        '270 rows repeat an image; each image counts once'
+    """
+    says = "rows repeat" if rows > 1 else "row repeats"
+    return f"{rows:,} {says} an image; each image counts once"
+
+
 def plus_minus(figures: WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval.
 

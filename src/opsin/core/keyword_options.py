@@ -20,14 +20,14 @@ class ImageOptions(TypedDict, total=False):
     """1 for grey, 3 for colour (default: as in the images)."""
     resize: Literal["fit", "fill", "squash"] | None
     """fit: keep the whole image and fill the border; fill: crop to fill; squash: stretch."""
+    bits: Literal[8, 10, 12, 14, 16] | None
+    """Bits that are used in files of 16 bits a channel (default: as many as the brightest of the
+    images needs)."""
     group_by: str | None
-    """Regular expression: images whose names match with the same text (of the first group) stay on
-    one side of the split."""
+    """Regular expression: images whose names match with the same text (of the first group) belong
+    together: on one side of the split, and one observation."""
     near_duplicates: Literal["together", "apart"] | None
     """together: near duplicates stay on one side of the split; apart: they may be on both."""
-    assignment: Literal["stable", "exact"] | None
-    """stable: adding images moves none to another part; exact: the parts have exactly the sizes
-    asked for."""
     val_fraction: float | None
     """Share of the training images used for validation."""
     split_seed: int | None
@@ -74,8 +74,9 @@ class FitOptions(TypedDict, total=False):
     label_smoothing: float | None
     """Share of the target spread evenly over all classes."""
     balance: Literal["auto", "none", "weights", "sampling"] | None
-    """Make rare classes count as much as common ones, by weights in the loss or by drawing them
-    more often; auto: decided by the counts."""
+    """Make rare classes count as much as common ones in the training, by weights in the loss or by
+    drawing them more often; auto: decided by the counts. Answers assume the class mix all the
+    same."""
     augment: Literal["none", "photos", "documents", "symbols"] | None
     """What the training images show, which decides how they are varied: photos, documents, symbols
     (never mirrored), or none. The other options of augmentation change one part each."""
@@ -147,6 +148,9 @@ class LoadOptions(ImageOptions, total=False):
     labels: str | os.PathLike[str] | None
     """A table of corrections (digest or name, label; the label - leaves an image out), such as
     opsin report RUN --fix writes."""
+    parts_of: str | os.PathLike[str] | None
+    """A run whose images keep the parts that they had there, known by their content; new ones fill
+    the parts up."""
     follow_links: bool | None
     """Follow symbolic links that lead out of the source's folder."""
     outside: bool | None
@@ -155,10 +159,6 @@ class LoadOptions(ImageOptions, total=False):
     """2/5: test on the second of five folds, train on the other four."""
     test_fraction: float | None
     """Share used for the test if the source has no test images of its own."""
-    split_by: Literal["bytes", "pixels"] | None
-    """What decides an image's part. bytes (every new run): the bytes of its file, or its array,
-    however it is prepared; pixels: its prepared pixels, as in Opsin 0.1, whose recipes lack this
-    field."""
 
 
 class TrainOptions(LoadOptions, FitOptions, total=False):

@@ -24,6 +24,8 @@ from opsin.core.errors import ModelFileError
 FORMAT = 3
 
 Resize = Literal["fit", "fill", "squash"]
+#: Bits that numbers of more than one byte may use, as cameras and scanners fill them.
+Bits = Literal[8, 10, 12, 14, 16]
 Precision = Literal["float32", "float16", "int8"]
 
 
@@ -69,13 +71,24 @@ class Background(_Frozen):
 
 
 class Preparation(_Frozen):
-    """How bytes become the network's pixels: ``uint8[height, width, channels]``."""
+    """How bytes become the network's pixels: ``uint8[height, width, channels]``.
+
+    Args:
+        height: Of the pixels.
+        width: Of the pixels.
+        channels: 1 for grey, 3 for colour.
+        resize: How an image is brought to that size.
+        background: What lies behind the subjects, where the training images agree.
+        bits: Bits that the training images use in files of 16 bits a channel, so that white is
+            ``2**bits - 1``; ``None`` where they have 8 bits, and deeper files are taken for 16.
+    """
 
     height: _Side
     width: _Side
     channels: Literal[1, 3]
     resize: Resize
     background: Background | None = None
+    bits: Bits | None = None
 
 
 class LayerOp(StrEnum):
@@ -306,6 +319,8 @@ class Metadata(_Frozen):
         for name in ("views", "backbone", "class_mix"):
             if fields[name] is None:
                 del fields[name]  # likewise
+        if self.preparation.bits is None:
+            del fields["preparation"]["bits"]  # likewise
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod

@@ -55,7 +55,8 @@ def open_folder(place: str | os.PathLike[str], *, within: int | None = None) -> 
     Raises:
         OSError: There is no such folder, or it may not be entered.
     """
-    return os.open(place, os.O_RDONLY | _FOLDER | (NO_LINK if within else 0), dir_fd=within)
+    no_link = 0 if within is None else NO_LINK  # a handle may be 0, where stdin is closed
+    return os.open(place, os.O_RDONLY | _FOLDER | no_link, dir_fd=within)
 
 
 def hard_link(name: str, new: str, *, within: int | None, into: int | None) -> None:
@@ -244,6 +245,15 @@ def ended_after(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def limit_computing(seconds: float) -> None:
+    """End this process once it has computed for so long; waiting for a core does not count.
+
+    Enforced where there are such timers, on all systems but Windows.
+    """
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def lower_priority() -> None:

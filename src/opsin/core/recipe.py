@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -18,16 +18,18 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
-from opsin.core.metadata import Resize
+from opsin.core.metadata import Bits, Resize
 from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
 ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
+_Value = TypeVar("_Value")
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
@@ -60,6 +62,9 @@ Named = Annotated[
 ]
 
 
+#: Options of the data part that recipes of earlier versions have, and that say nothing any more.
+_RETIRED: Final = ("assignment", "split_by")
+
 #: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
 SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
 NETWORK, TRAINING, AUGMENTATION = "Network", "Training", "Augmentation"
@@ -80,6 +85,11 @@ class RecipeModel(BaseModel):
     )  # fmt: skip
     #: The heading of fields that name no other.
     group: ClassVar[str] = SOURCE
+
+
+def without_retired(options: JsonObject) -> JsonObject:
+    """Return the options of a recipe without those that earlier versions had."""
+    return {name: value for name, value in options.items() if name not in _RETIRED}
 
 
 def _without_folder(source: str) -> str:
@@ -140,6 +150,12 @@ class DataRecipe(RecipeModel):
         "stretch.",
         json_schema_extra={"group": PREPARATION},
     )
+    bits: Bits | None = Field(
+        None,
+        description="Bits that are used in files of 16 bits a channel (default: as many as the "
+        "brightest of the images needs).",
+        json_schema_extra={"group": PREPARATION},
+    )
     columns: dict[str, str] | None = Field(
         None,
         description="Columns of a table that have other names, such as path=file,label=kind.",
@@ -151,6 +167,12 @@ class DataRecipe(RecipeModel):
         "out), such as opsin report RUN --fix writes.",
         json_schema_extra={"metavar": "CSV"},
     )
+    parts_of: Named | None = Field(
+        None,
+        description="A run whose images keep the parts that they had there, known by their "
+        "content; new ones fill the parts up.",
+        json_schema_extra={"metavar": "RUN"},
+    )
     follow_links: bool = Field(
         False, description="Follow symbolic links that lead out of the source's folder."
     )
@@ -158,19 +180,13 @@ class DataRecipe(RecipeModel):
     group_by: str | None = Field(
         None,
         description="Regular expression: images whose names match with the same text (of the "
-        "first group) stay on one side of the split.",
+        "first group) belong together: on one side of the split, and one observation.",
         json_schema_extra={"group": SPLIT, "metavar": "REGEX"},
     )
     near_duplicates: Literal["together", "apart"] = Field(
         "together",
         description="together: near duplicates stay on one side of the split; apart: they may be "
         "on both.",
-        json_schema_extra={"group": SPLIT},
-    )
-    assignment: Literal["stable", "exact"] = Field(
-        "stable",
-        description="stable: adding images moves none to another part; exact: the parts have "
-        "exactly the sizes asked for.",
         json_schema_extra={"group": SPLIT},
     )
     fold: str | None = Field(
@@ -194,13 +210,6 @@ class DataRecipe(RecipeModel):
         description="Share used for the test if the source has no test images of its own.",
         json_schema_extra={"group": SPLIT},
     )
-    split_by: Literal["bytes", "pixels"] = Field(
-        "pixels",
-        description="What decides an image's part. bytes (every new run): the bytes of its file, "
-        "or its array, however it is prepared; pixels: its prepared pixels, as in Opsin 0.1, "
-        "whose recipes lack this field.",
-        json_schema_extra={"group": SPLIT},
-    )
     split_seed: int = Field(
         0,
         ge=0,
@@ -218,6 +227,11 @@ class DataRecipe(RecipeModel):
         "(default: half of the free space).",
         json_schema_extra={"metavar": "GB"},
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, data: Any) -> Any:
+        return without_retired(data) if isinstance(data, dict) else data
 
     @property
     def title(self) -> str:
@@ -256,7 +270,7 @@ class DataRecipe(RecipeModel):
         refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            recipe = cls(sources=sources, **{"split_by": "bytes", **given})
+            recipe = cls(sources=sources, **given)
         except ValidationError as error:
             raise invalid(error) from None
         if recipe.fold:
@@ -344,8 +358,9 @@ class TrainingRecipe(RecipeModel):
     )
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
         "auto",
-        description="Make rare classes count as much as common ones, by weights in the loss or by "
-        "drawing them more often; auto: decided by the counts.",
+        description="Make rare classes count as much as common ones in the training, by weights in "
+        "the loss or by drawing them more often; auto: decided by the counts. Answers assume the "
+        "class mix all the same.",
     )
     augment: Augmentation = Field(
         description="What the training images show, which decides how they are varied: photos, "
@@ -437,8 +452,17 @@ class Recipe(RecipeModel):
     )
 
     def with_training(self, **changes: Any) -> Recipe:
-        """Return the recipe with other, checked values in its training part."""
-        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+        """Return the recipe with other, checked values in its training part.
+
+        Raises:
+            RecipeError: An unknown option, or a value outside its range.
+        """
+        refuse_unknown(changes, TRAINING_OPTIONS)
+        try:
+            training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
+        except ValidationError as error:
+            raise invalid(error) from None
+        return self.model_copy(update={"training": training})
 
 
 #: Options of `opsin.models.resolve.resolve`: those of the model, and those of the training.
@@ -456,6 +480,25 @@ BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
     "hidden": ("depth",),
     "budget": ("epochs", "hidden", "depth"),
 }
+
+
+def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Return the options of a recipe with those that are given beside it in their place.
+
+    Another choice takes along what belonged to the older one (`BELONGING`), and another model all
+    but the options of the data.
+
+    Example:
+        >>> override({"optimizer": "sgd", "rate": 0.1, "epochs": 5}, {"optimizer": "adamw"})
+        {'optimizer': 'adamw', 'epochs': 5}
+    """
+    kept = dict(options)
+    if given.get("model", options.get("model")) != options.get("model"):
+        kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
+    for choice, belonging in BELONGING.items():
+        if choice in given and given[choice] != options.get(choice):
+            kept = {name: value for name, value in kept.items() if name not in belonging}
+    return kept | dict(given)
 
 
 def flat_options(content: Mapping[str, Json]) -> JsonObject:
@@ -477,7 +520,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
         if key == "model" and "name" in section:
             section = {"model": section.pop("name"), **section}
         found |= section
-    return found
+    return without_retired(found)
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -19,7 +18,7 @@ import filelock
 
 from opsin.core.errors import StorageError
 from opsin.core.operating_system import sync
-from opsin.core.stored_json import Json
+from opsin.core.stored_json import Json, json_text
 
 # Names of temporary files and folders. What bears one is swept away, so they are none that a user
 # would choose.
@@ -124,6 +123,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_new(path: Path, content: bytes) -> bool:
+    """Write a whole file where there is none; ``False``: there is one, and it stays.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    with storage_errors(path):
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+    try:
+        write_bytes(path, content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
 def write_json(path: Path, content: Json) -> None:
     """Write a whole JSON file, readable by people.
 
@@ -133,8 +151,8 @@ def write_json(path: Path, content: Json) -> None:
     Raises:
         StorageError: The disk is full or refuses the write.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
+    text = json_text(content, indent=2) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""JSON in files that a stranger may have written.
+"""JSON: how it is written, and how it is read from files that a stranger may have written.
 
 A few megabytes of brackets become gigabytes of objects, and a file of any size can be made of
 nothing. So no more is read than a file of Opsin's has, and what it would become is estimated first.
@@ -6,6 +6,7 @@ nothing. So no more is read than a file of Opsin's has, and what it would become
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -20,6 +21,38 @@ JsonObject: TypeAlias = "dict[str, Json]"
 MOST: Final = 64 << 20
 # Bytes that a file's text and objects may take together.
 _MEMORY: Final = 448 << 20
+
+
+def json_text(content: object, *, indent: int | None = None, compact: bool = False) -> str:
+    """Return JSON, letters as they are; numbers that are not finite, as JSON has none, are null.
+
+    Args:
+        content: Plain data.
+        indent: Spaces a level, for people; all in one line without.
+        compact: Leave out the spaces after commas and colons.
+
+    Example:
+        >>> json_text({"straße": [1, float("nan")]})
+        '{"straße": [1, null]}'
+    """
+    between = (",", ":") if compact else None
+    write = functools.partial(
+        json.dumps, ensure_ascii=False, allow_nan=False, indent=indent, separators=between
+    )
+    try:
+        return write(content)
+    except ValueError:
+        return write(_with_null(content))
+
+
+def _with_null(content: object) -> object:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _with_null(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_with_null(value) for value in content]
+    return content
 
 
 def read_json(file: BinaryIO) -> Json:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.core.errors import ImageError
+from opsin.core.metadata import Bits
+from opsin.data.deep_pixels import brighter_than
 
 _CHANNELS: Final = (1, 3, 4)
 _WANTED: Final = "an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
@@ -17,13 +19,16 @@ _WANTED: Final = "an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
 _DEPTHS: Final = (10, 12, 14, 16)
 
 
-def image_from_array(array: NDArray[Any], name: str) -> tuple[Image.Image, str | None]:
+def image_from_array(
+    array: NDArray[Any], name: str, bits: Bits | None = None
+) -> tuple[Image.Image, str | None]:
     """Take an array as an image.
 
     Args:
         array: ``[H, W]`` or ``[H, W, C]`` with 1, 3 or 4 channels, or a batch of one such image;
             for its numbers see `to_bytes`.
         name: What to call it in an error.
+        bits: Bits that the training images' numbers use, where these are no bytes.
 
     Returns:
         A Pillow image, and what its numbers were taken for (``None``: they were ``uint8``).
@@ -36,14 +41,14 @@ def image_from_array(array: NDArray[Any], name: str) -> tuple[Image.Image, str |
         >>> image.size, image.getpixel((2, 1)), note
         ((3, 2), 255, 'numbers from 0 to 1 taken as black to white')
     """
-    pixels, note = to_bytes(_shaped(array, name), name)
+    pixels, note = to_bytes(_shaped(array, name), name, bits=bits)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(pixels)), note
 
 
 def to_bytes(
-    array: NDArray[Any], name: str, variable: str = "a"
+    array: NDArray[Any], name: str, variable: str = "a", *, bits: Bits | None = None
 ) -> tuple[NDArray[np.uint8], str | None]:
     """Bring an array's numbers to 0 (black) to 255 (white), where they can mean one thing only.
 
@@ -54,6 +59,7 @@ def to_bytes(
         array: Of any shape and type.
         name: What to call it in an error.
         variable: What to call it in a line of code.
+        bits: Bits that whole numbers of more than a byte use, where that is known.
 
     Returns:
         The numbers as ``uint8``, and what they were taken for (``None``: they stayed as they are).
@@ -80,6 +86,10 @@ def to_bytes(
             f"np.nan_to_num({variable}, posinf=0, neginf=0)",
         )
     low, high = array.min(), array.max()
+    if bits is not None and kind in "iu" and array.dtype.itemsize > 1 and low >= 0:
+        white = (1 << bits) - 1
+        scaled = (np.minimum(array, white) >> (bits - 8)).astype(np.uint8)
+        return scaled, brighter_than(bits) if high > white else None
     if kind == "f" and low >= 0 and high <= 1:
         scaled = (255 * array.astype(np.float64)).round().astype(np.uint8)
         return scaled, "numbers from 0 to 1 taken as black to white"

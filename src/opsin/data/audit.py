@@ -19,6 +19,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
+from opsin.data.left_out import left_out_in_words
 from opsin.data.spelling import alike_names
 
 # Fewer images than this teach little, and judge nothing: at ten the interval spans 0.3.
@@ -172,6 +173,9 @@ def audit(
         *_groups(dataset),
         *_duplicates(dataset),
         *_unreadable(dataset),
+        *_left_out(dataset),
+        *_depth(dataset),
+        *_repeated(dataset),
         *_classes(dataset),
         *_appearance(dataset, measured),
     )
@@ -182,7 +186,8 @@ def audit(
 
 _WORST_FIRST: Final = (
     "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "unchecked-classes", "spelled-twice",
+    "unreadable", "left-out", "repeated-rows", "clipped", "with-unused-bits", "unchecked-classes",
+    "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
@@ -323,6 +328,51 @@ def _unreadable(dataset: Dataset) -> Iterator[Finding]:
         "leaves them out",
         "mend or remove them",
         tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
+    )
+
+
+def _left_out(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "left-out",
+        sum(each.count for each in dataset.left_out),
+        "Files and folders that are no images of a class",
+        "leaves them out",
+        "put images into the folder of their class, or save them in a format that is read",
+        tuple(Case((), left_out_in_words([each])) for each in dataset.left_out),
+    )
+
+
+def _depth(dataset: Dataset) -> Iterator[Finding]:
+    bits = dataset.recipe.bits or 16
+    white = f"{(1 << bits) - 1:,} ({bits} bits)"
+    clipped = sum(count for depth, count in dataset.depths.items() if depth > bits)
+    yield Finding(
+        "clipped",
+        clipped,
+        f"Images with larger numbers than {white}",
+        "takes whatever is above for white",
+        "give --bits as the camera has them",
+        (Case((), f"{counted(clipped, 'image')} of more bits"),) if clipped else (),
+    )
+    unused = sum(dataset.depths.values()) if bits < 16 else 0
+    yield Finding(
+        "with-unused-bits",
+        unused,
+        f"Images of 16 bits a channel that use {bits}",
+        f"takes {white} for white, in all of them and in the classifier",
+        "give --bits if the camera has more, and none of these images is as bright as it can be",
+        (Case((), f"the brightest of them needs {max(dataset.depths)} bits"),) if unused else (),
+    )
+
+
+def _repeated(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "repeated-rows",
+        dataset.repeated,
+        "Rows that name an image once more",
+        "counts each image once",
+        "drop them, if they are there by accident",
+        (),
     )
 
 

@@ -35,8 +35,8 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -44,16 +44,19 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.metadata import Bits
 from opsin.core.operating_system import only_we_write
 from opsin.core.storage import publish_directory, write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.applied_corrections import Applied
+from opsin.data.formats import NEEDS_HEIF, heif_reader
 from opsin.data.lazy_images import Images
 
 #: File in a folder of the cache that says what is in it.
 ABOUT: Final = "about.json"
 #: Changes whenever the same files would give other pixels, or other arrays are kept of them.
-_VERSION = "5"
+_VERSION = "6"
 _BLOCK = 1 << 22
 # Images that nobody wants are read with those around them if they are this few.
 _BETWEEN: Final = 8
@@ -102,9 +105,15 @@ class Decoded:
         groups: What each image shares with others, ``""`` with none; ``[]`` where there are none.
         mirrored: Whether a mirrored image is still of its class.
         unreadable: Name and reason of each file that was skipped.
+        repeated: Rows of a table that named an image once more, which are left out.
+        rows: Their rows in the source, before corrections, ``int64[N]``; ``None`` where these are
+            nobody's concern.
         source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
             where there are none.
         corrected: What these corrections have done.
+        left_out: What the source holds beside them.
+        bits: Bits that numbers of more than a byte were taken to use; ``None``: there are none.
+        depths: Number of images by the bits that they use themselves, those of bytes left out.
     """
 
     images: Images
@@ -119,8 +128,17 @@ class Decoded:
     groups: list[str]
     mirrored: bool
     unreadable: list[tuple[str, str]]
+    repeated: int = 0
+    rows: NDArray[np.int64] | None = None
     source_labels: NDArray[np.int64] | None = None
     corrected: Applied | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    bits: Bits | None = None
+    depths: dict[int, int] = field(default_factory=dict)
+
+
+#: Makes images from the numbers of their rows in the source, and the bits that they use.
+OnTheFly = Callable[[NDArray[np.int64], Bits | None], Images]
 
 
 def index_key(*parts: object) -> str:
@@ -128,20 +146,22 @@ def index_key(*parts: object) -> str:
     return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def look_up(
-    key: str, on_the_fly: Callable[[NDArray[np.int64]], Images] | None = None
-) -> Decoded | None:
+def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
     """Return the set that an index entry names, or ``None`` where it is not (whole) there.
 
     Args:
         key: What `index_key` says.
-        on_the_fly: Makes the images of a set that was kept without them, from the numbers of its
-            rows in the source.
+        on_the_fly: Makes the images of a set that was kept without them.
     """
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
         folder = cache_root() / "datasets" / entry["set"]
-        return _open_or_none(folder, entry["unreadable"], on_the_fly)
+        # Its reader may have been installed since: then they are read once more.
+        if any(reason == NEEDS_HEIF for _, reason in entry["unreadable"]) and heif_reader():
+            return None
+        found = _open_or_none(folder, entry["unreadable"], on_the_fly)
+        left_out = tuple(LeftOut(**each) for each in entry.get("left_out", ()))
+        return found and replace(found, left_out=left_out)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -269,6 +289,8 @@ def keep(
     about: JsonObject,
     unreadable: list[tuple[str, str]],
     source: str,
+    *,
+    left_out: Sequence[LeftOut] = (),
 ) -> None:
     """Take a folder, its arrays complete, into the cache and enter it in the index.
 
@@ -280,6 +302,7 @@ def keep(
         about: Names, classes and all else that is no array.
         unreadable: Name and reason of each file that was skipped.
         source: What the user called it, for `opsin.data.cache_contents`.
+        left_out: What the source holds beside the images.
     """
     write_json(folder / ABOUT, about)
     content = hashlib.sha256()
@@ -292,13 +315,18 @@ def keep(
     name = content.hexdigest()[:32]
     target = cache_root() / "datasets" / name
     # Their rows tell sets without images from others; to open them, any images will do.
-    fly = (lambda rows: rows) if (folder / "rows.npy").exists() else None
+    fly = (lambda rows, _: rows) if (folder / "rows.npy").exists() else None
     if target.is_dir() and _open_or_none(target, [], fly) is None:
         shutil.rmtree(target)  # damaged since it was made
     publish_directory(folder, target)
     write_json(
         cache_root() / "index" / f"{key}.json",
-        {"set": name, "unreadable": unreadable, "source": source},
+        {
+            "set": name,
+            "unreadable": unreadable,
+            "source": source,
+            "left_out": [each.model_dump() for each in left_out],
+        },
     )
 
 
@@ -307,7 +335,7 @@ def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
     return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
 
 
-def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def digest_rows(images: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
     """Return the SHA-256 of each image's shape and pixels: ``uint8[N, 32]``."""
     digests = np.empty((len(images), 32), np.uint8)
     shape = hashlib.sha256(repr(images.shape[1:]).encode())
@@ -321,7 +349,7 @@ def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _open_or_none(
     folder: Path,
     unreadable: list[list[str]],
-    on_the_fly: Callable[[NDArray[np.int64]], Images] | None,
+    on_the_fly: OnTheFly | None,
 ) -> Decoded | None:
     try:
         decoded = _open(folder, unreadable, on_the_fly)
@@ -340,18 +368,18 @@ def _open_or_none(
 def _open(
     folder: Path,
     unreadable: list[list[str]],
-    on_the_fly: Callable[[NDArray[np.int64]], Images] | None,
+    on_the_fly: OnTheFly | None,
 ) -> Decoded:
     def load(name: str) -> NDArray[Any]:
         array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
         return array
 
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if not {"names", "classes", "groups", "mirrored"} <= set(about):
+    if not {"names", "classes", "groups", "mirrored", "repeated", "bits", "depths"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
     images: Images
     if on_the_fly:
-        images = on_the_fly(load("rows.npy"))
+        images = on_the_fly(load("rows.npy"), about["bits"])
     else:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     return Decoded(
@@ -367,4 +395,7 @@ def _open(
         groups=about["groups"],
         mirrored=about["mirrored"],
         unreadable=[(name, reason) for name, reason in unreadable],
+        bits=about["bits"],
+        depths={int(depth): count for depth, count in about["depths"].items()},
+        repeated=about["repeated"],
     )

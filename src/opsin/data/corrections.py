@@ -26,6 +26,7 @@ from opsin.data.applied_corrections import Applied, Correction
 from opsin.data.cache import Decoded, digest_names
 from opsin.data.image_subset import take
 from opsin.data.sources.manifest import fields
+from opsin.data.spelling import nfc
 
 #: What stands for the class of an image that is to be left out; an empty cell does too.
 LEFT_OUT: Final = "-"
@@ -238,19 +239,20 @@ class _Index:
             zip(digest_names(decoded.digests), decoded.names, strict=True)
         ):
             digests[digest].append(row)
-            names[_written(name)].append(row)
-        return cls(dict(digests), dict(names), {_written(name) for name, _ in decoded.unreadable})
+            names[nfc(_written(name))].append(row)
+        unreadable = {nfc(_written(name)) for name, _ in decoded.unreadable}
+        return cls(dict(digests), dict(names), unreadable)
 
     def find(self, row: Correction, *, trust_names: bool) -> list[int] | None:
         """Return the images that a row means; ``None`` where there is none such."""
         same = self.digests.get(row.digest, [])
-        named = self.names.get(row.name, [])
+        named = self.names.get(nfc(row.name), [])
         if same:
             return sorted(set(same) & set(named)) or same
         # Other pixels under the same name are another image.
         if named and (trust_names or not row.digest):
             return named
-        return [] if row.name in self.unreadable else None
+        return [] if nfc(row.name) in self.unreadable else None
 
 
 def _check_known(
@@ -280,8 +282,9 @@ def _wanted(
     """
     # A class that is called like the mark is a class; an empty cell will still do.
     known: dict[str, int | None] = {"": None, LEFT_OUT: None}
-    known |= {name: label for label, name in enumerate(classes)}
-    said = [row.label if row.label in known else row.label.strip() for row in rows]
+    known |= {nfc(name): label for label, name in enumerate(classes)}
+    written = [nfc(row.label) for row in rows]
+    said = [label if label in known else label.strip() for label in written]
     strange = [row for row, label in zip(rows, said, strict=True) if label not in known]
     if strange:
         shown = [f"{row.label!r} in {row}" for row in strange]
@@ -306,12 +309,12 @@ def _as_stated(
     Raises:
         SourceError: A row states a class that none of its images has, and asks for another.
     """
-    classes, labels = [_written(name) for name in decoded.classes], decoded.labels
+    classes, labels = [nfc(_written(name)) for name in decoded.classes], decoded.labels
     found, strange = list(meant), list[str]()
     for place, (row, images) in enumerate(zip(rows, meant, strict=True)):
         if not row.present or not images:
             continue
-        known = (row.present, row.present.strip())
+        known = (nfc(row.present), nfc(row.present).strip())
         stated = [image for image in images if classes[labels[image]] in known]
         if stated:
             found[place] = stated

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import AuditCounts, DatasetRecord, Location, Unreadable
+from opsin.core.artifacts.dataset_record import (
+    AuditCounts,
+    DatasetRecord,
+    LeftOut,
+    Location,
+    Unreadable,
+)
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
@@ -23,7 +29,6 @@ from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
 from opsin.data.applied_corrections import Applied
-from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
 from opsin.data.corrections import correct
 from opsin.data.decode import read_by_default, read_found
@@ -31,11 +36,12 @@ from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_g
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
+from opsin.data.recorded_parts import recorded_parts
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
-from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
+from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +88,16 @@ class Dataset:
             apart, near duplicates, ``int64[N]``.
         near: Near duplicates.
         split: Rows for training, validation and test.
+        subjects: What the split was made of.
         unreadable: Name and reason of each file that was skipped.
+        repeated: Rows of a table that named an image once more, which are left out.
         mirrored: Whether a mirrored image is still of its class.
         given_parts: Those of ``train``, ``val`` and ``test`` whose images the source names.
         problem: Why no classifier can be made of these images, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
+        left_out: What the source holds beside the images, by kind.
+        depths: Number of images by the bits that their numbers use, those of bytes left out.
         held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:
@@ -110,12 +120,16 @@ class Dataset:
     units: NDArray[np.int64]
     near: NearDuplicates
     split: Split
+    subjects: Subjects = field(repr=False)
     unreadable: list[tuple[str, str]]
     mirrored: bool
+    repeated: int = 0
     given_parts: tuple[str, ...] = ()
     problem: SourceError | None = None
     corrected: Applied | None = None
     source_labels: NDArray[np.int64] | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    depths: dict[int, int] = field(default_factory=dict)
     held: LocatedSource | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -168,6 +182,7 @@ class Dataset:
             channels=channels,
             resize=self.recipe.resize,
             background=measure_background(train),
+            bits=self.recipe.bits,
         )
 
     @property
@@ -179,12 +194,11 @@ class Dataset:
             there = is_place(source) and os.path.exists(path)  # noqa: PTH110
             return path if there else source
 
-        test, corrections = self.recipe.test, self.recipe.labels
+        named = {name: getattr(self.recipe, name) for name in ("test", "labels", "parts_of")}
         return self.recipe.model_copy(
             update={
                 "sources": tuple(map(placed, self.recipe.sources)),
-                "test": placed(test) if test else None,
-                "labels": placed(corrections) if corrections else None,
+                **{name: placed(word) if word else None for name, word in named.items()},
             }
         )
 
@@ -197,6 +211,13 @@ class Dataset:
     def judged_by_all(self) -> bool:
         """Whether all images are learnt from, and each is judged by a model that is not."""
         return len(self.split.train) == len(self) and self.problem is None
+
+    @property
+    def parts_may_move(self) -> bool:
+        """Whether images that are added later can bring old ones into another part."""
+        if "val" in self.given_parts or self.recipe.parts_of or self.problem:
+            return False
+        return bool((self.subjects.independent < LARGE).any())
 
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -258,11 +279,13 @@ class Dataset:
             preparation=self.preparation,
             audit=AuditCounts(
                 unreadable=len(self.unreadable),
+                repeated_rows=self.repeated,
                 near_duplicates=len(self.near.pairs),
                 test_copies_in_training=self.leaks[0],
                 test_near_duplicates_in_training=self.leaks[1],
             ),
             unreadable=[Unreadable(name=name, reason=reason) for name, reason in self.unreadable],
+            left_out=list(self.left_out),
         )
 
 
@@ -349,13 +372,22 @@ def load_recipe(
     """
     # Listing a folder, or asking the hub, is done once.
     place = found or sources.find_all(recipe, watcher=watcher)
-    decoded = read_corrected(
-        recipe, found=place, watcher=watcher, for_training=for_training, missing_ok=missing_ok
-    )
+    before = _read(recipe, place, watcher, for_training=for_training)
+    decoded = _corrected(before, recipe, missing_ok=missing_ok, watcher=watcher)
     if prove is not None:
         decoded = prove(decoded)
-    dataset = _with_split(decoded, recipe, place, watcher, for_training=for_training)
+    dataset = _with_split(before, decoded, recipe, place, watcher, for_training=for_training)
     return replace(dataset, held=found)
+
+
+def _read(
+    recipe: DataRecipe, found: LocatedSource, watcher: Watcher, *, for_training: bool
+) -> cache.Decoded:
+    """Read a source's images, each with its row."""
+    # Whether a classifier can be made of them, only the corrected labels tell.
+    for_training = for_training and recipe.labels is None
+    decoded = read_found(found, recipe, watcher, for_training=for_training)
+    return replace(decoded, rows=np.arange(len(decoded.labels)))
 
 
 def read_corrected(
@@ -371,10 +403,8 @@ def read_corrected(
     Raises:
         SourceError: The source or the file of corrections is unusable.
     """
-    # Whether a classifier can be made of them, only the corrected labels tell.
-    unchecked = recipe.labels is not None
     found = found or sources.find_all(recipe, watcher=watcher)
-    decoded = read_found(found, recipe, watcher, for_training=for_training and not unchecked)
+    decoded = _read(recipe, found, watcher, for_training=for_training)
     return _corrected(decoded, recipe, missing_ok=missing_ok, watcher=watcher)
 
 
@@ -399,8 +429,9 @@ def split_decoded(
     Raises:
         SourceError: The file of corrections is unusable.
     """
-    decoded = _corrected(decoded, recipe, missing_ok=False, watcher=watcher)
-    return _with_split(decoded, recipe, None, watcher, for_training=False)
+    before = replace(decoded, rows=np.arange(len(decoded.labels)))
+    decoded = _corrected(before, recipe, missing_ok=False, watcher=watcher)
+    return _with_split(before, decoded, recipe, None, watcher, for_training=False)
 
 
 @checked
@@ -431,7 +462,7 @@ def from_arrays(
 
     Args:
         images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels; whole numbers from 0
-            (black) to 255 (white), fractions from 0 to 1, or ``bool``.
+            (black) to 255 (white), or of 10, 12, 14 or 16 bits, fractions from 0 to 1, or ``bool``.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         test: Images and labels of a test set, where there is one.
@@ -446,9 +477,9 @@ def from_arrays(
         RecipeError: An option has an impossible value.
 
     Example:
-        >>> pixels = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
-        >>> from_arrays(pixels, [0, 0, 1, 1], ["cat", "dog"]).summary()
-        '4 images 8×8 grey · 2 classes · 2 train, 1 val, 1 test'
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+        >>> from_arrays(pixels, [0] * 10 + [1] * 10, ["cat", "dog"]).summary()
+        '20 images 8×8 grey · 2 classes · 16 train, 2 val, 2 test'
     """
     recipe = DataRecipe.of(name, **options)
     images = _as_bytes(images, name, watcher)
@@ -483,12 +514,12 @@ def from_contents(
     return load_recipe(recipe, found=located(contents), watcher=watcher)
 
 
-def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8]:
-    """Bring numbers to 0 to 255, and say what they were taken for."""
+def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8 | np.uint16]:
+    """Bring fractions to 0 to 255, and say what they were taken for."""
     array = arrays.as_array(images, f"{name} (images)")
     if not array.size:  # what is wrong with its shape, the rest tells better
         return array
-    pixels, note = to_bytes(array, name, "images")
+    pixels, note = arrays.to_bytes_or_deep(array, name)
     if note:
         watcher.note(f"{name}: {note}")
     return pixels
@@ -513,9 +544,7 @@ def _find_units(
 ) -> tuple[NearDuplicates, NDArray[np.int64]]:
     """Find near duplicates, and say by a number which images must stay in one part."""
     alike = decoded
-    if (
-        place is not None and recipe.split_by == "bytes"
-    ):  # parts that no preparation changes, so what they hang by too
+    if place is not None:  # no preparation changes the parts, so what they hang by neither
         alike = read_by_default(place, recipe, decoded, watcher)
     mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
@@ -528,6 +557,7 @@ def _find_units(
 
 
 def _with_split(
+    before: cache.Decoded,
     decoded: cache.Decoded,
     recipe: DataRecipe,
     place: LocatedSource | None,
@@ -535,22 +565,35 @@ def _with_split(
     *,
     for_training: bool,
 ) -> Dataset:
-    classes, groups = tuple(decoded.classes), decoded.groups
+    """Return images as a dataset.
+
+    Args:
+        before: All images of the source. These are split, so that corrections move none of them.
+        decoded: What the corrections left, perhaps in another order.
+        recipe: How they are split.
+        place: Their source.
+        watcher: Receives the progress of the work.
+        for_training: Refuse images that no classifier can be made of.
+    """
+    classes, groups = tuple(decoded.classes), before.groups
     if recipe.group_by:
-        groups = groups_by_name(decoded.names, recipe.group_by)
-    near, units = _find_units(decoded, recipe, groups, place, watcher)
+        groups = groups_by_name(before.names, recipe.group_by)
+    near, units = _find_units(before, recipe, groups, place, watcher)
+    rows = np.arange(len(before.labels)) if decoded.rows is None else decoded.rows
     subjects = Subjects(
-        labels=decoded.labels,
-        digests=decoded.digests,
-        source_digests=decoded.source_digests,
-        given=decoded.given,
+        labels=before.labels,
+        digests=before.digests,
+        source_digests=before.source_digests,
+        given=before.given,
         classes=classes,
         units=units,
         groups=groups,
+        recorded=recorded_parts(recipe.parts_of, before, watcher) if recipe.parts_of else None,
+        corrected=(rows, decoded.labels),
     )
     problem = None
     try:
-        check_classes(recipe.source, classes, decoded.labels)
+        check_classes(recipe.source, classes, decoded.labels, decoded.given)
         split = make_split(subjects, recipe)
     except SourceError as error:
         if for_training:
@@ -560,7 +603,13 @@ def _with_split(
         split = Split(*map(np.flatnonzero, parts))
     _, height, width, channels = decoded.images.shape
     return Dataset(
-        recipe=recipe.model_copy(update={"size": (height, width), "channels": channels}),
+        recipe=recipe.model_copy(
+            update={
+                "size": (height, width),
+                "channels": channels,
+                "bits": recipe.bits or decoded.bits,
+            }
+        ),
         classes=classes,
         images=decoded.images,
         labels=decoded.labels,
@@ -570,12 +619,14 @@ def _with_split(
         source_digests=decoded.source_digests,
         sizes=decoded.sizes,
         ranges=decoded.ranges,
-        groups=groups,
-        units=units,
-        near=near,
+        groups=[groups[row] for row in rows] if groups else [],
+        units=_renumbered(units[rows]),
+        near=near.among(rows),
         split=split,
+        subjects=subjects,
         unreadable=decoded.unreadable,
         mirrored=decoded.mirrored,
+        repeated=decoded.repeated,
         given_parts=tuple(
             part
             for part, code in (("train", TRAIN), ("val", VAL), ("test", TEST))
@@ -584,4 +635,12 @@ def _with_split(
         problem=problem,
         corrected=decoded.corrected,
         source_labels=decoded.source_labels,
+        left_out=decoded.left_out,
+        depths=decoded.depths,
     )
+
+
+def _renumbered(units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each image the first row of its unit."""
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    return first[unit]

@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import file_size
-from opsin.core.metadata import Preparation
+from opsin.core.format import counted, file_size
+from opsin.core.metadata import Bits, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import scratch_directory, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data import cache, decode_checkpoint, sources
+from opsin.data.array_image import to_bytes
 from opsin.data.decode_checkpoint import Chunk, DecodeCheckpoint
+from opsin.data.deep_pixels import bits_needed, brighter_than
 from opsin.data.image_subset import take
 from opsin.data.images import content_of, read_header, read_sized
 from opsin.data.lazy_images import THREADS, Images, LazyImages
@@ -58,11 +60,19 @@ _SAVED_EVERY: Final = 2.0
 
 
 class ImagePixels(NamedTuple):
-    """An image, prepared: ``uint8[H, W, C]``, SHA-256 of what it was, and its height and width."""
+    """An image, prepared.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        source_digest: SHA-256 of what it was, ``uint8[32]``.
+        size: Its own height and width.
+        depth: Bits that its own numbers use; 0 where they are bytes.
+    """
 
     pixels: NDArray[np.uint8]
     source_digest: NDArray[np.uint8]
     size: tuple[int, int]
+    depth: int = 0
 
 
 #: Prepares so many images on other machines, in their order, or says why one cannot be read.
@@ -110,13 +120,44 @@ def read_found(
         for_training: As for `read`.
         remote: Prepares images elsewhere; pixels that a source holds as they are stay here.
     """
-    key = cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
-    decoded = cache.look_up(key)
+    key = cache_key(found.key, recipe)
+    decoded = look_up(key, recipe)
     if decoded is None:
         contents = open_found(found, recipe, for_training=for_training)
         decoded = _decoded(contents, recipe, key, watcher, remote)
     check_readable(decoded, recipe)
-    return decoded
+    clipped = sum(count for depth, count in decoded.depths.items() if depth > (decoded.bits or 16))
+    if decoded.bits is not None and clipped:
+        watcher.note(f"{counted(clipped, 'image')}: {brighter_than(decoded.bits)}")
+    return decoded if found.left_out is None else replace(decoded, left_out=found.left_out)
+
+
+def cache_key(found_key: str, recipe: DataRecipe) -> str:
+    """Return the key of a source's images, prepared as a recipe asks, for `look_up`."""
+    return cache.index_key(found_key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
+
+
+def look_up(
+    key: str, recipe: DataRecipe, on_the_fly: cache.OnTheFly | None = None
+) -> cache.Decoded | None:
+    """Do as `cache.look_up`, for images in the bits that a recipe asks for, or in their own.
+
+    Args:
+        key: What `cache_key` says.
+        recipe: Which bits.
+        on_the_fly: As for `cache.look_up`.
+    """
+    for each in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
+        decoded = cache.look_up(each, on_the_fly)
+        if decoded is not None and (
+            recipe.bits is None or not decoded.depths or decoded.bits == recipe.bits
+        ):
+            return decoded
+    return None
+
+
+def _key_of_bits(key: str, bits: Bits | None) -> str:
+    return key if bits is None else cache.index_key(key, bits)
 
 
 def open_found(found: LocatedSource, recipe: DataRecipe, *, for_training: bool) -> LabelledImages:
@@ -179,12 +220,13 @@ def read_by_default(
         The images in the order of ``decoded``; ``decoded`` itself where they were prepared so, or
         where not all of them can be.
     """
-    asked = {"size": None, "channels": None, "resize": "fit"}
+    asked = {"size": None, "channels": None, "resize": "fit", "bits": None}
     if all(getattr(recipe, name) == value for name, value in asked.items()):
         return decoded
     default = recipe.model_copy(update=asked)
     shape = decoded.images.shape[1:]
-    if cache.look_up(cache.index_key(found.key, recipe.classes, None, None, "fit")) is None:
+    own_bits = recipe.bits is None or not decoded.depths
+    if own_bits and look_up(cache_key(found.key, default), default) is None:
         contents = found.open()
         like = choose_preparation(contents.keep(recipe.classes) if recipe.classes else contents,
                                    default)  # fmt: skip
@@ -193,7 +235,8 @@ def read_by_default(
     plain = read_found(found, default, watcher, for_training=False)
     row_of = {key: row for row, key in enumerate(_names_and_digests(plain))}
     rows = [row_of.get(key, -1) for key in _names_and_digests(decoded)]
-    if -1 in rows or (plain.images.shape[1:], "fit") == (shape, recipe.resize):
+    same = (plain.images.shape[1:], "fit", plain.bits) == (shape, recipe.resize, decoded.bits)
+    if -1 in rows or same:
         return decoded
     return take(plain, np.array(rows, np.int64))
 
@@ -214,7 +257,7 @@ def _decoded(
     preparation = choose_preparation(contents, recipe)
     needed = len(contents) * preparation.height * preparation.width * preparation.channels
     limit = _disk_limit(recipe, key)
-    on_the_fly: Callable[[NDArray[np.int64]], Images] | None = None
+    on_the_fly: cache.OnTheFly | None = None
     if needed > limit:
         key = cache.index_key(key, "on the fly")
         watcher.note(
@@ -223,24 +266,26 @@ def _decoded(
             "more)"
         )
 
-        def on_the_fly(rows: NDArray[np.int64]) -> Images:
+        def on_the_fly(rows: NDArray[np.int64], bits: Bits | None) -> Images:
             kept = contents.rows(rows)
-            return LazyImages(kept.images, kept.names, preparation)
+            like = preparation.model_copy(update={"bits": bits})
+            return LazyImages(kept.images, kept.names, like)
 
-    decoded = cache.look_up(key, on_the_fly) if on_the_fly else None
+    decoded = look_up(key, recipe, on_the_fly) if on_the_fly else None
     if decoded is None:
         with (
-            storage_errors(decode_checkpoint.folder_of(key)),
-            decode_checkpoint.alone(key, watcher),
+            storage_errors(decode_checkpoint.folder_of(_key_of_bits(key, recipe.bits))),
+            decode_checkpoint.alone(_key_of_bits(key, recipe.bits), watcher),
         ):
             # Another process may have done the work meanwhile.
-            decoded = cache.look_up(key, on_the_fly)
+            decoded = look_up(key, recipe, on_the_fly)
             if decoded is None:
                 work: _Fill = fill
                 if remote is not None and not isinstance(contents.images, np.ndarray):
                     work = functools.partial(_fill_from, remote)
-                _decode(contents, preparation, key, watcher, work, stored=on_the_fly is None)
-                decoded = cache.look_up(key, on_the_fly)
+                stored = on_the_fly is None
+                _decode(contents, preparation, key, watcher, work, bits=recipe.bits, stored=stored)
+                decoded = look_up(key, recipe, on_the_fly)
     if decoded is None:
         raise SourceError(
             f"the cache at {cache.cache_root()} to keep what is written there",
@@ -258,7 +303,8 @@ def _disk_limit(recipe: DataRecipe, key: str) -> float:
     while not place.exists() and place != place.parent:
         place = place.parent
     with storage_errors(place):
-        return (shutil.disk_usage(place).free + decode_checkpoint.taken_by(key)) / 2
+        taken = decode_checkpoint.taken_by(_key_of_bits(key, recipe.bits))
+        return (shutil.disk_usage(place).free + taken) / 2
 
 
 def _decode(
@@ -268,22 +314,48 @@ def _decode(
     watcher: Watcher,
     work: _Fill,
     *,
+    bits: Bits | None,
     stored: bool,
 ) -> None:
-    """Decode every image, pass over those that are damaged, and take the rest into the cache."""
-    folder = decode_checkpoint.folder_of(key)
+    """Decode every image, pass over those that are damaged, and take the rest into the cache.
+
+    Where numbers of more than a byte use fewer bits than was assumed, and ``bits`` does not settle
+    it, all are decoded once more, by what the brightest image needs.
+    """
+    start = folder = decode_checkpoint.folder_of(_key_of_bits(key, bits))
     shape = (preparation.height, preparation.width, preparation.channels)
-    store = DecodeCheckpoint(folder, len(contents), shape, stored=stored)
-    try:
-        work(store, contents, preparation, watcher)
-    finally:
-        store.close()
-    unreadable = [(str(contents.names[row]), store.reasons[row]) for row in sorted(store.reasons)]
+
+    def decoded_into(folder: Path) -> DecodeCheckpoint:
+        store = DecodeCheckpoint(folder, len(contents), shape, stored=stored)
+        try:
+            work(store, contents, preparation, watcher)
+        finally:
+            store.close()
+        return store
+
+    store = decoded_into(folder)
+    counts = Counter(np.load(folder / "depths.npy", allow_pickle=False).tolist())
+    depths = {depth: counts[depth] for depth in sorted(counts) if depth}
+    own = bits_needed((1 << max(depths, default=8)) - 1)
+    if bits is None and depths and preparation.bits != own:
+        preparation = preparation.model_copy(update={"bits": own})
+        folder = start / "again"
+        store = decoded_into(folder)
+    if bits is not None and depths and bits != own:
+        key = _key_of_bits(key, bits)
+    lines = contents.lines
+    unreadable = [
+        (
+            str(contents.names[row]),
+            store.reasons[row] + (f" (line {lines[row]:,})" if lines is not None else ""),
+        )
+        for row in sorted(store.reasons)
+    ]
     readable = np.ones(len(contents), bool)
     readable[list(store.reasons)] = False
     good = np.flatnonzero(readable)
     if not good.size:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(start, ignore_errors=True)
         raise _none_readable(unreadable)
     kept = contents.rows(good) if unreadable else contents
     with scratch_directory(cache.cache_root() / "datasets") as scratch:
@@ -299,10 +371,13 @@ def _decode(
             "names": list(kept.names),
             "groups": list(kept.groups),
             "mirrored": kept.mirrored,
+            "repeated": kept.repeated,
             "resize": preparation.resize,
+            "bits": preparation.bits if depths else None,
+            "depths": {str(depth): count for depth, count in depths.items()},
         }
-        cache.keep(key, scratch, about, unreadable, contents.source)
-    shutil.rmtree(folder, ignore_errors=True)
+        cache.keep(key, scratch, about, unreadable, contents.source, left_out=contents.left_out)
+    shutil.rmtree(start, ignore_errors=True)
 
 
 def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
@@ -445,13 +520,14 @@ def _chunk_of(
     images = np.zeros((len(rows), *shape), np.uint8)
     digests = np.zeros((len(rows), 32), np.uint8)
     sizes = np.zeros((len(rows), 2), np.int32)
+    depths = np.zeros(len(rows), np.uint8)
     reasons: dict[int, str] = {}
     for place, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
         if isinstance(answer, ImageError):
             reasons[rows[place]] = answer.received.removeprefix(f"{item.name}: ")
         else:
-            images[place], digests[place], sizes[place] = answer
-    return Chunk.of(rows.start, images, sizes, reasons, digests)
+            images[place], digests[place], sizes[place], depths[place] = answer
+    return Chunk.of(rows.start, images, sizes, reasons, digests, depths=depths)
 
 
 def _put(store: DecodeCheckpoint, future: concurrent.futures.Future[Chunk | None]) -> int:
@@ -487,10 +563,16 @@ def _pixels(
     if isinstance(sources, np.ndarray) and sources.shape[1:] == shape:
         same = sources[rows.start : rows.stop]
         sizes = np.full((len(rows), 2), shape[:2], np.int32)
-        return Chunk.of(rows.start, same, sizes, {})
+        if same.dtype == np.uint8:
+            return Chunk.of(rows.start, cast("NDArray[np.uint8]", same), sizes, {})
+        largest = same.reshape(len(rows), -1).max(axis=1)
+        deep = np.array([bits_needed(int(each)) for each in largest], np.uint8)
+        pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
+        return Chunk.of(rows.start, pixels, sizes, {}, cache.digest_rows(same), depths=deep)
     images = np.zeros((len(rows), *shape), np.uint8)
     digests = np.zeros((len(rows), 32), np.uint8)
     sizes = np.zeros((len(rows), 2), np.int32)
+    depths = np.zeros(len(rows), np.uint8)
     reasons: dict[int, str] = {}
     listed = read_ahead(ListedImage.of(contents, row) for row in rows)
     with contextlib.closing(listed):
@@ -498,10 +580,11 @@ def _pixels(
             if stop.is_set():
                 return None
             try:
-                images[place], digests[place], sizes[place] = read_pixels(each, preparation)
+                one = read_pixels(each, preparation)
+                images[place], digests[place], sizes[place], depths[place] = one
             except ImageError as error:
                 reasons[rows[place]] = error.received.removeprefix(f"{each.name}: ")
-    return Chunk.of(rows.start, images, sizes, reasons, digests)
+    return Chunk.of(rows.start, images, sizes, reasons, digests, depths=depths)
 
 
 def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
@@ -514,8 +597,8 @@ def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
         raise item.problem
     image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
     content, digest = content_and_digest(image, item.name)
-    pixels, size = read_sized(content, preparation, item.name)
-    return ImagePixels(pixels, digest, size)
+    ready = read_sized(content, preparation, item.name)
+    return ImagePixels(ready.pixels, digest, (ready.height, ready.width), ready.depth)
 
 
 def content_and_digest(
@@ -558,4 +641,5 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
         width=width,
         channels=recipe.channels or (3 if colour else 1),
         resize=recipe.resize,
+        bits=recipe.bits or 16,
     )

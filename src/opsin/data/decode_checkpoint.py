@@ -6,6 +6,7 @@
                                          SHA-256 of what they were decoded from
     <cache>/partial/<key>/sizes.npy      height and width of their files' images
     <cache>/partial/<key>/ranges.npy     their lowest and highest values
+    <cache>/partial/<key>/depths.npy     bits that their own numbers use, 0 for bytes
     <cache>/partial/<key>/done.npy       which rows those are
     <cache>/partial/<key>/reasons.jsonl  row and reason of each image that cannot be read
     <cache>/partial/<key>.lock           held by the process that is at work on it
@@ -52,6 +53,7 @@ class Chunk:
         source_digests: SHA-256 of what each was decoded from, ``uint8[M, 32]``.
         sizes: Height and width of each image in its file, ``int32[M, 2]``.
         ranges: The lowest and the highest value of each image, ``uint8[M, 2]``.
+        depths: Bits that each image's own numbers use, 0 for bytes, ``uint8[M]``.
         reasons: Why a row could not be read, where it could not.
         found: What else was found out of each, ``float32[M, F]``; ``None``: nothing.
     """
@@ -62,6 +64,7 @@ class Chunk:
     source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
+    depths: NDArray[np.uint8]
     reasons: dict[int, str]
     found: NDArray[np.float32] | None = None
 
@@ -73,16 +76,20 @@ class Chunk:
         sizes: NDArray[np.int32],
         reasons: dict[int, str],
         source_digests: NDArray[np.uint8] | None = None,
+        *,
+        depths: NDArray[np.uint8] | None = None,
     ) -> Chunk:
         """Take decoded images, and find out the rest about them.
 
-        Without ``source_digests`` they are what the source holds, pixel by pixel.
+        Without ``source_digests`` they are what the source holds, pixel by pixel; without
+        ``depths``, bytes.
         """
         flat = images.reshape(len(images), -1)
         ranges = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
         digests = digest_rows(images)
         sources = digests if source_digests is None else source_digests
-        return cls(start, images, digests, sources, sizes, ranges, reasons)
+        deep = np.zeros(len(images), np.uint8) if depths is None else depths
+        return cls(start, images, digests, sources, sizes, ranges, deep, reasons)
 
 
 def folder_of(key: str) -> Path:
@@ -162,6 +169,7 @@ class DecodeCheckpoint:
             "source_digests": (np.uint8, (count, 32)),
             "sizes": (np.int32, (count, 2)),
             "ranges": (np.uint8, (count, 2)),
+            "depths": (np.uint8, (count,)),
             "done": (np.bool_, (count,)),
         }
         if stored:
@@ -210,7 +218,7 @@ class DecodeCheckpoint:
         Raises:
             OSError: The disk refuses the write.
         """
-        for name in (*KEPT, "found"):
+        for name in (*KEPT, "depths", "found"):
             if name in self._files:
                 self._files[name].write(chunk.start, getattr(chunk, name))
         self.reasons |= chunk.reasons

@@ -10,12 +10,13 @@ from PIL import AvifImagePlugin, Image
 
 from opsin.core.framing import Header, whole
 from opsin.core.metadata import Preparation
-from opsin.data import formats, images
+from opsin.data import formats, images, pnm
 
 Answer = tuple[Header, Sequence[bytes]]
 
 # Each thread would reserve memory that this process may not have.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+pnm.register()
 # Bytes of rows that are handed over at a time: Pillow holds what it converts twice.
 _PIECE: Final = 8 << 20
 

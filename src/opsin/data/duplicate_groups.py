@@ -7,6 +7,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,8 +122,7 @@ def split_groups(
     count = len(digests)
     edges = [pairs.reshape(-1, 2)]
     flat = cache.as_keys(digests)
-    _, first, which = np.unique(flat, return_index=True, return_inverse=True)
-    edges.append(np.stack([np.arange(count), first[which]], axis=1))
+    edges.append(pairs_of(flat))
     if len(groups):
         named = np.array([row for row, group in enumerate(groups) if group], np.int64)
         texts = [groups[row].encode("utf-8", "surrogateescape") for row in named]
@@ -132,6 +132,12 @@ def split_groups(
         ]
         edges.append(np.stack([named, np.array(firsts, np.int64)], axis=1))
     return _components(count, np.concatenate(edges))
+
+
+def pairs_of(keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Return each row beside the first one with the same key, ``int64[N, 2]``."""
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return np.stack([np.arange(len(keys)), first[which.ravel()]], axis=1)
 
 
 def _components(count: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,25 +6,31 @@ import contextlib
 import ctypes
 import functools
 import io
+import re
 import struct
 from collections.abc import Callable
+from types import ModuleType
 from typing import IO, Final
 
-import numpy as np
 import simplejpeg
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
+    IcoImagePlugin,
     Image,
     ImageFile,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
+    PcxImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
     _imaging,
+    features,
 )
 
 from opsin.core.errors import ImageError
@@ -39,6 +45,11 @@ _OPENERS: Final[dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
     **({"AVIF": AvifImagePlugin.AvifImageFile} if AvifImagePlugin.SUPPORTED else {}),
+    **({"JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile} if features.check_codec("jpg_2000") else {}),
+    "ICO": IcoImagePlugin.IcoImageFile,
+    "PCX": PcxImagePlugin.PcxImageFile,
+    # Last: its header says little that other files could not.
+    "TGA": TgaImagePlugin.TgaImageFile,
 }
 #: What may be decoded. A list, because Pillow knows formats that can start other programs.
 FORMATS: Final = tuple(_OPENERS)
@@ -47,19 +58,35 @@ FORMATS: Final = tuple(_OPENERS)
 SUFFIXES: Final = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if "AVIF" in FORMATS else []),
+    # Listed even where pi-heif is missing, so that these images are not left out in silence.
+    ".heic", ".heif", ".hif", ".mpo", ".tga", ".pcx", ".ico",
+    *([".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"] if "JPEG2000" in FORMATS else []),
 )  # fmt: skip
 
-#: Suffixes of HEIC and HEIF files, as many phones save photos. They are told apart, not read.
-HEIF_SUFFIXES: Final = (".heic", ".heif", ".hif")
-# Brands of such files (ISO/IEC 23008-12, annexes B to D); the last two are containers.
+#: The formats in words, as errors list them.
+NAMED: Final = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF, JPEG 2000, PNM, TGA, PCX or ICO"
+
+#: Why a HEIC is not read where `pi_heif` is missing.
+NEEDS_HEIF: Final = "HEIC needs pi-heif, which is not installed (pip install pi-heif)"
+
+# Brands of HEIC files (ISO/IEC 23008-12, annexes B to D); the last two are containers.
 _HEIF_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
+_TGA_END: Final = b"TRUEVISION-XFILE.\0"
 
 #: Pixels of the largest image that is opened; more is taken for a decompression bomb.
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
+# Of a PNM in text form, which takes longer to read: numbers, and bytes.
+_MAX_NUMBERS: Final = 25_000_000
+_MAX_TEXT: Final = 64_000_000
+# The header of a PNM with its comments, which Pillow reads byte by byte.
+_MAX_HEADER: Final = 1 << 16
+_PNM_HEADER: Final = re.compile(
+    rb"P\S{1,5}+(?:\s++|#[^\r\n]*+[\r\n])++\d++(?:\s++|#[^\r\n]*+[\r\n])++\d"
+)
 # Pixels that are laid over white at a time.
 _LAID: Final = 4_000_000
 # Progressive JPEGs have about ten; each is a pass over the whole image.
@@ -90,22 +117,52 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
 
     Raises:
         UnidentifiedImageError: It is no image of a known format.
-        ImageError: It is too large, or HEIC.
+        ImageError: It is too large, or HEIC without the package that reads it.
     """
     for kind, opener in _OPENERS.items():
-        accept = Image.OPEN[kind][1]
         # A text instead of True says that this build of Pillow lacks the format.
-        if accept is None or accept(content[:16]) is not True:
+        accept = Image.OPEN[kind][1] or (lambda _: _is_tga(content, name))
+        if accept(content[:16]) is not True:
             continue
         if kind == "TIFF":
             _silence_libtiff()
+        if kind == "PPM" and not _PNM_HEADER.match(content[:_MAX_HEADER]):
+            continue
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             header = opener(io.BytesIO(content), "")
             _check_limits(header, content, name)
             return header
     if is_heif(content):
-        raise heif_error(name)
+        header = _open_heif(content, name)
+        _check_limits(header, content, name)
+        return header
     raise UnidentifiedImageError(name)
+
+
+def heif_reader() -> ModuleType | None:
+    """Return the package that reads HEIC, an optional part; ``None`` where it is missing."""
+    try:
+        import pi_heif  # noqa: PLC0415  loading it takes as long as a small image
+    except ImportError:
+        return None
+    # Only the image itself is wanted, and not on more cores than other images get.
+    options = pi_heif.options
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    options.DECODE_THREADS = 1
+    reader: ModuleType = pi_heif
+    return reader
+
+
+def _open_heif(content: bytes, name: str) -> ImageFile.ImageFile:
+    reader = heif_reader()
+    if reader is None:
+        raise ImageError(
+            "an image that the installed packages read",
+            f"{name}: {NEEDS_HEIF}",
+            "Install it, or save the image as JPEG.",
+        )
+    header: ImageFile.ImageFile = reader.HeifImageFile(io.BytesIO(content), "")
+    return header
 
 
 def is_heif(content: bytes) -> bool:
@@ -118,13 +175,9 @@ def is_heif(content: bytes) -> bool:
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
-def heif_error(name: str) -> ImageError:
-    """Return what is said of a HEIC or HEIF file."""
-    return ImageError(
-        "an image in JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF",
-        f"{name} is HEIC or HEIF, which Opsin does not read",
-        "Export it as JPEG, and let the phone save its next photos as JPEG.",
-    )
+def _is_tga(content: bytes, name: str) -> bool:
+    """Tell a TGA by its footer or, since old ones have none, by its name."""
+    return content.endswith(_TGA_END) or name.lower().endswith(".tga")
 
 
 def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> None:
@@ -140,6 +193,16 @@ def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> Non
             f"an image of at most {MAX_PIXELS // 1_000_000} million pixels",
             f"{name} has {width:,} × {height:,}",
             "Make it smaller first.",
+        )
+    numbers = width * height * len(header.getbands())
+    if content[:2] in (b"P1", b"P2", b"P3") and (
+        numbers > _MAX_NUMBERS or len(content) > _MAX_TEXT
+    ):
+        raise ImageError(
+            f"a PNM in text form of at most {_MAX_NUMBERS // 1_000_000} million numbers and "
+            f"{_MAX_TEXT // 1_000_000} MB",
+            f"{name} has {numbers:,} and {len(content) // 1_000_000:,} MB",
+            "Save it in binary form (P4, P5 or P6), or as PNG.",
         )
     scans = _scans(header, content) if header.format == "JPEG" else 1
     if scans > _MAX_SCANS:
@@ -162,6 +225,8 @@ def _scans(header: ImageFile.ImageFile, content: bytes) -> int:
 
 def orientation_of(image: Image.Image) -> int:
     """Return EXIF's orientation: 1 for upright, 5 to 8 for an image that lies on its side."""
+    if image.format == "HEIF":  # turned by its own rotation already; EXIF's must be ignored
+        return 1
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # noqa: BLE001  whatever is wrong with the camera's notes, the image is there
@@ -210,13 +275,11 @@ def is_grey(header: Image.Image) -> bool:
 
 
 def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert any of Pillow's modes to ``L`` or ``RGB``, transparent parts to white.
+    """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white.
 
     Raises:
         ImageError: It holds floating-point numbers.
     """
-    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
-        return _upper_bits(image)
     if image.mode == "F":
         raise ImageError(
             "an image of 8 or 16 bits a channel",
@@ -228,21 +291,6 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _upper_bits(image: Image.Image) -> Image.Image:
-    """Bring deeper numbers to 8 bits: from 16 where a file states them or the numbers need them."""
-    deep = np.asarray(image)
-    # Pillow scales PNM to 16 bits. A TIFF of 32 states nothing: it may hold 8 as well.
-    stated = image.format is not None and (image.mode != "I" or image.format == "PPM")
-    if deep.dtype.itemsize > 2:
-        deep = np.clip(deep, 0, 65535)
-    shift = 8 if stated or deep.max(initial=0) > 255 else 0
-    grey = (deep >> shift).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[deep == transparent] = 255
-    return Image.fromarray(grey)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -69,6 +69,7 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
         source_digests=decoded.source_digests[rows],
         sizes=decoded.sizes[rows],
         ranges=decoded.ranges[rows],
+        rows=None if decoded.rows is None else decoded.rows[rows],
         source_labels=None if decoded.source_labels is None else decoded.source_labels[rows],
         names=[decoded.names[row] for row in rows],
         groups=[decoded.groups[row] for row in rows] if decoded.groups else [],

@@ -14,9 +14,12 @@ from typing import Final, Literal, NamedTuple
 
 from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
+from opsin.data.left_out import LeftOutCounts
 
 #: Files that make a folder a run of Opsin.
 RUN_FILES: Final = ("recipe.json", "status.json")
+#: File of an unpacked archive that says what of it was not unpacked.
+LEFT_OUT_FILE: Final = ".opsin-left-out.json"
 #: Entries of one folder that a stream sorts; to be sorted, they must be in memory.
 SORTED: Final = 10_000
 
@@ -178,6 +181,11 @@ class ImageTree:
         #: Folders that could not be read, and the first of them with the reason.
         self.unreadable = 0
         self.first_unreadable = ""
+        #: What else is left out, by kind.
+        self.passed = LeftOutCounts()
+        #: Folders without anything in them.
+        self.bare: set[str] = set()
+        self._counted: set[str] = set()
         self._follow_links = follow_links
         self._stream = stream
         self._inside = os.path.realpath(root)
@@ -191,9 +199,10 @@ class ImageTree:
         """
         return [each.name for each in self._listing(folder) if each.kind != "image"]
 
-    def loose(self) -> int:
-        """Return how many images lie in the root itself."""
-        return sum(each.kind == "image" for each in self._listing(""))
+    def loose(self, folder: str = "") -> list[str]:
+        """Return the images right in a folder, the root itself by default."""
+        within = f"{folder}/" if folder else ""
+        return [f"{within}{each.name}" for each in self._listing(folder) if each.kind == "image"]
 
     def images(self, folder: str = "") -> Iterator[str]:
         """Yield the images in a folder and in all below it.
@@ -279,16 +288,39 @@ class ImageTree:
             return
         try:
             with readable_folder(place), os.scandir(place) as entries:
+                first, bare = folder not in self._counted, True
+                if not self._stream:  # a stream comes to each folder once
+                    self._counted.add(folder)
                 for entry in entries:
+                    bare = False
                     found = self._look_at(entry)
                     if found:
                         yield found
+                    elif first:
+                        self._leave_out(entry, folder)
+                if bare and not self._stream:
+                    self.bare.add(folder)
         except SourceError as error:
             if not (self._stream and folder):
                 raise
             self.unreadable += 1
             reason = error.received.removeprefix(f"{place}: ")
             self.first_unreadable = self.first_unreadable or f"{folder}: {reason}"
+
+    def _leave_out(self, entry: os.DirEntry[str], folder: str) -> None:
+        name = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.name == LEFT_OUT_FILE:
+            return
+        kind = kind_of_entry(entry)
+        if kind == "file":
+            self.passed.add_file(name)
+        elif kind is not None:
+            self.passed.add("link out of the folder", name)
+        elif is_visible(entry.name):
+            self.passed.add("link or device that cannot be read", name)
+        else:
+            hidden = "folder" if entry.is_dir(follow_symlinks=False) else "file"
+            self.passed.add(f"hidden {hidden}", name)
 
     def _look_at(self, entry: os.DirEntry[str]) -> _Entry | None:
         kind = kind_of_entry(entry)

@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from opsin.core.errors import ImageError
-from opsin.core.metadata import Preparation
+from opsin.core.metadata import Bits, Preparation
 from opsin.core.regular_file import open_regular
 from opsin.data import formats, sandboxed_decoding
 from opsin.data.array_image import image_from_array
 from opsin.data.background import lies_on_other_side, match_background
+from opsin.data.deep_pixels import (
+    StatedDepth,
+    bits_needed,
+    brighter_than,
+    colour_bits,
+    colour_bytes,
+    grey_bytes,
+    stated_depth,
+    take_bytes,
+)
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
@@ -58,12 +68,14 @@ class Ready(NamedTuple):
         height: Of the whole upright image.
         width: Of the whole upright image.
         notes: What was done to it beyond decoding and resizing.
+        depth: Bits that its own numbers use; 0 where they are bytes.
     """
 
     pixels: NDArray[np.uint8]
     height: int
     width: int
     notes: tuple[str, ...] = ()
+    depth: int = 0
 
 
 def open_image(
@@ -108,19 +120,16 @@ def read_image(
     Raises:
         ImageError: It cannot be read.
     """
-    return read_sized(image, preparation, name)[0]
+    return read_sized(image, preparation, name).pixels
 
 
-def read_sized(
-    image: ImageLike, preparation: Preparation, name: str | None = None
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Do as `read_image`, and return the upright image's own height and width too.
+def read_sized(image: ImageLike, preparation: Preparation, name: str | None = None) -> Ready:
+    """Do as `read_image`, and return what is known of the whole image too.
 
     Raises:
         ImageError: It cannot be read.
     """
-    ready = prepare(image, preparation, name, match=False)
-    return ready.pixels, (ready.height, ready.width)
+    return prepare(image, preparation, name, match=False)
 
 
 def prepare(
@@ -147,10 +156,11 @@ def prepare(
             return prepare_here(content, preparation, name, match=match, stated=stated)
     asked = {"preparation": preparation.model_dump(mode="json"), "match": match}
     said, pixels = sandboxed_decoding.ask({"do": "prepare", "name": name} | asked, content)
-    height, width, notes = said["rest"]
+    height, width, notes, depth = said["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because the caller may write into it.
-    return Ready(np.frombuffer(pixels, np.uint8).reshape(shape).copy(), height, width, tuple(notes))
+    copy = np.frombuffer(pixels, np.uint8).reshape(shape).copy()
+    return Ready(copy, height, width, tuple(notes), depth)
 
 
 def prepare_here(
@@ -163,20 +173,22 @@ def prepare_here(
 ) -> Ready:
     """Do as `prepare`, in this process."""
     with open_here(image, preparation, name, stated) as upright:
-        pixels, size = to_pixels(upright, preparation), (upright.height, upright.width)
         notes = (upright.note,) if upright.note else ()
+        ready = Ready(to_pixels(upright, preparation), upright.height, upright.width, notes,
+                      upright.depth)  # fmt: skip
         background = preparation.background
         if not (match and background and lies_on_other_side(upright.image, background)):
-            return Ready(pixels, *size, notes)
+            return ready
         if upright.eighths < 8:
-            # The subject is cut out, and needs all the pixels that there are of it.
+            # The subject is cut out, and needs all the pixels that there are of it: of a JPEG,
+            # whose numbers are bytes.
             with open_here(image, None, name, stated) as whole:
                 matched = match_background(whole.image, preparation)
         else:
             matched = match_background(upright.image, preparation)
     if matched is None:
-        return Ready(pixels, *size, notes)
-    return Ready(matched[0], *size, (*notes, matched[1]))
+        return ready
+    return ready._replace(pixels=matched[0], notes=(*notes, matched[1]))
 
 
 def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
@@ -311,15 +323,18 @@ def open_here(
         ImageError: It cannot be read.
         _DamagedError: A plain JPEG is damaged; Pillow has to say whether it can be read.
     """
+    bits = preparation.bits if preparation else None
     if not isinstance(image, Image.Image) and is_decoded(image):
         with explained(name):  # a tensor on another device, say
             array = np.asarray(image)
-        decoded, note = image_from_array(array, name)
-        yield Upright.whole(formats.grey_or_rgb(decoded, name), note)
+        decoded, note = image_from_array(array, name, bits)
+        deep = array.dtype.kind in "iu" and array.dtype.itemsize > 1
+        depth = bits_needed(int(array.max())) if deep else 0
+        yield Upright.whole(formats.grey_or_rgb(decoded, name), note, depth)
         return
     if isinstance(image, Image.Image):
         with explained(name), _quiet():
-            whole = _whole(image, name)
+            whole = _whole(image, name, bits)
         yield whole
         return
     with contextlib.ExitStack() as stack:
@@ -366,7 +381,7 @@ def _from_any(
     if simple:
         orientation = formats.orientation_of(header)
         scaled = _from_jpeg(content, header.size, eighths, orientation, grey=grey)
-    return scaled or _whole(header, name)
+    return scaled or _whole(header, name, preparation.bits if preparation else None, content)
 
 
 def _wait_if_large(stack: contextlib.ExitStack, size: tuple[int, int], eighths: int) -> None:
@@ -405,12 +420,35 @@ def _from_jpeg(
     return Upright(image, width, height, eighths, left, top)
 
 
-def _whole(image: Image.Image, name: str) -> Upright:
-    """Decode all of an image with Pillow."""
+def _whole(
+    image: Image.Image, name: str, bits: Bits | None, content: bytes | None = None
+) -> Upright:
+    """Decode all of an image with Pillow, its numbers by the bits that are used.
+
+    Args:
+        image: The image, or a file that was opened and not decoded.
+        name: What to call it in an error.
+        bits: Bits that the collection uses in files of 16 (``None``: all).
+        content: The file's bytes.
+    """
+    stated, colours, depth = StatedDepth(), False, 0
+    if content is not None and isinstance(image, ImageFile.ImageFile):
+        stated, colours = stated_depth(image, content), take_bytes(image)
     image.load()
     # After the pixels: a PNG may bring its EXIF data behind them.
     orientation = formats.orientation_of(image)
-    return Upright.whole(formats.upright(formats.grey_or_rgb(image, name), orientation))
+    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
+        image, depth = grey_bytes(image, bits, stated)
+    elif colours:
+        depth = max(stated.bits, colour_bits(image))
+        if content is not None and bits is not None and bits < 16:
+            lower = formats.open_header(content, name)
+            take_bytes(lower, lower=True)
+            lower.load()
+            image = colour_bytes(image, lower, bits)
+    note = brighter_than(bits) if bits and depth > bits and not stated.scaled else None
+    flat = formats.upright(formats.grey_or_rgb(image, name), orientation)
+    return Upright.whole(flat, note, depth)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ class LazyImages:
 
     def __init__(
         self,
-        images: Sequence[ImageLike] | NDArray[np.uint8],
+        images: Sequence[ImageLike] | NDArray[np.uint8 | np.uint16],
         names: Sequence[str],
         preparation: Preparation,
     ) -> None:

@@ -30,6 +30,7 @@ class ReferenceSet:
         source: Where the images come from.
         test: Rows that it was judged by.
         own: Whether these are the images of the run that the file lies in.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
     """
 
     images: Images
@@ -40,6 +41,7 @@ class ReferenceSet:
     source: str
     test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     own: bool = False
+    groups: NDArray[np.int64] | None = None
 
     def row_called(self, name: str) -> int | None:
         """Return the row of an image by its name, or by its part and number: ``test/17``.

@@ -23,7 +23,8 @@ class Upright:
         left: Where in ``image`` the image begins: what was added by rounding up lies at the far
             ends, unless those came to the left or to the top when it was turned.
         top: Likewise.
-        note: What an array's numbers were taken for, where they were not ``uint8``.
+        note: What its numbers were taken for, where they were no bytes.
+        depth: Bits that its own numbers use; 0 where they are bytes.
     """
 
     image: Image.Image
@@ -33,11 +34,12 @@ class Upright:
     left: float = 0
     top: float = 0
     note: str | None = None
+    depth: int = 0
 
     @classmethod
-    def whole(cls, image: Image.Image, note: str | None = None) -> Upright:
+    def whole(cls, image: Image.Image, note: str | None = None, depth: int = 0) -> Upright:
         """Describe an image that was decoded whole."""
-        return cls(image, image.width, image.height, note=note)
+        return cls(image, image.width, image.height, note=note, depth=depth)
 
 
 def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
@@ -53,7 +55,7 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
     if isinstance(upright, Image.Image):
         upright = Upright.whole(upright)
     image, mode = upright.image, "L" if preparation.channels == 1 else "RGB"
-    if image.mode != mode:  # converting to its own mode would copy it
+    if image.mode == "RGB" and mode == "L":  # converting to its own mode would copy it
         image = image.convert(mode)
     size = (preparation.width, preparation.height)
     if upright.eighths < 8 or image.size != size:
@@ -62,6 +64,8 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
         x, y = upright.left, upright.top
         within = (x + left, y + top, x + right, y + bottom)
         image = image.resize(inner, Image.Resampling.BILINEAR, within)
+    if image.mode != mode:  # grey becomes colour once it is small: it is the same, in less memory
+        image = image.convert(mode)
     pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
     return pixels if image.size == size else filled(pixels, preparation)
 

@@ -79,7 +79,8 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
 
 def _recorded(run: RunDirectory) -> DataRecipe:
     """Return the data part of a run's recipe with the recorded places."""
-    recipe = run.read(RecordedRecipe).data
+    # Its own parts are recorded by now.
+    recipe = run.read(RecordedRecipe).data.model_copy(update={"parts_of": None})
     if not run.dataset.is_file():
         return recipe
     places = run.location().model_dump(include=_LOCATION, exclude_unset=True)

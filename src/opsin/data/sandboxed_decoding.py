@@ -23,7 +23,9 @@ from opsin.core.framing import Header
 from opsin.core.sandbox import Sandbox
 
 # Beside what reading the file takes, so that a file costs less than five seconds in all.
-_SECONDS: Final = 3.5
+_SECONDS: Final = 3.0
+# Beside the 50 MB that the process has from its start, so that it stays below 512 MB.
+_MEMORY: Final = 440 << 20
 _PROCESSES: Final = min(8, cores())
 # What was refused for its time, memory or a crash: why, and when. A busy machine is no fault of the
 # file, so that is forgotten after this many seconds, and all of it where it becomes too many.
@@ -108,4 +110,6 @@ def _digest(content: bytes) -> bytes:
 def _sandbox(owner: int) -> Sandbox:
     """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
     del owner
-    return Sandbox("opsin.data.decoder:decode", seconds=_SECONDS, processes=_PROCESSES)
+    return Sandbox(
+        "opsin.data.decoder:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
+    )

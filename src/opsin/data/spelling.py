@@ -43,6 +43,27 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
+def nfc(name: str) -> str:
+    """Return a name in the form in which names are compared: Macs write é as two characters.
+
+    Example:
+        >>> len("cafe\N{COMBINING ACUTE ACCENT}"), len(nfc("cafe\N{COMBINING ACUTE ACCENT}"))
+        (5, 4)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def places_among(names: Iterable[str], known: Sequence[str]) -> list[int]:
+    """Return where each name stands among known ones, compared in NFC; -1 for none of them.
+
+    Example:
+        >>> places_among(["dog", "rat"], ["cat", "dog"])
+        [1, -1]
+    """
+    places = {nfc(name): place for place, name in enumerate(known)}
+    return [places.get(nfc(name), -1) for name in names]
+
+
 def closest_first(names: Sequence[str], given: str) -> str:
     """Return names in one line, the most like the given one first; of very many only those.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -17,10 +18,27 @@ from opsin.data.cache import as_keys
 
 #: Codes of the ``given`` array: what a source says of each of its images.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
+_PART_NAMES: Final = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL,
+    "test": TEST, "testing": TEST, "holdout": TEST, "eval": TEST, "evaluation": TEST,
+}  # fmt: skip
 
-# How often images may be cut again, and how unlikely what they lack is if they never were.
-_SALTS: Final = 16
-_UNLIKELY: Final = 1e-6
+#: Independent images from which on a class is cut by thresholds, which move no old image.
+LARGE: Final = 500
+# Standard deviations by which numbers that an earlier cut has used up are told from chance.
+_UNLIKELY: Final = 5
+
+
+def part_named(name: str) -> int | None:
+    """Return the code of a part by one of its usual names, in any case and form; else ``None``.
+
+    Example:
+        >>> part_named("Training"), part_named("test_set"), part_named("cat")
+        (1, 3, None)
+    """
+    word = re.sub(r"[-_\s]", "", name.casefold())
+    return _PART_NAMES.get(word, _PART_NAMES.get(word.removesuffix("set")))
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What a split is made of.
+    """What a split is made of: the images as their source has them, before any correction.
 
     Args:
         labels: Class index of each image, ``int64[N]``.
@@ -50,6 +68,10 @@ class Subjects:
         units: Images with the same number stay on one side, ``int64[N]``
             (`opsin.data.duplicate_groups`).
         groups: What the images of a unit are known by, ``""`` for none; or empty.
+        recorded: Parts of an earlier run that are taken up, ``UNASSIGNED`` for images that it did
+            not have, ``uint8[N]`` (default: none).
+        corrected: The images that corrections left, as rows of these, and their classes since,
+            ``int64[M]`` each (default: all as they are).
     """
 
     labels: NDArray[np.int64]
@@ -59,24 +81,29 @@ class Subjects:
     classes: Sequence[str]
     units: NDArray[np.int64]
     groups: Sequence[str] = ()
+    recorded: NDArray[np.uint8] | None = None
+    corrected: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
-    def keys(
-        self, recipe: DataRecipe, cut: Literal["test", "val"], salt: int
-    ) -> NDArray[np.float64]:
+    @cached_property
+    def independent(self) -> NDArray[np.int64]:
+        """How many units each class has, ``int64[K]``."""
+        classes = len(self.classes)
+        return np.bincount(
+            np.unique(self.units * classes + self.labels) % classes, minlength=classes
+        )
+
+    def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
         """Return a number from 0 to 1 for each image, the same for those of one unit.
 
-        It is a hash of the group's name or else of the image's source bytes (of its pixels, where
-        the recipe says so), so that nothing but content decides; one image of a unit, itself
-        chosen by a hash, speaks for all.
+        It is a hash of the group's name or else of the image's source bytes, so that nothing but
+        content decides; one image of a unit, itself chosen by a hash, speaks for all.
 
         Args:
-            recipe: Which numbers, by its ``split_seed`` and ``split_by``.
+            recipe: Which numbers, by its ``split_seed``.
             cut: Each cut has its own.
-            salt: Others for another number: see `_choose_salt`.
         """
         seed = recipe.split_seed + (2**31 if cut == "val" else 0)
-        start = hashlib.sha256(f"opsin split {seed}{f' salt {salt}' * (salt > 0)}".encode())
-        contents = self.source_digests if recipe.split_by == "bytes" else self.digests
+        start = hashlib.sha256(f"opsin split {seed}".encode())
 
         def hashed(content: bytes) -> bytes:
             whole = start.copy()
@@ -86,7 +113,7 @@ class Subjects:
         groups = self.groups or [""] * len(self.labels)
         own = b"".join(
             hashed(group.encode("utf-8", "surrogateescape") if group else digest.tobytes())
-            for group, digest in zip(groups, contents, strict=True)
+            for group, digest in zip(groups, self.source_digests, strict=True)
         )
         # Two numbers each, since the smallest of several would not be evenly spread itself.
         rank, number = np.frombuffer(own, ">u8").reshape(-1, 2).T
@@ -99,227 +126,261 @@ class Subjects:
 def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
     """Cut validation, and test where none is given, out of the training images.
 
-    Each unit of images (exact and near copies, groups) has numbers from 0 to 1, hashes of its
-    source bytes. ``stable``: units whose first number is below ``test_fraction`` are for the test;
-    of the others, those whose second is below ``val_fraction`` are for validation. So an image's
-    side depends on nothing but itself, and images that are added later move no old one; the
-    parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` images. Units that are larger than a
-    whole part are trained on. ``exact``: within each class
-    the units are taken in the order of their numbers until the part has its size.
+    Each unit of images (exact and near copies, groups) has a number from 0 to 1 for each cut, a
+    hash of its source bytes. A class of few units is cut by rank: units are taken in the order of
+    their numbers where that brings the part nearer to its share of the class, so that it is off by
+    at most half a unit. A class of `LARGE` units or more is cut by thresholds: those whose number
+    is below the part's share are taken, so that images that are added later move no old one, and
+    the part's size varies by chance, by ``sqrt(n p (1 - p))``; unless the numbers are not evenly
+    spread, since these images were left over from such a cut. Units of several classes go with the
+    smaller ones; those that are larger than a whole part are trained on.
+
+    Corrections change nobody's part: what they leave out is cut with the others.
+
+    Returns:
+        The parts, of the images that corrections left.
 
     Raises:
         SourceError: A class has too few images to be both learnt and checked, or too many of
             them belong together.
-        RecipeError: Folds are asked for of a source that names its test images.
+        RecipeError: Folds are asked for of a source that names its test images, or of parts of
+            another run.
     """
-    given = subjects.given
-    fixed_val, fixed_test = bool(np.any(given == VAL)), bool(np.any(given == TEST))
-    parts = given.copy()
-    parts[given == UNASSIGNED] = TRAIN
-    _check_enough(subjects, parts == TRAIN, 1 if fixed_val else 2)
+    given, recorded = subjects.given, subjects.recorded
     # A source that names a training part but no test has said which images are for training.
-    cut_test = not (fixed_test or fixed_val or np.any(given == TRAIN))
-    if recipe.fold and not cut_test:
+    cut_val, cut_test = not np.any(given == VAL), not np.any(given)
+    if recipe.fold and (recorded is not None or not cut_test):
+        which = "test" if np.any(given == TEST) else "training"
         raise RecipeError(
             "a source whose test part is not given, for folds",
-            f"{'its test' if fixed_test else 'its training'} images are given",
+            f"its {which} images are given" if recorded is None else "parts_of gives it",
             "Leave fold out, or give the training images alone.",
         )
-    salt = 0 if fixed_val else _choose_salt(subjects, recipe, parts == TRAIN, cut_test=cut_test)
+    parts = np.where(given == UNASSIGNED, TRAIN, given)
+    free = parts == TRAIN
+    if recorded is not None:
+        free &= ~_take_up(subjects, parts, recorded)
     if cut_test:
-        free = parts == TRAIN
-        if not recipe.fold:  # folds have to cover everything
-            free &= ~_larger_than(recipe.test_fraction, subjects, free)
-        keys = subjects.keys(recipe, "test", salt)
-        parts[_between(subjects, keys, free, _test_range(recipe), recipe)] = TEST
-        # Folds test each image once, and so each class.
-        if recipe.split_by == "bytes" and recipe.test_fraction and not recipe.fold:
-            _keep_learnable(subjects, keys, parts, validated=True)
-            _lend(subjects, keys, parts, TEST, recipe)
-    # By a second hash: where the test part was cut by the first and is given now, its range is
-    # used up.
-    keys = subjects.keys(recipe, "val", salt)
-    if not fixed_val:
-        share = (0.0, recipe.val_fraction)
-        free = parts == TRAIN
-        free &= ~_larger_than(recipe.val_fraction, subjects, free)
-        parts[_between(subjects, keys, free, share, recipe)] = VAL
-    _keep_learnable(subjects, keys, parts)
-    if not fixed_val:
-        _lend(subjects, keys, parts, VAL, recipe)
-        _check_val(parts)
-    return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
+        cut = _Cut(subjects, parts, free, subjects.keys(recipe, "test"), TEST)
+        if recipe.fold:
+            cut.take_fold(*map(int, recipe.fold.split("/")))
+        elif recipe.test_fraction:
+            cut.take_share(recipe.test_fraction)
+    if cut_val:
+        # By a second hash: where the test part was cut by the first and is given now, its range
+        # is used up.
+        cut = _Cut(subjects, parts, free, subjects.keys(recipe, "val"), VAL)
+        cut.take_share(recipe.val_fraction)
+    return _checked(subjects, parts)
 
 
-def _test_range(recipe: DataRecipe) -> tuple[float, float]:
-    """Return the range of numbers whose images are for the test."""
-    if recipe.fold is None:
-        return 0.0, recipe.test_fraction
-    number, count = map(int, recipe.fold.split("/"))
-    return (number - 1) / count, number / count
+def _take_up(
+    subjects: Subjects, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Write recorded parts into ``parts``; return whose are settled: theirs, and of their units.
 
-
-def _choose_salt(
-    subjects: Subjects, recipe: DataRecipe, free: NDArray[np.bool_], *, cut_test: bool
-) -> int:
-    """Return the first salt whose numbers have not been used to cut these images before.
-
-    What an earlier cut left over, such as an exported training part, has no numbers in the ranges
-    that were cut out: cut by the same numbers again, it would have no images to test. Other images
-    lack them by chance once in a million collections.
+    What the source says of an image counts more; of the training images that it gives, the same
+    are kept for validation.
     """
-    if recipe.split_by == "pixels" or recipe.assignment == "exact":
-        return 0  # as runs of Opsin 0.1 were cut; by rank, which no earlier cut uses up
-    free = free & ~_larger_than(max(recipe.test_fraction, recipe.val_fraction), subjects, free)
-    rows = np.flatnonzero(free)
-    rows = rows[np.unique(subjects.units[rows], return_index=True)[1]]
-    for salt in range(_SALTS):
-        chosen = subjects.keys(recipe, "val", salt)[rows] < recipe.val_fraction
-        shares = [(chosen, recipe.val_fraction)]
-        if cut_test:
-            tested = subjects.keys(recipe, "test", salt)[rows] < recipe.test_fraction
-            either = 1 - (1 - recipe.test_fraction) * (1 - recipe.val_fraction)
-            shares += [(tested, recipe.test_fraction), (tested | chosen, either)]
-        if not any(_lacks(which, share) for which, share in shares):
-            return salt
-    return 0
+    given, units = subjects.given, subjects.units
+    known = np.where((given == UNASSIGNED) | ((given == TRAIN) & (recorded == VAL)), recorded, 0)
+    settled = known > 0
+    for part in (TEST, VAL, TRAIN):  # what belongs to a training image is never tested
+        new = (known == 0) & (given <= (TRAIN if part == VAL else UNASSIGNED))
+        new &= np.isin(units, units[known == part])
+        parts[new] = part
+        settled |= new
+    parts[known > 0] = known[known > 0]
+    return settled
 
 
-def _lacks(which: NDArray[np.bool_], share: float) -> bool:
-    """Tell whether far fewer are chosen than a share of all, by Chernoff's bound."""
-    count, found = len(which), float(which.mean()) if len(which) else share
-    if found >= share:
-        return False
-    distance = (1 - found) * math.log((1 - found) / (1 - share))
-    distance += found * math.log(found / share) if found else 0
-    return count * distance > -math.log(_UNLIKELY)
+@dataclass(frozen=True)
+class _Cut:
+    """A part that is cut out of the training images.
+
+    Args:
+        subjects: All images.
+        parts: The part of each; what is cut is written here.
+        free: Which may be moved.
+        keys: Their numbers for this cut.
+        part: The part.
+    """
+
+    subjects: Subjects
+    parts: NDArray[np.uint8]
+    free: NDArray[np.bool_]
+    keys: NDArray[np.float64]
+    part: int
+
+    def take_share(self, share: float) -> None:
+        """Cut a share of each class, and one unit at least if two others are left."""
+        units = self.subjects.units
+        sizes = np.bincount(units[self.parts == TRAIN], minlength=len(units))[units]
+        larger = (sizes > 1) & (sizes > share * np.count_nonzero(self.parts == TRAIN))
+        unit, numbers, ranked = self._units(~larger, np.array([0, share]))
+        chosen = numbers < share
+        chosen[list(ranked)] = False
+        chosen[self._nearer(ranked, share)] = True
+        self._take(unit, chosen)
+        self._keep_learnable()
+        self._lend(np.where(larger, sizes, 0))
+
+    def take_fold(self, number: int, count: int) -> None:
+        """Cut the first, second … of so many folds: each unit is in one of them."""
+        unit, numbers, ranked = self._units(np.ones_like(self.free), np.arange(count) / count)
+        fold = np.floor(numbers * count)
+        have = np.zeros((len(self.subjects.classes), count), np.int64)
+        for each, held in ranked.items():
+            labels, sizes = map(list, zip(*held, strict=True))
+            # Where the fewest of its classes are, and of these the fewest images.
+            fold[each] = np.lexsort((have.sum(axis=0), sizes @ have[labels]))[0]
+            have[labels, int(fold[each])] += sizes
+        self._take(unit, fold == number - 1)
+
+    def _units(
+        self, among: NDArray[np.bool_], edges: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, list[tuple[int, int]]]]:
+        """Return the units that may be cut.
+
+        Args:
+            among: Images to look at, ``bool[N]``.
+            edges: Thresholds, ascending from 0.
+
+        Returns:
+            The unit of each image, -1 for those of none, ``int64[N]``; the number of each unit,
+            ``float64[U]``; and those that are cut by rank, in its order, with their classes and
+            how many images they have of each.
+        """
+        labels, classes = self.subjects.labels, len(self.subjects.classes)
+        rows = np.flatnonzero(among & self.free & (self.parts == TRAIN))
+        unit = np.full(len(labels), -1)
+        _, first, unit[rows] = np.unique(
+            self.subjects.units[rows], return_index=True, return_inverse=True
+        )
+        numbers = self.keys[rows[first]]
+        held, sizes = np.unique(unit[rows] * classes + labels[rows], return_counts=True)
+        holder, label = np.divmod(held, classes)
+        large = self.subjects.independent >= LARGE
+        small = np.flatnonzero(~(large & _are_even(label, numbers[holder], classes, edges))[label])
+        # Units of several classes first: those of one make up for what these are wrong about.
+        alone = np.bincount(holder[small], minlength=len(numbers))[holder[small]] < 2
+        small = small[np.lexsort((holder[small], numbers[holder[small]], alone))]
+        ranked: dict[int, list[tuple[int, int]]] = {}
+        for each in small.tolist():
+            content = int(label[each]), int(sizes[each])
+            ranked.setdefault(int(holder[each]), []).append(content)
+        return unit, numbers, ranked
+
+    def _take(self, unit: NDArray[np.int64], chosen: NDArray[np.bool_]) -> None:
+        self.parts[np.append(chosen, False)[unit]] = self.part
+
+    def _nearer(self, ranked: dict[int, list[tuple[int, int]]], share: float) -> list[int]:
+        """Return the units that bring the part nearer to its share, taken by rank."""
+        labels, classes = self.subjects.labels, len(self.subjects.classes)
+        shared = self.subjects.given <= TRAIN
+        if self.part == VAL:
+            shared &= self.parts != TEST
+        wanted = np.floor(share * np.bincount(labels[shared], minlength=classes) + 0.5).tolist()
+        have = np.bincount(labels[shared & (self.parts == self.part)], minlength=classes).tolist()
+        found = []
+        for each, held in ranked.items():
+            # How much less the squared distance to the shares is with the unit than without.
+            if sum(size * (2 * (wanted[k] - have[k]) - size) for k, size in held) > 0:
+                found.append(each)
+                for k, size in held:
+                    have[k] += size
+        return found
+
+    def _keep_learnable(self) -> None:
+        """Give a class without training images the unit of the highest number back.
+
+        Of a test part that has several, a second one for validation.
+        """
+        parts, free, units = self.parts, self.free, self.subjects.units
+        for label in range(len(self.subjects.classes)):
+            own = free & (self.subjects.labels == label)
+            for least in (1, 2) if self.part == TEST else (1,):
+                away = np.flatnonzero(own & (parts != TRAIN))
+                spare = len(np.unique(units[away]))
+                if spare >= least and len(np.unique(units[own & (parts == TRAIN)])) < least:
+                    last = away[np.argmax(self.keys[away])]
+                    parts[free & (units == units[last])] = TRAIN
+
+    def _lend(self, large: NDArray[np.int64]) -> None:
+        """Give a part that lacks a class its unit of the lowest number, if that can be spared.
+
+        Only classes of a few units are ever affected. Units that are larger than a whole part come
+        last, the smallest first.
+        """
+        parts, free = self.parts, self.free
+        labels, units = self.subjects.labels, self.subjects.units
+        for label in range(len(self.subjects.classes)):
+            if np.any((labels == label) & (parts == self.part)):
+                continue
+            rows = np.flatnonzero(free & (labels == label) & (parts == TRAIN))
+            rows = rows[np.lexsort((self.keys[rows], large[rows]))]
+            for row in rows[np.sort(np.unique(units[rows], return_index=True)[1])]:
+                unit = free & (units == units[row])
+                left = (parts == TRAIN) & ~unit
+                if all(
+                    len(np.unique(units[left & (labels == other)]))
+                    # One to learn from and, where the test part chooses first, one for validation.
+                    > (self.part == TEST and not np.any((labels == other) & (parts == VAL)))
+                    for other in np.unique(labels[unit])
+                ):
+                    parts[unit] = self.part
+                    break
 
 
-def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -> None:
-    """Refuse classes with fewer different training images than ``least``."""
-    flat = as_keys(subjects.digests)
+def _are_even(
+    labels: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    classes: int,
+    edges: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Tell in which classes numbers are spread evenly, as far as chance explains, ``bool[K]``.
+
+    Args:
+        labels: The class of each number, ``int64[M]``.
+        numbers: From 0 to 1, ``float64[M]``.
+        classes: How many classes there are.
+        edges: The borders between which they are counted, ascending from 0.
+    """
+    bins = len(edges)
+    where = np.searchsorted(edges, numbers, side="right") - 1
+    found = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
+    share = np.diff(edges, append=1.0)
+    expected = found.sum(axis=1, keepdims=True) * share
+    even: NDArray[np.bool_] = (
+        np.abs(found - expected) <= _UNLIKELY * np.sqrt(expected * (1 - share))
+    ).all(axis=1)
+    return even
+
+
+def _checked(subjects: Subjects, parts: NDArray[np.uint8]) -> Split:
+    """Return the parts of the images that corrections left.
+
+    Raises:
+        SourceError: A class cannot be learnt from them, or nothing is left for validation.
+    """
+    rows, labels = subjects.corrected or (np.arange(len(parts)), subjects.labels)
+    given, parts = subjects.given[rows], parts[rows]
+    flat = as_keys(subjects.digests[rows])
+    least = 1 if np.any(subjects.given == VAL) else 2
     for label, name in enumerate(subjects.classes):
-        different = len(np.unique(flat[training & (subjects.labels == label)]))
+        different = len(np.unique(flat[(given <= TRAIN) & (labels == label)]))
         if different < least:
             raise SourceError(
                 "at least two different training images of each class",
                 f"class {name!r} has {different}",
                 "Add images, or leave the class out with --classes.",
             )
-
-
-def _larger_than(share: float, subjects: Subjects, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which images' units would be more than a whole part, ``bool[N]``."""
-    sizes = np.bincount(subjects.units[free], minlength=len(free))[subjects.units]
-    larger: NDArray[np.bool_] = (sizes > 1) & (sizes > share * np.count_nonzero(free))
-    return larger
-
-
-def _between(
-    subjects: Subjects,
-    keys: NDArray[np.float64],
-    free: NDArray[np.bool_],
-    limits: tuple[float, float],
-    recipe: DataRecipe,
-) -> NDArray[np.bool_]:
-    """Choose the free images within the limits of the range from 0 to 1, ``bool[N]``."""
-    low, high = limits
-    if recipe.assignment != "exact":
-        return free & (keys >= low) & (keys < high)
-    chosen = np.zeros(len(keys), bool)
-    labels, units = subjects.labels, subjects.units
-    mixed = np.zeros(len(keys), bool)
-    mixed[units[labels != labels[units]]] = True
-    mixed = mixed[units]
-    # Units of several classes cannot be dealt out class by class, but by themselves.
-    others = len(subjects.classes)
-    dealt = np.where(mixed, others, labels)
-    if recipe.split_by == "pixels":  # as Opsin 0.1 did
-        chosen[mixed & free] = (keys[mixed & free] >= low) & (keys[mixed & free] < high)
-        dealt[mixed] = -1
-    for label in range(others + 1):
-        rows = np.flatnonzero(free & (dealt == label))
-        rows = rows[np.lexsort((units[rows], keys[rows]))]
-        sizes = np.diff(np.append(np.flatnonzero(np.diff(units[rows], prepend=-1)), len(rows)))
-        ends = np.cumsum(sizes)
-        # A unit goes to the part that its middle lies in, so that each border is at most half a
-        # unit off, whatever lies on its other side.
-        middle = np.repeat(ends - sizes / 2, sizes)
-        total = len(rows)
-        chosen[rows] = (middle >= _round(low * total)) & (middle < _round(high * total))
-    return chosen
-
-
-def _round(number: float) -> float:
-    """Round to a whole number of images, one half upwards."""
-    return float(np.floor(number + 0.5))
-
-
-def _movable(subjects: Subjects) -> NDArray[np.bool_]:
-    movable: NDArray[np.bool_] = (subjects.given == UNASSIGNED) | (subjects.given == TRAIN)
-    return movable
-
-
-def _keep_learnable(
-    subjects: Subjects,
-    keys: NDArray[np.float64],
-    parts: NDArray[np.uint8],
-    *,
-    validated: bool = False,
-) -> None:
-    """Give a class without training images the unit of the highest number back.
-
-    With ``validated`` a second one, where the test part has several, for validation.
-    """
-    movable, units = _movable(subjects), subjects.units
-    for label in range(len(subjects.classes)):
-        own = movable & (subjects.labels == label)
-        for least in (1, 2) if validated else (1,):
-            away = np.flatnonzero(own & (parts != TRAIN))
-            spare = len(np.unique(units[away]))
-            if spare >= least and len(np.unique(units[own & (parts == TRAIN)])) < least:
-                last = away[np.argmax(keys[away])]
-                parts[movable & (units == units[last])] = TRAIN
-
-
-def _lend(
-    subjects: Subjects,
-    keys: NDArray[np.float64],
-    parts: NDArray[np.uint8],
-    part: int,
-    recipe: DataRecipe,
-) -> None:
-    """Give a part that lacks a class the unit of it with the lowest number, if it can be spared.
-
-    Only classes of a few units are ever affected. Units that are larger than a whole part come
-    last, the smallest first.
-    """
-    labels, units = subjects.labels, subjects.units
-    movable = _movable(subjects)
-    share = recipe.test_fraction if part == TEST else recipe.val_fraction
-    large = np.zeros(len(units), np.int64)
-    if recipe.split_by == "bytes":
-        which = _larger_than(share, subjects, movable)
-        large[which] = np.bincount(units, minlength=len(units))[units[which]]
-    for label in range(len(subjects.classes)):
-        if np.any((labels == label) & (parts == part)):
-            continue
-        rows = np.flatnonzero(movable & (labels == label) & (parts == TRAIN))
-        rows = rows[np.lexsort((keys[rows], large[rows]))]
-        for row in rows[np.sort(np.unique(units[rows], return_index=True)[1])]:
-            unit = movable & (units == units[row])
-            left = (parts == TRAIN) & ~unit
-            if all(
-                len(np.unique(units[left & (labels == other)]))
-                # One to learn from and, where the test part chooses first, one for validation.
-                > (part == TEST and not np.any((labels == other) & (parts == VAL)))
-                for other in np.unique(labels[unit])
-            ):
-                parts[unit] = part
-                break
-
-
-def _check_val(parts: NDArray[np.uint8]) -> None:
+        if not np.any((parts == TRAIN) & (labels == label)):
+            raise SourceError(
+                "a training image of each class",
+                f"all images of class {name!r} that are left are for validation or the test",
+                "Add images, or leave the class out with --classes.",
+            )
     if not np.any(parts == VAL):
         raise SourceError(
             "images for training and for validation that do not belong together",
@@ -327,6 +388,7 @@ def _check_val(parts: NDArray[np.uint8]) -> None:
             "or as near duplicates, or stand alone in their class",
             "Add other images, leave --group-by out, or give --near-duplicates apart.",
         )
+    return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 
 
 def find_leaks(

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
+from opsin.evaluation.intervals import effective_groups, number_groups
 
 try:
     from scipy.stats import binomtest
+    from scipy.stats import t as student
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
@@ -33,7 +35,7 @@ class DifferenceTest:
     Args:
         low: Lower end of its 95% interval.
         high: Upper end.
-        p: Of the exact McNemar test, two-sided.
+        p: Of the exact test, two-sided: McNemar's, or by groups (`sign_flip_test`).
     """
 
     low: float
@@ -53,6 +55,7 @@ class PairedTest(DifferenceTest):
         both_wrong: Images that both have wrong.
         both_wrong_differently: How many of these got two different answers.
         difference: Accuracy of the second less that of the first, -1 to 1.
+        groups: How many groups the images belong to; ``None`` where each stands alone.
     """
 
     images: int
@@ -62,6 +65,7 @@ class PairedTest(DifferenceTest):
     both_wrong: int
     both_wrong_differently: int
     difference: float
+    groups: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,24 @@ class ShownDifference:
 
 
 def compare_answers(
-    first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArray[np.int64]
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None = None,
 ) -> PairedTest:
     """Set two classifiers' answers to the same images against each other.
 
     Only the images that one of them has right and the other wrong tell them apart. If neither
     were better, these would fall to either side as a fair coin does: that is McNemar's test in its
     exact form (Q. McNemar, "Note on the sampling error of the difference between correlated
-    proportions or percentages", Psychometrika 1947).
+    proportions or percentages", Psychometrika 1947). Where images belong together, so do their
+    answers: groups are tested then (`sign_flip_test`), and the interval is by groups.
 
     Args:
         first: Answers of the first, ``int64[N]``; N is at least 1.
         second: Answers of the second, ``int64[N]``.
         labels: The right classes, ``int64[N]``.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
 
     Example:
         >>> found = compare_answers(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0, 1, 1]))
@@ -99,8 +108,15 @@ def compare_answers(
     """
     one, other = first == labels, second == labels
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
-    low, high = difference_interval(only_first, only_second, len(labels))
     apart = only_first + only_second
+    numbers = number_groups(groups)
+    if numbers is None:
+        low, high = difference_interval(only_first, only_second, len(labels))
+        p = float(binomtest(only_second, apart).pvalue) if apart else 1.0
+    else:
+        differences = other.astype(np.int64) - one
+        low, high = interval_by_groups(differences, numbers)
+        p = sign_flip_test(np.rint(np.bincount(numbers, weights=differences)).astype(np.int64))
     return PairedTest(
         images=len(labels),
         both_right=int((one & other).sum()),
@@ -111,7 +127,8 @@ def compare_answers(
         difference=(only_second - only_first) / len(labels),
         low=low,
         high=high,
-        p=float(binomtest(only_second, apart).pvalue) if apart else 1.0,
+        p=p,
+        groups=None if numbers is None else int(numbers.max()) + 1,
     )
 
 
@@ -151,6 +168,64 @@ def difference_interval(only_first: int, only_second: int, count: int) -> tuple[
     )
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low) / count, float(high) / count
+
+
+def sign_flip_test(differences: NDArray[np.int64]) -> float:
+    """Return how often groups make at least such a difference if neither classifier is better.
+
+    Then the difference of each group might as well have had the other sign. The sum over all
+    signs, of which each is as likely, has the product of ``cos(difference * t)`` as its
+    characteristic function, so that nothing is drawn: the p-value is exact. With groups of one
+    image this is McNemar's exact test (R. A. Fisher, "The design of experiments", 1935).
+
+    Args:
+        differences: In how many images of each group the second alone is right, less those in
+            which the first alone is, ``int64[G]``.
+
+    Returns:
+        The p-value, two-sided.
+
+    Example:
+        >>> sign_flip_test(np.array([5, 3, 0])), sign_flip_test(np.array([1, 1, 1, 1, 1, 1]))
+        (0.5, 0.03125)
+    """
+    values, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    reach, found = int(values @ counts), abs(int(differences.sum()))
+    if not found:
+        return 1.0
+    length = 2 * reach + 1
+    turns = 2 * np.pi * np.arange(length) / length
+    product = np.ones(length)
+    for value, count in zip(values, counts, strict=True):
+        product *= np.cos(turns * value) ** count
+    chances = np.fft.ifft(product).real
+    beyond = 2 * float(chances[found : reach + 1].sum())
+    return min(1.0, max(round(beyond, 15), 2.0 ** (1 - int(counts.sum()))))
+
+
+def interval_by_groups(change: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the 95% interval of the difference of two accuracies by groups of images.
+
+    That of Student's t, with a group of either sign added to what the groups differ by, of the
+    size that those have which differ: as in `difference_interval`, a few groups that do, or none,
+    make nobody sure.
+
+    Args:
+        change: 1 for an image that the second alone has right, -1 for one that the first alone
+            has, else 0, ``int64[N]``.
+        groups: The group of each image, from 0, ``int64[N]``.
+    """
+    sizes, differences = np.bincount(groups), np.bincount(groups, weights=change)
+    count, groups_there = len(change), len(sizes)
+    effective = float(effective_groups(sizes))
+    if groups_there == 1:
+        return -1.0, 1.0
+    mean = float(differences.sum()) / count
+    there = differences[differences != 0]
+    added = float(np.square(there).mean()) if len(there) else (count / effective) ** 2 / 2
+    squares = groups_there / (groups_there - 1) * float(np.square(differences - mean * sizes).sum())
+    width = float(student.ppf(0.975, max(effective - 1, 1))) * (squares + 2 * added) ** 0.5 / count
+    return max(-1.0, mean - width), min(1.0, mean + width)
 
 
 def _redrawn(minus: int, plus: int, count: int) -> NDArray[np.int64]:
@@ -200,7 +275,11 @@ def _better(test: DifferenceTest, p_adjusted: float) -> Literal["first", "second
     return "second" if test.low > 0 else "first"
 
 
-def shown_best(answers: Sequence[NDArray[np.int64]], labels: NDArray[np.int64]) -> int | None:
+def shown_best(
+    answers: Sequence[NDArray[np.int64]],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None = None,
+) -> int | None:
     """Return which classifier is shown to be better than every other one, if any is.
 
     Which one that might be is found in the same answers, so all pairs count as comparisons.
@@ -208,6 +287,7 @@ def shown_best(answers: Sequence[NDArray[np.int64]], labels: NDArray[np.int64]) 
     Args:
         answers: Of each classifier, ``int64[N]``.
         labels: The right classes, ``int64[N]``.
+        groups: As for `compare_answers`.
 
     Example:
         >>> right = np.zeros(50, np.int64)
@@ -215,7 +295,7 @@ def shown_best(answers: Sequence[NDArray[np.int64]], labels: NDArray[np.int64]) 
         (0, None)
     """
     pairs = list(combinations(range(len(answers)), 2))
-    shown = decide([compare_answers(answers[i], answers[j], labels) for i, j in pairs])
+    shown = decide([compare_answers(answers[i], answers[j], labels, groups) for i, j in pairs])
     wins = [0] * len(answers)
     for pair, each in zip(pairs, shown, strict=True):
         if each.better:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_report import ClassCurves, Curves
 from opsin.core.errors import MissingExtraError
-from opsin.evaluation.intervals import Interval, in_parts, middle_of, resamples
+from opsin.evaluation.intervals import (
+    Interval,
+    by_groups,
+    effective_groups,
+    in_parts,
+    middle_of,
+    pooled,
+    resamples,
+)
 
 try:
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
@@ -26,7 +34,10 @@ _SEED: Final = 0
 
 
 def measure_curves(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    groups: NDArray[np.int64] | None = None,
 ) -> tuple[Curves, dict[str, Interval]]:
     """Measure how well the probability of each class finds its images.
 
@@ -34,12 +45,13 @@ def measure_curves(
         probabilities: ``float32[N, K]``
         labels: The right classes, ``int64[N]``.
         classes: K names.
+        groups: The group of each image, ``int64[N]``, where images belong together.
 
     Returns:
         The areas under the curves of true over false positives and of precision over recall,
         ``None`` where the class, or everything else, has no images; with few classes the points
         of the curves; and the means of the areas. With them the means' intervals by their names,
-        by the bootstrap, where the images are not too many for it.
+        by the bootstrap or by leaving out groups, where the images are not too many for it.
     """
     found = [
         _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
@@ -52,7 +64,7 @@ def measure_curves(
         macro_auroc=float(np.mean(aurocs)) if aurocs else None,
         macro_average_precision=float(np.mean(precisions)) if precisions else None,
     )
-    return curves, _intervals(probabilities, labels) if aurocs else {}
+    return curves, _intervals(probabilities, labels, groups) if aurocs else {}
 
 
 def _curves_of(
@@ -87,12 +99,17 @@ def _thinned(across: NDArray[np.float64], up: NDArray[np.float64]) -> list[list[
 
 
 def _intervals(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
 ) -> dict[str, Interval]:
-    """Bootstrap the mean of each area over the classes."""
+    """Resample the mean of each area over the classes."""
     number = resamples(4 * probabilities.size)  # sums, sorts and gathers
     if not number:
         return {}
+    numbers = None if groups is None else pooled(groups, number)
+    if numbers is not None:
+        number = int(numbers.max()) + 2  # each group is left out in turn, at last none
     chance = np.random.default_rng(_SEED)
     count, classes = probabilities.shape
     sums = np.zeros((2, number))
@@ -100,7 +117,11 @@ def _intervals(
     start, even = 0, np.full(count, 1 / count)
     for some in in_parts(number, count):
         part = slice(start, start := start + some)
-        weights = chance.multinomial(count, even, size=some).astype(np.int32)
+        weights = (
+            chance.multinomial(count, even, size=some)
+            if numbers is None
+            else np.arange(part.start, start)[:, None] != numbers
+        ).astype(np.int32)
         for name in range(classes):
             own = labels == name
             if own.any() and not own.all():
@@ -109,10 +130,14 @@ def _intervals(
                 sums[:, part] += np.nan_to_num(areas)
                 there[part] += np.isfinite(areas[0])
     means = sums[:, there > 0] / there[there > 0]
-    return {
-        "macro_auroc": middle_of(means[0]),
-        "macro_average_precision": middle_of(means[1]),
-    }
+    names = ("macro_auroc", "macro_average_precision")
+    if numbers is None:
+        return dict(zip(names, map(middle_of, means), strict=True))
+    left_out = means[:, :-1].T
+    if len(left_out) < 2:
+        return {}
+    low, high = by_groups(means[:, -1], left_out, effective_groups(np.bincount(numbers)))
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
 
 
 def _areas(

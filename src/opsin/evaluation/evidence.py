@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_report import ExpectedSuspects, LabelEvidence
 from opsin.core.format import counted
-from opsin.evaluation.intervals import wilson
+from opsin.evaluation.intervals import share
 from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
 #: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
@@ -28,29 +28,36 @@ _TRIALS, _ANSWERS, _IMAGES = 10, 10_000_000, 5_000
 _SPOKEN: Final = 20
 
 
-def too_weak(right: int, labels: NDArray[np.int64], classes: Sequence[str]) -> str:
+def too_weak(
+    right: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    groups: NDArray[np.int64] | None = None,
+) -> str:
     """Say why answers are no evidence against anything; ``""`` where they may be.
 
     They are none while the lower end of the accuracy's 95% interval is not above what always
     giving one answer would reach: the share of the commonest class.
 
     Args:
-        right: How many answers are right.
-        labels: Their labels, ``int64[N]``, N at least 1.
+        right: Which answers are right, ``bool[N]``, N at least 1.
+        labels: Their labels, ``int64[N]``.
         classes: Names of the classes.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
 
     Example:
-        >>> too_weak(3, np.array([0, 0, 1, 1, 1, 1]), ["ant", "bee"]).partition("; ")[2]
+        >>> labels = np.array([0, 0, 1, 1, 1, 1])
+        >>> too_weak(np.arange(6) < 3, labels, ["ant", "bee"]).partition("; ")[2]
         'always answering bee would be right for 66.7%'
-        >>> too_weak(97, np.arange(100) % 2, ["ant", "bee"])
+        >>> too_weak(np.arange(100) < 97, np.arange(100) % 2, ["ant", "bee"])
         ''
     """
-    low, high = wilson(right, len(labels))
+    low, high = share(right, groups)
     counts = np.bincount(labels, minlength=len(classes))
     if low > counts.max() / len(labels):
         return ""
     return (
-        f"it is right for {right / len(labels):.1%} of {len(labels):,} images "
+        f"it is right for {right.mean():.1%} of {len(labels):,} images "
         f"({low:.1%} to {high:.1%}); "
         f"always answering {classes[int(counts.argmax())]} would be right for "
         f"{counts.max() / len(labels):.1%}"
@@ -140,7 +147,10 @@ class Doubts:
 
 
 def doubt_labels(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    groups: NDArray[np.int64] | None = None,
 ) -> Doubts:
     """Find suspected label errors, unless the classifier is too weak to tell.
 
@@ -152,6 +162,7 @@ def doubt_labels(
         probabilities: Answers to images that were not trained on, ``float32[N, K]``.
         labels: Their labels, ``int64[N]``, N at least 1.
         classes: Names of the classes.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
 
     Raises:
         MissingExtraError: cleanlab is not installed.
@@ -161,9 +172,8 @@ def doubt_labels(
         >>> doubt_labels(answers, np.arange(400) % 2, ["ant", "bee"]).too_weak[:57]
         'it is right for 50.0% of 400 images (45.1% to 54.9%); alw'
     """
-    right = int((probabilities.argmax(axis=1) == labels).sum())
     nothing = SuspectedLabels.none(len(labels))
-    reason = too_weak(right, labels, classes)
+    reason = too_weak(probabilities.argmax(axis=1) == labels, labels, classes, groups)
     if reason:
         return Doubts(nothing, reason, None)
     found = suspects(probabilities, labels)

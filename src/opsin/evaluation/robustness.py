@@ -26,7 +26,8 @@ from opsin.core.artifacts.run_report import (
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
-from opsin.evaluation.intervals import wilson
+from opsin.evaluation.comparison import interval_by_groups
+from opsin.evaluation.intervals import number_groups, share
 
 try:
     from scipy import ndimage
@@ -65,6 +66,7 @@ def robustness(
     labels: NDArray[np.int64],
     rows: NDArray[np.int64],
     *,
+    groups: NDArray[np.int64] | None = None,
     seed: int = 0,
     most: int = MOST,
     watcher: Watcher = SILENT,
@@ -76,6 +78,7 @@ def robustness(
         images: Prepared images, ``uint8[N, H, W, C]``.
         labels: The right classes of all of them, ``int64[N]``.
         rows: Which may be asked about, ``int64[M]``, M at least 1.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
         seed: Decides which of them are, and what is drawn at random.
         most: How many images at most.
         watcher: Receives the progress of the work.
@@ -92,6 +95,7 @@ def robustness(
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     pixels, own = images[chosen], labels[chosen]
+    numbers = None if groups is None else number_groups(groups[chosen])
 
     def hits(shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
         return np.asarray(answer(shown).argmax(axis=1) == own)
@@ -105,11 +109,11 @@ def robustness(
         levels = []
         for strength in kind.strengths:
             after = hits(_disturbed(kind, strength, pixels, [seed, number]))
-            levels.append(_level(kind, strength, before, after))
+            levels.append(_level(kind, strength, before, after, numbers))
             watcher.advance(done := done + len(chosen))
         kinds.append(DisturbanceKind(name=kind.name, unit=kind.unit, levels=levels))
     watcher.end()
-    low, high = wilson(int(before.sum()), len(before))
+    low, high = share(before, numbers)
     return RobustnessFigures(
         images=len(chosen),
         of=len(rows),
@@ -173,11 +177,19 @@ def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
 
 
 def _level(
-    kind: Disturbance, strength: float, before: NDArray[np.bool_], after: NDArray[np.bool_]
+    kind: Disturbance,
+    strength: float,
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None,
 ) -> DisturbedAccuracy:
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    low, high = wilson(int(after.sum()), len(after))
-    change_low, change_high = paired_change(lost, won, len(after))
+    low, high = share(after, groups)
+    change_low, change_high = (
+        paired_change(lost, won, len(after))
+        if groups is None
+        else interval_by_groups(after.astype(np.int64) - before, groups)
+    )
     return DisturbedAccuracy(
         strength=strength,
         words=kind.words.format(strength),

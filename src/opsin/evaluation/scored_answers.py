@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
-from opsin.evaluation.intervals import Interval, of_counts, of_mean, wilson
+from opsin.evaluation.intervals import (
+    Interval,
+    by_groups,
+    effective_groups,
+    most_groups,
+    number_groups,
+    of_counts,
+    of_mean,
+    pooled,
+    share,
+    without_each_group,
+)
 
 try:
     from sklearn.metrics import confusion_matrix
@@ -30,6 +41,7 @@ class ScoredAnswers:
     Args:
         probabilities: ``float32[N, K]``, rows that sum to 1.
         labels: The right classes, ``int64[N]``; N is at least 1.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
 
     Example:
         >>> scored = ScoredAnswers(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
@@ -37,30 +49,40 @@ class ScoredAnswers:
         (0.5, [[1, 0], [1, 0]])
     """
 
-    def __init__(self, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        probabilities: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        groups: NDArray[np.int64] | None = None,
+    ) -> None:
         self.probabilities = probabilities
         self.labels = labels
+        self.answers = probabilities.argmax(axis=1)
+        #: Numbered from 0; ``None`` where every image stands alone.
+        self.groups = number_groups(groups)
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """Counts, ``int64[K, K]``, a row for each right class."""
         every = list(range(self.probabilities.shape[1]))
-        found: NDArray[np.int64] = confusion_matrix(
-            self.labels, self.probabilities.argmax(axis=1), labels=every
-        )
+        found: NDArray[np.int64] = confusion_matrix(self.labels, self.answers, labels=every)
         return found
 
     @property
     def accuracy(self) -> Scored:
         """Share of right answers."""
-        return self._share(int((self.probabilities.argmax(axis=1) == self.labels).sum()))
+        return self._share(self.answers == self.labels)
 
     @property
     def top5_accuracy(self) -> Scored | None:
-        """Share of images whose class is among the five likeliest; ``None`` up to five classes."""
+        """Share of images whose class is among the five likeliest; ``None`` up to five classes.
+
+        Classes that are as likely as the right one count as likelier: an answer that does not
+        tell them apart has not found it.
+        """
         if self.probabilities.shape[1] <= 5:
             return None
-        return self._share(int(((self.probabilities > self._own[:, None]).sum(axis=1) < 5).sum()))
+        return self._share((self.probabilities >= self._own[:, None]).sum(axis=1) <= 5)
 
     @property
     def balanced_accuracy(self) -> Scored:
@@ -81,13 +103,13 @@ class ScoredAnswers:
     def log_loss(self) -> Scored:
         """Mean cross entropy in nats."""
         losses = -np.log(np.maximum(self._own, _TINY).astype(float))
-        return float(losses.mean()), of_mean(losses)
+        return float(losses.mean()), of_mean(losses, self.groups)
 
     @property
     def brier(self) -> Scored:
         """Mean Brier score."""
         terms = brier_terms(self.probabilities, self.labels)
-        return float(terms.mean()), of_mean(terms)
+        return float(terms.mean()), of_mean(terms, self.groups)
 
     @property
     def calibration_error(self) -> Scored:
@@ -112,10 +134,29 @@ class ScoredAnswers:
 
     @cached_property
     def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return of_counts(self.confusion, _means_and_f1)
+        if self.groups is None:
+            return of_counts(self.confusion, _means_and_f1)
+        classes = len(self.confusion)
+        numbers = pooled(self.groups, most_groups(self.confusion.size))
+        count = int(numbers.max()) + 1
+        if count == 1:
+            return np.zeros(_MEANS + classes), np.ones(_MEANS + classes)
+        # A class's F1 rests on the images of it, and on those to which it was the answer.
+        wrong = self.answers != self.labels
+        own = numbers * classes + self.labels
+        taken = numbers[wrong] * classes + self.answers[wrong]
+        sizes = np.bincount(np.append(own, taken), minlength=count * classes)
+        every = np.full(_MEANS, effective_groups(np.bincount(numbers)))
+        return by_groups(
+            _means_and_f1(self.confusion),
+            without_each_group(
+                self.labels * classes + self.answers, self.confusion.shape, numbers, _means_and_f1
+            ),
+            np.append(every, effective_groups(sizes.reshape(count, classes), axis=0)),
+        )
 
-    def _share(self, right: int) -> Scored:
-        return right / len(self.labels), wilson(right, len(self.labels))
+    def _share(self, which: NDArray[np.bool_]) -> Scored:
+        return float(which.mean()), share(which, self.groups)
 
     def _mean_over_classes(self, place: int) -> Scored:
         low, high = self._ends

@@ -15,10 +15,11 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data import quality
 from opsin.data.lazy_images import Images
 from opsin.evaluation.comparison import holm
-from opsin.evaluation.intervals import wilson
+from opsin.evaluation.intervals import effective_groups, number_groups, share
 
 try:
     from scipy.stats import hypergeom
+    from scipy.stats import t as student
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
@@ -84,6 +85,7 @@ def slice_accuracy(
     columns: Mapping[str, Sequence[str]] | None = None,
     *,
     labels: NDArray[np.int64] | None = None,
+    groups: NDArray[np.int64] | None = None,
     least: int = LEAST,
     too_weak: str = "",
 ) -> Slices:
@@ -95,12 +97,15 @@ def slice_accuracy(
     below 0.05 (Fisher's exact test, one-sided), times the number of slices that compete for it:
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
     Statistics 1979. So with no real difference, a slice is named in at most one of twenty reports.
+    Where images belong together, so many mistakes must also be rare among as many groups: those of
+    one group alone show nothing.
 
     Args:
         right: Whether each answer was right, ``bool[N]``, N at least 1.
         traits: Numbers of each image, ``float64[N]`` each, as `measure_traits` gives them.
         columns: Texts of each image, ``""`` for none: groups, or columns of a table.
         labels: ``int64[N]``: with them each slice says what its classes alone would explain.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
         least: Number of images below which a slice is not judged.
         too_weak: Why the answers are no evidence against any slice, if they are none
             (`opsin.evaluation.evidence.too_weak`): then none is weak.
@@ -117,16 +122,17 @@ def slice_accuracy(
         [('brightness 0 to 19.5', 0.25)]
     """
     expected = None if labels is None else _class_accuracy(right, labels)
+    groups = number_groups(groups)
     measured: dict[str, list[Slice]] = {}
     for members in _all_slices(traits, columns or {}):
-        found = _measured(members, right, expected, least)
+        found = _measured(members, right, expected, groups, least)
         measured.setdefault(members.trait, []).append(found)
     found_traits = {name: slices for name, slices in measured.items() if len(slices) > 1}
     overall = float(right.mean())
     judged, shown = _judged(found_traits, overall, too_weak=bool(too_weak))
     weak = [each.model_copy(update={"trait": trait.name}) for trait in shown
             for each in trait.slices if each.weak]  # fmt: skip
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = share(right, groups)
     return Slices(
         images=len(right),
         accuracy=overall,
@@ -173,17 +179,20 @@ def _measured(
     members: _Members,
     right: NDArray[np.bool_],
     expected: NDArray[np.float64] | None,
+    groups: NDArray[np.int64] | None,
     least: int,
 ) -> Slice:
     """Return the accuracy of a slice, and the probability of its mistakes by chance."""
     total, correct = len(right), int(right.sum())
     rows = members.rows
     count, hits = len(rows), int(right[rows].sum())
-    low, high = wilson(hits, count)
+    low, high = share(right[rows], None if groups is None else groups[rows])
     p = None
     if least <= count < total:
         # As many mistakes, or more, among as many images drawn from all of them.
         p = float(hypergeom.sf(count - hits - 1, total, total - correct, count))
+        if groups is not None:
+            p = max(p, _chance_among_groups(rows, right, groups))
     by_class = None if expected is None else float(expected[rows].mean())
     found = Slice(
         name=members.name,
@@ -198,6 +207,25 @@ def _measured(
         explained=by_class is not None and by_class <= high,
     )
     return found.model_copy(update=dict(members.limits))
+
+
+def _chance_among_groups(
+    rows: NDArray[np.int64], right: NDArray[np.bool_], groups: NDArray[np.int64]
+) -> float:
+    """Return the probability of a slice's mistakes by chance, from how much groups differ.
+
+    Each group adds its part to the covariance of being in the slice and being right; the sum of
+    the parts over the root of their squares has Student's t distribution (K.-Y. Liang and S. L.
+    Zeger, "Longitudinal data analysis using generalized linear models", Biometrika 1986).
+    """
+    inside = np.zeros(len(right))
+    inside[rows] = 1
+    parts = np.bincount(groups, weights=(inside - inside.mean()) * (right - right.mean()))
+    squares = float(np.square(parts).sum())
+    if not squares:
+        return 1.0
+    freedom = max(float(effective_groups(np.bincount(groups))) - 1, 1)
+    return float(student.cdf(parts.sum() / squares**0.5, freedom))
 
 
 def _class_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.float64]:

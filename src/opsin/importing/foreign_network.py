@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from opsin.backbones.probe import Probed, Value, probe_model
+from opsin.backbones.probe import Probed, Value, check_bounded, probe_model
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
 from opsin.core.framing import Header
+from opsin.core.operating_system import limit_computing
 from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
@@ -31,9 +32,12 @@ from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
 Architecture = Literal["mlp", "cnn", "resnet"]
-# Seconds and bytes, beside copies of the file, that reading one may take.
-_SECONDS: Final = 120.0
+# Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
+# one. On a busy machine it waits for a core, which takes longer.
+_SECONDS: Final = 5.0
+_BUSY: Final = 12
 _MEMORY: Final = 512 << 20
+_BYTES_A_SECOND: Final = 2 << 20
 _COPIES: Final = 8
 _READ: Final = 1 << 20
 
@@ -95,10 +99,11 @@ def read_foreign(
     memory = _MEMORY + _COPIES * size
     where = "opsin.importing.foreign_network:read"
     try:
-        with Sandbox(where, seconds=_SECONDS, memory=memory) as sandbox:
+        seconds = _SECONDS + size / _BYTES_A_SECOND
+        with Sandbox(where, seconds=_BUSY * seconds, memory=memory) as sandbox:
             found, content = sandbox.call({
                 "path": str(path), "side": side, "output": output, "architecture": architecture,
-                "graph": None if graph is None else str(graph),
+                "graph": None if graph is None else str(graph), "seconds": seconds,
             })  # fmt: skip
     except SandboxError as error:
         raise refused(path.name, error.received) from error
@@ -153,7 +158,7 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
     """Read a file and bring it into one form; what `opsin.core.sandbox` runs.
 
     Args:
-        header: What `read_foreign` takes, by name.
+        header: What `read_foreign` takes, by name; ``seconds``: how long it may be computed.
         body: Nothing.
 
     Returns:
@@ -163,6 +168,7 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
         ModelFileError: It is no classifier that could be read.
     """
     path = Path(header["path"])
+    limit_computing(header["seconds"])
     try:
         return _read(path, header)
     except ModelFileError as error:
@@ -208,6 +214,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         maker = " ".join(filter(None, (model.producer_name, model.producer_version))) or "unknown"
         network = model.graph.name
         classes = names_in({each.key: each.value for each in model.metadata_props})
+    check_bounded(model, path.name)
     operators = StandardOperators(model)
     operators.rewrite()
     classes = classes or operators.classes

@@ -26,8 +26,9 @@ class ImportedFile:
     def __init__(self, network: ForeignNetwork, pixels: PixelValues, licence: str) -> None:
         probed = network.probed
         self._backbone = Backbone(
-            network.path, network.digest, network.content, probed, pixels, (ANSWERS,), licence
-        )
+            network.path.stem, network.path, network.digest, network.content, probed, pixels,
+            (ANSWERS,), licence,
+        )  # fmt: skip
         shape = (*probed.side, probed.channels)
         graph = FeatureGraph(self._backbone, shape, ("whole",), (ANSWERS,))
         graph.to.node("Identity", graph.outputs, LOGITS)

@@ -17,7 +17,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
-from opsin.evaluation.intervals import wilson
+from opsin.evaluation.intervals import share
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
@@ -154,6 +154,7 @@ def probe_layers(
     layers = _layers(network, names)
     train, val = _chosen(known, seed)
     labels, judged = known.labels[train], known.labels[val]
+    groups = None if known.groups is None else known.groups[val]
     shapes = {layer.name: layer.shape for layer in network.layers}
     shapes[PIXELS] = known.images.shape[3:] + known.images.shape[1:3]
     sizes = [reduction_of(name, shapes[name]).features for name in (PIXELS, *layers)]
@@ -165,9 +166,9 @@ def probe_layers(
             network, group, known.images, rows, seed=seed, watcher=watcher
         )
         own = answers[len(train) :].argmax(axis=1) == judged
-        probes += _fit(reductions, features, labels, judged, watcher)
+        probes += _fit(reductions, features, labels, judged, groups=groups, watcher=watcher)
     classes = len(classifier.classes)
-    whole = _probe(Reduction(CLASSIFIER, classes, classes, "whole"), own)
+    whole = _probe(Reduction(CLASSIFIER, classes, classes, "whole"), own, groups)
     probes.append(replace(whole, how="own"))
     return Probes(tuple(probes), len(train), len(val), known.source)
 
@@ -194,6 +195,8 @@ def _fit(
     features: list[NDArray[np.float32]],
     labels: NDArray[np.int64],
     judged: NDArray[np.int64],
+    *,
+    groups: NDArray[np.int64] | None,
     watcher: Watcher,
 ) -> list[Probe]:
     """Fit a probe to each layer's features, which are used up; training images come first."""
@@ -202,15 +205,17 @@ def _fit(
     for done, reduction in enumerate(reductions, start=1):
         values = features.pop(0)  # its memory is free for the next one's
         right = probe_hits(values[: len(labels)], labels, values[len(labels) :], judged)
-        probes.append(_probe(reduction, right))
+        probes.append(_probe(reduction, right, groups))
         watcher.advance(done)
     watcher.end()
     return probes
 
 
-def _probe(reduction: Reduction, right: NDArray[np.bool_]) -> Probe:
+def _probe(
+    reduction: Reduction, right: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> Probe:
     """Return a probe's accuracy with its interval, from which images it got right."""
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = share(right, groups)
     return Probe(
         reduction.layer,
         float(right.mean()),

@@ -16,7 +16,7 @@ from opsin.core.metadata import Layer
 from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
-from opsin.data.spelling import check_choices
+from opsin.data.spelling import check_choices, places_among
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.onnx_files.subnetwork import Subnetwork, batch_size
@@ -234,8 +234,9 @@ class UnitGallery:
         Raises:
             RecipeError: There is no such class.
         """
-        check_choices("class", [class_name], self.classes)
-        place = self.classes.index(class_name)
+        (place,) = places_among([class_name], self.classes)
+        if place < 0:
+            check_choices("class", [class_name], self.classes)
         by, mean, rest = self.selectivity[:, place], self.record.mean, self.record.rest()
         return [
             UnitMatch(

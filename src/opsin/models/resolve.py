@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from opsin.core.defaults import AUGMENTATIONS, OPTIMIZERS
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
-    BELONGING,
     CHANGEABLE,
     DEEPEST,
     MODEL_OPTIONS,
@@ -21,6 +20,7 @@ from opsin.core.recipe import (
     Recipe,
     TrainingRecipe,
     invalid,
+    override,
     refuse_unknown,
 )
 from opsin.models.model_spec import ModelSpec
@@ -97,13 +97,9 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
             f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
         )
     given = {key: value for key, value in changes.items() if value is not None}
-    choices = {"augment", "optimizer", "schedule"} & set(given)
-    if given.get("optimizer") == recipe.training.optimizer:
-        choices.discard("optimizer")
-    gone = {option for choice in choices for option in BELONGING[choice]}
-    before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
     model = recipe.model.model_dump()
-    return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
+    options = override(recipe.training.model_dump(), given)
+    return resolve(recipe.data, model=model.pop("name"), **model, **options)
 
 
 def _defaults(spec: ModelSpec, given: Mapping[str, object], *, mirrored: bool) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -86,7 +86,9 @@ def receptive_fields(
         operator = OPERATORS.get(node.op_type)
         sees = "all" if operator is None else operator.sees
         if field is not None and sees == "window":
-            field = _through_window(field, node)
+            field = _through_window(field, node, weights)
+        elif field is not None and node.op_type == "Pad":
+            field = _padded(field, weights.get(node.input[1]), len(node.input))
         elif field is not None and node.op_type == "Reshape":
             field = _squares(weights[node.input[1]].tolist())
         elif sees != "place":
@@ -106,12 +108,30 @@ def _squares(shape: Sequence[int]) -> ReceptiveField | None:
     return ReceptiveField(shape[2], shape[4], (shape[2], shape[4]), (0, 0))
 
 
-def _through_window(field: ReceptiveField, node: onnx.NodeProto) -> ReceptiveField:
+def _padded(field: ReceptiveField, pads: NDArray[Any] | None, inputs: int) -> ReceptiveField | None:
+    """Return what a place sees behind rows and columns that are added to maps."""
+    if pads is None or len(pads) != 8 or inputs > 3:
+        return None
+    (top, left), (down, across) = field.start, field.step
+    return replace(field, start=(top - int(pads[2]) * down, left - int(pads[3]) * across))
+
+
+def _through_window(
+    field: ReceptiveField, node: onnx.NodeProto, weights: Mapping[str, NDArray[Any]]
+) -> ReceptiveField | None:
     given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    kernel = list(given["kernel_shape"])
+    weight = weights.get(node.input[1]) if len(node.input) > 1 else None
+    kernel = list(given.get("kernel_shape", () if weight is None else weight.shape[2:]))
+    if len(kernel) != 2:
+        return None
     stride = list(given.get("strides", (1, 1)))
     dilation = list(given.get("dilations", (1, 1)))
     pads = list(given.get("pads", (0, 0, 0, 0)))
+    if (automatic := given.get("auto_pad", b"")).startswith(b"SAME"):
+        # As many as there are where the maps' sides are multiples of the stride, as is usual.
+        total = [max(0, (side - 1) * apart + 1 - step)
+                 for side, apart, step in zip(kernel, dilation, stride, strict=True)]  # fmt: skip
+        pads = [(each + (automatic == b"SAME_LOWER")) // 2 for each in total]
     reach = [(kernel[side] - 1) * dilation[side] * field.step[side] for side in (0, 1)]
     return ReceptiveField(
         field.height + reach[0],

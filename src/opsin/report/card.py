@@ -10,7 +10,7 @@ from typing import Final
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
-from opsin.core.format import clock, counted, file_size, plus_minus
+from opsin.core.format import clock, counted, file_size, in_groups, plus_minus
 from opsin.core.metadata import BackboneFacts
 from opsin.evaluation.metric_table import known_metrics
 from opsin.hub.hub_name import PREFIX, HubName
@@ -164,8 +164,9 @@ def _classes(figures: PartFigures) -> list[str]:
 
 def _figures(report: Report, figures: PartFigures, judged: str) -> list[str]:
     over = f" {over_classes(figures)}"
+    groups = in_groups(figures.groups, few=figures.few_groups)
     lines = [
-        f"On {figures.images:,} {judged} images:",
+        f"On {figures.images:,} {judged} images{groups}:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",
@@ -198,7 +199,10 @@ def _failures(report: Report, figures: PartFigures) -> list[str]:
     if slices and slices.too_weak:
         said = _plain(slices.too_weak)
         weak.append(f"- On which images it is weaker, it is too weak to tell: {said}.")
-    unknown = "- Every image gets an answer, whatever it shows."
+    unknown = (
+        "- Every image gets an answer, whatever it shows: there is no threshold to tell which are "
+        "unlike the training images."
+    )
     if report.reject:
         unknown = (
             f'- Images unlike the training ones get "none of these"; {report.reject.rate:.1%} of '

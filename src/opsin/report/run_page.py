@@ -14,7 +14,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import Failures, PartFigures, Report
 from opsin.core.errors import RunError
-from opsin.core.format import count, percent
+from opsin.core.format import count, in_groups, percent
 from opsin.core.recipe import RecipeModel, without_folders
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.calibration_figures import reliability_title
@@ -142,6 +142,8 @@ def verdict(report: Report) -> str:
     """
     figures = report.judged
     span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
+    if figures.groups is not None:
+        span += f"; images{in_groups(figures.groups, few=figures.few_groups)}"
     right = f"Right for {percent(figures.accuracy)} of {count(figures.images)}"
     if report.training.elsewhere:
         return f"{right} {PART_WORDS[report.split]} images ({span})."

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_predictions import PredictedPart
-from opsin.core.format import clock, file_size, plus_minus, speed
+from opsin.core.artifacts.run_report import FEW_GROUPS
+from opsin.core.format import clock, counted, file_size, plus_minus, speed
 from opsin.evaluation.metric_table import headline_metrics
 
 #: It means of a figure that it stands out.
@@ -30,7 +31,8 @@ class EarlierAccuracy(Stored):
 class ComparedRun(Stored):
     """A run in a comparison; ``None`` where its version did not keep a figure.
 
-    The other headline metrics stand beside the accuracy by their keys. ``rescored``: how many
+    The other headline metrics stand beside the accuracy by their keys. ``tested``: how many images
+    it was tested on; the figures are of those that all runs have. ``rescored``: how many
     labels were corrected since it was measured, ``reported``: its accuracy then. ``best`` names
     the columns in which it is best, and shown to be.
     """
@@ -42,6 +44,7 @@ class ComparedRun(Stored):
     accuracy: float
     low: float
     high: float
+    tested: int | None = None
     rescored: int
     reported: EarlierAccuracy | None
     bytes: int | None
@@ -74,12 +77,14 @@ class DifferentAnswers(Stored):
 class ComparedPair(Stored):
     """Two runs on the same images: the counts, the paired test, and the finding in words.
 
-    ``difference`` is the accuracy of the second less that of the first; ``better`` is a letter, or
-    ``None`` where no difference is shown.
+    ``groups``: in how many groups the images come, where they do. ``difference`` is the accuracy of
+    the second less that of the first; ``better`` is a letter, or ``None`` where no difference is
+    shown.
     """
 
     letters: list[str]
     images: int
+    groups: int | None = None
     both_right: int
     only_first: int
     only_second: int
@@ -94,19 +99,19 @@ class ComparedPair(Stored):
     sentence: str
     disagreements: list[DifferentAnswers]
 
-    def groups(self) -> list[tuple[str, list[DifferentAnswers]]]:
-        """Return the disagreements by who is right, empty groups left out."""
+    def by_who_is_right(self) -> list[tuple[str, list[DifferentAnswers]]]:
+        """Return the disagreements by who is right, kinds without images left out."""
         first, second = self.letters
         titles = {
             (False, True): f"Only {second} is right",
             (True, False): f"Only {first} is right",
             (False, False): "Both are wrong, in different ways",
         }
-        groups = [
+        kinds = [
             (title, [each for each in self.disagreements if _right(each) == right])
             for right, title in titles.items()
         ]
-        return [(title, images) for title, images in groups if images]
+        return [(title, images) for title, images in kinds if images]
 
 
 def _right(image: DifferentAnswers) -> tuple[bool, ...]:
@@ -155,9 +160,13 @@ def headline_of(part: str, first: str, pairs: Sequence[ComparedPair]) -> str:
     return f"Against {first}: {', '.join(words)}{optimistic}"
 
 
-def remarks_on(part: str, comparisons: int) -> list[str]:
+def remarks_on(part: str, comparisons: int, groups: int | None = None) -> list[str]:
     """Return what the figures of a comparison do and do not mean."""
     remarks = []
+    if groups is not None and groups < FEW_GROUPS:
+        remarks.append(
+            f"The images come in {counted(groups, 'group')}, which are few: intervals are rough."
+        )
     if part == "val":
         remarks.append(
             "Validation, optimistic: there are no test images, and each run chose its best "

@@ -21,7 +21,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, PartFigures
 from opsin.core.documentation import SITE
 from opsin.core.events import Observers, Watcher, WatcherGroup
-from opsin.core.format import clock, counted, plus_minus
+from opsin.core.format import clock, counted, in_groups, plus_minus
 from opsin.core.glossary import Term, find_term, term_of_layer
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
@@ -330,6 +330,18 @@ def leaks_in_words(leaks: Leaks) -> str:
         if count
     ]
     return f"{' and '.join(parts)} among the training images (kept, as they were given)"
+
+
+def images_in_words(figures: PartFigures) -> str:
+    """Say how many images figures rest on, and in how many groups.
+
+    Example:
+        >>> images_in_words(PartFigures(images=200, accuracy=0.9, low=0.8, high=1, groups=12,
+        ...                             few_groups=True))
+        '200 images in 12 groups, which are few: the interval is rough'
+    """
+    groups = in_groups(figures.groups, few=figures.few_groups)
+    return f"{counted(figures.images, 'image')}{groups}"
 
 
 def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:

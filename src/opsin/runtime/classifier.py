@@ -46,6 +46,9 @@ _SCORES: Final = ("ood_score", "familiarity")
 #: The answer to an image that is like none of the training images, and how it is put.
 NONE_OF_THESE: Final = "none of these"
 REJECTED: Final = "None of these: looks unlike the training images"
+CANNOT_TELL: Final = (
+    "Cannot tell whether it is similar to the training images: this classifier has no threshold"
+)
 
 
 # Sets of layers whose sessions stay open: each holds the network's weights once more.
@@ -68,7 +71,8 @@ class Prediction:
         probabilities: Probability of each class, the classes in the file's order.
         ood_score: How unlike the training images it is, 0 (alike) to 2; ``None`` where
             the file cannot tell.
-        rejected: Whether it is so unlike them that the answer is "none of these".
+        rejected: Whether it is so unlike them that the answer is "none of these"; ``None`` where
+            the file has no threshold, and so cannot tell.
         notes: What was done to the image beyond decoding and resizing; first of all, where it
             holds nothing to recognise, that.
         pixels: The image as the network saw it, ``uint8[H, W, C]``.
@@ -79,7 +83,7 @@ class Prediction:
     confidence: float
     probabilities: dict[str, float]
     ood_score: float | None = None
-    rejected: bool = False
+    rejected: bool | None = None
     notes: tuple[str, ...] = ()
     pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
 
@@ -139,8 +143,8 @@ class Prediction:
                 f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
                 "style='image-rendering:pixelated;float:left;margin-right:1em'>"
             )
-        if self.rejected:
-            notes = f"<p>{REJECTED}.</p>{notes}"
+        if self.rejected is not False:
+            notes = f"<p>{CANNOT_TELL if self.rejected is None else REJECTED}.</p>{notes}"
         return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
 
 
@@ -187,10 +191,13 @@ class Answers:
         )
         return Answers(self.probabilities[rows], *further)
 
-    def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
-        """Tell which images are like none of the training images, ``bool[N]``."""
+    def rejected(self, reject: Reject | None) -> NDArray[np.bool_] | None:
+        """Tell which images are like none of the training images, ``bool[N]``.
+
+        ``None`` where there is no threshold, or nothing to compare with it.
+        """
         if reject is None or self.ood_score is None:
-            return np.zeros(len(self.probabilities), np.bool_)
+            return None
         return np.asarray(self.ood_score > reject.max_ood_score)
 
 
@@ -412,7 +419,7 @@ class Classifier:
                 confidence=float(row.max()),
                 probabilities=dict(zip(self.classes, map(float, row), strict=True)),
                 ood_score=None if known is None else float(known[place]),
-                rejected=bool(rejected[place]),
+                rejected=None if rejected is None else bool(rejected[place]),
                 notes=one.notes,
                 pixels=one.pixels,
             )

@@ -16,6 +16,8 @@ from opsin.core.errors import ModelFileError
 #: Bytes of all the properties of a file together.
 MAX_PROPERTIES: Final = 16 << 20
 _MAX_FIELDS: Final = 2_000_000
+# Of a backbone's 5,000, computed for three views, and what stands around them.
+_MAX_OPERATORS: Final = 16_000
 _TREES: Final = "ai.onnx.ml"
 # Oldest and newest version of each domain of operators that is let in. ONNX Runtime knows which
 # of them it can compute; the bounds only keep numbers from being absurd.
@@ -113,6 +115,8 @@ class _Scan:
             raise _Refused(f"it wants version {version} of the operators")
 
     def _graph(self, parts: list[tuple[int, Any]]) -> None:
+        if (count := sum(number == 1 for number, _ in parts)) > _MAX_OPERATORS:
+            raise _Refused(f"it has {count:,} operators, and up to {_MAX_OPERATORS:,} are read")
         for number, value in parts:
             if number == 5:
                 self._constant.add(self._tensor(value))

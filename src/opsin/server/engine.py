@@ -170,7 +170,12 @@ class Engine:
         await self._pool.stop(at_once=not wait)
 
     async def predict(
-        self, model: str, images: Sequence[ImageToAnswer], *, deadline: float | None = None
+        self,
+        model: str,
+        images: Sequence[ImageToAnswer],
+        *,
+        deadline: float | None = None,
+        again: bool = False,
     ) -> list[Result]:
         """Answer images.
 
@@ -180,6 +185,8 @@ class Engine:
             model: A name among `served`.
             images: All of them are taken, or none.
             deadline: Seconds after which the answers are of no use (at most the engine's own).
+            again: Whether the caller asks again where there is no room: the observer then hears
+                of no refusal.
 
         Returns:
             The answers in order; an `ImageError` in place of the answer to an unreadable image,
@@ -193,7 +200,7 @@ class Engine:
             Expired: The deadline passed.
             WorkerDied: The process that worked on it ended.
         """
-        request = self._admit(model, images, deadline)
+        request = self._admit(model, images, deadline, again=again)
         loop = asyncio.get_running_loop()
         timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
         try:
@@ -210,7 +217,12 @@ class Engine:
         return cast("list[Result]", request.results)
 
     def _admit(
-        self, name: str, images: Sequence[ImageToAnswer], deadline: float | None
+        self,
+        name: str,
+        images: Sequence[ImageToAnswer],
+        deadline: float | None,
+        *,
+        again: bool = False,
     ) -> PendingRequest:
         """Queue a request's images, or raise why not."""
         model = self._registry.models.get(name)
@@ -231,11 +243,11 @@ class Engine:
                     entry.alone = True
                 case QuarantineVerdict.REFUSED:
                     request.refuse(entry)
-        self._enqueue(request)
+        self._enqueue(request, again=again)
         model.asked += 1
         return request
 
-    def _enqueue(self, request: PendingRequest) -> None:
+    def _enqueue(self, request: PendingRequest, *, again: bool) -> None:
         queue, entries = self._queue, request.entries
         size = sum(entry.size for entry in entries)
         if len(entries) > queue.most_images or size > queue.most_bytes:
@@ -250,7 +262,8 @@ class Engine:
             # Images that a free worker is about to get do not count as waiting.
             self._dispatch()
             if not queue.add(entries):
-                self._observer.refused("overloaded")
+                if not again:
+                    self._observer.refused("overloaded")
                 raise self._overloaded()
         self._observer.waiting(queue.images)
         self._dispatch_soon()

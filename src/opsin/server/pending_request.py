@@ -146,7 +146,7 @@ def unpack_reply(
     ood_score = floats(count).tolist() if header.get("ood_score") else None
     embedding = floats(count, header["embedding"]) if header.get("embedding") else None
     heats = {row: floats(height, width) for row, height, width in header["heat"]}
-    rejected = body[start : start + count]
+    rejected = body[start : start + count] if header.get("rejected") else None
     best = probabilities.argmax(axis=1).tolist() if count else []
     row = 0
     for place, entry in enumerate(entries):
@@ -160,7 +160,7 @@ def unpack_reply(
             PredictResult(
                 probabilities=probabilities[row],
                 ood_score=None if ood_score is None else ood_score[row],
-                rejected=bool(rejected[row]),
+                rejected=None if rejected is None else bool(rejected[row]),
                 notes=tuple(notes.get(str(place), ())),
                 embedding=embedding[row] if wanted and embedding is not None else None,
                 heat=heats.get(row),

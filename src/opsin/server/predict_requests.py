@@ -37,7 +37,8 @@ class PredictResult:
         probabilities: Of each class, ``float32[K]``, the classes in the file's order.
         ood_score: How unlike the training images, 0 (alike) to 2; ``None`` where the file cannot
             tell.
-        rejected: Whether it is so unlike them that the answer is "none of these".
+        rejected: Whether it is so unlike them that the answer is "none of these"; ``None`` where
+            the file has no threshold, and so cannot tell.
         notes: What was done to the image beyond decoding and resizing.
         embedding: What the last layer sees, ``float32[D]``; ``None`` where it was not asked for.
         heat: By how much the probability of the answer falls where a part is hidden,
@@ -46,7 +47,7 @@ class PredictResult:
 
     probabilities: NDArray[np.float32] = field(repr=False)
     ood_score: float | None
-    rejected: bool
+    rejected: bool | None
     notes: tuple[str, ...] = ()
     embedding: NDArray[np.float32] | None = field(repr=False, default=None)
     heat: NDArray[np.float32] | None = field(repr=False, default=None)

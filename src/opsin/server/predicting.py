@@ -134,10 +134,12 @@ class Predict:
             if served.digest != first.digest:  # replaced meanwhile: one file answers all of it
                 first, answers = served, []
             part = images[len(answers) : len(answers) + most]
+            left = until - loop.time()
+            again = bool(answers) and left > _PATIENCE
             try:
-                answers += await self._engine.predict(model, part, deadline=until - loop.time())
+                answers += await self._engine.predict(model, part, deadline=left, again=again)
             except Overloaded:
-                if not answers or loop.time() + _PATIENCE > until:
+                if not again:
                     raise
                 await asyncio.sleep(_PATIENCE)
             if len(answers) == len(images):

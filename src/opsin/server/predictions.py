@@ -54,8 +54,11 @@ class ImagePrediction(TypedDict):
     confidence: NotRequired[Annotated[Share, Field(description="Its probability.")]]
     rejected: NotRequired[
         Annotated[
-            bool,
-            Field(description="Whether the image is like none of the training images."),
+            bool | None,
+            Field(
+                description="Whether the image is like none of the training images; null: the "
+                "file has no threshold, and so cannot tell."
+            ),
         ]
     ]
     ood_score: NotRequired[

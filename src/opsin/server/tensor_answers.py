@@ -7,7 +7,6 @@ https://github.com/triton-inference-server/server/tree/main/docs/protocol.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from opsin.core.stored_json import json_text
 from opsin.server.tensors import LENGTH, RequestedOutput, TensorRequest
 
 
@@ -80,7 +80,7 @@ def write_answer(
         described.append(entry)
         behind.append(content)
     whole = dict(head) | ({"id": asked.id} if asked.id else {}) | {"outputs": described}
-    text = _encoded(json.dumps(whole, ensure_ascii=False, separators=(",", ":")))
+    text = _encoded(json_text(whole, compact=True))
     if not any(entry.get("parameters") for entry in described):
         return text, None
     return b"".join([text, *behind]), len(text)

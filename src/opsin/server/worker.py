@@ -265,7 +265,8 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     Returns:
         The header of the reply, and the arrays behind it: ``probabilities`` float32[M, K] of the M
         images that could be read, ``ood_score`` float32[M], ``embedding`` float32[M, D] where
-        any image wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
+        any image wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M]
+        where the file has a threshold.
     """
     began = time.perf_counter()
     batch = PreparedBatch.of(model, header, body)
@@ -287,7 +288,10 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
                 heat = model.heat(pixels, int(answers.probabilities[row].argmax()))
                 reply["heat"].append([row, *heat.shape])
                 parts.append(heat.tobytes())
-        parts.append(answers.rejected(model.classifier.metadata.reject).tobytes())
+        rejected = answers.rejected(model.classifier.metadata.reject)
+        reply["rejected"] = rejected is not None
+        if rejected is not None:
+            parts.append(rejected.tobytes())
     reply["seconds"] = time.perf_counter() - began
     return reply, parts
 

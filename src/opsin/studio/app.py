@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -73,6 +74,10 @@ def build(studio: Studio) -> FastAPI:
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 
+    # A window that is closed while its page is built is no fault.
+    logging.getLogger("nicegui").addFilter(
+        lambda record: not str(record.msg).startswith("Client has been deleted")
+    )
     # No second bar, at the window's top, whenever a script asks for something.
     nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 from opsin.web.refusals import error_parts, json_reply
 
 # An image's address holds its version, so what is behind it never changes.
@@ -66,8 +66,8 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
         try:
-            directory = runs.get(run_id)
-            files = await asyncio.to_thread(files_of, directory)
+            directory = await IMAGES.run(runs.get, run_id)
+            files = await IMAGES.run(files_of, directory)
             return _file(files, name, directory.path.name)
         except OpsinError as error:
             return _gone(error)
@@ -75,12 +75,15 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     @api.get("/previews/{set_id}/{policy}")
     async def of_preview(set_id: str, policy: str) -> Response:
         try:
-            folder = sets.folder(set_id) / "previews"
-            drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
-            there = {name: file for name, file in drawn.items() if file.is_file()}
-            return _file(there, policy, "preview")
+            return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
         except OpsinError as error:
             return _gone(error)
+
+
+def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
+    folder = sets.folder(set_id) / "previews"
+    drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
+    return {name: file for name, file in drawn.items() if file.is_file()}
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
@@ -101,7 +104,7 @@ async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
     # Nine digits are more than there are images, and int() takes its time for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
         raise NotThere("the number of an image", f"got {row!r:.40}", "Go back a page.")
-    content = await asyncio.to_thread(opened.png, int(row))
+    content = await IMAGES.run(opened.png, int(row))
     headers = _FOREVER if version == opened.version else _NOW
     return Response(content, headers=headers, media_type="image/png")
 

@@ -10,6 +10,7 @@ from nicegui import Event
 
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
+from opsin.studio.jobs.machine_use import Gpus
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library
 from opsin.studio.library.folders import Folders
@@ -46,12 +47,13 @@ class Studio:
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
         self.networks = NetworkFiles(settings.home)
+        self.gpus = Gpus()
         places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)
         self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
         self._lock = FileLock(settings.home / "studio.lock")
-        self._watcher: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def hold(self, address: str) -> None:
         """Keep the studio's files to this process, and write down where it can be found.
@@ -80,17 +82,26 @@ class Studio:
 
     async def start(self) -> None:
         """Look at what there is, and go on looking."""
-        self._watcher = asyncio.create_task(watch(self.runs, self.jobs, self.changed), name="watch")
+        self._tasks = [
+            asyncio.create_task(watch(self.runs, self.jobs, self.changed), name="watch"),
+            asyncio.create_task(self._sweep(), name="sweep"),
+        ]
 
     async def stop(self) -> None:
         """End what belongs to the studio alone; trainings go on."""
-        if self._watcher:
-            self._watcher.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+                await task
         await self.inside.stop()
         await asyncio.to_thread(self.tried.stop)
         self._lock.release()
+
+    async def _sweep(self) -> None:
+        """Remove for good, each hour, the runs that were deleted a week ago."""
+        while True:
+            await asyncio.to_thread(self.runs.sweep)
+            await asyncio.sleep(3600)
 
     def queue_in_words(self) -> str:
         """Return what the queue does in a few words, or nothing where it is empty."""

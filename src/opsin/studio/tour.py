@@ -162,8 +162,8 @@ STEPS: Final = (
     ),
     TourStep(
         "Use it",
-        "Give the classifier an image of your own. It answers with a label and how sure it is, or "
-        'with "none of these".',
+        "Give the classifier an image of your own. It answers with a label and how sure it is; "
+        'where it has a threshold, also with "none of these".',
         ".op-intake",
         r"/try(\?.*)?",
         _of_run("/try?run={}", _answers),

@@ -9,6 +9,7 @@ from nicegui import Event
 
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import WATCHER
 
 _LOG = logging.getLogger("opsin.studio")
 
@@ -42,8 +43,8 @@ async def look(runs: RunIndex, jobs: Queue, changed: Event[str]) -> None:
     """Check runs and jobs once, and emit what changed."""
     version = runs.version
     # The jobs first: one that ended has then written all that its run's row is read from.
-    jobs_changed = await asyncio.to_thread(jobs.tick)
-    runs_changed = await asyncio.to_thread(runs.scan)
+    jobs_changed = await WATCHER.run(jobs.tick)
+    runs_changed = await WATCHER.run(runs.scan)
     if jobs_changed:
         changed.emit("jobs")
     if runs.version != version:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -45,6 +46,7 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_LOG: Final = logging.getLogger(__name__)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # Hosts that were let in are remembered, so that the same one need not be taken apart again.
@@ -118,7 +120,11 @@ class AccessMiddleware:
             kept = [pair for pair in scope["headers"] if pair[0] not in self._dropped]
             scope = {**scope, "headers": kept}
 
+        gone = begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
+            begun = begun or not gone  # a reply that says what went wrong reaches nobody
             if message["type"] == "http.response.start":
                 given = message.setdefault("headers", [])
                 own = {name for name, _ in given}
@@ -128,7 +134,19 @@ class AccessMiddleware:
                 ]
             await send(message)
 
-        await app(scope, receive, send_with_headers)
+        async def receive_and_look() -> Message:
+            nonlocal gone
+            message = await receive()
+            gone = gone or message["type"] in {"http.disconnect", "websocket.disconnect"}
+            return message
+
+        try:
+            await app(scope, receive_and_look, send_with_headers)
+        except Exception as error:
+            # Starlette and engineio stumble over clients that go away before their reply.
+            if begun or not gone:
+                raise
+            _LOG.debug("a client has gone", exc_info=error)
 
     def _check_host(self, scope: Scope) -> bytes:
         """Return the one Host header, which must name this server."""

@@ -5,7 +5,6 @@ An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from opsin.core.errors import OpsinError
+from opsin.core.stored_json import json_text
 
 
 class Error(TypedDict):
@@ -88,14 +88,9 @@ def error_parts(error: OpsinError) -> Error:
 
 
 def json_bytes(content: Any) -> bytes:
-    """Return plain data as UTF-8 JSON without spaces.
-
-    Raises:
-        ValueError: It holds a number that is not finite, which JSON cannot say.
-    """
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Return plain data as UTF-8 JSON without spaces."""
     # A label or a file name may hold half a surrogate pair, which UTF-8 cannot.
-    return text.encode("utf-8", "backslashreplace")
+    return json_text(content, compact=True).encode("utf-8", "backslashreplace")
 
 
 def json_reply(

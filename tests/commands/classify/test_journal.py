@@ -226,3 +226,51 @@ def test_only_untouched_results_are_forgotten(tmp_path: Path) -> None:
     os.truncate(out, out.stat().st_size - 5)
     assert forget(out, key)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_killed_at_any_step_of_tidying_each_image_keeps_its_stamp(tmp_path: Path) -> None:
+    """`kill -9` at each file that tidying opens, renames or removes."""
+    script = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from opsin.commands.classify.journal import Journal, JournalEntry
+
+        def put(out, *stamps):
+            journal = Journal(out, out, {"top": 5}, stamps=True)
+            for name, stamp in stamps:
+                assert journal.claim(name, stamp=stamp)
+                journal.append([JournalEntry(name, 0, b"{}\\n", stamp)])
+            return journal
+
+        def ends(step, out):
+            left = [step]
+            def count(event, _):
+                if event == "open" or event.startswith("os."):
+                    left[0] -= 1
+                    if not left[0]:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            journal = put(out, ("a", 1), ("b", 2), ("c", 3), ("a", 4))
+            sys.addaudithook(count)
+            journal.tidy()
+            os._exit(0)
+
+        for step in range(1, 100):
+            out = Path(sys.argv[1]) / str(step) / "results.jsonl"
+            child = os.fork()
+            if not child:
+                ends(step, out)
+            killed = os.waitpid(child, 0)[1] == signal.SIGKILL
+            with Journal(out, out, {"top": 5}, stamps=True) as journal:
+                for name, stamp in (("a", 4), ("b", 2), ("c", 3)):
+                    assert not journal.claim(name, stamp=stamp), (step, name, "answered again")
+                for name, stamp in (("a", 2), ("b", 3), ("c", 4)):
+                    assert journal.claim(name, stamp=stamp), (step, name, "another's stamp")
+            if not killed:
+                print(step)
+                break
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], check=True, stdout=subprocess.PIPE
+    )
+    assert int(done.stdout) > 10

@@ -124,8 +124,8 @@ def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> Non
 
 def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes", 40)
-    run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, assignment="exact",
-                      runs=tmp_path / "runs", quiet=True)  # fmt: skip
+    run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, runs=tmp_path / "runs",
+                      quiet=True)  # fmt: skip
     shipped = export_model(run, "int8", force=True)
     assert shipped.part == "val"
     assert shipped.optimistic

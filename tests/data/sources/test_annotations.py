@@ -109,10 +109,10 @@ def test_images_of_several_classes_or_none_are_passed_over_and_said(folder: Path
     assert isinstance(annotations, list)
     annotations[:] = [*annotations[:-1], {"image_id": 10, "category_id": 2}]
     (folder / "a.json").write_text(json.dumps(content))
-    told = Notes()
-    assert opened(folder / "a.json", told).names == [f"images/{row}.png" for row in range(1, 5)]
-    assert "Passed over: 1 image with several classes" in told.notes
-    assert "Passed over: 1 image with no class" in told.notes
+    found = opened(folder / "a.json")
+    assert found.names == [f"images/{row}.png" for row in range(1, 5)]
+    said = {each.kind: each.count for each in found.left_out}
+    assert said == {"image with several classes": 1, "image without a class": 1}
 
 
 def test_a_folder_of_classes_with_json_beside_stays_one(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
         (IMAGES[:, :0], LABELS, None, "uint8"),
         (IMAGES, LABELS, ["a", "b"], "3 different class names"),
         (IMAGES, LABELS, ["a", "b", "b"], "3 different class names"),
+        (IMAGES, LABELS, ["a", "\u00e9", "e\u0301"], "3 different class names"),
         (IMAGES[:0], LABELS[:0], None, "one label for each image"),
     ],
 )

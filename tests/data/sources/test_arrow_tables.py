@@ -108,13 +108,14 @@ def test_what_has_no_class_is_passed_over_and_said(tmp_path: Path) -> None:
         "split": ["train", "train", "test", "test", "unsupervised", "val"],
     })  # fmt: skip
     frame.to_parquet(tmp_path / "a.parquet")
-    told = Notes()
     recipe = DataRecipe.of(str(tmp_path / "a.parquet"))
-    contents = sources.find_all(recipe, watcher=told).open()
+    contents = sources.find_all(recipe).open()
     assert contents.given.tolist() == [TRAIN, TEST, VAL]
     assert contents.names == ["train/0", "test/0", "val/0"]
-    assert any("without a class, 2 in all" in note for note in told.notes)
-    assert any("in the part unsupervised, 1 in all" in note for note in told.notes)
+    said = {"image without a class": 2, "image in the part unsupervised": 1}
+    assert {each.kind: each.count for each in contents.left_out} == said
+    again = sources.find_all(recipe).open()  # from the cache
+    assert {each.kind: each.count for each in again.left_out} == said
 
 
 def hugging_face(names: list[str], rows: Mapping[str, list[int]], folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import opsin
 from opsin.core.errors import SourceError
@@ -40,6 +41,97 @@ def test_given_parts_are_kept(tmp_path: Path) -> None:
     assert contents.classes == ("disc", "square")
     assert sorted(set(contents.given.tolist())) == [TRAIN, VAL, TEST]
     assert "test/disc/0.png" in contents.names
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("Training", "Testing"), "Training (train), Testing (test)"),
+        (("train_set", "test_set"), "train_set (train), test_set (test)"),
+        (("TrainSet", "Dev", "Hold-Out"), "TrainSet (train), Dev (val), Hold-Out (test)"),
+        (("Train", "VALID", "testset"), "Train (train), VALID (val), testset (test)"),
+        (("train", "validation"), "train (train), validation (val)"),
+        (("train", "val", "test"), ""),
+    ],
+)
+def test_parts_by_their_usual_names(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    for part in names:
+        write_shapes(tmp_path / part, count=2)
+    notes = Notes()
+    contents = open_folder(tmp_path, watcher=notes)
+    assert contents.classes == ("disc", "square")
+    assert len(set(contents.given.tolist())) == len(names)
+    assert UNASSIGNED not in contents.given
+    if not said:
+        assert notes.notes == []
+    else:
+        (note,) = notes.notes
+        taken, _, parts = note.partition(": ")
+        assert taken.startswith("Taken for parts of a split")
+        assert sorted(parts.split(", ")) == sorted(said.split(", "))
+
+
+def test_parts_beside_other_folders_are_a_question(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "train", count=2)
+    write_shapes(tmp_path / "bus", count=2)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(SourceError, match=r"has train, which look like parts, and bus\."):
+        open_folder(tmp_path)
+    shutil.rmtree(tmp_path / "bus")
+    assert open_folder(tmp_path).classes == ("disc", "square")
+
+
+def test_parts_of_other_classes_are_a_question(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "Training", count=2)
+    write_shapes(tmp_path / "Testing", kinds=("disc", "cross"), count=2)
+    with pytest.raises(
+        SourceError, match=r"the same classes.* has cross in another part, and none"
+    ):
+        opsin.load(tmp_path)
+    assert "cross" in str(opsin.look_at(tmp_path).problem)
+    shutil.rmtree(tmp_path / "Testing" / "cross")  # a class without test images is no question
+    assert open_folder(tmp_path).classes == ("disc", "square")
+
+
+def test_parts_without_one_to_train_are_a_question(tmp_path: Path) -> None:
+    for part in ("val", "test"):
+        write_shapes(tmp_path / part, count=2)
+    with pytest.raises(
+        SourceError, match=r"a part of a split \(test, val\), and none called train"
+    ):
+        open_folder(tmp_path)
+
+
+def test_classes_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
+    composed, taken_apart = (
+        "caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+        "cafe\N{COMBINING ACUTE ACCENT}",
+    )
+    for part, name in (("train", taken_apart), ("test", composed)):
+        write_shapes(tmp_path / part, kinds=("disc", "square"), count=12)
+        (tmp_path / part / "disc").rename(tmp_path / part / name)
+    for file in (tmp_path / "test").rglob("*.png"):  # others than those that are trained on
+        Image.open(file).rotate(90 if "square" in str(file) else 180).crop((0, 0, 20, 20)).save(
+            file
+        )
+    data = opsin.load(tmp_path, near_duplicates="apart")
+    assert len(data.classes) == 2
+    assert data.classes[0] in (composed, taken_apart)
+    for asked in (composed, taken_apart):
+        assert len(opsin.look_at(tmp_path, classes=["square", asked])) == len(data)
+    joined = opsin.load(tmp_path / "train", test=tmp_path / "test", near_duplicates="apart")
+    assert joined.classes == (taken_apart, "square")
+    classifier = opsin.train(joined, model="logistic", runs=tmp_path / "runs").classifier()
+    assert opsin.evaluate(classifier, tmp_path / "test").images == 24
+    table = tmp_path / "labels.csv"
+    table.write_text(f"name,label\nsquare/0.png,{composed}\n", encoding="utf-8")
+    assert opsin.load(tmp_path / "train", labels=table, near_duplicates="apart").corrected
+    rows = [
+        f"train/{taken_apart}/{row}.png,{(composed, taken_apart)[row % 2]}" for row in range(12)
+    ]
+    rows += [f"train/square/{row}.png,square" for row in range(12)]
+    (tmp_path / "set.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    assert opsin.load(tmp_path / "set.csv", near_duplicates="apart").classes == (composed, "square")
 
 
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:

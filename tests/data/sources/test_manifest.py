@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
+from opsin.data.dataset import load
+from opsin.data.sources import manifest
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.sources.manifest import open_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from tests.conftest import write_shapes
 from tests.data.sources.conftest import paths_of
 
 HEAD = b"path,label\n"
@@ -39,7 +42,7 @@ def table(folder: Path, content: bytes | str, name: str = "set.csv") -> Path:
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_separator_mark_and_line_ends_are_found(
     tmp_path: Path, mark: str, separator: str, end: str
 ) -> None:
@@ -88,7 +91,8 @@ def test_file_name_will_do_for_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "code"),
     [("Train", TRAIN), ("val", VAL), ("valid", VAL), ("validation", VAL), ("dev", VAL),
-     ("test", TEST), ("EVAL", TEST), (" ", UNASSIGNED)],
+     ("test", TEST), ("EVAL", TEST), (" ", UNASSIGNED), ("Training", TRAIN), ("train set", TRAIN),
+     ("hold-out", TEST), ("Test_Set", TEST), ("VALIDATION-SET", VAL)],
 )  # fmt: skip
 def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, code: int) -> None:
     contents = open_table(table(tmp_path, f"path,label,split\na.png,cat,{written}\n"))
@@ -109,6 +113,9 @@ def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, cod
         (HEAD + b"a.png,cat\n\n\nb.png, \n", "a label in each line; line 5 "),
         (b"\n" + HEAD + b"a.png,\n", "a label in each line; line 3 "),
         (HEAD + b'a.png,"cat\nlarge"\nb.png,\n', "a label in each line; line 4 "),
+        (HEAD + b'a.png,"cat\rlarge"\r\nb.png,\r\n', "a label in each line; line 4 "),
+        (HEAD.replace(b"\n", b"\r") + b'a.png,"cat\nlarge"\rb.png,\r', "each line; line 4 "),
+        (HEAD.replace(b"\n", b"\r") + b"a.png,cat\r\rb.png,\r", "each line; line 4 "),
         (HEAD + b"a.png,cat,tame\n", "2 fields as in the header in each line; line 2 "),
         (HEAD + b'a.png,cat\n"b.png,dog\nc.png,dog\n', r"line 3 of .* is broken"),
         (HEAD + b'a.png,"cat"s\n', r"line 2 of .* is broken"),
@@ -117,7 +124,7 @@ def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, cod
         ("path,label\na.png,cat\n".encode("utf-16"), "Save the table"),
         (HEAD + b"a.png," + b"x" * 1_100_000, "at most 1 MB in each line; line 2"),
         (b"path,label,split\na.png,cat,half\n",
-         "among train, val, valid, validation, dev, test, eval in each line; line 2 .*'half'"),
+         "a split among train, val and test .* in each line; line 2 .*'half'"),
         (HEAD + b"a.png,c\x07at\n", "printable"),
         (HEAD + b"b.png,cat\nc.png,cat\n", r"none of the 2 in .* first would be .*b\.png"),
     ],
@@ -174,6 +181,29 @@ def test_columns_are_checked_whatever_the_source() -> None:
         sources.find_all(DataRecipe.of("digits", columns={"kind": "x"}))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_path_that_does_not_exist_is_named_by_its_line(tmp_path: Path, end: str) -> None:
+    write_shapes(tmp_path, count=12)
+    rows = [f"{kind}/{row}.png,{kind}" for row in range(12) for kind in ("disc", "square")]
+    rows.insert(3, 'none.png,"disc"')
+    rows.insert(1, "")
+    path = table(tmp_path, end.join(["path,label", *rows]) + end)
+    assert load(path).unreadable == [("none.png", "no such file or directory (line 6)")]
+    other = write_shapes(tmp_path / "other", count=2)
+    joined = load(path, other)
+    assert joined.unreadable[0][1].endswith("(line 6)")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3])
+def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_LONGEST", 20 + size)
+    text = "".join(f"{row:03}\r\n{row:04}\r{row:05}\n\n" for row in range(40))
+    path = table(tmp_path, text)
+    assert list(manifest.lines_of(path)) == text.splitlines(keepends=True)
+
+
 def test_missing_images_stay_in_the_list(tmp_path: Path) -> None:
     contents = open_table(table(tmp_path, HEAD + b"gone.png,cat\na.png,dog\n"))
     assert contents.names == ["gone.png", "a.png"]
@@ -210,7 +240,13 @@ TEXT = st.text(
 )
 
 
-@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=8), st.sampled_from(",;\t"))
+@given(
+    st.lists(
+        st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=8,
+        unique_by=lambda row: os.path.normpath(row[0]),
+    ),
+    st.sampled_from(",;\t"),
+)  # fmt: skip
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], separator: str
 ) -> None:

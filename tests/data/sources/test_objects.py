@@ -79,6 +79,38 @@ def test_a_frame_gives_the_fingerprint_of_its_files(tmp_path: Path) -> None:
     assert parts[0] == parts[1]
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, ""])
+@pytest.mark.parametrize("kind", [object, "string"])
+def test_a_missing_label_is_none(missing: object, kind: Any) -> None:
+    labels = pd.Series([*LABELS[:5], missing], dtype=kind)
+    images = list(map(png, PIXELS))
+    notes = Notes()
+    data = loaded(pd.DataFrame({"image": images, "label": labels}), watcher=notes)
+    assert (len(data), data.classes) == (5, ("cat", "dog"))
+    assert any("images without a class, 1 in all" in note for note in notes.notes)
+    groups = pd.DataFrame({"image": images, "label": LABELS, "split": pd.NA, "group": missing})
+    assert len(loaded(groups)) == 6
+    lacking = pd.DataFrame(
+        {"image": [*images[:5], None if isinstance(missing, str) else missing], "label": LABELS}
+    )
+    assert len(loaded(lacking, max_unreadable=0.5).unreadable) == 1
+
+
+def test_a_missing_number_is_no_class() -> None:
+    labels = pd.Series([0, 1, 0, 1, 0, None], dtype="Int64")
+    data = loaded(pd.DataFrame({"image": list(map(png, PIXELS)), "label": labels}))
+    assert data.classes == ("0", "1")
+
+
+def test_arrays_of_16_bits_keep_their_numbers() -> None:
+    deep = [np.asarray(pixels, np.uint16) * 16 for pixels in PIXELS]
+    for images in (deep, [Image.fromarray(each) for each in deep if each.ndim == 2]):
+        if images:
+            data = loaded(Pairs(images, [["cat", "dog"].index(label) for label in LABELS]))
+            assert data.recipe.bits == 12
+            assert np.array_equal(data.images[:].reshape(np.shape(PIXELS)), PIXELS)
+
+
 def test_parts_in_a_mapping_and_a_test_of_its_own() -> None:
     frame = pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS})
     both = loaded({"train": frame[:4], "test": frame[4:]})

@@ -90,7 +90,7 @@ def test_names_parted_by_nul_may_hold_line_ends(pipe: tuple[io.FileIO, BinaryIO]
     assert [os.fsencode(name) for name in names] == [b"./two\nlines.png", b"caf\xe9.png", b" "]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", sorted({*FORMATS} - {"TGA", "PCX"}))  # a line of text begins so
 def test_an_image_is_known_by_its_first_bytes(pipe: tuple[io.FileIO, BinaryIO], kind: str) -> None:
     writing, reading = pipe
     content = image(kind)
@@ -126,7 +126,7 @@ def test_names_that_look_like_formats_are_names(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "it is empty"), (b"\0\0\0\x1cftypheic", "HEIC"), (b"PK\3\4\0\0", "something else")],
+    [(b"", "it is empty"), (b"PK\3\4\0\0", "something else")],
 )
 def test_other_input_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(OpsinError, match=words):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from opsin.studio.jobs import machine_use
+from opsin.studio.jobs.machine_use import Gpus
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
@@ -70,8 +73,31 @@ def test_a_tool_that_is_slow_or_broken_is_no_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine_use.gpu() == []
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\nexec {script}\n")
+    assert Gpus().now() == []
+    write_tool(tmp_path, script)
+    assert [each.name for each in Gpus().now()] == (["A"] if "A," in script else [])
+
+
+@pytest.mark.parametrize(
+    ("script", "asked"), [("echo A, 5, 1, 2", 2), ("exit 3", 1), ("echo No devices", 1)]
+)
+def test_the_tool_is_asked_once_for_all_windows_and_not_where_there_is_no_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, asked: int
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write_tool(tmp_path, f"echo x >> {tmp_path}/asked; {script}")
+    gpus = Gpus()
+    for now in (100.0, 102.0):
+        clock = SimpleNamespace(monotonic=lambda now=now: now)
+        monkeypatch.setattr(machine_use, "time", clock)
+        with ThreadPoolExecutor(8) as windows:
+            found = list(windows.map(lambda _: gpus.now(), range(18)))
+        assert all(each == found[0] for each in found)
+    assert (tmp_path / "asked").read_text().count("x") == asked
+
+
+def write_tool(folder: Path, script: str) -> None:
+    """Write a tool that is called as NVIDIA's."""
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
     tool.chmod(0o755)
-    assert [each.name for each in machine_use.gpu()] == (["A"] if "A," in script else [])

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,24 @@ def test_an_empty_set_is_filled_by_the_camera(sets: Library) -> None:
     sets.add_class(made.id, "10")
     sets.add_class(made.id, "9")
     assert sets.classes(made.id) == ["9", "10", HOSTILE, "cat"]
+
+
+def test_windows_that_add_images_of_one_name_overwrite_nothing(sets: Library) -> None:
+    made = sets.new_empty(["cat", "dog"])
+    shots = [png(np.full((4, 4), 10 * number, np.uint8)) for number in range(8)]
+    for name in map(str, range(30)):
+        with ThreadPoolExecutor(16) as windows:
+            kept = list(
+                windows.map(
+                    lambda shot, name=name: sets.keep_image(made.id, "cat", shot, f"{name}.png"),
+                    [*shots, *shots],  # each comes twice, and is kept once
+                )
+            )
+        assert [path.read_bytes() for path in kept] == [*shots, *shots]
+        assert len(set(kept)) == len(shots)
+        assert {
+            path for path in kept[0].parent.iterdir() if path.stem.split("-")[0] == name
+        } == set(kept)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(9)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import re
@@ -15,12 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
 from opsin.data.dataset import look_at
 from opsin.studio.library.upload_import import SentFile, arrange, class_name, file_name
 from opsin.studio.library.uploads import Uploads
+from opsin.studio.runs.prediction_session import Kept, _upright
 from tests.conftest import shape_image
 from tests.server.made_engine import png
 
@@ -78,7 +81,7 @@ def evil_tar() -> bytes:
     ("name", "content", "fault"),
     [
         ("out.zip", packed({"../../out.png": b"x"}), "leads out of it"),
-        ("links.tar", evil_tar(), "holds none, but 1 links"),
+        ("links.tar", evil_tar(), "holds none, but 1 link in"),
         ("broken.zip", b"PK\x03\x04 and no more", "broken.zip is damaged"),
         ("flat.zip", packed({f"{n}.png": b"x" for n in range(3)}), "3 images and no folders"),
         ("empty.zip", packed({}), "holds none"),
@@ -154,6 +157,22 @@ def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_photos_of_a_telephone_and_rare_formats_are_taken(uploads: Uploads, tmp_path: Path) -> None:
+    heic = base64.b64decode((Path(__file__).parents[2] / "data/telephone.heic.txt").read_bytes())
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(stream, "TGA")
+    files = [
+        put(uploads, "IMG_1.HEIC", heic, 1, "pets/cat/IMG_1.HEIC"),
+        put(uploads, "1.tga", stream.getvalue(), 2, "pets/dog/1.tga"),
+    ]
+    root = uploads.finish(BATCH, files, tmp_path / "pets")
+    assert laid_out(root) == ["cat/IMG_1.HEIC", "dog/1.tga"]
+    # Browsers cannot show either: what they get is PNG.
+    for name in ("cat/IMG_1.HEIC", "dog/1.tga"):
+        shown = _upright(Kept(name, (root / name).read_bytes()))
+        assert Image.open(io.BytesIO(shown)).format == "PNG"
+
+
 def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
     uploads: Uploads, tmp_path: Path
 ) -> None:
@@ -172,12 +191,12 @@ def test_what_can_never_be_a_source_is_named_and_forgotten(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     files = [
-        put(uploads, "IMG_1.HEIC", b"\0\0\0\x18ftypheic", 1),
+        put(uploads, "plan.psd", b"8BPS", 1),
         put(uploads, "notes.pdf", b"%PDF", 2),
     ]
-    with pytest.raises(SourceError, match=r"'IMG_1\.HEIC', 'notes\.pdf': HEIC") as refused:
+    with pytest.raises(SourceError, match=r"'plan\.psd', 'notes\.pdf': that is none") as refused:
         uploads.finish(BATCH, files, tmp_path / "new")
-    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF" in refused.value.advice
+    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC" in refused.value.advice
     assert [uploads.offset(each["key"]) for each in files] == [0, 0]
 
 

@@ -81,8 +81,8 @@ def test_one_process_answers_and_is_asked_nothing_twice(folder: Path) -> None:
         assert inside.page("0" * 16, key) is None
         assert again.page is not None
         assert again.page.is_relative_to(folder / "home" / "inside")
-        assert inside.known(RUN, "image", image="test/1")
-        assert not inside.known(RUN, "image", image="test/2")
+        assert await inside.known(RUN, "image", image="test/1")
+        assert not await inside.known(RUN, "image", image="test/2")
 
     within(work(), looking.inside)
     assert not (folder / "home" / "inside").exists()
@@ -121,7 +121,7 @@ def test_what_is_given_up_ends_and_can_be_asked_again(folder: Path) -> None:
         with pytest.raises(OpsinError, match="it was given up"):
             await asked
         assert gone(slow)
-        assert not inside.known(RUN, "explain", image="test/1")
+        assert not await inside.known(RUN, "explain", image="test/1")
 
     within(work(), looking.inside)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
+from opsin.core.recipe import DataRecipe
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.runs.run_row import RunRow, Stamp, read_row
@@ -241,9 +246,9 @@ def test_what_was_deleted_goes_after_a_week(tmp_path: Path) -> None:
     index.delete(opaque("new"))
     kept = tmp_path / ".deleted" / f"{time.time() - 8 * 86_400:.3f}-old"
     (tmp_path / "old").rename(kept)
-    RunIndex(tmp_path).scan()
+    index.sweep()
     assert [each.folder for each in index.deleted()] == ["new"]
-    index.remove_deleted()
+    index.sweep(0.0)
     assert index.deleted() == []
     assert list((tmp_path / ".deleted").iterdir()) == []
 
@@ -255,3 +260,53 @@ def test_tokens_name_nothing_outside(tmp_path: Path) -> None:
         with pytest.raises(NotThere):
             index.restore(token)
     assert (tmp_path / "one").is_dir()
+
+
+def test_trash_that_takes_long_to_remove_keeps_nobody_from_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = RunIndex(tmp_path)
+    for name in ("one", "two"):
+        write_run(tmp_path, name)
+    index.scan()
+    index.delete(opaque("one"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Path, **_: object) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr("opsin.studio.trash.shutil.rmtree", slow)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            sweeping = threads.submit(index.sweep, 0.0)
+            assert begun.wait(20)
+            assert threads.submit(index.scan).result(20) == set()
+            assert not sweeping.done()
+        finally:
+            go_on.set()
+
+
+def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:
+    runs: list[opsin.Run] = []
+    asked: list[dict[str, Any]] = [
+        {},
+        {"test_fraction": 0.3},
+        {"classes": ["3", "8"]},
+        {"size": 12},
+    ]
+    for options in asked:
+        data = opsin.load("digits", **options)
+        runs.append(opsin.train(data, model="knn", runs=tmp_path, quiet=True))
+    index = RunIndex(tmp_path)
+    index.scan()
+    for run, options in zip(runs[1:], (*asked[1:3], {}), strict=True):
+        found = index.last_of(DataRecipe.of("digits", **options))
+        assert found is not None
+        assert found.path == run.path
+    assert index.last_of(DataRecipe.of("digits", fold="1/3")) is None
+    assert index.last_of(DataRecipe.of("others")) is None
+    runs[3].directory.split.unlink()
+    found = index.last_of(DataRecipe.of("digits"))
+    assert found is not None
+    assert found.path == runs[0].path

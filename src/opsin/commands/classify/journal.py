@@ -442,12 +442,12 @@ class Journal:
                     stamps = self._write_last(records, rows)
                 rows.flush()
                 os.fsync(rows.fileno())
-            # The journal is the new one; its number says which rows belong to it.
+                if self._stamps is not None:
+                    write_bytes(self.out.with_name(self._waiting(number, "stamps")), stamps)
+            # The journal is the new one; its number says which rows and stamps belong to it.
             self._let_go()
             self._tidied, self._head = number, self._head | {"tidied": number}
             self._settle_tidying()
-            if self._stamps is not None:
-                write_bytes(self.out.with_name(f".{self.out.name}.stamps"), stamps)
             self.answers.clear()
             self.kept.clear()
             before, self._again = self.resumed, set()
@@ -482,16 +482,17 @@ class Journal:
                     kept += b"" if stamp is None else int(stamp[at]).to_bytes(8, "little")
         return bytes(kept)
 
-    def _waiting(self, number: int) -> str:
-        """Return the name of rows that wait for their journal."""
-        return f".{self.out.name}.{number}.next"
+    def _waiting(self, number: int, kind: str = "next") -> str:
+        """Return the name of rows, or of stamps, that wait for their journal."""
+        return f".{self.out.name}.{number}.{kind}"
 
     def _settle_tidying(self) -> None:
         """Bring the taking out of older rows to its end, or its beginning."""
-        if self._folder.has(self._waiting(self._tidied)):
-            self._folder.rename(self._waiting(self._tidied), self._folder, self.rows.name)
-        if self._folder.has(self._waiting(self._tidied + 1)):
-            self._folder.unlink(self._waiting(self._tidied + 1))
+        for kind, name in (("next", self.rows.name), ("stamps", f".{self.out.name}.stamps")):
+            if self._folder.has(self._waiting(self._tidied, kind)):
+                self._folder.rename(self._waiting(self._tidied, kind), self._folder, name)
+            if self._folder.has(self._waiting(self._tidied + 1, kind)):
+                self._folder.unlink(self._waiting(self._tidied + 1, kind))
 
     def _let_go(self) -> None:
         for file in self._files:

@@ -16,6 +16,7 @@ import numpy as np
 from opsin.core.csv_cells import guard
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
 from opsin.core.storage import atomic_file, storage_errors
+from opsin.core.stored_json import json_text
 from opsin.runtime.classifier import Prediction
 
 Form = Literal["jsonl", "csv", "parquet"]
@@ -169,8 +170,7 @@ class Results:
                 return text.encode("utf-8", "surrogateescape")
             except UnicodeEncodeError:  # half a surrogate pair, which no file's name can hold
                 return text.encode("utf-8", "backslashreplace")
-        text = json.dumps(_as_json(row), ensure_ascii=False, allow_nan=False)
-        text = _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        text = _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text(_as_json(row)))
         return (text + "\n").encode("utf-8", "backslashreplace")
 
     def check(self, *keys: str) -> None:

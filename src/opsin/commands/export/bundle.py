@@ -183,7 +183,8 @@ def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: str)
         if like.background is None else
         "Opsin turns a background dark or light where the training images' was; the clients "
         "leave it as it is, as `opsin predict --as-is` does.",
-        "reject": "the file has no threshold for it."
+        "reject": "the file has no threshold, so it cannot tell whether an image is similar to "
+        "the training images."
         if metadata.reject is None else
         f"an image whose output `ood_score` is above {metadata.reject.max_ood_score:.6g} (`reject` "
         "in `classes.json`) is like none of the training images.",

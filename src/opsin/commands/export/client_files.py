@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
 from opsin.core.metadata import Metadata
+from opsin.core.stored_json import json_text
 
 #: File of checksums.
 SUMS: Final = "SHA256SUMS"
@@ -28,6 +28,7 @@ def classes_json(metadata: Metadata) -> bytes:
         "width": like.width,
         "channels": like.channels,
         "resize": like.resize,
+        **({} if like.bits is None else {"bits": like.bits}),
         "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
     }
     return json_bytes(about)
@@ -35,9 +36,7 @@ def classes_json(metadata: Metadata) -> bytes:
 
 def json_bytes(content: Any) -> bytes:
     """Return plain data as a file that people can read."""
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(
-        "utf-8", "backslashreplace"
-    )
+    return (json_text(content, indent=1) + "\n").encode("utf-8", "backslashreplace")
 
 
 def checksums(files: Mapping[str, bytes]) -> bytes:

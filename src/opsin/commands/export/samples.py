@@ -63,7 +63,9 @@ def choose_samples(
     chosen = []
     for shows in np.unique(labels):
         own = np.flatnonzero(labels == shows)
-        right = own[(answered[own] == shows) & ~refused[own]]
+        right = own[answered[own] == shows]
+        if refused is not None:
+            right = right[~refused[right]]
         ranked = (right if len(right) else own)[
             np.argsort(found.probabilities[right if len(right) else own, shows], kind="stable")
         ]

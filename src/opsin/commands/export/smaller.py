@@ -15,7 +15,7 @@ from opsin.commands.evaluate import answers
 from opsin.commands.export.shipped import Quality, Shipped, To
 from opsin.commands.export.speed import compare_speed
 from opsin.commands.known_images import known_images
-from opsin.commands.test_set_usage import count_looks, key_of, note_look
+from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, SourceError
 from opsin.core.events import Watcher
@@ -70,8 +70,12 @@ def write_smaller(
     before = answers(classifier, known.images, rows, "Original", watcher)
     after = answers(fresh, known.images, rows, to, watcher)
     labels = known.labels[rows]
-    qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
-    looks = _note(classifier, known, rows, qualities[0]) if part == "test" else None
+    groups = None if known.groups is None else known.groups[rows]
+    qualities = (
+        _quality(classifier, before, labels, groups),
+        _quality(fresh, after, labels, groups),
+    )
+    looks = _note(classifier, known, rows, qualities[0], watcher) if part == "test" else None
     too_far = qualities[0].accuracy - qualities[1].accuracy > MOST_LOST + 1e-9
     if too_far and not force:
         raise _fell(to, part, len(rows), *qualities)
@@ -224,26 +228,33 @@ def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((first * (np.log(first) - np.log(second))).sum(axis=1).mean())
 
 
-def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) -> Quality:
-    from opsin.evaluation.intervals import wilson  # noqa: PLC0415  scipy takes a while to load
+def _quality(
+    classifier: Classifier,
+    found: Answers,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64] | None,
+) -> Quality:
+    from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a while to load
 
     right = found.probabilities.argmax(axis=1) == labels
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = share(right, groups)
     own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    rejects = classifier.metadata.reject
-    refused = float(found.rejected(rejects).mean()) if rejects and found.ood_score is not None \
-        else None  # fmt: skip
+    rejected = found.rejected(classifier.metadata.reject)
     return Quality(
         accuracy=float(right.mean()),
         low=low,
         high=high,
         log_loss=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
-        refused=refused,
+        refused=None if rejected is None else float(rejected.mean()),
     )
 
 
 def _note(
-    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], quality: Quality
+    classifier: Classifier,
+    known: ReferenceSet,
+    rows: NDArray[np.int64],
+    quality: Quality,
+    watcher: Watcher,
 ) -> int | None:
     """Keep in the run that its test images were looked at, and say how often they were."""
     digests = short_digest(
@@ -254,8 +265,7 @@ def _note(
     )  # fmt: skip
     run = RunDirectory(classifier.path.parent)
     key = key_of(digests, np.arange(len(rows)))
-    note_look(run, key, len(rows), quality.accuracy)
-    return count_looks(run, key) or None
+    return note_look(run, key, len(rows), quality.accuracy, watcher=watcher) or None
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:

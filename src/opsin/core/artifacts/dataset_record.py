@@ -25,6 +25,14 @@ class Unreadable(Stored):
     reason: str
 
 
+class LeftOut(Stored):
+    """What a source holds and is not read, of one kind."""
+
+    kind: str = Field(description="In the singular: text file, hidden file, empty folder …")
+    count: Count
+    examples: list[str] = Field(default_factory=list, description="Up to five names.")
+
+
 class CorrectionCounts(Stored):
     """How many labels the user's corrections changed."""
 
@@ -39,6 +47,7 @@ class AuditCounts(Stored):
     """How many problems the audit of the images found."""
 
     unreadable: Count = 0
+    repeated_rows: Count = 0
     near_duplicates: Count = 0
     test_copies_in_training: Count = 0
     test_near_duplicates_in_training: Count = 0
@@ -68,6 +77,9 @@ class DatasetRecord(Artifact):
     preparation: Preparation
     audit: AuditCounts = Field(default_factory=AuditCounts)
     unreadable: list[Unreadable] = Field(default_factory=list)
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
     findings: dict[str, Count] = Field(
         default_factory=dict, description="Number of images by kind of finding."
     )

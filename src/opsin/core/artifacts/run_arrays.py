@@ -48,10 +48,13 @@ def check_split(arrays: dict[str, NDArray[Any]]) -> None:
         ValueError: They are not.
     """
     count = None
-    if (digests := arrays.get("digests")) is not None:
-        if digests.dtype != np.uint8 or digests.ndim != 2:
-            raise ValueError("digests are none")
-        count = len(digests)
+    for name in ("digests", "source_digests"):
+        if (digests := arrays.get(name)) is not None:
+            if digests.dtype != np.uint8 or digests.ndim != 2:
+                raise ValueError(f"{name} are none")
+            if count not in (None, len(digests)):
+                raise ValueError(f"{name} are not as many as the images")
+            count = len(digests)
     for part in _PARTS:
         if part in arrays:
             _check_numbers(arrays[part], part, count)

@@ -33,6 +33,8 @@ class PartPredictions:
             ``None`` where the file cannot tell.
         source_labels: The labels before the user's corrections, ``int64[N]``; ``None`` where
             nothing was corrected.
+        groups: Images with the same number belong together: copies, near copies, groups of the
+            source, ``int64[N]``; ``None`` in a run that did not keep them.
     """
 
     rows: NDArray[np.int64]
@@ -40,6 +42,7 @@ class PartPredictions:
     probabilities: NDArray[np.float32]
     ood_score: NDArray[np.float32] | None = None
     source_labels: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
 
     @property
     def answers(self) -> NDArray[np.int64]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
 from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.metadata import Calibration, ClassMix, Layer, Reject
 
 #: The lower and the upper end of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+#: Fewer groups than this tell little of how much groups vary.
+FEW_GROUPS: Final = 20
 
 
 class Bin(Stored):
@@ -105,6 +108,14 @@ class PartFigures(Stored):
     """How good the answers to one part of the images are; ``None`` where a run does not say."""
 
     images: Count = 0
+    groups: Count | None = Field(
+        None,
+        description="Groups that the images belong to, as the intervals take them; null where "
+        "each image stands alone.",
+    )
+    few_groups: bool = Field(
+        False, description=f"Fewer than {FEW_GROUPS} groups: how much they differ is hardly known."
+    )
     accuracy: Share
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
     high: Share = Field(description="Upper end.")
@@ -374,6 +385,10 @@ class Report(Artifact):
     leaks: Leaks = Field(default_factory=Leaks)
     rests_on: str = ""
     unreadable: Count = 0
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
+    repeated_rows: Count = Field(0, description="Rows of a table that named an image once more.")
     findings: list[ReportedFinding] = Field(default_factory=list)
     training: TrainingFacts = Field(default_factory=TrainingFacts)
     file: FileFacts = Field(default_factory=FileFacts)

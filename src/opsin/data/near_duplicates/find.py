@@ -33,6 +33,18 @@ class NearDuplicates:
     likeness: Floats
     mirrored: NDArray[np.bool_]
 
+    def among(self, rows: NDArray[np.int64]) -> NearDuplicates:
+        """Return the pairs that are left of some images, as places among these.
+
+        Args:
+            rows: The images, ``int64[N]``, none twice.
+        """
+        place = np.full(max(rows.max(initial=-1), self.pairs.max(initial=-1)) + 1, -1)
+        place[rows] = np.arange(len(rows))
+        pairs = np.sort(place[self.pairs], axis=1)
+        left = pairs.min(axis=1, initial=len(rows)) >= 0
+        return NearDuplicates(pairs[left], self.likeness[left], self.mirrored[left])
+
 
 NO_PAIRS: Final = NearDuplicates(
     np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros(0, bool)

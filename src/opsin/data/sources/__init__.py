@@ -81,6 +81,7 @@ def find_all(
     Raises:
         SourceError: One of them is missing, or is not laid out as expected.
     """
+    from opsin.data.left_out import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
     from opsin.data.sources.joined import check_different, join  # noqa: PLC0415
     from opsin.data.sources.manifest import check_columns  # noqa: PLC0415
@@ -105,6 +106,7 @@ def find_all(
     test = (recipe.test, find(recipe.test)) if recipe.test else None
     if len(parts) == 1 and test is None:
         return parts[0][1]
+    known = [found.left_out for _, found in [*parts, *([test] if test else [])]]
     key = repr([found.key for _, found in parts] + ([test[1].key] if test else [None]))
     return LocatedSource(
         key,
@@ -112,6 +114,7 @@ def find_all(
             [(source, found.open()) for source, found in parts],
             (test[0], test[1].open()) if test else None,
         ),
+        None if None in known else add_up(filter(None, known)),
     )
 
 

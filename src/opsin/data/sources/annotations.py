@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import urllib.parse
 import xml.parsers.expat
-from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from opsin.core.errors import SourceError
-from opsin.core.events import Watcher
-from opsin.core.format import counted
 from opsin.core.regular_file import open_regular
 from opsin.core.stored_json import Json, read_json
+from opsin.data.left_out import LeftOutCounts
 from opsin.data.sources.contents import (
     Files,
     LabelColumns,
@@ -23,7 +23,7 @@ from opsin.data.sources.contents import (
     LocatedSource,
     key_of_files,
 )
-from opsin.data.sources.folder import PARTS, order_classes
+from opsin.data.sources.folder import order_classes
 from opsin.data.sources.manifest import (
     check_any_exists,
     fields,
@@ -31,7 +31,7 @@ from opsin.data.sources.manifest import (
     name_of,
 )
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import UNASSIGNED
+from opsin.data.split import UNASSIGNED, part_named
 
 # What Roboflow calls its table of classes, and where COCO's form lies in its exports.
 _ONE_HOT: Final = "_classes.csv"
@@ -211,9 +211,11 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
         return [(path, UNASSIGNED)]
     if not request.is_folder:
         return []
-    places = [(path, UNASSIGNED)] + [
-        (path / name, code) for name, code in PARTS.items() if (path / name).is_dir()
-    ]
+    places = [(path, UNASSIGNED)]
+    with contextlib.suppress(OSError):  # what cannot be read is explained by others
+        parts = [(code, entry) for entry in path.iterdir()
+                 if (code := part_named(entry.name)) is not None and entry.is_dir()]  # fmt: skip
+        places += [(entry, code) for code, entry in sorted(parts)]
     return [
         (place / name, code)
         for place, code in places
@@ -225,16 +227,16 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
 def _locate(request: SourceRequest) -> LocatedSource:
     files = _files_of(request)
     root = request.path if request.is_folder else request.path.parent
-    found, passed = LabelColumns(), Counter[str]()
+    found, passed = LabelColumns(), LeftOutCounts()
     inside = request.allowed(root)
     for file, code in files:
         for line, each in enumerate(annotations_in(file), start=1):
             if each.label in ("", SEVERAL):
-                passed["several classes" if each.label else "no class"] += 1
+                what = "with several classes" if each.label else "without a class"
+                passed.add(f"image {what}", each.file)
                 continue
             place = _place_of(each.file, file, root)
             found.add(name_of(place, root / "_", line, inside), each.label, code)
-    _tell(passed, request.watcher)
     if not found.names:
         raise SourceError("images with a class each", f"{request.written} has none", "Export more.")
     images = Files(root, found.names)
@@ -243,12 +245,8 @@ def _locate(request: SourceRequest) -> LocatedSource:
         request.written, images, order_classes(found.classes, request.path)
     )
     key = repr(("annotations", key_of_files(*[file for file, _ in files], images)))
-    return LocatedSource(key, lambda: contents)
-
-
-def _tell(passed: Mapping[str, int], watcher: Watcher) -> None:
-    for what, count in passed.items():
-        watcher.note(f"Passed over: {counted(count, 'image')} with {what}")
+    contents = replace(contents, left_out=passed.listed())
+    return LocatedSource(key, lambda: contents, contents.left_out)
 
 
 def _place_of(written: str, file: Path, root: Path) -> str:

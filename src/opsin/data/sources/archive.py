@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fnmatch
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import free_name
@@ -24,14 +26,15 @@ from opsin.data.cache import cache_root
 from opsin.data.digest_set import DigestSet
 from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import Stream, Unlabelled
-from opsin.data.image_tree import is_image_name
+from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
+from opsin.data.left_out import add_up
 from opsin.data.sources import idx, imagefolder, manifest
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.folder import PARTS
+from opsin.data.sources.folder import note_left_out
 from opsin.data.sources.members import ArchiveBudget, ArchiveFiles, Member, read_member, reading
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TRAIN
+from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
 SUFFIXES = (
@@ -64,14 +67,19 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
         SourceError: The archive is damaged, encrypted, hostile, too large, or holds no source.
         StorageError: The disk is full or refuses the write.
     """
-    kept = cache_root() / "unpacked"
-    target = kept / hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
+    target = _unpacked(path)
     if not target.is_dir():
-        with scratch_directory(kept) as scratch:
+        with scratch_directory(target.parent) as scratch:
             _unpack_into(scratch, path, watcher)
             sync_all()  # once for all, for a tree may have a million files
             publish_directory(scratch, target)
     return _unwrapped(target)
+
+
+def _unpacked(path: Path) -> Path:
+    """Return the folder of the cache that an archive is unpacked into."""
+    name = hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
+    return cache_root() / "unpacked" / name
 
 
 def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
@@ -103,6 +111,7 @@ def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabel
             renamed += own != name
             yield _unlabelled(own, member, files.budget)
     files.conclude(watcher, expected="an archive with images", found=len(names) > 0)
+    note_left_out(files.passed.listed(), watcher)
     if renamed:
         watcher.note(
             f"In {path} several images have one name; {renamed:,} of them were given a number"
@@ -131,6 +140,7 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
         for parts, member in members:
             if not _is_writable(parts):
                 overlong += 1
+                files.passed.add("name that cannot be written", "/".join(parts)[:100])
                 continue
             own = _own_name(folder, "/".join(parts), path)
             renamed += own != "/".join(parts)
@@ -159,6 +169,8 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     watcher.end()
     wanted = "images, a table, an .npz or an IDX file in the archive"
     files.conclude(watcher, expected=wanted, found=written > 0)
+    passed = [each.model_dump() for each in files.passed.listed()]
+    (folder / LEFT_OUT_FILE).write_text(json.dumps(passed), encoding="utf-8")
     if renamed:
         watcher.note(
             f"In {path} several images have one name; {renamed:,} of them were given a number"
@@ -233,11 +245,11 @@ def _unwrapped(folder: Path) -> Path:
     """Take off folders that only wrap: the only thing in theirs, and no part of a split."""
     others = _names_of_kinds()
     while True:
-        entries = list(folder.iterdir())
+        entries = [entry for entry in folder.iterdir() if entry.name != LEFT_OUT_FILE]
         if len(entries) != 1 or not entries[0].is_dir():
             return folder
         inner = list(entries[0].iterdir())
-        a_part = PARTS.get(entries[0].name.lower()) == TRAIN and any(
+        a_part = part_named(entries[0].name) == TRAIN and any(
             entry.is_dir() or manifest.is_table(entry) for entry in inner
         )
         # A folder with images in it is a class, and not a wrapping.
@@ -292,7 +304,11 @@ def _open_unpacked(request: SourceRequest) -> LabelledImages:
         parts = (error.expected, error.received, error.advice)
         known = (text.replace(str(unpacked), str(request.path)) for text in parts)
         raise type(error)(*known) from error
-    return replace(contents, source=str(request.path))
+    passed = list[LeftOut]()
+    with contextlib.suppress(OSError, ValueError):  # unpacked by an earlier Opsin
+        stored = json.loads((_unpacked(request.path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
+        passed = [LeftOut.model_validate(each) for each in stored]
+    return replace(contents, source=str(request.path), left_out=add_up([passed, contents.left_out]))
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:

@@ -15,6 +15,7 @@ from opsin.core.stored_arrays import Budget, StoredArrays
 from opsin.data.array_image import to_bytes
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
 #: Classes that a classifier can sensibly have.
@@ -42,7 +43,7 @@ def from_arrays(
 
     Args:
         images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels, whole numbers from 0
-            to 255.
+            to 255, or of 16 bits.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         source: What to call it.
@@ -69,7 +70,7 @@ def from_arrays(
         names += [f"test/{i}" for i in range(test_labels.size)]
     count = int(labels.max()) + 1
     names_of = tuple(map(str, range(count) if classes is None else classes))
-    if len(names_of) < count or len(set(names_of)) < len(names_of):
+    if len(names_of) < count or len(set(map(nfc, names_of))) < len(names_of):
         raise SourceError(
             f"{count} different class names, one for each label from 0 to {count - 1}",
             f"{source} has {len(names_of)} ({', '.join(names_of[:5])} …)",
@@ -131,7 +132,7 @@ def check_count(path: Path, count: int) -> None:
 
 def _checked(
     images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
     """Bring both arrays to their shape and type, or say what is wrong with them."""
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
@@ -144,7 +145,7 @@ def _checked(
             f"{source} has {images.dtype}{list(images.shape)}",
             _reshaped(images.shape),
         )
-    images, note = to_bytes(images, source, "images")
+    images, note = to_bytes_or_deep(images, source)
     if note:
         raise SourceError(
             "images of whole numbers from 0 (black) to 255 (white), such as uint8",
@@ -166,6 +167,19 @@ def _checked(
             "Number the classes from 0 and give their names as classes.",
         )
     return images, labels.astype(np.int64)
+
+
+def to_bytes_or_deep(
+    images: NDArray[Any], source: str
+) -> tuple[NDArray[np.uint8 | np.uint16], str | None]:
+    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `opsin.data.decode` to bring.
+
+    What white is, only all images of the collection tell.
+    """
+    whole = images.dtype.kind in "iu" and images.size > 0
+    if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
+        return images.astype(np.uint16), None
+    return to_bytes(images, source, "images")
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:

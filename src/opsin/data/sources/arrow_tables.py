@@ -32,12 +32,13 @@ _SECONDS: Final = 60.0
 _MEMORY: Final = 2 << 30
 # Parts of a split in names of files, as Hugging Face's library knows them: train-00000-of-00002.
 _PART: Final = re.compile(
-    r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
+    r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
     r"(?=[-._ /0-9]|$)",
     re.IGNORECASE,
 )
 _WORDS: Final = {
-    "training": "train", "testing": "test", "evaluation": "test", "eval": "test"
+    "training": "train", "testing": "test", "evaluation": "test", "eval": "test",
+    "holdout": "test",
 }  # fmt: skip
 
 

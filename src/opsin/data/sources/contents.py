@@ -13,11 +13,14 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
 from opsin.data.cache import digest_rows
-from opsin.data.split import UNASSIGNED
+from opsin.data.digest_set import DigestSet
+from opsin.data.spelling import nfc, places_among
+from opsin.data.split import TRAIN, UNASSIGNED
 from opsin.stores.stored_object import StoredObject
 
 
@@ -28,10 +31,13 @@ class LocatedSource:
     Args:
         key: Changes whenever the content may have changed; cheap to tell.
         open: Reads it.
+        left_out: What it holds beside its images, which ``key`` need not tell; ``None``: only
+            reading tells.
     """
 
     key: str
     open: Callable[[], LabelledImages]
+    left_out: tuple[LeftOut, ...] | None = None
 
 
 class Files(Sequence[Path]):
@@ -217,8 +223,10 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
 
 
 #: Files still, or objects of a store, their contents, or arrays already: of one shape
-#: ``uint8[N, H, W, C]``, or each of its own.
-UnpreparedImages = Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8]
+#: ``uint8`` or ``uint16[N, H, W, C]``, or each of its own.
+UnpreparedImages = (
+    Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8 | np.uint16]
+)
 
 
 @dataclass(frozen=True)
@@ -235,6 +243,9 @@ class LabelledImages:
         groups: What each image shares with others (a person, a patient, a film), so that they
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored image is still of its class.
+        left_out: What the source holds beside them.
+        lines: Lines of the table that name them, ``int64[N]``, 0 for none; ``None``: no table does.
+        repeated: Rows of a table that named an image once more, which are left out.
     """
 
     source: str
@@ -245,6 +256,9 @@ class LabelledImages:
     images: UnpreparedImages
     groups: Sequence[str] = ()
     mirrored: bool = True
+    left_out: tuple[LeftOut, ...] = ()
+    lines: NDArray[np.int64] | None = None
+    repeated: int = 0
 
     def __len__(self) -> int:
         return int(self.labels.size)
@@ -264,6 +278,7 @@ class LabelledImages:
                 else [self.images[row] for row in rows]
             ),
             groups=[self.groups[row] for row in rows] if self.groups else (),
+            lines=None if self.lines is None else self.lines[rows],
         )
 
     def keep(self, classes: Sequence[str]) -> LabelledImages:
@@ -272,22 +287,23 @@ class LabelledImages:
         Raises:
             SourceError: One of them is not in the source, or is named twice.
         """
-        unknown = [name for name in classes if name not in self.classes]
-        if unknown or len(set(classes)) < len(classes):
+        places = places_among(classes, self.classes)
+        unknown = [name for name, place in zip(classes, places, strict=True) if place < 0]
+        if unknown or len(set(places)) < len(places):
             raise SourceError(
                 f"different classes among {', '.join(self.classes)}",
                 f"got {', '.join(unknown or classes)}",
                 "Write them as they stand there, separated by commas.",
             )
-        new_label = {self.classes.index(name): new for new, name in enumerate(classes)}
+        new_label = {place: new for new, place in enumerate(places)}
         rows = np.flatnonzero(np.isin(self.labels, list(new_label)))
         kept = self.rows(rows)
         labels = np.array([new_label[int(label)] for label in kept.labels], np.int64)
-        return replace(kept, classes=tuple(classes), labels=labels)
+        return replace(kept, classes=tuple(self.classes[p] for p in places), labels=labels)
 
     def check(self) -> None:
         """Refuse contents that no classifier can be made from: see `check_classes`."""
-        check_classes(self.source, self.classes, self.labels)
+        check_classes(self.source, self.classes, self.labels, self.given)
 
 
 def located(contents: LabelledImages) -> LocatedSource:
@@ -317,12 +333,14 @@ def located(contents: LabelledImages) -> LocatedSource:
 class LabelColumns:
     """What a source says of its images beside their pixels, gathered row by row.
 
-    Each class and group is kept once, however many rows share it.
+    Each class and group is kept once, however many rows share it; classes are compared in NFC. A
+    row that names an image once more, with the same class for the same part, is left out; another
+    class or part for it stays, for an audit to name.
 
     Example:
         >>> columns = LabelColumns()
-        >>> columns.add("1.jpg", "dog")
-        >>> columns.add("2.jpg", "cat")
+        >>> columns.add("1.jpg", "dog"), columns.add("2.jpg", "cat"), columns.add("1.jpg", "dog")
+        (True, True, False)
         >>> images = Files(Path("photos"), columns.names)
         >>> columns.labelled("photos", images, ["cat", "dog"]).labels.tolist()
         [1, 0]
@@ -332,28 +350,68 @@ class LabelColumns:
         self.names: list[str] = []
         self._labels = array("q")
         self._given = bytearray()
+        self._lines = array("q")
         self._groups: list[str] = []
         self._number: dict[str, int] = {}
+        self._written: list[str] = []
         self._shared: dict[str, str] = {}
+        self._seen = DigestSet()
+        self._repeated = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes, in the order in which they came."""
-        return tuple(self._number)
+        """The classes, in the order in which they came, as they were written first."""
+        return tuple(self._written)
 
-    def add(self, name: str, label: str, given: int = UNASSIGNED, group: str = "") -> None:
-        """Add an image: what it is called, its class, its split code and its group."""
+    def add(
+        self,
+        name: str,
+        label: str,
+        given: int = UNASSIGNED,
+        group: str = "",
+        *,
+        line: int = 0,
+        place: str | None = None,
+    ) -> bool:
+        """Add an image; tell whether it is new, or is left out.
+
+        Args:
+            name: What it is called.
+            label: Its class.
+            given: Its split code.
+            group: Its group.
+            line: Of the table that names it; 0 for none.
+            place: What tells it from others (default: its name).
+
+        Raises:
+            SourceError: It is there already, in another group.
+        """
+        known = [place or name, nfc(label), str(given)]
+        again = not self._seen.add(_number_of(known))
+        if self._seen.add(_number_of([*known, group])) and again:
+            raise SourceError(
+                "one group for each image",
+                f"{name} is in two, one of them {group or 'none'!r}",
+                "Keep one of its rows.",
+            )
+        if again:
+            self._repeated += 1
+            return False
         self.names.append(name)
-        self._labels.append(self._number.setdefault(label, len(self._number)))
+        number = self._number.setdefault(nfc(label), len(self._number))
+        if number == len(self._written):
+            self._written.append(label)
+        self._labels.append(number)
         self._given.append(given)
+        self._lines.append(line)
         self._groups.append(self._shared.setdefault(group, group))
+        return True
 
     def labelled(
         self, source: str, images: UnpreparedImages, classes: Sequence[str]
     ) -> LabelledImages:
         """Return the images with what was gathered of them, their classes in an order."""
-        place = {name: index for index, name in enumerate(classes)}
-        order = np.array([place[name] for name in self._number], np.int64)
+        order = np.array(places_among(self._written, classes), np.int64)
         return LabelledImages(
             source=source,
             classes=tuple(classes),
@@ -362,14 +420,24 @@ class LabelColumns:
             names=self.names,
             images=images,
             groups=self._groups if any(self._shared) else (),
+            lines=np.frombuffer(self._lines, "q") if any(self._lines) else None,
+            repeated=self._repeated,
         )
 
 
-def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]) -> None:
+def _number_of(words: Sequence[str]) -> int:
+    text = "\0".join(words).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+
+def check_classes(
+    source: str, classes: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.uint8]
+) -> None:
     """Refuse images that no classifier can be made from.
 
     Raises:
-        SourceError: No images, a single class, or a class with fewer than two images.
+        SourceError: No images, a single class, a class with fewer than two images, or one that a
+            part has and the training part lacks.
     """
     if not labels.size:
         raise SourceError("images", f"{source} holds none", "Is it the right source?")
@@ -386,4 +454,12 @@ def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]
             "at least two images of each class",
             f"class {', '.join(few[:5])}",
             "Add images, or leave the class out with --classes.",
+        )
+    learnt = np.bincount(labels[given <= TRAIN], minlength=len(classes))
+    if np.any(given == TRAIN) and learnt.min() == 0:
+        unlearnt = [name for name, count in zip(classes, learnt, strict=True) if not count]
+        raise SourceError(
+            "the same classes in each part",
+            f"{source} has {', '.join(unlearnt[:5])} in another part, and none to train",
+            "Call the classes alike in each part, or leave these out with --classes.",
         )

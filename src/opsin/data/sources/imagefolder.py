@@ -11,11 +11,10 @@ import numpy as np
 from opsin.core.errors import SourceError
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import LabelledImages, LocatedSource
-from opsin.data.sources.folder import PARTS
 from opsin.data.sources.joined import join
 from opsin.data.sources.manifest import header, located_tables, open_table, resolve_columns
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TRAIN, UNASSIGNED
+from opsin.data.split import TRAIN, UNASSIGNED, part_named
 
 _NAMES = ("metadata.csv", "metadata.jsonl")
 
@@ -32,7 +31,7 @@ def tables_of(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
     if own:
         return [own]
     parts = sorted(
-        entry for entry in root.iterdir() if entry.name.lower() in PARTS and entry.is_dir()
+        entry for entry in root.iterdir() if part_named(entry.name) is not None and entry.is_dir()
     )
     tables = {part: _table_in(part, columns) for part in parts}
     lacking = [part.name for part, table in tables.items() if table is None]
@@ -65,7 +64,7 @@ def open_tables(
         return replace(_with_parts(contents), source=str(root))
     parts = [(table.parent.name, open_table(table, columns, inside=inside)) for table in tables]
     contents = join(parts, None)
-    codes = [PARTS[name.lower()] for name, _ in parts]
+    codes = [part_named(name) for name, _ in parts]
     return replace(
         contents,
         source=str(root),
@@ -77,8 +76,9 @@ def _with_parts(contents: LabelledImages) -> LabelledImages:
     """Take ``train/1.jpg`` and its like at their word, where the table names no parts."""
     if np.any(contents.given != UNASSIGNED):
         return contents
-    tops = (name.removeprefix("./").partition("/")[0].lower() for name in contents.names)
-    given = np.array([PARTS.get(top, UNASSIGNED) for top in tops], np.uint8)
+    tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
+    codes = {top: part_named(top) or UNASSIGNED for top in set(tops)}
+    given = np.array([codes[top] for top in tops], np.uint8)
     return replace(contents, given=given) if np.any(given == TRAIN) else contents
 
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
+from opsin.data.left_out import add_up
 from opsin.data.sources.contents import ChainedImages, Files, LabelledImages, UnpreparedImages
 from opsin.data.sources.manifest import is_table
 from opsin.data.sources.named import is_place
+from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
 
@@ -36,12 +38,10 @@ def join(
         SourceError: Two sources hold the same images, the test source has classes that the others
             lack, or the others name test images as well.
     """
-    lists = {contents.classes for _, contents in parts}
-    classes = (
-        parts[0][1].classes
-        if len(lists) == 1
-        else tuple(sorted({name for names in lists for name in names}, key=natural))
-    )
+    lists = [contents.classes for _, contents in parts]
+    same = len({tuple(map(nfc, names)) for names in lists}) == 1
+    written = {nfc(name): name for names in reversed(lists) for name in names}
+    classes = lists[0] if same else tuple(written[name] for name in sorted(written, key=natural))
     everything = list(parts)
     given = [contents.given for _, contents in parts]
     if test is not None:
@@ -52,14 +52,16 @@ def join(
         everything.append(test)
     _check_once([(name, each.images) for name, each in everything
                  if isinstance(each.images, Files)])  # fmt: skip
-    label = {name: index for index, name in enumerate(classes)}
     titles = _titles([source for source, _ in everything])
     contents = [each for _, each in everything]
     return LabelledImages(
         source=" + ".join(source for source, _ in everything),
         classes=classes,
         labels=np.concatenate(
-            [np.array([label[n] for n in each.classes], np.int64)[each.labels] for each in contents]
+            [
+                np.array(places_among(each.classes, classes), np.int64)[each.labels]
+                for each in contents
+            ]
         ),
         given=np.concatenate(given),
         names=[
@@ -74,6 +76,15 @@ def join(
             else ()
         ),
         mirrored=all(each.mirrored for each in contents),
+        left_out=add_up(each.left_out for each in contents),
+        lines=(
+            None
+            if all(each.lines is None for each in contents)
+            else np.concatenate(
+                [np.zeros(len(c), np.int64) if c.lines is None else c.lines for c in contents]
+            )
+        ),
+        repeated=sum(each.repeated for each in contents),
     )
 
 
@@ -141,7 +152,8 @@ def _check_test(
     classes: Sequence[str],
 ) -> None:
     source, contents = test
-    unknown = [name for name in contents.classes if name not in classes]
+    places = places_among(contents.classes, classes)
+    unknown = [name for name, place in zip(contents.classes, places, strict=True) if place < 0]
     if unknown:
         raise SourceError(
             f"test images of the classes {', '.join(classes[:10])}",
@@ -159,8 +171,9 @@ def _check_test(
 
 def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    if len(arrays) == len(parts) and len({array.shape[1:] for array in arrays}) == 1:
-        whole: NDArray[np.uint8] = np.concatenate(arrays)
+    kinds = {(array.shape[1:], array.dtype) for array in arrays}
+    if len(arrays) == len(parts) and len(kinds) == 1:
+        whole: NDArray[np.uint8 | np.uint16] = np.concatenate(arrays)
         return whole
     files = [part for part in parts if isinstance(part, Files)]
     if len(files) == len(parts):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
 from opsin.data.image_tree import RUN_FILES, SORTED, is_image_name, is_visible, natural
+from opsin.data.left_out import LeftOutCounts
 from opsin.stores.bucket import Bucket
 from opsin.stores.store_address import StoreAddress
 from opsin.stores.stored_object import StoredObject
@@ -34,6 +35,9 @@ class KeyTree:
         # As `ImageTree` has them: a store has no links, and its folders no rights.
         self.left_out = self.unreadable = 0
         self.first_unreadable = ""
+        self.bare: set[str] = set()
+        #: What else is left out, by kind.
+        self.passed = LeftOutCounts()
         self._bucket, self._prefix, self._stream = bucket, address.folder, stream
         # All that lies below the address, where it is little: it is asked for more than once.
         self._few: list[StoredObject] | None = None
@@ -47,7 +51,7 @@ class KeyTree:
             SourceError: The store does not list them.
         """
         if not folder:
-            self.runs = 0
+            self.runs, self.passed = 0, LeftOutCounts()
         start = len(self._prefix)
         for each in self._below(self._place(folder)):
             yield each.key[start:], each
@@ -63,9 +67,27 @@ class KeyTree:
         entries = self._bucket.level(self._place(folder))
         return _in_order(each for each in entries if isinstance(each, str) and is_visible(each))
 
-    def loose(self) -> int:
-        """Return how many images lie at the address itself."""
-        return sum(isinstance(each, StoredObject) for each in self._entries(self._prefix))
+    def loose(self, folder: str = "") -> list[str]:
+        """Return the images right in a folder, at the address itself by default."""
+        start = len(self._prefix)
+        objects = (
+            each for each in self._bucket.level(self._place(folder)) if not isinstance(each, str)
+        )
+        names = [each.key[start:] for each in objects]
+        for name in names:
+            self._leave_out(name)
+        return _in_order(
+            name for name in names if is_visible(name.rpartition("/")[2]) and is_image_name(name)
+        )
+
+    def _leave_out(self, name: str) -> None:
+        """Count an object that is no image or is hidden."""
+        if name.endswith("/"):  # stands for a folder
+            return
+        if not all(map(is_visible, name.split("/"))):
+            self.passed.add("hidden file", name)
+        elif not is_image_name(name):
+            self.passed.add_file(name)
 
     def is_empty(self) -> bool:
         """Tell whether nothing lies there at all."""
@@ -102,6 +124,9 @@ class KeyTree:
             and not (runs and any(tuple(names[:depth]) in runs for depth in range(len(names))))
         ]
         kept.sort()
+        if len(kept) < len(named):
+            for _, each in named:
+                self._leave_out(each.key[len(self._prefix) :])
         yield from (each for _, each in kept)
 
     def _by_level(self, place: str) -> Iterator[StoredObject]:

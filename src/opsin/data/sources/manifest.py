@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
@@ -27,19 +28,13 @@ from opsin.data.sources.contents import (
 )
 from opsin.data.sources.folder import order_classes
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.data.split import UNASSIGNED, part_named
 
 #: Files that are tables.
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 #: What a table can say of an image; the first two it must.
 COLUMNS = ("path", "label", "split", "group")
 
-#: Words for the parts of a split, in lower case.
-SPLITS = {
-    "": UNASSIGNED, "train": TRAIN,
-    "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL,
-    "test": TEST, "eval": TEST,
-}  # fmt: skip
 #: Bytes of the longest line: bounds what a file without line ends can ask for.
 _LONGEST = 1 << 20
 _JSON = (".jsonl", ".ndjson")
@@ -89,7 +84,8 @@ def open_table(
 ) -> LabelledImages:
     """Read a table with the columns ``path``, ``label`` and, where there, ``split`` and ``group``.
 
-    ``.csv`` and ``.tsv`` are UTF-8 with a header, fields parted by commas, semicolons or tabs;
+    ``.csv`` and ``.tsv`` are UTF-8 with a header, fields parted by commas, semicolons or tabs,
+    lines ended as on any system;
     ``.jsonl`` and ``.ndjson`` hold a JSON object a line. Paths begin at the table's folder. Where
     there is no column ``path``, ``file_name`` will do. Images that do not exist stay in the
     list, for decoding to name them.
@@ -104,15 +100,25 @@ def open_table(
             an image elsewhere, or none of its images exists.
     """
     check_columns(columns)
-    found = LabelColumns()
+    found, folder = LabelColumns(), os.path.realpath(path.parent)
     for row in rows_of(path, columns or {}):
         name = name_of(row.path, path, row.line, inside)
-        found.add(name, row.label, split_of(row.split, path, row.line), row.group)
+        part, place = split_of(row.split, path, row.line), _place_of(name, folder)
+        found.add(name, row.label, part, row.group, line=row.line, place=place)
     if not found.names:
         raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
     images = Files(path.parent, found.names)
     check_any_exists(images, path)
     return found.labelled(str(path), images, order_classes(found.classes, path))
+
+
+def _place_of(name: str, folder: str) -> str:
+    """Return where an image is, the same text for all ways to write it that follow no link."""
+    place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+    if ".." in name:  # which leads up from where a link leads to
+        above, last = os.path.split(place)
+        place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+    return os.path.normpath(place)
 
 
 def check_any_exists(images: Files, table: Path) -> None:
@@ -382,18 +388,15 @@ def _is_storable(text: str) -> bool:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield a file's lines, one in memory at a time.
+    """Yield a file's lines, a megabyte in memory at a time.
 
     Raises:
         SourceError: The file cannot be read, or is no text in UTF-8.
     """
     try:
         with open_regular(path) as file:
-            line = 0
-            while raw := file.readline(_LONGEST + 1):
-                line += 1
-                if line == 1:
-                    raw = raw.removeprefix(codecs.BOM_UTF8)
+            for line, found in enumerate(_lines_in(file), start=1):
+                raw = found.removeprefix(codecs.BOM_UTF8) if line == 1 else found
                 if len(raw) > _LONGEST:
                     raise _wrong(path, line, "at most 1 MB", "is longer", "Is it a table?")
                 if b"\0" in raw:
@@ -411,6 +414,19 @@ def lines_of(path: Path) -> Iterator[str]:
         raise SourceError("a readable table", f"{path}: {reason}", "Check its rights.") from error
 
 
+def _lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines with their ends: LF, CR LF or, as old programs on a Mac write them, CR alone."""
+    rest = b""
+    while piece := file.read(_LONGEST):
+        # The last may go on in the next piece, be it by the LF of its CR LF.
+        *lines, rest = (rest + piece).splitlines(keepends=True)
+        yield from lines
+        if len(rest) > _LONGEST:
+            break
+    if rest:
+        yield rest
+
+
 def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None = None) -> str:
     """Return an image's path with ``/``; refuse one that leaves ``inside``."""
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
@@ -422,12 +438,11 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
 
 def split_of(written: str, table: Path, line: int) -> int:
     """Return the code of a table's word for a part of the split; refuse other words."""
-    code = SPLITS.get(written.strip().lower())
+    code = part_named(written) if written.strip() else UNASSIGNED
     if code is None:
-        accepted = ", ".join(filter(None, SPLITS))
         raise _wrong(
-            table, line, f"a split among {accepted}", f"names {written!r}",
-            "Rename it, or leave it empty.",
+            table, line, "a split among train, val and test (or training, validation, testing …)",
+            f"names {written!r}", "Rename it, or leave it empty.",
         )  # fmt: skip
     return code
 

@@ -23,6 +23,7 @@ from typing import IO, BinaryIO
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
 from opsin.data.image_tree import is_visible
+from opsin.data.left_out import LeftOutCounts, left_out_in_words
 
 _CHUNK = 1 << 18
 #: What an archive may expand to: images compress little, so more is a bomb.
@@ -183,6 +184,8 @@ class ArchiveFiles:
         self.budget = ArchiveBudget.for_images(path)
         self._is_wanted = is_wanted
         self._links = 0
+        #: What is left out, by kind.
+        self.passed = LeftOutCounts()
 
     def __iter__(self) -> Generator[tuple[tuple[str, ...], Member]]:
         """Yield the parts of each wanted file's name, with the file.
@@ -192,12 +195,18 @@ class ArchiveFiles:
         """
         with contextlib.closing(members_of(self.path, self.budget)) as members:
             for member in members:
-                self._links += member.kind is Kind.LINK
                 parts = _checked_parts(member, self.path)
-                if member.kind is not Kind.FILE or not parts or not all(map(is_visible, parts)):
+                if member.kind is Kind.LINK:
+                    self._links += 1
+                    self.passed.add("link in the archive", member.name)
+                if member.kind is not Kind.FILE or not parts:
                     continue
-                if self._is_wanted(parts[-1]):
+                if not all(map(is_visible, parts)):
+                    self.passed.add("hidden file", "/".join(parts))
+                elif self._is_wanted(parts[-1]):
                     yield parts, member
+                else:
+                    self.passed.add_file("/".join(parts))
 
     def conclude(self, watcher: Watcher, *, expected: str, found: bool) -> None:
         """Say how many links were passed over, once all files were read.
@@ -211,9 +220,10 @@ class ArchiveFiles:
             SourceError: None was.
         """
         if not found:
+            passed = left_out_in_words(self.passed.listed())
             raise SourceError(
                 expected,
-                f"{self.path} holds none" + (f", but {self._links:,} links" if self._links else ""),
+                f"{self.path} holds none" + (f", but {passed}" if passed else ""),
                 "Archives within it are not opened: unpack those first.",
             )
         if self._links:

@@ -208,7 +208,10 @@ def _content_of(image: Any) -> Any:
     """Return an image of Pillow's or a tensor as an array; anything else as it is."""
     try:
         if isinstance(image, Image.Image):
-            return np.asarray(open_image(image, "an image"))
+            deep = image.mode.startswith("I;16")
+            return np.asarray(image if deep else open_image(image, "an image")).astype(
+                np.uint16 if deep else np.uint8
+            )
     except ImageError as error:
         raise SourceError(error.expected, error.received, error.advice) from error
     if hasattr(image, "detach"):  # a tensor, whose channels come first

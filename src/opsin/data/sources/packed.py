@@ -8,20 +8,25 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory, write_json
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
+from opsin.data.left_out import LeftOutCounts, left_out_in_words
 from opsin.data.sources.archive import DISK_SHARE
 from opsin.data.sources.contents import Files, LabelColumns, LabelledImages, PackedImages
 from opsin.data.sources.folder import order_classes
-from opsin.data.sources.manifest import SPLITS
+from opsin.data.spelling import nfc
+from opsin.data.split import UNASSIGNED, part_named
 
 # Images between two words on how far it is.
 _STEP: Final = 64
@@ -76,12 +81,14 @@ def labelled_records(
     stream = iter(gathered.usable(records))
     first = next(stream, None)
     if first is None:
-        gathered.tell(watcher)
-        raise SourceError("images with classes", f"{source} holds none", "Is it the right source?")
+        passed = left_out_in_words(gathered.passed.listed())
+        but = f", but {passed}" if passed else ""
+        raise SourceError(
+            "images with classes", f"{source} holds none{but}", "Is it the right source?"
+        )
     both = itertools.chain([first], stream)
     if isinstance(first.image, Path):
         names = [str(_file_of(record, source)) for record in both]
-        gathered.tell(watcher)
         return gathered.labelled(Files(Path(), names))
     return _pack(gathered, both, key, total=total, most=most, watcher=watcher)
 
@@ -102,6 +109,8 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
             names=about["names"],
             images=PackedImages(folder / "images.bin", starts, ends - starts),
             groups=about["groups"],
+            left_out=tuple(LeftOut.model_validate(each) for each in about.get("left_out", ())),
+            repeated=about["repeated"],
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
@@ -115,7 +124,7 @@ class _Gathered:
         self.columns = LabelColumns()
         self._classes = classes
         self._names: list[str] = []
-        self._passed: dict[str, int] = {}
+        self.passed = LeftOutCounts()
 
     def usable(self, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the records that have a class, in a part that is known."""
@@ -123,32 +132,36 @@ class _Gathered:
         for record in records:
             split = record.split.strip().lower()
             if not record.label:
-                self._pass_over("without a class")
-            elif split not in SPLITS:
-                self._pass_over(f"in the part {record.split}")
+                self.passed.add("image without a class", record.name)
+            elif (code := part_named(split) if split else UNASSIGNED) is None:
+                self.passed.add(f"image in the part {record.split}", record.name)
             else:
-                number = counts[split] = counts.get(split, -1) + 1
+                number = counts.get(split, 0)
                 own = f"{split}/{number}" if split else str(number)
-                self.columns.add(own, record.label, SPLITS[split], record.group)
-                self._names.append(record.name)
-                yield record
-
-    def _pass_over(self, what: str) -> None:
-        self._passed[what] = self._passed.get(what, 0) + 1
-
-    def tell(self, watcher: Watcher) -> None:
-        """Say what was passed over."""
-        for what, count in self._passed.items():
-            watcher.note(f"Passed over in {self.source}: images {what}, {count:,} in all")
+                place = _reference(record)
+                if self.columns.add(own, record.label, code, record.group, place=place):
+                    counts[split] = number + 1
+                    self._names.append(record.name)
+                    yield record
 
     def labelled(self, images: Files | PackedImages) -> LabelledImages:
         """Return the images; their own names stand, where each has one of its own."""
         if len(set(self._names)) == len(self._names) and all(self._names):
             self.columns.names = self._names
         found = order_classes(self.columns.classes, Path(self.source))
-        listed = [name for name in self._classes or () if name in found]
-        rest = [name for name in found if name not in listed]
-        return self.columns.labelled(self.source, images, [*listed, *rest])
+        there = {nfc(name) for name in found}
+        listed = [name for name in self._classes or () if nfc(name) in there]
+        known = {nfc(name) for name in listed}
+        rest = [name for name in found if nfc(name) not in known]
+        whole = self.columns.labelled(self.source, images, [*listed, *rest])
+        return replace(whole, left_out=self.passed.listed())
+
+
+def _reference(record: Record) -> str | None:
+    """Return what tells an image from others; ``None`` for contents without a name."""
+    if isinstance(record.image, Path):
+        return str(record.image)
+    return f"{hashlib.sha256(record.image).hexdigest()} {record.name}" if record.name else None
 
 
 def _file_of(record: Record, source: str) -> Path:
@@ -228,7 +241,6 @@ def _pack(
         target = scratch / "images.bin"
         ends, digest = _write_contents(gathered, records, target, most=most, watcher=watcher)
         watcher.end()
-        gathered.tell(watcher)
         found = gathered.labelled(PackedImages(scratch, np.array([]), np.array([])))
         np.savez(
             scratch / "columns.npz",
@@ -237,10 +249,12 @@ def _pack(
             labels=found.labels,
             given=found.given,
         )
-        about = {
+        about: JsonObject = {
             "classes": list(found.classes),
             "names": list(found.names),
             "groups": list(found.groups),
+            "left_out": [each.model_dump() for each in found.left_out],
+            "repeated": found.repeated,
         }
         write_json(scratch / "about.json", about)
         whole = hashlib.sha256(digest + found.labels.tobytes() + found.given.tobytes())

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.data.formats import MAX_BYTES, heif_error, is_heif
+from opsin.data.formats import MAX_BYTES, is_heif
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
@@ -36,6 +36,9 @@ _BEGINNINGS: Final = (
     ((0, b"II+\0"),),
     ((0, b"MM\0+"),),
     ((4, b"ftypavi"),),  # AVIF
+    ((0, b"\0\0\0\x0cjP  \r\n\x87\n"),),  # JPEG 2000, and its bare code stream
+    ((0, b"\xff\x4f\xff\x51\0"),),
+    ((0, b"\0\0\1\0"),),  # ICO
 )
 # PPM and its kin are text themselves: the kind, comments, width and height. Each part takes what it
 # can and gives none of it back, so that the time is linear in the bytes, whatever they are.
@@ -53,7 +56,7 @@ def begins_like_an_image(start: bytes) -> bool:
         >>> begins_like_an_image(b"GIF89a..."), begins_like_an_image(b"GIF8.png")
         (True, False)
     """
-    return bool(_PPM.match(start)) or any(
+    return bool(_PPM.match(start) or is_heif(start)) or any(
         all(start[place:].startswith(magic) for place, magic in each) for each in _BEGINNINGS
     )
 
@@ -81,7 +84,6 @@ def open_piped(stdin: BinaryIO) -> Stream:
 
     Raises:
         SourceError: It is empty, or neither.
-        ImageError: It is a HEIC image.
     """
     pipe = _Pipe(stdin)
     start = pipe.read()
@@ -91,8 +93,6 @@ def open_piped(stdin: BinaryIO) -> Stream:
         return Stream(
             _SOURCE, "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
         )
-    if is_heif(start):
-        raise heif_error(_CALLED)
     if not start or start.startswith(b"\0") or b"\0\0" in start:
         raise SourceError(
             "an image of a known format, or names of files, on standard input",

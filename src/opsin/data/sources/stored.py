@@ -156,8 +156,9 @@ def _open_table(place: _StoredPlace, table: Path) -> LabelledImages:
     objects: list[StoredObject] = []
     for row in rows:
         key = _key_of(row.path, place, row.line)
-        columns.add(row.path, row.label, manifest.split_of(row.split, table, row.line), row.group)
-        objects.append(there.get(key, place.bucket.stored(key)))
+        part = manifest.split_of(row.split, table, row.line)
+        if columns.add(row.path, row.label, part, row.group, place=key):
+            objects.append(there.get(key, place.bucket.stored(key)))
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
         raise SourceError(

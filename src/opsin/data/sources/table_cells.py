@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -130,7 +129,7 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
 
     Args:
         value: Bytes, a path, an array or lists of numbers, or Hugging Face's pair of bytes and
-            path; ``None`` is an image that cannot be read.
+            path; what is missing is an image that cannot be read.
         column: The column's name, for errors.
 
     Raises:
@@ -149,6 +148,8 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
         return value, value
     if isinstance(value, list | np.ndarray):
         return _plain_file(value, column), ""
+    if _is_missing(value):
+        return b"", ""
     raise SourceError(
         "images as paths, as the bytes of files or as arrays",
         f"{column} holds a {type(value).__name__}",
@@ -157,9 +158,15 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
 
 
 def _plain_file(value: Any, column: str) -> bytes:
-    """Return an array as a file of PGM or PPM."""
+    """Return an array as a file of PGM or PPM, of 16 bits where its type has as many."""
     try:
-        image, _ = image_from_array(np.array(value), f"an image of the column {column}")
+        array = np.array(value)
+        if array.dtype == np.uint16 and array.ndim in (2, 3) and array.size:
+            grey = array.ndim == 2 or array.shape[2] == 1
+            if grey or array.shape[2] == 3:
+                head = f"P{5 if grey else 6} {array.shape[1]} {array.shape[0]} 65535\n"
+                return head.encode() + array.astype(">u2").tobytes()
+        image, _ = image_from_array(array, f"an image of the column {column}")
     except ImageError as error:
         raise SourceError(error.expected, error.received, error.advice) from error
     except ValueError as error:
@@ -172,9 +179,17 @@ def _plain_file(value: Any, column: str) -> bytes:
     return f"{kind} {image.width} {image.height} 255\n".encode() + image.tobytes()
 
 
+def _is_missing(value: Any) -> bool:
+    """Tell what data frames have for nothing: ``None``, NaN, NaT, and pandas' NA."""
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124  these equal not even themselves
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"  # which refuses to be true or false
+
+
 def text_of(value: Any, column: str) -> str:
     """Return a cell as text: whole numbers and truth values are names of classes, too."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # as pandas has nothing
+    if _is_missing(value):
         return ""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"

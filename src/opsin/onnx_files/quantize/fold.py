@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,10 @@ def fold(graph: OnnxGraph) -> list[Layer]:
     Returns:
         The rows of its summary table, those of joined layers joined: ``Conv 3×3 same + BatchNorm``.
     """
-    rows = {layer.name: layer for layer in graph.metadata.layers}
+    rows = {layer.name: layer for layer in graph.layers}
     for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
+        if not _are_weights(graph, norm.input[1:]) or attribute(norm, "training_mode", 0):
+            continue
         affine = _Affine.of(graph, norm)
         found = _before(graph, norm, affine)
         if found is not None:
@@ -68,24 +71,18 @@ class _FoldablePair:
 
 def _before(graph: OnnxGraph, norm: NodeProto, affine: _Affine) -> _FoldablePair | None:
     """Find the convolution that a BatchNorm can be folded back into."""
-    maker = _only(graph, norm.input[0])
-    if maker is None:
+    maker = graph.maker(norm.input[0])
+    if maker is None or _only_user(graph, norm.input[0]) is None:
         return None
     if maker.op_type == "Conv":
-        return _FoldablePair(maker)
-    conv = _only(graph, maker.input[0])
-    if maker.op_type != "MaxPool" or conv is None or conv.op_type != "Conv":
+        return _FoldablePair(maker) if _can_hold(graph, maker, norm, norm.output[0]) else None
+    conv = graph.maker(maker.input[0]) if maker.op_type == "MaxPool" else None
+    if conv is None or _only_user(graph, maker.input[0]) is None or not (affine.scale > 0).all():
         return None
-    if not (affine.scale > 0).all():
-        return None
-    users = graph.users(norm.output[0])
-    alone = len(users) == 1 and users[0].op_type == "Relu"
-    return _FoldablePair(conv, maker, users[0] if alone else None)
-
-
-def _only(graph: OnnxGraph, value: str) -> NodeProto | None:
-    """Return the operator that a value comes from, where no more than one other takes it."""
-    return graph.maker(value) if len(graph.users(value)) == 1 else None
+    user = _only_user(graph, norm.output[0])
+    relu = user if user is not None and user.op_type == "Relu" else None
+    holds = _can_hold(graph, conv, norm, (relu or norm).output[0])
+    return _FoldablePair(conv, maker, relu) if holds else None
 
 
 def _after(graph: OnnxGraph, norm: NodeProto) -> NodeProto | None:
@@ -93,10 +90,35 @@ def _after(graph: OnnxGraph, norm: NodeProto) -> NodeProto | None:
 
     What is added at its input would be missing in its padding, so it must have none.
     """
-    users = graph.users(norm.output[0])
-    if len(users) != 1 or users[0].op_type != "Conv" or attribute(users[0], "group", 1) != 1:
+    conv = _only_user(graph, norm.output[0])
+    if conv is None or attribute(conv, "group", 1) != 1 or any(attribute(conv, "pads", [])):
         return None
-    return None if any(attribute(users[0], "pads", [])) else users[0]
+    if attribute(conv, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return None
+    return conv if _can_hold(graph, conv, norm, conv.output[0]) else None
+
+
+def _only_user(graph: OnnxGraph, value: str) -> NodeProto | None:
+    """Return the one operator that takes a value, where the file does not put it out as well."""
+    users = graph.users(value)
+    is_output = any(output.name == value for output in graph.model.graph.output)
+    return users[0] if len(users) == 1 and not is_output else None
+
+
+def _can_hold(graph: OnnxGraph, conv: NodeProto, norm: NodeProto, name: str) -> bool:
+    """Tell whether a convolution's weights can take a BatchNorm in, under the name of a layer."""
+    users = (*graph.users(f"{name}.weight"), *graph.users(f"{name}.bias"))
+    return (
+        conv.op_type == "Conv"
+        and _are_weights(graph, conv.input[1:])
+        and all(user in (conv, norm) for user in users)
+    )
+
+
+def _are_weights(graph: OnnxGraph, names: Iterable[str]) -> bool:
+    """Tell whether these are float32 numbers of the file, and not computed."""
+    return all(name in graph.weights and graph.weights[name].dtype == np.float32
+               for name in names if name)  # fmt: skip
 
 
 def _into_earlier(
@@ -105,7 +127,7 @@ def _into_earlier(
     conv, pool, relu = found.conv, found.pool, found.relu
     name = (relu or norm).output[0]
     weight, bias = _held(graph, conv)
-    scale = affine.scale.reshape(-1, 1, 1, 1)
+    scale = affine.scale.reshape(-1, *[1] * (weight.ndim - 1))
     _hold(graph, conv, name, weight * scale, bias * affine.scale + affine.shift)
     parts = [each.output[0] for each in (conv, norm, relu, pool) if each is not None]
     if pool is not None:
@@ -126,8 +148,10 @@ def _into_later(
 ) -> None:
     name, gone = conv.output[0], norm.output[0]
     weight, bias = _held(graph, conv)
-    further = np.tensordot(weight.sum(axis=(2, 3)), affine.shift, axes=1)
-    _hold(graph, conv, name, weight * affine.scale.reshape(1, -1, 1, 1), bias + further)
+    sides = range(2, weight.ndim)
+    further = weight.sum(axis=tuple(sides)) @ affine.shift
+    scale = affine.scale.reshape(1, -1, *[1] * len(sides))
+    _hold(graph, conv, name, weight * scale, bias + further)
     conv.input[0] = norm.input[0]
     graph.nodes.remove(norm)
     _join(graph, rows, name, [gone, name])
@@ -135,7 +159,7 @@ def _into_later(
 
 def _held(graph: OnnxGraph, conv: NodeProto) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     weight = graph.weights[conv.input[1]].astype(np.float64)
-    if len(conv.input) < 3:
+    if len(conv.input) < 3 or not conv.input[2]:
         return weight, np.zeros(len(weight))
     return weight, graph.weights[conv.input[2]].astype(np.float64)
 

@@ -6,10 +6,13 @@ const find = (id) => document.getElementById(id);
 const part = {};
 for (const id of ["about", "verdict", "drop", "shown", "heat", "camera", "hint", "file", "photograph",
   "shoot", "stop", "why", "capture", "error", "models", "model", "as-is", "keep", "empty", "bars",
-  "notes", "explained", "what"]) part[id] = find(id);
+  "notes", "explained", "what", "unlike"]) part[id] = find(id);
 
 const SHOWN = 5; // bars
 const QUESTION = part.verdict.textContent;
+const UNLIKE = "Images that look unlike all training images are answered with “none of these”: their " +
+  "bars are grey, since the classes do not fit.";
+const CANNOT_TELL = "Cannot tell whether it is similar to the training images: this classifier has no threshold.";
 let models = []; // as the server describes them
 let image = null; // the Blob that is being asked about
 let address = ""; // of the preview
@@ -84,6 +87,7 @@ function describe() {
     part.about.textContent += ` · accuracy ${percent(score.accuracy)} ± ${half} on ` +
       (score.split === "test" ? "test images" : "validation images (optimistic)");
   }
+  part.unlike.textContent = model.rejects ? UNLIKE : "";
   show(part["as-is"], model.background);
 }
 
@@ -161,8 +165,9 @@ function present(answer) {
   document.title = `${verdict} · Opsin`;
   document.body.classList.toggle("none", answer.rejected);
   part.bars.replaceChildren(...answer.top.map((row) => bar(row.label, row.score)));
-  part.notes.replaceChildren(...answer.notes.map((note) => element("li", note)));
-  show(part.notes, answer.notes.length > 0);
+  const notes = answer.rejected === null ? [...answer.notes, CANNOT_TELL] : answer.notes;
+  part.notes.replaceChildren(...notes.map((note) => element("li", note)));
+  show(part.notes, notes.length > 0);
   show(part.bars, true);
   show(part.what, true);
   show(part.why, true);

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ import psutil
 _NVIDIA: Final = "nvidia-smi"
 _ASKED: Final = "name,utilization.gpu,memory.used,memory.total"
 _MIB: Final = 1 << 20
+# Seconds after which a tool that was slow is asked again.
+_SLOW: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,21 +102,46 @@ def disk(path: Path) -> Free:
     return Free(0, 0)
 
 
-def gpu() -> list[Gpu]:
-    """Return NVIDIA's graphics processors; none where its tool is missing or slow.
+class Gpus:
+    """NVIDIA's graphics processors; its tool is asked once for all windows.
 
-    It takes up to a second: call it in a thread.
+    Where the tool is missing, or finds no processor, it is not asked again.
     """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._found: list[Gpu] = []
+        # When the tool is asked next, on the clock of `time.monotonic`.
+        self._next = 0.0
+
+    def now(self) -> list[Gpu]:
+        """Return what was found in the last second.
+
+        It takes up to a second: call it in a thread.
+        """
+        with self._guard:
+            if time.monotonic() >= self._next:
+                self._found, kept = _ask_tool()
+                self._next = time.monotonic() + kept
+            return self._found
+
+
+def _ask_tool() -> tuple[list[Gpu], float]:
+    """Return the graphics processors, and for how many seconds that is true."""
     tool = shutil.which(_NVIDIA)
     if tool is None:
-        return []
+        return [], math.inf
     asked = [tool, f"--query-gpu={_ASKED}", "--format=csv,noheader,nounits"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
+    try:
         done = subprocess.run(  # noqa: S603  the tool that the system names, our own words
             asked, capture_output=True, check=True, timeout=1, stdin=subprocess.DEVNULL
         )
-        return read_gpus(done.stdout.decode("utf-8", "replace"))
-    return []
+    except subprocess.TimeoutExpired:
+        return [], _SLOW
+    except (OSError, subprocess.SubprocessError):
+        return [], math.inf
+    found = read_gpus(done.stdout.decode("utf-8", "replace"))
+    return found, 1.0 if found else math.inf
 
 
 def read_gpus(text: str) -> list[Gpu]:

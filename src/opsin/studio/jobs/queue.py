@@ -141,7 +141,7 @@ class Queue:
             self._shelf.pause(paused)
 
     def stop(self, id: str) -> None:  # noqa: A002
-        """Ask a job to end where it is; asked again it breaks off, and a third time it is killed.
+        """Ask a job to end where it is; asking again changes nothing.
 
         A training that is stopped ends its batch and is evaluated: its run can be used. A job that
         waits is stopped before it began.
@@ -150,7 +150,17 @@ class Queue:
             job = self.get(id)
             if job.pending:
                 self._shelf.put(replace(job, state="stopped", cause=None, ended=time.time()))
-            elif job.active:
+            elif job.state == "running":
+                self._ask(replace(job, state="stopping", asked=time.time()))
+            elif job.state == "pausing" and job.signals == 1:
+                # Its process has been asked to end; now it is not broken off after that.
+                self._shelf.put_anyway(replace(job, state="stopping"))
+
+    def stop_at_once(self, id: str) -> None:  # noqa: A002
+        """Break off a job without an evaluation; asked again, its process is killed."""
+        with self._guard:
+            job = self.get(id)
+            if job.active:
                 self._ask(replace(job, state="stopping", asked=time.time()))
 
     def pause(self, id: str) -> None:  # noqa: A002

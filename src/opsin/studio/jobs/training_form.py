@@ -14,7 +14,7 @@ from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.pace import seconds_of
-from opsin.core.recipe import BELONGING, PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options
+from opsin.core.recipe import PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options, override
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.storage import write_json
 from opsin.models.registry import MODELS as NETWORKS
@@ -201,8 +201,7 @@ def keep_recipe(
 ) -> Path:
     """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path.
 
-    What is changed takes what belonged to the older choice along: another optimiser its rate,
-    another kind of images the ways of varying them.
+    What is changed takes along what belonged to the older choice (`override`).
 
     Args:
         folder: Where such files are kept.
@@ -214,16 +213,14 @@ def keep_recipe(
     Raises:
         StorageError: The disk refuses the write.
     """
-    options = flat_options(recipe.to_json())
-    # Where the images are is said by the caller.
-    gone = {"sources", "test", "labels", *changed}
-    gone |= {other for name, new in changed.items() if new for other in BELONGING.get(name, ())}
+    # Where the images are, and whose parts they keep, is said by the caller.
+    gone = {"sources", "test", "labels", "parts_of", *changed}
     if not same_images:
         gone |= set(DataRecipe.model_fields)
+    # What belongs to an emptied choice is still as the form shows it.
+    others = {name: new for name, new in changed.items() if new or name == "model"}
+    options = override(flat_options(recipe.to_json()), others)
     kept = {key: v for key, v in options.items() if key not in gone and v is not None}
-    if "model" not in kept and "model" in options:
-        # Options of one network mean nothing to another.
-        kept = {key: v for key, v in kept.items() if key in DataRecipe.model_fields}
     name = hashlib.blake2s(json.dumps(kept, sort_keys=True).encode(), digest_size=8).hexdigest()
     path = folder / f"{name}.json"
     if not path.is_file():

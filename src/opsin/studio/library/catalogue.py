@@ -18,6 +18,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -26,7 +27,7 @@ from typing import Final
 
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
-from opsin.core.storage import storage_errors, write_bytes, write_json
+from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
 from opsin.data.image_tree import natural
 from opsin.data.sandboxed_decoding import open_apart
@@ -50,7 +51,7 @@ from opsin.studio.trash import KEPT, Removed, Trash
 __all__ = ["AuditResult", "Glance", "Library", "LibraryDataset"]
 
 _TITLE_MOST: Final = 200
-_SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
+_SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm", "JPEG2000": ".jp2"}
 
 
 class Library:
@@ -76,6 +77,8 @@ class Library:
         self._images = home / "pictures"
         self._looks = AuditResults(jobs)
         self._stored = SmallFiles(stored_set)
+        # What another window writes at the same time is compared when it is whole.
+        self._adding = threading.Lock()
         self.sweep()
 
     # What there is.
@@ -241,11 +244,11 @@ class Library:
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
         path = place / class_ / f"{stem}{suffix}"
-        if path.exists() and path.read_bytes() != content:
-            digest = hashlib.sha256(content).hexdigest()[:16]
-            path = path.with_name(f"{stem}-{digest}{suffix}")
-        if not path.exists():
-            write_bytes(path, content)
+        with self._adding:
+            if not write_new(path, content) and path.read_bytes() != content:
+                digest = hashlib.sha256(content).hexdigest()[:16]
+                path = path.with_name(f"{stem}-{digest}{suffix}")
+                write_new(path, content)
         return path
 
     def remove(self, id: str) -> str:  # noqa: A002

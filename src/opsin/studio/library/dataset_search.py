@@ -24,7 +24,7 @@ from opsin.core.operating_system import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
-from opsin.data.image_tree import is_image_name
+from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources import archive, webdataset
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
@@ -106,7 +106,8 @@ def main() -> None:
         else:
             root = archive.unpack(path)
             # Tables and arrays are checked when they are read.
-            if all(each.is_dir() or is_image_name(each.name) for each in root.iterdir()):
+            seen = [each for each in root.iterdir() if is_visible(each.name)]
+            if all(each.is_dir() or is_image_name(each.name) for each in seen):
                 open_folder(root)
     except OpsinError as error:
         said = [text.replace(str(root), str(path)) for text in error_values(error)]

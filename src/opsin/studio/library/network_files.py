@@ -19,6 +19,8 @@ from opsin.studio.not_found import NotThere
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _ASK: Final = "ask-for-pixels"
+# After these, a process that looks into a network is ended.
+_SECONDS: Final = 120.0
 
 
 class _Refusal(BaseModel):
@@ -52,6 +54,7 @@ class NetworkFiles:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "networks"
+        self._asking = {path.parent.name for path in self._folder.glob(f"*/{_ASK}")}
 
     def add(self, sent: Path, name: str) -> str:
         """Take a file over, and return its id.
@@ -98,13 +101,18 @@ class NetworkFiles:
             StorageError: The disk refuses a note about it.
         """
         path = self.get(number)
-        done = subprocess.run(  # noqa: S603  our own command
-            command("backbones", "--offline", path), capture_output=True, check=False
-        )
         try:
+            done = subprocess.run(  # noqa: S603  our own command
+                command("backbones", "--offline", path),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                timeout=_SECONDS, check=False,
+            )  # fmt: skip
             found = _LookedInto.model_validate_json(done.stdout)
         except ValidationError:
             found = _LookedInto(error=_Refusal(received="it could not be opened"))
+        except subprocess.TimeoutExpired:
+            received = f"to look into it took longer than {_SECONDS:.0f} seconds"
+            found = _LookedInto(error=_Refusal(received=received))
         if found.error is not None:
             self.remove(number)
             received = found.error.received.replace(str(path), path.name)
@@ -112,11 +120,13 @@ class NetworkFiles:
         if found.pixels is None:
             with storage_errors(self._folder):
                 (self._folder / number / _ASK).touch()
+            self._asking.add(number)
 
     def asks_for_pixels(self, number: str) -> bool:
         """Tell whether people have to say which pixels a network was trained on."""
-        return (self._folder / number / _ASK).exists()
+        return number in self._asking
 
     def remove(self, number: str) -> None:
         """Forget a network, if there is one."""
+        self._asking.discard(number)
         shutil.rmtree(self._folder / number, ignore_errors=True)

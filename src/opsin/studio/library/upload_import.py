@@ -15,10 +15,11 @@ from opsin.core.errors import SourceError
 from opsin.core.file_names import RESERVED, is_device
 from opsin.core.operating_system import NOT_IN_NAMES, sync_all
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
-from opsin.data.formats import HEIF_SUFFIXES
+from opsin.data.formats import NAMED
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources import archive
-from opsin.data.sources.folder import PARTS
+from opsin.data.spelling import nfc
+from opsin.data.split import part_named
 from opsin.studio.library.dataset_search import check_archive
 
 _MOST_BYTES: Final = 255
@@ -89,7 +90,7 @@ def arrange(
         raise SourceError(
             "images, or one archive of them",
             _none_of_these(files.values()) if files else "nothing was sent",
-            "Send JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF; archives end in .zip or .tar.",
+            f"Send {NAMED}; archives end in .zip or .tar.",
         )
     if packed:
         raise SourceError(
@@ -164,7 +165,7 @@ def class_name(text: str) -> str:
         >>> class_name(" Ankle boot ")
         'Ankle boot'
     """
-    name = text.strip()
+    name = nfc(text.strip())  # one folder for a class, whichever system its name comes from
     try:
         long = len(os.fsencode(name)) > _MOST_BYTES
     except UnicodeEncodeError:
@@ -271,9 +272,7 @@ def _none_of_these(names: Iterable[str]) -> str:
     """Say of files that are neither images nor archives what they are called."""
     called = [name.rpartition("/")[2] for name in names]
     more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
-    heif = any(name.lower().endswith(HEIF_SUFFIXES) for name in called)
-    what = "HEIC or HEIF is not read" if heif else "that is none of these"
-    return f"{', '.join(f'{name!r:.80}' for name in called[:_NAMED])}{more}: {what}"
+    return f"{', '.join(f'{name!r:.80}' for name in called[:_NAMED])}{more}: that is none of these"
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -297,7 +296,7 @@ def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
     only = around.pop() if len(around) == 1 else ""
     return (
         bool(only)
-        and only.lower() not in PARTS
+        and part_named(only) is None
         and all(len(each) > depth + 2 and each[depth] == only for each in names)
     )
 
@@ -312,13 +311,17 @@ def _move(places: dict[Path, tuple[str, ...]], root: Path, moved: list[tuple[Pat
             made.add(folder)
         target = _free(folder / name, path)
         if target is not None:
-            path.rename(target)
+            try:
+                path.rename(target)
+            except BaseException:
+                target.unlink()
+                raise
             moved.append((path, target))
 
 
 def _free(target: Path, path: Path) -> Path | None:
-    """Return a name that is free, or ``None`` where the same image is there already."""
-    if not target.exists():
+    """Take a name that is free, or return ``None`` where the same image is there already."""
+    if _taken(target):
         return target
     if filecmp.cmp(path, target, shallow=False):
         return None
@@ -326,7 +329,15 @@ def _free(target: Path, path: Path) -> Path | None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
     named = target.with_name(f"{target.stem}-{digest}{target.suffix}")
-    return None if named.exists() else named
+    return named if _taken(named) else None
+
+
+def _taken(name: Path) -> bool:
+    """Take a name, so that no other window gets it; ``False``: one has it."""
+    with contextlib.suppress(FileExistsError):
+        name.touch(exist_ok=False)
+        return True
+    return False
 
 
 def _short(name: str) -> str:

@@ -28,6 +28,7 @@ from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
 from opsin.studio.library.upload_import import SentFile, arrange, usable
+from opsin.studio.threads import UPLOADS
 from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
 
 #: Bytes and files of all uploads together.
@@ -298,7 +299,7 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
     @api.get("/uploads/{key}")
     async def arrived(key: str) -> Response:
         try:
-            return json_reply({"offset": uploads.offset(key)})
+            return json_reply({"offset": await UPLOADS.run(uploads.offset, key)})
         except OpsinError as error:
             return _refused(error)
 
@@ -308,8 +309,8 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
             _check(key)
             offset = _number(request.query_params.get("offset", ""))
             async with uploads.alone(key):
-                if offset != uploads.offset(key):
-                    return json_reply({"offset": uploads.offset(key)}, 409)
+                if offset != (there := await UPLOADS.run(uploads.offset, key)):
+                    return json_reply({"offset": there}, 409)
                 return json_reply({"offset": await _receive(uploads, key, offset, request)})
         except OpsinError as error:
             return _refused(error)
@@ -318,7 +319,7 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
     async def forget(key: str) -> Response:
         try:
             async with uploads.alone(_check(key)):
-                await asyncio.to_thread(uploads.drop, key)  # of a large file it takes a while
+                await UPLOADS.run(uploads.drop, key)  # of a large file it takes a while
             return json_reply({"offset": 0})
         except OpsinError as error:
             return _refused(error)
@@ -328,7 +329,7 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
     """Add a request's body to a file as it arrives; return how many bytes there are then."""
     stated = request.headers.get("content-length", "")
     size = int(stated) if stated.isdecimal() else 0
-    await asyncio.to_thread(uploads.sweep_sometimes)
+    await UPLOADS.run(uploads.sweep_sometimes)
     uploads.check_room(key, offset + size)
     most, waiting = offset + PART_MOST, bytearray()
     try:
@@ -339,12 +340,12 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
                     f"parts of at most {PART_MOST >> 20} MB", "there is more", "Send it in parts."
                 )
             if len(waiting) >= _BLOCK:
-                offset = await asyncio.to_thread(uploads.append, key, offset, bytes(waiting))
+                offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
                 waiting.clear()
     except ClientDisconnect:
         pass  # what has arrived is right as far as it goes
     if waiting or not offset:  # an empty file is one, too
-        offset = await asyncio.to_thread(uploads.append, key, offset, bytes(waiting))
+        offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
     return offset
 
 

@@ -11,14 +11,14 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import file_size
-from opsin.data.formats import SUFFIXES
 from opsin.studio import words
 from opsin.studio.library.upload_import import SentFile, common_name
 from opsin.studio.library.uploads import MOST_BYTES
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
-from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.threads import UPLOADS
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
@@ -38,9 +38,9 @@ _BATCH: Final = "00000000000da7a5"
 _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
 
 
-def by_upload(studio: Studio) -> None:
+async def by_upload(studio: Studio) -> None:
     """Build the upload: one archive, or images in folders."""
-    _Upload(studio).build()
+    await _Upload(studio).build()
 
 
 class _Upload:
@@ -55,15 +55,15 @@ class _Upload:
         #: The place of each upload that waits, by the keys of its files.
         self._waiting: dict[frozenset[str], ui.element] = {}
 
-    def build(self) -> None:
+    async def build(self) -> None:
         """Show where files are taken, and what they are to become."""
         with ui.element("p").classes("op-muted"):
             ui.label(
                 "Each folder is a class: send a zip with a folder for each, or choose a folder "
                 "that holds them. If the upload stops, choose the same files to continue."
             )
-        made = {each.id: words.safe(each.title, 80) for each in self._studio.sets.all()
-                if each.made_here}  # fmt: skip
+        sets = await asyncio.to_thread(self._studio.sets.all)
+        made = {each.id: words.safe(each.title, 80) for each in sets if each.made_here}
         with ui.element("div").classes("op-fields"):
             self._title = ui.input("Dataset name").props("dense outlined maxlength=200")
             self._loose = ui.input("Class of images without a folder").props("dense outlined")
@@ -74,7 +74,7 @@ class _Upload:
         most = file_size(MOST_BYTES)
         self._intake = Intake(
             f"Images or one archive, {most} at most",
-            accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",
+            accept=f"{IMAGES},{_ARCHIVES}",
             camera=False,
             folders=True,
             batch=_BATCH,
@@ -91,15 +91,14 @@ class _Upload:
         try:
             chosen = self._into.value
             title = self._title.value or common_name(files) or self._loose.value or ""
-            into = sets.images_path(chosen) if chosen else sets.new_place(title)
-            source = await asyncio.to_thread(
-                uploads.finish, _BATCH, files, into, loose=self._loose.value or ""
-            )
-            added = (
-                sets.get(chosen)
-                if chosen
-                else await asyncio.to_thread(sets.add_upload, source, title=title)
-            )
+            loose = self._loose.value or ""
+
+            def finish() -> LibraryDataset:
+                into = sets.images_path(chosen) if chosen else sets.new_place(title)
+                source = uploads.finish(_BATCH, files, into, loose=loose)
+                return sets.get(chosen) if chosen else sets.add_upload(source, title=title)
+
+            added = await UPLOADS.run(finish)
         except OpsinError as error:
             await self._failed(error, files)
             return
@@ -110,7 +109,7 @@ class _Upload:
     async def _failed(self, error: OpsinError, files: list[SentFile]) -> None:
         # An archive that was refused is gone; images wait for a class to be named.
         offset = self._studio.uploads.offset
-        left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
+        left = await UPLOADS.run(lambda: [each for each in files if offset(each["key"])])
         if self._state.element.is_deleted:
             return
         self._state.clear()
@@ -137,7 +136,7 @@ class _Upload:
             for file in files:
                 self._studio.uploads.drop(file["key"])
 
-        await asyncio.to_thread(drop)
+        await UPLOADS.run(drop)
 
 
 async def by_folder(studio: Studio, identity: str, page: int) -> None:

@@ -57,7 +57,10 @@ async def compare(studio: Studio, runs: str = "") -> None:
     with layout.page(studio, "Compare runs", "/compare", guide="how-to/compare.html"):
         if not _choose(studio, ids):
             return
-        body = _CompareBody(studio, ids, _MAKING.setdefault(studio, _Making(most=0)))
+        compared = await asyncio.to_thread(
+            Compared, studio.runs, studio.jobs, studio.settings.home, ids
+        )
+        body = _CompareBody(studio, ids, compared, _MAKING.setdefault(studio, _Making(most=0)))
         await body.build()
     if body is not None:  # else an error is shown in its place
         await ui.context.client.connected()
@@ -72,7 +75,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
     if len(able) < 2:
         layout.empty(
-            "Compare two or more finished runs on the same test images here.",
+            "Compare two or more finished runs that share test images here.",
             "Train one",
             "/train",
         )
@@ -103,19 +106,18 @@ class _CompareBody:
     Args:
         studio: What all windows share.
         ids: The runs.
+        compared: What is known of them.
         making: Comparisons that are being made, for all windows.
-
-    Raises:
-        NotThere: There is no such run.
-        RecipeError: They are too few or too many.
     """
 
-    def __init__(self, studio: Studio, ids: Sequence[str], making: _Making) -> None:
+    def __init__(
+        self, studio: Studio, ids: Sequence[str], compared: Compared, making: _Making
+    ) -> None:
         self._studio = studio
         self._ids = ids
         self._making = making
         self._rows: list[RunRow] = [studio.runs.row(each) for each in ids]
-        self._compared = Compared(studio.runs, studio.jobs, studio.settings.home, ids)
+        self._compared = compared
 
     async def build(self) -> None:
         """Show what takes no time: which letter is which run, and the curves."""
@@ -223,7 +225,7 @@ class _CompareBody:
                 ui.label(
                     "The images are not in the cache any more; their names are shown."
                 ).classes("op-muted")
-            for title, images in pair.groups():
+            for title, images in pair.by_who_is_right():
                 with ui.element("h3"):
                     more = f", the first {_IMAGES}" if len(images) > _IMAGES else ""
                     ui.label(f"{title} ({count(len(images))}{more})")

@@ -11,6 +11,7 @@ from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, grey_or_colour
+from opsin.data.left_out import left_out_in_words
 from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.library.decoded_dataset import PARTS, DecodedDataset
 from opsin.studio.pages.page import Page
@@ -21,6 +22,7 @@ from opsin.studio.parts.dataset_intake import Adding
 from opsin.studio.parts.export_panel import ExportPanel
 from opsin.studio.parts.features_panel import FeaturesPanel
 from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
+from opsin.studio.parts.network_choice import known_networks
 from opsin.studio.parts.preview import Preview
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.state import Studio
@@ -44,7 +46,7 @@ async def show(
     page: str = "",
 ) -> None:
     """Build it."""
-    the_set = studio.sets.get(set_id)
+    the_set = await asyncio.to_thread(studio.sets.get, set_id)
     wanted = WantedLabel.of(the_set.id, class_, part, finding, page)
     with layout.page(studio, the_set.title, "/data", guide="how-to/data.html"):
         await _SetPage(studio, the_set, wanted).build()
@@ -78,7 +80,8 @@ class _SetPage:
             ui.link("All datasets", "/data")
         self._news = ui.element("div").props('role="status"')
         if self._set.made_here:
-            Adding(self._studio, self._set, self._added)
+            names = await asyncio.to_thread(self._studio.sets.classes, self._set.id)
+            Adding(self._studio, self._set, names, self._added)
         self._body = ui.element("div")
         # Images that are not open yet take a moment; the page is there before them.
         if not self._studio.opened.is_open(self._set.id):
@@ -201,6 +204,7 @@ class _SetPage:
 
     async def _fill(self) -> None:
         """Show the images and what is known about them."""
+        networks = await asyncio.to_thread(known_networks, self._studio)
         opened = self._opened
         if self._body.is_deleted:
             return
@@ -240,7 +244,7 @@ class _SetPage:
                         await self._facts(opened)
                     # News about the images takes back nothing that was chosen here.
                     Preview(self._studio, self._set, mirrored=opened.decoded.mirrored)
-                    FeaturesPanel(self._studio, self._set)
+                    FeaturesPanel(self._studio, self._set, networks)
                     ExportPanel(self._studio, self._set)
                 with ui.element("div").classes("op-set-images"):
                     self._picking = LabelEditor(self._studio, opened, made, self._wanted)
@@ -286,4 +290,6 @@ def _summary(opened: DecodedDataset) -> str:
     classes = counted(len(opened.classes), "class", "classes")
     unreadable = len(opened.decoded.unreadable)
     lost = [f"{count(unreadable)} unreadable"] if unreadable else []
+    left_out = left_out_in_words(opened.decoded.left_out)
+    lost += [f"left out: {left_out}"] if left_out else []
     return " · ".join([whole, classes, *([", ".join(parts)] if parts else []), *lost])

@@ -52,7 +52,7 @@ async def data(
                         link.props('aria-current="page"')
             match way:
                 case "upload":
-                    add_dataset.by_upload(studio)
+                    await add_dataset.by_upload(studio)
                 case "folder":
                     await add_dataset.by_folder(studio, folder, page_number(page))
                 case "name":

@@ -231,6 +231,6 @@ class _Home:
                 layout.action("Cancel", lambda: dialog.submit(False))
                 layout.action("Remove", lambda: dialog.submit(True))
         if await dialog:
-            await asyncio.to_thread(self._studio.runs.remove_deleted)
+            await asyncio.to_thread(self._studio.runs.sweep, 0.0)
             self._studio.changed.emit("runs")
         dialog.delete()

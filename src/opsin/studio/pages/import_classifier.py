@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from opsin.data.sources.named import NAMES
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.output_folder import new_output_folder
+from opsin.studio.library.library_dataset import LibraryDataset
 from opsin.studio.library.upload_import import SentFile, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
@@ -22,6 +24,7 @@ from opsin.studio.parts.job_wait import job_over
 from opsin.studio.parts.network_choice import PIXELS
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 # Classifiers, and what stands beside them: names of classes, preparation, licence.
@@ -36,10 +39,10 @@ class _Imported(BaseModel):
     run: str
 
 
-def import_classifier(studio: Studio) -> None:
+async def import_classifier(studio: Studio) -> None:
     """Build it."""
     with layout.page(studio, "Import a classifier", "/", guide="how-to/import.html"):
-        _Import(studio).build()
+        _Import(studio, await asyncio.to_thread(studio.sets.all)).build()
 
 
 PAGE = Page("/import", import_classifier)
@@ -50,14 +53,15 @@ class _Import:
 
     Args:
         studio: What all windows share.
+        sets: The datasets of the library.
     """
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, sets: Sequence[LibraryDataset]) -> None:
         self._studio = studio
         self._folder: Path | None = None
         self._model: Path | None = None
-        sets = {f"set:{each.id}": safe(each.title, 60) for each in studio.sets.all()}
-        self._images = {_NONE: "No images", **sets, **{f"name:{name}": name for name in NAMES}}
+        titles = {f"set:{each.id}": safe(each.title, 60) for each in sets}
+        self._images = {_NONE: "No images", **titles, **{f"name:{name}": name for name in NAMES}}
 
     def build(self) -> None:
         """Show the form."""
@@ -100,10 +104,9 @@ class _Import:
         self._status.clear()
         with self._status.errors():
             if self._folder is None:
-                home = self._studio.settings.home
-                self._folder = await asyncio.to_thread(new_output_folder, home)
+                self._folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
             for file in files:
-                await asyncio.to_thread(self._keep, file, self._folder)
+                await UPLOADS.run(self._keep, file, self._folder)
         if self._model is not None:
             self._taken.set_text(safe(self._model.name, 80))
             self._start.enable()
@@ -152,7 +155,8 @@ class _Import:
         found = await asyncio.to_thread(studio.jobs.output, ended.id, _Imported)
         if ended.state != "done" or found is None:
             cause = ended.cause or "The work was stopped."
-            self._status.fail(studio.sets.in_names(cause).replace(str(model), model.name))
+            said = await asyncio.to_thread(studio.sets.in_names, cause)
+            self._status.fail(said.replace(str(model), model.name))
             return
         await asyncio.to_thread(studio.runs.scan)
         studio.changed.emit("runs")

@@ -22,13 +22,14 @@ from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
 from opsin.studio.runs.run_results import RunResults, read_judged
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 # Views in their order: key, and the words of the tab.
@@ -111,12 +112,12 @@ async def inside(
     all: str = "",  # noqa: A002
 ) -> None:
     """Build it."""
-    row, body = studio.runs.row(run), None
+    (row, directory), body = await asyncio.to_thread(studio.runs.opened, run), None
     with layout.page(studio, f"Inside {row.name}", "/", guide="how-to/inspect.html"):
         with ui.element("p"):
             ui.link("Back to the run", f"/runs/{quote(run)}")
-        await tell_moved(studio.runs.get(run))
-        found = await asyncio.to_thread(read_judged, studio.runs.get(run))
+        await tell_moved(directory)
+        found = await asyncio.to_thread(read_judged, directory)
         asked = _checked(found, _InsideRequest(run, image, layer, view, term, bool(all)))
         body = _InsideBody(studio, found, asked)
         body.build()
@@ -217,7 +218,7 @@ class _InsideBody:
             Intake(
                 "Choose, drop, paste or take an image",
                 multiple=False,
-                accept="image/*",
+                accept=IMAGES,
                 batch=secrets.token_hex(8),
                 on_all=self._own,
             )
@@ -251,7 +252,7 @@ class _InsideBody:
     async def _own(self, files: list[SentFile]) -> None:
         """Look at an image that was sent."""
         with self._status.errors():
-            content = await asyncio.to_thread(self._studio.uploads.take, files[0]["key"])
+            content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"])
             key = self._studio.tried.put(content, files[0]["name"])
             await self._studio.tried.answer(self._asked.run, key)  # or it is refused here
             ui.navigate.to(self._asked.address(image=f"kept/{key}"))
@@ -308,7 +309,7 @@ class _InsideBody:
         if asked.view in _OF_IMAGE and not _KEPT.fullmatch(asked.image):
             await self._name_image()
         do, with_ = asked.question
-        if asked.view == "why" and not self._studio.inside.known(asked.run, do, **with_):
+        if asked.view == "why" and not await self._studio.inside.known(asked.run, do, **with_):
             self._offer()
         else:
             await self._show()

@@ -54,6 +54,7 @@ class _Live:
         self._history = JsonlFollower(directory.history, Epoch)
         self._confusions = JsonlFollower(directory.confusions, EpochConfusion)
         self._use: machine_use.Use | None = None
+        self._names: list[str] = []
         self._epochs: int | None = None
         self._slider: ui.slider | None = None
 
@@ -81,6 +82,8 @@ class _Live:
         self._studio.changed.subscribe(self._heard)
 
     def _read(self) -> tuple[list[Epoch], list[EpochConfusion]]:
+        if not self._names:
+            self._names = _recipe_classes(self._directory)
         return self._history.read(), self._confusions.read()
 
     def _draw(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
@@ -133,9 +136,8 @@ class _Live:
         self._tell_epoch(start)
 
     def _classes(self) -> list[str]:
-        names = _recipe_classes(self._directory)
         size = len(next(iter(self._matrices.values())))
-        return names if len(names) == size else [str(place) for place in range(size)]
+        return self._names if len(self._names) == size else [str(place) for place in range(size)]
 
     def _to_epoch(self, epoch: int) -> None:
         nearest = min(self._matrices, key=lambda each: abs(each - epoch))
@@ -183,7 +185,7 @@ class _Live:
             words.append(f"{file_size(use.memory)} of memory")
         memory = machine_use.memory()
         words.append(f"{file_size(memory.free)} of {file_size(memory.total)} free")
-        for each in machine_use.gpu():
+        for each in self._studio.gpus.now():
             share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
             words.append(
                 f"{each.name}: {share_of}{file_size(each.used)} of {file_size(each.memory)}"

@@ -33,7 +33,7 @@ async def show(
     studio: Studio, run_id: str, folder: str = "", page: str = "", chosen: str = ""
 ) -> None:
     """Build it."""
-    row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
+    row, directory = await asyncio.to_thread(studio.runs.opened, run_id)
     with layout.page(studio, f"Where are the images of {row.name}?", "/"):
         asking = _Asking(studio, row, directory, [each for each in chosen.split(",") if each])
         await asking.build(folder, page_number(page))

@@ -106,8 +106,8 @@ class Planner:
         if job.state == "done" and found is not None:
             self._show(found)
         else:
-            cause = self._studio.sets.in_names(job.cause or "The plan could not be made.")
-            self._show_error(cause)
+            cause = job.cause or "The plan could not be made."
+            self._show_error(await asyncio.to_thread(self._studio.sets.in_names, cause))
 
     def _show_error(self, error: OpsinError | str) -> None:
         if self._state.is_deleted:

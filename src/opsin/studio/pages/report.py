@@ -140,8 +140,13 @@ def _warnings(report: Report) -> list[str]:
         said.append(report.rests_on)
     if report.split == "test" and report.looks > 1:
         said.append(
-            f"{count(report.looks)} runs were measured on this test set: the best of several is a "
-            "little too good."
+            f"This test set was looked at {count(report.looks)} times by the runs of this folder: "
+            "the best of several figures is a little too good."
+        )
+    if figures.few_groups:
+        said.append(
+            f"These images come in {count(figures.groups or 0)} groups, which are few: the "
+            "intervals are rough."
         )
     if figures.corrected:
         said.append(f"{corrected_in_words(figures.corrected, report.split)}.")

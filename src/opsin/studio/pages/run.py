@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,7 @@ async def show(
     kind: str = "",
 ) -> None:
     """Build it."""
-    row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
+    row, directory = await asyncio.to_thread(studio.runs.opened, run_id)
     with layout.page(studio, row.name, "/", guide="understand/evaluation.html") as retitle:
         head = _Head(studio, row, directory, retitle)
         reported = await asyncio.to_thread(directory.report.is_file)
@@ -50,7 +51,9 @@ async def show(
         here = tab if tab in dict(_TABS) else usual
         await tell_moved(directory)
         # What was imported without images has no figures, and a classifier all the same.
-        imported = directory.imported.is_file() and directory.classifier.is_file()
+        imported = await asyncio.to_thread(
+            lambda: directory.imported.is_file() and directory.classifier.is_file()
+        )
         answers = reported or imported
         _tabs(row, here, reported=reported, answers=answers and row.state != "running")
         head.follow(here)
@@ -204,7 +207,8 @@ class _Head:
             if job and job.active and row.in_steps:
                 pause = layout.action("Pause", self._do(self._pause))
                 pause.set_enabled(job.state == "running")
-            layout.action("Stop", self._do(self._stop))
+            stop = layout.action("Stop", self._do(self._stop))
+            stop.set_enabled(job is None or job.state != "stopping")
             return
         unfinished = row.state in ("stopped", "failed") or (job and job.state == "paused")
         if job and job.active:
@@ -299,8 +303,13 @@ def _in_words(row: RunRow, job: Job | None) -> str:
     return {"done": "Done", "stopped": "Stopped"}.get(row.state, row.state.capitalize())
 
 
+# Processes that were asked to stop, by run and number: a second Ctrl-C would break them off.
+_ASKED: Final[set[tuple[Path, int]]] = set()
+_ASKING: Final = threading.Lock()
+
+
 def _interrupt(directory: RunDirectory) -> None:
-    """Stop a training that was started elsewhere, as Ctrl-C does.
+    """Stop a training that was started elsewhere, as Ctrl-C does; once, whoever asks again.
 
     Raises:
         RunError: It is not being trained, or the process may not be signalled.
@@ -311,7 +320,10 @@ def _interrupt(directory: RunDirectory) -> None:
     if state != "running" or not _works_on(pid, directory.path):
         raise RunError("a run that is being trained", "its process is gone", "Load this page anew.")
     try:
-        interrupt(pid)
+        with _ASKING:
+            if (directory.path, pid) not in _ASKED:
+                interrupt(pid)
+                _ASKED.add((directory.path, pid))
     except (ProcessLookupError, PermissionError) as error:
         raise RunError(
             "a training of this user",

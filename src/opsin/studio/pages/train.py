@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ from nicegui import ui
 from opsin.classical.classical_recipe import BACKBONE, FITTED, TRAIN_OPTIONS
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.glossary import find_term
 from opsin.data.corrections import write_corrections
@@ -21,8 +23,17 @@ from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout, terms
-from opsin.studio.parts.network_choice import NetworkChoice, fault_of, is_fetched, price_of, text_of
+from opsin.studio.parts.network_choice import (
+    NetworkChoice,
+    fault_of,
+    is_fetched,
+    known_networks,
+    price_of,
+    text_of,
+)
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.runs.dataset_cache import recipe_of
+from opsin.studio.runs.run_index import SPLIT_OPTIONS
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 from opsin.trackers import trackers
@@ -42,7 +53,7 @@ async def train(
         page = _Train(studio)
         await asyncio.to_thread(page.read, set, source_run, labels)
         if source_run:
-            await tell_moved(studio.runs.get(source_run))
+            await tell_moved(await asyncio.to_thread(studio.runs.get, source_run))
         page.build()
 
 
@@ -59,12 +70,17 @@ class _Train:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._recipe: RecordedRecipe | None = None
+        self._run: RunDirectory | None = None
         self._location = Location()
         self._cloned = self._called = ""
         self._track: list[str] = []
         #: The set whose corrections of labels the cloned run is trained again with.
         self._labels = ""
         self._images: dict[str, str] = {}
+        #: The networks there are, those of them that would be fetched, and the trackers.
+        self._networks: dict[str, str] = {}
+        self._fetched: set[str] = set()
+        self._trackers: dict[str, str] = {}
         self._chosen = ""
         #: What the cloned run has, and what the form says now.
         self._before: dict[str, str] = {}
@@ -85,9 +101,12 @@ class _Train:
             RunError: Its files are damaged.
         """
         sets = self._studio.sets.all()
+        self._networks = known_networks(self._studio)
+        self._fetched = {each for each in self._networks if is_fetched(each)}
+        self._trackers = training_form.tracker_words()
         if source_run:
             row, directory = self._studio.runs.row(source_run), self._studio.runs.get(source_run)
-            self._recipe = directory.read(RecordedRecipe)
+            self._recipe, self._run = directory.read(RecordedRecipe), directory
             self._location = directory.location()
             self._cloned = row.name
             self._before = training_form.values_of(self._recipe)
@@ -147,7 +166,7 @@ class _Train:
         """Show what stands in front for the chosen kind of model."""
         if self._values.get("model") == BACKBONE:
             chosen, pixels = self._values.get("backbone", ""), self._values.get("prepare", "")
-            NetworkChoice(self._studio, chosen, pixels, self._choose_network)
+            NetworkChoice(self._studio, self._networks, chosen, pixels, self._choose_network)
             ui.checkbox(
                 "Train the network's own weights too", value=self._tunes, on_change=self._tune
             )
@@ -198,7 +217,7 @@ class _Train:
 
     def _choose_trackers(self) -> None:
         """Offer the trackers that are installed; where a run is shown changes nothing about it."""
-        words = training_form.tracker_words()
+        words = self._trackers
         with ui.element("h3"):
             ui.label("Experiment trackers")
         if words:
@@ -283,7 +302,7 @@ class _Train:
             self._planner.wait("Choose images to get an estimate.")
         elif faults:
             self._planner.wait("Correct the settings to get an estimate.")
-        elif is_fetched(self._network()):
+        elif self._network() in self._fetched:
             self._planner.wait(price_of(self._network()))
         else:
             self._planner.ask(lambda: self._argv(plan=True))
@@ -321,6 +340,9 @@ class _Train:
         given = {
             name: value for name, value in values.items() if (name, value) != ("model", "auto")
         }
+        before = self._run_before(values)
+        if before is not None:
+            given["parts_of"] = str(before.path)
         if given.get("backbone"):
             given["backbone"] = text_of(self._studio, given["backbone"])
         return training_form.argv(
@@ -333,6 +355,17 @@ class _Train:
             track=self._track,
             plan=plan,
         )
+
+    def _run_before(self, values: Mapping[str, str]) -> RunDirectory | None:
+        """Return the run whose parts the images keep; ``None`` where they are to be split anew."""
+        kind, _, which = self._chosen.partition(":")
+        if any(values.get(name) for name in SPLIT_OPTIONS):
+            return None
+        if kind == "set":
+            return self._studio.runs.last_of(recipe_of(self._studio.sets.get(which)))
+        cut = self._run is not None and self._run.split.is_file()
+        folds = self._recipe is not None and self._recipe.data.fold is not None
+        return self._run if kind == "run" and cut and not folds else None
 
     def _source(self) -> tuple[list[str], Path | None]:
         """Return the words that say which images are meant, and the table of corrections."""

@@ -17,7 +17,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
 from opsin.core.glossary import find_term
 from opsin.data.blank_images import NO_CONTRAST
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.classifier import CANNOT_TELL, Prediction
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.library.upload_import import SentFile, common_name, file_name
@@ -31,6 +31,7 @@ from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.state import Studio
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 #: Images that are answered at once; more of them are a job.
@@ -156,23 +157,24 @@ class _TryBody:
     async def _few(self, files: list[SentFile]) -> str:
         keys = []
         for file in files:
-            content = await asyncio.to_thread(self._studio.uploads.take, file["key"], file["name"])
+            content = await UPLOADS.run(self._studio.uploads.take, file["key"], file["name"])
             keys.append(self._studio.tried.put(content, file["name"]))
         return self._asked.address(images=tuple(keys), job="", folder="")
 
     async def _many(self, files: list[SentFile]) -> str:
-        batch, home = secrets.token_hex(8), self._studio.settings.home
-        folder = await asyncio.to_thread(new_output_folder, home)
+        batch = secrets.token_hex(8)
+        folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
         into = folder / file_name(common_name(files))
         try:
-            source = await asyncio.to_thread(
-                lambda: self._studio.uploads.finish(batch, files, into, labelled=False)
+            source = await UPLOADS.run(
+                self._studio.uploads.finish, batch, files, into, labelled=False
             )
         except OpsinError:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
-        return self._add(str(source.relative_to(home)), name, folder)
+        place = str(source.relative_to(self._studio.settings.home))
+        return await asyncio.to_thread(self._add, place, name, folder)
 
     def _add(self, source: str, name: str, folder: Path) -> str:
         """Make a job of many images and return its address."""
@@ -222,9 +224,9 @@ class _TryBody:
 
     async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
         with self._status.errors():
-            source = self._studio.folders.path(entry, kind)
-            folder = await asyncio.to_thread(new_output_folder, self._studio.settings.home)
-            ui.navigate.to(self._add(str(source), source.name, folder))
+            source = await asyncio.to_thread(self._studio.folders.path, entry, kind)
+            folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
+            ui.navigate.to(await asyncio.to_thread(self._add, str(source), source.name, folder))
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""
@@ -290,8 +292,8 @@ class _TryBody:
         else:
             said = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
             ui.label(said).classes("op-answer")
-            if answer.ood_score is not None:
-                ui.label("Similar to the training images").classes("op-muted")
+            told = answer.rejected is not None
+            ui.label("Similar to the training images" if told else CANNOT_TELL).classes("op-muted")
 
     async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
         """Show the training images that the network sees most like it."""
@@ -351,7 +353,7 @@ class _TryBody:
             await asyncio.sleep(0.5)
         if self._holder.is_deleted:
             return
-        said = jobs.output(job.id, ManyAnswers)
+        said = await asyncio.to_thread(jobs.output, job.id, ManyAnswers)
         self._holder.clear()
         with self._holder:
             if job.state != "done" or said is None:

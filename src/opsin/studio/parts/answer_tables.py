@@ -74,7 +74,7 @@ def summary(job: Job, said: ManyAnswers) -> None:
         layout.figures(
             [
                 ("Images", count(said.images)),
-                ("None of these", count(said.refused)),
+                *([("None of these", count(said.refused))] if said.refused else []),
                 ("Unreadable", count(said.unreadable)),
                 ("Time", f"{said.seconds:.1f} s"),
             ]

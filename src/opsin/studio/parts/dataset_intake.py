@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +12,9 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts import layout
-from opsin.studio.parts.intake import Intake
+from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -31,16 +31,20 @@ class Adding:
     Args:
         studio: Has the sets and the uploads.
         the_set: One that was made here.
+        names: Its classes.
         on_added: Is called when all that came in at once is kept.
     """
 
     def __init__(
-        self, studio: Studio, the_set: LibraryDataset, on_added: Callable[[], Awaitable[None]]
+        self,
+        studio: Studio,
+        the_set: LibraryDataset,
+        names: list[str],
+        on_added: Callable[[], Awaitable[None]],
     ) -> None:
         self._studio, self._set, self._on_added = studio, the_set, on_added
         self._kept = self._refused = 0
         self._over = True
-        names = studio.sets.classes(the_set.id)
         with layout.panel("Add images"):
             with ui.element("div").classes("op-actions"):
                 self._class = ui.select(
@@ -52,7 +56,7 @@ class Adding:
             batch = hashlib.blake2s(f"add {the_set.id}".encode(), digest_size=8).hexdigest()
             Intake(
                 "Choose, drop, paste or take images of this class.",
-                accept="image/*",
+                accept=IMAGES,
                 batch=batch,
                 on_file=self._keep,
                 on_all=self._all,
@@ -62,10 +66,10 @@ class Adding:
 
     async def _add_class(self) -> None:
         with self._status.errors():
-            name = await asyncio.to_thread(
+            name = await UPLOADS.run(
                 self._studio.sets.add_class, self._set.id, str(self._new.value)
             )
-            self._names = self._studio.sets.classes(self._set.id)
+            self._names = await UPLOADS.run(self._studio.sets.classes, self._set.id)
             self._class.set_options(_options(self._names), value=self._names.index(name))
             self._new.set_value("")
 
@@ -76,7 +80,7 @@ class Adding:
             self._over, self._refused = False, 0
             self._status.clear()
         try:
-            await asyncio.to_thread(self._put, file, place)
+            await UPLOADS.run(self._put, file, place)
         except OpsinError as error:
             named = safe(file["name"], 60)
             self._refuse(str(error) if file["name"] in str(error) else f"{named}: {error}")

@@ -12,7 +12,7 @@ from opsin.studio.words import safe
 def download_link(job: Job) -> None:
     """Offer the file of a job that is done, where it wrote one."""
     file = output_of(job)
-    if job.state == "done" and file is not None and file.is_file():
+    if job.state == "done" and file is not None:
         address = f"/answers/{job.id}{file.suffix}"
         link = ui.link(f"Download {safe(file.name)}", address).props("download")
         link.classes("op-button op-download")

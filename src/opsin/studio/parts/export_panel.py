@@ -70,7 +70,7 @@ class ExportPanel:
     async def _write(self) -> None:
         """Ask for the file, say how far it is, and offer it when it is there."""
         studio = self._studio
-        folder = await asyncio.to_thread(new_output_folder, studio.settings.home)
+        folder = await asyncio.to_thread(new_output_folder, studio.jobs)
         out = folder.absolute() / f"images{self._form.value}"
         job = await asyncio.to_thread(
             studio.jobs.add,
@@ -83,7 +83,8 @@ class ExportPanel:
             return
         written = await asyncio.to_thread(studio.jobs.output, ended.id, _Exported)
         if ended.state != "done" or written is None:
-            self._status.fail(studio.sets.in_names(ended.cause or "The work was stopped."))
+            cause = ended.cause or "The work was stopped."
+            self._status.fail(await asyncio.to_thread(studio.sets.in_names, cause))
             return
         self._status.clear()
         with self._status.element:

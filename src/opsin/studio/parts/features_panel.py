@@ -36,9 +36,10 @@ class FeaturesPanel:
     Args:
         studio: Its queue computes them.
         the_set: The set.
+        known: The networks, as `known_networks` returns them.
     """
 
-    def __init__(self, studio: Studio, the_set: LibraryDataset) -> None:
+    def __init__(self, studio: Studio, the_set: LibraryDataset, known: dict[str, str]) -> None:
         self._studio, self._set = studio, the_set
         self._chosen = self._pixels = ""
         with layout.panel("Features"):
@@ -47,7 +48,7 @@ class FeaturesPanel:
                 "search, to group, to train elsewhere."
             ).classes("op-muted")
             with ui.expansion("Choose a network").classes("op-more") as more:
-                NetworkChoice(studio, "", "", self._choose)
+                NetworkChoice(studio, known, "", "", self._choose)
                 with ui.element("div").classes("op-actions"):
                     self._button = layout.action("Compute features", self._start)
             more.props('header-class="op-muted"')
@@ -72,7 +73,7 @@ class FeaturesPanel:
     async def _compute(self) -> None:
         """Ask for the file, say how far it is, and offer it when it is there."""
         studio = self._studio
-        folder = await asyncio.to_thread(new_output_folder, studio.settings.home)
+        folder = await asyncio.to_thread(new_output_folder, studio.jobs)
         words = ["--from", await asyncio.to_thread(text_of, studio, self._chosen)]
         words += [f"--prepare={self._pixels}"] if self._pixels else []
         out = folder.absolute() / "features.npz"
@@ -87,7 +88,8 @@ class FeaturesPanel:
             return
         found = await asyncio.to_thread(studio.jobs.output, ended.id, _Embedded)
         if ended.state != "done" or found is None:
-            self._status.fail(studio.sets.in_names(ended.cause or "The work was stopped."))
+            cause = ended.cause or "The work was stopped."
+            self._status.fail(await asyncio.to_thread(studio.sets.in_names, cause))
             return
         left_out = f", {counted(len(found.unreadable), 'file')} unreadable"
         self._status.clear()

@@ -1,7 +1,6 @@
 // Files by button, drop, paste or camera, sent in parts; the same file goes on where it stopped.
 const AT_ONCE = 3;
-const NO_TYPE = /\.(jpe|jfif|ppm|pgm|pbm|pnm|avif|webp|tiff?)$/i;
-const HEIF = /\.(heic|heif|hif)$/i;
+const NO_TYPE = /\.(jpe|jfif|p[pgbn]m|avif|webp|tiff?|hei[cf]|hif|mpo|tga|pcx|ico|jp[2cfx]|j2[ck])$/i;
 const LITTER = ['Thumbs.db', 'desktop.ini'];
 
 // Everything below a folder that was dropped.
@@ -80,9 +79,6 @@ export default {
         <button v-if="state === 'stopped'" type="button" @click="begin">Go on</button>
         <button v-if="state === 'stopped'" type="button" @click="discard">Discard</button>
       </div>
-      <p v-if="heif.length" class="op-error" role="alert">{{ named(heif) }}: HEIC and HEIF are not read. JPEG, PNG, WebP, GIF,
-        BMP, TIFF, PNM and AVIF are: export {{ heif.length === 1 ? 'it' : 'them' }} as JPEG, then choose
-        {{ heif.length === 1 ? 'it' : 'them' }} again.</p>
       <p v-if="passed.length" class="op-muted">Passed over, for {{ passed.length === 1 ? 'it is' : 'they are' }} not
         {{ packed ? 'images or archives' : 'images' }}: {{ named(passed) }}.</p>
       <p v-if="fault" class="op-error" role="alert">{{ fault }}</p>
@@ -93,7 +89,7 @@ export default {
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
-    done: 0, total: 0, count: 0, text: '', fault: '', passed: [], heif: [], taken: 0,
+    done: 0, total: 0, count: 0, text: '', fault: '', passed: [], taken: 0,
   }),
   computed: {
     packed() { return this.accept.includes('.zip'); },
@@ -166,20 +162,20 @@ export default {
       this.send([{ file: new File([blob], `camera-${Date.now()}.jpg`, { type: 'image/jpeg' }), path: '' }]);
     },
     fits(file) {
-      if (file.name.startsWith('.') || LITTER.includes(file.name) || HEIF.test(file.name)) return false;
+      if (file.name.startsWith('.') || LITTER.includes(file.name)) return false;
       const name = file.name.toLowerCase();
       return this.accept.split(',').map((rule) => rule.trim()).some((rule) => {
         if (rule.startsWith('.')) return name.endsWith(rule);
         if (!rule.endsWith('/*')) return file.type === rule;
+        // To a browser Photoshop's files are images, too: an ending must be one of those listed.
+        if (/\.\w{1,5}$/.test(name) && this.accept.includes('.')) return false;
         return file.type ? file.type.startsWith(rule.slice(0, -1)) : NO_TYPE.test(name);
       });
     },
     send(files) {
       if (this.disabled) return;
       const kept = files.filter(({ file }) => this.fits(file)).slice(0, this.multiple ? undefined : 1);
-      const others = files.map(({ file }) => file).filter((file) => !this.fits(file)).map((file) => file.name);
-      this.heif = others.filter((name) => HEIF.test(name));
-      this.passed = others.filter((name) => !HEIF.test(name));
+      this.passed = files.map(({ file }) => file).filter((file) => !this.fits(file)).map((file) => file.name);
       this.fault = '';
       if (!kept.length) return;
       if (this.state === 'idle' || this.state === 'done') { this.done = this.total = this.count = 0; this.sent = []; }
@@ -276,7 +272,7 @@ export default {
     },
     async discard() {
       const keys = [...this.sent, ...this.waiting.filter((entry) => entry.offset).map((entry) => entry.key)];
-      Object.assign(this, { waiting: [], sent: [], news: [], state: 'idle', fault: '', passed: [], heif: [] });
+      Object.assign(this, { waiting: [], sent: [], news: [], state: 'idle', fault: '', passed: [] });
       this.$emit('discard', {});
       for (const key of keys) await this.ask('/uploads/' + key, { method: 'DELETE' });
     },

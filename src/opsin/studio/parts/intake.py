@@ -11,11 +11,14 @@ from typing import Final, TypeVar
 from nicegui import events
 from nicegui.element import Element
 
+from opsin.data.formats import SUFFIXES
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.words import safe
 
 T = TypeVar("T")
 
+#: Images, as HTML's ``accept`` has them; browsers know few kinds by themselves.
+IMAGES: Final = f"image/*,{','.join(SUFFIXES)}"
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 _NAME_MOST, _PATH_MOST = 1_000, 4_000
 # Files of one sending that are remembered; the studio takes no more of one upload.
@@ -74,7 +77,7 @@ class Intake(Element, component="intake.js"):
         label: str,
         *,
         multiple: bool = True,
-        accept: str = "image/*,.zip",
+        accept: str = f"{IMAGES},.zip",
         camera: bool = True,
         batch: str,
         on_file: Callable[[SentFile], Awaitable[object] | object] | None = None,

@@ -132,7 +132,7 @@ class JobLine:
         asks: dict[str, Callable[[], object]] = {
             "Pause": lambda: self._studio.jobs.pause(self.job.id),
             "Stop": lambda: self._studio.jobs.stop(self.job.id),
-            "Stop at once": lambda: self._studio.jobs.stop(self.job.id),
+            "Stop at once": lambda: self._studio.jobs.stop_at_once(self.job.id),
             "Up": lambda: self._move(-1),
             "Down": lambda: self._move(1),
             "Hold": lambda: self._studio.jobs.hold(self.job.id),

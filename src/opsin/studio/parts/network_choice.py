@@ -15,6 +15,7 @@ from opsin.core.format import file_size
 from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
+from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -38,17 +39,23 @@ class NetworkChoice:
 
     Args:
         studio: What all windows share.
+        known: The networks, as `known_networks` returns them.
         chosen: What the form begins with, as `text_of` gave it.
         pixels: The pixels that are chosen, a key of `PIXELS`.
         on_change: Is called with the new choice and pixels.
     """
 
     def __init__(
-        self, studio: Studio, chosen: str, pixels: str, on_change: Callable[[str, str], None]
+        self,
+        studio: Studio,
+        known: dict[str, str],
+        chosen: str,
+        pixels: str,
+        on_change: Callable[[str, str], None],
     ) -> None:
         self._studio = studio
         self._on_change = on_change
-        self._options = self._known()
+        self._options = dict(known)
         if chosen and chosen not in self._options:
             self._options[chosen] = "That of the run"
         self._network = ui.select(
@@ -72,19 +79,6 @@ class NetworkChoice:
             PIXELS, label="Pixels that it was trained on", value=pixels, on_change=self._changed
         ).classes("op-field").props("dense options-dense")  # fmt: skip
 
-    def _known(self) -> dict[str, str]:
-        options = {}
-        for name, network in NAMED.items():
-            here = network.path is not None
-            place = "on this machine" if here else f"is fetched from {network.repository}"
-            options[f"name:{name}"] = (
-                f"{name}: {network.suits} · {file_size(network.size)} · {network.licence} · {place}"
-            )
-        files = self._studio.networks.all()
-        options |= {f"file:{number}": safe(path.name, 60) for number, path in files.items()}
-        runs = [row for row in self._studio.runs.rows() if row.accuracy is not None][:_RUNS]
-        return options | {f"run:{row.id}": f"Your classifier {safe(row.name, 60)}" for row in runs}
-
     def _changed(self, _event: Any) -> None:
         self._on_change(self._network.value or "", self._pixels.value or "")
 
@@ -93,13 +87,31 @@ class NetworkChoice:
         networks, uploads = self._studio.networks, self._studio.uploads
         with self._status.errors():
             (file,) = files[:1]
-            sent = await asyncio.to_thread(uploads.path, file["key"])
-            number = await asyncio.to_thread(networks.add, sent, file["name"])
-            await asyncio.to_thread(uploads.drop, file["key"])
+            sent = await UPLOADS.run(uploads.path, file["key"])
+            number = await UPLOADS.run(networks.add, sent, file["name"])
+            await UPLOADS.run(uploads.drop, file["key"])
             await asyncio.to_thread(networks.check, number)
-            path = networks.get(number)
+            path = await asyncio.to_thread(networks.get, number)
             self._options[f"file:{number}"] = safe(path.name, 60)
             self._network.set_options(self._options, value=f"file:{number}")
+
+
+def known_networks(studio: Studio) -> dict[str, str]:
+    """Return the networks there are, as `text_of` takes them, and how people call them.
+
+    It reads the disk: call it in a thread.
+    """
+    options = {}
+    for name, network in NAMED.items():
+        here = network.path is not None
+        place = "on this machine" if here else f"is fetched from {network.repository}"
+        options[f"name:{name}"] = (
+            f"{name}: {network.suits} · {file_size(network.size)} · {network.licence} · {place}"
+        )
+    files = studio.networks.all()
+    options |= {f"file:{number}": safe(path.name, 60) for number, path in files.items()}
+    runs = [row for row in studio.runs.rows() if row.accuracy is not None][:_RUNS]
+    return options | {f"run:{row.id}": f"Your classifier {safe(row.name, 60)}" for row in runs}
 
 
 def fault_of(studio: Studio, chosen: str, pixels: str) -> str:

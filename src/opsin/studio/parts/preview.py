@@ -89,7 +89,8 @@ class Preview:
 
     async def _drawn(self, policy: str) -> None:
         studio = self._studio
-        out = studio.sets.folder(self._set.id) / "previews" / policy
+        folder = await asyncio.to_thread(studio.sets.folder, self._set.id)
+        out = folder / "previews" / policy
         words = command("data", "--augment", policy, "--seed", str(self._seed), "--out", out)
         title = f"Draw variations of {self._set.title}"
         job = await asyncio.to_thread(

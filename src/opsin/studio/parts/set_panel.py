@@ -84,6 +84,8 @@ class SetPanel:
         except OpsinError as error:
             glance = None
             fault = str(error)
+        job = glance.job if glance else None
+        doing = await asyncio.to_thread(self._doing, job) if job and not job.over else ""
         if self.element.is_deleted or (glance is not None and glance == self._shown):
             return
         self._shown = glance
@@ -93,7 +95,7 @@ class SetPanel:
                 layout.error_line(fault)
             else:
                 self._numbers(glance)
-                self._state(glance)
+                self._state(glance, doing)
             self._actions(glance)
 
     def _numbers(self, glance: Glance) -> None:
@@ -119,13 +121,13 @@ class SetPanel:
             worst = f"{words.safe(found[0].title, 160)} ({count(found[0].count)})"
             ui.label(f"Most serious: {worst}").classes("op-muted")
 
-    def _state(self, glance: Glance) -> None:
+    def _state(self, glance: Glance, doing: str) -> None:
         job = glance.job
         if job is not None and job.state in {"failed", "stopped"}:
             layout.error_line(job.cause or "The check was stopped.")
         elif job is not None:
             with ui.element("p").classes("op-muted"):
-                ui.label(self._doing(job))
+                ui.label(doing)
         elif glance.look is None and glance.counts and not any(glance.counts.values()):
             ui.label("No images yet: open it, and take some with the camera.").classes("op-muted")
         elif glance.look is None:

@@ -106,7 +106,7 @@ class Classifying:
             confidence=probabilities[best],
             probabilities=probabilities,
             ood_score=None if known is None else float(known),
-            rejected=bool(said["rejected"]),
+            rejected=said["rejected"],
             notes=ready.notes,
             pixels=ready.pixels,
         )

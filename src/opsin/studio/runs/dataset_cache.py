@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import zipfile
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT
+from opsin.core.metadata import Bits
 from opsin.core.recipe import DataRecipe
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data import cache, sources
@@ -22,7 +22,7 @@ from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decode import read_found
+from opsin.data.decode import cache_key, look_up, read_found
 from opsin.data.image_subset import take
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.computed_once import ComputedOnce
@@ -33,6 +33,7 @@ from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 
 # Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
 _FRESH: Final = 60.0
@@ -88,8 +89,7 @@ class DatasetCache:
         """
         opened = await self._set(set_id)
         if opened.corrections is None:
-            folder = self._sets.folder(set_id)
-            made = await asyncio.to_thread(Corrections, folder, opened.images)
+            made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
             opened.corrections = opened.corrections or made
         return opened.corrections
 
@@ -102,7 +102,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return False
-        return await asyncio.to_thread(_take_look, opened.images, self._sets)
+        return await IMAGES.run(_take_look, opened.images, self._sets)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with.
@@ -114,13 +114,13 @@ class DatasetCache:
             RunError: The run's files are damaged.
             SourceError: Its sources are gone or damaged.
         """
-        directory = self._runs.get(run_id)
+        directory = await IMAGES.run(self._runs.get, run_id)
 
         def read() -> _OpenDataset:
             self._places.check(directory)
             return _OpenDataset(open_run(run_id, directory))
 
-        return (await self._open.get(("run", run_id), lambda: asyncio.to_thread(read))).images
+        return (await self._open.get(("run", run_id), lambda: IMAGES.run(read))).images
 
     async def changed(self, set_id: str) -> bool:
         """Look whether a set's sources are still what was opened; if not, it is closed.
@@ -131,8 +131,7 @@ class DatasetCache:
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
-        recipe = recipe_of(self._sets.get(set_id))
-        key = await asyncio.to_thread(lambda: _key(recipe))
+        key = await IMAGES.run(lambda: _key(recipe_of(self._sets.get(set_id))))
         if key == opened.images.key:
             opened.images.checked = time.monotonic()
             return False
@@ -153,7 +152,7 @@ class DatasetCache:
 
     async def _set(self, set_id: str) -> _OpenDataset:
         """Open a set; many images of a page ask at once, and one of them reads."""
-        the_set = self._sets.get(set_id)
+        the_set = await IMAGES.run(self._sets.get, set_id)
 
         def read() -> _OpenDataset:
             with without_places(the_set.sources[0], the_set.title):
@@ -161,7 +160,7 @@ class DatasetCache:
             _take_look(opened, self._sets)
             return _OpenDataset(opened)
 
-        return await self._open.get(("set", set_id), lambda: asyncio.to_thread(read))
+        return await self._open.get(("set", set_id), lambda: IMAGES.run(read))
 
 
 def recipe_of(the_set: LibraryDataset) -> DataRecipe:
@@ -257,24 +256,22 @@ def in_names(finding: Finding, place: str, name: str) -> Finding:
 
 
 def _key(recipe: DataRecipe) -> str:
-    return cache.index_key(
-        key_of(recipe), recipe.classes, recipe.size, recipe.channels, recipe.resize
-    )
+    return cache_key(key_of(recipe), recipe)
 
 
 def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
     """Find a recipe's images in the cache; nothing is decoded or fetched here."""
     key = _key(recipe)
-    decoded = cache.look_up(key)
+    decoded = look_up(key, recipe)
     fly_key = cache.index_key(key, "on the fly")
-    if decoded is None and cache.look_up(fly_key, _no_pixels) is not None:
+    if decoded is None and look_up(fly_key, recipe, _no_pixels) is not None:
         # Too many for the disk, as it was: with no room at all, they are read on the fly again.
         fly = recipe.model_copy(update={"disk_limit": 0.0})
         decoded = read_found(sources.find_all(recipe), fly, SILENT, for_training=False)
     return key, decoded
 
 
-def _no_pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _no_pixels(rows: NDArray[np.int64], _: Bits | None) -> NDArray[np.uint8]:
     return np.zeros((len(rows), 1, 1, 1), np.uint8)
 
 

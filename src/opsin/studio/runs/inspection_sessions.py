@@ -7,9 +7,10 @@ import contextlib
 import hashlib
 import shutil
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -17,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
-from opsin.core.file_stamp import file_stamp
+from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.studio.content_security import ALONE
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress
@@ -26,6 +27,8 @@ from opsin.studio.runs.run_index import RunIndex
 
 # Answers that are kept; a page of them takes about a megabyte of the disk.
 _KEPT: Final = 64
+# What a question is about: the run, its classifier as it is now, and the letters of the question.
+_Subject: TypeAlias = tuple[RunDirectory, FileStamp, str]
 
 
 class ClassifiedImage(BaseModel):
@@ -142,11 +145,11 @@ class InspectionSessions:
             NotThere: There is no such run.
             OpsinError: The question cannot be answered, or the worker died.
         """
-        directory = self._runs.get(run_id)
-        key = _key(directory, do, with_)
+        subject = await asyncio.to_thread(self._identify, run_id, do, with_)
+        key = subject[2]
         asked = self._asked.get(key)
         if asked is None or (asked.task.done() and _failed(asked.task)):
-            work = self._answer(directory, run_id, key, do, with_)
+            work = self._answer(subject, run_id, do, with_)
             asked = _Question(run_id, asyncio.create_task(work, name=f"inside {do}"))
             # It may fail when no page waits for it any more.
             asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -166,13 +169,24 @@ class InspectionSessions:
             if on_progress is not None:
                 asked.listeners.discard(on_progress)
 
-    def known(self, run_id: str, do: str, **with_: str | int) -> bool:
+    def _identify(self, run_id: str, do: str, with_: dict[str, str | int]) -> _Subject:
+        """Return the run, its classifier as it is now, and the same letters for the same question.
+
+        Those of a question to another classifier, or of another question, are others.
+        """
+        directory = self._runs.get(run_id)
+        stamp = file_stamp(directory.classifier)
+        key = _letters(str(directory.path), str(stamp), do, str(sorted(with_.items())))
+        return directory, stamp, key
+
+    async def known(self, run_id: str, do: str, **with_: str | int) -> bool:
         """Tell whether a question was answered already, or is being answered.
 
         Raises:
             NotThere: There is no such run.
         """
-        asked = self._asked.get(_key(self._runs.get(run_id), do, with_))
+        *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
+        asked = self._asked.get(key)
         return asked is not None and not (asked.task.done() and _failed(asked.task))
 
     async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
@@ -181,7 +195,8 @@ class InspectionSessions:
         Raises:
             NotThere: There is no such run.
         """
-        asked = self._asked.pop(_key(self._runs.get(run_id), do, with_), None)
+        *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
+        asked = self._asked.pop(key, None)
         if asked is not None and not asked.task.done():
             asked.task.cancel()
             with contextlib.suppress(asyncio.CancelledError, OpsinError):
@@ -206,8 +221,9 @@ class InspectionSessions:
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _answer(
-        self, directory: RunDirectory, run_id: str, key: str, do: str, with_: dict[str, str | int]
+        self, subject: _Subject, run_id: str, do: str, with_: dict[str, str | int]
     ) -> InspectionAnswer:
+        directory, stamp, key = subject
         # The worker looks for the run's images by itself; without any it can do all else.
         with contextlib.suppress(MovedError):
             await asyncio.to_thread(self._places.check, directory)
@@ -216,7 +232,7 @@ class InspectionSessions:
         if "kept" in given:
             kept = self._tried.get(str(given.pop("kept")))
             given["name"], content = kept.name, kept.content
-        worker = await self._borrow(directory, slow=_slow(do, with_))
+        worker = await self._borrow(directory, stamp, slow=_slow(do, with_))
         try:
             await worker.start()
             answer = await worker.ask(
@@ -227,7 +243,7 @@ class InspectionSessions:
             raise
         finally:
             await self._give_back(worker)
-        self._forget()
+        await asyncio.to_thread(_remove, self._forget())
         page = answer["page"]
         address = None if page is None else f"/inside/{run_id}/{key}.html"
         return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})
@@ -238,14 +254,16 @@ class InspectionSessions:
             self._cleaned = True
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    async def _borrow(self, directory: RunDirectory, *, slow: bool) -> InspectionWorker:
+    async def _borrow(
+        self, directory: RunDirectory, stamp: FileStamp, *, slow: bool
+    ) -> InspectionWorker:
         """Return a free worker for a run; wait while all are busy."""
         place = (str(directory.path), slow)
         async with self._free:
             while not self._ended:
                 worker = self._workers.get(place)
                 if worker is not None and not worker.busy:
-                    if worker.fits(directory):
+                    if worker.fits(stamp):
                         return worker.taken()
                     await self._end(place)
                     worker = None
@@ -254,7 +272,8 @@ class InspectionSessions:
                     await self._end(idle[0])  # those used longest ago come first
                 if worker is None and len(self._workers) < self._most:
                     log = self._folder / f"{_letters(*map(str, place))}.log"
-                    worker = self._workers[place] = InspectionWorker(directory, self._folder, log)
+                    worker = InspectionWorker(directory, stamp, self._folder, log)
+                    self._workers[place] = worker
                     return worker.taken()
                 await self._free.wait()
         raise OpsinError("a studio at work", "it is being stopped", "Start it again.")
@@ -276,13 +295,20 @@ class InspectionSessions:
     async def _end(self, place: tuple[str, bool]) -> None:
         await self._workers.pop(place).end()
 
-    def _forget(self) -> None:
-        """Keep the answers used last."""
+    def _forget(self) -> list[Path]:
+        """Keep the answers used last; return the pages of the others."""
+        pages = []
         done = [key for key, asked in self._asked.items() if asked.task.done()]
         for key in done[: max(0, len(self._asked) - _KEPT)]:
             asked = self._asked.pop(key)
             if not _failed(asked.task) and (page := asked.task.result().page) is not None:
-                page.unlink(missing_ok=True)
+                pages.append(page)
+        return pages
+
+
+def _remove(pages: Sequence[Path]) -> None:
+    for page in pages:
+        page.unlink(missing_ok=True)
 
 
 def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
@@ -291,7 +317,7 @@ def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
     @api.get("/inside/{run_id}/{key}.html")
     async def page(run_id: str, key: str) -> Response:
         file = inside.page(run_id, key)
-        if file is None or not file.is_file():
+        if file is None or not await asyncio.to_thread(file.is_file):
             return Response("This page is gone; load the one around it again.", 404)
         headers = {"cache-control": "no-store", **ALONE}
         return FileResponse(file, media_type="text/html", headers=headers)
@@ -300,13 +326,6 @@ def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
 def _slow(do: str, with_: dict[str, str | int]) -> bool:
     """Tell whether a question takes a minute rather than a moment."""
     return do == "explain" or (do == "layer" and "limit" not in with_)
-
-
-def _key(directory: RunDirectory, do: str, with_: dict[str, str | int]) -> str:
-    """Return the same letters for the same question to the same classifier, and no others."""
-    return _letters(
-        str(directory.path), str(file_stamp(directory.classifier)), do, str(sorted(with_.items()))
-    )
 
 
 def _letters(*texts: str) -> str:

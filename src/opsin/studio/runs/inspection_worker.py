@@ -18,7 +18,7 @@ from opsin.core.child_process import (
     module_command,
 )
 from opsin.core.errors import OpsinError
-from opsin.core.file_stamp import file_stamp
+from opsin.core.file_stamp import FileStamp
 from opsin.core.framing import Header, pack, receive_soon
 from opsin.core.operating_system import end_group
 
@@ -34,6 +34,7 @@ class InspectionWorker:
 
     Args:
         directory: The run.
+        stamp: Of its classifier.
         folder: Where its pages go.
         log: The file that gets what it prints.
 
@@ -41,20 +42,20 @@ class InspectionWorker:
         busy: Whether it is answering a question.
     """
 
-    def __init__(self, directory: RunDirectory, folder: Path, log: Path) -> None:
+    def __init__(self, directory: RunDirectory, stamp: FileStamp, folder: Path, log: Path) -> None:
         self.busy = False
         self._directory = directory
-        self._stamp = file_stamp(directory.classifier)
+        self._stamp = stamp
         self._folder = folder
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def fits(self, directory: RunDirectory) -> bool:
-        """Return whether it is running and has the present classifier open."""
+    def fits(self, stamp: FileStamp) -> bool:
+        """Return whether it is running and has this classifier open."""
         running = self._process is not None and self._process.returncode is None
-        return running and self._stamp == file_stamp(directory.classifier)
+        return running and self._stamp == stamp
 
     def taken(self) -> InspectionWorker:
         """Reserve it for one question."""
@@ -78,7 +79,7 @@ class InspectionWorker:
         if self._process is not None:
             return
         run = str(self._directory.path.absolute())
-        with self._log.open("wb") as log:
+        with await asyncio.to_thread(self._log.open, "wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *module_command("opsin.commands.inspect_worker", run, str(self._folder)),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
@@ -93,7 +94,7 @@ class InspectionWorker:
         """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
-            raise self._death(None)
+            raise await asyncio.to_thread(self._death, None)
         with contextlib.suppress(ConnectionError):  # then nothing can be received below
             process.stdin.writelines(pack(question, [content]))
             await process.stdin.drain()
@@ -104,7 +105,7 @@ class InspectionWorker:
             if "progress" not in answer:
                 return answer
             on_progress(*answer["progress"])
-        raise self._death(await process.wait())
+        raise await asyncio.to_thread(self._death, await process.wait())
 
     async def end(self) -> None:
         """End the process; a busy one may first remove what is half written."""

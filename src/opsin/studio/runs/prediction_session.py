@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import secrets
 from collections import OrderedDict
@@ -29,6 +28,7 @@ from opsin.studio.not_found import NotThere
 from opsin.studio.runs.classifying import Classifying, OpenedClassifier
 from opsin.studio.runs.inspection_worker import without_path
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.threads import IMAGES
 
 #: Images that are kept; of more, those given first are forgotten.
 MOST: Final = 200
@@ -134,9 +134,7 @@ class PredictionSession:
         stamp, classifier = await self._classifier(run)
         return await self._answers.get(
             (stamp, key),
-            lambda: asyncio.to_thread(
-                self._classifying.predict, classifier, kept.content, kept.name
-            ),
+            lambda: IMAGES.run(self._classifying.predict, classifier, kept.content, kept.name),
         )
 
     async def heat(self, run: str, key: str) -> bytes:
@@ -153,7 +151,7 @@ class PredictionSession:
         answer = await self.answer(run, key)
         stamp, classifier = await self._classifier(run)
         return await self._heats.get(
-            (stamp, key), lambda: asyncio.to_thread(self._heat, classifier, answer)
+            (stamp, key), lambda: IMAGES.run(self._heat, classifier, answer)
         )
 
     async def image(self, key: str) -> bytes:
@@ -164,7 +162,7 @@ class PredictionSession:
             ImageError: It is no readable image.
         """
         kept = self.get(key)
-        return await asyncio.to_thread(_upright, kept)
+        return await IMAGES.run(_upright, kept)
 
     def _heat(self, classifier: OpenedClassifier, answer: Prediction) -> bytes:
         return _over(answer.pixels, self._classifying.heat(classifier, answer))
@@ -173,12 +171,15 @@ class PredictionSession:
         """End the processes in which classifiers are asked."""
         self._classifying.close()
 
-    async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
+    def _stamped(self, run: str) -> tuple[RunDirectory, _Stamp]:
         directory = self._runs.get(run)
-        stamp = await asyncio.to_thread(_stamp, directory)
+        return directory, (str(directory.path), file_stamp(directory.classifier))
+
+    async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
+        directory, stamp = await IMAGES.run(self._stamped, run)
         try:
             classifier = await self._open.get(
-                stamp, lambda: asyncio.to_thread(self._classifying.open, directory)
+                stamp, lambda: IMAGES.run(self._classifying.open, directory)
             )
         except OpsinError as error:
             raise without_path(error, directory) from None
@@ -210,7 +211,7 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
             file = output_of(jobs.get(job))
         except OpsinError as error:
             return _missing(error)
-        if file is None or file.suffix != f".{kind}" or not file.is_file():
+        if file is None or file.suffix != f".{kind}" or not await IMAGES.run(file.is_file):
             return Response("There are no answers yet.", 404, media_type="text/plain")
         return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
 
@@ -223,10 +224,6 @@ def _missing(error: OpsinError) -> Response:
     """Answer in words that hold no path: the page around says what happened."""
     status = 404 if isinstance(error, NotThere) else 422
     return Response("There is nothing of this name.", status, media_type="text/plain")
-
-
-def _stamp(directory: RunDirectory) -> _Stamp:
-    return (str(directory.path), file_stamp(directory.classifier))
 
 
 def _upright(kept: Kept) -> bytes:

@@ -78,8 +78,7 @@ async def of_run(
         SourceError: Its sources are gone or damaged, or there are several.
     """
     opened = await cache.of_run(run_id)
-    directory = runs.get(run_id)
-    the_set = await asyncio.to_thread(_set_of, sets, opened, directory)
+    the_set = await asyncio.to_thread(lambda: _set_of(sets, opened, runs.get(run_id)))
     whole_set = await cache.of_set(the_set.id)
     whole = await cache.corrections_of(the_set.id)
     rows = await asyncio.to_thread(_rows_in, whole_set, opened)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.file_stamp import MISSING
+from opsin.core.recipe import SPLIT, DataRecipe
+from opsin.core.recipe_options import options_of
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
-from opsin.studio.trash import Removed, Trash
+from opsin.studio.trash import KEPT, Removed, Trash
 
 __all__ = ["RunIndex", "RunRow", "opaque"]
+
+#: Options that say how images are split.
+SPLIT_OPTIONS: Final = tuple(
+    name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
+)
 
 
 class RunIndex:
@@ -38,7 +46,6 @@ class RunIndex:
         # Replaced as a whole by each scan, so that pages read it without waiting: newest first.
         self._rows: dict[str, RunRow] = {}
         self._guard = threading.Lock()
-        self._swept = 0.0
         #: Goes up whenever something that the table shows has changed.
         self.version = 0
         #: Whether the directories were looked at yet.
@@ -70,9 +77,6 @@ class RunIndex:
             }
             if any(_shown(before.get(id_)) != _shown(rows.get(id_)) for id_ in changed):
                 self.version += 1
-            if time.time() - self._swept > 3600:
-                self._swept = time.time()
-                self._trash.sweep()
         return changed
 
     def rows(self) -> list[RunRow]:
@@ -112,6 +116,27 @@ class RunIndex:
         directory = RunDirectory(self.root / self.row(id).folder)
         directory.check_own()
         return directory
+
+    def opened(self, id: str) -> tuple[RunRow, RunDirectory]:  # noqa: A002
+        """Return a run's row and its directory, as `row` and `get` do."""
+        return self.row(id), self.get(id)
+
+    def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
+        """Return the newest run of the same images that split them alike, ``None`` where none did.
+
+        Args:
+            recipe: Which images.
+        """
+        same = ("sources", "test", "classes", *SPLIT_OPTIONS)
+        for row in self.rows():
+            directory = RunDirectory(self.root / row.folder)
+            with contextlib.suppress(OpsinError):
+                before = directory.read(RecordedRecipe).data
+                if directory.split.is_file() and all(
+                    getattr(before, name) == getattr(recipe, name) for name in same
+                ):
+                    return directory
+        return None
 
     def delete(self, id: str) -> str:  # noqa: A002
         """Take a run out of the table; its files are kept for a week.
@@ -165,9 +190,9 @@ class RunIndex:
                 return opaque(each.folder)
         raise NotThere("a run that was deleted", "it is gone for good", "Train it again.")
 
-    def remove_deleted(self) -> None:
-        """Remove for good all runs that were deleted."""
-        self._trash.sweep(kept=0.0)
+    def sweep(self, kept: float = KEPT) -> None:
+        """Remove for good the runs that were deleted at least ``kept`` seconds ago."""
+        self._trash.sweep(kept)
 
 
 def _folders(root: Path) -> list[str]:

@@ -20,6 +20,10 @@ def prepare(file: str | Path, about: dict[str, Any]) -> np.ndarray:
     opened = Image.open(io.BytesIO(Path(file).read_bytes()))
     opened.load()  # first: some PNGs name their orientation behind the pixels
     image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):  # grey of 16 bits: white is as in the training images
+        bits = about.get("bits") or 16
+        deep = np.minimum(np.asarray(image), 2**bits - 1) >> (bits - 8)
+        image = Image.fromarray(deep.astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

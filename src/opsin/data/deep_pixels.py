@@ -1,0 +1,166 @@
+"""Numbers of more than 8 bits become bytes: by the bits that a collection uses.
+
+A microscope writes 12 bits into files of 16, and no file says so: what white is, only the brightest
+of all images tells. Formats that state their white (PNM, JPEG 2000, TIFF of 12 bits a sample) are
+scaled by it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
+
+from opsin.core.metadata import Bits
+
+DEPTHS: Final[tuple[Bits, ...]] = get_args(Bits)
+# Numbers of TIFF's tags.
+_BITS_PER_SAMPLE, _LARGEST_SAMPLES = 258, (281, 341)
+# What Pillow calls colours of 16 bits in a file; it decodes the upper bytes, or the lower ones
+# where the order of the bytes is stated the other way round.
+_COLOURS: Final = ("RGB;16", "RGBX;16", "RGBA;16")
+_OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+class StatedDepth(NamedTuple):
+    """What a file says of its numbers.
+
+    Args:
+        bits: Bits that they may use; 0 where it does not say.
+        scaled: Bits of the numbers that Pillow makes of them, where white is stated; else 0.
+    """
+
+    bits: int = 0
+    scaled: int = 0
+
+
+def bits_needed(largest: int) -> Bits:
+    """Return the fewest bits of a camera or scanner that hold a number.
+
+    Example:
+        >>> bits_needed(255), bits_needed(1500), bits_needed(4095), bits_needed(4096)
+        (8, 12, 12, 14)
+    """
+    return next((bits for bits in DEPTHS if largest < 1 << bits), 16)
+
+
+def brighter_than(bits: int) -> str:
+    """Return what is said of an image with larger numbers than the training images have."""
+    return (
+        "brighter than the training images' range: whatever is above "
+        f"{(1 << bits) - 1:,} ({bits} bits) is white"
+    )
+
+
+def stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
+    """Return what a file that is not decoded yet says of its numbers.
+
+    Args:
+        header: The file as Pillow opens it.
+        content: Its bytes.
+    """
+    if isinstance(header, TiffImagePlugin.TiffImageFile):
+        if header.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
+            return StatedDepth(12, 12)
+        largest = [header.tag_v2.get(tag) for tag in _LARGEST_SAMPLES]
+        values = [v for each in largest for v in (each if isinstance(each, tuple) else (each,))
+                  if isinstance(v, int | float) and 0 < v < 65535]  # fmt: skip
+        return StatedDepth(bits_needed(int(max(values)))) if values else StatedDepth()
+    if header.format == "PPM":
+        args = header.tile[0].args
+        white = args[-1] if isinstance(args, tuple) else 65535
+        stated = isinstance(white, int) and 255 < white < 65535
+        return StatedDepth(bits_needed(white), 16) if stated else StatedDepth()
+    if header.format == "PNG":
+        start = content.find(b"sBIT", 0, content.find(b"IDAT"))
+        length = int.from_bytes(content[start - 4 : start]) if start > 0 else 0
+        bits = max(content[start + 4 : start + 4 + min(length, 4)], default=0) if length else 0
+        return StatedDepth(bits_needed((1 << bits) - 1)) if 8 < bits < 16 else StatedDepth()
+    if header.format == "JPEG2000":
+        # Its code stream begins with two markers; Ssiz is the size of the first component less 1.
+        start = content.find(b"\xff\x4f\xff\x51")
+        bits = (content[start + 42] & 0x7F) + 1 if 0 <= start < len(content) - 42 else 16
+        return StatedDepth(bits_needed((1 << bits) - 1), 16) if 8 < bits < 16 else StatedDepth()
+    return StatedDepth()
+
+
+def grey_bytes(
+    image: Image.Image, bits: Bits | None, stated: StatedDepth
+) -> tuple[Image.Image, int]:
+    """Bring grey of 16 bits, or of 32 that hold 16, to bytes.
+
+    Args:
+        image: In one of Pillow's modes ``I`` and ``I;16``.
+        bits: Bits that the collection uses (``None``: 16).
+        stated: What its file says.
+
+    Returns:
+        The image, and the bits that its own numbers use.
+    """
+    deep: NDArray[np.integer] = np.asarray(image)
+    if deep.dtype.itemsize > 2:
+        deep = np.clip(deep, 0, 65535)
+    largest = int(deep.max(initial=0))
+    used = stated.scaled or bits or 16
+    # Pillow scales PNM to 16 bits. A TIFF of 32 states nothing: it may hold 8 as well.
+    of_16 = image.format is not None and (image.mode != "I" or image.format == "PPM")
+    if used == 16 and not of_16 and largest <= 255:
+        used = 8
+    grey = (np.minimum(deep, (1 << used) - 1) >> (used - 8)).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[deep == transparent] = 255
+    return Image.fromarray(grey), stated.bits if stated.scaled else max(
+        stated.bits, bits_needed(largest)
+    )
+
+
+def take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
+    """Let a file of 16 bits a colour be decoded to the upper, or the lower, bytes of its numbers.
+
+    Args:
+        header: The file, not decoded yet.
+        lower: Whether the lower ones are wanted.
+
+    Returns:
+        Whether it is such a file.
+    """
+    if not header.tile:
+        return False
+    tiles = list(header.tile)
+    if header.format == "PPM" and tiles[0].codec_name == "ppm" and tiles[0].args == ("RGB", 65535):
+        tiles = [tiles[0]._replace(codec_name="raw", args=("RGB;16B", 0, 1))]
+    args = tiles[0].args
+    mode, *rest = args if isinstance(args, tuple) else (args,)
+    if not isinstance(mode, str) or not mode.startswith(_COLOURS):
+        return False
+    if lower:
+        mode = mode[:-1] + _OTHER_ORDER[mode[-1]]
+    header.tile = [each._replace(args=(mode, *rest) if rest else mode) for each in tiles]
+    return True
+
+
+def colour_bits(upper: Image.Image) -> Bits:
+    """Return the bits that colours use, by the upper bytes of their numbers; alpha is left out."""
+    return bits_needed(int(np.asarray(upper)[..., :3].max()) << 8 | 255)
+
+
+def colour_bytes(upper: Image.Image, lower: Image.Image, bits: Bits) -> Image.Image:
+    """Bring colours of 16 bits to bytes.
+
+    Args:
+        upper: The upper bytes of their numbers.
+        lower: The lower ones.
+        bits: Bits that the collection uses, fewer than 16.
+    """
+    white, shift = 1 << (bits - 8), 16 - bits
+    high = [min(255, value << shift) if value < white else 255 for value in range(256)]
+    low = [value >> (bits - 8) for value in range(256)]
+    alpha = upper.mode == "RGBA"
+    return ImageChops.add(
+        upper.point(3 * high + (list(range(256)) if alpha else [])),
+        lower.point(3 * low + ([0] * 256 if alpha else [])),
+    )

@@ -1,0 +1,63 @@
+"""The parts that a run had its images in, for images of today."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.events import Watcher
+from opsin.core.format import counted
+from opsin.data.cache import Decoded, short_digest
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+
+
+def recorded_parts(run: str, decoded: Decoded, watcher: Watcher) -> NDArray[np.uint8]:
+    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones.
+
+    Images are known by their source bytes, or by their prepared pixels.
+
+    Args:
+        run: The run directory.
+        decoded: The images.
+        watcher: Receives how many of them the run has.
+
+    Raises:
+        RunError: There is no such run, it recorded no parts, or its files are damaged.
+        RecipeError: The run has none of these images.
+    """
+    directory = RunDirectory.open(run)
+    if not directory.split.is_file():
+        raise RunError(
+            "a run that recorded the parts of its images",
+            f"{run} ended before it did",
+            "Name another, or leave parts_of out.",
+        )
+    kept = directory.load_arrays(directory.split)
+    then = [kept["digests"], kept.get("source_digests", kept["digests"])]
+    known: dict[bytes, int] = {}
+    # Of copies in several parts, one that was trained on counts.
+    for part, code in (("test", TEST), ("val", VAL), ("train", TRAIN)):
+        for digests in then:
+            known |= {digest.tobytes(): code for digest in digests[kept[part]]}
+    parts = np.full(len(decoded.labels), UNASSIGNED, np.uint8)
+    for digests in (decoded.digests, decoded.source_digests):
+        codes = [known.get(digest.tobytes(), 0) for digest in short_digest(digests)]
+        parts = np.where(parts == UNASSIGNED, codes, parts).astype(np.uint8)
+    found = int(np.count_nonzero(parts))
+    if not found:
+        raise RecipeError(
+            "a run that was trained on some of these images, for parts_of",
+            f"{run} has none of them",
+            "Leave it out, or name another run.",
+        )
+    new = len(parts) - found
+    watcher.fact(
+        "Parts",
+        f"as in {run} for {counted(found, 'image')}"
+        + (
+            f"; {counted(new, 'new image')} {'fill' if new > 1 else 'fills'} them up" if new else ""
+        ),
+    )
+    return parts

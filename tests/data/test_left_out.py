@@ -1,0 +1,131 @@
+"""Whatever a source holds and is not read is counted by kind and named, whatever the source is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.events import Watcher
+from opsin.data.audit import audit
+from opsin.data.dataset import look_at
+from opsin.data.left_out import LeftOutCounts, add_up, left_out_in_words
+from opsin.data.sources import open_stream
+from tests.conftest import write_shapes
+
+OTHERS = {
+    "disc/notes.txt": "text file",
+    "disc/deeper/plan.psd": "Photoshop file",
+    "disc/IMG_1.CR2": "raw photograph",
+    "disc/film.mp4": "video",
+    "disc/odd.xyz": "xyz file",
+    "disc/.1.png": "hidden file",
+    "disc/Thumbs.db": "hidden file",
+    "logo.svg": "vector drawing",
+    "paper.pdf": "PDF file",
+    "notes/read.me": "me file",
+}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    root = write_shapes(tmp_path / "mixed", count=6)
+    for name in OTHERS:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"something")
+    shutil.copy(next((root / "disc").glob("*.png")), root / "loose.png")
+    return root
+
+
+def counts(left_out: tuple[LeftOut, ...]) -> dict[str, int]:
+    return {each.kind: each.count for each in left_out}
+
+
+def expected(*, folders: bool) -> dict[str, int]:
+    found = {kind: list(OTHERS.values()).count(kind) for kind in OTHERS.values()}
+    found["loose image beside the class folders"] = 1
+    if folders:  # an archive's have nothing in them once the rest is not unpacked
+        found |= {"empty folder": 1, "folder without images": 1}
+        found["hidden folder"] = 1
+    return found
+
+
+def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
+    (mixed / "empty").mkdir()
+    (mixed / ".git").mkdir()
+    data = look_at(mixed)
+    assert counts(data.left_out) == expected(folders=True)
+    record = data.describe()
+    assert ("empty folder", 1, ["empty"]) in [
+        (each.kind, each.count, each.examples) for each in record.left_out
+    ]
+    (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
+    assert finding.count == sum(expected(folders=True).values())
+    assert "1 video (disc/film.mp4)" in finding.elsewhere
+
+
+def test_what_is_left_out_is_as_it_is_now_though_the_pixels_are_kept(mixed: Path) -> None:
+    before = counts(look_at(mixed).left_out)
+    (mixed / "square" / "new.txt").touch()
+    assert counts(look_at(mixed).left_out) == before | {"text file": 2}
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar"])
+def test_an_archive_says_the_same(mixed: Path, tmp_path: Path, form: str) -> None:
+    packed = shutil.make_archive(str(tmp_path / "a"), form, mixed)
+    for _ in range(2):  # unpacked, and from the cache
+        assert counts(look_at(packed).left_out) == expected(folders=False)
+
+
+def test_parts_say_what_lies_beside_them(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_shapes(tmp_path / "set" / part, count=6)
+    write_shapes(tmp_path / "set" / "unsorted", count=3)
+    shutil.copy(next((tmp_path / "set").rglob("*.png")), tmp_path / "set" / "train" / "loose.png")
+    found = counts(look_at(tmp_path / "set").left_out)
+    lost = len(list((tmp_path / "set" / "unsorted").rglob("*.png")))
+    assert found == {"image outside the parts": lost, "loose image beside the class folders": 1}
+
+
+def test_a_stream_notes_it_in_one_line(mixed: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Watcher):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    list(open_stream(mixed, watcher=Notes()))
+    assert len(notes) == 1
+    assert notes[0].startswith("Left out: ")
+    assert "1 raw photograph (disc/IMG_1.CR2)" in notes[0] and "2 hidden files" in notes[0]
+
+
+def test_words() -> None:
+    found = LeftOutCounts()
+    for number in range(7):
+        found.add("image without a class", f"{number}.png")
+    found.add_file("README")
+    both = add_up([found.listed(), found.listed()])
+    assert left_out_in_words(both) == (
+        "14 images without a class (0.png, 1.png, 2.png …), 2 other files (README, README)"
+    )
+
+
+def test_data_and_train_say_it_in_json(mixed: Path, tmp_path: Path) -> None:
+    for words in (["data", str(mixed), "--no-draw"], ["train", str(mixed), "--model", "mlp",
+                  "--epochs", "1", "--runs", str(tmp_path / "runs")]):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "opsin", *words, "--json"],
+            capture_output=True, text=True, check=True, timeout=240,
+        )  # fmt: skip
+        said = {each["kind"]: each["count"] for each in json.loads(done.stdout)["left_out"]}
+        assert said["video"] == 1
+        assert words[0] == "data" or "Left out: " in done.stderr
+    (file,) = tmp_path.glob("runs/*/dataset.json")
+    record = json.loads(file.read_text())
+    assert {each["kind"] for each in record["left_out"]} == set(said)
