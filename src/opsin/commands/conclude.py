@@ -146,6 +146,11 @@ def conclude(
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
         note_look(directory, test_set, len(dataset.split.test), None, watcher=recorder)
+    if draft.judged is not None:
+        fold = np.full(len(dataset), -1)
+        fold[draft.judged[0].rows] = draft.judged[0].fold
+        split = directory.load_arrays(directory.split)
+        directory.save_arrays(directory.split, **split | {"fold": fold})
     evaluation = evaluate_run(
         directory,
         file,

@@ -134,7 +134,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
     for run, part in zip(runs, parts, strict=True):
         if part != parts[0]:
-            with_test, without = (runs[0], run) if part == "val" else (run, runs[0])
+            with_test, without = (run, runs[0]) if part == "test" else (runs[0], run)
             raise RunError(
                 "runs with the same test images",
                 f"{with_test.path} has some and {without.path} has none",
@@ -165,7 +165,8 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     if max(tested) > len(shared):
         notes.append(
             f"compared on the {len(shared):,} {PART_WORDS[part]} images that all of these "
-            f"runs have, of {', '.join(f'{count:,}' for count in tested)}; the accuracies are those on these"
+            f"runs have, of {', '.join(f'{count:,}' for count in tested)}; the accuracies are "
+            "those on these"
         )
     right = _agreed(kept, part)
     first = kept[0]
@@ -199,7 +200,11 @@ def _read(run: Run, part: PredictedPart) -> _AlignedAnswers:
     try:
         kept = predictions.parts[part]
         rows, digests = kept.rows, split["digests"]
-        learnt = np.concatenate([split["train"], split["val"] if part == "test" else rows[:0]])
+        learnt = {
+            "test": np.concatenate([split["train"], split["val"]]),
+            "val": split["train"],
+            "out_of_fold": rows[:0],  # each is answered by a head that had not seen it
+        }[part]
         answers = _AlignedAnswers(
             run=run,
             record=record,

@@ -94,7 +94,7 @@ def _header(
     """
     figures = report.judged
     over = f" {over_classes(figures)}"
-    optimistic = "" if judged == "test" else ", validation, optimistic"
+    optimistic = ", validation, optimistic" if judged == "validation" else ""
     metrics = [
         {
             "type": _KINDS.get(metric.key, metric.key),
@@ -241,7 +241,7 @@ def _unknown(report: Report) -> list[str]:
         "the figures are of images from one source."
     )
     lines = [assumed, elsewhere]
-    if report.split != "test":
+    if report.split == "val":
         lines.append("- There were no test images, so that every figure is optimistic.")
     if not report.deep:
         lines.append("- How it answers to blurred, dark or noisy images was not measured.")

@@ -357,7 +357,7 @@ def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
         >>> corrected_in_words(corrected, "test")
         '13 of 195 test labels corrected; with the earlier labels 0.9436 ± 0.0436'
     """
-    word = {"test": "test ", "val": "validation "}.get(split or "", "")
+    word = {"test": "test ", "val": "validation ", "out_of_fold": "held-out "}.get(split or "", "")
     said = []
     if corrected.labels:
         said.append(

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import onnxruntime
@@ -25,7 +25,7 @@ from opsin.commands.export.client_files import (
 )
 from opsin.commands.export.for_others import for_others
 from opsin.commands.export.samples import Sample, choose_samples
-from opsin.commands.export.shipped import Shipped
+from opsin.commands.export.shipped import SHIPPED_WORDS, Shipped, ShippedPart
 from opsin.commands.known_images import known_images
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import ParityError, SourceError
@@ -67,8 +67,11 @@ def write_bundle(
         SourceError: The images cannot be found, or none are left besides the training's.
     """
     known = known_images(classifier, data, watcher=watcher)
-    part: Literal["val", "test"] = "val" if len(known.val) else "test"
-    rows = known.val if len(known.val) else known.test
+    # Those of training where all were learnt from, since each was judged by another head.
+    parts: dict[ShippedPart, NDArray[np.int64]] = {"val": known.val, "test": known.test}
+    if known.own:
+        parts["train"] = known.train
+    part, rows = next((each for each in parts.items() if len(each[1])), ("val", known.val))
     if not len(rows):
         raise SourceError(
             "images that the classifier did not learn from, for samples",
@@ -127,7 +130,7 @@ def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) 
 
 
 def _files(
-    metadata: Metadata, content: bytes, samples: Sequence[Sample], part: str
+    metadata: Metadata, content: bytes, samples: Sequence[Sample], part: ShippedPart
 ) -> dict[str, bytes]:
     """Return what the bundle holds, by name."""
     names = [_file_name(metadata, sample) for sample in samples]
@@ -157,11 +160,11 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: str) -> bytes:
+def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: ShippedPart) -> bytes:
     like, score = metadata.preparation, metadata.score
     shown = {sample.shows for sample in samples}
     without = [name for place, name in enumerate(metadata.classes) if place not in shown]
-    where = {"val": "validation", "test": "test"}[part]
+    where = SHIPPED_WORDS[part]
     said = {
         "count": len(metadata.classes),
         "classes": ", ".join(metadata.classes[:50]) + (" …" if len(metadata.classes) > 50 else ""),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
 from opsin.core.format import counted
 from opsin.core.metadata import Score
 from opsin.core.stored_json import JsonObject
@@ -15,6 +14,11 @@ from opsin.core.stored_json import JsonObject
 #: What a classifier can be exported to.
 To = Literal["int8", "fp16", "bundle"]
 
+#: Which images an export is compared on, and what they are called.
+ShippedPart = Literal["test", "val", "train"]
+SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
+    "test": "test", "val": "validation", "train": "training"
+}  # fmt: skip
 # Less than this is called no difference, even where every turn shows it.
 _NOTABLE = 1.05
 
@@ -37,8 +41,10 @@ class Quality:
     log_loss: float
     refused: float | None
 
-    def as_score(self, part: PredictedPart, images: int) -> Score:
-        """Return it as it travels in a file."""
+    def as_score(self, part: ShippedPart, images: int) -> Score | None:
+        """Return it as it travels in a file; what was learnt from says nothing."""
+        if part == "train":
+            return None
         return Score(
             split=part, images=images, accuracy=self.accuracy, low=self.low, high=self.high
         )
@@ -126,7 +132,7 @@ class Shipped:
     to: To
     bytes: int
     bytes_before: int
-    part: PredictedPart
+    part: ShippedPart
     images: int
     labels_changed: int
     largest_difference: float
@@ -142,7 +148,7 @@ class Shipped:
     @property
     def optimistic(self) -> bool:
         """Whether the accuracy is of images that the classifier was chosen by."""
-        return self.part == "val" and self.before is not None
+        return self.part != "test" and self.before is not None
 
     @property
     def verdict(self) -> str:
@@ -158,7 +164,7 @@ class Shipped:
             brings += " It is not faster on this machine: take it for its size alone."
         costs = (
             f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
-            f"{self.images:,} {PART_WORDS[self.part]} images; "
+            f"{self.images:,} {SHIPPED_WORDS[self.part]} images; "
             f"{counted(self.labels_changed, 'label')} changed."
         )
         if self.optimistic:

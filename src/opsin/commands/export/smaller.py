@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.evaluate import answers
-from opsin.commands.export.shipped import Quality, Shipped, To
+from opsin.commands.export.shipped import Quality, Shipped, ShippedPart, To
 from opsin.commands.export.speed import compare_speed
 from opsin.commands.known_images import known_images
 from opsin.commands.test_set_usage import key_of, note_look
@@ -140,10 +140,14 @@ def _refuse_others(classifier: Classifier, to: To) -> None:
         )
 
 
-def _judged(known: ReferenceSet) -> tuple[Literal["test", "val"], NDArray[np.int64]]:
-    for part, rows in (("test", known.test), ("val", known.val)):
+def _judged(known: ReferenceSet) -> tuple[ShippedPart, NDArray[np.int64]]:
+    # A head that was judged by all images has learnt from all: they show what rounding changes.
+    parts: dict[ShippedPart, NDArray[np.int64]] = {"test": known.test, "val": known.val}
+    if known.own:
+        parts["train"] = known.train
+    for part, rows in parts.items():
         if len(rows):
-            return cast(Literal["test", "val"], part), rows
+            return part, rows
     raise SourceError(
         "images that the classifier did not learn from",
         f"{known.source} has none left to compare the answers on",

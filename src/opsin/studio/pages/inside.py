@@ -40,7 +40,7 @@ _VIEWS: Final = (
     ("units", "What activates the units"),
     ("network", "Layers and weights"),
 )
-_WORDS: Final = {"test": "test set", "val": "validation set"}
+_WORDS: Final = {"test": "test set", "val": "validation set", "out_of_fold": "held-out images"}
 # Views of one image.
 _OF_IMAGE: Final = ("image", "lesson", "why")
 # A click on a layer should show it: the browser looks for the place before it is there.
