@@ -178,7 +178,7 @@ def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
 @pytest.mark.drawn
 def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
     labels = digits.labels[:700]
-    rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:8]])
+    rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:6]])
     data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
     with without_drawing():
         run = opsin.train(data, epochs=3, hidden=(4,), runs=tmp_path,

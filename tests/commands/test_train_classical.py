@@ -126,7 +126,8 @@ def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> No
     assert run.report.training.fitted_to == pytest.approx(200, abs=10)
     (event,) = run.history
     assert event.best
-    assert event.val_accuracy == run.report.figures["val"].accuracy
+    # The event comes before the temperature, which moves answers towards the mix.
+    assert event.val_accuracy == pytest.approx(run.report.figures["val"].accuracy, abs=0.02)
 
 
 def test_a_file_that_differs_is_never_written(

@@ -335,6 +335,17 @@ def test_forty_of_each_class_have_four_to_test_and_four_to_validate(seed: int) -
         assert Counter(labels[row] for row in parts.rows(part)) == dict.fromkeys(range(3), wanted)
 
 
+def test_a_copy_in_two_classes_is_tested_as_seldom_as_any_image() -> None:
+    labels, tested = [row % 2 for row in range(80)], 0
+    for seed in range(100):
+        contents = [1000 * seed + row for row in range(80)]
+        contents[1] = contents[0]
+        parts = split(labels, contents)
+        tested += 0 in parts.test
+        assert abs(len(parts.test) - 8) <= 1
+    assert tested < 25, "of 100"
+
+
 @given(sizes=st.lists(st.integers(10, 80), min_size=2, max_size=6), seed=st.integers(0, 9))
 def test_a_class_of_ten_images_is_tested(sizes: list[int], seed: int) -> None:
     labels = labelled(sizes)

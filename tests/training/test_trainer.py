@@ -206,7 +206,7 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
     notes = Rot()
     # The first epoch stays the best: later ones go the wrong way.
-    _, outcome = train(digits, tmp_path, notes, rate=3.0, schedule="constant", optimizer="sgd",
+    _, outcome = train(digits, tmp_path, notes, rate=2.0, schedule="constant", optimizer="sgd",
                        momentum=0.0, epochs=3, patience=3)  # fmt: skip
     if notes.epochs[-1].best:
         pytest.fail("the last epoch was not to be the best")

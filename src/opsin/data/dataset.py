@@ -602,14 +602,9 @@ def _with_split(
         parts = (decoded.given <= TRAIN, decoded.given == VAL, decoded.given == TEST)
         split = Split(*map(np.flatnonzero, parts))
     _, height, width, channels = decoded.images.shape
+    used = {"size": (height, width), "channels": channels, "bits": recipe.bits or decoded.bits}
     return Dataset(
-        recipe=recipe.model_copy(
-            update={
-                "size": (height, width),
-                "channels": channels,
-                "bits": recipe.bits or decoded.bits,
-            }
-        ),
+        recipe=recipe.model_copy(update=used),
         classes=classes,
         images=decoded.images,
         labels=decoded.labels,

@@ -217,7 +217,7 @@ class _Cut:
         units = self.subjects.units
         sizes = np.bincount(units[self.parts == TRAIN], minlength=len(units))[units]
         larger = (sizes > 1) & (sizes > share * np.count_nonzero(self.parts == TRAIN))
-        unit, numbers, ranked = self._units(~larger, np.array([0, share]))
+        unit, numbers, ranked = self._units(~larger, np.array([0, share]), share)
         chosen = numbers < share
         chosen[list(ranked)] = False
         chosen[self._nearer(ranked, share)] = True
@@ -227,7 +227,8 @@ class _Cut:
 
     def take_fold(self, number: int, count: int) -> None:
         """Cut the first, second … of so many folds: each unit is in one of them."""
-        unit, numbers, ranked = self._units(np.ones_like(self.free), np.arange(count) / count)
+        edges = np.arange(count) / count
+        unit, numbers, ranked = self._units(np.ones_like(self.free), edges, 1.0)
         fold = np.floor(numbers * count)
         have = np.zeros((len(self.subjects.classes), count), np.int64)
         for each, held in ranked.items():
@@ -238,13 +239,15 @@ class _Cut:
         self._take(unit, fold == number - 1)
 
     def _units(
-        self, among: NDArray[np.bool_], edges: NDArray[np.float64]
+        self, among: NDArray[np.bool_], edges: NDArray[np.float64], early: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, list[tuple[int, int]]]]:
         """Return the units that may be cut.
 
         Args:
             among: Images to look at, ``bool[N]``.
             edges: Thresholds, ascending from 0.
+            early: Units of several classes come before the others if their number is below this,
+                and else after them: so a few are no likelier to be cut than any image.
 
         Returns:
             The unit of each image, -1 for those of none, ``int64[N]``; the number of each unit,
@@ -262,9 +265,10 @@ class _Cut:
         holder, label = np.divmod(held, classes)
         large = self.subjects.independent >= LARGE
         small = np.flatnonzero(~(large & _are_even(label, numbers[holder], classes, edges))[label])
-        # Units of several classes first: those of one make up for what these are wrong about.
+        # Those of one class make up for what the first of several are wrong about.
         alone = np.bincount(holder[small], minlength=len(numbers))[holder[small]] < 2
-        small = small[np.lexsort((holder[small], numbers[holder[small]], alone))]
+        turn = np.where(alone, 1, np.where(numbers[holder[small]] < early, 0, 2))
+        small = small[np.lexsort((holder[small], numbers[holder[small]], turn))]
         ranked: dict[int, list[tuple[int, int]]] = {}
         for each in small.tolist():
             content = int(label[each]), int(sizes[each])

@@ -123,7 +123,7 @@ def test_any_name_of_a_source_is_read_back(run: Path, source: str) -> None:
 
 
 def test_nothing_personal_is_in_any_file(folder: Path, trained: opsin.Run) -> None:
-    assert b"ann-onymous" in trained.directory.classifier.read_bytes()
+    assert b"ann-onymous" in trained.directory.recipe.read_bytes()
     for file in folder.iterdir():
         content = file.read_bytes()
         for secret in ("ann-onymous", str(Path.home()) + "/", str(Path.cwd())):

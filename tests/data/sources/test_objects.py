@@ -87,7 +87,7 @@ def test_a_missing_label_is_none(missing: object, kind: Any) -> None:
     notes = Notes()
     data = loaded(pd.DataFrame({"image": images, "label": labels}), watcher=notes)
     assert (len(data), data.classes) == (5, ("cat", "dog"))
-    assert any("images without a class, 1 in all" in note for note in notes.notes)
+    assert [(each.kind, each.count) for each in data.left_out] == [("image without a class", 1)]
     groups = pd.DataFrame({"image": images, "label": LABELS, "split": pd.NA, "group": missing})
     assert len(loaded(groups)) == 6
     lacking = pd.DataFrame(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import opsin
-from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.core.metadata import ClassMix, Layer, Metadata, Preparation
 from opsin.onnx_files.postprocessing import Calibrated, finished, write_file
 
 SIDE, CLASSES, TEMPERATURE = 8, 10, 1.7
 #: What is added to each class's logit.
-MIX = np.linspace(-0.4, 0.4, CLASSES)
+MIX = np.log(np.linspace(0.5, 1.5, CLASSES))
 
 
 def write_lesson_network(
@@ -95,6 +95,9 @@ def write_lesson_network(
         numpy_helper.from_array(value.astype(np.int64 if n == "pool.axes" else np.float32), n)
         for n, value in weights.items()
     ]
+    even = np.full(CLASSES, 1 / CLASSES)
+    mix = ClassMix(learnt=tuple(even.tolist()), assumed=tuple((even * np.exp(MIX)).tolist()))
+    metadata = metadata.model_copy(update={"class_mix": mix})
     content = write_file(nodes, held, metadata, embedding="flatten", units=units)
     means = np.zeros((CLASSES, units), np.float32)
     calibrated = Calibrated(TEMPERATURE, np.ones(units, np.float32), means, MIX)
