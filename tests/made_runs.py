@@ -66,7 +66,7 @@ def write_run(
             labels = dataset.labels[rows]
             kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
             kept[f"{part}_probabilities"] = probabilities[part]
-            before = source_labels(dataset, part)
+            before = source_labels(dataset, rows)
             if before is not None:
                 kept[f"{part}_source_labels"] = before
             figures[part] = measure(probabilities[part], labels, dataset.classes).to_json()

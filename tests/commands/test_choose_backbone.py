@@ -1,9 +1,7 @@
-"""Few photographs get a pretrained network that is on this machine, where no model is named."""
+"""Photographs get a pretrained network of the box, where no model is named."""
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +10,8 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.choose_backbone import are_few, leaves_open
-from opsin.hub.hub_cache import snapshot_of
-from opsin.hub.hub_name import NAMED
-from tests.backbones.small_networks import network
+from opsin.backbones.named import PackagedWeights
+from opsin.commands.choose_backbone import leaves_open, network_for
 
 
 @pytest.fixture
@@ -31,52 +27,33 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "insects"
 
 
-@pytest.fixture
-def on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's cache holds what the short name stands for."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    folder = snapshot_of(NAMED["small"].where)
-    (folder / "onnx").mkdir(parents=True)
-    (folder / "onnx" / "model.onnx").write_bytes(network())
-    pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
-
-
-@pytest.mark.usefixtures("on_this_machine")
-def test_a_network_that_is_here_is_built_on(photographs: Path, tmp_path: Path) -> None:
+def test_photographs_get_the_better_network_and_each_is_judged(
+    photographs: Path, tmp_path: Path
+) -> None:
     run = opsin.train(photographs, runs=tmp_path / "runs", quiet=True)
     facts = run.classifier().metadata.backbone
     assert facts is not None
-    assert NAMED["small"].where.repository in run.report.reasons["Backbone"]
+    assert (facts.name, facts.licence) == ("efficientnet-lite2", "apache-2.0")
+    assert (run.report.split, run.report.judged.images) == ("out_of_fold", 40)
     planned = opsin.plan(photographs, quiet=True)
     assert planned.recipe.model.name == "backbone"
 
 
-@pytest.mark.usefixtures("on_this_machine")
-def test_a_folder_of_the_same_name_is_no_network(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "small").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert opsin.plan(photographs, quiet=True).recipe.model.name == "backbone"
-
-
 @pytest.mark.torch
-@pytest.mark.usefixtures("on_this_machine")
-def test_a_network_without_its_preparation_is_not_taken(photographs: Path) -> None:
-    (snapshot_of(NAMED["small"].where) / "preprocessor_config.json").unlink()
+def test_without_the_packages_a_network_is_trained(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PackagedWeights, "find", lambda _: None)
     assert opsin.plan(photographs, size=32, quiet=True).recipe.model.name != "backbone"
 
 
 @pytest.mark.torch
-@pytest.mark.usefixtures("on_this_machine")
 def test_a_budget_is_a_wish_for_a_training(photographs: Path) -> None:
     planned = opsin.plan(photographs, size=32, budget="20s", quiet=True)
     assert planned.recipe.model.name != "backbone"
     assert "Budget" in planned.recipe.reasons
 
 
-@pytest.mark.usefixtures("on_this_machine")
 def test_a_wish_is_kept(photographs: Path) -> None:
     planned = opsin.plan(photographs, model="forest", quiet=True)
     assert planned.recipe.model.name == "forest"
@@ -86,14 +63,9 @@ def test_a_wish_is_kept(photographs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "few", "many"),
-    [
-        ((64, 80, 3), 300, 301),
-        ((32, 32, 3), 300, 301),
-        ((28, 28, 1), 100, 101),
-        ((90, 90, 1), 100, 101),
-    ],
+    [((32, 32, 3), 300, 301), ((28, 28, 1), 100, 101), ((90, 90, 1), 100, 101)],
 )
-def test_how_few_are_few_depends_on_size_and_colour(
+def test_thumbnails_and_grey_images_get_one_while_they_are_few(
     shape: tuple[int, int, int], few: int, many: int
 ) -> None:
     labels = np.repeat([0, 1], many)
@@ -102,15 +74,4 @@ def test_how_few_are_few_depends_on_size_and_colour(
     for count, expected in ((few, True), (many, False)):
         rows = np.concatenate([np.arange(count), many + np.arange(count)])
         split = replace(data.split, train=rows)
-        assert are_few(replace(data, split=split)) is expected
-
-
-@pytest.mark.torch
-def test_where_none_is_here_the_plan_says_how_to_get_one_and_promises_no_figure(
-    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
-    reason = opsin.plan(photographs, size=64, quiet=True).recipe.reasons["Backbone"]
-    assert "--from small fetches one (15.1 MB, apache-2.0)" in reason
-    # Of that network nothing was measured: no accuracy stands beside its name.
-    assert not re.search(r"\d", reason.replace("15.1 MB", "").replace("apache-2.0", ""))
+        assert (network_for(replace(data, split=split)) is not None) is expected

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.hub.hub_name import NAMED
+from opsin.backbones.named import NAMED
+from opsin.hub.hub_name import HubName
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
 from tests.hub_server import COMMIT, HubServer
@@ -77,15 +78,17 @@ def test_short_names_are_listed_and_those_that_are_here_measured(
     hub: HubServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = only_json(cli("backbones", "--json"))["backbones"]
-    assert [row["name"] for row in rows] == ["small", "medium", "large"]
-    assert {row["path"] for row in rows} == {row["milliseconds"] for row in rows} == {None}
+    assert [row["name"] for row in rows] == list(NAMED)
+    assert [row["path"] is None for row in rows] == [False, False, True, True, True]
+    assert [row["milliseconds"] is None for row in rows] == [False, False, True, True, True]
     assert not hub.asked  # the list needs no network
-    where = NAMED["small"].where
+    where = NAMED["mobilenetv4-small"].where
+    assert isinstance(where, HubName)
     hub.publish(where.repository, files_of(network()), commit=where.revision)
-    known = only_json(cli("backbones", "small", "--json"))
+    known = only_json(cli("backbones", "mobilenetv4-small", "--json"))
     assert known["repository"] == str(where)
     hub.asked.clear()
-    row = only_json(cli("backbones", "--json"))["backbones"][0]
+    row = only_json(cli("backbones", "--json"))["backbones"][2]
     assert row["milliseconds"] == known["milliseconds"] > 0  # measured once
     assert row["size"] == len(network())
     assert row["multiply_adds"] == known["multiply_adds"]
@@ -93,7 +96,13 @@ def test_short_names_are_listed_and_those_that_are_here_measured(
     assert "onnx-community/mobilenetv4_conv_small" in table
     assert not hub.asked
     monkeypatch.chdir(Path(row["path"]).parent)
-    assert [each.path is None for each in opsin.list_backbones()] == [False, True, True]
+    assert [each.path is None for each in opsin.list_backbones()] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.slow
