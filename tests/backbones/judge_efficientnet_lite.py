@@ -3,10 +3,12 @@
 import sys
 
 import numpy as np
-import torch
-from efficientnet_lite_pytorch import EfficientNet
 
-name, weights, images, answers = sys.argv[1:]
-network = EfficientNet.from_pretrained(name, weights_path=weights).eval()
-with torch.no_grad():
-    np.save(answers, network(torch.from_numpy(np.load(images))).numpy())
+if __name__ == "__main__":
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    name, weights, images, answers = sys.argv[1:]
+    network = EfficientNet.from_pretrained(name, weights_path=weights).eval()
+    with torch.no_grad():
+        np.save(answers, network(torch.from_numpy(np.load(images))).numpy())

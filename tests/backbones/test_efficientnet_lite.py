@@ -13,7 +13,7 @@ import pytest
 
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.efficientnet_lite import read_network
-from opsin.backbones.named import NAMED, PackagedWeights, full_name
+from opsin.backbones.named_backbones import NAMED, PackagedWeights, full_name
 from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError
 
 ROOT = Path(__file__).parents[2]

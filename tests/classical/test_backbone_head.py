@@ -26,13 +26,15 @@ def backbone(tmp_path: Path) -> Path:
     return file
 
 
-def coloured(counts: tuple[int, ...], groups: tuple[str, ...] = ()) -> opsin.Dataset:
+def coloured(
+    counts: tuple[int, ...], groups: tuple[str, ...] = (), **options: Any
+) -> opsin.Dataset:
     """Return noise in the colour of each class."""
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(counts)), counts)
     tone = np.array([(200, 60, 40), (40, 60, 200), (60, 190, 80)])[labels]
     images = random.normal(tone[:, None, None], 50, (len(labels), 16, 16, 3)).clip(0, 255)
-    return opsin.from_arrays(images.astype(np.uint8), labels, groups=groups)
+    return opsin.from_arrays(images.astype(np.uint8), labels, groups=groups, **options)
 
 
 def trained(data: opsin.Dataset, backbone: Path, runs: Path, **options: Any) -> opsin.Run:
@@ -128,7 +130,7 @@ def test_kernels_are_fitted_to_a_limited_number_of_images(
 def test_rare_classes_cost_nothing_where_answers_assume_the_training_mix(
     backbone: Path, tmp_path: Path
 ) -> None:
-    data = coloured((120, 30, 10))
+    data = coloured((120, 30, 10), test_fraction=0.2)
     run = trained(data, backbone, tmp_path / "runs")
     mix = run.classifier().metadata.class_mix
     assert mix is not None

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.backbones.named import PackagedWeights
+from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.choose_backbone import leaves_open, network_for
 
 

@@ -52,7 +52,7 @@ def test_a_run_is_made_and_answers_wherever_it_is(
     recipe = json.loads((run / "recipe.json").read_text())
     assert recipe["model"]["backbone"] == str(backbone)
     assert recipe["versions"]["backbone"].startswith("sha256:")
-    assert recipe["data"]["size"] == [37, 37]
+    assert recipe["data"]["size"] == [32, 32]
     moved = tmp_path / "classifier.onnx"
     moved.write_bytes((run / "classifier.onnx").read_bytes())
     image = next(shapes.rglob("*.png"))
@@ -86,7 +86,7 @@ def test_layers_keep_the_names_that_the_network_gave_them(
     names = [layer.name for layer in classifier.metadata.layers]
     assert names[:4] == ["conv1", "relu1", "conv2", "relu2"]
     assert names[-1] == "head"
-    images = np.zeros((2, *[37, 37], 3), np.uint8)
+    images = np.zeros((2, *[32, 32], 3), np.uint8)
     assert classifier.layers(images, ["relu2"])["relu2"].shape[0] == 2
     onnx.checker.check_model(onnx.load_model_from_string(classifier.content), full_check=True)
 
@@ -158,7 +158,7 @@ def test_each_of_several_runs_builds_on_it(
         (run,) = (tmp_path / "runs").glob(f"*-backbone-seed{seed}")
         recipe = json.loads((run / "recipe.json").read_text())
         # Images come in the network's size, as for one run alone.
-        assert recipe["data"]["size"] == [37, 37]
+        assert recipe["data"]["size"] == [32, 32]
         assert recipe["model"]["backbone"] == str(backbone)
 
 
@@ -295,7 +295,7 @@ def test_heat_maps_go_back_through_the_network(
     )
     found = {map_.method: map_ for map_ in opsin.Inspection(run).explain("test/1").maps}
     assert set(found) == {"saliency", "grad-cam", "integrated-gradients", "occlusion"}
-    assert all(map_.heat.shape == (37, 37) and np.ptp(map_.heat) > 0 for map_ in found.values())
+    assert all(map_.heat.shape == (32, 32) and np.ptp(map_.heat) > 0 for map_ in found.values())
 
 
 def test_random_weights_reach_the_layers_of_others(

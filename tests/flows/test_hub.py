@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.backbones.named import NAMED
+from opsin.backbones.named_backbones import NAMED
 from opsin.hub.hub_name import HubName
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
@@ -181,5 +181,5 @@ def test_a_name_that_there_is_not(hub: HubServer, cli: Cli, shapes: Path, tmp_pa
     line = said(cli("train", shapes, "--from", "someone/typo", "--quiet"))
     assert "shows you no someone/typo" in line
     line = said(cli("train", shapes, "--from", "smal", "--quiet"))
-    assert "From the hub: small, medium, large, or owner/name" in line
+    assert "dinov2-small, or owner/name on the hub" in line
     assert not (tmp_path / "runs").exists()

@@ -79,7 +79,7 @@ def test_from_a_file_to_a_classifier(
     ask_for_a_pretrained_network(running, browser)
     assert not button(browser, "Start").is_enabled()
 
-    choose(browser, "Pretrained network", "small")
+    choose(browser, "Pretrained network", "mobilenetv4-small")
     # Nothing is fetched for a plan: what it would take is said.
     until(browser, lambda: "when the training begins" in shown(browser))
     assert "apache-2.0" in shown(browser)

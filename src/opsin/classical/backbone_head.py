@@ -344,7 +344,8 @@ class _Trial:
         folds: Sequence[Fold],
         assumed: NDArray[np.float64],
     ) -> None:
-        self._products = (roots @ roots.T).astype(np.float64)
+        exact = roots.astype(np.float64)
+        self._products = exact @ exact.T
         self._labels, self._folds, self._assumed = labels, folds, assumed
         counts = np.bincount(labels, minlength=len(assumed))
         self._own = np.maximum(counts, 1) / np.maximum(counts, 1).sum()

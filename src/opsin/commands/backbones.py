@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.backbones.named import NAMED
+from opsin.backbones.named_backbones import NAMED
 from opsin.core.arguments import checked
 from opsin.core.defaults import cores
 from opsin.core.errors import MissingExtraError, OpsinError, StorageError
@@ -179,7 +179,7 @@ def measured_backbone(name: str) -> MeasuredBackbone:
     """Return what a network that is on this machine takes here, measured once.
 
     Args:
-        name: One of `opsin.backbones.named.NAMED`.
+        name: One of `opsin.backbones.named_backbones.NAMED`.
 
     Raises:
         OpsinError: Its file is damaged.
@@ -219,7 +219,7 @@ def describe_backbone(
     Example:
         >>> describe_backbone("smal")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        opsin.core.errors.ModelFileError: expected a pretrained network: ... owner/name.
+        opsin.core.errors.ModelFileError: expected a pretrained network: ... owner/name on the hub.
     """
     try:
         from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx

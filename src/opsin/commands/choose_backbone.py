@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from opsin.backbones.named import NAMED
+from opsin.backbones.named_backbones import NAMED
 from opsin.commands.backbones import measured_backbone
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.dataset import Dataset

@@ -358,46 +358,53 @@ def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[n
     return mean
 
 
+def _features_of(
+    job: ClassicalJob, recorder: Recorder, stop: threading.Event
+) -> NDArray[np.float32]:
+    """Compute the features of all images in each view, ``float32[N, V, D]``."""
+    from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.backbones.preparation_check import doubt_about  # noqa: PLC0415  loads onnx
+
+    dataset, backbone = job.dataset, cast("Backbone", job.backbone)
+    features = compute(
+        backbone,
+        dataset.images,
+        dataset.digests,
+        _views(job),
+        watcher=recorder,
+        stop=stop,
+        sources=source_keys(dataset.source_digests, dataset.preparation),
+    )
+    doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
+    if doubt is not None:
+        recorder.note(doubt)
+    _check_finite(features, backbone)
+    return features
+
+
 def _fit_head(
     job: ClassicalJob, recorder: Recorder, stop: threading.Event
 ) -> tuple[ChosenHead, ClassicalJob, NDArray[np.float32], tuple[OutOfFold, Calibration] | None]:
-    """Compute features, choose a head for them, and say what was chosen among the reasons.
+    """Choose a head for the features, and say what was chosen among the reasons.
 
     Returns:
         The head, the job with the reasons, the features of all images, ``float32[N, V, D]``, and
         where there is no validation part, the answers of heads that had not seen the images.
     """
-    from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
-    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
-    from opsin.backbones.preparation_check import doubt_about  # noqa: PLC0415  loads onnx
     from opsin.classical.backbone_head import answers_of, choose_head, work_of  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
     from opsin.evaluation.out_of_fold import folds_of, out_of_fold  # noqa: PLC0415
 
     dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
     height, width, channels = dataset.images.shape[1:]
-    views = _views(job)
-    like = dataset.preparation
-    features = compute(
-        backbone,
-        dataset.images,
-        dataset.digests,
-        views,
-        watcher=recorder,
-        stop=stop,
-        sources=source_keys(dataset.source_digests, like),
-    )
-    doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
-    if doubt is not None:
-        recorder.note(doubt)
-    _check_finite(features, backbone)
+    features = _features_of(job, recorder, stop)
     recorder.doing("the choice of a head")
     model = cast("FromBackbone", recipe.model)
     wanted = None if model.head == "auto" else model.head
     assumed = assumed_mix(recipe.training.class_mix, dataset)
     seed, units = recipe.training.seed, dataset.units
-    by_all = not len(dataset.split.val)
-    folds = folds_of(dataset.labels, units, seed) if by_all else []
+    folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed)
 
     def chosen_from(
         train: NDArray[np.int64], val: NDArray[np.int64], progress: FitProgress
@@ -410,7 +417,7 @@ def _fit_head(
             units,
             train=train,
             val=val,
-            views=views,
+            views=_views(job),
             assumed=assumed,
             wanted=wanted,
             named=model.at is not None,

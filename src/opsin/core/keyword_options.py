@@ -129,7 +129,7 @@ class FitOptions(TypedDict, total=False):
     at: Sequence[str] | None
     """Values of the pretrained network to take as features (default: that before its last dense
     layer, and a few depths where they help)."""
-    head: Literal["auto", "logistic", "kernel-ridge", "svm", "nearest-mean"] | None
+    head: Literal["auto", "logistic", "kernel-ridge", "nearest-mean"] | None
     """What learns from the features; auto: the best by cross-validation on the training images."""
     fine_tune: bool | None
     """Train the pretrained network's own weights as well, which takes minutes to hours and needs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from opsin.backbones.named import NAMED
+from opsin.backbones.named_backbones import NAMED
 from opsin.backbones.pixel_values import CHOICES
 from opsin.core.format import file_size
 from opsin.studio.library.upload_import import SentFile
