@@ -293,7 +293,7 @@ def test_heat_maps_go_back_through_the_network(
     run = opsin.train(
         shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
     )
-    found = {map_.method: map_ for map_ in opsin.Inspection(run).explain("test/1").maps}
+    found = {map_.method: map_ for map_ in opsin.Inspection(run).explain("train/1").maps}
     assert set(found) == {"saliency", "grad-cam", "integrated-gradients", "occlusion"}
     assert all(map_.heat.shape == (32, 32) and np.ptp(map_.heat) > 0 for map_ in found.values())
 

@@ -27,8 +27,10 @@ class NearestMean:
         means = np.stack([
             points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
         ])  # fmt: skip
-        scale = float(points.var(dtype=np.float64) * points.shape[1]) or 1.0
-        return cls(means / scale, -(means**2).sum(axis=1) / (2 * scale))
+        scale = float(points.var(axis=0, dtype=np.float64).sum()) or 1.0
+        # What all classes share changes no answer, and would cost digits.
+        squares = (means**2).sum(axis=1)
+        return cls((means - means.mean(axis=0)) / scale, (squares.mean() - squares) / (2 * scale))
 
     def predict(self, points: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the class of each point, ``int64[N]``."""

@@ -19,7 +19,7 @@ except ImportError as error:
 #: Most directions: more tell classes apart no better.
 COMPONENTS: Final = 512
 #: Softens the root about zero, where it would enlarge rounding without end.
-SOFT: Final = 1e-3
+SOFT: Final = 0.01
 #: Added to a squared length, which may be 0.
 LEAST: Final = 1e-6
 #: What is left of a squared length counts as this at least: less is rounding.
