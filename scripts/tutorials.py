@@ -53,7 +53,7 @@ _SHOWN: Final = re.compile(
 # Bold and colours of a terminal.
 _ESCAPES: Final = re.compile(r"\x1b\[[\d;]*m")
 #: What a tutorial reads that no name fetches. Where it is not given, the tutorial is left out.
-_NEEDS: Final = {"your-own-photographs": ("photos", "heap", "mobilenet.onnx")}
+_NEEDS: Final = {"your-own-photographs": ("photos", "heap")}
 _DRAWING: Final = f"import matplotlib\nmatplotlib.rcParams['figure.dpi'] = {_DPI}"
 
 

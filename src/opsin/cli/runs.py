@@ -88,7 +88,7 @@ def _table(rows: list[tuple[Run, RunSummary]]) -> Table:
             escape(source or ""),
             escape(row.model or ""),
             "" if row.accuracy is None else with_interval(row.accuracy, row.low, row.high),
-            escape(row.split or ""),
+            escape((row.split or "").replace("out_of_fold", "all, unseen")),
             "" if row.seconds is None else clock(row.seconds),
             "" if row.bytes is None else file_size(row.bytes),
             f"{day:%Y-%m-%d %H:%M}",

@@ -136,7 +136,12 @@ def changes_since(
         renamed=tuple(pairs["renamed"]),
         relabelled=tuple(pairs["relabelled"]),
         changed=tuple(pairs["changed"]),
-        moved=tuple(pair for pair in same_pixels if pair.then.part != pair.now.part),
+        # A run that was judged by all its images had no parts.
+        moved=tuple(
+            pair
+            for pair in same_pixels
+            if pair.then.part != pair.now.part and {each.part for each in then} != {"train"}
+        ),
     )
 
 

@@ -44,8 +44,8 @@ def find_failures(
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
 
-    validation = predictions.parts.get("val")
-    suspects, doubts = ([], None) if validation is None else _suspected(dataset, validation)
+    unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
+    suspects, doubts = ([], None) if unseen is None else _suspected(dataset, unseen)
     judged = predictions.of(part)
     traits = measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher)
     columns = {

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # while (`python -m benchmarks.pretrained`).
 _FEW: Final = 2_000
 # Options by which a user asks for parts.
-_OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold")
+_OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold", "parts_of")
 
 
 def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
@@ -103,6 +103,7 @@ def load_for(
     budget: str | float | None = None,
     offline: bool,
     watcher: Watcher,
+    by_all: bool = True,
 ) -> tuple[str | None, Dataset, Backbone | None]:
     """Return the model's name, the dataset and the pretrained network, as far as they are settled.
 
@@ -115,11 +116,13 @@ def load_for(
         budget: Time that the training may take: a wish for a network that is trained.
         offline: Whether only what is on this machine may be used.
         watcher: Receives the progress of the work.
+        by_all: Whether a head may learn from all images, and be judged by all of them.
 
     Raises:
         OpsinError: As from `backbone_given` and `dataset_given`, or what a model needs is missing.
     """
     model = model_asked(model, options)
+    by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
     launch = Launch.current()
     alone = launch is None or launch.world == 1  # processes that train together need a training
     is_open = alone and budget is None and leaves_open(model, options)
@@ -129,7 +132,7 @@ def load_for(
     if model == BACKBONE:
         backbone = backbone_given(data, options, offline=offline, watcher=watcher)
         dataset = dataset_given(data, options, watcher)
-        return model, _judged_by_all(dataset, options), backbone
+        return model, _judged_by_all(dataset, options) if by_all else dataset, backbone
     unused = dict(options)
     dataset = dataset_given(data, unused, watcher)
     network = network_for(dataset) if is_open else None
@@ -137,7 +140,7 @@ def load_for(
         options["backbone"] = network
         backbone = backbone_given(data, options, offline=True, watcher=watcher)
         dataset = dataset_given(data, options, watcher)
-        return BACKBONE, _judged_by_all(dataset, options), backbone
+        return BACKBONE, _judged_by_all(dataset, options) if by_all else dataset, backbone
     need_training(model)
     for name in DATA_OPTIONS:
         options.pop(name, None)

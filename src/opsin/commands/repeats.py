@@ -289,7 +289,9 @@ def train_folds(
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
     with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
+        model, dataset, _ = load_for(
+            data, model, options, offline=offline, watcher=tell, by_all=False
+        )
         parts = cut_into_folds(dataset, folds)
         _tell_untested(dataset, parts, tell)
         seed = _seed(dataset, options)

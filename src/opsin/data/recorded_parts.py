@@ -35,6 +35,12 @@ def recorded_parts(run: str, decoded: Decoded, watcher: Watcher) -> NDArray[np.u
             "Name another, or leave parts_of out.",
         )
     kept = directory.load_arrays(directory.split)
+    if "fold" in kept:
+        raise RecipeError(
+            "a run with parts, for parts_of",
+            f"{run} learnt from all its images, and was judged by all of them",
+            "Leave it out: images that come later move nothing there.",
+        )
     then = [kept["digests"], kept.get("source_digests", kept["digests"])]
     known: dict[bytes, int] = {}
     # Of copies in several parts, one that was trained on counts.

@@ -13,7 +13,7 @@ def labels_title(failures: Failures) -> str:
     count = failures.suspected
     if not count:
         return "No wrong labels are suspected"
-    return f"{counted(count, 'validation label is', 'validation labels are')} suspected to be wrong"
+    return f"{counted(count, 'label is', 'labels are')} suspected to be wrong"
 
 
 def labels_grounds(suspected: int, labels: LabelEvidence | None) -> str:
@@ -34,6 +34,6 @@ def labels_grounds(suspected: int, labels: LabelEvidence | None) -> str:
     if suspected:
         return "Draw the report anew to see what to expect of them."
     return (
-        "The answers to the validation images contradict no label more surely than the "
-        "classifier's own mistakes explain."
+        "The answers to images that it had not learnt from contradict no label more surely than "
+        "its own mistakes explain."
     )

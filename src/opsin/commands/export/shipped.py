@@ -168,7 +168,9 @@ class Shipped:
             f"{counted(self.labels_changed, 'label')} changed."
         )
         if self.optimistic:
-            costs += " These are validation images, so both figures are optimistic."
+            costs += (
+                f" These are {SHIPPED_WORDS[self.part]} images, so both figures are optimistic."
+            )
         if self.forced:
             costs += " The accuracy fell by more than 0.3 points; it was written by force."
         return f"{brings} {costs}"

@@ -132,9 +132,9 @@ class RunIndex:
             directory = RunDirectory(self.root / row.folder)
             with contextlib.suppress(OpsinError):
                 before = directory.read(RecordedRecipe).data
-                if directory.split.is_file() and all(
-                    getattr(before, name) == getattr(recipe, name) for name in same
-                ):
+                alike = all(getattr(before, name) == getattr(recipe, name) for name in same)
+                # One that was judged by all its images has no parts.
+                if alike and "fold" not in directory.load_arrays(directory.split):
                     return directory
         return None
 
