@@ -262,7 +262,8 @@ def runs_before(text: str) -> Iterator[tuple[str, str, str]]:
         made = re.search(rf"^opsin train {source}\b(?!.* --name ){named}", code, re.M)
         if described is None and name not in {"boots", "2026-11-21-demo"}:
             continue
-        if made is None or code.index(name) < made.start():
+        # A command that names the run does not make it.
+        if made is None or code.index(name) < code.index("\n", made.start()):
             yield name, source, model
 
 
