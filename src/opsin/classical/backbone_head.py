@@ -47,6 +47,8 @@ _MOST: Final = 10_000
 _DEEP: Final = 20_000
 # Ratio of the largest class to the smallest from which on classes count as uneven.
 _UNEVEN: Final = 1.5
+# Classes up to which logistic regression is compared: of hundreds, a fit takes minutes.
+_REGRESSED: Final = 100
 # Fewer images of a class, and the nearest class mean is tried as well.
 _FEW: Final = 5
 #: Inverse strengths; and widths of the kernel, relative to the mean squared distance of images.
@@ -295,9 +297,10 @@ def _candidates(labels: NDArray[np.int64], classes: int, wanted: Kind | None) ->
     counts = np.bincount(labels, minlength=classes)
     counts = counts[counts > 0]
     uneven = counts.max() > _UNEVEN * counts.min()
+    quick = classes <= _REGRESSED or wanted == "logistic"
     heads = []
     for weighted in (False, True) if uneven else (False,):
-        heads += [Head("logistic", c, weighted=weighted) for c in _LOGISTIC]
+        heads += [Head("logistic", c, weighted=weighted) for c in _LOGISTIC if quick]
         heads += [Head("kernel-ridge", c, width, weighted) for c, width in _RIDGE]
     if counts.min() < _FEW or wanted == "nearest-mean":
         heads.insert(0, Head("nearest-mean"))
