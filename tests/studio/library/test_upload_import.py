@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -290,6 +290,7 @@ def test_an_archive_is_not_added_to_other_images_and_is_kept(
 
 
 @settings(max_examples=200)
+@example("\ufb2a and e\x00\u0301")
 @given(st.text(max_size=300))
 def test_what_people_call_a_set_its_folder_is_called(title: str) -> None:
     name = file_name(title)

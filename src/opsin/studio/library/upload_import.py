@@ -147,7 +147,7 @@ def file_name(title: str) -> str:
         ('Cats - dogs', 'Upload')
     """
     clean = "".join("-" if each in RESERVED else each for each in title if each.isprintable())
-    clean = clean.encode("utf-8", "ignore").decode().strip().lstrip(".").strip()
+    clean = nfc(clean.encode("utf-8", "ignore").decode()).strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
         clean = clean[:-1]
     clean = clean.rstrip(" .")
