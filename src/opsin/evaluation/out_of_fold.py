@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,8 @@ except ImportError as error:
 
 #: Rows to learn from, and rows to answer.
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
-_FOLDS: Final = 5
+#: Usual folds, and those that a few images are judged in, so that each model has seen nearly all.
+USUAL, MANY = 5, 10
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class OutOfFold:
     answers: Answers
 
 
-def folds_of(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> list[Fold]:
-    """Return up to five folds in which each class has its share, and groups stay together.
+def folds_of(
+    labels: NDArray[np.int64], units: NDArray[np.int64], seed: int, most: int = USUAL
+) -> list[Fold]:
+    """Return folds in which each class has its share, and groups stay together.
 
     The only image of a class is learnt from in each fold, and tested in none.
 
@@ -47,6 +49,7 @@ def folds_of(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> 
         labels: ``int64[N]``
         units: Images with the same number stay on one side, ``int64[N]``.
         seed: Decides which.
+        most: How many, where each class has as many images, and there are as many groups.
 
     Returns:
         None where there are too few images or groups.
@@ -57,7 +60,7 @@ def folds_of(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> 
     if not len(rows):
         return []
     groups = len(np.unique(units[rows]))
-    count = int(min(_FOLDS, counts[counts > 1].min(), groups))
+    count = int(min(most, counts[counts > 1].min(), groups))
     if count < 2:
         return []
     splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
@@ -67,7 +70,8 @@ def folds_of(labels: NDArray[np.int64], units: NDArray[np.int64], seed: int) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
         for train, test in splitter.split(rows, labels[rows], units[rows]):
-            learnt = np.union1d(rows[train], single)
+            apart = single[~np.isin(units[single], units[rows[test]])]
+            learnt = np.union1d(rows[train], apart)
             if len(np.unique(labels[learnt])) == len(names) and len(test):
                 found.append((learnt, rows[test]))
     return found
