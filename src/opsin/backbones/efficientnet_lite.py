@@ -140,7 +140,7 @@ class _Writer:
         self, name: str, weights: str, norm: str, channels: int, *,
         kernel: int, stride: int, relu6: bool, group: int = 1,
     ) -> None:  # fmt: skip
-        """Write a convolution, its normalisation and, where it is relu6, ReLU6."""
+        """Write a convolution, its normalisation and, if asked for, ReLU6."""
         to, after = self._to, -(-self._side // stride)
         held = to.weight(f"{name}.weight", self._tensors[f"{weights}.weight"], np.float32)
         # As TensorFlow pads: what is odd comes at the lower right.
