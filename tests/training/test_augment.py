@@ -28,6 +28,8 @@ PARTS = st.fixed_dictionaries(
         "rotate": st.sampled_from([0.0, 8.0, 180.0]),
         "light": st.sampled_from([0.0, 0.3, 1.0]),
         "erase": st.sampled_from([0.0, 0.25, 0.9]),
+        "crop": st.sampled_from([0.0, 0.3]),
+        "colour": st.sampled_from([0.0, 0.4]),
     }
 )
 SEEDS = st.integers(0, 1000)
@@ -204,6 +206,27 @@ def test_light_is_one_line_through_the_values_of_each_image(light: float, seed: 
             assert (1 - light) ** 2 - 0.1 <= float(slope) <= (1 + light) ** 2 + 0.1
             line = new[inside].mean() + slope * (old[inside] - old[inside].mean())
             assert (new[inside] - line).abs().max() < 1.1
+
+
+@given(seed=SEEDS)
+def test_a_crop_shows_a_part_of_its_share_and_nothing_outside(seed: int) -> None:
+    ramps = torch.stack(torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij"), dim=2)
+    images = (2 * ramps).to(torch.uint8)[None].repeat(8, 1, 1, 1)
+    seen = vary(images, seed, crop=0.25, crop_side=48)
+    assert seen.shape == (8, 48, 48, 2)
+    for image in seen.double():
+        down, right = ((image[-1, -1] - image[0, 0]) / 2 / 47 * 48 / 96).tolist()
+        assert 0.22 <= down * right <= 1.02
+        assert 0.7 < down / right < 1.43
+
+
+@given(seed=SEEDS)
+def test_colour_keeps_grey_nearly_grey_and_black_black(seed: int) -> None:
+    assert not vary(torch.zeros((4, 3, 3, 3), dtype=torch.uint8), seed, colour=0.4).any()
+    grey = torch.full((4, 3, 3, 3), 100, dtype=torch.uint8)
+    varied = vary(grey, seed, colour=0.4).double()
+    assert float(varied.min()) >= 89 and float(varied.max()) <= 111
+    assert not torch.equal(vary(batch(4, seed), seed, colour=0.4), batch(4, seed))
 
 
 def test_light_leaves_black_black_and_takes_white_no_further() -> None:

@@ -38,12 +38,13 @@ def classifier(layers: int = 12) -> tuple[bytes, dict[str, np.ndarray]]:
     return helper.make_model(graph).SerializeToString(), weights
 
 
-def test_all_but_the_scale_of_pixels_learns_and_nothing_is_changed_by_it() -> None:
+def test_what_is_named_learns_and_nothing_is_changed_by_it() -> None:
     from opsin.training.fine_tuning import learning
 
     content, weights = classifier()
-    network = learning(content)
-    assert set(network.learnt()) == set(weights) - {"input.scale"}
+    names = set(weights) - {"input.scale", "w3"}
+    network = learning(content, names)
+    assert set(network.learnt()) == names
     for name, value in network.weights().items():
         np.testing.assert_allclose(value, weights[name], rtol=1e-6)
 
@@ -52,7 +53,7 @@ def test_filters_learn_relative_to_their_size() -> None:
     from opsin.training.fine_tuning import learning
 
     content, weights = classifier(1)
-    network = learning(content)
+    network = learning(content, weights)
     with torch.no_grad():
         network.learnt()["w0"].add_(0.1)
     moved = network.weights()["w0"] - weights["w0"]
@@ -65,7 +66,7 @@ def test_what_lies_deeper_learns_slower_and_everything_once() -> None:
     from opsin.training.fine_tuning import learning
     from opsin.training.optimizers import by_depth, make_optimizers
 
-    network = learning(classifier()[0])
+    network = learning(*classifier())
     groups = by_depth(network)
     shares = [share for share, _ in groups]
     assert shares == sorted(shares) and shares[-1] == 1 and shares[0] < 0.2
@@ -84,7 +85,9 @@ def test_norms_are_told_by_the_layers_names() -> None:
 
     content, weights = classifier(2)
     recipe = resolve(DataRecipe.of("x")).training
-    norms = TrainStep(learning(content), recipe, device=torch.device("cpu")).norms()
+    norms = TrainStep(
+        learning(content, set(weights) - {"input.scale"}), recipe, device=torch.device("cpu")
+    ).norms()
     assert list(norms) == ["conv0", "conv1", "head"]
     assert norms["conv0"] == pytest.approx(np.linalg.norm(weights["w0"]), rel=1e-4)
 
@@ -95,3 +98,24 @@ def test_a_batch_that_has_no_room_is_halved() -> None:
     recipe = resolve(DataRecipe.of("x"), batch_size=64).training
     assert fitting_batch(recipe, [(3, 32, 32)]) == 64
     assert fitting_batch(recipe, [(10**6, 10**6)]) == 8
+
+
+def test_weights_half_way_back_are_taken_where_they_are_better() -> None:
+    from opsin.training.batches import TrainingBatches
+    from opsin.training.fine_tuning import averaged, learning
+
+    content, weights = classifier(1)
+    weights.pop("input.scale")
+    network = learning(content, weights)
+    images = RANDOM.integers(0, 256, (40, 2, 2, 3), np.uint8)
+    with torch.no_grad():
+        labels = network(torch.from_numpy(images)).argmax(dim=1).numpy()
+    first = network.weights()
+    with torch.no_grad():
+        network.learnt()["dense"].add_(torch.from_numpy(RANDOM.normal(size=(12, 2))).float())
+    last = network.weights()
+    val = TrainingBatches(images, labels, np.arange(40), torch.device("cpu"))
+    share = averaged(network, first, val, resolve(DataRecipe.of("x"), ema=0.9).training)
+    assert share < 1
+    for name, value in network.weights().items():
+        np.testing.assert_allclose(value, share * last[name] + (1 - share) * first[name], rtol=1e-4)

@@ -69,3 +69,29 @@ def test_batch_norm_learns_from_each_part() -> None:
     _, _, parts = step(network, 10)
     moved = {int(value) for name, value in parts.items() if name.endswith("num_batches_tracked")}
     assert moved == {2}  # of 10 and of 11: no part has one image alone
+
+
+def test_the_average_of_the_weights_answers_is_kept_and_is_delivered() -> None:
+    recipe = resolve(DataRecipe.of("x"), optimizer="sgd", ema=0.5).training
+    network = made("mlp").train()
+    stepper = TrainStep(network, recipe, device=CPU)
+    history = []
+    for _ in range(3):
+        stepper.step(IMAGES, LABELS, 0.1)
+        history.append(network.state_dict()["head.weight"].clone())
+    mean = 0.25 * history[0] + 0.25 * history[1] + 0.5 * history[2]
+    network.eval()
+    answers, kept = stepper.logits(IMAGES), stepper.tensors()
+    again = TrainStep(made("mlp"), recipe, device=CPU)
+    again.restore({name: value.clone() for name, value in kept.items()})
+    again.deliver()
+    torch.testing.assert_close(again.network.state_dict()["head.weight"], mean)
+    torch.testing.assert_close(again.network.eval()(IMAGES), answers)
+    assert not torch.equal(answers, network(IMAGES))
+
+
+def test_mixed_images_have_two_labels() -> None:
+    network = made("mlp")
+    plain, *_ = step(network, None, shift=0, flip=False)
+    mixed = {step(network, None, shift=0, flip=False, mixup=1.0, seed=n)[0] for n in range(4)}
+    assert len(mixed) == 4 and plain not in mixed

@@ -95,6 +95,10 @@ class Head:
         return f"{kind}, each class counts the same" if self.weighted else kind
 
 
+#: What fine-tuning begins with.
+START: Final = Head("logistic", 100.0)
+
+
 @dataclass(frozen=True)
 class HeadChoice:
     """The head that was chosen, on which features.

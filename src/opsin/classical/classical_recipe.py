@@ -287,6 +287,10 @@ def resolve_classical(
         raise invalid(error) from None
 
 
+# Side of a crop, as a share of the image's.
+_CROPPED: Final = 0.77
+
+
 def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> TrainingRecipe:
     """Fill in what is left open of a fine-tuning."""
     augment = asked.get("augment", "photos" if mirrored else "symbols")
@@ -294,17 +298,19 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
         raise RecipeError(
             f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
         )
-    varied = dict(AUGMENTATIONS["none"])
-    if augment != "none":
-        shift = min(64, round(0.08 * min(data.size or (256, 256))))
-        flip = mirrored and augment == "photos"
-        varied |= {"flip": flip, "shift": shift, "zoom": 0.15, "light": 0.2}
-        if augment == "photos":  # networks learn few of them by heart within two epochs
-            varied |= {"zoom": 0.35, "light": 0.3, "erase": 0.3}
+    varied = dict(AUGMENTATIONS["none"]) | {"shift": 0}
+    side = data.size[0] if data.size and data.size[0] == data.size[1] else None
+    if augment == "photos":
+        varied |= {"flip": mirrored, "crop": 0.4, "light": 0.2, "colour": 0.3, "mixup": 0.2}
+        varied["crop_side"] = side and max(32, 16 * round(side * _CROPPED / 16))
+    elif augment != "none":
+        varied |= {"zoom": 0.15, "light": 0.2}
+        varied["shift"] = min(64, round(0.08 * min(data.size or (256, 256))))
     # Relative to the size of each filter (`opsin.models.onnx_network`).
     rate = 2e-3 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
     usual = {
         "epochs": 20, "batch_size": 32, "optimizer": "adamw", "rate": rate, "schedule": "one-cycle",
-        "weight_decay": 0.02, "label_smoothing": 0.1, "augment": augment, **varied,
+        "weight_decay": 0.02, "label_smoothing": 0.1, "ema": 0.98, "augment": augment,
+        **varied,
     }  # fmt: skip
     return TrainingRecipe(**{**usual, **asked})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
 
 
+# Training images from which on fine-tuning mixes them: of fewer, each says too much.
+_MIXED: Final = 1_000
+
+
 def resolve_fitting(
     dataset: Dataset, *, model: str, budget: str | float | None, options: Mapping[str, Any]
 ) -> ClassicalRecipe:
@@ -39,6 +43,9 @@ def resolve_fitting(
         RecipeError: An option that the model does not have, or a value outside its range.
     """
     timed = {} if options.get("fine_tune") else {"budget": budget}
+    few = len(dataset.split.train) < _MIXED
+    if few and options.get("fine_tune") and options.get("mixup") is None:
+        options = {**options, "mixup": 0.0}
     mirrored = dataset.mirrored
     recipe = resolve_classical(dataset.recipe, model=model, mirrored=mirrored, **options, **timed)
     if budget is None:

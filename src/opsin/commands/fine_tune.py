@@ -27,7 +27,8 @@ from opsin.core.storage import write_json
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.classical.fit import Fitted
+    from opsin.classical.backbone_features import BackboneFeatures
+    from opsin.classical.backbone_head import HeadChoice
     from opsin.commands.training_job import Start
     from opsin.models.onnx_network import TorchNetwork
     from opsin.training.batches import TrainingBatches
@@ -124,17 +125,19 @@ def fine_tune(
     directory: RunDirectory,
     job: ClassicalJob,
     features: NDArray[np.float32],
+    choice: HeadChoice,
     recorder: Recorder,
     *,
     stop: threading.Event,
     beginning: Beginning,
 ) -> FineTuned:
-    """Train a network's weights, beginning with a dense head that fits its frozen features.
+    """Train a network's weights, beginning with a head that fits its frozen features.
 
     Args:
         directory: The run, whose recipe is written with what is decided here.
         job: What is trained on what.
         features: Of all images, ``float32[N, V, D]``.
+        choice: The head that was chosen for them, which says at which depths they are taken.
         recorder: Keeps its history.
         stop: Ends the training early.
         beginning: When the run began, and what fine-tuning goes on from.
@@ -142,15 +145,16 @@ def fine_tune(
     from opsin.backbones.trainable import trainable  # noqa: PLC0415
     from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
-    from opsin.training.fine_tuning import learning  # noqa: PLC0415
+    from opsin.training.fine_tuning import averaged, learning, with_crops  # noqa: PLC0415
 
     backbone = cast("Backbone", job.backbone)
-    content, layers = _begun(job, features[:, 0, : backbone.units[0]])
-    network = learning(content)
+    content, layers, names = _begun(job, features[:, :1], choice)
+    network = learning(content, names)
     given = _training(job)
     device, fresh = choose_device(given.device), beginning.start is None
     keep_freed_memory()
     with own_randomness(device, given.seed):
+        given = with_crops(given, network, job.dataset.images.shape[3])
         job, work = _decided(job, layers, given, fresh=fresh)
         with threads_for(work):
             parts = _Learning(network, *_batches(job, device))
@@ -161,7 +165,10 @@ def fine_tune(
                     return FineTuned(job, None, None)
             if fresh:
                 write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+            first = network.weights()
             outcome = _fitted(directory, job, parts, recorder, stop=stop, start=beginning.start)
+            share = averaged(network, first, parts.val, _training(job))
+            recorder.fact("Weights", f"{share:.0%} of the way from those that it began with")
     recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
     before = trainable(backbone)
     own = {weight.name for weight in before.graph.model.graph.initializer}
@@ -174,32 +181,40 @@ def _training(job: ClassicalJob) -> TrainingRecipe:
     return cast("TrainingRecipe", job.recipe.training)
 
 
-def _begun(job: ClassicalJob, features: NDArray[np.float32]) -> tuple[bytes, list[Layer]]:
-    """Return a file with the network as it was and a head for its features, and its layers."""
-    from opsin.backbones.trainable import trainable  # noqa: PLC0415
-    from opsin.classical.fitted_file import Written  # noqa: PLC0415
-    from opsin.classical.linear_probe import linear_probe  # noqa: PLC0415
+def _begun(
+    job: ClassicalJob, features: NDArray[np.float32], choice: HeadChoice
+) -> tuple[bytes, list[Layer], set[str]]:
+    """Return a file with the network as it was and logistic regression on its features.
 
-    dataset = job.dataset
+    A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
+    out-of-distribution", ICLR 2022: a head that fits already leaves the features as they are.
+
+    Returns:
+        The file, its layers, and the names of the weights that are to learn.
+    """
+    from opsin.backbones.trainable import trainable  # noqa: PLC0415
+    from opsin.classical.backbone_head import START, fit_as  # noqa: PLC0415
+    from opsin.classical.fitted_file import Written  # noqa: PLC0415
+
+    dataset, backbone = job.dataset, trainable(cast("Backbone", job.backbone))
     height, width, channels = dataset.images.shape[1:]
-    fitted = linear_probe(
-        trainable(cast("Backbone", job.backbone)),
+    fitted = fit_as(
+        replace(choice, head=START, views=("whole",)),
+        backbone,
         (height, width, channels),
-        features[job.rows],
-        dataset.labels[job.rows],
+        features,
+        dataset.labels,
+        train=job.rows,
+        val=job.rows[:0],
         classes=len(dataset.classes),
-    )
+    ).final
     written = Written(fitted)
     layers = [layer.model_copy(update={"trainable": layer.parameters}) for layer in written.layers]
     metadata = metadata_of(replace(job, layers=layers), fitted.labels, balanced=False)
-    metadata = metadata.model_copy(update={"backbone": _facts(fitted)})
-    return written.content(metadata), layers
-
-
-def _facts(fitted: Fitted) -> Any:
-    from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415
-
-    return cast("BackboneFeatures", fitted.numbers).facts
+    numbers = cast("BackboneFeatures", fitted.numbers)
+    content = written.content(metadata.model_copy(update={"backbone": numbers.facts}))
+    names = {weight.name for weight in backbone.graph.model.graph.initializer}
+    return content, layers, names | {"head.weight", "head.bias"}
 
 
 def _decided(
@@ -300,22 +315,26 @@ def _fitted(
 
 def planned(job: ClassicalJob) -> tuple[ClassicalJob, float]:
     """Decide what is left open; return about how long the epochs take, from a few real steps."""
+    from opsin.classical.backbone_head import START, HeadChoice  # noqa: PLC0415
     from opsin.training.budget import time_epoch  # noqa: PLC0415
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
-    from opsin.training.fine_tuning import learning  # noqa: PLC0415
+    from opsin.training.fine_tuning import learning, with_crops  # noqa: PLC0415
 
     keep_freed_memory()
     # The time does not depend on what the head has learnt.
-    units = cast("Backbone", job.backbone).units[0]
-    drawn = np.random.default_rng(0).random((len(job.dataset.labels), units), np.float32)
-    content, layers = _begun(job, drawn)
+    backbone = cast("Backbone", job.backbone)
+    choice = HeadChoice(START, backbone.at, ("whole",), None, 0, 0)
+    size = (len(job.dataset.labels), 1, sum(backbone.units))
+    drawn = np.random.default_rng(0).random(size, np.float32)
+    content, layers, names = _begun(job, drawn, choice)
     given = _training(job)
     device = choose_device(given.device)
+    network = learning(content, names)
+    given = with_crops(given, network, job.dataset.images.shape[3])
     job, work = _decided(job, layers, given, fresh=True)
     recipe = _training(job)
     with own_randomness(device), threads_for(work):
         train, val = _batches(job, device)
-        network = learning(content)
         return job, recipe.epochs * time_epoch(network, recipe, train, val, seconds=_MEASURED)
 
 

@@ -265,7 +265,10 @@ def _fine_tuned(
 ) -> tuple[_Fitting, Draft]:
     """Fine-tune, fit the chosen head anew, and return it where validation says it is better."""
     features = cast("NDArray[np.float32]", fitting.features)
-    found = fine_tune(directory, fitting.job, features, recorder, stop=stop, beginning=beginning)
+    choice = cast("HeadChoice", fitting.choice)
+    found = fine_tune(
+        directory, fitting.job, features, choice, recorder, stop=stop, beginning=beginning
+    )
     kept, draft, job = fitting, frozen, replace(found.job, layers=fitting.job.layers)
     if found.backbone is not None:
         anew = _fit_anew(replace(fitting, job=found.job), found.backbone, recorder)

@@ -92,6 +92,19 @@ class FitOptions(TypedDict, total=False):
     """Change brightness and contrast by up to this share."""
     erase: float | None
     """Side of a square erased at a random place, as a share of the image's side."""
+    crop: float | None
+    """Show a part of each image, of any place and shape, that is at least this share of it (0: the
+    whole image)."""
+    crop_side: int | None
+    """Height and width that such a part is brought to (default: the image's own)."""
+    colour: float | None
+    """Change saturation and tint by up to this share."""
+    mixup: float | None
+    """Mix each image, and its label, with another's: the parameter of the beta distribution that
+    their shares are drawn from (0: never)."""
+    ema: float | None
+    """Deliver the weights' moving average, which keeps this share of itself at each step (0: the
+    weights of the best epoch)."""
     patience: int | None
     """Stop after this many epochs without a better validation accuracy."""
     class_mix: str | None

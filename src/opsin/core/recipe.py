@@ -402,6 +402,43 @@ class TrainingRecipe(RecipeModel):
         description="Side of a square erased at a random place, as a share of the image's side.",
         json_schema_extra={"group": AUGMENTATION},
     )
+    crop: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Show a part of each image, of any place and shape, that is at least this "
+        "share of it (0: the whole image).",
+        json_schema_extra={"group": AUGMENTATION},
+    )
+    crop_side: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="Height and width that such a part is brought to (default: the image's own).",
+        json_schema_extra={"group": AUGMENTATION, "metavar": "PIXELS"},
+    )
+    colour: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Change saturation and tint by up to this share.",
+        json_schema_extra={"group": AUGMENTATION},
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Mix each image, and its label, with another's: the parameter of the beta "
+        "distribution that their shares are drawn from (0: never).",
+        json_schema_extra={"group": AUGMENTATION},
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Deliver the weights' moving average, which keeps this share of itself at each "
+        "step (0: the weights of the best epoch).",
+    )
     patience: int | None = Field(
         None,
         ge=1,

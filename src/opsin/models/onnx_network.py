@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 
 try:
     import onnx
+    import torch
     from onnx import helper
     from torch import Tensor, nn
 
@@ -162,6 +163,14 @@ class TorchNetwork(nn.Module):
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Return the trained weights as they are now, by their names in the file."""
         return {name: self._weight(name).detach().cpu().numpy() for name in self.learnt()}
+
+    def take(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take over weights as `weights` returns them."""
+        with torch.no_grad():
+            for name, value in weights.items():
+                held = self.get_parameter(self._places[name])
+                scale = self.get_buffer(self._scales[name])
+                held.copy_(torch.from_numpy(value).to(held.device) / scale)
 
 
 def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:

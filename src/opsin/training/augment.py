@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from opsin.core.recipe import TrainingRecipe
 from opsin.training.process_group import ALONE, ProcessGroup
 
+# How much wider than high a crop is at most, or higher than wide.
+_ASPECT = 4 / 3
+
 
 @dataclass(frozen=True)
 class _Chance:
@@ -33,6 +36,10 @@ class _Chance:
         drawn = 2 * torch.rand((self.count, 1), generator=self.generator) - 1
         return drawn[self.group.share]
 
+    def uniform(self) -> Tensor:
+        """Draw a number between 0 and 1 for each image, ``float32[N, 1]``."""
+        return torch.rand((self.count, 1), generator=self.generator)[self.group.share]
+
     def half(self) -> Tensor:
         """Choose half of the images, ``bool[N]``."""
         return (torch.rand(self.count, generator=self.generator) < 0.5)[self.group.share]
@@ -47,16 +54,17 @@ def augment(
     group: ProcessGroup = ALONE,
     whole: int | None = None,
 ) -> Tensor:
-    """Vary each image of a batch at random: its place, its light, and a square put out.
+    """Vary each image of a batch at random: its place, light and colour, and a square put out.
 
-    Mirroring and moving alone gather pixels and are exact; zooming and turning interpolate.
+    Mirroring and moving alone gather pixels and are exact; all else interpolates.
     Whatever comes into sight from outside repeats the image's border, so that no edge appears
     that no photograph has. How many numbers are drawn, and in which order, depends on the recipe
     and the shape of the whole batch only: the same state of the generator gives the same images.
 
     Args:
         images: ``uint8[N, H, W, C]``, on any device; it is not changed.
-        recipe: How much of what: ``flip``, ``shift``, ``zoom``, ``rotate``, ``light``, ``erase``.
+        recipe: How much of what: ``flip``, ``shift``, ``zoom``, ``rotate``, ``crop``, ``light``,
+            ``colour``, ``erase``.
         generator: Source of randomness, on the CPU.
         mirrored: Which images to mirror where the recipe does so, ``bool[N]`` on the CPU
             (default: half of them, at random).
@@ -64,7 +72,7 @@ def augment(
         whole: How many images the whole batch has (default: these).
 
     Returns:
-        ``uint8[N, H, W, C]``, on the same device.
+        ``uint8[N, H, W, C]``, on the same device; of the recipe's ``crop_side`` where it crops.
 
     Example:
         >>> from opsin.core.recipe import DataRecipe
@@ -75,7 +83,7 @@ def augment(
         torch.Size([2, 32, 32, 3])
     """
     chance = _Chance(generator, len(images) if whole is None else whole, group)
-    if recipe.zoom or recipe.rotate:
+    if recipe.zoom or recipe.rotate or recipe.crop:
         varied = _transform(images, recipe, chance, mirrored)
     elif recipe.flip or recipe.shift:
         varied = _move(images, recipe, chance, mirrored)
@@ -83,6 +91,8 @@ def augment(
         varied = images
     if recipe.light:
         varied = _relight(varied, recipe.light, chance)
+    if recipe.colour and images.shape[3] == 3:
+        varied = _recolour(varied, recipe.colour, chance)
     if recipe.erase:
         varied = _erase(varied, _colour(images, chance), recipe.erase, chance)
     return varied
@@ -129,22 +139,34 @@ def _move(images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tenso
 def _transform(
     images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tensor | None
 ) -> Tensor:
-    """Zoom, turn, move and mirror in one affine map, interpolated between four pixels."""
+    """Crop, zoom, turn, move and mirror in one affine map, interpolated between four pixels."""
     count, height, width, channels = images.shape
     down, right, mirrored = _draw_moves(count, recipe, chance, chosen)
-    zoom, turn = torch.ones((count, 1)), torch.zeros((count, 1))
+    turn = torch.zeros((count, 1))
+    # How much larger things become down and across, and the middle of what is seen.
+    tall = wide = torch.ones((count, 1))
+    row, column = 2 * down / height, 2 * right / width
     if recipe.zoom:
-        zoom = 1 + recipe.zoom * chance.signed()
+        tall = wide = 1 + recipe.zoom * chance.signed()
     if recipe.rotate:
         turn = math.radians(recipe.rotate) * chance.signed()
+    if recipe.crop:
+        area = recipe.crop + (1 - recipe.crop) * chance.uniform()
+        aspect = (chance.signed() * math.log(_ASPECT)).exp()
+        high, broad = (area / aspect).sqrt().clamp(max=1), (area * aspect).sqrt().clamp(max=1)
+        row, column = row + (1 - high) * chance.signed(), column + (1 - broad) * chance.signed()
+        tall, wide = tall / high, wide / broad
     # From a place in the new image to one in the old; both run from -1 to 1, whatever the
     # sides are, so that a turn of an image that is not square needs their ratio.
-    cosine, sine = turn.cos() / zoom, turn.sin() / zoom
     sign = 1 - 2 * mirrored.float()
-    across = torch.cat([sign * cosine, -sine * height / width, 2 * right / width], dim=1)
-    along = torch.cat([sign * sine * width / height, cosine, 2 * down / height], dim=1)
+    across = torch.cat(
+        [sign * (turn.cos() / wide), -(turn.sin() / tall) * height / width, column], dim=1
+    )
+    along = torch.cat([sign * (turn.sin() / wide) * width / height, turn.cos() / tall, row], dim=1)
     maps = torch.stack([across, along], dim=1).to(images.device)
-    places = nn.functional.affine_grid(maps, [count, channels, height, width], align_corners=False)
+    side = recipe.crop_side if recipe.crop else None
+    shape = [count, channels, side or height, side or width]
+    places = nn.functional.affine_grid(maps, shape, align_corners=False)
     values = nn.functional.grid_sample(
         images.permute(0, 3, 1, 2).float(), places,
         mode="bilinear", padding_mode="border", align_corners=False,
@@ -162,6 +184,16 @@ def _relight(images: Tensor, light: float, chance: _Chance) -> Tensor:
     # brightness * (mean + contrast * (value - mean)), with one product for each value
     values.mul_(brightness * contrast).add_(brightness * (1 - contrast) * mean)
     return values.round_().clamp_(0, 255).to(torch.uint8).view(images.shape)
+
+
+def _recolour(images: Tensor, share: float, chance: _Chance) -> Tensor:
+    """Multiply each image's saturation, and each of its channels, by factors."""
+    saturation = (1 + share * chance.signed()).to(images.device)[:, :, None, None]
+    tint = torch.cat([1 + share / 4 * chance.signed() for _ in range(3)], dim=1)
+    values = images.float()
+    grey = values.mean(dim=3, keepdim=True)
+    values = (grey + saturation * (values - grey)) * tint.to(images.device)[:, None, None]
+    return values.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from opsin.core.recipe import TrainingRecipe
 from opsin.models.onnx_network import TorchNetwork
@@ -21,12 +22,13 @@ from opsin.training.optimizers import make_optimizers
 from opsin.training.process_group import ALONE, ProcessGroup
 from opsin.training.whole_batch import WholeBatch
 
-_NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
+_NETWORK, _OPTIMIZER, _RANDOM, _MEAN = "network.", "optimizer.", "random.", "mean."
 
 
 class TrainStep:
     """Network, loss, optimiser and random states: all that a step reads and changes.
 
+    With ``ema`` the weights' moving average is what answers while nothing is learnt.
     With ``precision="bfloat16"`` the large products are computed in that, weights and sums stay
     float32. On a GPU the network is compiled, which on a CPU made it slower.
 
@@ -64,6 +66,10 @@ class TrainStep:
         elif compiles and importlib.util.find_spec("triton") and shutil.which("cc"):
             self._forward = torch.compile(network)  # type: ignore[assignment]
         self._half = recipe.precision == "bfloat16"
+        self._mean: AveragedModel | None = None
+        if recipe.ema:
+            update = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            self._mean = AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()
 
     def step(
         self,
@@ -105,6 +111,8 @@ class TrainStep:
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
             optimizer.step()
+        if self._mean is not None:
+            self._mean.update_parameters(self.network)
         return loss, right
 
     def _micro_batches(self, whole: Tensor) -> Iterator[tuple[int, int]]:
@@ -132,12 +140,26 @@ class TrainStep:
             self._whole.images = end - begin
         own = slice(begin // self.group.world, -(-(end - self.group.rank) // self.group.world))
         images, labels = images[own], labels[own]
-        logits = self.logits(images)
-        loss = self.loss_of(logits, labels)
+        if self.recipe.mixup:
+            logits, loss = self._mixed(images, labels)
+        else:
+            logits = self.logits(images)
+            loss = self.loss_of(logits, labels)
         if len(labels) < len(whole):
             loss = loss * self._part(labels, whole)
         loss.backward()
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and loss of images that are each mixed with another.
+
+        H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
+        """
+        drawn = int(torch.randint(2**31, (1,), generator=self.generator))
+        share = float(np.random.default_rng(drawn).beta(self.recipe.mixup, self.recipe.mixup))
+        logits = self.logits(share * images.float() + (1 - share) * images.flip(0).float())
+        loss = share * self.loss_of(logits, labels)
+        return logits, loss + (1 - share) * self.loss_of(logits, labels.flip(0))
 
     def _part(self, labels: Tensor, whole: Tensor) -> float:
         """Return which part of the whole batch's loss is that of some of its images."""
@@ -155,16 +177,27 @@ class TrainStep:
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``float32[N, K]``, as the network is now: training or evaluating."""
+        forward = self._forward
+        if self._mean is not None and not self.network.training:
+            forward = self._mean
         if not self._half:  # an idle autocast would cost small steps a tenth of their time
-            logits: Tensor = self._forward(images)
+            logits: Tensor = forward(images)
             return logits
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self._forward(images)
+            logits = forward(images)
         return logits.float()
+
+    def deliver(self) -> None:
+        """Leave the network with the weights that answered, on the CPU."""
+        if self._mean is not None:
+            self.network.load_state_dict(self._mean.module.state_dict())
+        self.network.to("cpu")
 
     def tensors(self) -> Tensors:
         """Return the whole state under names of one level; nothing is copied."""
         found = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
+        if self._mean is not None:
+            found |= {_MEAN + name: value for name, value in self._mean.state_dict().items()}
         for place, (optimizer, _) in enumerate(self.optimizers):
             for number, state in optimizer.state_dict()["state"].items():
                 for name, value in state.items():
@@ -178,13 +211,9 @@ class TrainStep:
 
     def restore(self, tensors: Tensors) -> None:
         """Take over a state that `tensors` gave; without an optimiser's part, that starts anew."""
-        self.network.load_state_dict(
-            {
-                name.removeprefix(_NETWORK): value
-                for name, value in tensors.items()
-                if name.startswith(_NETWORK)
-            }
-        )
+        self.network.load_state_dict(_below(tensors, _NETWORK))
+        if self._mean is not None:
+            self._mean.load_state_dict(_below(tensors, _MEAN))
         for place, (optimizer, _) in enumerate(self.optimizers):
             _restore(optimizer, tensors, f"{_OPTIMIZER}{place}.")
         self.generator.set_state(tensors[f"{_RANDOM}variation"])
@@ -218,6 +247,11 @@ class TrainStep:
         """Tell whether every parameter is a number."""
         sums = torch.stack([p.detach().sum() for p in self.network.parameters()])
         return bool(torch.isfinite(sums).all())
+
+
+def _below(tensors: Tensors, prefix: str) -> Tensors:
+    found = tensors.items()
+    return {name.removeprefix(prefix): value for name, value in found if name.startswith(prefix)}
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: Tensors, prefix: str) -> None:

@@ -243,6 +243,8 @@ class _Training:
             raise _DivergedError(f"the {which}loss became {loss} in epoch {place.epoch}")
         best = place.best
         better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
+        # An average over many steps is better the longer it went: nothing is chosen among epochs.
+        better = better or self.recipe.ema > 0
         complete = place.seen == len(self.train)
         spent = time.perf_counter() - began
         epoch = Epoch(
@@ -372,7 +374,7 @@ class _Training:
             self.stepper.restore(self.checkpoints.load(best.step)[0])
         except RunError as error:
             best = self.make_do(error, best)
-        self.stepper.network.to("cpu")
+        self.stepper.deliver()
         return Outcome(
             best=best,
             last=place.last or best,
