@@ -147,7 +147,7 @@ class TrainStep:
             loss = self.loss_of(logits, labels)
         if len(labels) < len(whole):
             loss = loss * self._part(labels, whole)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
