@@ -1,10 +1,12 @@
 """How good a head on a pretrained network is, and how long it takes, beside scikit-learn's.
 
-    python -m benchmarks.pretrained trashnet mobilenet.onnx --prepare=-1..1 --few 5 10 25 50
+    python -m benchmarks.pretrained trashnet --few 5 10 25 50
+    python -m benchmarks.pretrained trashnet mobilenet.onnx --prepare=-1..1
 
 For each seed a fifth of the images is the test; with ``--few`` there are so many training images
-of each class, and all others are the test. Opsin runs as a process of its own with an empty cache
-(``first``), then again with another head (``again``: features are known). scikit-learn gets the
+of each class, and all others are the test. Where no network is given, Opsin is not told of one
+either, and scikit-learn gets the larger of those that come with it. Opsin runs as a process of its own with an empty cache
+(``first``), then again with another seed (``again``: features are known). scikit-learn gets the
 network's last features of the same images, each seen whole: logistic regression (C = 0.1), and a
 support vector machine on standardised features (C = 10).
 """
@@ -42,13 +44,13 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source", help="images with labels")
-    parser.add_argument("network", help="an ONNX file or a run")
+    parser.add_argument("network", nargs="?", help="an ONNX file, a name or a run")
     parser.add_argument("--prepare", help="as for opsin train")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--few", type=int, nargs="*", default=[], help="training images a class")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     given = parser.parse_args()
-    backbone = open_backbone(given.network, prepare=given.prepare)
+    backbone = open_backbone(given.network or "efficientnet-lite2", prepare=given.prepare)
     height, width = backbone.side
     data = opsin.load(given.source, size=(height, width), channels=3, resize="squash")
     features = _features(backbone, data)
@@ -92,13 +94,15 @@ def _opsin(
     source, split = given.source, ["--test-fraction", "0.2", "--split-seed", str(seed)]
     if count:
         source, split = str(few_of_each(data, given.source, count, seed, folder)), ["--outside"]
-    words = [sys.executable, "-m", "opsin", "train", source, "--from", given.network, *split,
+    words = [sys.executable, "-m", "opsin", "train", source, *split,
              "--runs", str(folder / "runs"), "--quiet", "--json"]  # fmt: skip
+    if given.network:
+        words += ["--from", given.network]
     if given.prepare:
         words.append(f"--prepare={given.prepare}")
     environment = os.environ | {"OPSIN_CACHE": str(folder / "cache")}
     seconds, reports = [], []
-    for more in ([], ["--head", "logistic"]):
+    for more in ([], ["--seed", "1"]):
         at = time.perf_counter()
         done = subprocess.run(
             [*words, *more], env=environment, capture_output=True, text=True, check=False
