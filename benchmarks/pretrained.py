@@ -5,10 +5,10 @@
 
 For each seed a fifth of the images is the test; with ``--few`` there are so many training images
 of each class, and all others are the test. Where no network is given, Opsin is not told of one
-either, and scikit-learn gets the larger of those that come with it. Opsin runs as a process of its own with an empty cache
-(``first``), then again with another seed (``again``: features are known). scikit-learn gets the
-network's last features of the same images, each seen whole: logistic regression (C = 0.1), and a
-support vector machine on standardised features (C = 10).
+either, and scikit-learn gets the larger of those that come with it. Opsin runs as a process of its
+own with an empty cache (``first``), then again with another seed (``again``: features are known).
+scikit-learn gets the network's last features of the same images, each seen whole: logistic
+regression (C = 0.1), and a support vector machine on standardised features (C = 10).
 """
 
 from __future__ import annotations
