@@ -19,6 +19,7 @@ from opsin.core.metadata import Layer
 from opsin.core.pace import seconds_of
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
+from opsin.runtime.providers import CPU, choose
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -111,9 +112,24 @@ class ClassicalJob:
                     f"them: --side {max(height, width)}"
                 )
         recipe = recipe.model_copy(update={"reasons": reasons, "versions": packages})
+        choose(recipe.training.device, needed=not recipe.fine_tunes)
         return cls(dataset, audited, recipe, rows, [], cores(), backbone)
 
     @property
     def device_name(self) -> str:
         """Where it is fitted, as a person would say it."""
-        return f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        where = f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.answers_on == CPU:
+            return where
+        what = "answers" if self.backbone is None else "features and answers"
+        return f"{where}; {what} on {self.answers_on}"
+
+    @property
+    def answers_on(self) -> str:
+        """Where ONNX Runtime computes.
+
+        Raises:
+            RecipeError: A device is asked for that it does not have. Where PyTorch trains, it may
+                have one where ONNX Runtime has none.
+        """
+        return choose(self.recipe.training.device, needed=not self.recipe.fine_tunes)

@@ -26,6 +26,7 @@ from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU, choose
 from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
@@ -96,7 +97,14 @@ class TrainingJob:
         where = describe_device(self.device)
         if self.recipe.training.precision == "bfloat16":
             where += ", bfloat16"
-        return f"{self.group.world} processes, {where}" if self.group.world > 1 else where
+        if self.group.world > 1:
+            where = f"{self.group.world} processes, {where}"
+        return where if self.answers_on == CPU else f"{where}; answers on {self.answers_on}"
+
+    @property
+    def answers_on(self) -> str:
+        """Where ONNX Runtime computes: it may have no GPU where PyTorch has one."""
+        return choose(self.recipe.training.device, needed=False)
 
 
 def make(
@@ -123,7 +131,7 @@ def make(
     seconds["train"] = outcome.seconds
     at = time.perf_counter()
     recorder.doing("the export")
-    draft = Draft(directory, job.dataset, _export(job), recorder)
+    draft = Draft(directory, job.dataset, _export(job), recorder, device=job.answers_on)
     seconds["export"] = time.perf_counter() - at
     training = TrainingFacts(
         best_epoch=outcome.best.epoch,
