@@ -97,7 +97,7 @@ class FitOptions(TypedDict, total=False):
     class_mix: str | None
     """How common the classes are among the images that answers are for: as-trained, even, or a JSON
     file with a share for each class."""
-    device: Literal["auto", "cpu", "cuda", "mps", "tensorrt", "coreml", "directml", "openvino"] | str | None
+    device: Literal["auto", "cpu", "cuda", "mps"] | str | None
     """Where to train, compute features and evaluate: auto, cpu, cuda, tensorrt, coreml or mps,
     directml, openvino; perhaps a number: cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] | None

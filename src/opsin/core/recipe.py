@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,9 +35,18 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
+
+
+def _known_device(given: str) -> str:
+    if not re.fullmatch(DEVICES, given):
+        raise PydanticCustomError("device", DEVICE_WORDS)
+    return given
+
+
+#: Where to compute; of all that `DEVICES` allows, a form offers the usual ones.
 Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps", "tensorrt", "coreml", "directml", "openvino"]
-    | Annotated[str, Field(pattern=rf"^({DEVICES})$")],
+    Literal["auto", "cpu", "cuda", "mps"] | str,
+    AfterValidator(_known_device),
     Field(
         description=f"Where to train, compute features and evaluate: {DEVICE_WORDS}.",
         json_schema_extra={"metavar": "DEVICE"},
