@@ -58,12 +58,12 @@ class Extractor:
         self._device, self._watcher = choose(device), watcher
         self._opening = threading.Lock()
         # Those of the CPU are the same bit for bit, and stay so: others' are kept apart.
-        apart = b"" if self._device == CPU else self._device.encode()
+        where = "" if self._device == CPU else f" on {self._device.partition(':')[0]}"
         #: What is known.
         self.cache = FeatureCache(
-            hashlib.sha256(self._content + apart).hexdigest()[:32],
+            hashlib.sha256(self._content + where.encode()).hexdigest()[:32],
             self.units,
-            f"{backbone.name}, image {view}, {self.units:,} numbers",
+            f"{backbone.name}, image {view}{where}, {self.units:,} numbers",
         )
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, resolve_classical
 from opsin.commands.class_mix import in_words
-from opsin.commands.installed import versions
+from opsin.commands.installed import answering_device, versions
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
 from opsin.core.format import about
@@ -19,7 +19,7 @@ from opsin.core.metadata import Layer
 from opsin.core.pace import seconds_of
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
-from opsin.runtime.providers import CPU, choose
+from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -112,7 +112,7 @@ class ClassicalJob:
                     f"them: --side {max(height, width)}"
                 )
         recipe = recipe.model_copy(update={"reasons": reasons, "versions": packages})
-        choose(recipe.training.device, needed=not recipe.fine_tunes)
+        answering_device(recipe)  # refuses what is not there
         return cls(dataset, audited, recipe, rows, [], cores(), backbone)
 
     @property
@@ -126,10 +126,5 @@ class ClassicalJob:
 
     @property
     def answers_on(self) -> str:
-        """Where ONNX Runtime computes.
-
-        Raises:
-            RecipeError: A device is asked for that it does not have. Where PyTorch trains, it may
-                have one where ONNX Runtime has none.
-        """
-        return choose(self.recipe.training.device, needed=not self.recipe.fine_tunes)
+        """Where ONNX Runtime computes."""
+        return answering_device(self.recipe)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.commands.calibrate import Draft
 from opsin.commands.class_mix import in_words
 from opsin.commands.conclude import conclude, metadata_of
-from opsin.commands.installed import versions
+from opsin.commands.installed import answering_device, versions
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -26,7 +26,7 @@ from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.providers import CPU, choose
+from opsin.runtime.providers import CPU
 from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class TrainingJob:
         reasons = recipe.reasons | {"Class mix": in_words(recipe.training.class_mix, dataset)}
         recipe = recipe.model_copy(update={"reasons": reasons})
 
+        answering_device(recipe)  # refuses what is not there, as the next line does
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
         shape = (height, width, channels)
@@ -103,8 +104,8 @@ class TrainingJob:
 
     @property
     def answers_on(self) -> str:
-        """Where ONNX Runtime computes: it may have no GPU where PyTorch has one."""
-        return choose(self.recipe.training.device, needed=False)
+        """Where ONNX Runtime computes."""
+        return answering_device(self.recipe)
 
 
 def make(

@@ -120,7 +120,7 @@ class ModelRegistry:
             loaded=time.time(),
             mix=mix_of(model.path, metadata),
             embedding=header["embedding"],
-            device=model.device,
+            device=header["device"],
             batch_invariant=header["batch_invariant"],
         )
         self.models[name], self.served[name] = model, model.served

@@ -90,7 +90,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         check_settings(self)
         if not re.fullmatch(DEVICES, self.device):
-            raise RecipeError(DEVICE_WORDS, f"got {self.device!r}", "Choose one of them.")
+            raise RecipeError(
+                f"as device {DEVICE_WORDS}", f"got {self.device!r}", "Choose one of them."
+            )
         check_address(self.host, self.token, self.allowed_hosts)
 
     @property

@@ -152,7 +152,8 @@ class WorkerProcess(asyncio.Protocol):
         if "error" in header:
             self.loaded.discard(model.digest)
             raise error_from(header["error"])
-        model.device = header["device"]  # the others need not find out by themselves
+        if trial_batch:  # the others need not find out by themselves
+            model.device = header["device"]
         return header
 
     def drop(self, key: str) -> None:
