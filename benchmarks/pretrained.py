@@ -36,8 +36,8 @@ from sklearn.svm import SVC
 import opsin
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.backbones.feature_graph import FeatureGraph
-from opsin.backbones.features import session_of
 from opsin.data.dataset import Dataset
+from opsin.runtime.providers import cpu_session
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def _line(figures: dict[str, float]) -> str:
 def _features(backbone: Backbone, data: Dataset) -> NDArray[np.float32]:
     height, width, channels = data.images.shape[1:]
     graph = FeatureGraph(backbone, (height, width, channels), ["whole"], backbone.at[:1])
-    session = session_of(graph.content())
+    session = cpu_session(graph.content())
     parts = [
         session.run(graph.outputs, {"images": data.images[start : start + 16]})[0]
         for start in range(0, len(data.labels), 16)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
+from opsin.runtime import providers
 from tests import object_store
 from tests.hub_server import TOKEN, HubServer, serving
 from tests.object_store import ObjectStore
@@ -70,6 +72,18 @@ class Notes(Watcher):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A device that computes as the CPU does, and is another one to ONNX Runtime and Opsin."""
+    provider = "AzureExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has nothing to stand in for a GPU")
+    entry = providers._Provider(provider, "install it", {})
+    monkeypatch.setitem(providers._PROVIDERS, "openvino", entry)
+    monkeypatch.setattr(providers, "_failed", set())
+    return "openvino"
 
 
 def shape_image(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:

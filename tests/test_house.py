@@ -103,6 +103,16 @@ def test_one_module_knows_the_operating_systems_apart() -> None:
     assert list(found) == ["opsin.core.operating_system"], found
 
 
+def test_one_module_names_what_onnx_runtime_computes_on() -> None:
+    # What an export writes aside runs without Opsin.
+    found = {
+        module_of(file)
+        for file in FILES
+        if "ExecutionProvider" in file.read_text(encoding="utf-8") and "clients" not in file.parts
+    }
+    assert found == {"opsin.runtime.providers"}
+
+
 # What it takes to read a function on one screen: its statements, without parameters and docstring.
 _LONGEST_BODY = 60
 

@@ -36,6 +36,7 @@ from opsin.data.sources import arrays
 from opsin.data.sources.contents import Files, LabelledImages
 from opsin.data.split import UNASSIGNED
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import choose
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -146,8 +147,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             backbone_given("X", options, offline=False, watcher=SILENT)
         data = {name: options.pop(name) for name in DATA_OPTIONS if name in options}
         dataset = _dataset(images, labels, data)
+        device = str(options.get("device", "auto"))
         self.run_ = self._train(dataset, model, options)
-        self.classifier_ = Classifier(self.run_, threads=1)
+        self.classifier_ = Classifier(self.run_, threads=1, device=choose(device, needed=False))
         self.classes_ = np.unique(labels)
         self.image_shape_ = None if isinstance(images, Files) else images.shape[1:]
         return self

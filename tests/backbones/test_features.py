@@ -88,6 +88,17 @@ def test_another_preparation_is_another_network(tmp_path: Path, images: Images) 
         assert all(np.abs(one - other).max() > 1e-3 for other in answers[:place])
 
 
+def test_features_of_the_cpu_stay_those_of_the_cpu(
+    backbone: Backbone, images: Images, stand_in: str
+) -> None:
+    pixels, digests = images[0], images[1] ^ np.uint8(5)
+    elsewhere = compute(backbone, pixels, digests, ("whole",), watcher=SILENT, device=stand_in)
+    counted = Counted()
+    exact = compute(backbone, pixels, digests, ("whole",), watcher=counted)
+    assert counted.asked == [20]
+    np.testing.assert_allclose(exact, elsewhere, atol=1e-3)
+
+
 def test_a_full_disk_costs_the_cache_and_not_the_features(
     backbone: Backbone, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,6 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
         ("forest", {"epochs": 3}),
         ("logistic", {"batch_size": 32}),
         ("svm", {"augment": "photos"}),
-        ("knn", {"device": "cpu"}),
         ("knn", {"trees": 10}),
         ("forest", {"rate": 0.1}),
         ("logistic", {"budget": "10m"}),

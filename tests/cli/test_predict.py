@@ -26,6 +26,17 @@ def test_an_image_without_contrast(cli: Cli, nearest_mean: Path, tmp_path: Path)
     assert f"({NO_CONTRAST})" in several
 
 
+def test_a_device_that_is_not_there(cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "boot.png")
+    told = cli("predict", nearest_mean, "boot.png", "--device", "tensorrt")
+    assert told.returncode == 1
+    assert "the one installed here has cpu" in told.stderr
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in told.stderr
+    told = cli("predict", nearest_mean, "boot.png", "--device", "gpu")
+    assert told.returncode == 2
+    assert "auto, cpu, cuda" in told.stderr
+
+
 def test_swapped_arguments_are_told(cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "boot.png")
     told = cli("predict", "boot.png", nearest_mean)

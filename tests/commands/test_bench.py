@@ -21,7 +21,7 @@ from opsin.commands.workload import (
     FILE,
     export_fresh,
     in_batches,
-    in_batches_on_gpu,
+    in_batches_on,
     one_by_one,
     reader,
     recipe_for,
@@ -36,6 +36,7 @@ from opsin.core.errors import (
 )
 from opsin.core.events import Watcher
 from opsin.data.lazy_images import THREADS
+from opsin.runtime.providers import installed
 
 
 def has_gpu() -> bool:
@@ -174,12 +175,9 @@ def test_a_given_classifier_is_asked_without_pytorch(nearest_mean: Path) -> None
 
 
 def test_what_cannot_run_on_a_gpu_is_left_out(nearest_mean: Path) -> None:
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime may have a GPU to run on")
-    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        assert in_batches_on_gpu(nearest_mean, 8) is None
+    for device in installed():
+        if (unit := in_batches_on(nearest_mean, 8, device)) is not None:
+            assert unit() == 8
     told = Told()
     rate = opsin.ImageRate("prediction", "mlp", "batch of 8", (8, 8, 1), "cuda", ())
     assert workflow._measure_all([workflow._Job(rate, lambda: None)], 0.01, told) == ()

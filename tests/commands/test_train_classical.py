@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import opsin
+from opsin.classical import fitted_file
 from opsin.classical.classical_recipe import PIXEL_MODELS, ClassicalRecipe
+from opsin.classical.fitted_file import check_parity
 from opsin.commands.baselines import train_baselines
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MissingExtraError, ParityError, RecipeError, RunError
@@ -108,6 +110,8 @@ def test_a_damaged_recipe_is_an_error(run: opsin.Run, tmp_path: Path) -> None:
         ({"model": "forest", "budget": "10m"}, "got budget"),
         ({"model": "knn", "neighbours": 0}, "got 0"),
         ({"model": "svm", "classes": ["3"]}, "class"),
+        ({"model": "svm", "device": "tensorrt"}, "the one installed here has cpu"),
+        ({"model": "svm", "device": "gpu"}, "got 'gpu'"),
     ],
 )
 def test_a_request_that_cannot_work_makes_no_directory(
@@ -116,6 +120,28 @@ def test_a_request_that_cannot_work_makes_no_directory(
     with pytest.raises(opsin.OpsinError, match=received):
         opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_answers_are_computed_where_it_is_said(
+    tmp_path: Path, digits: Dataset, stand_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def watched(file: opsin.Classifier, *rest: Any) -> float:
+        compared.append(file.device)
+        return check_parity(file, *rest)
+
+    monkeypatch.setattr(fitted_file, "check_parity", watched)
+    run = opsin.train(
+        digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True, device=stand_in
+    )
+    assert run.recipe.training.device == stand_in
+    assert run.report.training.answered_on == stand_in
+    assert run.report.training.device.endswith(f"; answers on {stand_in}")
+    assert run.classifier(device="cpu").device == "cpu"
+    figures = opsin.evaluate(run.path, "digits", device=stand_in)
+    assert figures.to_json()["device"] == stand_in
+    assert compared == ["cpu"]
 
 
 def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:

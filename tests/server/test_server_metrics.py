@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,11 @@ def figures(metrics: ServerMetrics, **known: ServedModel) -> dict[tuple[Any, ...
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def test_the_device_of_each_model_is_named() -> None:
+    model = replace(served(("a", "b"), None), device="cuda:1")
+    assert figures(ServerMetrics(), demo=model)["opsin_device", "cuda:1", "demo"] == 1
 
 
 def test_what_was_told_is_counted() -> None:

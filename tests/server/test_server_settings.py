@@ -33,7 +33,7 @@ def test_weak_tokens_are_refused_and_not_shown(token: str) -> None:
     [("port", -1), ("port", 65_536), ("max_bytes", 0), ("max_parts", 0), ("queue", 0),
      ("deadline", 0), ("deadline", float("nan")), ("deadline", float("inf")), ("workers", 0),
      ("max_pixels", 50_000_001), ("top", 0), ("batch", -3), ("port", 80.5), ("queue", 1.5),
-     ("host", "")],
+     ("host", ""), ("device", "gpu")],
 )  # fmt: skip
 def test_values_out_of_range(name: str, value: float | str) -> None:
     with pytest.raises(RecipeError, match=name):

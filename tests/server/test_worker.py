@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from opsin.core.errors import ImageError, ModelFileError
 from opsin.core.framing import Unpacker, pack, receive
 from opsin.inspection.hidden_pixels import training_mean
 from opsin.inspection.occlusion import occlusion_map
+from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
 from opsin.server.worker import (
     LoadedModel,
@@ -66,6 +68,7 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
         "trial_batch": 0,
         "batch_invariant": True,
         "max_batch": None,
+        "device": "cpu",
     }
     with pytest.raises(
         ModelFileError, match=r"; runs/demo/classifier\.onnx is none: it is no readable ONNX file"
@@ -87,6 +90,28 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     assert known["embedding"] == 0
     assert known["metadata"]["classes"] == ["a", "b", "c"]
     assert model.classifier.classes == ("a", "b", "c")
+    assert known["device"] == "cpu"
+
+
+def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4).read_bytes()
+    header = {"path": "it", "trial_batch": 16, "max_batch": None}
+    _, exact = load(memoryview(leaning), header | {"device": "cpu"})
+    assert (exact["device"], exact["batch_invariant"]) == ("cpu", False)
+    for provider, device in (("AzureExecutionProvider", "openvino"), ("Nothing", "cpu")):
+        if provider == "Nothing":  # it is said to be there, and cannot be used
+            monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["Nothing"])
+        elif provider not in onnxruntime.get_available_providers():
+            continue
+        monkeypatch.setattr(providers, "_failed", set())
+        monkeypatch.setitem(
+            providers._PROVIDERS, "openvino", providers._Provider(provider, "install it", {})
+        )
+        _, known = load(memoryview(leaning), header | {"device": "auto"})
+        assert (known["device"], known["batch_invariant"]) == (device, device != "cpu")
+    assert [record.message[:30] for record in caplog.records] == ["openvino cannot be used (Speci"]
 
 
 def test_a_reply_is_told_image_by_image(plain: Path) -> None:

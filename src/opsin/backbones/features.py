@@ -12,15 +12,15 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_cache import FeatureCache
 from opsin.backbones.feature_graph import FeatureGraph, View
-from opsin.core.events import Watcher
+from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import THREADS, Images
 from opsin.onnx_files.postprocessing import IMAGES
+from opsin.runtime.providers import CPU, Session, choose
 
 #: Images whose features are kept in one file: what a crash may cost.
 KEPT: Final = 256
@@ -38,20 +38,32 @@ class Extractor:
         backbone: The network; all its values ``at`` are computed.
         shape: Height, width and channels of the prepared images.
         view: How each is looked at.
+        device: As for `opsin.runtime.providers.choose`.
+        watcher: Receives one line where the device fails.
     """
 
-    def __init__(self, backbone: Backbone, shape: tuple[int, int, int], view: View) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        shape: tuple[int, int, int],
+        view: View,
+        device: str = CPU,
+        watcher: Watcher = SILENT,
+    ) -> None:
         graph = FeatureGraph(backbone, shape, (view,))
         #: Numbers of an image, D.
         self.units = graph.units
         self._content = graph.content()
         self._output = graph.outputs[0]
+        self._device, self._watcher = choose(device), watcher
         self._opening = threading.Lock()
+        # Those of the CPU are the same bit for bit, and stay so: others' are kept apart.
+        where = "" if self._device == CPU else f" on {self._device.partition(':')[0]}"
         #: What is known.
         self.cache = FeatureCache(
-            hashlib.sha256(self._content).hexdigest()[:32],
+            hashlib.sha256(self._content + where.encode()).hexdigest()[:32],
             self.units,
-            f"{backbone.name}, image {view}, {self.units:,} numbers",
+            f"{backbone.name}, image {view}{where}, {self.units:,} numbers",
         )
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -73,8 +85,8 @@ class Extractor:
         return features
 
     @cached_property
-    def _session(self) -> onnxruntime.InferenceSession:
-        return session_of(self._content, threads=1)
+    def _session(self) -> Session:
+        return Session(self._content, self._device, threads=1, watcher=self._watcher)
 
 
 def compute(
@@ -87,6 +99,7 @@ def compute(
     stop: threading.Event | None = None,
     sources: NDArray[np.uint8] | None = None,
     kept: bool = True,
+    device: str = CPU,
 ) -> NDArray[np.float32]:
     """Return the features of images, from the cache where they are known.
 
@@ -100,12 +113,14 @@ def compute(
         sources: What each one's file is known by (`source_keys`), ``uint8[N, 32]``.
         kept: Whether they are worth keeping: no other run will ask for those of a network that
             was fine-tuned in this one.
+        device: As for `opsin.runtime.providers.choose`.
 
     Returns:
         ``float32[N, V, D]``
     """
     height, width, channels = images.shape[1:]
-    extractors = [Extractor(backbone, (height, width, channels), view) for view in views]
+    shape = (height, width, channels)
+    extractors = [Extractor(backbone, shape, view, device, watcher) for view in views]
     found = np.empty((len(images), len(views), extractors[0].units), np.float32)
     missing = np.zeros((len(images), len(views)), bool)
     for place, extractor in enumerate(extractors):
@@ -143,16 +158,3 @@ def compute(
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     watcher.end()
     return found
-
-
-def session_of(content: bytes, *, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Open a feature graph of ours.
-
-    Args:
-        content: The graph.
-        threads: For the arithmetic (default: as many as there are cores).
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

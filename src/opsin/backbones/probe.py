@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
@@ -29,6 +28,7 @@ from opsin.core.operating_system import limit_computing
 from opsin.onnx_files.onnx_graph import attribute
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.runtime.onnx_scan import printable, scan
+from opsin.runtime.providers import cpu_session, session_options
 
 # Side of the images where the file leaves it open, and nothing beside it says another.
 _USUAL_SIDE: Final = 224
@@ -533,9 +533,9 @@ class _Probe:
             del self._graph.output[:]
             self._graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         try:
-            session = onnxruntime.InferenceSession(
-                self._model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
-            )
+            options = session_options(threads=1)
+            options.log_severity_level = 4  # what it refuses is said in our own words
+            session = cpu_session(self._model.SerializeToString(), options)
         finally:
             del self._graph.output[:]
             self._graph.output.extend(own)
@@ -730,12 +730,3 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
         return list(names)
     places = np.linspace(0, len(names) - 1, count).round().astype(int)
     return [names[place] for place in places]
-
-
-def _options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    # Bytes could also be in ONNX Runtime's own format.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    return options

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from opsin.backbones.backbone import Backbone
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.runtime.providers import cpu_session
 
 _HALF = TensorProto.FLOAT16
 
@@ -58,10 +58,7 @@ def _unpack(model: onnx.ModelProto) -> None:
     outputs = [onnx.ValueInfoProto(name=name) for name in names]
     graph = helper.make_graph(made, "weights", [], outputs, model.graph.initializer)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    session = onnxruntime.InferenceSession(
-        OnnxGraph(part.SerializeToString(), layers=()).up_to(names),
-        providers=["CPUExecutionProvider"],
-    )
+    session = cpu_session(OnnxGraph(part.SerializeToString(), layers=()).up_to(names))
     values = session.run(names, {})
     del model.graph.node[:]
     model.graph.node.extend(kept)

@@ -7,15 +7,15 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View
-from opsin.backbones.features import session_of
 from opsin.backbones.layer_table import layer_table
 from opsin.core.metadata import BackboneFacts, Layer
 from opsin.onnx_files.postprocessing import IMAGES
+from opsin.runtime.providers import cpu_session
 
 # Images computed at once.
 _BATCH: Final = 8
@@ -53,8 +53,8 @@ class BackboneFeatures:
         return self.graph.units
 
     @cached_property
-    def _session(self) -> onnxruntime.InferenceSession:
-        return session_of(self.graph.content())
+    def _session(self) -> InferenceSession:
+        return cpu_session(self.graph.content())
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the numbers of some images, ``float32[N, features]``.

@@ -13,6 +13,7 @@ from opsin.core.recipe import (
     TRAINING_OPTIONS,
     ClassMixAsked,
     DataRecipe,
+    Device,
     ModelRecipe,
     Named,
     RecipeModel,
@@ -197,6 +198,7 @@ class Fitting(RecipeModel):
 
     seed: int = Field(0, ge=0, lt=2**31, description="Same seed, data and machine: same file.")
     class_mix: ClassMixAsked = "as-trained"
+    device: Device = "auto"
 
 
 #: Every option of a training, by name.

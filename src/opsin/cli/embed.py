@@ -60,6 +60,7 @@ def embed(
     offline: options.Offline = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",
+    device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -82,6 +83,7 @@ def embed(
             offline=offline,
             shard=shard,
             on=on,
+            device=device,
             watcher=for_people(quiet=quiet),
             **given,
         )

@@ -57,6 +57,7 @@ def evaluate(
     tta: options.Tta = False,
     out: FiguresFile = None,
     shard: options.ShardToMake = None,
+    device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **given: Any,
@@ -83,12 +84,12 @@ def evaluate(
         if out is None:
             raise RecipeError("a file for a shard's figures", "there is none", "Give --out FILE.")
         made = evaluate_shard(
-            model, *source, tta=tta, out=out, shard=shard, watcher=watcher, **given
+            model, *source, tta=tta, out=out, shard=shard, device=device, watcher=watcher, **given
         )
         tell_shard(made, as_json=as_json)
         return
     place = None if out is None else place_of_figures(out)
-    figures = workflow(model, *source, tta=tta, watcher=watcher, **given)
+    figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **given)
     if as_json:
         print_json(figures.to_json())
     else:
@@ -103,7 +104,8 @@ def _tell(source: list[str], figures: EvaluationResult) -> None:
     title = f"{' + '.join(source)} ({_part(figures)})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
     screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
-    screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s")
+    where = "" if figures.device == "cpu" else f" on {figures.device}"
+    screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s{where}")
     if figures.repeated_rows:
         screen.print(f"{repeats(figures.repeated_rows)}.")
     if figures.corrected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,8 +13,22 @@ import typer
 from typer.core import TyperCommand
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.core.defaults import DEVICE_WORDS, DEVICES
 from opsin.core.recipe import AUGMENTATION, SOURCE, DataRecipe
 from opsin.core.recipe_options import RecipeOption, options_of
+
+
+def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader whose complaints Typer shows with the name of the flag."""
+
+    def parse(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse
+
 
 _SOURCES = typer.Argument(
     metavar="SOURCE",
@@ -95,6 +110,24 @@ WhereToWork = Annotated[
         metavar="PLACE",
         help="Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
         "part of) or ray://HOST:PORT.",
+    ),
+]
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(DEVICES, text):
+        raise ValueError(f"expected {DEVICE_WORDS}; received {text!r}.")
+    return text
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help=f"Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX Runtime "
+        "can use one.",
+        parser=parser_of(_device),
     ),
 ]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
@@ -222,15 +255,3 @@ def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
         default=None,
         annotation=Annotated[option.kind | None, declared],
     )
-
-
-def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a reader whose complaints Typer shows with the name of the flag."""
-
-    def parse(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return parse

@@ -147,6 +147,7 @@ def predict(
     outside: Outside = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",
+    device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -171,7 +172,7 @@ def predict(
         images, columns=columns, follow_links=follow_links, outside=outside, shard=part,
         watcher=watcher,
     )  # fmt: skip
-    classifier = open_classifier(model, watcher=watcher)
+    classifier = open_classifier(model, device=device, watcher=watcher)
     chosen = _Chosen(
         where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta
     )

@@ -46,6 +46,7 @@ def report(
     seed: options.Examples = 0,
     quick: Quick = False,
     svg: Svg = False,
+    device: options.Device = "auto",
     open_page: options.OpenPage = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -66,6 +67,7 @@ def report(
         data=data or (),
         seed=seed,
         svg=svg,
+        device=device,
         watcher=for_people(quiet=quiet),
     )
     found = RunDirectory(run).read(Report)

@@ -23,6 +23,7 @@ from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
 from opsin.hub.hub_name import HubName
+from opsin.runtime.providers import cpu_session
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -289,12 +290,11 @@ def _measured(backbone: Backbone) -> MeasuredBackbone:
 
 def _milliseconds(backbone: Backbone) -> float:
     from opsin.backbones.feature_graph import FeatureGraph  # noqa: PLC0415  loads onnx
-    from opsin.backbones.features import session_of  # noqa: PLC0415  likewise
     from opsin.onnx_files.postprocessing import IMAGES  # noqa: PLC0415  likewise
 
     shape = (*backbone.side, backbone.probed.channels)
     graph = FeatureGraph(backbone, shape, ("whole",), backbone.at[:1])
-    session = session_of(graph.content())
+    session = cpu_session(graph.content())
     images = np.random.default_rng(0).integers(0, 256, (_BATCH, *shape), np.uint8)
     began = time.perf_counter()
     session.run(graph.outputs, {IMAGES: images[:1]})

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-import onnxruntime
-
 from opsin.commands.machine import this_machine
 from opsin.commands.rates import Benchmark
 from opsin.commands.workload import (
@@ -23,7 +21,7 @@ from opsin.commands.workload import (
     Unit,
     export_fresh,
     in_batches,
-    in_batches_on_gpu,
+    in_batches_on,
     one_by_one,
     reader,
     recipe_for,
@@ -38,6 +36,7 @@ from opsin.data.lazy_images import THREADS
 from opsin.models.registry import MODELS
 from opsin.report.image_rate import ONE, ImageRate, Work
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU, installed
 
 #: Timed parts of a measurement, and as many as must be where one takes long.
 _REPEATS: Final = 5
@@ -98,7 +97,7 @@ def bench(
     if out is not None:  # at once, not when all is measured
         importlib.import_module("opsin.report.figures")
         check_writable(Path(out) / "bench.json")
-    given = None if classifier is None else Classifier(classifier, watcher=watcher)
+    given = None if classifier is None else Classifier(classifier, device=CPU, watcher=watcher)
     works = _possible(works, given, watcher, chosen=bool(only))
     names = tuple(models) or tuple(MODELS)
     trains = "training" in works or ("prediction" in works and given is None)
@@ -235,9 +234,9 @@ def _asking(name: str, shape: Shape, file: Callable[[], Path]) -> list[_Job]:
         _Job(one, lambda: one_by_one(file())),
         _Job(many, lambda: in_batches(file(), count)),
     ]
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        on_gpu = replace(many, device="cuda")
-        jobs.append(_Job(on_gpu, lambda: in_batches_on_gpu(file(), count)))
+    for device in installed():
+        ask = functools.partial(lambda on: in_batches_on(file(), count, on), device)
+        jobs.append(_Job(replace(many, device=device), ask))
     return jobs
 
 
@@ -257,7 +256,7 @@ def _measure_all(jobs: Sequence[_Job], seconds: float, watcher: Watcher) -> tupl
         if unit is None:
             watcher.note(
                 f"ONNX Runtime knows {about.device} and cannot use it here, so its rate is "
-                "missing: see that the libraries which onnxruntime-gpu needs are installed"
+                "missing: see that its driver and libraries are installed"
             )
             continue
         title = f"{number}/{len(jobs)} {about.work}"

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.commands.class_mix import shares_of
@@ -17,6 +16,7 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Calibration, ClassMix, Reject
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Answers, Classifier, with_outputs
+from opsin.runtime.providers import cpu_session
 
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_fold import OutOfFold
@@ -44,6 +44,7 @@ class Draft:
             same names: it answers for these.
         judged: Answers by heads that had not seen the images, and how sure the file may be by
             them; ``None`` where a validation part says so.
+        device: Where the file computes: see `opsin.runtime.providers.choose`.
     """
 
     directory: RunDirectory
@@ -53,12 +54,18 @@ class Draft:
     known: tuple[str, NDArray[np.float32]] | None = None
     held_out: bytes | None = None
     judged: tuple[OutOfFold, Calibration] | None = None
+    device: str = "auto"
+
+    def opened(self, content: bytes) -> Classifier:
+        """Open a file that is made of this one."""
+        return Classifier.of_content(
+            self.directory.classifier, content, most=None, device=self.device, watcher=self.watcher
+        )
 
     @cached_property
     def classifier(self) -> Classifier:
         """The one session that all of the calibration is computed in."""
-        content = with_outputs(self.content, [_LOGITS])
-        return Classifier.of_content(self.directory.classifier, content, most=None)
+        return self.opened(with_outputs(self.content, [_LOGITS]))
 
     @cached_property
     def validating(self) -> Draft:
@@ -119,7 +126,7 @@ class Draft:
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
         content = OnnxGraph(self.content).between(name, names)
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session = cpu_session(content)
         return dict(zip(names, session.run(list(names), {name: values[rows]}), strict=True))
 
 
@@ -149,8 +156,7 @@ def uncalibrated(draft: Draft) -> CalibratedFile:
         logits, embeddings = draft.validation[_LOGITS], draft.validation["embedding"]
         answers = Answers(*calibrated.answer(logits, embeddings))
     content = finished(draft.content, draft.classifier.metadata, calibrated)
-    file = Classifier.of_content(draft.directory.classifier, content, most=None)
-    return CalibratedFile(file, answers)
+    return CalibratedFile(draft.opened(content), answers)
 
 
 def _prototypes(draft: Draft) -> ClassPrototypes:
@@ -213,8 +219,7 @@ def calibrate(draft: Draft) -> CalibratedFile:
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
         if answers is not None:
             every.probabilities[split.val] = answers.probabilities
-    file = Classifier.of_content(draft.directory.classifier, content, most=None)
-    return CalibratedFile(file, answers, every)
+    return CalibratedFile(draft.opened(content), answers, every)
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, resolve_classical
 from opsin.commands.class_mix import in_words
-from opsin.commands.installed import versions
+from opsin.commands.installed import answering_device, versions
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
 from opsin.core.format import about
@@ -19,6 +19,7 @@ from opsin.core.metadata import Layer
 from opsin.core.pace import seconds_of
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
+from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -118,9 +119,19 @@ class ClassicalJob:
                     f"them: --side {max(height, width)}"
                 )
         recipe = recipe.model_copy(update={"reasons": reasons, "versions": packages})
+        answering_device(recipe)  # refuses what is not there
         return cls(dataset, audited, recipe, rows, [], cores(), backbone)
 
     @property
     def device_name(self) -> str:
         """Where it is fitted, as a person would say it."""
-        return f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        where = f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.answers_on == CPU:
+            return where
+        what = "answers" if self.backbone is None else "features and answers"
+        return f"{where}; {what} on {self.answers_on}"
+
+    @property
+    def answers_on(self) -> str:
+        """Where ONNX Runtime computes."""
+        return answering_device(self.recipe)

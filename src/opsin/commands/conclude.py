@@ -38,6 +38,7 @@ from opsin.data.dataset import Dataset
 from opsin.data.thin_parts import thin_parts
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
+from opsin.runtime.providers import CPU
 
 # Images that the file and the network, or scikit-learn's model, are compared on.
 _PARITY_IMAGES: Final = 512
@@ -141,7 +142,11 @@ def conclude(
     if difference is not None:
         most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
         rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
-        apart = difference(file, dataset.images[rows])
+        # Parity is a promise of the CPU.
+        exact = file
+        if file.device != CPU:
+            exact = Classifier.of_content(directory.classifier, file.content, most=None)
+        apart = difference(exact, dataset.images[rows])
         facts = FileFacts(parity_images=len(rows), difference=apart)
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
@@ -167,6 +172,7 @@ def conclude(
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     recorder.doing("the report")
+    training = training.model_copy(update={"answered_on": file.device})
     report = _report(job, training, evaluation, metadata, seconds).model_copy(update={
         "file": facts.model_copy(update={"bytes": len(content)}),
         "looks": count_looks(directory, directory.read(DatasetRecord).test_set),

@@ -35,6 +35,7 @@ from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
+from opsin.runtime.providers import choose
 from opsin.stores.store_address import StoreAddress
 from opsin.stores.stored_object import StoredObject
 
@@ -63,6 +64,7 @@ class Embedded:
         classes: What labels stand for; ``None`` where the source has none.
         backbone: The network.
         preparation: How images become its pixels.
+        device: Where features are computed.
         seconds: How long it took.
     """
 
@@ -74,6 +76,7 @@ class Embedded:
     classes: tuple[str, ...] | None
     backbone: BackboneFacts
     preparation: Preparation
+    device: str
     seconds: float
 
     def to_json(self) -> JsonObject:
@@ -89,6 +92,7 @@ class Embedded:
             "preparation": self.preparation.model_dump(
                 mode="json", exclude={"background"}, exclude_none=True
             ),
+            "device": self.device,
             "seconds": self.seconds,
         }
 
@@ -110,6 +114,7 @@ def embed(
     offline: bool = False,
     shard: str | None = None,
     on: str = "local",
+    device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Embedded:
     """Write what a pretrained network says of images: a row of numbers for each.
@@ -136,6 +141,7 @@ def embed(
             ``photos-00002-of-00003.npz``, for `merge`.
         on: Where features are computed: ``local``, or on a Ray cluster, ``ray`` or
             ``ray://HOST:PORT``; they are the same.
+        device: Where each machine computes: see `opsin.Classifier`.
         watcher: Receives progress and notes.
 
     Raises:
@@ -156,6 +162,7 @@ def embed(
     began = time.monotonic()
     if backbone is None:
         raise RecipeError("a pretrained network", "none is given", "Name one: --from FILE.")
+    device = choose(device)
     part = None if shard is None else Shard.parse(shard)
     place = None if out is None else _check_place(out, part)
     network = open_backbone(
@@ -182,8 +189,9 @@ def embed(
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
         return _write(
-            images, network, taken, place, on=on, watcher=place.watcher(watcher), began=began
-        )
+            images, network, taken, place,
+            on=on, device=device, watcher=place.watcher(watcher), began=began,
+        )  # fmt: skip
 
 
 def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -203,6 +211,7 @@ def _write(
     place: OutFile,
     *,
     on: str,
+    device: str,
     watcher: Watcher,
     began: float,
 ) -> Embedded:
@@ -216,7 +225,7 @@ def _write(
         like = Preparation(
             height=height, width=width, channels=channels, resize=recipe.resize, bits=recipe.bits
         )
-    embedder = _Embedder(network, like, images.dataset)
+    embedder = _Embedder(network, like, images.dataset, device, watcher)
     widths = [network.value(name).units for name in taken]
     work = _Work(images, embedder, sum(widths), watcher)
     facts = network.facts(taken)
@@ -253,6 +262,7 @@ def _write(
         classes=images.classes,
         backbone=facts,
         preparation=like,
+        device=choose(device),
         seconds=time.monotonic() - began,
     )
 
@@ -291,22 +301,37 @@ class _Embedder:
         network: The network.
         like: How images are prepared.
         dataset: Where they are prepared already, those.
+        device: As for `opsin.runtime.providers.choose`.
+        watcher: Receives one line where the device fails.
     """
 
-    def __init__(self, network: Backbone, like: Preparation, dataset: Dataset | None) -> None:
-        self._network, self._like, self._dataset = network, like, dataset
-        self._open()
+    def __init__(
+        self,
+        network: Backbone,
+        like: Preparation,
+        dataset: Dataset | None,
+        device: str,
+        watcher: Watcher,
+    ) -> None:
+        self._network, self._like, self._dataset, self._device = network, like, dataset, device
+        self._open(watcher)
 
-    def _open(self) -> None:
+    def _open(self, watcher: Watcher = SILENT) -> None:
         from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
 
         like = self._like
         #: Computes features of pixels, and knows those that are kept.
-        self.extractor = Extractor(self._network, (like.height, like.width, like.channels), "whole")
+        self.extractor = Extractor(
+            self._network,
+            (like.height, like.width, like.channels),
+            "whole",
+            self._device,
+            watcher,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the network: a copy in another process opens it there."""
-        return {"_network": self._network, "_like": self._like, "_dataset": None}
+        return vars(self) | {"_dataset": None, "extractor": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -311,6 +311,7 @@ class EvaluationResult(PartFigures):
     )
     repeated_rows: int = Field(0, description="Rows of a table that named an image once more.")
     looks: int | None = Field(None, description="How often this test set was looked at.")
+    device: str = Field("cpu", description="Where the answers were computed.")
     seconds: float
 
 
@@ -320,6 +321,7 @@ def evaluate(
     *sources: object,
     tta: bool = False,
     out: str | os.PathLike[str] | None = None,
+    device: str = "auto",
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> EvaluationResult:
@@ -338,6 +340,7 @@ def evaluate(
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` receives why not.
         out: Also write the figures into a new ``.json`` file or object, all but ``seconds``.
+        device: Where it computes: see `Classifier`; an open one stays where it is.
         watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …, and
             ``group_by``, which images belong together.
@@ -353,7 +356,7 @@ def evaluate(
     """
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
     place = None if out is None else place_of_figures(out)
-    classifier = open_classifier(model, watcher=watcher)
+    classifier = open_classifier(model, device=device, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
     decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
     if decoded.left_out:
@@ -540,6 +543,7 @@ def result_of(
         "unreadable": len(decoded.unreadable),
         "left_out": list(decoded.left_out),
         "repeated_rows": decoded.repeated,
+        "device": classifier.device,
         "seconds": seconds,
         **_measured(classifier.metadata, found, labels, groups).model_dump(exclude_unset=True),
         "corrected": None

@@ -44,6 +44,7 @@ def evaluate_shard(
     out: str | os.PathLike[str],
     shard: str,
     tta: bool = False,
+    device: str = "auto",
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> MadeShard:
@@ -59,6 +60,7 @@ def evaluate_shard(
         shard: ``2/3``: the second of three equal parts of the images, into
             ``figures-00002-of-00003.npz``.
         tta: See there.
+        device: See there.
         watcher: Receives the progress of the work.
         **options: See there; without ``labels``.
 
@@ -80,7 +82,7 @@ def evaluate_shard(
             "Give a table of images with the corrected labels.",
         )
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
-    classifier = open_classifier(model, watcher=watcher)
+    classifier = open_classifier(model, device=device, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
     found = held or find_all(recipe, watcher=watcher)
     contents = open_found(found, recipe, for_training=False)

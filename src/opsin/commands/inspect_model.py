@@ -21,6 +21,7 @@ from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation
@@ -68,7 +69,8 @@ class Inspection:
         watcher: Watcher = SILENT,
     ) -> None:
         if not isinstance(model, Classifier):
-            model = Classifier(model, watcher=watcher)
+            # Its numbers are compared with those of single layers, to the last bit.
+            model = Classifier(model, device=CPU, watcher=watcher)
         self.classifier = model
         self._sources = [data] if isinstance(data, str | os.PathLike) else list(data)
         self._watcher = watcher

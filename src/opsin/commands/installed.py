@@ -1,4 +1,4 @@
-"""Which packages are installed, and in which versions."""
+"""Which packages are installed, in which versions, and what they can compute on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import platform
 from typing import Final
 
 from opsin._version import __version__
-from opsin.classical.classical_recipe import FITTED
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.core.errors import MissingExtraError
+from opsin.core.recipe import Recipe, TrainingRecipe
 
 #: Looked for before anything is done, not missed at the end of an hour's training.
 _FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
@@ -51,3 +52,17 @@ def _is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # it was made impossible to import
         return False
+
+
+def answering_device(recipe: Recipe | ClassicalRecipe) -> str:
+    """Return where ONNX Runtime computes features and answers in a training.
+
+    Raises:
+        RecipeError: It lacks the device that is asked for. Where PyTorch trains on a GPU, it need
+            not have one as well.
+    """
+    from opsin.runtime.providers import choose  # noqa: PLC0415  loads ONNX Runtime
+
+    device = recipe.training.device
+    trains = isinstance(recipe.training, TrainingRecipe)
+    return choose(device, needed=not (trains and device.startswith(("cuda", "mps"))))

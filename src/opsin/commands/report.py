@@ -68,6 +68,7 @@ def write_report(
     data: Places = (),
     seed: int = 0,
     svg: bool = False,
+    device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Path:
     """Draw a finished run's figures and page anew.
@@ -81,6 +82,7 @@ def write_report(
         data: Where the run's images are now, if they were moved; they must be the same.
         seed: Decides which images are drawn as examples of the answers; another one draws others.
         svg: Write each figure as SVG, too, beside the PNG.
+        device: Where it computes: see `opsin.Classifier`.
         watcher: Receives the progress of the work.
 
     Returns:
@@ -100,7 +102,7 @@ def write_report(
         check_writable(file)  # likewise
     images = load_run_images(directory, data, watcher=watcher)
     predictions = _predictions_of(directory, images)
-    classifier = Classifier(directory.path)
+    classifier = Classifier(directory.path, device=device, watcher=watcher)
     evaluation = measure_run(classifier.metadata, predictions, images)
     failures = find_failures(images, predictions, report.split, watcher)
     found: dict[str, object] = {"figures": dict(evaluation.figures), "failures": failures}

@@ -118,9 +118,9 @@ class Run:
         """
         return self.directory.read(ImportRecord)
 
-    def classifier(self) -> Classifier:
-        """Open the run's classifier.onnx."""
-        return Classifier(self.path)
+    def classifier(self, *, device: str = "auto") -> Classifier:
+        """Open the run's classifier.onnx; where it computes, see `Classifier`."""
+        return Classifier(self.path, device=device)
 
     def summary(self) -> RunSummary:
         """Return what a table of runs says of it; what is not known is ``None``.

@@ -294,8 +294,9 @@ def _fit_anew(fitting: _Fitting, backbone: Backbone, recorder: Recorder) -> _Fit
     dataset = job.dataset
     height, width, channels = dataset.images.shape[1:]
     features = compute(
-        backbone, dataset.images, dataset.digests, choice.views, watcher=recorder, kept=False
-    )
+        backbone, dataset.images, dataset.digests, choice.views,
+        watcher=recorder, kept=False, device=job.answers_on,
+    )  # fmt: skip
     _check_finite(features, backbone)
     chosen = fit_as(
         choice,
@@ -352,7 +353,8 @@ def _exported(
         before = Written(held_out).content(metadata_with(held_out.labels))
     content = written.content(metadata_with(fitted.labels))
     draft = Draft(
-        directory, job.dataset, content, recorder, known, before, judged=fitting.judged
+        directory, job.dataset, content, recorder, known, before,
+        judged=fitting.judged, device=job.answers_on,
     )  # fmt: skip
     return draft, written.layers
 
@@ -381,6 +383,7 @@ def _features_of(
         watcher=recorder,
         stop=stop,
         sources=source_keys(dataset.source_digests, dataset.preparation),
+        device=job.answers_on,
     )
     doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
     if doubt is not None:

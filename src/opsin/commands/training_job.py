@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.commands.calibrate import Draft
 from opsin.commands.class_mix import in_words
 from opsin.commands.conclude import conclude, metadata_of
-from opsin.commands.installed import versions
+from opsin.commands.installed import answering_device, versions
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -26,6 +26,7 @@ from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU
 from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class TrainingJob:
         reasons = recipe.reasons | {"Class mix": in_words(recipe.training.class_mix, dataset)}
         recipe = recipe.model_copy(update={"reasons": reasons})
 
+        answering_device(recipe)  # refuses what is not there, as the next line does
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
         shape = (height, width, channels)
@@ -96,7 +98,14 @@ class TrainingJob:
         where = describe_device(self.device)
         if self.recipe.training.precision == "bfloat16":
             where += ", bfloat16"
-        return f"{self.group.world} processes, {where}" if self.group.world > 1 else where
+        if self.group.world > 1:
+            where = f"{self.group.world} processes, {where}"
+        return where if self.answers_on == CPU else f"{where}; answers on {self.answers_on}"
+
+    @property
+    def answers_on(self) -> str:
+        """Where ONNX Runtime computes."""
+        return answering_device(self.recipe)
 
 
 def make(
@@ -123,7 +132,7 @@ def make(
     seconds["train"] = outcome.seconds
     at = time.perf_counter()
     recorder.doing("the export")
-    draft = Draft(directory, job.dataset, _export(job), recorder)
+    draft = Draft(directory, job.dataset, _export(job), recorder, device=job.answers_on)
     seconds["export"] = time.perf_counter() - at
     training = TrainingFacts(
         best_epoch=outcome.best.epoch,

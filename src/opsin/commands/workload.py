@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,6 +18,7 @@ from opsin.models.registry import MODELS
 from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
+from opsin.runtime.providers import CPU, choose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,7 +157,7 @@ def export_fresh(model: str, folder: Path) -> Path:
 
 def one_by_one(file: Path) -> Unit:
     """Ask a classifier for one prepared image, as a program does that has just one."""
-    classifier = Classifier(file)
+    classifier = Classifier(file, device=CPU)
     (image,) = noise(1, _shape_of(classifier))
 
     def unit() -> int:
@@ -167,34 +167,18 @@ def one_by_one(file: Path) -> Unit:
     return unit
 
 
-def in_batches(file: Path, count: int) -> Unit:
+def in_batches(file: Path, count: int, device: str = CPU) -> Unit:
     """Ask a classifier for many prepared images at once."""
-    classifier = Classifier(file)
+    classifier = Classifier(file, device=device)
     images = noise(count, _shape_of(classifier))
     return lambda: len(classifier.probabilities(images))
 
 
-def in_batches_on_gpu(file: Path, count: int) -> Unit | None:
-    """Ask ONNX Runtime on a GPU; ``None`` where it has the code for it and no way to use it.
-
-    Opsin's own classifier answers on the CPU: this is what the same file can do elsewhere.
-    """
-    classifier = Classifier(file)
-    images = noise(count, _shape_of(classifier))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is missing is said in Opsin's own words
-    try:
-        session = onnxruntime.InferenceSession(
-            classifier.content,
-            options,
-            providers=["CUDAExecutionProvider", "CPUExecutionProvider"],
-            enable_fallback=0,  # it would print on standard output
-        )
-    except (RuntimeError, ValueError):
-        return None
-    if session.get_providers()[0] != "CUDAExecutionProvider":
-        return None
-    return lambda: len(session.run(["probabilities"], {"images": images})[0])
+def in_batches_on(file: Path, count: int, device: str) -> Unit | None:
+    """Ask it on another device; ``None`` where that fails."""
+    unit = in_batches(file, count, device)
+    unit()
+    return unit if choose(device, needed=False) == device else None
 
 
 def _shape_of(classifier: Classifier) -> Shape:

@@ -34,6 +34,12 @@ OPTIMIZERS: Final[dict[str, dict[str, float]]] = {
     "sgd": {"rate": 0.1, "momentum": 0.9},
     "muon": {"rate": 0.1, "momentum": 0.6},
 }
+#: Where to compute, as a pattern: a word, some with the number of a device.
+DEVICES: Final = r"auto|cpu|coreml|mps|(cuda|tensorrt|directml|openvino)(:[0-9]+)?"
+#: The same in words.
+DEVICE_WORDS: Final = (
+    "auto, cpu, cuda, tensorrt, coreml or mps, directml, openvino; perhaps a number: cuda:1"
+)
 
 
 def cores() -> int:

@@ -110,8 +110,9 @@ class FitOptions(TypedDict, total=False):
     class_mix: str | None
     """How common the classes are among the images that answers are for: as-trained, even, or a JSON
     file with a share for each class."""
-    device: Literal["auto", "cpu", "cuda", "mps"] | None
-    """Where to train: auto, cpu, cuda or mps."""
+    device: Literal["auto", "cpu", "cuda", "mps"] | str | None
+    """Where to train, compute features and evaluate: auto, cpu, cuda, tensorrt, coreml or mps,
+    directml, openvino; perhaps a number: cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] | None
     """Arithmetic of training: float32, or bfloat16 for all large products; auto: bfloat16 if the
     processor has units for it and the network is large enough to gain."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from opsin.core.defaults import AUGMENTATIONS
+from opsin.core.defaults import AUGMENTATIONS, DEVICE_WORDS, DEVICES
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.stored_json import Json, JsonObject
@@ -34,7 +35,23 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def _known_device(given: str) -> str:
+    if not re.fullmatch(DEVICES, given):
+        raise PydanticCustomError("device", DEVICE_WORDS)
+    return given
+
+
+#: Where to compute; of all that `DEVICES` allows, a form offers the usual ones.
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"] | str,
+    AfterValidator(_known_device),
+    Field(
+        description=f"Where to train, compute features and evaluate: {DEVICE_WORDS}.",
+        json_schema_extra={"metavar": "DEVICE"},
+    ),
+]
 Precision = Literal["auto", "float32", "bfloat16"]
 #: Most dense layers, or blocks.
 DEEPEST: Final = 16
@@ -449,7 +466,7 @@ class TrainingRecipe(RecipeModel):
         0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
     )
     class_mix: ClassMixAsked = "as-trained"
-    device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
+    device: Device = "auto"
     precision: Precision = Field(
         "auto",
         description="Arithmetic of training: float32, or bfloat16 for all large products; auto: "

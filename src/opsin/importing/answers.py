@@ -8,13 +8,13 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from opsin.core.metadata import MAX_CLASSES
 from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.onnx_graph import attribute
+from opsin.runtime.providers import cpu_session
 
 #: How its answers became logits.
 Form = Literal["logits", "softmax", "probabilities", "sigmoid", "scores"]
@@ -100,9 +100,7 @@ def find_answers(
 
 def _outputs(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """Return what it puts out for a few drawn images, of each output that holds numbers."""
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = cpu_session(model.SerializeToString())
     (given,) = session.get_inputs()
     shape = [_IMAGES, *given.shape[1:]]
     drawn = np.random.default_rng(0).uniform(-1, 1, shape)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer
+from opsin.runtime.providers import cpu_session, session_options
 
 try:
     import onnx
@@ -95,15 +96,13 @@ def _owners(graph: onnx.GraphProto, names: set[str]) -> list[str | None]:
 
 def _durations(content: bytes, images: NDArray[np.uint8]) -> dict[str, list[int]]:
     """Return the microseconds of each operator, run by run, the first runs left out."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(threads=1)  # so that the figures do not depend on what else runs
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1  # so that the figures do not depend on what else is running
     options.enable_profiling = True
     batch = np.ascontiguousarray(images)
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = cpu_session(content, options)
         name = session.get_inputs()[0].name
         for _ in range(_WARM):
             session.run(None, {name: batch})

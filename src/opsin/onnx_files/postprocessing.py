@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Metadata
+from opsin.runtime.providers import cpu_session
 
 try:
     import onnx
@@ -185,9 +185,7 @@ class Calibrated:
         ]
         answered = outputs(classes=classes, units=units)
         graph = helper.make_graph(nodes, "last operators", inputs, answered, weights)
-        session = onnxruntime.InferenceSession(
-            as_model(graph).SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        session = cpu_session(as_model(graph).SerializeToString())
         probabilities, ood_score = session.run(
             ["probabilities", "ood_score"], {"logits": logits, "seen": embedding}
         )

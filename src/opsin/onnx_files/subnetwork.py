@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
 from opsin.onnx_files.postprocessing import IMAGES
+from opsin.runtime.providers import cpu_session
 
 # Bytes that a batch may take in the largest layer; the network holds a few layers at once.
 _ROOM: Final = 64_000_000
@@ -53,11 +53,7 @@ class Subnetwork:
     """
 
     def __init__(self, content: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # its warnings are about the machine, not about the file
-        self._session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = cpu_session(content)
         self.outputs: tuple[str, ...] = tuple(out.name for out in self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
@@ -38,6 +37,7 @@ from opsin.runtime.model_check import (
     unsound,
 )
 from opsin.runtime.onnx_scan import printable
+from opsin.runtime.providers import CPU, Session, choose
 from opsin.runtime.test_time_augmentation import views as views_of
 
 # The output that says how unlike the training images an image is; in files of the first formats,
@@ -209,9 +209,13 @@ class Classifier:
         model: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` for one on
             the Hugging Face hub, which is fetched where it is not on this machine.
         threads: Threads for the arithmetic (default: as many as the machine has cores).
-        watcher: Receives how far a download is.
+        device: Where it is computed: ``auto`` (the best that ONNX Runtime can use here), ``cpu``,
+            ``cuda``, ``tensorrt``, ``coreml``, ``directml`` or ``openvino``, perhaps with a number:
+            ``cuda:1``. Where it fails, the CPU computes.
+        watcher: Receives how far a download is, and one line where a device fails.
 
     Raises:
+        RecipeError: There is no such device, or ONNX Runtime's package cannot use it.
         RunError: There is no such run, or it has no classifier yet.
         ModelFileError: The file is damaged or was not written by Opsin, or the hub shows none.
         DownloadError: It could not be fetched.
@@ -225,15 +229,24 @@ class Classifier:
         model: str | os.PathLike[str],
         *,
         threads: int | None = None,
+        device: str = "auto",
         watcher: Watcher = SILENT,
     ) -> None:
         path, self.published = find_model(model, watcher=watcher)
         content = read_classifier(path)
-        self._open(path, content, check_model(content, str(path)), threads)
+        most = check_model(content, str(path))
+        self._open(path, content, most, threads=threads, device=device, watcher=watcher)
 
     @classmethod
     def of_content(
-        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None
+        cls,
+        path: Path,
+        content: bytes,
+        *,
+        most: int | None,
+        threads: int | None = None,
+        device: str = CPU,
+        watcher: Watcher = SILENT,
     ) -> Classifier:
         """Open a file's content that `opsin.runtime.model_check.check_model` has let in.
 
@@ -242,39 +255,67 @@ class Classifier:
             content: Of the file.
             most: How many images may be computed at once, as the check says.
             threads: As for the class.
+            device: As for the class, but on the CPU where none is named.
+            watcher: As for the class.
 
         Raises:
             ModelFileError: It cannot be loaded.
         """
         made = cls.__new__(cls)
         made.published = None
-        made._open(path, content, most, threads)
+        made._open(path, content, most, threads=threads, device=device, watcher=watcher)
         return made
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the file: a copy in another process answers as this one, wherever the file is."""
-        return {"path": str(self.path), "content": self.content, "threads": self.threads}
+        return {
+            "path": str(self.path),
+            "content": self.content,
+            "threads": self.threads,
+            "device": self._asked,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         path, content = state["path"], state["content"]
         self.published = None
-        self._open(Path(path), content, check_model(content, path), state["threads"])
+        # The other machine may have another ONNX Runtime.
+        device = choose(state["device"], needed=False)
+        most = check_model(content, path)
+        self._open(Path(path), content, most, threads=state["threads"], device=device)
 
-    def _open(self, path: Path, content: bytes, most: int | None, threads: int | None) -> None:
+    def _open(
+        self,
+        path: Path,
+        content: bytes,
+        most: int | None,
+        *,
+        threads: int | None,
+        device: str,
+        watcher: Watcher = SILENT,
+    ) -> None:
         self.path: Path = path
         self.threads: int | None = threads
+        self._asked = device
         #: Bytes of the file, as they were checked: its name may lead to others by now.
         self.content: bytes = content
         #: How many images may be computed at once; ``None``: any number.
         self.most: int | None = most
         self.metadata: Metadata
-        self._session, self.metadata = open_session(content, str(path), threads=threads)
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        opened = functools.partial(
+            open_session, name=str(path), threads=threads, device=device, watcher=watcher
+        )
+        self._session, self.metadata = opened(content)
+        self._outputs = [output.name for output in self._session.opened.get_outputs()]
         # Opening one takes 15 to 300 ms, the layers of an image 3 ms; it needs no lock.
         self._layer_session = functools.lru_cache(_LAYER_SESSIONS)(
-            functools.partial(_open_layers, content, str(path), threads)
+            lambda layers: opened(with_outputs(content, layers))[0]
         )
         self._scores = [name for name in _SCORES if name in self._outputs][:1]
+
+    @property
+    def device(self) -> str:
+        """Where it computes, such as ``cpu`` or ``cuda:1``."""
+        return self._session.device
 
     @property
     def title(self) -> str:
@@ -524,7 +565,7 @@ class Classifier:
         self,
         names: Sequence[str],
         images: NDArray[np.uint8],
-        session: onnxruntime.InferenceSession | None = None,
+        session: Session | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Compute outputs for a batch, no more images at once than were tried out, and check them.
 
@@ -614,13 +655,6 @@ class Classifier:
         session = self._layer_session(further) if further else self._session
         for batch in self._batches(images, rows):
             yield self._ask(names, batch, session)
-
-
-def _open_layers(
-    content: bytes, name: str, threads: int | None, layers: tuple[str, ...]
-) -> onnxruntime.InferenceSession:
-    session, _ = open_session(with_outputs(content, layers), name, threads=threads)
-    return session
 
 
 def _checked_rows(rows: Any, count: int) -> NDArray[np.int64]:

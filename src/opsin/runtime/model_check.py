@@ -20,7 +20,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from opsin.core.errors import ModelFileError, SandboxError, StorageError
+from opsin.core.errors import ModelFileError, RecipeError, SandboxError, StorageError
+from opsin.core.events import SILENT, Watcher
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.operating_system import limit_memory
@@ -29,6 +30,7 @@ from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import cache_root, is_own, make_own
 from opsin.runtime.onnx_scan import printable, scan, unreadable
+from opsin.runtime.providers import CPU, Session
 
 #: Seconds that loading and trying out a file may take.
 SECONDS: Final = 20.0
@@ -161,29 +163,34 @@ def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 
 def open_session(
-    content: bytes, name: str, *, threads: int | None = None
-) -> tuple[onnxruntime.InferenceSession, Metadata]:
+    content: bytes,
+    name: str,
+    *,
+    threads: int | None = None,
+    device: str = CPU,
+    watcher: Watcher = SILENT,
+) -> tuple[Session, Metadata]:
     """Load a file, and see that its network is what its description says.
 
     Args:
         content: Of the file.
         name: What errors call it.
         threads: For the arithmetic (default: as many as the machine has cores).
+        device: As for `opsin.runtime.providers.choose`.
+        watcher: Receives one line where the device fails.
 
     Raises:
         ModelFileError: It is no ONNX file, or no classifier.
+        RecipeError: There is no such device.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings are about the machine, not about the file
-    # Bytes could also be in ONNX Runtime's own format, which `scan` does not read.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    if threads is not None:
-        options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = Session(content, device, threads=threads, watcher=watcher)
+    except RecipeError:
+        raise
     except Exception as error:
         raise unreadable(name, f"it is no readable ONNX file: {printable(error)}") from error
-    metadata = Metadata.from_props(session.get_modelmeta().custom_metadata_map, name)
+    opened = session.opened
+    metadata = Metadata.from_props(opened.get_modelmeta().custom_metadata_map, name)
     like = metadata.preparation
     wanted: dict[str, tuple[str, list[int | None]]] = {
         "images": ("tensor(uint8)", [like.height, like.width, like.channels]),
@@ -192,7 +199,7 @@ def open_session(
         "ood_score": ("tensor(float)", []),
         "familiarity": ("tensor(float)", []),
     }
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+    inputs, outputs = opened.get_inputs(), opened.get_outputs()
     found = {value.name: (value.type, value.shape) for value in (*inputs, *outputs)}
     if [value.name for value in inputs] != ["images"] or "probabilities" not in found:
         raise unreadable(name, f"it has other inputs and outputs: {printable(', '.join(found))}")
@@ -224,7 +231,7 @@ def largest_batch(like: Preparation) -> int:
     return max(8, min(_MOST, _PIXELS // (like.height * like.width)))
 
 
-def _try_batches(session: onnxruntime.InferenceSession, metadata: Metadata, name: str) -> int:
+def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
     """Ask about one image, three and more, and return the most that could be computed.
 
     Raises:
@@ -234,7 +241,7 @@ def _try_batches(session: onnxruntime.InferenceSession, metadata: Metadata, name
     shape = (largest_batch(like), like.height, like.width, like.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     images[1], images[2] = 0, 255
-    names = [output.name for output in session.get_outputs() if output.name in ANSWERS]
+    names = [output.name for output in session.opened.get_outputs() if output.name in ANSWERS]
 
     def ask(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:

@@ -54,6 +54,7 @@ class Engine:
     Args:
         models: Names and where they lie: classifiers, or run directories.
         workers: Processes (default: one for each core that this process may use).
+        device: Where they compute: see `opsin.Classifier`.
         queue: Images that wait, at most.
         batch: Images that are computed together, at most.
         deadline: Seconds after which an answer is of no use any more.
@@ -71,6 +72,7 @@ class Engine:
         models: Mapping[str, Path],
         *,
         workers: int | None = None,
+        device: str = ServerSettings.device,
         queue: int = ServerSettings.queue,
         batch: int = ServerSettings.batch,
         deadline: float = ServerSettings.deadline,
@@ -83,7 +85,7 @@ class Engine:
         self._max_pixels = max_pixels
         self._observer = observer
         self._registry = ModelRegistry(
-            models, batch=batch, observer=observer, poll_seconds=poll_seconds
+            models, batch=batch, device=device, observer=observer, poll_seconds=poll_seconds
         )
         self._quarantine = CrashQuarantine()
         self._queue: RequestQueue[ModelVersion, PendingRequest] = RequestQueue(queue, QUEUE_BYTES)

@@ -31,17 +31,25 @@ class ModelRegistry:
     Args:
         paths: Names, and classifiers or run directories.
         batch: Images that are computed together, at most.
+        device: Where workers compute.
         observer: Its `reloaded` is called for each new file.
         poll_seconds: Seconds between two looks at the files.
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], *, batch: int, observer: Observer, poll_seconds: float
+        self,
+        paths: Mapping[str, Path],
+        *,
+        batch: int,
+        device: str,
+        observer: Observer,
+        poll_seconds: float,
     ) -> None:
         self.models: dict[str, ModelVersion] = {}
         self.served: dict[str, ServedModel] = {}
         self._paths = dict(paths)
         self._batch = batch
+        self._device = device
         self._observer = observer
         self._poll_seconds = poll_seconds
         self._coming: list[ModelVersion] = []
@@ -54,7 +62,8 @@ class ModelRegistry:
             OpsinError: One of them cannot be opened.
         """
         models = {
-            name: await asyncio.to_thread(read_model, path) for name, path in self._paths.items()
+            name: await asyncio.to_thread(read_model, path, self._device)
+            for name, path in self._paths.items()
         }
         known = await pool.start(list(models.values()), trial_batch=self._batch)
         for (name, model), header in zip(models.items(), known, strict=True):
@@ -85,7 +94,7 @@ class ModelRegistry:
         """Open a model's new file, and let it take over; a bad one changes nothing."""
         old = self.models[name]
         try:
-            new = await asyncio.to_thread(read_model, old.path)
+            new = await asyncio.to_thread(read_model, old.path, self._device)
             if new.digest == old.digest:
                 return
             header = await pool.try_out(new, trial_batch=self._batch)
@@ -111,6 +120,7 @@ class ModelRegistry:
             loaded=time.time(),
             mix=mix_of(model.path, metadata),
             embedding=header["embedding"],
+            device=header["device"],
             batch_invariant=header["batch_invariant"],
         )
         self.models[name], self.served[name] = model, model.served

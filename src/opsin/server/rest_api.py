@@ -72,6 +72,7 @@ class ModelCard(BaseModel):
         score: How good it was when it was made.
         rejects: Whether "none of these" is among its answers.
         embedding: Length of the embedding; 0 where it has none.
+        device: Where it is computed.
         loaded: When it was loaded.
         opsin: The version of Opsin that wrote the file.
     """
@@ -86,6 +87,7 @@ class ModelCard(BaseModel):
     score: Score | None
     rejects: bool
     embedding: int
+    device: str
     loaded: datetime
     opsin: str
 
@@ -105,6 +107,7 @@ class ModelCard(BaseModel):
             score=metadata.score,
             rejects=metadata.reject is not None,
             embedding=served.embedding,
+            device=served.device,
             loaded=datetime.fromtimestamp(served.loaded, UTC),
             opsin=metadata.opsin,
         )

@@ -41,6 +41,7 @@ class ServedModel:
         batch_invariant: Whether answers are the same to the last bit in batches of any size. Where
             they are not, images are computed one at a time, so that an answer never depends on
             what else is requested at the moment.
+        device: Where it is computed.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ServedModel:
     mix: tuple[float, ...] | None = None
     embedding: int = 0
     batch_invariant: bool = True
+    device: str = "cpu"
 
 
 @dataclass(eq=False)
@@ -60,6 +62,7 @@ class ModelVersion:
         path: Where it was read.
         content: What was read.
         stamp: What the file was known by.
+        device: Where workers are to compute it; once one has opened it, where that works.
         max_batch: How many images may be computed at once, as `opsin.runtime.model_check` found.
         served: What is known of it, once a worker has opened it.
         asked: Requests for it that are not answered yet.
@@ -68,6 +71,7 @@ class ModelVersion:
     path: Path
     content: bytes = field(repr=False)
     stamp: FileStamp
+    device: str = "cpu"
     max_batch: int | None = None
     served: ServedModel | None = None
     asked: int = 0
@@ -81,11 +85,12 @@ class ModelVersion:
         return self.served is None or self.served.batch_invariant
 
 
-def read_model(path: Path) -> ModelVersion:
+def read_model(path: Path, device: str = "cpu") -> ModelVersion:
     """Read a model's file, and see that it can be served without harm.
 
     Args:
         path: The file, or a run directory.
+        device: Where workers are to compute it.
 
     Raises:
         RunError: It is not there.
@@ -97,7 +102,7 @@ def read_model(path: Path) -> ModelVersion:
     if stamp == MISSING:
         raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
     content = read_classifier(file)
-    return ModelVersion(file, content, stamp, check_model(content, str(file)))
+    return ModelVersion(file, content, stamp, device, check_model(content, str(file)))
 
 
 def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:

@@ -275,7 +275,12 @@ class _Mix(Collector):
             "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
             labels=["model"],
         )  # fmt: skip
+        device = GaugeMetricFamily(
+            "opsin_device", "1 for the device that each model is computed on.",
+            labels=["model", "device"],
+        )  # fmt: skip
         for name, served in self.served.items():
+            device.add_metric([name, served.device], 1)
             mix = training_mix(served)
             if mix is None:
                 continue
@@ -285,7 +290,7 @@ class _Mix(Collector):
                 found = drift(self.answers[name].mix, mix)
                 distance.add_metric([name], found[0])
                 chance.add_metric([name], found[1])
-        return [shares, distance, chance]
+        return [shares, distance, chance, device]
 
 
 class MetricsMiddleware:

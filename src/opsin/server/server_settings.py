@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
+from opsin.core.defaults import DEVICE_WORDS, DEVICES
+from opsin.core.errors import RecipeError
 from opsin.web.addresses import ALLOWED_HOSTS_HELP, HOST_HELP, check_address, is_loopback
 from opsin.web.settings import check_settings, setting
 
@@ -40,6 +43,12 @@ class ServerSettings:
     )
     workers: int | None = setting(
         None, "Processes that compute (default: one a core).", flag="--workers", least=1
+    )
+    device: str = setting(
+        "auto",
+        f"Where to compute: {DEVICE_WORDS}.",
+        flag="--device",
+        metavar="DEVICE",
     )
     queue: int = setting(
         256, "Images that may wait; beyond them, requests are refused.", flag="--queue", least=1
@@ -80,6 +89,10 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if not re.fullmatch(DEVICES, self.device):
+            raise RecipeError(
+                f"as device {DEVICE_WORDS}", f"got {self.device!r}", "Choose one of them."
+            )
         check_address(self.host, self.token, self.allowed_hosts)
 
     @property

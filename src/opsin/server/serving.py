@@ -70,6 +70,7 @@ def application(models: Mapping[str, Path], settings: ServerSettings) -> Applica
     engine = Engine(
         models,
         workers=settings.workers,
+        device=settings.device,
         queue=settings.queue,
         batch=settings.batch,
         deadline=settings.deadline,
@@ -131,7 +132,8 @@ def _announce(
         classes = counted(len(model.metadata.classes), "class", "classes")
         text = f"{name} · {classes} · {like.width}×{like.height}"
         accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
-        watcher.fact("Serves", f"{text} {colour}{accuracy}")
+        device = "" if model.device == "cpu" else f" · on {model.device}"
+        watcher.fact("Serves", f"{text} {colour}{accuracy}{device}")
     address = url_of(settings.host, port)
     watcher.fact("Page", f"{address}/")
     watcher.fact("API", f"{address}/docs")

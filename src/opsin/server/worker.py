@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from opsin.core.child_process import error_values
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
+from opsin.core.events import Watcher
 from opsin.core.framing import Header, pack, receive
 from opsin.core.operating_system import end_first, lower_priority
 from opsin.data.blank_images import has_no_contrast
@@ -34,7 +35,9 @@ from opsin.data.images import read_header
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Answers, Classifier, Prepared
+from opsin.runtime.providers import CPU
 
+_LOG: Final = logging.getLogger(__name__)
 # Seconds that trying out batches may take. A network that is slower gains nothing by them.
 _TRIAL: Final = 3.0
 
@@ -84,7 +87,12 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         OpsinError: It is none; the error names the file that the content came from.
     """
     classifier = Classifier.of_content(
-        Path(header["path"]), bytes(content), most=header["max_batch"], threads=1
+        Path(header["path"]),
+        bytes(content),
+        most=header["max_batch"],
+        threads=1,
+        device=header["device"],
+        watcher=_Log(),
     )
     model = LoadedModel(classifier)
     like = classifier.metadata.preparation
@@ -92,13 +100,23 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
     first = classifier.answers(blank, embedding=True)
     known = {
         "metadata": classifier.metadata.model_dump(mode="json"),
+        "device": classifier.device,
         "embedding": 0 if first.embedding is None else first.embedding.shape[1],
     }
-    if header["trial_batch"]:
+    if classifier.device != CPU:  # the same bits are a promise of the CPU
+        model.batch_invariant = True
+    elif header["trial_batch"]:
         model.batch_invariant = batch_invariant(classifier, header["trial_batch"])
     else:
         model.batch_invariant = header["batch_invariant"]
     return model, {**known, "batch_invariant": model.batch_invariant}
+
+
+class _Log(Watcher):
+    """Writes notes where the server's log goes."""
+
+    def note(self, text: str) -> None:
+        _LOG.warning("%s", text)
 
 
 def batch_invariant(classifier: Classifier, batch: int) -> bool:

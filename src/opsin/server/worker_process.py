@@ -137,7 +137,7 @@ class WorkerProcess(asyncio.Protocol):
             trial_batch: The largest batch in which its answers are tried out; 0: that was done.
 
         Returns:
-            ``metadata``, ``embedding`` (its length) and ``batch_invariant``.
+            ``metadata``, ``embedding`` (its length), ``device`` and ``batch_invariant``.
 
         Raises:
             OpsinError: The file is no classifier.
@@ -152,6 +152,8 @@ class WorkerProcess(asyncio.Protocol):
         if "error" in header:
             self.loaded.discard(model.digest)
             raise error_from(header["error"])
+        if trial_batch:  # the others need not find out by themselves
+            model.device = header["device"]
         return header
 
     def drop(self, key: str) -> None:
@@ -193,6 +195,7 @@ class WorkerProcess(asyncio.Protocol):
         header = {
             "do": "load", "key": model.digest, "path": str(model.path), "trial_batch": trial_batch,
             "batch_invariant": model.batch_invariant, "max_batch": model.max_batch,
+            "device": model.device,
         }  # fmt: skip
         self._write(header, [model.content])
         return future

@@ -12,6 +12,8 @@ from opsin.core.errors import RecipeError
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Device, Precision, Recipe
 
+# Words of ONNX Runtime for the GPU that PyTorch trains on; it cannot use the others.
+_AS_PYTORCH: Final = {"tensorrt": "cuda", "coreml": "mps", "directml": "cpu", "openvino": "cpu"}
 # Multiply-adds of a step from which a second thread pays, and bfloat16.
 _LARGE: Final = 100_000_000
 
@@ -29,13 +31,15 @@ def choose_device(name: Device) -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, available in there.items() if available))
-    if not there[name]:
+    kind, _, number = name.partition(":")
+    kind = _AS_PYTORCH.get(kind, kind)
+    if not there[kind] or (kind == "cuda" and int(number or 0) >= torch.cuda.device_count()):
         raise RecipeError(
             f"a machine with {name}",
             f"PyTorch {torch.__version__} sees none here",
             "Leave --device out, or install PyTorch's build for your GPU.",
         )
-    return torch.device(name)
+    return torch.device(f"{kind}:{number}" if number and kind == "cuda" else kind)
 
 
 def has_quick_bfloat16(device: torch.device) -> bool:

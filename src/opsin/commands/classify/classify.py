@@ -56,6 +56,7 @@ class Classified:
         sorted_into: The folder that images were sorted into.
         placed: Images that this call placed there.
         unplaced: Images that it could not place.
+        device: Where they were computed.
         seconds: How long this call took.
     """
 
@@ -70,6 +71,7 @@ class Classified:
     sorted_into: Path | None
     placed: int
     unplaced: int
+    device: str
     seconds: float
 
     def to_json(self) -> JsonObject:
@@ -88,7 +90,7 @@ def classify(
     sort_into: str | os.PathLike[str] | None = None, sort_by: By = "copy",
     columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
     stdin: BinaryIO | None = None, shard: str | None = None, on: str = "local",
-    watcher: Watcher = SILENT,
+    device: str = "auto", watcher: Watcher = SILENT,
 ) -> Classified:  # fmt: skip
     """Answer any number of images, into a file and, if wanted, into folders.
 
@@ -120,6 +122,7 @@ def classify(
             ``results-00002-of-00003.jsonl``, for `merge`.
         on: Where images are answered: ``local``, or on a Ray cluster, ``ray`` or
             ``ray://HOST:PORT``; the answers are the same.
+        device: Where each machine computes: see `Classifier`; an open one stays where it is.
         watcher: Receives progress and notes.
 
     Raises:
@@ -139,7 +142,7 @@ def classify(
             source, columns=columns, follow_links=follow_links, outside=outside,
             stdin=stdin, shard=None if shard is None else Shard.parse(shard), watcher=watcher,
         )  # fmt: skip
-    classifier = open_classifier(model, watcher=watcher)
+    classifier = open_classifier(model, device=device, watcher=watcher)
     part = None if source.inputs is None else source.inputs.shard
     place = _file_of(part, place, options.folder)
     with place.errors():
@@ -213,7 +216,7 @@ def _answer(
     if task is not None and (before := task.finished(claim.finished)) is not None:
         place.settle(claim)
         watcher.note(f"{path} is finished")
-        return _as_before(place, before.summary, time.monotonic() - began)
+        return _as_before(place, before.summary, classifier.device, time.monotonic() - began)
     if inputs is not None:
         own = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
         begun = depends | own
@@ -251,7 +254,7 @@ def _answer(
                 "command goes on there"
             )
             raise
-        done = _summary(work, place, folder, time.monotonic() - began)
+        done = _summary(work, place, folder, classifier.device, time.monotonic() - began)
         if task is not None:
             _publish(task, results, journal, done)
         place.publish(claim, keep=task is None)
@@ -288,7 +291,9 @@ def _publish(task: ShardTask, results: Results, journal: Journal, done: Classifi
     journal.remove()
 
 
-def _summary(work: Work, place: OutFile, folder: Path | None, seconds: float) -> Classified:
+def _summary(
+    work: Work, place: OutFile, folder: Path | None, device: str, seconds: float
+) -> Classified:
     """Return what was done."""
     journal, classes = work.journal, len(work.answers) - 2
     answers: dict[str, int] = {}
@@ -308,6 +313,7 @@ def _summary(work: Work, place: OutFile, folder: Path | None, seconds: float) ->
         sorted_into=folder,
         placed=work.sorter.placed if work.sorter else 0,
         unplaced=work.sorter.unplaced if work.sorter else 0,
+        device=device,
         seconds=seconds,
     )
 
@@ -316,11 +322,13 @@ def _summary(work: Work, place: OutFile, folder: Path | None, seconds: float) ->
 _KEPT_OF_SHARD: Final = ("images", "answered", "refused", "unreadable", "left_out", "answers")
 
 
-def _as_before(place: OutFile, summary: Mapping[str, Any], seconds: float) -> Classified:
+def _as_before(
+    place: OutFile, summary: Mapping[str, Any], device: str, seconds: float
+) -> Classified:
     """Return what was done for a shard that is finished."""
     return Classified(
         out=place.shown, resumed=summary["images"], sorted_into=None, placed=0, unplaced=0,
-        seconds=seconds, **{name: summary[name] for name in _KEPT_OF_SHARD},
+        device=device, seconds=seconds, **{name: summary[name] for name in _KEPT_OF_SHARD},
     )  # fmt: skip
 
 

@@ -99,13 +99,13 @@ def refuse_swapped_sources(
 
 
 def open_classifier(
-    model: str | os.PathLike[str] | Classifier, *, watcher: Watcher = SILENT
+    model: str | os.PathLike[str] | Classifier, *, device: str = "auto", watcher: Watcher = SILENT
 ) -> Classifier:
     """Open a classifier for many images; one that is open stays as it is."""
     # Several threads would add up an image's numbers in an order that depends on its batch.
     if isinstance(model, Classifier):
         return model
-    return Classifier(model, threads=1, watcher=watcher)
+    return Classifier(model, threads=1, device=device, watcher=watcher)
 
 
 def note_unused_views(classifier: Classifier, watcher: Watcher) -> None:
@@ -173,6 +173,7 @@ def predict_each(
     follow_links: bool = False,
     outside: bool = False,
     stdin: BinaryIO | None = None,
+    device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Iterator[Prediction | ImageError]:
     """Yield the answer for each image of a source, or why there is none; no file is written.
@@ -192,7 +193,7 @@ def predict_each(
         stdin=stdin,
         watcher=watcher,
     )
-    classifier = open_classifier(model, watcher=watcher)
+    classifier = open_classifier(model, device=device, watcher=watcher)
     if tta:
         note_unused_views(classifier, watcher)
     answers = each_answer(

@@ -12,6 +12,7 @@ from opsin.data.read_ahead import read_ahead
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 from opsin.runtime.cluster import Cluster, Unseen, unseen_or
 from opsin.runtime.image_engine import ImageSteps, answer_images
+from opsin.runtime.providers import CPU
 
 Answered = tuple[Unlabelled, Prediction | ImageError]
 
@@ -61,7 +62,7 @@ def classify_stream(
         return pixels + (len(item.image) if isinstance(item.image, bytes) else 0)
 
     # Batches that are computed at the same time take the memory of one together.
-    together = max(1, THREADS // (classifier.threads or THREADS))
+    together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
     steps = ImageSteps(
         prepare=prepare,
         compute=lambda batch: classifier.predict_prepared(batch, tta=tta),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,6 +33,7 @@ from opsin.core.metadata import Metadata
 from opsin.core.storage import write_bytes
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.providers import cpu_session
 
 #: Largest difference of probabilities that is put down to rounding.
 TOLERANCE: Final = 1e-4
@@ -112,7 +112,7 @@ def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) 
     Raises:
         ParityError: A label differs, or a probability by more than `TOLERANCE`.
     """
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = cpu_session(content)
     own = classifier.probabilities(images)
     plain = np.concatenate(
         [session.run(["probabilities"], {"images": images[start : start + 64]})[0]

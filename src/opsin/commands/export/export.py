@@ -16,6 +16,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
 from opsin.hub.hub_name import HubName
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:  # it loads what draws pages
     from opsin.commands.export.hub_folder import HubExport
@@ -112,7 +113,7 @@ def export_model(
     name = HubName.prefixed(to)
     if name is not None:
         _refuse_for_hub(name, force=force, data=data, upload=upload, public=public)
-        classifier = Classifier(model, watcher=watcher)
+        classifier = Classifier(model, device=CPU, watcher=watcher)
         return _to_hub(classifier, name, out, licence, watcher, upload=upload, public=public)
     if to not in get_args(To):
         raise RecipeError(
@@ -125,7 +126,7 @@ def export_model(
             "They are for the hub: --to hf:owner/name",
         )
     form = cast(To, to)
-    classifier = Classifier(model, watcher=watcher)
+    classifier = Classifier(model, device=CPU, watcher=watcher)
     target = _target(classifier, form, out)
     check_writable(target)  # at once, not when all is measured
     if form == "bundle":
@@ -224,7 +225,7 @@ def _is_earlier(target: Path, to: To) -> bool:
         except (zipfile.BadZipFile, OSError):
             return False
     try:
-        precision = Classifier(target).metadata.precision
+        precision = Classifier(target, device=CPU).metadata.precision
     except OpsinError:
         return False
     return precision == _PRECISIONS[to]

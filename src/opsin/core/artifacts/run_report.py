@@ -174,6 +174,9 @@ class TrainingFacts(Stored):
     fitted_to: Count | None = Field(None, description="Images that a classical model learnt from.")
     unit: Text = "epochs"
     device: Text = ""
+    answered_on: Text = Field(
+        "cpu", description="Where ONNX Runtime computed the answers that are measured."
+    )
     parameters: Count | None = None
     trainable: Count | None = None
     multiply_adds: Count | None = None

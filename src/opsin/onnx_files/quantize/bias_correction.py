@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto
 
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 from opsin.onnx_files.postprocessing import IMAGES
+from opsin.runtime.providers import cpu_session
 
 Means = dict[str, NDArray[np.float64]]
 
@@ -25,7 +25,7 @@ def mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means
     names = list(dict.fromkeys(node.input[0] for node in _layers(graph)))
     if not names:
         return {}
-    session = onnxruntime.InferenceSession(graph.up_to(names), providers=["CPUExecutionProvider"])
+    session = cpu_session(graph.up_to(names))
     sums, count = dict.fromkeys(names, np.zeros(())), 0
     for images in batches:
         for name, value in zip(names, session.run(names, {IMAGES: images}), strict=True):

@@ -243,13 +243,12 @@ def integer_kernels(content: bytes) -> tuple[str, ...]:
     Args:
         content: A file of `to_int8`.
     """
-    import onnxruntime  # noqa: PLC0415
+    from opsin.runtime.providers import cpu_session, session_options  # noqa: PLC0415  slow
 
     with tempfile.TemporaryDirectory(prefix="opsin-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options()
         options.optimized_model_filepath = str(Path(folder, "loaded.onnx"))
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        cpu_session(content, options)
         loaded = onnx.load_model(options.optimized_model_filepath)
     # QLinearConv, QLinearAdd, QGemm … : ONNX Runtime's names for arithmetic on integers.
     return tuple(
