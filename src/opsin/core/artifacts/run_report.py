@@ -400,7 +400,7 @@ class Report(Artifact):
     file: FileFacts = Field(default_factory=FileFacts)
     calibration: Calibration | None = None
     class_mix: ClassMix | None = Field(
-        None, description="Shares of the classes that the model was fitted under, and that its "
+        None, description="Shares of the classes that the model's scores imply, and that its "
         "answers assume; not known of an imported classifier.",
     )  # fmt: skip
     reject: Reject | None = None
