@@ -12,7 +12,14 @@ import pytest
 import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.classical import backbone_head
-from opsin.classical.backbone_head import HeadChoice, _best, _Judged, _Trial, fit_as
+from opsin.classical.backbone_head import (
+    HeadChoice,
+    HeadSearch,
+    _best,
+    _Judged,
+    _Trial,
+    fit_as,
+)
 from opsin.classical.interruptible import FitProgress
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Calibration
@@ -80,6 +87,29 @@ def test_the_simplest_head_is_taken_that_is_not_clearly_worse() -> None:
     mixed = hard_and_easy + np.array([0.05, -0.06, 0.05, -0.06, 0.01])
     assert _best([judged(hard_and_easy), judged(mixed)]) == 0
     assert _best([judged(better), judged(hard_and_easy)]) == 0
+
+
+def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbone: Path) -> None:
+    network = open_backbone(str(backbone), prepare="-1..1")
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    features = random.normal(size=(60, 1, network.units[0])).astype(np.float32)
+    features[:, 0, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
+    train, asked = np.arange(40), np.arange(40, 50)
+
+    def answers() -> Any:
+        search = HeadSearch(
+            network, (16, 16, 3), network.at[:1], features, labels=labels, units=np.arange(60),
+            views=("whole",), assumed=np.full(3, 1 / 3), wanted=None, seed=0, threads=1,
+        )  # fmt: skip
+        chosen = search.choose(train, train[:0], FitProgress())
+        return chosen.choice, search.answer(chosen, train, asked).probabilities
+
+    choice, before = answers()
+    features[50:], labels[40:] = 7, 0
+    again, after = answers()
+    assert choice == again
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize("each", [4, 40])
