@@ -12,10 +12,18 @@ import pytest
 import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.classical import backbone_head
-from opsin.classical.backbone_head import HeadChoice, _best, _Judged, _Trial, fit_as
-from opsin.classical.projection import rooted
+from opsin.classical.backbone_head import (
+    HeadChoice,
+    HeadSearch,
+    _best,
+    _Judged,
+    _Trial,
+    fit_as,
+)
+from opsin.classical.interruptible import FitProgress
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Calibration
+from opsin.evaluation.out_of_fold import folds_of
 from tests.backbones.small_networks import network
 
 
@@ -71,7 +79,7 @@ def test_the_simplest_head_is_taken_that_is_not_clearly_worse() -> None:
     known = Calibration(temperature=1.0, images=5, log_loss=(0.3, 0.3))
 
     def judged(losses: Any) -> _Judged:
-        return _Judged(0.9, np.asarray(losses), known)
+        return _Judged(0.9, np.asarray(losses), known, 1.0)
 
     # A little better on each fold is better, however much the folds differ.
     better = hard_and_easy - np.array([0.02, 0.03, 0.02, 0.03, 0.02])
@@ -81,20 +89,27 @@ def test_the_simplest_head_is_taken_that_is_not_clearly_worse() -> None:
     assert _best([judged(better), judged(hard_and_easy)]) == 0
 
 
-@pytest.mark.parametrize("kind", ["logistic", "kernel-ridge", "nearest-mean"])
-def test_what_a_head_answers_depends_on_nothing_that_is_tested(kind: Any) -> None:
+def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbone: Path) -> None:
+    network = open_backbone(str(backbone), prepare="-1..1")
     random = np.random.default_rng(0)
-    numbers = random.normal(size=(40, 12)).astype(np.float32)
-    labels, fold = np.arange(40) % 2, (np.arange(30), np.arange(30, 40))
-    head, assumed = backbone_head.Head(kind), np.full(2, 0.5)
+    labels = np.arange(60) % 3
+    features = random.normal(size=(60, 1, network.units[0])).astype(np.float32)
+    features[:, 0, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
+    train, asked = np.arange(40), np.arange(40, 50)
 
-    def scores() -> Any:
-        trial = _Trial(rooted(numbers, (5, 7)), labels, [fold], assumed)
-        return trial._scores(head, *fold)[0]
+    def answers() -> Any:
+        search = HeadSearch(
+            network, (16, 16, 3), network.at[:1], features, labels=labels, units=np.arange(60),
+            views=("whole",), assumed=np.full(3, 1 / 3), wanted=None, seed=0, threads=1,
+        )  # fmt: skip
+        chosen = search.choose(train, train[:0], FitProgress())
+        return chosen.choice, search.answer(chosen, train, asked).probabilities
 
-    before = scores()
-    numbers[31:] = random.normal(5, 9, numbers[31:].shape)
-    np.testing.assert_allclose(before, scores(), atol=1e-9)
+    choice, before = answers()
+    features[50:], labels[40:] = 7, 0
+    again, after = answers()
+    assert choice == again
+    np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize("each", [4, 40])
@@ -104,7 +119,7 @@ def test_components_know_no_validation_image(each: int, backbone: Path) -> None:
     count = 3 * each
     features = random.normal(size=(count, 1, network.units[0])).astype(np.float32)
     train, val = np.arange(count - 6), np.arange(count - 6, count)
-    choice = HeadChoice(backbone_head.Head("logistic"), network.at[:1], ("whole",), None, 0, 6)
+    choice = HeadChoice(backbone_head.Head("logistic"), network.at[:1], ("whole",), None, 0, 6, 1.0)
 
     def weights() -> Any:
         chosen = fit_as(
@@ -127,6 +142,19 @@ def test_kernels_are_fitted_to_a_limited_number_of_images(
     assert run.report.judged.accuracy > 0.8
 
 
+def test_folds_show_how_far_a_head_leans_towards_common_classes() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), [240, 50, 20])
+    points = (1.5 * np.eye(3, 40)[labels] + random.normal(size=(310, 40))).astype(np.float32)
+    folds = folds_of(labels, np.arange(310), 0)
+    trial = _Trial(points, labels, folds, np.bincount(labels) / 310)
+    strong, weak = (
+        trial.judged(backbone_head.Head("logistic", c), FitProgress()) for c in (0.01, 1.0)
+    )
+    assert strong.mix_power > 1.3
+    assert weak.mix_power < 0.9
+
+
 def test_rare_classes_cost_nothing_where_answers_assume_the_training_mix(
     backbone: Path, tmp_path: Path
 ) -> None:
@@ -136,5 +164,8 @@ def test_rare_classes_cost_nothing_where_answers_assume_the_training_mix(
     assert mix is not None
     shares = np.bincount(data.labels[data.split.train]) / len(data.split.train)
     np.testing.assert_allclose(mix.assumed, shares)
+    # The scores imply a power of it.
+    powers = np.log(mix.learnt) - np.log(mix.learnt[0])
+    np.testing.assert_allclose(powers[1] / powers[2], np.log(4) / np.log(12), rtol=0.05)
     found = run.classifier().probabilities(np.asarray(data.images[data.split.test]))
     np.testing.assert_allclose(found.mean(axis=0), shares, atol=0.08)

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from opsin.evaluation.calibration import (
     brier_terms,
     calibration_error,
+    fit_mix_power,
     fit_temperature,
     log_loss_of,
     reliability,
@@ -46,6 +47,23 @@ def test_log_loss_never_gets_worse_and_no_answer_changes(
     assert log_loss_of(logits, labels, temperature) <= log_loss_of(logits, labels)
     warm = logits / np.float32(temperature)
     assert (warm.argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("power", [0.4, 1.0, 1.6])
+def test_the_power_of_the_class_mix_is_found_again(power: float) -> None:
+    shares = np.array([0.7, 0.2, 0.1])
+    random = np.random.default_rng(0)
+    labels = random.choice(3, 4000, p=shares)
+    evidence = random.normal(0, 1, (4000, 3)) + 2 * np.eye(3)[labels]
+    logits = (2 * evidence + power * np.log(shares)).astype(np.float32)
+    assert fit_mix_power(logits, labels, shares, 1.0) == pytest.approx(power, abs=0.1)
+
+
+def test_few_images_and_even_classes_leave_the_power_as_expected() -> None:
+    logits, labels = drawn(0, 400, 4, 1.0)
+    assert fit_mix_power(logits, labels, np.full(4, 0.25), 1.0) == pytest.approx(1.0)
+    shares = np.array([0.7, 0.1, 0.1, 0.1])
+    assert fit_mix_power(logits[:4], labels[:4], shares, 0.0) == pytest.approx(0.0, abs=0.3)
 
 
 def test_a_few_right_answers_do_not_make_it_certain() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss, recall_score
 
 from opsin.core.artifacts.run_report import ConfusedPair
+from opsin.evaluation.metric_table import summary_of
 from opsin.evaluation.metrics import measure
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -165,3 +166,11 @@ def test_typical_rows_are_spread_from_end_to_end(total: int, count: int) -> None
     assert len(rows) == min(total, count) == len(set(rows.tolist()))
     assert rows[0] == 0
     assert rows.max() < total
+
+
+def test_balanced_accuracy_is_named_where_classes_are_uneven() -> None:
+    answers = np.full((40, 2), 0.1, np.float32)
+    answers[:, 0] = 0.9
+    even, uneven = np.repeat([0, 1], [20, 20]), np.repeat([0, 1], [30, 10])
+    assert "balanced accuracy" not in summary_of(measure(answers, even, ("a", "b")))
+    assert "balanced accuracy 0.500" in summary_of(measure(answers, uneven, ("a", "b")))

@@ -86,6 +86,11 @@ def test_what_the_page_must_not_hide() -> None:
     assert "optimistic" not in text
 
 
+def test_balanced_accuracy_is_among_the_facts_where_classes_are_uneven() -> None:
+    even, uneven = rendered(["a", "b", "c"]), rendered([f"class {n}" for n in range(40)])
+    assert uneven.count("Balanced accuracy") > even.count("Balanced accuracy")
+
+
 def test_without_test_data_the_page_says_optimistic() -> None:
     text = rendered(["a", "b"], split="val")
     assert "This is optimistic" in text

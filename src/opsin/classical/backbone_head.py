@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import View
@@ -18,22 +16,20 @@ from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Logistic
 from opsin.classical.fit import Fitted
 from opsin.classical.interruptible import FitProgress
-from opsin.classical.kernel_ridge import KernelRidge, solved
-from opsin.classical.nearest_mean import NearestMean
+from opsin.classical.kernel_ridge import KernelRidge
+from opsin.classical.linear_classifier import LinearClassifier
 from opsin.classical.pixels import drawn
 from opsin.classical.projection import Projection, rooted
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
 from opsin.core.metadata import Calibration
-from opsin.evaluation.calibration import fit_temperature, log_loss_of
+from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
 from opsin.evaluation.out_of_fold import Fold, folds_of
 from opsin.evaluation.reject import ClassPrototypes
 from opsin.runtime.classifier import Answers
 
 try:
     from scipy.special import log_softmax, softmax
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
@@ -43,10 +39,6 @@ Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
 _COMPARED: Final = 1_500
 # Images that a kernel is fitted to at most: time grows by their cube, and memory by their square.
 _MOST: Final = 10_000
-# Training images up to which all depths are taken.
-_DEEP: Final = 20_000
-# Ratio of the largest class to the smallest from which on classes count as uneven.
-_UNEVEN: Final = 1.5
 # Classes up to which logistic regression is compared: of hundreds, a fit takes minutes.
 _REGRESSED: Final = 100
 # Fewer images of a class, and the nearest class mean is tried as well.
@@ -56,11 +48,13 @@ _LOGISTIC: Final = (10.0, 100.0, 1000.0)
 _RIDGE: Final = ((30.0, 1.0), (100.0, 1.0), (100.0, 0.5))
 # The simpler head is taken where another is better by at most so many standard errors.
 _TIE: Final = 0.5
-_ITERATIONS: Final = 200
+# Images up to which one core does the arithmetic: threads of several wait for one another longer
+# than they compute.
+_ONE_CORE: Final = 5_000
 # What a probability counts as at least.
 _TINY: Final = 1e-30
-# Makes the products of images with copies among them invertible.
-_JITTER: Final = 1e-6
+# The least variance of points: that of equal images is 0.
+_SPREAD: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -71,28 +65,44 @@ class Head:
         kind: Which.
         c: Inverse strength of its regularisation.
         width: Inverse width of its kernel, relative to the images' mean squared distance.
-        weighted: Whether rare classes count as much as common ones.
     """
 
     kind: Kind
     c: float = 1.0
     width: float = 1.0
-    weighted: bool = False
 
     @property
-    def balanced(self) -> bool:
-        """Whether each class counts the same: class means know nothing of how common it is."""
-        return self.weighted or self.kind == "nearest-mean"
+    def mix_power(self) -> float:
+        """The usual `HeadChoice.mix_power`: class means do not know how common a class is."""
+        return 0.0 if self.kind == "nearest-mean" else 1.0
 
     @property
     def words(self) -> str:
         """What it is, in a few words."""
-        kind = {
+        return {
             "logistic": f"logistic regression (C {self.c:g})",
             "kernel-ridge": f"kernel ridge (C {self.c:g}, kernel width {self.width:g})",
             "nearest-mean": "nearest class mean",
         }[self.kind]
-        return f"{kind}, each class counts the same" if self.weighted else kind
+
+    def fit(
+        self, points: NDArray[np.float32], labels: NDArray[np.int64], *, exact: bool = True
+    ) -> LinearClassifier | KernelRidge:
+        """Fit it.
+
+        Args:
+            points: ``float32[N, D]``
+            labels: The classes as numbers from 0, all of them there, ``int64[N]``.
+            exact: Whether kernels are computed in double precision.
+        """
+        if self.kind == "nearest-mean":
+            return LinearClassifier.nearest_mean(points, labels)
+        if self.kind == "logistic":
+            return LinearClassifier.logistic(points, labels, c=self.c)
+        # The mean squared distance of any two is twice the variance.
+        gamma = self.width / max(2 * float(points.var(axis=0).sum()), _SPREAD)
+        precision = np.float64 if exact else np.float32
+        return KernelRidge.fit(points, labels, c=self.c, gamma=gamma, precision=precision)
 
 
 #: What fine-tuning begins with.
@@ -111,6 +121,8 @@ class HeadChoice:
             to tell heads apart.
         compared: How many heads were compared.
         also: Validation images that the chosen head was then fitted to as well.
+        mix_power: The power of the training images' class mix that its scores imply, about 1.
+            Regularisation gives doubtful images to common classes more often than these occur.
     """
 
     head: Head
@@ -119,6 +131,16 @@ class HeadChoice:
     score: float | None
     compared: int
     also: int
+    mix_power: float
+
+    def learnt(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the class mix that its scores imply, ``float64[K]``.
+
+        Args:
+            shares: Share of each class among the images that it was fitted to, ``float64[K]``.
+        """
+        powers = shares**self.mix_power
+        return np.asarray(powers / powers.sum(), np.float64)
 
     @property
     def words(self) -> str:
@@ -151,65 +173,114 @@ class ChosenHead:
     calibration: Calibration | None = None
 
 
-def choose_head(
-    backbone: Backbone,
-    shape: tuple[int, int, int],
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    units: NDArray[np.int64],
-    *,
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
-    views: tuple[View, ...],
-    assumed: NDArray[np.float64],
-    wanted: Kind | None,
-    named: bool,
-    seed: int,
-    threads: int,
-    progress: FitProgress,
-) -> ChosenHead:
-    """Choose a head by cross-validation on training images alone, and fit it.
+class HeadSearch:
+    """Chooses heads for a pretrained network's features, by cross-validation.
 
     Args:
         backbone: Whose features they are.
         shape: Height, width and channels of the prepared images.
+        at: The values of the network that are taken, the first of ``backbone.at``.
         features: Of all images, ``float32[N, V, D]``.
         labels: ``int64[N]``
         units: Images with the same number stay on one side of each fold, ``int64[N]``.
-        train: Rows of the training images.
-        val: Rows of the validation images that the final head also learns from.
         views: What V stands for; the whole image first.
         assumed: Share of each class that the answers are to assume, ``float64[K]``.
         wanted: The kind of head, if it was given.
-        named: Whether the backbone's values were named, so that all of them are taken.
         seed: Decides the folds.
         threads: How many fits run at once.
-        progress: Gets how far it is.
     """
-    at = backbone.at if named or len(train) <= _DEEP else backbone.at[:1]
-    blocks = backbone.units[: len(at)]
-    own = labels[train]
-    heads = _candidates(own, len(assumed), wanted)
-    chosen, score, compared, calibration = heads[0], None, 0, None
-    shown = drawn(np.arange(len(train)), own, _COMPARED, seed)
-    folds = folds_of(own[shown], units[train[shown]], seed)
-    if folds:
-        roots = rooted(_mean(features[train[shown]], blocks), blocks)
-        trial = _Trial(roots, own[shown], folds, assumed)
-        # Each fit has a core of its own: threads of several would wait for one another.
-        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        shape: tuple[int, int, int],
+        at: tuple[str, ...],
+        features: NDArray[np.float32],
+        *,
+        labels: NDArray[np.int64],
+        units: NDArray[np.int64],
+        views: tuple[View, ...],
+        assumed: NDArray[np.float64],
+        wanted: Kind | None,
+        seed: int,
+        threads: int,
+    ) -> None:
+        self._numbers = BackboneFeatures(backbone, shape, at, views)
+        self._blocks = backbone.units[: len(at)]
+        self._roots = _roots(features, self._blocks)
+        self._labels, self._units, self._assumed = labels, units, assumed
+        self._wanted, self._seed, self._threads = wanted, seed, threads
+
+    def choose(
+        self, train: NDArray[np.int64], val: NDArray[np.int64], progress: FitProgress
+    ) -> ChosenHead:
+        """Choose a head by the training images alone, and fit it.
+
+        Args:
+            train: Rows of the training images, ascending.
+            val: Rows of the validation images that the final head also learns from.
+            progress: Gets how far it is.
+        """
+        own = self._labels[train]
+        heads = self.candidates(own)
+        choice = HeadChoice(
+            heads[0], self._numbers.at, self._numbers.views, None, 0, len(val), heads[0].mix_power
+        )
+        calibration = None
+        shown = drawn(np.arange(len(train)), own, _COMPARED, self._seed)
+        folds = folds_of(own[shown], self._units[train[shown]], self._seed)
+        with _cores_for(train):
+            points = _Points.of(self._roots, self._labels, train, val, self._blocks)
+        if folds:
+            trial = _Trial(points.of_rows(train[shown]), own[shown], folds, self._assumed)
             results = []
-            for result in pool.map(lambda head: trial.judged(head, progress), heads):
-                results.append(result)
-                progress.add()
-        best = _best(results)
-        chosen, score, compared = heads[best], results[best].accuracy, len(heads)
-        calibration = results[best].calibration
-    choice = HeadChoice(chosen, at, views, score, compared, len(val))
-    fitted = fit_as(
-        choice, backbone, shape, features, labels, train=train, val=val, classes=len(assumed)
-    )
-    return replace(fitted, calibration=calibration)
+            # Each fit has a core of its own.
+            with threadpool_limits(1), ThreadPoolExecutor(self._threads) as pool:
+                for result in pool.map(lambda head: trial.judged(head, progress), heads):
+                    results.append(result)
+                    progress.add()
+            best = _best(results)
+            calibration = results[best].calibration
+            choice = replace(
+                choice,
+                head=heads[best],
+                score=results[best].accuracy,
+                compared=len(heads),
+                mix_power=results[best].mix_power,
+            )
+        with _cores_for(train):
+            return points.fitted(choice, self._numbers, calibration, len(self._assumed))
+
+    def answer(
+        self, chosen: ChosenHead, train: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> Answers:
+        """Return what a head answers, as its file would.
+
+        Args:
+            chosen: The head.
+            train: Rows that it was fitted to.
+            rows: Rows to answer.
+        """
+        fitted = chosen.final
+        points = fitted.projection.of_roots(self._roots[rows])
+        known = ClassPrototypes.of_images(fitted.projection.of_roots(self._roots[train]))
+        shares = np.bincount(fitted.labels, minlength=len(self._assumed)) / len(fitted.labels)
+        temperature = chosen.calibration.temperature if chosen.calibration else 1.0
+        logits = np.log(np.maximum(fitted.probabilities(points), _TINY)) / temperature
+        shift = np.log(self._assumed / chosen.choice.learnt(shares))
+        probabilities = softmax(logits + shift, axis=1)
+        return Answers(probabilities.astype(np.float32), known.ood_score(points))
+
+    def candidates(self, labels: NDArray[np.int64]) -> list[Head]:
+        """Return the heads to compare for images with these labels, the simplest first."""
+        counts = np.bincount(labels)
+        heads = []
+        if counts[counts > 0].min() < _FEW or self._wanted == "nearest-mean":
+            heads.append(Head("nearest-mean"))
+        if len(self._assumed) <= _REGRESSED or self._wanted == "logistic":
+            heads += [Head("logistic", c) for c in _LOGISTIC]
+        heads += [Head("kernel-ridge", c, width) for c, width in _RIDGE]
+        return [head for head in heads if self._wanted in (None, head.kind)]
 
 
 def fit_as(
@@ -239,76 +310,75 @@ def fit_as(
         classes: K.
     """
     blocks = backbone.units[: len(choice.at)]
-    every = np.sort(np.concatenate([train, val]))
-    roots = rooted(_mean(features[every], blocks), blocks)
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
-    # Of few images all components are kept: these then say no more than the images themselves.
-    projection = Projection.fit(roots[np.isin(every, train)], blocks)
-    points = projection.of_roots(roots)
-
-    def fitted(rows: NDArray[np.int64]) -> Fitted:
-        if choice.head.kind == "kernel-ridge":
-            rows = drawn(rows, labels[rows], _MOST, seed=0)
-        estimator = _fitted(choice.head, points[np.searchsorted(every, rows)], labels[rows])
-        recipe = Logistic(c=choice.head.c)
-        return Fitted(recipe, numbers, projection, estimator, labels[rows], classes)
-
-    held_out = fitted(train)
-    return ChosenHead(choice, held_out, fitted(every) if len(val) else held_out)
+    with _cores_for(train):
+        points = _Points.of(_roots(features, blocks), labels, train, val, blocks)
+        return points.fitted(choice, numbers, None, classes)
 
 
-def answers_of(
-    chosen: ChosenHead,
-    features: NDArray[np.float32],
-    train: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    assumed: NDArray[np.float64],
-) -> Answers:
-    """Return what a head answers, as its file would.
+def _cores_for(images: NDArray[np.int64]) -> threadpool_limits:
+    return threadpool_limits(1 if len(images) <= _ONE_CORE else None)
+
+
+def _roots(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+    """Return the roots of the mean over views of the first features, ``float32[N, D]``."""
+    return rooted(features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32), blocks)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Training and validation images as the numbers that heads are fitted to.
 
     Args:
-        chosen: The head.
-        features: Of all images, ``float32[N, V, D]``.
-        train: Rows that it was fitted to.
-        rows: Rows to answer.
-        assumed: Share of each class that the answers are to assume, ``float64[K]``.
+        train: Rows of the training images, in whose directions the numbers are.
+        every: Rows of both, ascending.
+        labels: Of these.
+        points: Of these, ``float32[N, K + 1]``.
+        projection: Makes them.
     """
-    fitted = chosen.final
-    blocks = fitted.projection.blocks
-    points = fitted.projection.transform(_mean(features[rows], blocks))
-    known = ClassPrototypes.of_images(fitted.projection.transform(_mean(features[train], blocks)))
-    shares = np.bincount(fitted.labels, minlength=len(assumed)) / len(fitted.labels)
-    learnt = np.full_like(shares, 1 / len(shares)) if chosen.choice.head.balanced else shares
-    temperature = chosen.calibration.temperature if chosen.calibration else 1.0
-    logits = np.log(np.maximum(fitted.probabilities(points), _TINY)) / temperature
-    probabilities = softmax(logits + np.log(assumed / learnt), axis=1)
-    return Answers(probabilities.astype(np.float32), known.ood_score(points))
 
+    train: NDArray[np.int64]
+    every: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    points: NDArray[np.float32]
+    projection: Projection
 
-def work_of(labels: NDArray[np.int64], classes: int, wanted: Kind | None) -> int:
-    """Return how many heads a choice compares."""
-    return len(_candidates(labels, classes, wanted))
+    @classmethod
+    def of(
+        cls,
+        roots: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        train: NDArray[np.int64],
+        val: NDArray[np.int64],
+        blocks: Sequence[int],
+    ) -> _Points:
+        # Of few images all components are kept: these then say no more than the images themselves.
+        projection = Projection.fit(roots[train], blocks)
+        every = np.sort(np.concatenate([train, val]))
+        return cls(train, every, labels[every], projection.of_roots(roots[every]), projection)
 
+    def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.points[np.searchsorted(self.every, rows)]
 
-def _mean(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
-    """Return the mean over views of the first features, ``float32[N, D]``."""
-    mean: NDArray[np.float32] = features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32)
-    return mean
+    def fitted(
+        self,
+        choice: HeadChoice,
+        numbers: BackboneFeatures,
+        calibration: Calibration | None,
+        classes: int,
+    ) -> ChosenHead:
+        def fit(rows: NDArray[np.int64]) -> Fitted:
+            labels = self.labels[np.searchsorted(self.every, rows)]
+            if choice.head.kind == "kernel-ridge":
+                kept = drawn(np.arange(len(rows)), labels, _MOST, seed=0)
+                rows, labels = rows[kept], labels[kept]
+            estimator = choice.head.fit(self.of_rows(rows), labels)
+            recipe = Logistic(c=choice.head.c)
+            return Fitted(recipe, numbers, self.projection, estimator, labels, classes)
 
-
-def _candidates(labels: NDArray[np.int64], classes: int, wanted: Kind | None) -> list[Head]:
-    """Return the heads to compare, the simplest first."""
-    counts = np.bincount(labels, minlength=classes)
-    counts = counts[counts > 0]
-    uneven = counts.max() > _UNEVEN * counts.min()
-    quick = classes <= _REGRESSED or wanted == "logistic"
-    heads = []
-    for weighted in (False, True) if uneven else (False,):
-        heads += [Head("logistic", c, weighted=weighted) for c in _LOGISTIC if quick]
-        heads += [Head("kernel-ridge", c, width, weighted) for c, width in _RIDGE]
-    if counts.min() < _FEW or wanted == "nearest-mean":
-        heads.insert(0, Head("nearest-mean"))
-    return [head for head in heads if wanted in (None, head.kind)]
+        held_out = fit(self.train)
+        final = fit(self.every) if len(self.every) > len(self.train) else held_out
+        return ChosenHead(choice, held_out, final, calibration)
 
 
 @dataclass(frozen=True)
@@ -319,11 +389,13 @@ class _Judged:
         accuracy: Share of right answers.
         losses: Of each fold, the lower the better: log loss, and the mean error of the classes.
         calibration: How sure it may be.
+        mix_power: As for `HeadChoice`.
     """
 
     accuracy: float
     losses: NDArray[np.float64]
     calibration: Calibration
+    mix_power: float
 
 
 def _best(results: Sequence[_Judged]) -> int:
@@ -339,21 +411,24 @@ def _best(results: Sequence[_Judged]) -> int:
 
 
 class _Trial:
-    """Heads are tried on the same folds, and need nothing but the products of images.
+    """Heads are tried on the same folds.
 
-    So no components are fitted that one fold could see of another.
+    Args:
+        points: Numbers of the images that look at no label, ``float32[N, D]``.
+        labels: ``int64[N]``
+        folds: Where each head learns, and where it answers.
+        assumed: Share of each class that the answers are to assume, ``float64[K]``.
     """
 
     def __init__(
         self,
-        roots: NDArray[np.float32],
+        points: NDArray[np.float32],
         labels: NDArray[np.int64],
         folds: Sequence[Fold],
         assumed: NDArray[np.float64],
     ) -> None:
-        exact = roots.astype(np.float64)
-        self._products = exact @ exact.T
-        self._labels, self._folds, self._assumed = labels, folds, assumed
+        self._points, self._labels = points, labels
+        self._folds, self._assumed = folds, assumed
         counts = np.bincount(labels, minlength=len(assumed))
         self._own = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
 
@@ -362,17 +437,19 @@ class _Trial:
         logits = np.zeros((len(self._labels), len(self._assumed)))
         for train, test in self._folds:
             progress.go_on()
-            logits[test] = self._scores(head, train, test)
+            fitted = head.fit(self._points[train], self._labels[train], exact=False)
+            logits[test] = log_softmax(fitted.decision_function(self._points[test]), axis=1)
         tested = np.concatenate([test for _, test in self._folds])
-        learnt = np.full(len(self._own), 1 / len(self._own)) if head.balanced else self._own
-        shift = np.log(self._own / learnt)
         known, labels = logits[tested].astype(np.float32), self._labels[tested]
+        power = fit_mix_power(known, labels, self._own, head.mix_power)
+        shift = (1 - power) * np.log(self._own)
         temperature = fit_temperature(known, labels, shift)
         losses = (
             log_loss_of(known, labels, 1.0, shift), log_loss_of(known, labels, temperature, shift)
         )  # fmt: skip
         calibration = Calibration(temperature=temperature, images=len(labels), log_loss=losses)
-        answers = log_softmax(logits / temperature + np.log(self._assumed / learnt), axis=1)
+        shift += np.log(self._assumed / self._own)
+        answers = log_softmax(logits / temperature + shift, axis=1)
         right = answers.argmax(axis=1) == self._labels
         likelihood = answers[np.arange(len(answers)), self._labels]
         # As often as they would come.
@@ -386,35 +463,4 @@ class _Trial:
             ]
             of_folds.append(loss + 1 - np.mean(recalls))
         accuracy = np.average(right[tested], weights=weights[tested])
-        return _Judged(float(accuracy), np.array(of_folds), calibration)
-
-    def _scores(
-        self, head: Head, train: NDArray[np.int64], test: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        known, asked = self._products[np.ix_(train, train)], self._products[np.ix_(test, train)]
-        labels = self._labels[train]
-        if head.kind == "kernel-ridge":
-            # Of rows of length 1 the squared distance is 2 less twice the product.
-            gamma = head.width / max(2 - 2 * float(known.mean()), _JITTER)
-            known, asked = (np.exp(-gamma * (2 - 2 * each)) for each in (known, asked))
-            coefficients, bias = solved(known, labels, c=head.c, weighted=head.weighted)
-            return np.asarray(asked @ coefficients + bias)
-        # Coordinates whose products these are.
-        factor = cholesky(known + _JITTER * np.eye(len(known)), lower=True)
-        points = solve_triangular(factor, asked.T, lower=True).T
-        answers = _fitted(head, factor, labels).predict_proba(points)
-        return np.asarray(np.log(np.maximum(answers, _TINY)))
-
-
-def _fitted(head: Head, points: NDArray[Any], labels: NDArray[np.int64]) -> Any:
-    if head.kind == "nearest-mean":
-        return NearestMean.fit(points, labels)
-    if head.kind == "kernel-ridge":
-        # The mean squared distance of any two is twice the variance.
-        gamma = head.width / max(2 * float(points.var(axis=0).sum()), _JITTER)
-        return KernelRidge.fit(points, labels, c=head.c, gamma=gamma, weighted=head.weighted)
-    weights = "balanced" if head.weighted else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=head.c, class_weight=weights, max_iter=_ITERATIONS, tol=1e-3)
-        return model.fit(points, labels)
+        return _Judged(float(accuracy), np.array(of_folds), calibration, power)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-_Float = TypeVar("_Float", np.float32, np.float64)
 # Targets lie this far apart, so that the softmax of what is fitted is about as sure as it is right.
 _APART: Final = 10.0
 
@@ -31,13 +30,14 @@ class KernelRidge:
 
     Args:
         points: The training images, ``float32[N, D]``.
-        coefficients: What each adds to each class's score, ``float64[N, K]``.
+        coefficients: What each adds to each class's score, ``float64[N, K]``, or ``float32``: all
+            is computed in their precision.
         bias: Of each class, ``float64[K]``.
         gamma: Inverse squared width of the kernel.
     """
 
     points: NDArray[np.float32]
-    coefficients: NDArray[np.float64]
+    coefficients: NDArray[np.float64] | NDArray[np.float32]
     bias: NDArray[np.float64]
     gamma: float
 
@@ -49,7 +49,7 @@ class KernelRidge:
         *,
         c: float,
         gamma: float,
-        weighted: bool,
+        precision: type[np.float32] | type[np.float64] = np.float64,
     ) -> KernelRidge:
         """Fit it.
 
@@ -58,17 +58,21 @@ class KernelRidge:
             labels: The classes as numbers from 0, ``int64[N]``.
             c: Inverse strength of the regularisation.
             gamma: Inverse squared width of the kernel.
-            weighted: Whether rare classes count as much as common ones.
+            precision: Of the kernel: single is several times quicker.
         """
-        kernel = np.exp(-gamma * squared_distances(points, points))
-        coefficients, bias = solved(kernel, labels, c=c, weighted=weighted)
-        return cls(points, coefficients, bias, gamma)
+        classes = int(labels.max()) + 1
+        system = _kernel(points.astype(precision), points.astype(precision), gamma)
+        system[np.diag_indices_from(system)] += 1 / c
+        targets = np.full((len(labels), classes), -_APART / classes, precision)
+        targets[np.arange(len(labels)), labels] += _APART
+        found = solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True)
+        return cls(points, found, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the scores, ``float64[N, K]``."""
-        kernel = np.exp(-self.gamma * squared_distances(points, self.points))
-        scores: NDArray[np.float64] = kernel @ self.coefficients + self.bias
-        return scores
+        precision = self.coefficients.dtype
+        kernel = _kernel(points.astype(precision), self.points.astype(precision), self.gamma)
+        return np.asarray(kernel @ self.coefficients + self.bias, np.float64)
 
     def predict(self, points: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the class of each point, ``int64[N]``."""
@@ -80,34 +84,11 @@ class KernelRidge:
         return answers
 
 
-def squared_distances(
-    points: NDArray[np.float32], others: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return them in double precision, ``float64[N, M]``."""
-    left, right = points.astype(np.float64), others.astype(np.float64)
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)
-    distances: NDArray[np.float64] = np.maximum(squares - 2 * left @ right.T, 0)
-    return distances
-
-
-def solved(
-    kernel: NDArray[_Float], labels: NDArray[np.int64], *, c: float, weighted: bool
-) -> tuple[NDArray[_Float], NDArray[_Float]]:
-    """Return the coefficients, ``[N, K]``, and the bias, ``[K]``, as precise as the kernel is.
-
-    Args:
-        kernel: Between all training images, ``float32[N, N]`` or ``float64``.
-        labels: ``int64[N]``
-        c: Inverse strength of the regularisation.
-        weighted: Whether rare classes count as much as common ones.
-    """
-    classes = int(labels.max()) + 1
-    bias = np.full(classes, _APART / classes, kernel.dtype)
-    targets = np.asarray(_APART, kernel.dtype) * np.eye(classes, dtype=kernel.dtype)[labels] - bias
-    counts = np.bincount(labels, minlength=classes)
-    weights = np.ones(len(labels))
-    if weighted:
-        weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
-    system = kernel.copy()
-    system[np.diag_indices_from(system)] += (1 / (c * weights)).astype(kernel.dtype)
-    return solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True), bias
+def _kernel(left: NDArray[Any], right: NDArray[Any], gamma: float) -> NDArray[Any]:
+    """Return the Gaussian of the distances of rows, ``[N, M]``, as precise as these are."""
+    found: NDArray[Any] = left @ (2 * gamma * right).T
+    found -= gamma * np.square(left).sum(axis=1)[:, None]
+    found -= gamma * np.square(right).sum(axis=1)
+    np.minimum(found, 0, out=found)
+    np.exp(found, out=found)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,9 @@ class Projection:
             blocks: As for `rooted`.
         """
         places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
-        shown = roots[places].astype(np.float64)
+        # Where few are left out of many, single precision finds the directions as well.
+        few = len(places) <= 2 * COMPONENTS
+        shown: NDArray[Any] = roots[places].astype(np.float64 if few else np.float32)
         last = len(shown) - 1
         first = max(0, len(shown) - min(COMPONENTS, shown.shape[1]))
         # There are far more numbers than images: of the products of images it is quicker.

@@ -76,7 +76,7 @@ class Draft:
     def validation(self) -> dict[str, NDArray[np.float32]]:
         """Logits, embedding and uncalibrated probabilities of all validation images."""
         names = (_LOGITS, "embedding", "probabilities")
-        return self.validating.outputs(self.dataset.split.val, names)
+        return self.validating._computed(self.dataset.split.val, names)
 
     @cached_property
     def mix(self) -> ClassMix | None:
@@ -106,8 +106,25 @@ class Draft:
         self, rows: NDArray[np.int64], names: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
         """Return outputs of the file for some images."""
+        if self.known is None:
+            return self._computed(rows, names)
+        return {name: self._every[name][rows] for name in names}
+
+    @cached_property
+    def _every(self) -> dict[str, NDArray[np.float32]]:
+        names = (_LOGITS, "embedding", "probabilities")
+        return self._computed(np.arange(len(self.dataset)), names)
+
+    def _computed(
+        self, rows: NDArray[np.int64], names: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
         if self.known is not None:
-            return self._from_known(*self.known, rows, names)
+            from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+            name, values = self.known
+            content = OnnxGraph(self.content).between(name, names)
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            return dict(zip(names, session.run(list(names), {name: values[rows]}), strict=True))
         self.watcher.begin("Calibrate", len(rows), "images")
         parts, done = [], 0
         for part in self.classifier.iter_layers(self.dataset.images, names, rows):
@@ -115,19 +132,6 @@ class Draft:
             self.watcher.advance(done := done + len(part[names[0]]))
         self.watcher.end()
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-    def _from_known(
-        self,
-        name: str,
-        values: NDArray[np.float32],
-        rows: NDArray[np.int64],
-        names: Sequence[str],
-    ) -> dict[str, NDArray[np.float32]]:
-        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
-
-        content = OnnxGraph(self.content).between(name, names)
-        session = cpu_session(content)
-        return dict(zip(names, session.run(list(names), {name: values[rows]}), strict=True))
 
 
 @dataclass(frozen=True)

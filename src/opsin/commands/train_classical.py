@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from opsin.classical.fit import Fitted
     from opsin.classical.interruptible import FitProgress
     from opsin.commands.training_job import Start
-    from opsin.core.metadata import Calibration
+    from opsin.core.metadata import Calibration, ClassMix
     from opsin.evaluation.out_of_fold import OutOfFold
     from opsin.runtime.classifier import Answers
 
@@ -47,7 +47,8 @@ _SAMPLE: Final = 2_000
 # Images up to which they are judged in more folds: a tenth fewer to learn from costs less than a
 # fifth, and choosing a head for each fold takes seconds.
 _FEW: Final = 500
-# Training images from which on each is looked at once: more of them tell more than more views.
+# Training images from which on each is looked at once, and through the last features alone: more
+# of them tell more than more views and depths.
 _MANY: Final = 20_000
 
 
@@ -193,7 +194,6 @@ class _Fitting:
         fitted: What is delivered.
         held_out: The same before it also learnt from the validation images, where it has.
         features: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
-        balanced: Whether each class counted the same in it.
         steps: Trees or rounds; none for a model without such steps.
         unit: What the steps are.
         choice: The head that was chosen for a pretrained network.
@@ -206,7 +206,6 @@ class _Fitting:
     fitted: Fitted
     held_out: Fitted | None = None
     features: NDArray[np.float32] | None = None
-    balanced: bool = False
     steps: int = 0
     unit: str = "fits"
     choice: HeadChoice | None = None
@@ -249,7 +248,6 @@ def _of_head(job: ClassicalJob, chosen: ChosenHead, features: NDArray[np.float32
         chosen.final,
         chosen.held_out,
         features,
-        balanced=chosen.choice.head.balanced,
         choice=chosen.choice,
     )
 
@@ -343,10 +341,15 @@ def _exported(
         known = (FEATURES, _seen(features, fitted.numbers))
 
     def metadata_with(labels: NDArray[np.int64]) -> Metadata:
-        metadata = metadata_of(job, labels, balanced=fitting.balanced)
+        metadata = metadata_of(job, labels, balanced=False)
         if isinstance(fitted.numbers, Pooling):
             return metadata
-        return metadata.model_copy(update={"backbone": fitted.numbers.facts})
+        mix, choice = cast("ClassMix", metadata.class_mix), cast("HeadChoice", fitting.choice)
+        learnt = tuple(choice.learnt(np.array(mix.learnt)).tolist())
+        return metadata.model_copy(update={
+            "backbone": fitted.numbers.facts,
+            "class_mix": mix.model_copy(update={"learnt": learnt}),
+        })  # fmt: skip
 
     before = None
     if held_out is not None:
@@ -401,7 +404,7 @@ def _fit_head(
         The head, the job with the reasons, the features of all images, ``float32[N, V, D]``, and
         where there is no validation part, the answers of heads that had not seen the images.
     """
-    from opsin.classical.backbone_head import answers_of, choose_head, work_of  # noqa: PLC0415
+    from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
     from opsin.evaluation.out_of_fold import MANY, USUAL, folds_of, out_of_fold  # noqa: PLC0415
 
@@ -410,43 +413,33 @@ def _fit_head(
     features = _features_of(job, recorder, stop)
     recorder.doing("the choice of a head")
     model = cast("FromBackbone", recipe.model)
-    wanted = None if model.head == "auto" else model.head
-    assumed = assumed_mix(recipe.training.class_mix, dataset)
     seed, units, most = recipe.training.seed, dataset.units, MANY if len(dataset) <= _FEW else USUAL
     folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed, most)
-
-    def chosen_from(
-        train: NDArray[np.int64], val: NDArray[np.int64], progress: FitProgress
-    ) -> ChosenHead:
-        return choose_head(
-            backbone,
-            (height, width, channels),
-            features,
-            dataset.labels,
-            units,
-            train=train,
-            val=val,
-            views=_views(job),
-            assumed=assumed,
-            wanted=wanted,
-            named=model.at is not None,
-            seed=seed,
-            threads=job.threads,
-            progress=progress,
-        )
+    search = HeadSearch(
+        backbone,
+        (height, width, channels),
+        backbone.at if model.at is not None or len(job.rows) <= _MANY else backbone.at[:1],
+        features,
+        labels=dataset.labels,
+        units=units,
+        views=_views(job),
+        assumed=assumed_mix(recipe.training.class_mix, dataset),
+        wanted=None if model.head == "auto" else model.head,
+        seed=seed,
+        threads=job.threads,
+    )
 
     def chosen_and_judged(progress: FitProgress) -> tuple[ChosenHead, OutOfFold | None]:
         def answer(train: NDArray[np.int64], test: NDArray[np.int64]) -> Answers:
-            head = chosen_from(train, test[:0], progress)
-            return answers_of(head, features, train, test, assumed)
+            return search.answer(search.choose(train, test[:0], progress), train, test)
 
         judged = out_of_fold(folds, answer) if folds else None
-        return chosen_from(job.rows, _also_learnt(job), progress), judged
+        return search.choose(job.rows, _also_learnt(job), progress), judged
 
     chosen, judged = run_interruptible(
         chosen_and_judged,
         what="Heads",
-        total=work_of(dataset.labels[job.rows], len(assumed), wanted) * (len(folds) + 1),
+        total=len(search.candidates(dataset.labels[job.rows])) * (len(folds) + 1),
         unit="heads",
         watcher=recorder,
         stop=stop,

@@ -185,8 +185,9 @@ class ClassMix(_Frozen):
     """How common each class is among the images that the answers are for.
 
     Args:
-        learnt: Shares of the classes that the model was fitted under: those of its training
-            images, or equal ones where each class counted the same; they sum to 1.
+        learnt: Shares of the classes that the model's scores imply: those of its training images,
+            equal ones where each class counted the same, or for a head on a pretrained network
+            those that answers to images it had not learnt from show; they sum to 1.
         assumed: Shares that its answers assume; they sum to 1.
     """
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import MissingExtraError
 
 try:
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize, minimize_scalar
     from scipy.special import log_softmax
 except ImportError as error:
     raise MissingExtraError("calibration", "evaluate") from error
@@ -140,3 +140,35 @@ def fit_temperature(
     temperature = float(np.float32(np.exp(found.x)))
     better = loss_at(temperature) <= loss_at(1.0)
     return temperature if better else 1.0
+
+
+def fit_mix_power(
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    expected: float,
+) -> float:
+    """Find the power of the class mix that logits imply, together with their temperature.
+
+    A regularised model gives doubtful images to common classes more often than these occur, as if
+    it had learnt under a more uneven mix. Such a bias is seen, and taken back, on images that it
+    has not learnt from (logit adjustment: A. K. Menon et al., "Long-tail learning via logit
+    adjustment", ICLR 2021). Equal shares, and few images, leave it as expected.
+
+    Args:
+        logits: Of images that the model has not learnt from, ``float32[N, K]``.
+        labels: Their classes, ``int64[N]``.
+        shares: Share of each class among these, ``float64[K]``.
+        expected: 1 for a model that learns how common classes are, 0 for one that does not.
+
+    Returns:
+        The power: the model's own mix is ``shares`` to this power.
+    """
+
+    def loss(at: NDArray[np.float64]) -> float:
+        held = 0.5 * float(np.square((at - (0.0, expected)) / _PRIOR).sum()) / len(labels)
+        shift = (1 - at[1]) * np.log(shares)
+        return log_loss_of(logits, labels, float(np.exp(at[0])), shift) + held
+
+    bounds = [(float(np.log(_COLDEST)), float(np.log(_HOTTEST))), (-1.0, 3.0)]
+    return float(minimize(loss, [0.0, expected], bounds=bounds, method="L-BFGS-B").x[1])

@@ -106,9 +106,15 @@ def headline_metrics() -> list[Metric]:
 def summary_of(figures: PartFigures) -> str:
     """Return the headline metrics beside the accuracy in one line.
 
+    Balanced accuracy is among them where the classes are uneven.
+
     Example:
         >>> figures = {"accuracy": 0.9, "low": 0.8, "high": 1}
         >>> summary_of(PartFigures(**figures, log_loss=0.2194, calibration_error=0.0112))
         'log loss 0.219 · calibration error 0.011'
     """
-    return " · ".join(m.summary(figures) for m in known_metrics(figures) if m.headline)
+    return " · ".join(
+        metric.summary(figures)
+        for metric in known_metrics(figures)
+        if metric.headline or (figures.uneven and metric.key == "balanced_accuracy")
+    )

@@ -141,6 +141,12 @@ class PartFigures(Stored):
     corrected: CorrectedLabels | None = None
     without_leaks: AccuracyOf | None = None
 
+    @property
+    def uneven(self) -> bool:
+        """Whether the largest class has over 1.5 times the images of the smallest that has any."""
+        counts = [each.count for each in self.classes if each.count]
+        return bool(counts) and max(counts) > 1.5 * min(counts)
+
 
 class Leaks(Stored):
     """Test images with a copy among the others."""
@@ -397,7 +403,7 @@ class Report(Artifact):
     file: FileFacts = Field(default_factory=FileFacts)
     calibration: Calibration | None = None
     class_mix: ClassMix | None = Field(
-        None, description="Shares of the classes that the model was fitted under, and that its "
+        None, description="Shares of the classes that the model's scores imply, and that its "
         "answers assume; not known of an imported classifier.",
     )  # fmt: skip
     reject: Reject | None = None
