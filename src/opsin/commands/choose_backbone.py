@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from opsin._version import __version__
 from opsin.backbones.named_backbones import NAMED
 from opsin.commands.backbones import measured_backbone
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -54,6 +55,7 @@ _ENOUGH: Final = 30
 _SIDE: Final = 32
 # Share of images that gradients alone have right, where nothing is left for features to tell.
 _SOLVED: Final = 0.97
+_NO_TIME: Final = "there was no time to compare pretrained features with a training from scratch"
 # Longer sides are those of photographs, which are not looked at as a whole in training.
 _SMALL: Final = 64
 
@@ -176,12 +178,12 @@ def try_backbone(
             f"training images, histograms of gradients on {by_gradients.mean():.0%}",
         )
     elif budget is not None and budget < 5 * TRIAL_SECONDS:
-        return BackboneTrial(scratch=False, words="too little time to compare with a training")
+        trial = BackboneTrial(scratch=False, words=_NO_TIME)
     else:
         train, test = folds[0]
         split = Split(rows[train], rows[test], test[:0])
         trial = _beside_training(dataset, split, float(by_features[test].mean()), watcher)
-    if not trial.stopped:
+    if not trial.stopped and trial.words != _NO_TIME:
         # Where the cache cannot be written it is tried again the next time.
         with contextlib.suppress(StorageError):
             place = _place_of(dataset, backbone.digest, seed)
@@ -203,7 +205,8 @@ def known_trial(dataset: Dataset, backbone: Backbone, seed: int) -> BackboneTria
 
 def _place_of(dataset: Dataset, network: str, seed: int) -> Path:
     """Return where it is kept what a trial found."""
-    asked = f"{dataset.fingerprint} {dataset.images.shape[1:]} {network} {seed}"
+    shape = dataset.images.shape[1:]
+    asked = f"{__version__} {dataset.fingerprint} {shape} {network} {seed}"
     train = dataset.digests[dataset.split.train].tobytes()
     return (
         cache_root() / "trials" / f"{hashlib.sha256(asked.encode() + train).hexdigest()[:32]}.json"
@@ -281,13 +284,14 @@ def _beside_training(
         try:
             scratch = _accuracy_from_scratch(_averaged_down(dataset, split), stop, watcher)
         except (RecipeError, RunError):  # not even one epoch fits, or none could be learnt
-            return BackboneTrial(scratch=False, words="no training from scratch fits into the time")
+            return BackboneTrial(scratch=False, words=_NO_TIME)
     seconds = time.perf_counter() - began
     # Where half a minute reaches what the features do, the minutes of a whole training surpass it.
     return BackboneTrial(
         scratch=scratch >= by_features and not stop.is_set(),
         words=f"a network trained from scratch for {seconds:.0f} s was right on {scratch:.0%} of "
-        f"{count:,} training images kept apart for this, pretrained features on {by_features:.0%}",
+        f"{count:,} training images kept apart for this, pretrained features on {by_features:.0%}"
+        f"{'; Ctrl-C ended the trial' if stop.is_set() else ''}",
         seconds=seconds,
         stopped=stop.is_set(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -186,7 +186,12 @@ def load_for(
 
 
 def _perhaps_on_the_box(
-    data: object, loaded: Loaded, options: dict[str, Any], *, planned: bool, watcher: Watcher
+    data: object,
+    loaded: Loaded,
+    options: MutableMapping[str, Any],
+    *,
+    planned: bool,
+    watcher: Watcher,
 ) -> Loaded:
     """Take a pretrained network of the box, unless training from scratch turns out better."""
     seed, dataset = options.get("seed") or 0, loaded.dataset
@@ -218,7 +223,7 @@ def _perhaps_on_the_box(
         return replace(loaded, budget=left, reasons=reasons)
     dataset = photographs()
     options.clear()
-    options |= own
+    options.update(own)
     budget = loaded.budget
     if budget is not None and not can_train:
         watcher.note(_WITHOUT_PYTORCH)

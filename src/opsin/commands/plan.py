@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 _POINTS: Final = 100
 #: Seconds for which steps are measured, once the first ones are over.
 _MEASURED: Final = 0.5
-# Seconds of a core that the choice of a head takes for the square of the images that heads are
-# compared on, which are no more than that many; folds in which all of it is done anew.
-_HEAD, _COMPARED, _FOLDS = 3e-6, 1_500, 5
+# Seconds of a core that the choice of a head takes, however few images there are, and for the
+# square of those that heads are compared on, which are no more than so many.
+_HEAD, _SQUARE, _COMPARED = 0.1, 3e-6, 1_500
+# Images up to which `opsin.commands.train_classical` judges them in more folds.
+_FEW: Final = 500
 
 
 class _Noted(Watcher):
@@ -173,6 +175,7 @@ def _without_layers(loaded: Loaded, model: str, options: Mapping[str, object]) -
 def _seconds_of_head(job: ClassicalJob, backbone: Backbone) -> float:
     """Return about how long the features take that are not known yet, and the choice of a head."""
     from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
+    from opsin.evaluation.out_of_fold import MANY, USUAL  # noqa: PLC0415  loads scikit-learn
 
     dataset, count = job.dataset, len(job.rows)
     height, width, channels = dataset.images.shape[1:]
@@ -180,8 +183,9 @@ def _seconds_of_head(job: ClassicalJob, backbone: Backbone) -> float:
     for view in views_of(dataset, count):
         cache = Extractor(backbone, (height, width, channels), view).cache
         missing += len(dataset) - int(cache.knows(dataset.digests).sum())
-    choices = 1 + _FOLDS * dataset.judged_by_all
-    heads = choices * _HEAD * min(count, _COMPARED) ** 2 / job.threads
+    folds = MANY if count <= _FEW else USUAL
+    choices = 1 + folds * dataset.judged_by_all
+    heads = choices * (_HEAD + _SQUARE * min(count, _COMPARED) ** 2) / job.threads
     return missing * milliseconds_of(backbone) / 1000 + heads
 
 
