@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from opsin.classical.classical_recipe import FITTED
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands import fine_tune
 from opsin.commands.backbones import milliseconds_of
 from opsin.commands.choose_backbone import TRIAL_SECONDS, views_of
@@ -213,7 +213,10 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
     if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
         epochs, seconds = recipe.training.epochs, planned.seconds
         most = "at most " if recipe.training.patience else ""
-        lines.append(("Time", f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"))
+        time = f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"
+        if isinstance(recipe, ClassicalRecipe) and recipe.budget is not None:
+            time = f"at most about {about(seconds)}"
+        lines.append(("Time", time))
     elif planned.seconds is not None:
         lines.append(("Time", f"about {about(planned.seconds)} for features and head"))
     if isinstance(recipe, Recipe):
