@@ -45,7 +45,7 @@ def test_photographs_get_the_better_network_and_each_is_judged(
     planned = opsin.plan(photographs, quiet=True)
     assert planned.recipe.model.name == "backbone"
     assert planned.seconds is not None
-    assert planned.seconds < 1  # all features are known
+    assert planned.seconds < 10  # all features are known
 
 
 @pytest.mark.torch
