@@ -60,7 +60,7 @@ BENCHMARKS: Final = {
     "fine_tuning": Benchmark("PyTorch", "2 h", "digits RUN --seeds 1 --no-loop"),
     "pretrained": Benchmark("scikit-learn", "15 min", "digits RUN --seeds 1"),
     "pretrained_curve": Benchmark(
-        "", "8 h", "RUN digits --images 3 --seeds 0 --test 50 --from-scratch logistic"
+        "", "8 h", "digits --network RUN --images 3 --seeds 0 --test 50 --from-scratch logistic"
     ),
     "processes": Benchmark("", "10 min", "--source digits --size 24 --repeats 1"),
     "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),

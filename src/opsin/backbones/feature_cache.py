@@ -112,6 +112,15 @@ class FeatureCache:
                     missing[wanted] = False
         return np.flatnonzero(missing)
 
+    def knows(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Tell which images' features are known, ``bool[N]``, without reading any.
+
+        Args:
+            digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
+        """
+        names, _ = self._index()["digests"]
+        return np.isin(np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel(), names)
+
     def find(self, key: bytes, by: By) -> KnownFeatures | None:
         """Return the features of one image; ``None`` where they are unknown."""
         names, places = self._index()[by]

@@ -33,8 +33,8 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Time that the training may take, such as 10m or 1h30m: epochs and size of the "
-        "network are chosen to fit.",
+        help="Time that the training may take, such as 10m or 1h30m: a pretrained network is "
+        "fine-tuned in it, or epochs and size of a network are chosen to fit.",
         rich_help_panel=options.MOST_USED,
     ),
 ]

@@ -251,6 +251,11 @@ def describe_backbone(
     )
 
 
+def milliseconds_of(backbone: Backbone) -> float:
+    """Return what an image takes in a network that is open, measured once."""
+    return (_kept(backbone.digest) or _measured(backbone)).milliseconds
+
+
 def _work(backbone: Backbone) -> int:
     """Return what a network computes for an image, up to its last features."""
     from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415  loads onnx

@@ -123,7 +123,7 @@ class Draft:
 
             name, values = self.known
             content = OnnxGraph(self.content).between(name, names)
-            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            session = cpu_session(content)
             return dict(zip(names, session.run(list(names), {name: values[rows]}), strict=True))
         self.watcher.begin("Calibrate", len(rows), "images")
         parts, done = [], 0

@@ -30,7 +30,12 @@ _MIXED: Final = 1_000
 
 
 def resolve_fitting(
-    dataset: Dataset, *, model: str, budget: str | float | None, options: Mapping[str, Any]
+    dataset: Dataset,
+    *,
+    model: str,
+    budget: str | float | None,
+    options: Mapping[str, Any],
+    reasons: Mapping[str, str] | None = None,
 ) -> ClassicalRecipe:
     """Decide everything that the caller left open, and check all of it.
 
@@ -39,6 +44,7 @@ def resolve_fitting(
         model: A name among `opsin.classical.classical_recipe.FITTED`.
         budget: Time that fine-tuning may take; nothing else has steps that could be left out.
         options: Fields of the recipe that the caller gave; ``None`` means not given.
+        reasons: What was decided before, and why.
 
     Raises:
         RecipeError: An option that the model does not have, or a value outside its range.
@@ -49,12 +55,11 @@ def resolve_fitting(
         options = {**options, "mixup": 0.0}
     mirrored = dataset.mirrored
     recipe = resolve_classical(dataset.recipe, model=model, mirrored=mirrored, **options, **timed)
-    if budget is None:
-        return recipe
-    seconds = seconds_of(budget)
-    told = f"as many of the epochs as fit into {about(seconds)}"
-    reasons = {**recipe.reasons, "Budget": told}
-    return recipe.model_copy(update={"budget": seconds, "reasons": reasons})
+    every, seconds = {**(reasons or {}), **recipe.reasons}, None
+    if budget is not None:
+        seconds = seconds_of(budget)
+        every["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
+    return recipe.model_copy(update={"budget": seconds, "reasons": every})
 
 
 @dataclass(frozen=True)

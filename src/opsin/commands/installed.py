@@ -33,6 +33,11 @@ def need_training(model: str | None = None) -> None:
         raise MissingExtraError("training", "train")
 
 
+def can_train_networks() -> bool:
+    """Tell whether PyTorch is here, and what else a network is trained with."""
+    return all(map(_is_installed, _FOR_NETWORKS))
+
+
 def versions(*names: str) -> dict[str, str]:
     """Return the versions of the packages that decide what comes out.
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import time
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE
-from opsin.commands.choose_backbone import are_here, leaves_open, network_for
+from opsin.commands.choose_backbone import (
+    are_here,
+    known_trial,
+    leaves_open,
+    network_in_time,
+    solved_by_gradients,
+    try_backbone,
+)
 from opsin.commands.fine_tune import check_fine_tuning
-from opsin.commands.installed import need_training
+from opsin.commands.installed import can_train_networks, need_training
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
+from opsin.core.pace import seconds_of
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe
 from opsin.data.dataset import Dataset, load
 from opsin.data.sources.named import is_place
@@ -27,6 +37,10 @@ if TYPE_CHECKING:
 # Images up to which heads are judged by all of them: choosing one anew for each fold takes a
 # while (`python -m benchmarks.pretrained`).
 _FEW: Final = 2_000
+_WITHOUT_PYTORCH: Final = (
+    "a head on frozen features needs no --budget, and fine-tuning in it needs PyTorch: "
+    "pip install 'opsin[train]'"
+)
 # Options by which a user asks for parts.
 _OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold", "parts_of")
 
@@ -95,6 +109,27 @@ def backbone_given(
     return backbone
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What is to be trained on what, as far as it is settled.
+
+    Args:
+        model: The model's name; ``None`` where it is open.
+        dataset: The images.
+        backbone: The pretrained network.
+        budget: Seconds or words for the time that is left for the training.
+        reasons: What was decided, and why.
+        is_open: Whether a trial of the pretrained network is still to be made (in a plan).
+    """
+
+    model: str | None
+    dataset: Dataset
+    backbone: Backbone | None = None
+    budget: str | float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+    is_open: bool = False
+
+
 def load_for(
     data: object,
     model: str | None,
@@ -104,19 +139,22 @@ def load_for(
     offline: bool,
     watcher: Watcher,
     by_all: bool = True,
-) -> tuple[str | None, Dataset, Backbone | None]:
-    """Return the model's name, the dataset and the pretrained network, as far as they are settled.
+    planned: bool = False,
+) -> Loaded:
+    """Return what is to be trained on what, as far as it is settled.
 
-    Where no model was named, photographs get a pretrained network.
+    Where no model was named, a pretrained network of the box is taken, unless its features take
+    too long or turn out worse than training from scratch.
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: What was asked for.
         options: Of all parts of the recipe; those of the data part are taken out.
-        budget: Time that the training may take: a wish for a network that is trained.
+        budget: Time that the training may take: what is left of it is for fine-tuning.
         offline: Whether only what is on this machine may be used.
         watcher: Receives the progress of the work.
         by_all: Whether a head may learn from all images, and be judged by all of them.
+        planned: Whether nothing is to be computed that takes long.
 
     Raises:
         OpsinError: As from `backbone_given` and `dataset_given`, or what a model needs is missing.
@@ -125,26 +163,82 @@ def load_for(
     by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
     launch = Launch.current()
     alone = launch is None or launch.world == 1  # processes that train together need a training
-    is_open = alone and budget is None and leaves_open(model, options)
-    is_open = is_open and not isinstance(data, Dataset) and are_here()
+    is_open = alone and leaves_open(model, options) and not isinstance(data, Dataset)
+    is_open = is_open and are_here()
     if not is_open:
         need_training(model)
     if model == BACKBONE:
         backbone = backbone_given(data, options, offline=offline, watcher=watcher)
         dataset = dataset_given(data, options, watcher)
-        return model, _judged_by_all(dataset, options) if by_all else dataset, backbone
+        dataset = _judged_by_all(dataset, options) if by_all else dataset
+        return Loaded(model, dataset, backbone, budget)
     unused = dict(options)
-    dataset = dataset_given(data, unused, watcher)
-    network = network_for(dataset) if is_open else None
-    if network is not None:
-        options["backbone"] = network
-        backbone = backbone_given(data, options, offline=True, watcher=watcher)
-        dataset = dataset_given(data, options, watcher)
-        return BACKBONE, _judged_by_all(dataset, options) if by_all else dataset, backbone
-    need_training(model)
-    for name in DATA_OPTIONS:
-        options.pop(name, None)
-    return model, dataset, None
+    loaded = Loaded(model, dataset_given(data, unused, watcher), budget=budget)
+    if is_open:
+        loaded = _perhaps_on_the_box(data, loaded, options, planned=planned, watcher=watcher)
+    if loaded.backbone is None:
+        need_training(model)
+        for name in DATA_OPTIONS:
+            options.pop(name, None)
+        return loaded
+    dataset = _judged_by_all(loaded.dataset, options) if by_all else loaded.dataset
+    return replace(loaded, dataset=dataset)
+
+
+def _perhaps_on_the_box(
+    data: object,
+    loaded: Loaded,
+    options: MutableMapping[str, Any],
+    *,
+    planned: bool,
+    watcher: Watcher,
+) -> Loaded:
+    """Take a pretrained network of the box, unless training from scratch turns out better."""
+    seed, dataset = options.get("seed") or 0, loaded.dataset
+    seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+    can_train = can_train_networks()
+    simple = solved_by_gradients(dataset, seed) if can_train else None
+    if simple is not None:
+        return replace(loaded, reasons={"Trial": simple})
+    network = network_in_time(dataset, seconds)
+    if network is None:
+        words = f"none: the features of {len(dataset):,} images would take too long here"
+        return replace(loaded, reasons={"Backbone": words})
+    own = {**options, "backbone": network}
+    backbone = backbone_given(data, own, offline=True, watcher=watcher)
+
+    @functools.cache
+    def photographs() -> Dataset:
+        return dataset_given(data, own, watcher)
+
+    began = time.perf_counter()
+    trial = known_trial(dataset, backbone, seed) if can_train else None
+    if trial is None and can_train and not planned:
+        trial = try_backbone(
+            dataset, photographs, backbone, seed=seed, budget=seconds, watcher=watcher
+        )
+    reasons = {"Trial": trial.words} if trial and trial.words else {}
+    if trial is not None and trial.scratch:
+        left = None if seconds is None else max(1.0, seconds - (time.perf_counter() - began))
+        return replace(loaded, budget=left, reasons=reasons)
+    dataset = photographs()
+    options.clear()
+    options.update(own)
+    budget = loaded.budget
+    if budget is not None and not can_train:
+        watcher.note(_WITHOUT_PYTORCH)
+        budget = None
+    if budget is not None and not (trial and trial.stopped):
+        options["fine_tune"] = True
+    return replace(
+        loaded,
+        model=BACKBONE,
+        dataset=dataset,
+        backbone=backbone,
+        budget=budget if options.get("fine_tune") else None,
+        reasons=reasons,
+        is_open=trial is None and can_train,
+    )
 
 
 def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:

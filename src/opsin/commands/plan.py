@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands import fine_tune
+from opsin.commands.backbones import milliseconds_of
+from opsin.commands.choose_backbone import TRIAL_SECONDS, views_of
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
-from opsin.commands.load_dataset import load_for
+from opsin.commands.load_dataset import Loaded, load_for
 from opsin.commands.resolve_recipe import resolve_recipe
 from opsin.commands.training_job import TrainingJob
 from opsin.commands.training_summary import tell_limits
@@ -30,6 +34,11 @@ if TYPE_CHECKING:
 _POINTS: Final = 100
 #: Seconds for which steps are measured, once the first ones are over.
 _MEASURED: Final = 0.5
+# Seconds of a core that the choice of a head takes, however few images there are, and for the
+# square of those that heads are compared on, which are no more than so many.
+_HEAD, _SQUARE, _COMPARED = 0.6, 3e-6, 1_500
+# Images up to which `opsin.commands.train_classical` judges them in more folds.
+_FEW: Final = 500
 
 
 class _Noted(Watcher):
@@ -80,31 +89,32 @@ def plan(
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
     given: dict[str, Any] = {**options}
-    model, dataset, backbone = load_for(
-        data, model, given, budget=budget, offline=offline, watcher=watcher
+    loaded = load_for(
+        data, model, given, budget=budget, offline=offline, watcher=watcher, planned=True
     )
-    tell_limits(watcher, dataset)
-    if model in FITTED:
-        recipe = resolve_fitting(dataset, model=model, budget=budget, options=given)
-        planned = _without_layers(dataset, recipe, backbone)
+    tell_limits(watcher, loaded.dataset)
+    if loaded.model in FITTED:
+        planned = _without_layers(loaded, loaded.model, given)
     else:
-        planned = _of_network(dataset, model, budget, given, watcher)
+        planned = _of_network(loaded, given, watcher)
     return planned.model_copy(update={"notes": tuple(noted.notes)})
 
 
-def _of_network(
-    dataset: Dataset,
-    model: str | None,
-    budget: str | float | None,
-    options: Mapping[str, object],
-    watcher: Watcher,
-) -> Plan:
+def _of_network(loaded: Loaded, options: Mapping[str, object], watcher: Watcher) -> Plan:
     from opsin.training.budget import measure_epoch  # noqa: PLC0415  these need PyTorch
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.memory import estimate  # noqa: PLC0415
     from opsin.training.optimizers import rate_at  # noqa: PLC0415
 
-    decided = resolve_recipe(dataset, model=model, budget=budget, options=options, watcher=watcher)
+    dataset = loaded.dataset
+    decided = resolve_recipe(
+        dataset,
+        model=loaded.model,
+        budget=loaded.budget,
+        options=options,
+        watcher=watcher,
+        reasons=loaded.reasons,
+    )
     with own_randomness(choose_device(decided.recipe.training.device)):
         # The audit changes nothing of a training, and would take longer than all else.
         job = TrainingJob.prepare(dataset, Audit(dataset, ()), decided)
@@ -129,11 +139,26 @@ def _of_network(
     )
 
 
-def _without_layers(dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None) -> Plan:
+def _without_layers(loaded: Loaded, model: str, options: Mapping[str, object]) -> Plan:
+    dataset, backbone = loaded.dataset, loaded.backbone
+    recipe = resolve_fitting(
+        dataset, model=model, budget=loaded.budget, options=options, reasons=loaded.reasons
+    )
     job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe, backbone)
     seconds = None
+    if backbone is not None:
+        seconds = _seconds_of_head(job, backbone)
     if recipe.fine_tunes:
-        job, seconds = fine_tune.planned(job)
+        job, epochs = fine_tune.planned(job)
+        seconds = min((seconds or 0.0) + epochs, recipe.budget or math.inf)
+    if loaded.is_open:
+        words = (
+            "where histograms of gradients come close to the features, a network is trained from "
+            f"scratch for {TRIAL_SECONDS:.0f} s on training images; if that one is better, "
+            "it is trained in full"
+        )
+        reasons = job.recipe.reasons | {"Trial": words}
+        job = replace(job, recipe=job.recipe.model_copy(update={"reasons": reasons}))
     return Plan(
         recipe=job.recipe,
         summary=dataset.summary(),
@@ -145,6 +170,23 @@ def _without_layers(dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbon
         device=job.device_name,
         notes=(),
     )
+
+
+def _seconds_of_head(job: ClassicalJob, backbone: Backbone) -> float:
+    """Return about how long the features take that are not known yet, and the choice of a head."""
+    from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
+    from opsin.evaluation.out_of_fold import MANY, USUAL  # noqa: PLC0415  loads scikit-learn
+
+    dataset, count = job.dataset, len(job.rows)
+    height, width, channels = dataset.images.shape[1:]
+    missing = 0
+    for view in views_of(dataset, count):
+        cache = Extractor(backbone, (height, width, channels), view).cache
+        missing += len(dataset) - int(cache.knows(dataset.digests).sum())
+    folds = MANY if count <= _FEW else USUAL
+    choices = 1 + folds * dataset.judged_by_all
+    heads = choices * (_HEAD + _SQUARE * min(count, _COMPARED) ** 2) / job.threads
+    return missing * milliseconds_of(backbone) / 1000 + heads
 
 
 def _images(dataset: Dataset) -> dict[str, int]:
@@ -171,7 +213,12 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
     if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
         epochs, seconds = recipe.training.epochs, planned.seconds
         most = "at most " if recipe.training.patience else ""
-        lines.append(("Time", f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"))
+        time = f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"
+        if isinstance(recipe, ClassicalRecipe) and recipe.budget is not None:
+            time = f"at most about {about(seconds)}"
+        lines.append(("Time", time))
+    elif planned.seconds is not None:
+        lines.append(("Time", f"about {about(planned.seconds)} for features and head"))
     if isinstance(recipe, Recipe):
         # Two digits: more would say more than is known.
         lines.append(("Memory", f"about {file_size(planned.memory or 0)} beside the images"))

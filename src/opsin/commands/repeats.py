@@ -214,7 +214,8 @@ def train_repeats(
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
     with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        model, dataset, _ = load_for(data, model, options, offline=offline, watcher=tell)
+        loaded = load_for(data, model, options, offline=offline, watcher=tell)
+        model, dataset = loaded.model, loaded.dataset
         first = _seed(dataset, options)
         # Refused now, not after the runs before it.
         resolve(dataset.recipe, seed=first + repeats - 1)
@@ -289,9 +290,8 @@ def train_folds(
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
     with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        model, dataset, _ = load_for(
-            data, model, options, offline=offline, watcher=tell, by_all=False
-        )
+        loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
+        model, dataset = loaded.model, loaded.dataset
         parts = cut_into_folds(dataset, folds)
         _tell_untested(dataset, parts, tell)
         seed = _seed(dataset, options)

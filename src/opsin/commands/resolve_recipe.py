@@ -49,6 +49,7 @@ def resolve_recipe(
     budget: str | float | None,
     options: Mapping[str, object],
     watcher: Watcher,
+    reasons: Mapping[str, str] | None = None,
 ) -> ResolvedRecipe:
     """Choose network, size, epochs and balance where they were not given.
 
@@ -58,6 +59,7 @@ def resolve_recipe(
         budget: Time that the training may take: seconds, or ``10m``, ``1h30m``.
         options: Those of the model and the training that were given.
         watcher: Is told how far the measuring for a budget is.
+        reasons: What was decided before, and why.
 
     Raises:
         RecipeError: An option that cannot work, or a budget that no training fits into.
@@ -75,12 +77,12 @@ def resolve_recipe(
         **given,
     )
     device = choose_device(recipe.training.device)
-    reasons: dict[str, str] = {}
+    chosen_by: dict[str, str] = {}
     epoch: float | None = None
     if model in (None, "auto"):
         quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
         choice = _choice(dataset, given, device=device.type, quick=quick)
-        reasons["Auto"] = choice.reason
+        chosen_by = {"Auto": choice.reason}
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
         )
@@ -92,9 +94,9 @@ def resolve_recipe(
             seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
         )
         # Its network and its epochs are the ones that hold.
-        reasons = {"Budget": f"{clock(seconds)} · {chosen}"}
-    reasons |= recipe.reasons
-    return ResolvedRecipe(recipe.model_copy(update={"reasons": reasons}), set(given), epoch)
+        chosen_by = {"Budget": f"{clock(seconds)} · {chosen}"}
+    every = {**(reasons or {}), **chosen_by, **recipe.reasons}
+    return ResolvedRecipe(recipe.model_copy(update={"reasons": every}), set(given), epoch)
 
 
 def _choice(dataset: Dataset, given: Mapping[str, object], *, device: str, quick: bool) -> Choice:

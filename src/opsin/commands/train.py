@@ -50,10 +50,12 @@ def train(
 
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
-        model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) chooses network, size and recipe
-            by the images and the machine. Without layers, and without PyTorch: ``logistic``,
-            ``forest``, ``knn``, ``svm``, ``hist-gradient-boosting``.
-        budget: Time that the training may take, in seconds or as ``10m``: epochs and size are
+        model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) takes a pretrained network, or
+            chooses network, size and recipe, by the images and the machine. Without layers, and
+            without PyTorch: ``logistic``, ``forest``, ``knn``, ``svm``,
+            ``hist-gradient-boosting``.
+        budget: Time that the training may take, in seconds or as ``10m``. Where ``auto`` takes a
+            pretrained network, it is fine-tuned in what is left of it; else epochs and size are
             fitted to it after a short measurement.
         runs: Folder for run directories.
         name: What the run directory is called (default: source and model).
@@ -97,9 +99,8 @@ def train(
             return Run(begun.path)
         if model_asked(model, given) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
-        model, dataset, backbone = load_for(
-            data, model, given, budget=budget, offline=offline, watcher=tell
-        )
+        loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
+        model, dataset, budget = loaded.model, loaded.dataset, loaded.budget
         if model in FITTED:
             refuse_several(_IN_ONE_GO)
         in_steps = model not in FITTED or given.get("fine_tune")
@@ -121,10 +122,13 @@ def train(
                 options=given,
                 watcher=tell,
                 began=began,
-                backbone=backbone,
+                backbone=loaded.backbone,
+                reasons=loaded.reasons,
                 launch=group.launch,
             )
-        decided = resolve_recipe(dataset, model=model, budget=budget, options=given, watcher=tell)
+        decided = resolve_recipe(
+            dataset, model=model, budget=budget, options=given, watcher=tell, reasons=loaded.reasons
+        )
         return carry_out(
             lambda: directory_of(decided.recipe.model.name),
             dataset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,20 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, PixelModel
 from opsin.commands.calibrate import Draft
+from opsin.commands.choose_backbone import views_of
 from opsin.commands.class_mix import assumed_mix
 from opsin.commands.classical_job import ClassicalJob, resolve_fitting
 from opsin.commands.conclude import conclude, metadata_of, write_request
 from opsin.commands.fine_tune import Beginning, FineTuned, fine_tune, is_better
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
-from opsin.commands.training_summary import tell_end, tell_images, tell_model, tell_place
+from opsin.commands.training_summary import (
+    tell_end,
+    tell_fine_tuning,
+    tell_images,
+    tell_model,
+    tell_place,
+)
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
@@ -32,7 +40,6 @@ from opsin.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.backbones.feature_graph import View
     from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.backbone_head import ChosenHead, HeadChoice
     from opsin.classical.fit import Fitted
@@ -47,9 +54,6 @@ _SAMPLE: Final = 2_000
 # Images up to which they are judged in more folds: a tenth fewer to learn from costs less than a
 # fifth, and choosing a head for each fold takes seconds.
 _FEW: Final = 500
-# Training images from which on each is looked at once, and through the last features alone: more
-# of them tell more than more views and depths.
-_MANY: Final = 20_000
 
 
 def train_classical(
@@ -62,6 +66,7 @@ def train_classical(
     watcher: Watcher,
     began: float,
     backbone: Backbone | None = None,
+    reasons: Mapping[str, str] | None = None,
     launch: str | None = None,
 ) -> Run:
     """Fit a model without layers, or a head on a pretrained network, in a run directory.
@@ -75,6 +80,7 @@ def train_classical(
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
         backbone: The pretrained network that it is built on.
+        reasons: What was decided before, and why.
         launch: As for `opsin.commands.recorder.recorded`.
 
     Raises:
@@ -82,7 +88,7 @@ def train_classical(
         ParityError: The file answers otherwise than scikit-learn.
         KeyboardInterrupt: Ctrl-C, while it was fitted; the run's state is then ``stopped``.
     """
-    recipe = resolve_fitting(dataset, model=model, budget=budget, options=options)
+    recipe = resolve_fitting(dataset, model=model, budget=budget, options=options, reasons=reasons)
     return carry_out_fitting(
         directory_of,
         dataset,
@@ -139,6 +145,7 @@ def carry_out_fitting(
                 beginning=Beginning(began, start),
             )
         tell_end(recorder, report)
+        tell_fine_tuning(recorder, job)
     return Run(directory.path)
 
 
@@ -165,7 +172,12 @@ def _make(
     draft, layers = _exported(directory, fitting, recorder)
     fitting = replace(fitting, job=replace(job, layers=layers))
     seconds["export"] = time.perf_counter() - at
-    if job.recipe.fine_tunes and fitting.features is not None:
+    fine_tunes = job.recipe.fine_tunes and fitting.features is not None
+    left = (job.recipe.budget or math.inf) - (time.perf_counter() - beginning.began)
+    if fine_tunes and beginning.start is None and left <= 0:
+        recorder.note("the budget is spent: the head on frozen features is delivered")
+        fine_tunes = False
+    if fine_tunes:
         at = time.perf_counter()
         fitting, draft = _fine_tuned(
             directory, fitting, draft, recorder, stop=stop, beginning=beginning
@@ -382,7 +394,7 @@ def _features_of(
         backbone,
         dataset.images,
         dataset.digests,
-        _views(job),
+        views_of(dataset, len(job.rows)),
         watcher=recorder,
         stop=stop,
         sources=source_keys(dataset.source_digests, dataset.preparation),
@@ -422,7 +434,7 @@ def _fit_head(
         features,
         labels=dataset.labels,
         units=units,
-        views=_views(job),
+        views=views_of(dataset, len(job.rows)),
         assumed=assumed_mix(recipe.training.class_mix, dataset),
         wanted=None if model.head == "auto" else model.head,
         seed=seed,
@@ -454,13 +466,6 @@ def _fit_head(
     job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | facts}))
     known = None if judged is None or chosen.calibration is None else (judged, chosen.calibration)
     return chosen, job, features, known
-
-
-def _views(job: ClassicalJob) -> tuple[View, ...]:
-    """Return how images are looked at: never mirrored where that changes their meaning."""
-    if len(job.rows) > _MANY:
-        return ("whole",)
-    return ("whole", "mirrored") if job.dataset.mirrored else ("whole",)
 
 
 def _fit_pixels(

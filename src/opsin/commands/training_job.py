@@ -127,7 +127,7 @@ def make(
         stop: Ends the training early.
         start: The state to go on from; ``None`` for fresh weights.
     """
-    outcome = _train(directory, job, recorder, stop, start)
+    outcome = train_network(directory, job, recorder, stop, start)
     recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
     seconds["train"] = outcome.seconds
     at = time.perf_counter()
@@ -161,18 +161,19 @@ def follow(job: TrainingJob, start: Start | None) -> Path:
 
     directory = RunDirectory(job.group.first(Path()))
     with threads_for(job.work), graceful_interrupt() as stop:
-        _train(directory, job, SILENT, stop, start)
+        train_network(directory, job, SILENT, stop, start)
     job.group.wait()
     return directory.path
 
 
-def _train(
+def train_network(
     directory: RunDirectory,
     job: TrainingJob,
     watcher: Watcher,
     stop: threading.Event,
     start: Start | None,
 ) -> Outcome:
+    """Train the network, which then holds the best epoch's weights; keep only its checkpoints."""
     from opsin.training.batches import TrainingBatches  # noqa: PLC0415
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
     from opsin.training.trainer import fit  # noqa: PLC0415

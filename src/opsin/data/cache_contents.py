@@ -61,6 +61,7 @@ _FOLDERS: Final = (
     _CacheFolder("datasets", "index", rf"{_LONG}\.json", "where decoded images came from"),
     _CacheFolder("datasets", "near", rf"{_HASH}\.npz", "pairs of near duplicates"),
     _CacheFolder("features", "features", _HASH),
+    _CacheFolder("features", "trials", rf"{_HASH}\.json", "how good features were for images"),
     _CacheFolder("models", "models", r"\w+-onnxruntime-[\w.+-]+", "checks of classifiers"),
     _CacheFolder("models", "probed", r"\w+-onnx-[\w.+-]+", "networks brought into one form"),
     _CacheFolder("models", "backbones", rf"{_HASH}-\d+-[\w.+-]+\.json", "speeds of networks"),

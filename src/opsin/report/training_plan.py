@@ -18,8 +18,9 @@ class Plan(BaseModel):
         summary: The images in one line.
         images: How many there are in each part: ``train``, ``val``, ``test``.
         layers: The network; empty for a model without layers, whose size is known once fitted.
-        seconds: About how long the epochs take with their validation, from a few real steps; the
-            export and the evaluation come on top. ``None`` for a model without layers.
+        seconds: About how long the epochs take with their validation, from a few real steps, or
+            the features that are not known yet and the choice of a head; reading, the export and
+            the evaluation come on top. ``None`` for a model without layers on pixels.
         memory: Bytes that it takes beyond the images; ``None`` for a model without layers.
         rates: The learning rate: pairs of progress, 0 to 1, and rate; empty where there is none.
         device: Where it would be trained.

@@ -136,6 +136,8 @@ def show_plan(plan: Plan) -> None:
             ("Time", f"{most}about {about(plan.seconds)}, {recipe.training.epochs:,} epochs"),
             ("Memory", f"about {file_size(plan.memory or 0)} beside the images"),
         ]
+    elif plan.seconds is not None:
+        facts.append(("Time", f"about {about(plan.seconds)}"))
     facts.append(("Device", plan.device))
     layout.figures([(name, safe(text)) for name, text in facts])
     for name, reason in recipe.reasons.items():
