@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from opsin.core.metadata import MAX_CLASSES
-from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.onnx_graph import attribute
+from opsin.onnx_files.refusal import quoted, refused
 
 #: How its answers became logits.
 Form = Literal["logits", "softmax", "probabilities", "sigmoid", "scores"]
