@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, decode, decode_checkpoint
@@ -279,6 +280,15 @@ def test_a_disk_that_fills_up_meanwhile_keeps_what_is_done(many: Path, own_cache
     notes = Notes()
     as_if_read_at_once(many, notes)
     assert notes.totals[0] < COUNT
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
+        load(shapes)
 
 
 def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:
