@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,11 @@ def resolve_fitting(
     told = f"as many of the epochs as fit into {about(seconds)}"
     reasons = {**recipe.reasons, "Budget": told}
     return recipe.model_copy(update={"budget": seconds, "reasons": reasons})
+
+
+#: Training images from which on each is looked at once, and through a network's last features
+#: alone: more of them tell more than more views and depths.
+MANY_IMAGES: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class ClassicalJob:
         reasons["Class mix"] = in_words(recipe.training.class_mix, dataset)
         packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
         if backbone is not None:
+            if len(rows) > MANY_IMAGES and getattr(recipe.model, "at", None) is None:
+                backbone = replace(backbone, at=backbone.at[:1])
             reasons["Backbone"] = backbone.words
             packages["backbone"] = f"sha256:{backbone.digest}"
         elif not isinstance(recipe.model, FromBackbone):

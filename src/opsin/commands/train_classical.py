@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from opsin.classical.classical_recipe import ClassicalRecipe, FromBackbone, PixelModel
 from opsin.commands.calibrate import Draft
 from opsin.commands.class_mix import assumed_mix
-from opsin.commands.classical_job import ClassicalJob, resolve_fitting
+from opsin.commands.classical_job import MANY_IMAGES, ClassicalJob, resolve_fitting
 from opsin.commands.conclude import conclude, metadata_of, write_request
 from opsin.commands.fine_tune import Beginning, FineTuned, fine_tune, is_better
 from opsin.commands.recorder import Recorder, recorded
@@ -47,8 +47,6 @@ _SAMPLE: Final = 2_000
 # Images up to which they are judged in more folds: a tenth fewer to learn from costs less than a
 # fifth, and choosing a head for each fold takes seconds.
 _FEW: Final = 500
-# Training images from which on each is looked at once: more of them tell more than more views.
-_MANY: Final = 20_000
 
 
 def train_classical(
@@ -459,7 +457,7 @@ def _fit_head(
 
 def _views(job: ClassicalJob) -> tuple[View, ...]:
     """Return how images are looked at: never mirrored where that changes their meaning."""
-    if len(job.rows) > _MANY:
+    if len(job.rows) > MANY_IMAGES:
         return ("whole",)
     return ("whole", "mirrored") if job.dataset.mirrored else ("whole",)
 
