@@ -617,6 +617,68 @@ def test_a_transformers_class_token_is_repeated_for_each_image(tmp_path: Path) -
     np.testing.assert_allclose(found @ dense, expected, atol=1e-5)
 
 
+def tokens_of(kind: str) -> bytes:
+    """Return a network that ends with tokens of width 4: those of a grid of four patches.
+
+    Args:
+        kind: What stands before them: a ``class`` token, ``registers`` too, or ``patches`` alone.
+    """
+    random = np.random.default_rng(4)
+
+    def drawn(*shape: int) -> np.ndarray[Any, Any]:
+        return random.normal(0, 1, shape).astype(np.float32)
+
+    weights: dict[str, np.ndarray[Any, Any]] = {
+        "grid": drawn(4, 3, 4, 4), "class": drawn(1, 1, 4), "registers": drawn(1, 3, 4),
+        "rows": np.array([0, 4, -1]), "mixed": drawn(4, 4), "zero": np.array([0]),
+        "one": np.array([1]), "end": np.array([1 << 40]),
+    }  # fmt: skip
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["pixels", "grid"], ["maps"], strides=[4, 4]),
+        node("Reshape", ["maps", "rows"], ["columns"]),
+        node("Transpose", ["columns"], ["patches"], perm=[0, 2, 1]),
+    ]
+    last = "patches"
+    if kind != "patches":
+        nodes.append(node("Concat", ["class", last], ["with.class"], axis=1))
+        last = "with.class"
+    if kind == "registers":  # as DINOv2 puts them in: behind the class token
+        nodes += [
+            node("Slice", [last, "zero", "one", "one"], ["first"]),
+            node("Slice", [last, "one", "end", "one"], ["others"]),
+            node("Concat", ["first", "registers", "others"], ["with.registers"], axis=1),
+        ]
+        last = "with.registers"
+    nodes += [
+        node("MatMul", [last, "mixed"], ["attended"]),
+        node("Add", [last, "attended"], ["tokens"]),
+    ]
+    held = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    return _model(nodes, [_info("pixels", ["N", 3, 8, 8])], ["tokens"], weights=held)
+
+
+@pytest.mark.parametrize("kind", ["class", "registers", "patches"])
+def test_tokens_become_the_class_token_beside_the_mean_of_the_patches(
+    kind: str, tmp_path: Path
+) -> None:
+    """Registers stay out; without a class token it is the mean alone."""
+    file = tmp_path / "network.onnx"
+    file.write_bytes(tokens_of(kind))
+    images = images_of(3, 8)
+    pixels = (images / 255).astype(np.float32).transpose(0, 3, 1, 2)
+    session = onnxruntime.InferenceSession(tokens_of(kind))  # exported for one image
+    tokens = np.concatenate([session.run(None, {"pixels": image[None]})[0] for image in pixels])
+    expected = tokens[:, -4:].mean(axis=1)
+    if kind != "patches":
+        expected = np.concatenate([tokens[:, 0], expected], axis=1)
+    for _ in range(2):  # as it is looked into, and as it is found again
+        backbone = open_backbone(file, prepare="0..1")
+        assert backbone.at[0] == "tokens"
+        assert backbone.units[0] == expected.shape[1]
+        np.testing.assert_allclose(features_of(file, images, prepare="0..1"), expected, atol=1e-5)
+
+
 def attention_of_one() -> bytes:
     """Return attention over four patches, as exporters write it for one image: sizes are fixed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,25 @@ def weights_of(name: str) -> PackagedWeights:
 
 
 def answers_to(images: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    content, _ = read_network(weights_of(name))
+    weights = weights_of(name)
+    content, _ = read_network(weights.package, weights.checked())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (answers,) = session.run(["logits"], {"pixels": images})
     return np.asarray(answers)
 
 
 @pytest.mark.parametrize("name", BOX)
-def test_a_network_in_the_box_opens_by_its_name(name: str) -> None:
+def test_a_network_in_the_box_opens_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     side, parameters = BOX[name]
+    digested, digest = [], hashlib.file_digest
+
+    def noted(file: Any, kind: str) -> Any:
+        digested.append(file.name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
     backbone = open_backbone(name)
+    assert digested == [str(backbone.path)]
     assert (backbone.name, backbone.side, backbone.licence) == (name, (side, side), "apache-2.0")
     assert backbone.pixels.of_pixel(127) == (0.0, 0.0, 0.0)
     assert backbone.pixels.of_pixel(255) == (1.0, 1.0, 1.0)
@@ -53,7 +63,8 @@ def test_a_network_in_the_box_opens_by_its_name(name: str) -> None:
 
 
 def test_stated_shapes_are_those_that_are_computed() -> None:
-    content, probed = read_network(weights_of("efficientnet-lite0"))
+    weights = weights_of("efficientnet-lite0")
+    content, probed = read_network(weights.package, weights.checked())
     model = onnx.load_model_from_string(content)
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in probed.values)

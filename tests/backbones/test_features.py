@@ -64,6 +64,28 @@ def test_what_was_computed_before_a_stop_stays(
     np.testing.assert_array_equal(found, fresh)
 
 
+@pytest.mark.parametrize("writable", [True, False])
+def test_features_too_large_for_the_memory_lie_on_the_disk(
+    writable: bool,
+    backbone: Backbone,
+    images: Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the disk refuses them, the memory has to do; the file goes with the array."""
+    expected = compute(backbone, *images, ("whole",), watcher=SILENT)
+    monkeypatch.setattr(features, "_IN_MEMORY", 0)
+    cache = tmp_path / "cache"
+    if not writable:
+        cache.touch()
+    monkeypatch.setenv("OPSIN_CACHE", str(cache))
+    found = compute(backbone, *images, ("whole",), watcher=SILENT)
+    assert isinstance(found, np.memmap) == writable
+    np.testing.assert_array_equal(found, expected)
+    if writable:
+        assert [each.name for each in cache.iterdir()] == ["features"]
+
+
 def test_other_labels_orders_and_more_images_compute_only_what_is_new(
     backbone: Backbone, images: Images
 ) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, decode, decode_checkpoint
@@ -279,6 +280,49 @@ def test_a_disk_that_fills_up_meanwhile_keeps_what_is_done(many: Path, own_cache
     notes = Notes()
     as_if_read_at_once(many, notes)
     assert notes.totals[0] < COUNT
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
+        load(shapes)
+
+
+class Changing(Notes):
+    """Changes a collection once it is listed, as its first images are read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        if not self.totals:
+            (self.folder / "disc" / "3.png").unlink()
+            Image.fromarray(shape_image("disc", 77)).save(self.folder / "square" / "4.png")
+            shutil.copytree(self.folder / "disc", self.folder / "another")
+        super().begin(what, total, unit)
+
+
+@pytest.mark.parametrize("size", [None, 32])
+def test_a_collection_that_changes_while_it_is_read(
+    size: int | None, tmp_path: Path, own_cache: Path
+) -> None:
+    """What was read is what is used; the next reading sees what is there then."""
+    root = write_shapes(tmp_path / "photos")
+    first = load(root, watcher=Changing(root), size=size, max_unreadable=0.1)
+    assert first.classes == ("disc", "square")
+    assert [name for name, _ in first.unreadable] == ["disc/3.png"]
+    again = load(root, size=size)
+    assert again.classes == ("another", "disc", "square")
+    assert (len(again), again.unreadable) == (34, [])
+    # Rewritten in between: the pixels of both times are those of the file as it was read.
+    rows = [data.names.index("square/4.png") for data in (first, again)]
+    digests = [data.source_digests[row] for data, row in zip((first, again), rows, strict=True)]
+    assert (digests[0] == digests[1]).all()
+    assert np.array_equal(first.images[rows[0]], again.images[rows[1]])
 
 
 def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:

@@ -109,6 +109,18 @@ def test_a_second_training_computes_no_features(
     assert first.recipe.model.name == second.recipe.model.name == "backbone"
 
 
+def test_of_many_images_only_the_last_features_are_computed(
+    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsin.commands.classical_job.MANY_IMAGES", 5)
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    facts = run.classifier().metadata.backbone
+    assert facts is not None and facts.at == ("flat",)
+    kept = list((tmp_path / "cache" / "features").glob("*/about.json"))
+    assert kept and all("16 numbers" in file.read_text() for file in kept)
+
+
 def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
     from opsin.data.cache import cache_root
 

@@ -239,8 +239,8 @@ def _in_the_box(name: str, weights: PackagedWeights, given: PixelValues | None) 
             f"no --prepare, since it is known how {name} was trained", f"got {given.stated}",
             "Leave it out.",
         )  # fmt: skip
-    content, probed = read_network(weights)
     path = weights.checked()
+    content, probed = read_network(weights.package, path)
     size, licence = path.stat().st_size, NAMED[name].licence
     return FoundNetwork(
         name, path, weights.sha256, size, content, probed, PIXELS, licence, where=None

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from opsin.backbones.named_backbones import PackagedWeights
 from opsin.backbones.pixel_values import PixelValues
 from opsin.backbones.probe import Probed, Value
 from opsin.onnx_files.graph_writer import GraphWriter
@@ -52,14 +52,14 @@ SIZES: Final = {
 }
 
 
-def read_network(weights: PackagedWeights) -> tuple[bytes, Probed]:
+def read_network(package: str, path: Path) -> tuple[bytes, Probed]:
     """Return the network of a package as ONNX, and what is in it.
 
-    Raises:
-        MissingExtraError: The package is not installed.
-        ModelFileError: Its file is missing, or has another content than was published.
+    Args:
+        package: Its name for pip.
+        path: The file of weights in it, as `PackagedWeights.checked` returns it.
     """
-    return _Writer(SIZES[weights.package], read_tensors(weights.checked())).network()
+    return _Writer(SIZES[package], read_tensors(path)).network()
 
 
 class _Writer:

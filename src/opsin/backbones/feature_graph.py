@@ -179,16 +179,28 @@ class FeatureGraph:
     def pooled(self, name: str, value: str, suffix: str = "") -> str:
         """Write a value as one row of numbers an image: the mean of maps or tokens.
 
+        Where there is a class token, it stands before the mean of the patches (as DINOv2's authors
+        classify: Oquab et al. 2023).
+
         Args:
             name: Of the value in the network.
             value: Its name in this graph.
             suffix: Of the names of what is written.
         """
-        to, shape = self.to, self._backbone.value(name).shape
+        to, found = self.to, self._backbone.value(name)
+        shape = found.shape
         if self._half or self._double:
             value = to.node("Cast", [value], f"{name}.single{suffix}", to=_FLOAT)
         if len(shape) == 1:
             return value
-        axes = [2, 3] if len(shape) == 3 else [1]
-        held = to.weight(f"{name}.axes{suffix}", axes, np.int64)
-        return to.node("ReduceMean", [value, held], f"{name}.mean{suffix}", keepdims=0)
+        axes = to.weight(f"{name}.axes{suffix}", [2, 3] if len(shape) == 3 else [1], np.int64)
+        if not found.patches:
+            return to.node("ReduceMean", [value, axes], f"{name}.mean{suffix}", keepdims=0)
+        sizes = to.weight(
+            f"{name}.sizes{suffix}", [1, shape[0] - 1 - found.patches, found.patches], np.int64
+        )
+        parts = [f"{name}.{part}{suffix}" for part in ("class", "registers", "patches")]
+        to.node("Split", [value, sizes], *parts, axis=1)
+        means = [to.node("ReduceMean", [each, axes], f"{each}.mean", keepdims=0)
+                 for each in (parts[0], parts[2])]  # fmt: skip
+        return to.node("Concat", means, f"{name}.joined{suffix}", axis=1)

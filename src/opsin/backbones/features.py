@@ -5,10 +5,14 @@ What was computed before a crash or Ctrl-C stays (`opsin.backbones.feature_cache
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,12 +22,15 @@ from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_cache import FeatureCache
 from opsin.backbones.feature_graph import FeatureGraph, View
 from opsin.core.events import SILENT, Watcher
+from opsin.data.cache import cache_root, new_array
 from opsin.data.lazy_images import THREADS, Images
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.providers import CPU, Session, choose
 
 #: Images whose features are kept in one file: what a crash may cost.
 KEPT: Final = 256
+# Numbers of all images that are held in memory: 256 MB.
+_IN_MEMORY: Final = 64 << 20
 #: Images computed at once, always: of another number some networks make other last bits.
 BATCH: Final = 8
 
@@ -121,7 +128,7 @@ def compute(
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
     extractors = [Extractor(backbone, shape, view, device, watcher) for view in views]
-    found = np.empty((len(images), len(views), extractors[0].units), np.float32)
+    found = _room_for((len(images), len(views), extractors[0].units))
     missing = np.zeros((len(images), len(views)), bool)
     for place, extractor in enumerate(extractors):
         missing[extractor.cache.fill(found[:, place], digests), place] = True
@@ -158,3 +165,18 @@ def compute(
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     watcher.end()
     return found
+
+
+def _room_for(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an array; a large one lies in a file without a name, which goes when it does."""
+    if math.prod(shape) > _IN_MEMORY:
+        with contextlib.suppress(OSError):  # the memory has to do
+            cache_root().mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(
+                dir=cache_root(), ignore_cleanup_errors=True
+            ) as folder:
+                place = Path(folder) / "features.npy"
+                new_array(place, np.float32, shape)
+                mapped: NDArray[np.float32] = np.load(place, mmap_mode="r+", allow_pickle=False)
+                return mapped
+    return np.empty(shape, np.float32)

@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -84,16 +84,20 @@ class Value:
         name: In the file.
         op: The operator that it comes from.
         shape: For one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``.
+        patches: How many of the tokens, the last ones, are patches of the image where the first is
+            a class token; else 0. Registers may lie between.
     """
 
     name: str
     op: str
     shape: tuple[int, ...]
+    patches: int = 0
 
     @property
     def units(self) -> int:
         """How many numbers it is once it is pooled."""
-        return self.shape[-1] if len(self.shape) == 2 else self.shape[0]
+        width = self.shape[-1] if len(self.shape) == 2 else self.shape[0]
+        return 2 * width if self.patches else width
 
 
 @dataclass(frozen=True)
@@ -225,8 +229,14 @@ class _Probe:
 
     def result(self) -> tuple[Probed, onnx.ModelProto]:
         shapes = self._shapes(2)
+        patches = self._patches(shapes)
         values = tuple(
-            Value(node.output[0], node.op_type, shapes[node.output[0]])
+            Value(
+                node.output[0],
+                node.op_type,
+                shapes[node.output[0]],
+                patches.get(shapes[node.output[0]][:-1], 0),
+            )
             for node in self._graph.node
             if node.output and node.output[0] in shapes
         )
@@ -612,6 +622,20 @@ class _Probe:
             if kind.elem_type and kind.HasField("shape") and all(shape):
                 dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
                 found[value.name] = (dtype.kind, shape)
+        return found
+
+    def _patches(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+        """Return how many of so many tokens are patches, where a class token was put first.
+
+        Registers come in with it, or behind it afterwards.
+        """
+        found: dict[tuple[int, ...], int] = {}
+        for node in self._graph.node:
+            parts = [shapes.get(name, ()) for name in node.input]
+            if node.op_type == "Concat" and all(len(part) == 2 for part in parts):
+                rows, made = [part[0] for part in parts], shapes.get(node.output[0], (0,))[:-1]
+                if rows[0] == 1 and made == (sum(rows),):
+                    found[made] = rows[-1]
         return found
 
     def _features(self, values: dict[str, Value]) -> str:

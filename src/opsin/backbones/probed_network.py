@@ -36,7 +36,7 @@ _MEMORY: Final = 512 << 20
 _BYTES_A_SECOND: Final = 2 << 20
 _COPIES: Final = 8
 # Changes whenever the same file would be seen otherwise.
-_RULES: Final = 1
+_RULES: Final = 2
 
 
 def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
@@ -55,7 +55,7 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
         if is_own(place):
             with StoredArrays(place) as arrays:
                 about, present = arrays.read("about"), arrays.read("network")
-            return _as_probed(json.loads(about.tobytes())), present.tobytes()
+            return as_probed(json.loads(about.tobytes())), present.tobytes()
     seconds = _SECONDS + len(content) / _BYTES_A_SECOND
     memory = _MEMORY + _COPIES * len(content)
     try:
@@ -66,7 +66,7 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
     except SandboxError as error:
         raise refused(name, error.received) from error
     _keep(place, found, form)
-    return _as_probed(found), form
+    return as_probed(found), form
 
 
 def _place_of(content: bytes, side: int | None) -> Path:
@@ -88,9 +88,10 @@ def _keep(place: Path, found: Header, form: bytes) -> None:
         make_own(place)
 
 
-def _as_probed(found: Header) -> Probed:
+def as_probed(found: Header) -> Probed:
+    """Return what another process found, which came as JSON."""
     fields = dict(found)
-    values = [Value(each["name"], each["op"], tuple(each["shape"])) for each in fields["values"]]
+    values = [Value(**each | {"shape": tuple(each["shape"])}) for each in fields["values"]]
     fields |= {
         "side": tuple(fields["side"]), "depths": tuple(fields["depths"]), "values": tuple(values)
     }  # fmt: skip

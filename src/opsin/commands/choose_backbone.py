@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from opsin._version import __version__
 from opsin.backbones.named_backbones import NAMED
 from opsin.commands.backbones import measured_backbone
+from opsin.commands.classical_job import MANY_IMAGES
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _SECONDS: Final = {"efficientnet-lite2": 120.0, "efficientnet-lite0": 600.0}
 # Share of a budget that these may take.
 _SHARE: Final = 0.5
-# Training images from which on each is looked at once: more of them tell more than more views.
-_MANY: Final = 20_000
 # Training images that features are tried on, each class at its share.
 _TRIED: Final = 1_500
 #: Seconds of the training from scratch that they are compared with.
@@ -120,7 +119,7 @@ def views_of(dataset: Dataset, learnt: int) -> tuple[View, ...]:
         dataset: The images.
         learnt: How many of them a head learns from.
     """
-    if learnt > _MANY or not dataset.mirrored:
+    if learnt > MANY_IMAGES or not dataset.mirrored:
         return ("whole",)
     return ("whole", "mirrored")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -62,6 +62,11 @@ def resolve_fitting(
     return recipe.model_copy(update={"budget": seconds, "reasons": every})
 
 
+#: Training images from which on each is looked at once, and through a network's last features
+#: alone: more of them tell more than more views and depths.
+MANY_IMAGES: Final = 20_000
+
+
 @dataclass(frozen=True)
 class ClassicalJob:
     """All that a fitting needs, checked before anything is written."""
@@ -112,6 +117,8 @@ class ClassicalJob:
         reasons["Class mix"] = in_words(recipe.training.class_mix, dataset)
         packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
         if backbone is not None:
+            if len(rows) > MANY_IMAGES and getattr(recipe.model, "at", None) is None:
+                backbone = replace(backbone, at=backbone.at[:1])
             reasons["Backbone"] = backbone.words
             packages["backbone"] = f"sha256:{backbone.digest}"
         elif not isinstance(recipe.model, FromBackbone):

@@ -430,7 +430,7 @@ def _fit_head(
     search = HeadSearch(
         backbone,
         (height, width, channels),
-        backbone.at if model.at is not None or len(job.rows) <= _MANY else backbone.at[:1],
+        backbone.at,
         features,
         labels=dataset.labels,
         units=units,

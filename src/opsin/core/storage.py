@@ -201,15 +201,22 @@ def check_writable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write ``path`` into one line that says what to do."""
+def storage_errors(path: Path, elsewhere: str = "") -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into one line that says what to do.
+
+    Args:
+        path: The file or folder.
+        elsewhere: How its users choose another place.
+    """
     try:
         yield
     except OSError as error:
         # strerror is None for the errors that libraries raise without the system's number.
         reason = (error.strerror or str(error)).lower()
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "Free some space" if full else "Check its rights, or choose another place,"
+        advice = "Free some space" if full else "Check its rights"
+        if elsewhere or not full:
+            advice += f", or {elsewhere or 'choose another place'},"
         raise StorageError(f"to write {path}", reason, f"{advice} and run again.") from error
 
 

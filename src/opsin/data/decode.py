@@ -55,6 +55,7 @@ _SMALLEST = 4
 _ROWS: Final = 32
 _CHUNK: Final = 1 << 20
 _WAITING: Final = 32 << 20
+_ELSEWHERE: Final = "set OPSIN_CACHE to another folder"
 # Seconds of work that a killed process may lose.
 _SAVED_EVERY: Final = 2.0
 
@@ -274,7 +275,7 @@ def _decoded(
     decoded = look_up(key, recipe, on_the_fly) if on_the_fly else None
     if decoded is None:
         with (
-            storage_errors(decode_checkpoint.folder_of(_key_of_bits(key, recipe.bits))),
+            storage_errors(decode_checkpoint.folder_of(_key_of_bits(key, recipe.bits)), _ELSEWHERE),
             decode_checkpoint.alone(_key_of_bits(key, recipe.bits), watcher),
         ):
             # Another process may have done the work meanwhile.
@@ -302,7 +303,7 @@ def _disk_limit(recipe: DataRecipe, key: str) -> float:
     place = cache.cache_root()
     while not place.exists() and place != place.parent:
         place = place.parent
-    with storage_errors(place):
+    with storage_errors(place, _ELSEWHERE):
         taken = decode_checkpoint.taken_by(_key_of_bits(key, recipe.bits))
         return (shutil.disk_usage(place).free + taken) / 2
 

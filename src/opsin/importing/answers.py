@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from opsin.core.metadata import MAX_CLASSES
-from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.onnx_graph import attribute
+from opsin.onnx_files.refusal import quoted, refused
 from opsin.runtime.providers import cpu_session
 
 #: How its answers became logits.

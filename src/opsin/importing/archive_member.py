@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import Final
 
-from opsin.importing.refusal import refused
+from opsin.onnx_files.refusal import refused
 
 #: Bytes for each byte of the file that compression could explain.
 DENSEST: Final = 1_000

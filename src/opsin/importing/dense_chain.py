@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import IR_VERSION, OPSET
+from opsin.onnx_files.refusal import quoted, refused
 
 _ENDS: Final = re.compile(r"\.?(weight|bias)$")
 

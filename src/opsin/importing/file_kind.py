@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.regular_file import open_regular
-from opsin.importing.refusal import refused
+from opsin.onnx_files.refusal import refused
 from opsin.onnx_files.tensor_file import LEGACY
 
 _ZIP: Final = b"PK\x03\x04"

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from opsin.backbones.probe import Probed, Value, check_bounded, probe_model
+from opsin.backbones.probe import Probed, check_bounded, probe_model
+from opsin.backbones.probed_network import as_probed
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
 from opsin.core.framing import Header
 from opsin.core.operating_system import limit_computing
@@ -25,9 +26,9 @@ from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import ConvertedLayer, convert
 from opsin.importing.named_architecture import cnn_of, resnet_of
-from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_operators import StandardOperators
 from opsin.importing.skops_to_onnx import convert_estimator
+from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
@@ -107,17 +108,12 @@ def read_foreign(
             })  # fmt: skip
     except SandboxError as error:
         raise refused(path.name, error.received) from error
-    probed = found["probed"]
-    values = tuple(
-        Value(each["name"], each["op"], tuple(each["shape"])) for each in probed.pop("values")
-    )
-    probed |= {"side": tuple(probed["side"]), "depths": tuple(probed["depths"])}
     layers, classes = found["layers"], found["classes"]
     return ForeignNetwork(
         path,
         digest,
         content,
-        Probed(**probed, values=values),
+        as_probed(found["probed"]),
         FoundAnswers(**found["answers"]),
         None if layers is None else tuple(_row(each) for each in layers),
         found["maker"],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from opsin.importing.refusal import quoted, refused
+from opsin.onnx_files.refusal import quoted, refused
 
 #: Networks, which may also stand where a layer stands.
 NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))

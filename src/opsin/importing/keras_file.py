@@ -25,7 +25,7 @@ from opsin.core.regular_file import open_regular
 from opsin.core.stored_json import JsonObject
 from opsin.importing.archive_member import DENSEST, read_member
 from opsin.importing.keras_config import LayerConfig
-from opsin.importing.refusal import quoted, refused
+from opsin.onnx_files.refusal import quoted, refused
 
 # A library of filters from outside would be code that the file chooses.
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"

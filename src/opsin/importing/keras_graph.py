@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.refusal import quoted, refused
 
 # Numbers of one value for one image; a shape may be a bomb.
 _LARGEST: Final = 1 << 28

@@ -26,7 +26,7 @@ from opsin.importing.keras_layers import (
     shapes,
 )
 from opsin.importing.keras_layers.layer_call import LayerCall, Writer, tensors_in
-from opsin.importing.refusal import quoted, refused
+from opsin.onnx_files.refusal import quoted, refused
 
 _LAYERS: Final[dict[str, Writer]] = {
     **activations.LAYERS,

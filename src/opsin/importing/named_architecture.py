@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from opsin.importing.refusal import quoted, refused
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import IR_VERSION, OPSET
+from opsin.onnx_files.refusal import quoted, refused
 
 # A side that every stage finds a half of.
 _ANY: Final = 1 << 30

@@ -10,12 +10,12 @@ import numpy as np
 from onnx import TensorProto
 
 from opsin.importing.answers import Form
-from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_trees import boosted_trees, forest_trees
 from opsin.importing.skops_file import SkopsObject
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.kernels import KERNELS, kernel
 from opsin.onnx_files.neighbour_votes import write_neighbours
+from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.support_vectors import SupportVectors, write_scores
 from opsin.onnx_files.tree_ensemble import write_trees
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from opsin.importing.refusal import quoted, refused
 from opsin.importing.skops_file import SkopsObject
 from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.refusal import quoted, refused
 
 #: Most numbers of an image.
 MOST_UNITS: Final = 1 << 22

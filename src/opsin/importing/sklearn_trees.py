@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from opsin.importing.refusal import refused
 from opsin.importing.skops_file import SkopsObject
+from opsin.onnx_files.refusal import refused
 from opsin.onnx_files.tree_ensemble import TreeNodes
 
 _LARGEST: Final = float(np.finfo(np.float32).max)

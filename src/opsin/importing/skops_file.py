@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from opsin.core.regular_file import open_regular
 from opsin.importing.archive_member import read_member
-from opsin.importing.refusal import quoted, refused
+from opsin.onnx_files.refusal import quoted, refused
 
 _SCHEMA: Final = "schema.json"
 _LARGEST_SCHEMA: Final = 48 << 20

@@ -11,12 +11,12 @@ from onnx import ModelProto, TensorProto, helper
 from opsin.core.metadata import MAX_CLASSES
 from opsin.importing.answers import Form
 from opsin.importing.keras_to_onnx import ConvertedLayer
-from opsin.importing.refusal import quoted, refused
 from opsin.importing.sklearn_classifiers import ClassifierRows, write_classifier_of
 from opsin.importing.sklearn_steps import MOST_UNITS, write_step
 from opsin.importing.skops_file import SkopsObject, open_skops
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import IR_VERSION, OPSET, TREES, TREES_OPSET
+from opsin.onnx_files.refusal import quoted, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.
 _EMBEDDING: Final = "embedding"

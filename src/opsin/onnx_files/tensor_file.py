@@ -22,9 +22,8 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ModelFileError
 from opsin.core.regular_file import open_regular
-from opsin.runtime.onnx_scan import printable
+from opsin.onnx_files.refusal import quoted, refused
 
 _LARGEST_HEADER: Final = 64 << 20
 _LARGEST_PICKLE: Final = 64 << 20
@@ -67,20 +66,6 @@ def read_tensors(path: Path) -> Tensors:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise refused(path.name, f"weight {quoted(name)} holds values that are no numbers")
     return found
-
-
-def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
-    """Return the error of a file that holds no weights that could be read."""
-    return ModelFileError(
-        "weights by name: a .safetensors file, or a checkpoint of PyTorch",
-        f"{name} holds none: {reason}",
-        advice or "Save the weights again, or export the network to ONNX.",
-    )
-
-
-def quoted(text: object) -> str:
-    """Return text out of a stranger's file, fit for a line of a message."""
-    return printable(str(text)[:200])
 
 
 def _safetensors(name: str, file: BinaryIO) -> Tensors:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor
 from opsin.importing.keras_layers.layer_call import LayerCall, Writer
-from opsin.importing.refusal import quoted
+from opsin.onnx_files.refusal import quoted
 
 _Write = Callable[[LayerCall, str], str]
 

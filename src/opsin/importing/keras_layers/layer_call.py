@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.importing.keras_file import WeightList
 from opsin.importing.keras_graph import KerasGraph, KerasTensor
-from opsin.importing.refusal import quoted
+from opsin.onnx_files.refusal import quoted
 
 
 @dataclass

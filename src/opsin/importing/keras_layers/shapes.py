@@ -11,7 +11,7 @@ import numpy as np
 from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor
 from opsin.importing.keras_layers.layer_call import LayerCall, Writer
-from opsin.importing.refusal import quoted
+from opsin.onnx_files.refusal import quoted
 
 
 def _identity(call: LayerCall) -> KerasTensor:
