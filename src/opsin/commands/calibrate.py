@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.commands.class_mix import shares_of
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import OodFigures
 from opsin.core.events import Watcher
 from opsin.core.metadata import Calibration, ClassMix, Reject
 from opsin.data.dataset import Dataset
@@ -44,6 +45,8 @@ class Draft:
             same names: it answers for these.
         judged: Answers by heads that had not seen the images, and how sure the file may be by
             them; ``None`` where a validation part says so.
+        strange: What is known of every image, of images of nothing in particular,
+            ``float32[S, D]``.
     """
 
     directory: RunDirectory
@@ -53,6 +56,7 @@ class Draft:
     known: tuple[str, NDArray[np.float32]] | None = None
     held_out: bytes | None = None
     judged: tuple[OutOfFold, Calibration] | None = None
+    strange: NDArray[np.float32] | None = None
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -132,11 +136,13 @@ class CalibratedFile:
         validation: Its answers; ``None`` where there are no validation images.
         known: Its answers to all images of the dataset, where these are known already; to the
             validation images, those of before it learnt from them.
+        ood: How well it tells unknown images from known ones, where it is judged by all images.
     """
 
     classifier: Classifier
     validation: Answers | None
     known: Answers | None = None
+    ood: OodFigures | None = None
 
 
 def uncalibrated(draft: Draft) -> CalibratedFile:
@@ -207,14 +213,36 @@ def calibrate(draft: Draft) -> CalibratedFile:
         update={"calibration": calibration, "reject": reject}
     )
     content = finished(draft.content, metadata, calibrated)
-    every = None
+    every, ood = None, None
     if draft.known is not None:
         found = draft.outputs(np.arange(len(dataset.labels)), (_LOGITS, "embedding"))
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
         if answers is not None:
             every.probabilities[split.val] = answers.probabilities
+        if draft.judged is not None:
+            ood = _ood_figures(draft, draft.judged[0], found["embedding"], reject)
     file = Classifier.of_content(draft.directory.classifier, content, most=None)
-    return CalibratedFile(file, answers, every)
+    return CalibratedFile(file, answers, every, ood)
+
+
+def _ood_figures(
+    draft: Draft, judged: OutOfFold, embeddings: NDArray[np.float32], reject: Reject | None
+) -> OodFigures | None:
+    """Measure how well a file tells unknown images from known ones, by all images."""
+    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
+
+    if draft.known is None or draft.strange is None:
+        return None
+    rows = np.arange(len(draft.strange))
+    strange = draft._from_known(draft.known[0], draft.strange, rows, ["embedding"])["embedding"]
+    return near_and_far(
+        judged,
+        embeddings[judged.rows],
+        draft.dataset.labels[judged.rows],
+        draft.dataset.classes,
+        strange=strange,
+        most=None if reject is None else reject.max_ood_score,
+    )
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
