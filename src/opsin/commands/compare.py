@@ -59,7 +59,8 @@ def compare(
     interval of the difference agree; otherwise no difference can be shown.
 
     Args:
-        *runs: Two to ten run directories that share test images, with the same classes.
+        *runs: Two to ten run directories that were judged by some of the same images, with the same
+            classes.
         against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
         speed: Measure how many images a second each classifier answers on this machine.
