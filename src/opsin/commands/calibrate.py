@@ -136,7 +136,7 @@ class CalibratedFile:
         validation: Its answers; ``None`` where there are no validation images.
         known: Its answers to all images of the dataset, where these are known already; to the
             validation images, those of before it learnt from them.
-        ood: How well it tells unknown images from known ones, where it is judged by all images.
+        ood: How well it distinguishes unknown images from known ones, by all images.
     """
 
     classifier: Classifier
@@ -228,7 +228,7 @@ def calibrate(draft: Draft) -> CalibratedFile:
 def _ood_figures(
     draft: Draft, judged: OutOfFold, embeddings: NDArray[np.float32], reject: Reject | None
 ) -> OodFigures | None:
-    """Measure how well a file tells unknown images from known ones, by all images."""
+    """Measure how well a file distinguishes unknown images from known ones, by all images."""
     from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
 
     if draft.known is None or draft.strange is None:

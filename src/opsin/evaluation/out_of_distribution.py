@@ -155,7 +155,7 @@ def near_and_far(
     strange: NDArray[np.float32],
     most: float | None,
 ) -> OodFigures | None:
-    """Measure how well a head's OOD score tells unknown images from known ones.
+    """Measure how well a head's OOD score distinguishes unknown images from known ones.
 
     Near: each class is left out in turn, and its images are the unknown ones. Far: images of
     nothing that anybody would sort. An image is compared with those of other folds alone, and so

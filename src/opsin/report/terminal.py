@@ -374,7 +374,7 @@ def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
 
 
 def ood_in_words(ood: OodFigures) -> str:
-    """Say how well unknown images are told from known ones.
+    """Say how well unknown images are distinguished from known ones.
 
     Example:
         >>> each = [{"name": name, "images": 9, "auroc": auroc}

@@ -329,7 +329,7 @@ class StrangeKind(Stored):
 
 
 class OodFigures(Stored):
-    """How well the OOD score tells unknown images from known ones, judged by all images.
+    """How well the OOD score distinguishes unknown images from known ones, judged by all images.
 
     Areas under ROC curves: the probability that an unknown image has the larger score.
     """
@@ -339,7 +339,7 @@ class OodFigures(Stored):
     )
     far: Share = Field(description="For generated images: colours, noise, text and drawings.")
     classes: list[StrangeKind] = Field(
-        default_factory=list, description="Each class as it is told from the others without it."
+        default_factory=list, description="Each class, left out, against the others."
     )
 
 
@@ -414,8 +414,8 @@ class Report(Artifact):
     )  # fmt: skip
     reject: Reject | None = None
     ood: OodFigures | None = Field(
-        None, description="Whether unknown images are told from known ones, where a head on a "
-        "pretrained network is judged by all images."
+        None, description="Whether unknown images can be distinguished from known ones, where a "
+        "head on a pretrained network is judged by all images."
     )  # fmt: skip
     views: ViewsFacts | None = None
     layers: list[Layer] = Field(default_factory=list)
