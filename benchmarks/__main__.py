@@ -54,6 +54,9 @@ BENCHMARKS: Final = {
     "label_errors": Benchmark(
         "", "30 min", "--source digits --images 300 --seeds 1 --folds 2 --epochs 1"
     ),
+    "out_of_fold": Benchmark(
+        "", "15 min", "FOLDER --network RUN --images 4 --draws 1 --planted 2 --of 8 --plantings 1"
+    ),
     "prediction": Benchmark(
         "Keras, PyTorch", "10 min", "RUN --repeats 1 --seconds 0.2 --memory 20 40 --made 20"
     ),

@@ -60,9 +60,10 @@ def write_run(
     write_images(directory, dataset)
     kept: dict[str, NDArray[Any]] = {}
     figures = {}
-    for part in ("val", "test"):
-        rows = dataset.split.rows(part)
-        if len(rows):
+    for part in ("val", "test", "out_of_fold"):
+        judged = part == "out_of_fold"
+        rows = np.arange(len(dataset)) if judged else dataset.split.rows(part)
+        if len(rows) and part in probabilities:
             labels = dataset.labels[rows]
             kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
             kept[f"{part}_probabilities"] = probabilities[part]
@@ -75,10 +76,10 @@ def write_run(
         directory.append_history(
             made_epoch(epoch, val_accuracy=1 - 0.5 / epoch, val_loss=1.0 / epoch)
         )
-    report = {
+    report: dict[str, Any] = {
         "source": dataset.recipe.source,
         "model": "mlp",
-        "split": "test" if "test" in figures else "val",
+        "split": next(part for part in ("test", "out_of_fold", "val") if part in figures),
         "figures": figures,
         "training": {"parameters": 1234},
         "file": {"bytes": 5000, "difference": 2e-6},

@@ -6,6 +6,7 @@ import html
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageErro
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
+from opsin.data.split import Split
 from opsin.evaluation.comparison import PairedTest, ShownDifference
 from tests.conftest import Notes, write_shapes
 from tests.made_runs import answers_right, write_run
@@ -237,9 +239,34 @@ def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> 
     found = opsin.compare(one, make("moved", 0.5, moved), speed=False)
     assert "validation images that all of these runs have" in found.notes[0]
     with pytest.raises(
-        RunError, match=r"runs with the same test images; .*with has some and .*one"
+        RunError, match=r"images that they had not seen; .*one is judged by validation"
     ):
         opsin.compare(make("with", 0.5), one, speed=False)
+
+
+def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
+    make: Make, digits: Dataset, tmp_path: Path
+) -> None:
+    tested = make("tested", 0.5)
+    labels = digits.labels
+    answers = np.full((len(labels), 10), 0.01, np.float32)
+    answers[np.arange(len(labels)), labels] = 0.91
+    none = np.zeros(0, np.int64)
+    every = replace(digits, split=Split(np.arange(len(labels)), none, none))
+    judged = write_run(tmp_path / "runs", "judged", every, {"out_of_fold": answers})
+    for runs in ((tested, judged), (judged, tested)):
+        found = opsin.compare(*runs, speed=False)
+        assert (found.part, found.images) == ("out_of_fold", len(digits.split.test))
+        (pair,) = found.pairs
+        assert pair.better == "AB"[runs.index(judged)]
+        accuracies = {row.run: row.accuracy for row in found.runs}
+        assert accuracies == {str(judged): 1, str(tested): opsin.Run(tested).figures.accuracy}
+        assert "held-out images that all of these runs have" in found.notes[0]
+        assert not any("flatters" in note for note in found.notes)
+    assert opsin.compare(judged, judged, speed=False).images == len(labels)
+    optimistic = make("val", 0.5, opsin.load("digits", test_fraction=0))
+    with pytest.raises(RunError, match=r"images that they had not seen; .*val is judged by val"):
+        opsin.compare(judged, optimistic, speed=False)
 
 
 def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(

@@ -100,6 +100,23 @@ def test_equal_classifiers_are_rarely_told_apart(count: int, share: float) -> No
     assert np.average(told, weights=times) <= 0.05
 
 
+def test_out_of_fold_the_interval_is_wider_and_less_is_shown() -> None:
+    labels = np.zeros(200, np.int64)
+    poor, good = labels.copy(), labels.copy()
+    poor[:10] = good[10:12] = 1
+    for groups in (None, np.arange(200) // 2):
+        narrow, wide = (
+            compare_answers(poor, good, labels, groups, out_of_fold=out_of_fold)
+            for out_of_fold in (False, True)
+        )
+        assert (wide.p, wide.difference) == (narrow.p, narrow.difference)
+        assert wide.high - wide.low == pytest.approx(1.25 * (narrow.high - narrow.low))
+        if groups is None:
+            assert [decide([each])[0].better for each in (narrow, wide)] == ["second", None]
+    assert shown_best([poor, good], labels) == 1
+    assert shown_best([poor, good], labels, out_of_fold=True) is None
+
+
 def test_a_real_difference_is_found() -> None:
     labels = np.zeros(1000, np.int64)
     worse, better = labels.copy(), labels.copy()

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import f1_score, log_loss, recall_score
 
-from opsin.core.artifacts.run_report import ConfusedPair
+from opsin.core.artifacts.run_report import (
+    AccuracyOf,
+    ConfusedPair,
+    CorrectedLabels,
+    PartFigures,
+    Refused,
+)
 from opsin.evaluation.metric_table import summary_of
-from opsin.evaluation.metrics import measure
+from opsin.evaluation.metrics import measure, widen
 from opsin.evaluation.mistakes import (
     cells_of,
     confident_mistakes,
@@ -127,6 +134,45 @@ def test_every_figure_lies_within_its_interval() -> None:
         for name in ("precision", "recall", "f1"):
             low, high = getattr(entry, f"{name}_interval")
             assert low < getattr(entry, name) < high
+
+
+def ends_of(figures: PartFigures) -> dict[str, tuple[float, list[float]]]:
+    """Return each figure that has an interval, with its ends."""
+    values = {**dict(figures.curves), **dict(figures)}
+    found = {name: (values[name], ends) for name, ends in figures.intervals.items()}
+    for entry in figures.classes:
+        for key in ("precision", "recall", "f1"):
+            if ends := getattr(entry, f"{key}_interval"):
+                found[f"{entry.name} {key}"] = getattr(entry, key), ends
+    assert figures.refused and figures.corrected
+    earlier = figures.corrected.earlier
+    found["the whole"] = figures.accuracy, [figures.low, figures.high]
+    found["refused"] = figures.refused.share, [figures.refused.low, figures.refused.high]
+    found["earlier"] = earlier.accuracy, [earlier.low, earlier.high]
+    return found
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 3])
+def test_out_of_fold_every_interval_is_a_quarter_wider(groups: NDArray[np.int64] | None) -> None:
+    random = np.random.default_rng(4)
+    probabilities = random.dirichlet([0.3] * 3 + [0.1], 60).astype(np.float32)
+    labels = np.where(random.random(60) < 0.7, probabilities[:, :3].argmax(axis=1), 0)
+    refused = Refused(images=60, share=0.05, low=0.02, high=0.14, count=3)
+    earlier = AccuracyOf(images=60, accuracy=0.9, low=0.8, high=0.95)
+    corrected = CorrectedLabels(labels=1, images=60, left_out=0, earlier=earlier)
+    narrow = measure(probabilities, labels, (*CLASSES, "none there"), groups).model_copy(
+        update={"refused": refused, "corrected": corrected}
+    )
+    wide = widen(narrow)
+    before, after = ends_of(narrow), ends_of(wide)
+    assert {"macro_auroc", "log_loss", "balanced_accuracy", "a recall"} <= set(before)
+    for name, (value, ends) in before.items():
+        most = np.inf if name in ("log_loss", "brier") else 1
+        expected = np.clip(value + 1.25 * (np.array(ends) - value), 0, most)
+        assert after[name][0] == value, name
+        assert after[name][1] == pytest.approx(expected.tolist()), name
+    assert wide.intervals["log_loss"][1] > 1 and wide.classes[3].recall_interval is None
+    assert wide.reliability == narrow.reliability and wide.curves == narrow.curves
 
 
 def test_mistakes_come_the_most_confident_first() -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from opsin.core.artifacts.run_report import StrangeKind
-from opsin.evaluation.out_of_distribution import measure_strangers, strange_images
+from opsin.evaluation.out_of_distribution import (
+    measure_strangers,
+    near_and_far,
+    strange_images,
+)
+from opsin.evaluation.out_of_fold import OutOfFold, folds_of
+from opsin.evaluation.reject import ClassPrototypes
+from opsin.runtime.classifier import Answers
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (20, 33, 3)])
@@ -30,3 +37,39 @@ def test_areas_and_shares() -> None:
         StrangeKind(name="near", images=2, auroc=5 / 8, refused=0.0),
     ]
     assert measure_strangers(known, strange, None)[0].refused is None
+
+
+def test_each_class_is_left_out_and_no_image_is_compared_with_its_own_fold() -> None:
+    random = np.random.default_rng(0)
+    # The first two classes look alike, so that either is known by the other.
+    centres = random.normal(size=(4, 24))
+    centres[1] = centres[0]
+    labels = np.repeat(np.arange(4), [12, 14, 10, 16])
+    points = (3 * centres[labels] + random.normal(size=(len(labels), 24))).astype(np.float32)
+    points[1] = points[0]  # a copy in the same fold is no help
+    units = np.maximum(np.arange(len(labels)), 1)
+    folds = folds_of(labels, units, 0)
+    fold = np.full(len(labels), -1)
+    scores = np.zeros(len(labels), np.float32)
+    for number, (train, test) in enumerate(folds):
+        fold[test] = number
+        scores[test] = ClassPrototypes.of_images(points[train]).ood_score(points[test])
+    answers = Answers(np.zeros((len(labels), 4), np.float32), scores)
+    judged = OutOfFold(np.arange(len(labels)), fold, answers)
+    strange = random.normal(size=(8, 24)).astype(np.float32)
+    found = near_and_far(judged, points, labels, "abcd", strange=strange, most=0.4)
+    assert found is not None
+    far = ClassPrototypes.of_images(points).ood_score(strange)
+    assert found.far == measure_strangers(scores, {"far": far}, None)[0].auroc
+    for label, each in enumerate(found.classes):
+        own = labels == label
+        without = np.zeros(len(labels), np.float32)
+        for train, test in folds:
+            others = ClassPrototypes.of_images(points[train[labels[train] != label]])
+            without[test] = others.ood_score(points[test])
+        (expected,) = measure_strangers(without[~own], {"abcd"[label]: without[own]}, 0.4)
+        assert each.model_dump() == pytest.approx(expected.model_dump())
+    assert [each.auroc > 0.9 for each in found.classes] == [False, False, True, True]
+    assert found.near == pytest.approx(np.mean([each.auroc for each in found.classes]))
+    judged = OutOfFold(judged.rows, judged.fold, Answers(answers.probabilities, None))
+    assert near_and_far(judged, points, labels, "abcd", strange=strange, most=None) is None

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.evaluation.out_of_fold import folds_of, out_of_fold
+from opsin.evaluation.intervals import widened, wilson
+from opsin.evaluation.out_of_fold import MANY, folds_of, out_of_fold
 from opsin.runtime.classifier import Answers
 
 
@@ -58,3 +59,34 @@ def test_answers_stand_beside_their_images() -> None:
     assert found.answers.ood_score.tolist() == [2 * row for row in range(40)]
     for number, (_, test) in enumerate(folds):
         assert (found.fold[test] == number).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kinds", "each", "numbers"), [(4, 15, 100), (3, 40, 400)])
+def test_the_wider_interval_covers_the_head_that_learnt_from_all(
+    kinds: int, each: int, numbers: int
+) -> None:
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(kinds, numbers))
+    centres *= (numbers / 8) ** 0.25 * 1.3 / np.linalg.norm(centres, axis=1, keepdims=True)
+    labels, others = np.arange(kinds * each) % kinds, np.arange(3000) % kinds
+    unseen = centres[others] + random.normal(size=(3000, numbers))
+
+    def nearest_mean(points: Any, own: Any, asked: Any) -> Any:
+        means = np.stack([points[own == kind].mean(axis=0) for kind in range(kinds)])
+        return (asked @ means.T - np.square(means).sum(axis=1) / 2).argmax(axis=1)
+
+    narrow: list[bool] = []
+    wide: list[bool] = []
+    for draw in range(300):
+        points = centres[labels] + random.normal(size=(len(labels), numbers))
+        right = 0
+        for train, test in folds_of(labels, np.arange(len(labels)), draw, MANY):
+            found = nearest_mean(points[train], labels[train], points[test])
+            right += int((found == labels[test]).sum())
+        truth = (nearest_mean(points, labels, unseen) == others).mean()
+        ends = wilson(right, len(labels))
+        for held, (low, high) in ((narrow, ends), (wide, widened(right / len(labels), ends))):
+            held.append(bool(low <= truth <= high))
+    assert np.mean(narrow) < 0.92
+    assert np.mean(wide) >= 0.93

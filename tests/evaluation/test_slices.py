@@ -118,6 +118,20 @@ def test_without_a_difference_a_slice_is_named_in_at_most_one_of_twenty_reports(
     assert named <= 0.05 * 120 + 2 * np.sqrt(120 * 0.05 * 0.95)
 
 
+def test_out_of_fold_intervals_are_wider_and_name_fewer_slices() -> None:
+    right = np.arange(200) % 10 > 0
+    right[:40] = np.arange(40) % 4 > 0
+    found, wider = (
+        slice_accuracy(right, {"size": np.arange(200.0)}, out_of_fold=out_of_fold)
+        for out_of_fold in (False, True)
+    )
+    assert wider.low < found.low < found.high < wider.high
+    for narrow, wide in zip(slices_of(found, "size"), slices_of(wider, "size"), strict=True):
+        assert wide.low < narrow.low < narrow.high < wide.high
+        assert wide.accuracy == narrow.accuracy
+    assert len(found.weakest) >= len(wider.weakest)
+
+
 def test_columns_of_numbers_are_cut_and_columns_of_names_left_out() -> None:
     random = np.random.default_rng(0)
     right = np.ones(600, bool)

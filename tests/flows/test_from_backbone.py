@@ -17,7 +17,10 @@ import pytest
 
 import opsin
 from opsin.backbones.features import Extractor
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ModelFileError, RecipeError, RunError, SourceError
+from opsin.evaluation.intervals import widened
+from opsin.evaluation.metrics import measure
 from opsin.inspection.faithfulness import random_weights
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
@@ -62,6 +65,29 @@ def test_a_run_is_made_and_answers_wherever_it_is(
         answers[0]["predictions"][0]["probabilities"]
         == (answers[1]["predictions"][0]["probabilities"])
     )
+
+
+@pytest.mark.drawn
+def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
+    shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    report = run.report
+    assert report.split == "out_of_fold"
+    kept = RunPredictions.read(run.directory).of("out_of_fold")
+    narrow = measure(kept.probabilities, kept.labels, run.classifier().classes, kept.groups)
+    assert (report.judged.low, report.judged.high) == widened(
+        narrow.accuracy, (narrow.low, narrow.high)
+    )
+    assert report.failures is not None
+    assert (report.failures.slices.low, report.failures.slices.high) == (
+        report.judged.low, report.judged.high,
+    )  # fmt: skip
+    assert report.ood is not None
+    names = [each.name for each in report.ood.classes]
+    assert names == list(run.classifier().classes)
+    assert report.ood.far > 0.5
+    assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
 
 
 def test_values_that_are_named_are_all_taken(shapes: Path, backbone: Path, tmp_path: Path) -> None:

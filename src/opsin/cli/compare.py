@@ -18,7 +18,7 @@ ComparedRuns = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="RUN RUN...",
-        help="Two to ten run directories with the same test images.",
+        help="Two to ten run directories that were judged by some of the same images.",
         show_default=False,
     ),
 ]

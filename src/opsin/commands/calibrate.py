@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.class_mix import shares_of
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import OodFigures
 from opsin.core.events import Watcher
 from opsin.core.metadata import Calibration, ClassMix, Reject
 from opsin.data.dataset import Dataset
@@ -44,6 +45,8 @@ class Draft:
             same names: it answers for these.
         judged: Answers by heads that had not seen the images, and how sure the file may be by
             them; ``None`` where a validation part says so.
+        strange: What is known of every image, of images of nothing in particular,
+            ``float32[S, D]``.
         device: Where the file computes: see `opsin.runtime.providers.choose`.
     """
 
@@ -54,6 +57,7 @@ class Draft:
     known: tuple[str, NDArray[np.float32]] | None = None
     held_out: bytes | None = None
     judged: tuple[OutOfFold, Calibration] | None = None
+    strange: NDArray[np.float32] | None = None
     device: str = "auto"
 
     def opened(self, content: bytes) -> Classifier:
@@ -119,12 +123,7 @@ class Draft:
         self, rows: NDArray[np.int64], names: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
         if self.known is not None:
-            from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
-
-            name, values = self.known
-            content = OnnxGraph(self.content).between(name, names)
-            session = cpu_session(content)
-            return dict(zip(names, session.run(list(names), {name: values[rows]}), strict=True))
+            return self.from_known(self.known[1][rows], names)
         self.watcher.begin("Calibrate", len(rows), "images")
         parts, done = [], 0
         for part in self.classifier.iter_layers(self.dataset.images, names, rows):
@@ -132,6 +131,16 @@ class Draft:
             self.watcher.advance(done := done + len(part[names[0]]))
         self.watcher.end()
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def from_known(
+        self, values: NDArray[np.float32], names: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return outputs of the file for what `known` names of some images."""
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        name = cast("tuple[str, NDArray[np.float32]]", self.known)[0]
+        session = cpu_session(OnnxGraph(self.content).between(name, names))
+        return dict(zip(names, session.run(list(names), {name: values}), strict=True))
 
 
 @dataclass(frozen=True)
@@ -143,11 +152,13 @@ class CalibratedFile:
         validation: Its answers; ``None`` where there are no validation images.
         known: Its answers to all images of the dataset, where these are known already; to the
             validation images, those of before it learnt from them.
+        ood: How well it distinguishes unknown images from known ones, by all images.
     """
 
     classifier: Classifier
     validation: Answers | None
     known: Answers | None = None
+    ood: OodFigures | None = None
 
 
 def uncalibrated(draft: Draft) -> CalibratedFile:
@@ -217,13 +228,34 @@ def calibrate(draft: Draft) -> CalibratedFile:
         update={"calibration": calibration, "reject": reject}
     )
     content = finished(draft.content, metadata, calibrated)
-    every = None
+    every, ood = None, None
     if draft.known is not None:
         found = draft.outputs(np.arange(len(dataset.labels)), (_LOGITS, "embedding"))
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
         if answers is not None:
             every.probabilities[split.val] = answers.probabilities
-    return CalibratedFile(draft.opened(content), answers, every)
+        if draft.judged is not None:
+            ood = _ood_figures(draft, draft.judged[0], found["embedding"], reject)
+    return CalibratedFile(draft.opened(content), answers, every, ood)
+
+
+def _ood_figures(
+    draft: Draft, judged: OutOfFold, embeddings: NDArray[np.float32], reject: Reject | None
+) -> OodFigures | None:
+    """Measure how well a file distinguishes unknown images from known ones, by all images."""
+    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
+
+    if draft.known is None or draft.strange is None:
+        return None
+    strange = draft.from_known(draft.strange, ["embedding"])["embedding"]
+    return near_and_far(
+        judged,
+        embeddings[judged.rows],
+        draft.dataset.labels[judged.rows],
+        draft.dataset.classes,
+        strange=strange,
+        most=None if reject is None else reject.max_ood_score,
+    )
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -59,7 +59,8 @@ def compare(
     interval of the difference agree; otherwise no difference can be shown.
 
     Args:
-        *runs: Two to ten run directories that share test images, with the same classes.
+        *runs: Two to ten run directories that were judged by some of the same images, with the same
+            classes.
         against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
         speed: Measure how many images a second each classifier answers on this machine.
@@ -137,14 +138,16 @@ def _opened(
 
 def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
     """Return a run's row of the table; what its version did not know yet is ``None``."""
-    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
+    from opsin.evaluation.metrics import measure, widen  # noqa: PLC0415  scipy takes a second
 
     report = run.directory.read(Report)
-    figures, reported = report.figures[same.part], None
+    figures, reported = report.judged, None
     if same.rescored[place]:
         reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
     if same.rescored[place] or same.tested[place] > len(same.labels):
         figures = measure(same.probabilities[place], same.labels, same.classes, same.groups)
+        if report.split == "out_of_fold":
+            figures = widen(figures)
     shown = {metric.key: metric.value(figures) for metric in headline_metrics()}
     return ComparedRun.model_validate({
         **shown,
@@ -225,7 +228,9 @@ def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[Com
     """Return the rows with the columns in which each is best, and shown to be."""
     from opsin.evaluation.comparison import shown_best  # noqa: PLC0415  scipy takes a second
 
-    most_accurate = shown_best(same.answers, same.labels, same.groups)
+    most_accurate = shown_best(
+        same.answers, same.labels, same.groups, out_of_fold=same.part == "out_of_fold"
+    )
     sizes = [row.bytes for row in rows]
     known = [size for size in sizes if size is not None]
     found = []
@@ -246,8 +251,11 @@ def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair
     """Set each run against the first."""
     from opsin.evaluation.comparison import compare_answers, decide  # noqa: PLC0415  scipy
 
-    answers = same.answers
-    tests = [compare_answers(answers[0], other, same.labels, same.groups) for other in answers[1:]]
+    answers, unseen = same.answers, same.part == "out_of_fold"
+    tests = [
+        compare_answers(answers[0], other, same.labels, same.groups, out_of_fold=unseen)
+        for other in answers[1:]
+    ]
     pairs = []
     for place, (test, shown) in enumerate(zip(tests, decide(tests), strict=True), start=1):
         both = (letters[0], letters[place])

@@ -177,6 +177,7 @@ def conclude(
     report = _report(job, training, evaluation, metadata, seconds).model_copy(update={
         "file": facts.model_copy(update={"bytes": len(content)}),
         "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
+        "ood": made.ood,
         "failures": find_failures(dataset, evaluation.predictions, evaluation.split, recorder),
     })  # fmt: skip
     with spared("the report's page", recorder):

@@ -167,6 +167,8 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
         predictions: The answers.
         dataset: The run's images, with what the user's corrections did to their labels.
     """
+    from opsin.evaluation.metrics import widen  # noqa: PLC0415  scipy takes a second to load
+
     figures: dict[PredictedPart, PartFigures] = {}
     for part, kept in predictions:
         found = Answers(kept.probabilities, kept.ood_score)
@@ -179,6 +181,8 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
             without = _without(leaking, kept.right, kept.groups)
             figures[part] = figures[part].model_copy(update={"without_leaks": without})
+        if part == "out_of_fold":
+            figures[part] = widen(figures[part])
     return RunEvaluation(predictions, figures)
 
 

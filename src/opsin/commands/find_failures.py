@@ -58,6 +58,7 @@ def find_failures(
         labels=judged.labels,
         groups=judged.groups,
         too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
+        out_of_fold=part == "out_of_fold",
     )
     return Failures(
         suspects=suspects,

@@ -35,7 +35,8 @@ class PairedPredictions:
     """What several runs answered to the same images, in the order of the first run.
 
     Args:
-        part: ``test``, or ``val`` where no run has test images.
+        part: ``test``, or ``val`` where no run has test images; ``out_of_fold`` where a run was
+            judged by all of its images, each answered by a head that had not seen it.
         classes: In the order of the first run.
         digests: First 16 bytes of the SHA-256 of each image's prepared pixels in the first run,
             ``uint8[N, 16]``.
@@ -132,17 +133,18 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
         RunError: A run is not finished, they have no images in common, or other labels or classes.
     """
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
-    for run, part in zip(runs, parts, strict=True):
-        if part != parts[0]:
-            with_test, without = (run, runs[0]) if part == "test" else (runs[0], run)
-            raise RunError(
-                "runs with the same test images",
-                f"{with_test.path} has some and {without.path} has none",
-                f"Train with some, or judge both by images that neither has seen: "
-                f"opsin evaluate {without.path} SOURCE",
-            )
     part = parts[0]
-    every = [_read(run, part) for run in runs]
+    if len(set(parts)) > 1:
+        part = "out_of_fold"
+        if "val" in parts:
+            optimistic = runs[parts.index("val")].path
+            raise RunError(
+                "runs judged by images that they had not seen",
+                f"{optimistic} is judged by validation images",
+                f"Train with test images, or judge both by images that neither has seen: "
+                f"opsin evaluate {optimistic} SOURCE",
+            )
+    every = [_read(run, own) for run, own in zip(runs, parts, strict=True)]
     first, notes = every[0], []
     columns = [_same_classes(first, each) for each in every]
     places = [np.arange(len(first.labels))]
@@ -170,10 +172,10 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
         )
     right = _agreed(kept, part)
     first = kept[0]
-    if part == "test":
+    if part != "val":
         notes += [
             f"{each.run.path} was trained on, or chosen by, exact copies of {each.seen:,} of the "
-            f"{len(each.labels):,} test images, which flatters it"
+            f"{len(each.labels):,} {PART_WORDS[part]} images, which flatters it"
             for each in kept
             if each.seen
         ]

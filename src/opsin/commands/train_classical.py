@@ -36,6 +36,7 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.core.storage import write_json
 from opsin.data.audit import audit
+from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ _SAMPLE: Final = 2_000
 # Images up to which they are judged in more folds: a tenth fewer to learn from costs less than a
 # fifth, and choosing a head for each fold takes seconds.
 _FEW: Final = 500
+# Images of each strange kind: of 20 in all, the features take less than a second.
+_STRANGE: Final = 5
 
 
 def train_classical(
@@ -210,6 +213,7 @@ class _Fitting:
         unit: What the steps are.
         choice: The head that was chosen for a pretrained network.
         judged: Answers by heads that had not seen the images, and how sure the head may be.
+        strange: Features of strange images, ``float32[S, V, D]``, where it is judged by these.
         trained: Whether epochs of fine-tuning were trained.
         tuned: How, where the network that was fine-tuned is delivered.
     """
@@ -222,6 +226,7 @@ class _Fitting:
     unit: str = "fits"
     choice: HeadChoice | None = None
     judged: tuple[OutOfFold, Calibration] | None = None
+    strange: NDArray[np.float32] | None = None
     trained: bool = False
     tuned: FineTuned | None = None
 
@@ -249,7 +254,8 @@ def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> _Fitti
     model = job.recipe.model
     if isinstance(model, FromBackbone):
         chosen, job, features, judged = _fit_head(job, recorder, stop)
-        return replace(_of_head(job, chosen, features), judged=judged)
+        strange = None if judged is None else _features_of_strange(job, recorder, stop)
+        return replace(_of_head(job, chosen, features), judged=judged, strange=strange)
     fitted, steps, unit = _fit_pixels(job, model, recorder, stop)
     return _Fitting(job, fitted, steps=steps, unit=unit)
 
@@ -348,9 +354,11 @@ def _exported(
     fitted, held_out, features = fitting.fitted, fitting.held_out, fitting.features
     written = Written(fitted)
     job = replace(fitting.job, layers=written.layers)
-    known = None
+    known = strange = None
     if features is not None and not isinstance(fitted.numbers, Pooling):
         known = (FEATURES, _seen(features, fitted.numbers))
+        if fitting.strange is not None:
+            strange = _seen(fitting.strange, fitted.numbers)
 
     def metadata_with(labels: NDArray[np.int64]) -> Metadata:
         metadata = metadata_of(job, labels, balanced=False)
@@ -369,7 +377,7 @@ def _exported(
     content = written.content(metadata_with(fitted.labels))
     draft = Draft(
         directory, job.dataset, content, recorder, known, before,
-        judged=fitting.judged, device=job.answers_on,
+        judged=fitting.judged, strange=strange, device=job.answers_on,
     )  # fmt: skip
     return draft, written.layers
 
@@ -405,6 +413,28 @@ def _features_of(
         recorder.note(doubt)
     _check_finite(features, backbone)
     return features
+
+
+def _features_of_strange(
+    job: ClassicalJob, recorder: Recorder, stop: threading.Event
+) -> NDArray[np.float32]:
+    """Compute the features of images of nothing in particular, ``float32[S, V, D]``."""
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415  scikit-learn
+
+    kinds = strange_images(*job.dataset.images.shape[1:], count=_STRANGE)
+    del kinds["digits"]  # these may be what is known
+    images = np.concatenate(list(kinds.values()))
+    backbone = cast("Backbone", job.backbone)
+    return compute(
+        backbone,
+        images,
+        digest_rows(images),
+        views_of(job.dataset, len(job.rows)),
+        device=job.answers_on,
+        watcher=recorder,
+        stop=stop,
+    )
 
 
 def _fit_head(

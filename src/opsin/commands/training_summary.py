@@ -24,6 +24,7 @@ from opsin.report.terminal import (
     corrected_in_words,
     images_in_words,
     leaks_in_words,
+    ood_in_words,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def tell_measured(watcher: Watcher, report: Report, of_validation: str = "") -> 
         watcher.fact("Rests on", report.rests_on)
     if figures.refused and report.reject:
         watcher.fact("Refuses", refused_in_words(figures.refused, report.reject.rate))
+    if report.ood:
+        watcher.fact("Unknown", ood_in_words(report.ood))
     watcher.fact("Confuses", confusions(figures))
 
 

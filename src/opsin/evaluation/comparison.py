@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.evaluation.intervals import effective_groups, number_groups
+from opsin.evaluation.intervals import effective_groups, number_groups, widened
 
 try:
     from scipy.stats import binomtest
@@ -86,6 +86,8 @@ def compare_answers(
     second: NDArray[np.int64],
     labels: NDArray[np.int64],
     groups: NDArray[np.int64] | None = None,
+    *,
+    out_of_fold: bool = False,
 ) -> PairedTest:
     """Set two classifiers' answers to the same images against each other.
 
@@ -100,6 +102,8 @@ def compare_answers(
         second: Answers of the second, ``int64[N]``.
         labels: The right classes, ``int64[N]``.
         groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
+        out_of_fold: Whether several models gave the answers of either: the interval is wider then
+            (`opsin.evaluation.intervals.widened`).
 
     Example:
         >>> found = compare_answers(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0, 1, 1]))
@@ -117,6 +121,9 @@ def compare_answers(
         differences = other.astype(np.int64) - one
         low, high = interval_by_groups(differences, numbers)
         p = sign_flip_test(np.rint(np.bincount(numbers, weights=differences)).astype(np.int64))
+    difference = (only_second - only_first) / len(labels)
+    if out_of_fold:
+        low, high = widened(difference, (low, high), least=-1.0)
     return PairedTest(
         images=len(labels),
         both_right=int((one & other).sum()),
@@ -124,7 +131,7 @@ def compare_answers(
         only_second=only_second,
         both_wrong=int((~one & ~other).sum()),
         both_wrong_differently=int((~one & ~other & (first != second)).sum()),
-        difference=(only_second - only_first) / len(labels),
+        difference=difference,
         low=low,
         high=high,
         p=p,
@@ -279,6 +286,8 @@ def shown_best(
     answers: Sequence[NDArray[np.int64]],
     labels: NDArray[np.int64],
     groups: NDArray[np.int64] | None = None,
+    *,
+    out_of_fold: bool = False,
 ) -> int | None:
     """Return which classifier is shown to be better than every other one, if any is.
 
@@ -288,6 +297,7 @@ def shown_best(
         answers: Of each classifier, ``int64[N]``.
         labels: The right classes, ``int64[N]``.
         groups: As for `compare_answers`.
+        out_of_fold: Likewise.
 
     Example:
         >>> right = np.zeros(50, np.int64)
@@ -295,7 +305,12 @@ def shown_best(
         (0, None)
     """
     pairs = list(combinations(range(len(answers)), 2))
-    shown = decide([compare_answers(answers[i], answers[j], labels, groups) for i, j in pairs])
+    shown = decide(
+        [
+            compare_answers(answers[i], answers[j], labels, groups, out_of_fold=out_of_fold)
+            for i, j in pairs
+        ]
+    )
     wins = [0] * len(answers)
     for pair, each in zip(pairs, shown, strict=True):
         if each.better:

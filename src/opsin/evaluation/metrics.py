@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.run_report import FEW_GROUPS, ClassFigures, ConfusedPair, PartFigures
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.curves import measure_curves
-from opsin.evaluation.intervals import share
+from opsin.evaluation.intervals import share, widened
 from opsin.evaluation.metric_table import METRICS
 from opsin.evaluation.scored_answers import ScoredAnswers
 
@@ -18,6 +20,9 @@ try:
     from sklearn.metrics import precision_recall_fscore_support
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
+
+# Figures that may be larger than 1.
+_LOSSES: Final = ("log_loss", "brier")
 
 
 def measure(
@@ -62,6 +67,23 @@ def measure(
         "confused": _confused(scored.confusion, classes),
         "curves": curves,
     })  # fmt: skip
+
+
+def widen(figures: PartFigures) -> PartFigures:
+    """Return the figures of out-of-fold answers with intervals as wide as `widened` makes them."""
+    found: Any = figures.to_json()
+    values = found["curves"] | found
+    for name, ends in found["intervals"].items():
+        ends[:] = widened(values[name], ends, most=math.inf if name in _LOSSES else 1.0)
+    for entry in found["classes"]:
+        for key in ("precision", "recall", "f1"):
+            if entry[key] is not None:
+                entry[f"{key}_interval"] = widened(entry[key], entry[f"{key}_interval"])
+    earlier = (found.get("corrected") or {}).get("earlier")
+    for part, key in ((found, "accuracy"), (found.get("refused"), "share"), (earlier, "accuracy")):
+        if part:
+            part["low"], part["high"] = widened(part[key], (part["low"], part["high"]))
+    return PartFigures.model_validate(found)
 
 
 def _of_classes(scored: ScoredAnswers, classes: Sequence[str]) -> list[ClassFigures]:

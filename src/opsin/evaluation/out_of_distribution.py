@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from opsin.core.artifacts.run_report import StrangeKind
+from opsin.core.artifacts.run_report import OodFigures, StrangeKind
 from opsin.core.errors import MissingExtraError
+from opsin.evaluation.out_of_fold import OutOfFold
+from opsin.evaluation.reject import ClassPrototypes
 
 try:
     from sklearn.datasets import load_digits
@@ -142,6 +144,50 @@ def measure_strangers(
             )
         )
     return found
+
+
+def near_and_far(
+    judged: OutOfFold,
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    strange: NDArray[np.float32],
+    most: float | None,
+) -> OodFigures | None:
+    """Measure how well a head's OOD score distinguishes unknown images from known ones.
+
+    Near: each class is left out in turn, and its images are the unknown ones. Far: images of
+    nothing that anybody would sort. An image is compared with those of other folds alone, and so
+    has the score that it has for a head that has not seen it.
+
+    Args:
+        judged: The answers to the images, with their folds and OOD scores.
+        embeddings: Of these images, ``float32[M, D]``.
+        labels: Their classes, ``int64[M]``.
+        classes: K names.
+        strange: Embeddings of strange images, ``float32[S, D]``.
+        most: As for `measure_strangers`.
+
+    Returns:
+        ``None`` where there are no OOD scores, or images of one class alone.
+    """
+    present = np.unique(labels)
+    if judged.answers.ood_score is None or len(present) < 2:
+        return None
+    known = ClassPrototypes.of_images(embeddings)
+    scores = 1 - known.directions @ known.directions.T
+    scores[judged.fold[:, None] == judged.fold] = 2
+    # The score of each image if only one class were known.
+    nearest = np.stack([scores[:, labels == label].min(axis=1) for label in present], axis=1)
+    found = []
+    for place, label in enumerate(present):
+        others = np.delete(nearest, place, axis=1).min(axis=1)
+        own = labels == label
+        found += measure_strangers(others[~own], {classes[label]: others[own]}, most)
+    (far,) = measure_strangers(judged.answers.ood_score, {"far": known.ood_score(strange)}, most)
+    near = float(np.mean([each.auroc for each in found]))
+    return OodFigures(near=near, far=far.auroc, classes=found)
 
 
 def _sized(image: Image.Image, height: int, width: int, channels: int) -> NDArray[np.uint8]:

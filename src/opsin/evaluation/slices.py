@@ -15,7 +15,13 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data import quality
 from opsin.data.lazy_images import Images
 from opsin.evaluation.comparison import holm
-from opsin.evaluation.intervals import effective_groups, number_groups, share
+from opsin.evaluation.intervals import (
+    Interval,
+    effective_groups,
+    number_groups,
+    share,
+    widened,
+)
 
 try:
     from scipy.stats import hypergeom
@@ -88,6 +94,7 @@ def slice_accuracy(
     groups: NDArray[np.int64] | None = None,
     least: int = LEAST,
     too_weak: str = "",
+    out_of_fold: bool = False,
 ) -> Slices:
     """Measure the accuracy of every slice, and name those that are shown to be worse.
 
@@ -109,6 +116,8 @@ def slice_accuracy(
         least: Number of images below which a slice is not judged.
         too_weak: Why the answers are no evidence against any slice, if they are none
             (`opsin.evaluation.evidence.too_weak`): then none is weak.
+        out_of_fold: Whether several models gave the answers: intervals are wider then
+            (`opsin.evaluation.intervals.widened`).
 
     Returns:
         ``weakest`` has the weak slices, first those that their classes do not explain, the lowest
@@ -123,16 +132,23 @@ def slice_accuracy(
     """
     expected = None if labels is None else _class_accuracy(right, labels)
     groups = number_groups(groups)
+
+    def interval(rows: NDArray[np.int64]) -> Interval:
+        ends = share(right[rows], None if groups is None else groups[rows])
+        return widened(float(right[rows].mean()), ends) if out_of_fold else ends
+
     measured: dict[str, list[Slice]] = {}
     for members in _all_slices(traits, columns or {}):
-        found = _measured(members, right, expected, groups, least)
+        found = _measured(
+            members, right, expected, groups, least=least, ends=interval(members.rows)
+        )
         measured.setdefault(members.trait, []).append(found)
     found_traits = {name: slices for name, slices in measured.items() if len(slices) > 1}
     overall = float(right.mean())
     judged, shown = _judged(found_traits, overall, too_weak=bool(too_weak))
     weak = [each.model_copy(update={"trait": trait.name}) for trait in shown
             for each in trait.slices if each.weak]  # fmt: skip
-    low, high = share(right, groups)
+    low, high = interval(np.arange(len(right)))
     return Slices(
         images=len(right),
         accuracy=overall,
@@ -180,13 +196,15 @@ def _measured(
     right: NDArray[np.bool_],
     expected: NDArray[np.float64] | None,
     groups: NDArray[np.int64] | None,
+    *,
     least: int,
+    ends: Interval,
 ) -> Slice:
     """Return the accuracy of a slice, and the probability of its mistakes by chance."""
     total, correct = len(right), int(right.sum())
     rows = members.rows
     count, hits = len(rows), int(right[rows].sum())
-    low, high = share(right[rows], None if groups is None else groups[rows])
+    low, high = ends
     p = None
     if least <= count < total:
         # As many mistakes, or more, among as many images drawn from all of them.

@@ -22,7 +22,7 @@ from opsin.report.figures.failure_figures import map_title, robustness_title, sl
 from opsin.report.figures.run_figures import ShownAnswer, confusion_title
 from opsin.report.figures.style import INK
 from opsin.report.templates import environment
-from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
+from opsin.report.terminal import corrected_in_words, leaks_in_words, ood_in_words, over_classes
 
 #: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
 _MATRIX: Final = 25
@@ -119,6 +119,7 @@ def render(
             corrected=corrected_in_words(figures.corrected, report.split)
             if figures.corrected
             else "",
+            ood=ood_in_words(report.ood) if report.ood else "",
             leaks=leaks_in_words(leaks) if leaks.exact or leaks.near else "",
             titles=_titles(report),
             grounds=labels_grounds(_failures(report).suspected, _failures(report).labels),

@@ -121,8 +121,9 @@ def _right(image: DifferentAnswers) -> tuple[bool, ...]:
 class Comparison(Stored):
     """What `opsin.compare` found: the runs side by side, and a paired test for each pair.
 
-    ``part`` is ``test``, or ``val`` where no run has test images. ``pairs`` sets the first run
-    against each other one. ``files``: what was written, where it was asked for, the page first.
+    ``part`` is ``test``, or ``val`` where no run has test images, or ``out_of_fold`` where a run
+    was judged by all its images. ``pairs`` sets the first run against each other one. ``files``:
+    what was written, where it was asked for, the page first.
     """
 
     part: PredictedPart

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
-from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, PartFigures
+from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, OodFigures, PartFigures
 from opsin.core.documentation import SITE
 from opsin.core.events import Observers, Watcher, WatcherGroup
 from opsin.core.format import clock, counted, in_groups, plus_minus
@@ -371,6 +371,23 @@ def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
             f"corrections, and judged nowhere"
         )
     return " · ".join(said)
+
+
+def ood_in_words(ood: OodFigures) -> str:
+    """Say how well unknown images are distinguished from known ones.
+
+    Example:
+        >>> each = [{"name": name, "images": 9, "auroc": auroc}
+        ...         for name, auroc in (("glass", 0.7), ("paper", 0.9))]
+        >>> ood_in_words(OodFigures(near=0.8, far=1, classes=each))
+        'AUROC 0.800 for a class left out (lowest: glass 0.700), 1.000 for noise, text and drawings'
+    """
+    lowest = min(ood.classes, key=lambda each: each.auroc, default=None)
+    some = f" (lowest: {printable(lowest.name)} {lowest.auroc:.3f})" if lowest else ""
+    return (
+        f"AUROC {ood.near:.3f} for a class left out{some}, {ood.far:.3f} for noise, text and "
+        "drawings"
+    )
 
 
 def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:

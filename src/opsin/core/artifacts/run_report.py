@@ -337,6 +337,21 @@ class StrangeKind(Stored):
     refused: Share | None = None
 
 
+class OodFigures(Stored):
+    """How well the OOD score distinguishes unknown images from known ones, judged by all images.
+
+    Areas under ROC curves: the probability that an unknown image has the larger score.
+    """
+
+    near: Share = Field(
+        description="For images of a class that is left out: the mean over classes."
+    )
+    far: Share = Field(description="For generated images: colours, noise, text and drawings.")
+    classes: list[StrangeKind] = Field(
+        default_factory=list, description="Each class, left out, against the others."
+    )
+
+
 class MapPoint(Stored):
     """An image on the map; label and answer are places among the map's classes."""
 
@@ -407,6 +422,10 @@ class Report(Artifact):
         "answers assume; not known of an imported classifier.",
     )  # fmt: skip
     reject: Reject | None = None
+    ood: OodFigures | None = Field(
+        None, description="Whether unknown images can be distinguished from known ones, where a "
+        "head on a pretrained network is judged by all images."
+    )  # fmt: skip
     views: ViewsFacts | None = None
     layers: list[Layer] = Field(default_factory=list)
     seconds: dict[str, Seconds] = Field(

@@ -14,7 +14,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import clock, count, counted, file_size, percent, plus_minus, with_interval
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.run_page import verdict
-from opsin.report.terminal import corrected_in_words, over_classes
+from opsin.report.terminal import corrected_in_words, ood_in_words, over_classes
 from opsin.studio.pages.plan_preview import layer_sheet
 from opsin.studio.pages.relabel import open_relabel
 from opsin.studio.parts import layout
@@ -167,6 +167,8 @@ def _warnings(report: Report) -> list[str]:
             f"{count(refused.count)} of {count(refused.images)} images get the answer "
             f'"none of these" ({percent(refused.share)}), since they look unlike the training.'
         )
+    if report.ood:
+        said.append(f"Unknown images: {ood_in_words(report.ood)} (0.5 is chance).")
     return said
 
 
