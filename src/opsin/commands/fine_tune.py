@@ -323,7 +323,7 @@ def planned(job: ClassicalJob) -> tuple[ClassicalJob, float]:
     keep_freed_memory()
     # The time does not depend on what the head has learnt.
     backbone = cast("Backbone", job.backbone)
-    choice = HeadChoice(START, backbone.at, ("whole",), None, 0, 0)
+    choice = HeadChoice(START, backbone.at, ("whole",), None, 0, 0, 1.0)
     size = (len(job.dataset.labels), 1, sum(backbone.units))
     drawn = np.random.default_rng(0).random(size, np.float32)
     content, layers, names = _begun(job, drawn, choice)
