@@ -303,13 +303,14 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
     varied: dict[str, Any] = dict(AUGMENTATIONS["none"]) | {"shift": 0}
     side = data.size[0] if data.size and data.size[0] == data.size[1] else None
     if augment == "photos":
-        varied |= {"flip": mirrored, "crop": 0.4, "light": 0.2, "colour": 0.3, "mixup": 0.2}
+        varied |= {"flip": mirrored, "crop": 0.5, "rotate": 8.0, "light": 0.2, "colour": 0.3}
+        varied["mixup"] = 0.2
         varied["crop_side"] = side and max(32, 16 * round(side * _CROPPED / 16))
     elif augment != "none":
         varied |= {"zoom": 0.15, "light": 0.2}
         varied["shift"] = min(64, round(0.08 * min(data.size or (256, 256))))
     # Relative to the size of each filter (`opsin.models.onnx_network`).
-    rate = 2e-3 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
+    rate = 1e-2 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
     usual = {
         "epochs": 20, "batch_size": 32, "optimizer": "adamw", "rate": rate, "schedule": "one-cycle",
         "weight_decay": 0.02, "label_smoothing": 0.1, "ema": 0.98, "augment": augment,
