@@ -359,4 +359,4 @@ def test_without_pytorch_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
-        opsin.train_repeats("digits", runs=tmp_path, quiet=True)
+        opsin.train_repeats("digits", model="mlp", runs=tmp_path, quiet=True)

@@ -33,7 +33,7 @@ PLAIN = {
     "most typical", "name", "on", "operator", "run", "size", "source", "state", "surest",
     "time", "trained", "value", "what", "work",
     # Names of facts.
-    "budget", "done", "goes on", "machine", "repeat", "repeats", "rests on", "resumed",
+    "budget", "done", "further", "goes on", "machine", "repeat", "repeats", "rests on", "resumed",
     # Columns of a lesson, whose page says what they hold.
     "dropped", "e^(logit/t)", "mean after", "mean before", "mean in training", "mix", "off",
     "scale", "shift", "term", "what it does",
@@ -43,7 +43,7 @@ PLAIN = {
 }  # fmt: skip
 #: Options whose help says everything: where things lie, and limits.
 PLAIN_OPTIONS = {
-    "--bits", "--columns", "--device", "--disk-limit", "--follow-links", "--images",
+    "--bits", "--columns", "--device", "--disk-limit", "--ema", "--follow-links", "--images",
     "--max-unreadable", "--outside",
 }  # fmt: skip
 
