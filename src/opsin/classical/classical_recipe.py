@@ -300,7 +300,7 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
         raise RecipeError(
             f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
         )
-    varied: dict[str, float | None] = dict(AUGMENTATIONS["none"]) | {"shift": 0}
+    varied: dict[str, float | None] = {**AUGMENTATIONS["none"], "shift": 0}
     side = data.size[0] if data.size and data.size[0] == data.size[1] else None
     if augment == "photos":
         varied |= {"flip": mirrored, "crop": 0.5, "rotate": 8.0, "light": 0.2, "colour": 0.3}
