@@ -215,7 +215,7 @@ def test_without_pytorch_the_error_says_what_to_install(
 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
-        opsin.train("digits", runs=tmp_path)
+        opsin.train("digits", model="mlp", runs=tmp_path)
 
 
 @pytest.mark.slow
