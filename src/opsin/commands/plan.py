@@ -36,7 +36,7 @@ _POINTS: Final = 100
 _MEASURED: Final = 0.5
 # Seconds of a core that the choice of a head takes, however few images there are, and for the
 # square of those that heads are compared on, which are no more than so many.
-_HEAD, _SQUARE, _COMPARED = 0.6, 3e-6, 1_500
+_HEAD, _SQUARE, _COMPARED = 0.1, 2.4e-6, 1_500
 # Images up to which `opsin.commands.train_classical` judges them in more folds.
 _FEW: Final = 500
 
