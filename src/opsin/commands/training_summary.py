@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 # Times as long as a network's features of an image that a step of fine-tuning takes for it, and
 # the least shorter side of a photograph.
 _STEP, _PHOTOGRAPH = 4.5, 64
-# What fine-tuning brought, by `python -m benchmarks.fine_tuning TRASHNET efficientnet-lite2`:
-# "; on 2,527 photographs of waste it raised 94.0% to 95.5%". Empty until that is measured.
-_BROUGHT: Final = ""
+# One split of TrashNet with --budget 15m: 93.0 and 93.5% of 511 others right.
+_BROUGHT: Final = "; with 2,016 photographs of waste it brought half a point"
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, job: AnyJob) -> None:
