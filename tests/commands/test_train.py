@@ -218,6 +218,12 @@ def test_without_pytorch_the_error_says_what_to_install(
         opsin.train("digits", model="mlp", runs=tmp_path)
 
 
+def test_crops_of_another_size_are_for_fine_tuning(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="in the size of the images"):
+        opsin.train("digits", model="mlp", crop=0.5, crop_side=16, runs=tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.drawn
 def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:

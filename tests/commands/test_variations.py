@@ -22,6 +22,14 @@ from opsin.models.resolve import resolve
 from tests.variants import a_few
 
 
+@pytest.mark.torch
+def test_crops_of_another_size_are_drawn_and_named(tmp_path: Path) -> None:
+    drawn = draw_variations(opsin.load("digits"), tmp_path, crop=0.5, crop_side=16, colour=0.2)
+    assert "cropped to 50% of the area or more" in drawn.words
+    assert "saturation and tint changed by up to 20%" in drawn.words
+    assert drawn.image.is_file()
+
+
 class Warned(Watcher):
     """Keeps the warnings."""
 

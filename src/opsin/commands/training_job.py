@@ -20,6 +20,7 @@ from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report, TrainingFacts
+from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
@@ -74,6 +75,14 @@ class TrainingJob:
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
         shape = (height, width, channels)
+        side = recipe.training.crop_side
+        if side is not None and (side, side) != (height, width):
+            raise RecipeError(
+                f"crops in the size of the images, {height}×{width}, for a network trained from "
+                "scratch",
+                f"got --crop-side {side}",
+                "Leave it out.",
+            )
         statistics = statistics_of(dataset.images, dataset.split.train)
         network = build_network.build(
             recipe.model, shape, len(dataset.classes), statistics=statistics

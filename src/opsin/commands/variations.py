@@ -127,8 +127,12 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
         done.append(f"zoomed by up to {100 * recipe.zoom:.3g}%")
     if recipe.rotate:
         done.append(f"turned by up to {recipe.rotate:g}°")
+    if recipe.crop:
+        done.append(f"cropped to {100 * recipe.crop:.3g}% of the area or more")
     if recipe.light:
         done.append(f"brightness and contrast changed by up to {100 * recipe.light:.3g}%")
+    if recipe.colour:
+        done.append(f"saturation and tint changed by up to {100 * recipe.colour:.3g}%")
     if recipe.erase:
         from opsin.training.augment import erased_side  # noqa: PLC0415
 
@@ -147,7 +151,10 @@ def _rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
 
 
 def _vary(images: NDArray[np.uint8], recipe: TrainingRecipe) -> NDArray[np.uint8]:
-    """Vary each image some times, ``uint8[M, 8, H, W, C]``, as the training would."""
+    """Vary each image some times, ``uint8[M, 8, H, W, C]``, as the training would.
+
+    With a side for crops, H and W are that.
+    """
     import torch  # noqa: PLC0415
 
     from opsin.training.augment import augment  # noqa: PLC0415
@@ -155,4 +162,4 @@ def _vary(images: NDArray[np.uint8], recipe: TrainingRecipe) -> NDArray[np.uint8
     batch = torch.from_numpy(np.repeat(images, _EACH, axis=0))
     generator = torch.Generator().manual_seed(recipe.seed)
     varied: NDArray[np.uint8] = augment(batch, recipe, generator).numpy()
-    return varied.reshape(len(images), _EACH, *images.shape[1:])
+    return varied.reshape(len(images), _EACH, *varied.shape[1:])
