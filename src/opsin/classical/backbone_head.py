@@ -35,8 +35,8 @@ except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
 Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
-# Images that heads are compared on, each class at its share: more would tell the same, later.
-_COMPARED: Final = 1_500
+#: Images that heads are compared on, each class at its share: more would tell the same, later.
+COMPARED: Final = 1_500
 # Images that a kernel is fitted to at most: time grows by their cube, and memory by their square.
 _MOST: Final = 10_000
 # Classes up to which logistic regression is compared: of hundreds, a fit takes minutes.
@@ -227,7 +227,7 @@ class HeadSearch:
             heads[0], self._numbers.at, self._numbers.views, None, 0, len(val), heads[0].mix_power
         )
         calibration = None
-        shown = drawn(np.arange(len(train)), own, _COMPARED, self._seed)
+        shown = drawn(np.arange(len(train)), own, COMPARED, self._seed)
         folds = folds_of(own[shown], self._units[train[shown]], self._seed)
         with _cores_for(train):
             points = _Points.of(self._roots, self._labels, train, val, self._blocks)

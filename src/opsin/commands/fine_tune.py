@@ -40,6 +40,8 @@ _PLANNED: Final = 0.85
 _MEASURED: Final = 0.5
 # The most of the frozen features' log loss that a network worth keeping has.
 _LOWER: Final = 0.99
+# Weights of the head, by their names in the file.
+_OF_HEAD: Final = frozenset({"head.weight", "head.bias"})
 _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no PyTorch."
 
 
@@ -171,8 +173,7 @@ def fine_tune(
             recorder.fact("Weights", f"{share:.0%} of the way from those that it began with")
     recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
     before = trainable(backbone)
-    own = {weight.name for weight in before.graph.model.graph.initializer}
-    learnt = {name: value for name, value in network.weights().items() if name in own}
+    learnt = {name: value for name, value in network.weights().items() if name not in _OF_HEAD}
     tuned = replace(before, content=OnnxGraph(before.content, layers=()).with_weights(learnt))
     return FineTuned(job, tuned, outcome)
 
@@ -214,7 +215,7 @@ def _begun(
     numbers = cast("BackboneFeatures", fitted.numbers)
     content = written.content(metadata.model_copy(update={"backbone": numbers.facts}))
     names = {weight.name for weight in backbone.graph.model.graph.initializer}
-    return content, layers, names | {"head.weight", "head.bias"}
+    return content, layers, names | _OF_HEAD
 
 
 def _decided(

@@ -218,8 +218,10 @@ def _perhaps_on_the_box(
         return dataset_given(data, own, watcher)
 
     began = time.perf_counter()
-    trial = known_trial(dataset, backbone, seed) if can_train else None
-    if trial is None and can_train and not planned:
+    trial = None
+    if can_train and planned:
+        trial = known_trial(dataset, backbone, seed)
+    elif can_train:
         trial = try_backbone(
             dataset, photographs, backbone, seed=seed, budget=seconds, watcher=watcher
         )

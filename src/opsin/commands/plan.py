@@ -35,10 +35,8 @@ _POINTS: Final = 100
 #: Seconds for which steps are measured, once the first ones are over.
 _MEASURED: Final = 0.5
 # Seconds of a core that the choice of a head takes, however few images there are, and for the
-# square of those that heads are compared on, which are no more than so many.
-_HEAD, _SQUARE, _COMPARED = 0.1, 2.4e-6, 1_500
-# Images up to which `opsin.commands.train_classical` judges them in more folds.
-_FEW: Final = 500
+# square of those that heads are compared on.
+_HEAD, _SQUARE = 0.1, 2.4e-6
 
 
 class _Noted(Watcher):
@@ -175,7 +173,8 @@ def _without_layers(loaded: Loaded, model: str, options: Mapping[str, object]) -
 def _seconds_of_head(job: ClassicalJob, backbone: Backbone) -> float:
     """Return about how long the features take that are not known yet, and the choice of a head."""
     from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
-    from opsin.evaluation.out_of_fold import MANY, USUAL  # noqa: PLC0415  loads scikit-learn
+    from opsin.classical.backbone_head import COMPARED  # noqa: PLC0415  loads scikit-learn
+    from opsin.evaluation.out_of_fold import most_folds  # noqa: PLC0415  likewise
 
     dataset, count = job.dataset, len(job.rows)
     height, width, channels = dataset.images.shape[1:]
@@ -183,9 +182,8 @@ def _seconds_of_head(job: ClassicalJob, backbone: Backbone) -> float:
     for view in views_of(dataset, count):
         cache = Extractor(backbone, (height, width, channels), view).cache
         missing += len(dataset) - int(cache.knows(dataset.digests).sum())
-    folds = MANY if count <= _FEW else USUAL
-    choices = 1 + folds * dataset.judged_by_all
-    heads = choices * (_HEAD + _SQUARE * min(count, _COMPARED) ** 2) / job.threads
+    choices = 1 + most_folds(count) * dataset.judged_by_all
+    heads = choices * (_HEAD + _SQUARE * min(count, COMPARED) ** 2) / job.threads
     return missing * milliseconds_of(backbone) / 1000 + heads
 
 

@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
 # Training images that figures are computed on, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
-# Images up to which they are judged in more folds: a tenth fewer to learn from costs less than a
-# fifth, and choosing a head for each fold takes seconds.
-_FEW: Final = 500
 # Images of each strange kind: of 20 in all, the features take less than a second.
 _STRANGE: Final = 5
 
@@ -448,14 +445,14 @@ def _fit_head(
     """
     from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
-    from opsin.evaluation.out_of_fold import MANY, USUAL, folds_of, out_of_fold  # noqa: PLC0415
+    from opsin.evaluation.out_of_fold import folds_of, most_folds, out_of_fold  # noqa: PLC0415
 
     dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
     height, width, channels = dataset.images.shape[1:]
     features = _features_of(job, recorder, stop)
     recorder.doing("the choice of a head")
     model = cast("FromBackbone", recipe.model)
-    seed, units, most = recipe.training.seed, dataset.units, MANY if len(dataset) <= _FEW else USUAL
+    seed, units, most = recipe.training.seed, dataset.units, most_folds(len(dataset))
     folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed, most)
     search = HeadSearch(
         backbone,
