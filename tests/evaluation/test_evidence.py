@@ -101,3 +101,11 @@ def test_few_images_are_no_hindrance(count: int, classes: int) -> None:
     found = doubt_labels(answers, labels, [str(number) for number in range(classes)])
     assert len(found.suspects) == 0
     assert expect(answers, labels, 1).first == 1
+
+
+def test_a_label_nearly_as_probable_as_the_answer_is_not_named() -> None:
+    labels = np.arange(400) % 2
+    answers = np.full((400, 2), 0.02, np.float32)
+    answers[np.arange(400), labels] = 0.98
+    answers[:4] = [[0.02, 0.98], [0.98, 0.02], [0.3, 0.7], [0.7, 0.3]]
+    assert sorted(doubt_labels(answers, labels, "ab").suspects.rows) == [0, 1]

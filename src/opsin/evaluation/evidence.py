@@ -16,6 +16,9 @@ from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
 #: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
 MOST: Final = 0.2
+# How many times as probable as a suspected label the answer is: less is often the classifier's own
+# mistake (benchmarks/out_of_fold.py).
+_CLEARLY: Final = 7
 #: Share of the labels that a trial flips.
 FLIPPED: Final = 0.05
 #: Share of a trial's first suspects that must be flipped labels, or the list tells nothing. Where
@@ -156,7 +159,8 @@ def doubt_labels(
 
     It is where its accuracy does not say that it knows anything (`too_weak`), where more than a
     fifth of the labels would be suspected, and where in a trial with flipped labels fewer than a
-    quarter of the first suspects were flipped ones (`expect`).
+    quarter of the first suspects were flipped ones (`expect`). A label is named only if the answer
+    is at least seven times as probable.
 
     Args:
         probabilities: Answers to images that were not trained on, ``float32[N, K]``.
@@ -177,14 +181,18 @@ def doubt_labels(
     if reason:
         return Doubts(nothing, reason, None)
     found = suspects(probabilities, labels)
-    if not len(found):
-        return Doubts(found, "", None)
     if len(found) > MOST * len(labels):
         reason = (
             f"it would suspect {len(found):,} of {len(labels):,} labels, more than one in five; "
             "most of these are more likely its own mistakes"
         )
         return Doubts(nothing, reason, None)
+    clear = probabilities[found.rows].max(axis=1) >= _CLEARLY * (1 - found.scores)
+    found = SuspectedLabels(
+        found.rows[clear], found.suggested[clear], found.scores[clear], found.looked_at
+    )
+    if not len(found):
+        return Doubts(found, "", None)
     expected = expect(probabilities, labels, len(found))
     if expected.precision < BAR:
         reason = (
