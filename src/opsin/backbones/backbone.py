@@ -132,7 +132,7 @@ def look_into(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> FoundNetwork:
-    """Find a pretrained network and what is known of it; as `open_backbone`, but nothing is asked."""
+    """Find a pretrained network and what is known of it; asks for nothing."""
     given = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))
     if text in NAMED and not Path(what).exists():

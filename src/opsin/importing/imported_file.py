@@ -58,7 +58,7 @@ class ImportedFile:
         return [row.model_copy(update={"trainable": row.parameters}) for row in rows]
 
     def content(self, metadata: Metadata) -> bytes:
-        """Return the file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them."""
+        """Return the file's bytes, as `write_file` makes them."""
         return write_file(
             self._graph.to.nodes,
             self._graph.to.weights,
