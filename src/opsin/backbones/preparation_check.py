@@ -23,19 +23,7 @@ _DOUBTED: Final = 0.75
 def doubt_about(
     backbone: Backbone, images: Images, digests: NDArray[np.uint8], rows: NDArray[np.int64]
 ) -> str | None:
-    """Return a warning where another scale makes images look far more different to the network.
-
-    A network that gets numbers far from those that it was trained on answers alike to all images:
-    its activations die or saturate. So the number of ways in which its features vary is compared
-    (the effective rank of O. Roy and M. Vetterli, EUSIPCO 2007). Slightly different scales, and red
-    and blue exchanged, do not show in this; the accuracy suffers little from them, either.
-
-    Args:
-        backbone: The network, its pixels as people said.
-        images: Prepared images, ``uint8[N, H, W, C]``.
-        digests: SHA-256 of each one's pixels, ``uint8[N, 32]``.
-        rows: Those that may be looked at.
-    """
+    """Return a warning where another scale makes images look far more different to the network."""
     if len(rows) < _IMAGES // 2 or not backbone.pixels.stated.startswith("--prepare="):
         return None
     places = np.linspace(0, len(rows) - 1, min(_IMAGES, len(rows))).astype(np.int64)

@@ -45,20 +45,7 @@ _READ: Final = 1 << 20
 
 @dataclass(frozen=True)
 class ForeignNetwork:
-    """A classifier that another program saved.
-
-    Args:
-        path: Its file.
-        digest: SHA-256 of the file, in hexadecimal.
-        content: The network as operators; the last of them are called `answers.ANSWERS`.
-        probed: What is in it.
-        answers: What it answers with.
-        layers: Its layers where the file names them; ``None`` where each operator is one.
-        maker: Who saved it.
-        network: What its maker calls it.
-        scales: The layer inside it that scales pixels from 0 to 255, if one does.
-        classes: Their names, where the file says them.
-    """
+    """A classifier that another program saved."""
 
     path: Path
     digest: str
@@ -80,20 +67,7 @@ def read_foreign(
     architecture: Architecture | None = None,
     graph: Path | None = None,
 ) -> ForeignNetwork:
-    """Read a classifier that another program saved; nothing in the file is run or looked up.
-
-    Args:
-        path: A file of Keras (``.keras``, ``.h5``), an ONNX file, an estimator of scikit-learn that
-            skops saved (``.skops``), or weights alone (``.safetensors``, a checkpoint of PyTorch).
-        side: Height and width of the images, where the file leaves them open.
-        output: Which of its outputs answers, where there are several.
-        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them;
-            ``cnn`` or ``resnet``, Opsin's own networks.
-        graph: An ONNX file that weights alone are put into, by their names.
-
-    Raises:
-        ModelFileError: It is none, or holds what is not known here.
-    """
+    """Read a classifier that another program saved; nothing in the file is run or looked up."""
     if graph is not None:
         _digest(graph)  # says so where it is no file
     digest, size = _digest(path)
@@ -151,18 +125,7 @@ def _digest(path: Path) -> tuple[str, int]:
 
 
 def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
-    """Read a file and bring it into one form; what `opsin.core.sandbox` runs.
-
-    Args:
-        header: What `read_foreign` takes, by name; ``seconds``: how long it may be computed.
-        body: Nothing.
-
-    Returns:
-        All fields of `ForeignNetwork` that the file decides, and the network.
-
-    Raises:
-        ModelFileError: It is no classifier that could be read.
-    """
+    """Read a file and bring it into one form; what `opsin.core.sandbox` runs."""
     path = Path(header["path"])
     limit_computing(header["seconds"])
     try:

@@ -22,15 +22,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 def cnn_of(file: str, tensors: Tensors) -> onnx.ModelProto:
-    """Return the network ``cnn`` of `opsin.models.architectures.cnn`, with ReLU.
-
-    Args:
-        file: What errors call the file.
-        tensors: Its ``state_dict``: ``block1.conv1.weight`` … ``head.bias``.
-
-    Raises:
-        ModelFileError: They are others, or of other shapes.
-    """
+    """Return the network ``cnn`` of `opsin.models.architectures.cnn`, with ReLU."""
     net = _Network(file, tensors)
     for number in itertools.count(1):
         block = f"block{number}"
@@ -47,16 +39,7 @@ def cnn_of(file: str, tensors: Tensors) -> onnx.ModelProto:
 
 
 def resnet_of(file: str, tensors: Tensors, side: int | None) -> onnx.ModelProto:
-    """Return the network ``resnet`` of `opsin.models.architectures.resnet`, with GELU.
-
-    Args:
-        file: What errors call the file.
-        tensors: Its ``state_dict``: ``whiten.weight``, ``stage1.conv.weight`` … ``head.bias``.
-        side: Height and width of the images: a stage halves nothing where there is no half.
-
-    Raises:
-        ModelFileError: They are others, or of other shapes.
-    """
+    """Return the network ``resnet`` of `opsin.models.architectures.resnet`, with GELU."""
     net = _Network(file, tensors)
     net.conv("whiten", pad=0)
     net.activate("whiten_gelu", "Gelu")
@@ -136,11 +119,7 @@ class _Network:
         )
 
     def finished(self) -> onnx.ModelProto:
-        """Add the head, and return the whole.
-
-        Raises:
-            ModelFileError: Weights are left over.
-        """
+        """Add the head, and return the whole."""
         weight, bias = self._take("head.weight", 2), self._take("head.bias", 1)
         inputs = [self.to.weight("head.weight", weight, np.float32),
                   self.to.weight("head.bias", bias, np.float32)]  # fmt: skip
