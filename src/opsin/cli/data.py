@@ -65,8 +65,8 @@ ExportAs = Annotated[
     Form | None,
     typer.Option(
         "--export-as",
-        help="What --export writes: datasets is a folder for Hugging Face's library, webdataset "
-        "one of tar files (default: by the name's ending, else a folder).",
+        help="What --export writes: datasets is a folder for Hugging Face's library (default: by "
+        "the name's ending, else a folder).",
         show_default=False,
     ),
 ]
@@ -150,7 +150,7 @@ def data(
 
     Example: opsin data photos --export photos.npz
 
-    Example: opsin data photos --export shards --export-as webdataset
+    Example: opsin data photos --export parts --export-as datasets
 
     Example: opsin data photos --audit --on ray
 
