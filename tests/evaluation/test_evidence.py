@@ -104,8 +104,7 @@ def test_few_images_are_no_hindrance(count: int, classes: int) -> None:
 
 
 def test_a_label_nearly_as_probable_as_the_answer_is_not_named() -> None:
-    labels = np.arange(400) % 2
-    answers = np.full((400, 2), 0.02, np.float32)
-    answers[np.arange(400), labels] = 0.98
-    answers[:4] = [[0.02, 0.98], [0.98, 0.02], [0.3, 0.7], [0.7, 0.3]]
-    assert sorted(doubt_labels(answers, labels, "ab").suspects.rows) == [0, 1]
+    probabilities, labels, _ = planted(0, share=0.05)
+    named = doubt_labels(probabilities, labels, "abcd").suspects.rows
+    assert 0 < len(named) < len(suspects(probabilities, labels))
+    assert (probabilities[named].max(axis=1) >= 7 * probabilities[named, labels[named]]).all()

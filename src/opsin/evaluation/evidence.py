@@ -37,16 +37,10 @@ def too_weak(
     classes: Sequence[str],
     groups: NDArray[np.int64] | None = None,
 ) -> str:
-    """Say why answers are no evidence against anything; ``""`` where they may be.
+    """Reason why answers are no evidence against anything, or ``""``.
 
-    They are none while the lower end of the accuracy's 95% interval is not above what always
-    giving one answer would reach: the share of the commonest class.
-
-    Args:
-        right: Which answers are right, ``bool[N]``, N at least 1.
-        labels: Their labels, ``int64[N]``.
-        classes: Names of the classes.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
+    It is that the lower end of the accuracy's 95% interval does not exceed the share of the
+    commonest class. Images with the same number in ``groups`` are one observation.
 
     Example:
         >>> labels = np.array([0, 0, 1, 1, 1, 1])
