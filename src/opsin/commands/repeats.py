@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import os
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,10 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import FITTED
-from opsin.commands.load_dataset import load_for, model_asked
+from opsin.commands.load_dataset import load_for
 from opsin.commands.runs import Run
-from opsin.commands.series_on_cluster import ClusterSeries, PlannedRun, needs_of_series
 from opsin.commands.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import Stored
@@ -35,7 +32,6 @@ from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
-from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.trackers import chosen_trackers
 from opsin.training.process_group import refuse_several
 
@@ -169,7 +165,6 @@ def train_repeats(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
-    on: str = "local",
     **options: Any,
 ) -> Repeats:
     """Train the same several times with different seeds, to see how much chance there is in it.
@@ -189,9 +184,6 @@ def train_repeats(
         track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
-        on: Where: ``local``, one after the other, or on a Ray cluster, a node each: ``ray`` (the
-            one this machine is part of) or ``ray://HOST:PORT``. The nodes share the folder of the
-            runs. Started again, the same series continues; what is done is not trained again.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
 
     Returns:
@@ -213,20 +205,17 @@ def train_repeats(
     _check_count("repeats", repeats, least=1)
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
-    with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        loaded = load_for(data, model, options, offline=offline, watcher=tell)
-        model, dataset = loaded.model, loaded.dataset
-        first = _seed(dataset, options)
-        # Refused now, not after the runs before it.
-        resolve(dataset.recipe, seed=first + repeats - 1)
-        planned = [
-            PlannedRun(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
-            for number, seed in enumerate(range(first, first + repeats), 1)
-        ]
-        series = _Series(
-            "repeats", model, Path(runs), name, watcher, observers, track, quiet, offline, cluster
-        )
-        return series.train(planned, **options)
+    loaded = load_for(data, model, options, offline=offline, watcher=tell)
+    model, dataset = loaded.model, loaded.dataset
+    first = _seed(dataset, options)
+    # Refused now, not after the runs before it.
+    resolve(dataset.recipe, seed=first + repeats - 1)
+    planned = [
+        PlannedRun(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
+        for number, seed in enumerate(range(first, first + repeats), 1)
+    ]
+    series = _Series("repeats", model, Path(runs), name, watcher, observers, track, quiet, offline)
+    return series.train(planned, **options)
 
 
 @checked
@@ -242,7 +231,6 @@ def train_folds(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
-    on: str = "local",
     **options: Any,
 ) -> Repeats:
     """Cross-validate: each image is tested once, by a network that was not trained on it.
@@ -265,9 +253,6 @@ def train_folds(
         track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
-        on: Where: ``local``, one after the other, or on a Ray cluster, a node each: ``ray`` (the
-            one this machine is part of) or ``ray://HOST:PORT``. The nodes share the folder of the
-            runs. Started again, the same series continues; what is done is not trained again.
         **options: As for `opsin.train`, but for ``fold``.
 
     Returns:
@@ -289,46 +274,17 @@ def train_folds(
     _check_count("folds", folds, least=2)
     chosen_trackers(track)  # refused now, not when the images are read
     tell = watcher or for_people(quiet=quiet)
-    with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
-        model, dataset = loaded.model, loaded.dataset
-        parts = cut_into_folds(dataset, folds)
-        _tell_untested(dataset, parts, tell)
-        seed = _seed(dataset, options)
-        planned = [
-            PlannedRun(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
-            for number, part in enumerate(parts, 1)
-        ]
-        series = _Series(
-            "folds", model, Path(runs), name, watcher, observers, track, quiet, offline, cluster
-        )
-        return series.train(planned, **options)
-
-
-@contextlib.contextmanager
-def _place(
-    on: str,
-    data: object,
-    model: str | None,
-    *,
-    runs: Path,
-    options: Mapping[str, Any],
-    observers: Sequence[Watcher],
-) -> Iterator[Cluster | None]:
-    """Join a cluster before anything is read; ``None`` where all is trained here."""
-    if not is_elsewhere(on):
-        yield None
-        return
-    if observers:
-        raise RecipeError(
-            "no observers on a cluster",
-            f"got {len(observers)}",
-            "Leave them out: the runs are trained in other processes. A tracker works: track=….",
-        )
-    network = model_asked(model, options) not in FITTED or bool(options.get("fine_tune"))
-    needs = needs_of_series(data, runs, options, torch=network)
-    with Cluster(on, needs=needs, whole_nodes=True) as cluster:
-        yield cluster
+    loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
+    model, dataset = loaded.model, loaded.dataset
+    parts = cut_into_folds(dataset, folds)
+    _tell_untested(dataset, parts, tell)
+    seed = _seed(dataset, options)
+    planned = [
+        PlannedRun(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
+        for number, part in enumerate(parts, 1)
+    ]
+    series = _Series("folds", model, Path(runs), name, watcher, observers, track, quiet, offline)
+    return series.train(planned, **options)
 
 
 def _tell_untested(dataset: Dataset, parts: Sequence[Dataset], tell: Watcher) -> None:
@@ -440,6 +396,16 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
     return doubts, with_earlier(said, earlier)
 
 
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One run of a series: its images, its seed, and how it is called in file names and words."""
+
+    data: Dataset
+    seed: int
+    suffix: str
+    words: str
+
+
 @dataclass(frozen=True)
 class _Series:
     """What all runs of a series share; the arguments of `train_repeats`."""
@@ -453,12 +419,9 @@ class _Series:
     track: str | Sequence[str] | None
     quiet: bool
     offline: bool
-    cluster: Cluster | None
 
     def train(self, planned: Sequence[PlannedRun], **options: Any) -> Repeats:
         """Train one after the other, and keep the summary of those there are after each."""
-        if self.cluster is not None:
-            return self._train_on(self.cluster, planned, options)
         # Each run makes a display of its own where none is given, with its own table of epochs.
         tell = self.watcher or for_people(quiet=self.quiet)
         given: Mapping[str, Any] = {"model": self.model, **options}
@@ -492,34 +455,6 @@ class _Series:
                     "Done", f"{run.path} · accuracy {plus_minus(run.directory.read(Report).judged)}"
                 )
             raise
-        return self._keep(made, planned)
-
-    def _train_on(
-        self, cluster: Cluster, planned: Sequence[PlannedRun], options: Mapping[str, Any]
-    ) -> Repeats:
-        """Train them on a cluster, and keep the summary of those there are after each."""
-        made: list[Run] = []
-
-        def keep(runs: Sequence[Run]) -> None:
-            made[:] = runs
-            self._keep(made, planned)
-
-        def is_whole(first: Run) -> bool:
-            with contextlib.suppress(OSError, ValueError):
-                kept = self._file(first, planned).read_bytes()
-                return len(RepeatsSummary.model_validate_json(kept).runs) == len(planned)
-            return False
-
-        series = ClusterSeries(
-            planned, self.runs, self._title(planned[0].data), {"model": self.model, **options},
-            self.offline, self.track, is_whole,
-        )  # fmt: skip
-        tell = self.watcher or for_people(quiet=self.quiet)
-        try:
-            series.train(cluster, tell, taken_over=_taken_over, keep=keep)
-        except KeyboardInterrupt:
-            if not made:
-                raise
         return self._keep(made, planned)
 
     def _title(self, data: Dataset) -> str:
