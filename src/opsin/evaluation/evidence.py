@@ -76,12 +76,6 @@ def expect(
     to find than a class that people confuse with another, and how many labels are really wrong
     is unknown: so this is a bound on what the list can do, and no estimate of its errors.
 
-    Args:
-        probabilities: Answers to images that were not trained on, ``float32[N, K]``, K at least 2.
-        labels: Their labels, ``int64[N]``.
-        found: How many are suspected.
-        seed: Decides which labels are flipped, and to what.
-
     Example:
         >>> answers = np.full((400, 4), 0.01, np.float32)
         >>> labels = np.arange(400) % 4
