@@ -25,7 +25,7 @@ from pydantic import BeforeValidator
 
 from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, FromBackbone
 from opsin.cli.verbs import VERBS
-from opsin.commands.shard_manifest import ShardManifest
+from opsin.commands.shards import ShardManifest
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion

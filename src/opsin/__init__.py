@@ -21,7 +21,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from opsin.commands.answer_figure import draw_prediction
-    from opsin.commands.audit_shard import audit_shard
     from opsin.commands.backbones import (
         FeatureValue,
         KnownBackbone,
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
-    from opsin.commands.evaluate_shard import evaluate_shard
     from opsin.commands.explain import Explained, explain
     from opsin.commands.export.export import export_model
     from opsin.commands.export.hub_folder import HubExport
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from opsin.commands.insight import Insight
     from opsin.commands.inspect import inspect
     from opsin.commands.inspect_model import Inspection
-    from opsin.commands.labelled_shard import MadeShard
     from opsin.commands.merge import Merged, merge
     from opsin.commands.plan import plan
     from opsin.commands.rates import Benchmark
@@ -115,7 +112,6 @@ __all__ = [
     "KnownBackbone",
     "ListedBackbone",
     "LoadOptions",
-    "MadeShard",
     "Merged",
     "MissingExtraError",
     "ModelFileError",
@@ -138,7 +134,6 @@ __all__ = [
     "Watcher",
     "__version__",
     "audit",
-    "audit_shard",
     "bench",
     "changes_since",
     "classify",
@@ -151,7 +146,6 @@ __all__ = [
     "embed",
     "empty_cache",
     "evaluate",
-    "evaluate_shard",
     "explain",
     "export_data",
     "export_model",
@@ -204,7 +198,6 @@ _HOME = {
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
     "LoadOptions": "core.keyword_options",
-    "MadeShard": "commands.labelled_shard",
     "Merged": "commands.merge",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
@@ -215,7 +208,6 @@ _HOME = {
     "Unsorted": "commands.classify.unsort",
     "Watcher": "core.events",
     "audit": "data.audit",
-    "audit_shard": "commands.audit_shard",
     "bench": "commands.bench",
     "changes_since": "commands.changes",
     "classify": "commands.classify.classify",
@@ -227,7 +219,6 @@ _HOME = {
     "embed": "commands.embed",
     "empty_cache": "data.cache_contents",
     "evaluate": "commands.evaluate",
-    "evaluate_shard": "commands.evaluate_shard",
     "explain": "commands.explain",
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",

@@ -10,10 +10,8 @@ import typer
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
-from opsin.core.errors import RecipeError
 from opsin.core.format import plus_minus, repeats
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
@@ -56,7 +54,6 @@ def evaluate(
     *,
     tta: options.Tta = False,
     out: FiguresFile = None,
-    shard: options.ShardToMake = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -70,24 +67,12 @@ def evaluate(
     and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
-
-    Example: opsin evaluate runs/2026-11-21-photos-resnet photos --out figures.json --shard 1/3
     """
     # scipy takes a while to load
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
     from opsin.commands.evaluate import place_of_figures, publish_figures  # noqa: PLC0415
 
     watcher = for_people(quiet=quiet)
-    if shard is not None:
-        from opsin.commands.evaluate_shard import evaluate_shard  # noqa: PLC0415  likewise
-
-        if out is None:
-            raise RecipeError("a file for a shard's figures", "there is none", "Give --out FILE.")
-        made = evaluate_shard(
-            model, *source, tta=tta, out=out, shard=shard, device=device, watcher=watcher, **given
-        )
-        tell_shard(made, as_json=as_json)
-        return
     place = None if out is None else place_of_figures(out)
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **given)
     if as_json:
