@@ -18,10 +18,9 @@ from opsin.core.file_names import legal_name
 from opsin.core.storage import scratch_directory
 from opsin.data.cache import cache_root
 from opsin.data.shard import Shard, named_shard, whole_file
-from opsin.stores.open_bucket import open_bucket
-from opsin.stores.said_as import said_as
-from opsin.stores.store_address import StoreAddress, is_stored
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.bucket import open_bucket
+from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
+from opsin.stores.store_errors import said_as
 
 
 @dataclass(frozen=True)
