@@ -102,8 +102,7 @@ def import_model(
             file.
         size: Height and width of its images, where the file leaves them open.
         output: Which of its outputs answers, where there are several.
-        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them;
-            ``cnn`` or ``resnet``, Opsin's own networks.
+        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them.
         graph: An ONNX file that weights alone are put into, by their names.
         check: Arrays with ``images`` (``uint8[N, H, W, C]``) and the ``probabilities`` that its
             maker's program gives them; other answers than these are an error.

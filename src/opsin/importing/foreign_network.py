@@ -25,14 +25,13 @@ from opsin.importing.class_names import names_in
 from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import ConvertedLayer, convert
-from opsin.importing.named_architecture import cnn_of, resnet_of
 from opsin.importing.sklearn_operators import StandardOperators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
-Architecture = Literal["mlp", "cnn", "resnet"]
+Architecture = Literal["mlp"]
 # Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
 # one. On a busy machine it waits for a core, which takes longer.
 _SECONDS: Final = 5.0
@@ -149,7 +148,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     layers, scales, classes, stated = None, None, None, None
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
-        model = _of_weights(path, header["architecture"], header["graph"], side)
+        model = _of_weights(path, header["architecture"], header["graph"])
         network = model.graph.name
         maker = "weights by name"
     elif kind is FileKind.KERAS:
@@ -196,9 +195,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     }, [model.SerializeToString()]
 
 
-def _of_weights(
-    path: Path, architecture: str | None, graph: str | None, side: int | None
-) -> onnx.ModelProto:
+def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
     """Return the network that weights alone are of."""
     if architecture is None and graph is None:
         raise refused(
@@ -210,9 +207,7 @@ def _of_weights(
         )
     tensors = read_tensors(path)
     if graph is None:
-        if architecture == "resnet":
-            return resnet_of(path.name, tensors, side)
-        return (cnn_of if architecture == "cnn" else dense_chain)(path.name, tensors)
+        return dense_chain(path.name, tensors)
     with open_regular(graph) as file:
         return with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
 
