@@ -16,7 +16,7 @@ from opsin.core.events import SILENT, Watcher, WatcherGroup
 from opsin.core.pace import epoch_of
 from opsin.core.storage import storage_errors
 from opsin.report.terminal import LogFile, for_people, with_observers
-from opsin.trackers.run_tracking import tracking_of
+from opsin.trackers.tracking import tracking_of
 from opsin.training.process_group import ALONE, ProcessGroup
 
 #: Seconds between two signs of life in ``status.json``, at the least.
