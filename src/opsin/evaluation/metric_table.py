@@ -11,7 +11,10 @@ from opsin.core.artifacts.run_report import PartFigures
 from opsin.core.format import with_interval
 
 if TYPE_CHECKING:
-    from opsin.evaluation.scored_answers import Scored, ScoredAnswers
+    from opsin.evaluation.metrics import ScoredAnswers
+
+#: A metric's value, and its 95% interval where it is known.
+Scored = tuple[float, tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
