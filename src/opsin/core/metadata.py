@@ -117,12 +117,7 @@ class LayerOp(StrEnum):
 
     @classmethod
     def of(cls, kind: str) -> LayerOp:
-        """Return what a layer of some kind computes.
-
-        Example:
-            >>> LayerOp.of("Conv 3×3 same + BatchNorm").name, LayerOp.of("Fourier 7").name
-            ('CONV', 'OTHER')
-        """
+        """Return what a layer of some kind computes."""
         word, *_ = kind.split() or [""]
         word = word.removesuffix("1d").removesuffix("2d")  # as PyTorch calls them
         return cls(word)
@@ -280,14 +275,7 @@ class BackboneFacts(_Frozen):
 
 
 class Metadata(_Frozen):
-    """All that a reader needs to use the file as it was meant.
-
-    It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
-    that any language can read it. ``precision`` says what the network's weights are kept in, and
-    is left out of the file where that is float32. ``views`` is not in files of earlier versions,
-    ``backbone`` only in those that are built on a pretrained network, and ``class_mix`` not in
-    imported ones; a file of an earlier version without it adds nothing to its logits.
-    """
+    """All that a reader needs to use the file as it was meant."""
 
     format: int = FORMAT
     opsin: _Name
@@ -326,11 +314,7 @@ class Metadata(_Frozen):
 
     @classmethod
     def from_props(cls, props: dict[str, str], file: str) -> Metadata:
-        """Read what `to_props` wrote.
-
-        Raises:
-            ModelFileError: ``file`` was not written by Opsin, or by a later one.
-        """
+        """Read what `to_props` wrote."""
         own = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
         try:
             fields = {

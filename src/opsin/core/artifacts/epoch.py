@@ -64,11 +64,7 @@ class EpochConfusion(Stored):
 
 
 def epochs_of(lines: Iterable[JsonObject]) -> list[Epoch]:
-    """Return lines of ``history.jsonl`` as epochs.
-
-    Raises:
-        pydantic.ValidationError: A line is no epoch.
-    """
+    """Return lines of ``history.jsonl`` as epochs."""
     return [Epoch.model_validate(line) for line in lines]
 
 

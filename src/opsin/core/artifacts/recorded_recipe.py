@@ -11,10 +11,7 @@ from opsin.core.recipe import DataRecipe
 
 
 def _with_earlier_meaning(data: object) -> object:
-    """Say what a recipe meant where it lacks an option.
-
-    Tables might name images anywhere before there was ``outside``.
-    """
+    """Say what a recipe meant where it lacks an option."""
     return {"outside": True, **data} if isinstance(data, dict) else data
 
 
@@ -31,15 +28,7 @@ class RecordedTraining(Stored):
 
 
 class RecordedRecipe(Artifact):
-    """A recipe of which only the images and the model's name are known.
-
-    The model may be of another version of Opsin, or one without layers.
-
-    Example:
-        >>> content = {"data": {"sources": ["labels.csv"]}, "model": {"name": "mlp", "depth": 1}}
-        >>> RecordedRecipe.model_validate(content).data.outside
-        True
-    """
+    """A recipe of which only the images and the model's name are known."""
 
     FILE: ClassVar[str] = "recipe.json"
 

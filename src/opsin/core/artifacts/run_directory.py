@@ -43,11 +43,7 @@ _STALE: Final = 1800.0
 
 
 class RunDirectory:
-    """One directory of plain files that is the whole truth about one training.
-
-    Args:
-        path: The directory. It is not created here: see `create`.
-    """
+    """One directory of plain files that is the whole truth about one training."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -76,11 +72,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunDirectory:
-        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken.
-
-        Raises:
-            StorageError: The directory cannot be made.
-        """
+        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken."""
         day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
         # Letters of any script stay; what a file system or a shell could trip over does not.
         tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
@@ -99,11 +91,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
-        """Open an existing directory.
-
-        Raises:
-            RunError: It is missing or was not made by ``opsin train``.
-        """
+        """Open an existing directory."""
         run = cls(path)
         if not os.path.isfile(run.recipe):  # noqa: PTH113
             there = "is no run directory" if os.path.exists(path) else "does not exist"  # noqa: PTH110
@@ -114,11 +102,7 @@ class RunDirectory:
         return run
 
     def check_own(self) -> None:
-        """See that all of the directory is its own: a stranger's may hold links to anywhere.
-
-        Raises:
-            RunError: There is a link, a pipe or a device in it.
-        """
+        """See that all of the directory is its own: a stranger's may hold links to anywhere."""
         folders = [self.path]
         try:
             while folders:
@@ -144,24 +128,13 @@ class RunDirectory:
         return open_regular(file, follow_links=False)
 
     def open_to_add(self, file: Path) -> BinaryIO:
-        """Open one of the directory's files to add lines to it; no link is followed.
-
-        Raises:
-            OSError: It is a link or no regular file, or the system refuses it.
-        """
+        """Open one of the directory's files to add lines to it; no link is followed."""
         with ClosedFolder(self.path) as own:
             return io.BufferedWriter(cast(io.RawIOBase, own.open(file.name, "ab")))
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep the run to this process, so that no other trains in it or takes it for dead.
-
-        The system lets go of it when the process ends, however it ends.
-
-        Raises:
-            RunError: Another process holds it.
-            StorageError: The directory may not be written to.
-        """
+        """Keep the run to this process, so that no other trains in it or takes it for dead."""
         lock = FileLock(self.lock)
         with storage_errors(self.lock):
             try:
@@ -191,23 +164,11 @@ class RunDirectory:
             return None
 
     def set_status(self, state: State, **fields: Any) -> None:
-        """Record what the run is doing, with this process and the present time.
-
-        Args:
-            state: What it is doing.
-            **fields: ``cause`` and ``launch`` of `RunStatus`; without the latter it stays.
-        """
+        """Record what the run is doing, with this process and the present time."""
         self._status(state, **fields).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
-        """Say in ``status.json`` how far a running work is; called every second.
-
-        Readers see a whole file, but it is not synced to the disk: a training must not wait
-        for a sign of life. Where it cannot be written, the next one says more.
-
-        Args:
-            **work: ``doing``, ``done`` and other fields of `RunStatus`.
-        """
+        """Say in ``status.json`` how far a running work is; called every second."""
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
@@ -225,13 +186,7 @@ class RunDirectory:
         return RunStatus.model_validate({**kept, **about, "cause": None, **fields})
 
     def state(self) -> tuple[State, str | None]:
-        """Return the state and, for a failure, its cause.
-
-        A run that says "running" while its process is gone has failed.
-
-        Raises:
-            RunError: ``status.json`` is damaged.
-        """
+        """Return the state and, for a failure, its cause."""
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
         status = RunStatus.read(self.status)
@@ -251,14 +206,7 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Add an epoch's confusion matrix on the validation images to ``confusions.jsonl``.
-
-        It is not synced: after a loss of power the last ones may be missing.
-
-        Args:
-            epoch: Its number.
-            counts: Row: the right class; column: the answer; ``[K][K]``.
-        """
+        """Add an epoch's confusion matrix on the validation images to ``confusions.jsonl``."""
         line = json.dumps({"epoch": epoch, "confusion": counts}, separators=(",", ":"))
         with storage_errors(self.confusions), self.open_to_add(self.confusions) as file:
             file.write(f"{line}\n".encode())
@@ -281,32 +229,18 @@ class RunDirectory:
                 write_bytes(self.confusions, whole.encode())
 
     def read_history(self) -> list[Epoch]:
-        """Return the epochs so far; a last line cut short by a crash is left out.
-
-        Raises:
-            RunError: The file is damaged.
-        """
+        """Return the epochs so far; a last line cut short by a crash is left out."""
         try:
             return epochs_of(read_objects(self.history))
         except ValidationError as error:
             raise damaged(self.history, first_of(error)) from error
 
     def read_confusions(self) -> list[EpochConfusion]:
-        """Return each epoch's confusion matrix on the validation images, where there are any.
-
-        Networks of up to 50 classes have them.
-        """
+        """Return each epoch's confusion matrix on the validation images, where there are any."""
         return confusions_of(read_objects(self.confusions))
 
     def read(self, kind: type[A]) -> A:
-        """Read one of the directory's JSON files.
-
-        Args:
-            kind: What it holds, such as `DatasetRecord`.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
+        """Read one of the directory's JSON files."""
         self._check_there(self.path / kind.FILE)
         return kind.read(self.path / kind.FILE)
 
@@ -322,37 +256,18 @@ class RunDirectory:
             )
 
     def location(self) -> Location:
-        """Return where the run's images came from.
-
-        The corrections of labels are the run's own copy, whatever became of the user's file.
-
-        Raises:
-            RunError: ``dataset.json`` is missing or damaged.
-        """
+        """Return where the run's images came from."""
         location = self.read(DatasetRecord).location
         if self.corrections.is_file():
             location = location.model_copy(update={"labels": str(self.corrections)})
         return location
 
     def read_notes(self) -> RunNotes:
-        """Return the name and the note that people gave the run; empty where they gave none.
-
-        Raises:
-            RunError: ``notes.json`` is damaged.
-        """
+        """Return the name and the note that people gave the run; empty where they gave none."""
         return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
-        """Keep a name, a note or both; the directory keeps its own name.
-
-        Args:
-            name: At most 200 characters; ``None`` leaves it as it is.
-            note: At most 10,000 characters.
-
-        Raises:
-            RunError: One is too long, or ``notes.json`` is damaged.
-            StorageError: The disk refuses the write.
-        """
+        """Keep a name, a note or both; the directory keeps its own name."""
         given = {"name": name, "note": note}
         for (what, text), most in zip(given.items(), (NAME_MOST, NOTE_MOST), strict=True):
             if text is not None and len(text) > most:
@@ -363,20 +278,12 @@ class RunDirectory:
         self.read_notes().model_copy(update=changed).write(self.path)
 
     def log_evaluation(self, evaluation: LoggedEvaluation) -> None:
-        """Add an evaluation on test images to ``looks.jsonl``.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Add an evaluation on test images to ``looks.jsonl``."""
         with storage_errors(self.looks), self.open_to_add(self.looks) as file:
             file.write(f"{evaluation.model_dump_json()}\n".encode())
 
     def read_evaluations(self) -> list[LoggedEvaluation]:
-        """Return the evaluations on test images after the training; others' lines are left out.
-
-        Raises:
-            RunError: ``looks.jsonl`` is no regular file, or is too long.
-        """
+        """Return the evaluations on test images after the training; others' lines are left out."""
         found = []
         for line in read_objects(self.looks, skip=True):
             with contextlib.suppress(ValidationError):
@@ -384,20 +291,12 @@ class RunDirectory:
         return found
 
     def log_tracked(self, tracked: TrackedRun) -> None:
-        """Add a line to ``trackers.jsonl``: what a tracker calls the run.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Add a line to ``trackers.jsonl``: what a tracker calls the run."""
         with storage_errors(self.trackers), self.open_to_add(self.trackers) as file:
             file.write(f"{tracked.model_dump_json()}\n".encode())
 
     def tracked_as(self, tracker: str) -> str | None:
-        """Return what a tracker called the run last; ``None`` where it was not tracked there.
-
-        Raises:
-            RunError: ``trackers.jsonl`` is no regular file, or is too long.
-        """
+        """Return what a tracker called the run last; ``None`` where it was not tracked there."""
         found = None
         for line in read_objects(self.trackers, skip=True):
             with contextlib.suppress(ValidationError):
@@ -411,11 +310,7 @@ class RunDirectory:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
-        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
+        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too."""
         try:
             with StoredArrays(file, follow_links=False) as stored:
                 arrays = {name: stored.read(name) for name in stored.names}
@@ -438,20 +333,13 @@ class RunDirectory:
 
 
 def _alive(pid: int, heartbeat: float) -> bool:
-    """Tell whether a process still works on its run.
-
-    A number may by now be another process's, so the heartbeat has a say as well.
-    """
+    """Tell whether a process still works on its run."""
     age = time.time() - heartbeat
     return age <= _STALE and process_exists(pid)
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:
-    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory.
-
-    Raises:
-        RunError: There is no such file or directory, or the run has no classifier.
-    """
+    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory."""
     path = Path(model)
     if os.path.isfile(path):  # noqa: PTH113  answers for impossible names instead of raising
         return path
@@ -467,16 +355,7 @@ def find_classifier(model: str | os.PathLike[str]) -> Path:
 
 
 def refuse_swapped(model: object, others: Iterable[object], line: str) -> None:
-    """Refuse a classifier that was given where the images belong, and the other way round.
-
-    Args:
-        model: What was given as the classifier; an open one is none of the names looked at here.
-        others: What was given as images.
-        line: The line to type, ``{model}`` and ``{images}`` in it.
-
-    Raises:
-        RecipeError: One of ``others`` is a classifier, and ``model`` is none.
-    """
+    """Refuse a classifier that was given where the images belong, and the other way round."""
     if not isinstance(model, str | os.PathLike) or _is_classifier(model):
         return
     for other in others:

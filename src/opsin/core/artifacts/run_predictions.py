@@ -78,11 +78,7 @@ class RunPredictions:
 
     @classmethod
     def read(cls, directory: RunDirectory) -> RunPredictions:
-        """Read a run's ``predictions.npz``.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
+        """Read a run's ``predictions.npz``."""
         arrays = directory.load_arrays(directory.predictions)
         parts: dict[PredictedPart, PartPredictions] = {}
         for part in _PARTS:
@@ -98,11 +94,7 @@ class RunPredictions:
         return cls(parts)
 
     def write(self, directory: RunDirectory) -> None:
-        """Write ``predictions.npz`` into a run.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Write ``predictions.npz`` into a run."""
         arrays = {
             f"{part}_{field.name}": array
             for part, own in self.parts.items()
@@ -112,11 +104,7 @@ class RunPredictions:
         directory.save_arrays(directory.predictions, **arrays)
 
     def of(self, part: PredictedPart) -> PartPredictions:
-        """Return the answers to one part.
-
-        Raises:
-            RunError: There are none.
-        """
+        """Return the answers to one part."""
         if part not in self.parts:
             raise RunError(
                 f"answers to the {part} images in predictions.npz",

@@ -54,12 +54,7 @@ class RunSummary:
 
 
 def summarise(run: RunDirectory) -> RunSummary:
-    """Return a run's row; no file of it, whatever it holds, raises an error.
-
-    Example:
-        >>> summarise(RunDirectory("nowhere")).state
-        'damaged'
-    """
+    """Return a run's row; no file of it, whatever it holds, raises an error."""
     summary = RunSummary()
     try:
         run.check_own()
