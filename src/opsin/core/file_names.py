@@ -61,7 +61,7 @@ def free_name(name: str, used: Callable[[str], bool]) -> str:
 
 
 class NamesInUse:
-    """Gives each name a number where another like it is in use, whatever the case of its letters."""
+    """Gives a name a number where another like it, in any case, is in use."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()

@@ -13,29 +13,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Term:
-    """A word of the field, as Opsin uses it.
-
-    Args:
-        title: Its name, as a heading.
-        says: Three sentences.
-        studio: The page of the studio that shows it at work.
-        command: What shows it in a terminal.
-        words: Other names that it is printed under: headings, labels, and options with dashes.
-        layers: Words in the kinds of layers that it explains, such as ``BatchNorm``.
-        picture: Name of the picture that explains it, where one does.
-
-    Example:
-        >>> term = find_term("Learning rate")
-        >>> term.key, len(term.says), term.address
-        ('learning-rate', 3, 'reference/glossary.html#learning-rate')
-    """
+    """A word of the field, as Opsin uses it, explained in three sentences."""
 
     title: str
     says: tuple[str, ...]
+    #: The page of the studio and the command that show it at work.
     studio: str
     command: str
+    #: Other names that it is printed under: headings, labels, and options with dashes.
     words: tuple[str, ...] = ()
+    #: Words in the kinds of layers that it explains, such as ``BatchNorm``.
     layers: tuple[str, ...] = ()
+    #: Name of the picture that explains it, where one does.
     picture: str = ""
 
     @property

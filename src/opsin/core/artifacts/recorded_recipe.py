@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from opsin.core.artifacts.artifact import Artifact, Count, Stored, Text
 from opsin.core.recipe import DataRecipe
-
-
-def _with_earlier_meaning(data: object) -> object:
-    """Say what a recipe meant where it lacks an option."""
-    return {"outside": True, **data} if isinstance(data, dict) else data
 
 
 class RecordedModel(Stored):
@@ -32,6 +27,6 @@ class RecordedRecipe(Artifact):
 
     FILE: ClassVar[str] = "recipe.json"
 
-    data: Annotated[DataRecipe, BeforeValidator(_with_earlier_meaning)]
+    data: DataRecipe
     model: RecordedModel
     training: RecordedTraining = RecordedTraining()

@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.artifact import Artifact, damaged, first_of, read_objects
+from opsin.core.artifacts.artifact import Artifact, Stored, damaged, first_of, read_objects
 from opsin.core.artifacts.dataset_record import DatasetRecord, Location
-from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
+from opsin.core.artifacts.epoch import Epoch, EpochConfusion
 from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
@@ -36,6 +36,7 @@ from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import MOST
 
 A = TypeVar("A", bound=Artifact)
+S = TypeVar("S", bound=Stored)
 
 CLASSIFIER: Final = "classifier.onnx"
 # Seconds without a sign of life after which no process number proves that a run goes on.
@@ -123,10 +124,6 @@ class RunDirectory:
                 "Check its rights.",
             ) from error
 
-    @staticmethod
-    def _open(file: Path) -> BinaryIO:
-        return open_regular(file, follow_links=False)
-
     def open_to_add(self, file: Path) -> BinaryIO:
         """Open one of the directory's files to add lines to it; no link is followed."""
         with ClosedFolder(self.path) as own:
@@ -168,7 +165,7 @@ class RunDirectory:
         self._status(state, **fields).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
-        """Say in ``status.json`` how far a running work is; called every second."""
+        """Say in ``status.json`` how far a work is; not synced, as it comes every second."""
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
@@ -192,59 +189,68 @@ class RunDirectory:
         status = RunStatus.read(self.status)
         if status.state == "running":
             held = self._held()
-            if held is None:
-                held = _alive(status.pid, status.heartbeat)
+            if held is None:  # the number may by now be another process's
+                held = time.time() - status.heartbeat <= _STALE and process_exists(status.pid)
             if not held:
                 return "failed", f"its process {status.pid} ended without a message"
         return status.state, status.cause
 
+    def _append(self, file: Path, line: str, *, sync: bool = False) -> None:
+        """Add a line to one of the directory's files; no link is followed."""
+        with storage_errors(file), self.open_to_add(file) as stream:
+            stream.write(f"{line}\n".encode())
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def _lines(self, file: Path, kind: type[S], *, skip: bool = False) -> list[S]:
+        """Return a file's lines that are of a kind, up to a last one cut short by a crash."""
+        found = []
+        for line in read_objects(file, skip=skip):
+            with contextlib.suppress(ValidationError):
+                found.append(kind.model_validate(line))
+        return found
+
     def append_history(self, epoch: Epoch) -> None:
         """Add an epoch to ``history.jsonl``."""
-        with storage_errors(self.history), self.open_to_add(self.history) as file:
-            file.write(f"{epoch.model_dump_json()}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._append(self.history, epoch.model_dump_json(), sync=True)
 
     def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Add an epoch's confusion matrix on the validation images to ``confusions.jsonl``."""
-        line = json.dumps({"epoch": epoch, "confusion": counts}, separators=(",", ":"))
-        with storage_errors(self.confusions), self.open_to_add(self.confusions) as file:
-            file.write(f"{line}\n".encode())
+        """Add an epoch's confusion matrix to ``confusions.jsonl``; it is not synced."""
+        content = {"epoch": epoch, "confusion": counts}
+        self._append(self.confusions, json.dumps(content, separators=(",", ":")))
 
     def cut_history(self, events: int) -> None:
         """Keep only the first lines of ``history.jsonl``, and their confusion matrices."""
         if self.history.is_file():
-            with storage_errors(self.history), self._open(self.history) as file:
+            with (
+                storage_errors(self.history),
+                open_regular(self.history, follow_links=False) as file,
+            ):
                 lines = file.read(MOST).splitlines(keepends=True)
             if len(lines) > events:
                 write_bytes(self.history, b"".join(lines[:events]))
         if self.confusions.is_file():
             # By the epochs' numbers: the last line may have no event yet, or be half of a line.
             kept = {epoch.epoch for epoch in self.read_history()}
-            with storage_errors(self.confusions), self._open(self.confusions) as file:
-                text = file.read(MOST)
             matrices = [each for each in self.read_confusions() if each.epoch in kept]
-            whole = "".join(each.model_dump_json() + "\n" for each in matrices)
-            if whole.encode() != text:
-                write_bytes(self.confusions, whole.encode())
+            text = "".join(each.model_dump_json() + "\n" for each in matrices)
+            write_bytes(self.confusions, text.encode())
 
     def read_history(self) -> list[Epoch]:
         """Return the epochs so far; a last line cut short by a crash is left out."""
         try:
-            return epochs_of(read_objects(self.history))
+            return [Epoch.model_validate(line) for line in read_objects(self.history)]
         except ValidationError as error:
             raise damaged(self.history, first_of(error)) from error
 
     def read_confusions(self) -> list[EpochConfusion]:
-        """Return each epoch's confusion matrix on the validation images, where there are any."""
-        return confusions_of(read_objects(self.confusions))
+        """Return each epoch's confusion matrix; networks of up to 50 classes have them."""
+        return self._lines(self.confusions, EpochConfusion)
 
     def read(self, kind: type[A]) -> A:
         """Read one of the directory's JSON files."""
-        self._check_there(self.path / kind.FILE)
-        return kind.read(self.path / kind.FILE)
-
-    def _check_there(self, file: Path) -> None:
+        file = self.path / kind.FILE
         if not file.is_file():
             advice = "Train again: opsin train …"
             if self.imported.is_file():
@@ -254,6 +260,7 @@ class RunDirectory:
                 f"{self.path} has none ({self.state()[0]})",
                 advice,
             )
+        return kind.read(file)
 
     def location(self) -> Location:
         """Return where the run's images came from."""
@@ -279,30 +286,20 @@ class RunDirectory:
 
     def log_evaluation(self, evaluation: LoggedEvaluation) -> None:
         """Add an evaluation on test images to ``looks.jsonl``."""
-        with storage_errors(self.looks), self.open_to_add(self.looks) as file:
-            file.write(f"{evaluation.model_dump_json()}\n".encode())
+        self._append(self.looks, evaluation.model_dump_json())
 
     def read_evaluations(self) -> list[LoggedEvaluation]:
-        """Return the evaluations on test images after the training; others' lines are left out."""
-        found = []
-        for line in read_objects(self.looks, skip=True):
-            with contextlib.suppress(ValidationError):
-                found.append(LoggedEvaluation.model_validate(line))
-        return found
+        """Return the evaluations on test images after the training."""
+        return self._lines(self.looks, LoggedEvaluation, skip=True)
 
     def log_tracked(self, tracked: TrackedRun) -> None:
-        """Add a line to ``trackers.jsonl``: what a tracker calls the run."""
-        with storage_errors(self.trackers), self.open_to_add(self.trackers) as file:
-            file.write(f"{tracked.model_dump_json()}\n".encode())
+        """Add what a tracker calls the run to ``trackers.jsonl``."""
+        self._append(self.trackers, tracked.model_dump_json())
 
     def tracked_as(self, tracker: str) -> str | None:
-        """Return what a tracker called the run last; ``None`` where it was not tracked there."""
-        found = None
-        for line in read_objects(self.trackers, skip=True):
-            with contextlib.suppress(ValidationError):
-                tracked = TrackedRun.model_validate(line)
-                found = tracked.id if tracked.tracker == tracker else found
-        return found
+        """Return what a tracker called the run last, if it did."""
+        names = self._lines(self.trackers, TrackedRun, skip=True)
+        return next((each.id for each in reversed(names) if each.tracker == tracker), None)
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
         """Write arrays into one of the directory's ``.npz`` files."""
@@ -330,12 +327,6 @@ class RunDirectory:
                 "Train again.",
             ) from error
         return RunArrays(file, arrays)
-
-
-def _alive(pid: int, heartbeat: float) -> bool:
-    """Tell whether a process still works on its run."""
-    age = time.time() - heartbeat
-    return age <= _STALE and process_exists(pid)
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:
@@ -377,15 +368,8 @@ def _is_classifier(path: str | os.PathLike[str]) -> bool:
 
 def find_runs(root: Path) -> list[RunDirectory]:
     """Return the run directories below ``root``, the newest first."""
-    if not root.is_dir():
-        return []
-    runs = [(when, path) for path in root.iterdir() if (when := _written(path / "recipe.json"))]
+    runs = []
+    for path in root.iterdir() if root.is_dir() else ():
+        with contextlib.suppress(OSError):  # no recipe, or a directory that may not be entered
+            runs.append(((path / "recipe.json").lstat().st_mtime, path))
     return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
-
-
-def _written(file: Path) -> float | None:
-    """Return when a file was written, or whatever bears its name; ``None`` where nothing does."""
-    try:
-        return file.lstat().st_mtime or 1.0
-    except OSError:  # nothing there, or a directory that may not be entered
-        return None
