@@ -227,7 +227,7 @@ def test_swapped_arguments_are_recognised(kind: str, nearest_mean: Path, tmp_pat
     refuse_swapped(file, [tmp_path, "digits"], "")
 
 
-REPORT = {
+REPORT: dict[str, Any] = {
     "format": 1,
     "split": "test",
     "figures": {"test": {"accuracy": 0.9, "low": 0.8, "high": 0.95}},
