@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.machine import this_machine
+from opsin.commands.machine import Machine
 from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.commands.throughput import rates_in_turn
@@ -201,12 +201,8 @@ def _measure_speed(
         for run, file in zip(runs, there, strict=True)
         if file is None
     ]
-    machine = this_machine()
-    if machine.busy():
-        notes.append(
-            f"other programs keep this machine at work (load {machine.load:.1f} on "
-            f"{machine.threads} threads), so it can answer faster than the table shows"
-        )
+    if busy := Machine.here().busy:
+        notes.append(busy)
     for note in notes:
         watcher.note(note)
     measured = [

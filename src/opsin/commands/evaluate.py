@@ -43,7 +43,6 @@ from opsin.data.decode import rows_at_once
 from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
-from opsin.data.shard import Shard
 from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
@@ -397,12 +396,11 @@ def publish_figures(figures: EvaluationResult, place: OutFile) -> None:
         place.publish(claim)
 
 
-def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
+def place_of_figures(out: str | os.PathLike[str]) -> OutFile:
     """Return where figures go; refuse at once what could not be written after an hour's work.
 
     Args:
         out: The file, or the object on a store.
-        shard: Which shard of it; its own file may be there already.
 
     Raises:
         RecipeError: The name does not end in ``.json``.
@@ -414,12 +412,11 @@ def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) ->
         raise RecipeError(
             "a file name that ends in .json", f"got {name or 'no name'!r}", "Give another name."
         )
-    place = place.of_shard(shard)
     if place.address is not None:
         place.claim()
         return place
     with storage_errors(place.path):
-        if shard is None and (place.path.exists() or place.path.is_symlink()):
+        if place.path.exists() or place.path.is_symlink():
             raise StorageError(
                 "a new file", f"{out} is there already", "Choose another name with --out."
             )

@@ -16,6 +16,9 @@ from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
 #: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
 MOST: Final = 0.2
+# How many times as probable as a suspected label the answer is: less is often the classifier's own
+# mistake (benchmarks/out_of_fold.py).
+_CLEARLY: Final = 7
 #: Share of the labels that a trial flips.
 FLIPPED: Final = 0.05
 #: Share of a trial's first suspects that must be flipped labels, or the list tells nothing. Where
@@ -34,16 +37,10 @@ def too_weak(
     classes: Sequence[str],
     groups: NDArray[np.int64] | None = None,
 ) -> str:
-    """Say why answers are no evidence against anything; ``""`` where they may be.
+    """Reason why answers are no evidence against anything, or ``""``.
 
-    They are none while the lower end of the accuracy's 95% interval is not above what always
-    giving one answer would reach: the share of the commonest class.
-
-    Args:
-        right: Which answers are right, ``bool[N]``, N at least 1.
-        labels: Their labels, ``int64[N]``.
-        classes: Names of the classes.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
+    It is that the lower end of the accuracy's 95% interval does not exceed the share of the
+    commonest class. Images with the same number in ``groups`` are one observation.
 
     Example:
         >>> labels = np.array([0, 0, 1, 1, 1, 1])
@@ -78,12 +75,6 @@ def expect(
     the first are counted as right, though some are errors of the data. A flip at random is easier
     to find than a class that people confuse with another, and how many labels are really wrong
     is unknown: so this is a bound on what the list can do, and no estimate of its errors.
-
-    Args:
-        probabilities: Answers to images that were not trained on, ``float32[N, K]``, K at least 2.
-        labels: Their labels, ``int64[N]``.
-        found: How many are suspected.
-        seed: Decides which labels are flipped, and to what.
 
     Example:
         >>> answers = np.full((400, 4), 0.01, np.float32)
@@ -156,7 +147,8 @@ def doubt_labels(
 
     It is where its accuracy does not say that it knows anything (`too_weak`), where more than a
     fifth of the labels would be suspected, and where in a trial with flipped labels fewer than a
-    quarter of the first suspects were flipped ones (`expect`).
+    quarter of the first suspects were flipped ones (`expect`). A label is named only if the answer
+    is at least seven times as probable.
 
     Args:
         probabilities: Answers to images that were not trained on, ``float32[N, K]``.
@@ -177,14 +169,18 @@ def doubt_labels(
     if reason:
         return Doubts(nothing, reason, None)
     found = suspects(probabilities, labels)
-    if not len(found):
-        return Doubts(found, "", None)
     if len(found) > MOST * len(labels):
         reason = (
             f"it would suspect {len(found):,} of {len(labels):,} labels, more than one in five; "
             "most of these are more likely its own mistakes"
         )
         return Doubts(nothing, reason, None)
+    clear = probabilities[found.rows].max(axis=1) >= _CLEARLY * (1 - found.scores)
+    found = SuspectedLabels(
+        found.rows[clear], found.suggested[clear], found.scores[clear], found.looked_at
+    )
+    if not len(found):
+        return Doubts(found, "", None)
     expected = expect(probabilities, labels, len(found))
     if expected.precision < BAR:
         reason = (
