@@ -98,6 +98,4 @@ def explain(
     if term is None:
         return Explained(look.classifier.path, look.terms())
     answer = look.predict(look.first_image if image is None else image)
-    return Explained(
-        look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer)
-    )
+    return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))

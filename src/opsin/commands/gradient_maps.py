@@ -57,7 +57,5 @@ def gradient_maps(
     words = f"Adds up to the change of the class's score, but for {whole.gap:.1%}."
     if whole.gap > attribution.GAP:
         words += " That is much: take it with caution."
-    found["integrated-gradients"] = MethodHeat(
-        whole.heat, other.heat if other else None, (words,)
-    )
+    found["integrated-gradients"] = MethodHeat(whole.heat, other.heat if other else None, (words,))
     return found, notes

@@ -134,7 +134,7 @@ class NearestQuestion(_ImageQuestion):
 
 
 class LessonQuestion(_ImageQuestion):
-    """What a layer does to an image, with its real numbers; by default the first lesson there is."""
+    """What a layer does to an image; by default the first lesson that there is."""
 
     layer: str | None = None
     term: Term | None = None
@@ -216,26 +216,23 @@ class WorkerAnswers:
         number = None
         try:
             self._progress.number = number = _number(asked)
-            question = _question(asked)
             page = self._folder / f"{number}.html"
-            said = question.answer(self._look, content, page)
-            shown = str(page) if page.is_file() else None
-            self._say({"id": number, "page": shown, "said": said})
-            return
+            said = _question(asked).answer(self._look, content, page)
+            answer: Header = {"page": str(page) if page.is_file() else None, "said": said}
         except OpsinError as error:
-            refused = error
+            answer = {"error": error_values(error)}
         except MemoryError:
-            refused = OpsinError(
+            answer = {"error": error_values(OpsinError(
                 "enough memory", "there was too little", "Close other programs and ask again."
-            )
-        except BrokenPipeError:  # nothing reads the answers any more
-            raise
+            ))}  # fmt: skip
         except OSError as error:
+            if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
+                raise
             reason = (error.strerror or str(error)).lower()
-            refused = OpsinError(
+            answer = {"error": error_values(OpsinError(
                 "a file that can be read and written", reason, "Correct this and ask again."
-            )
-        self._say({"id": number, "error": error_values(refused)})
+            ))}  # fmt: skip
+        self._say({"id": number} | answer)
 
 
 class _Progress(Watcher):

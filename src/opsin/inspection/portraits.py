@@ -78,124 +78,73 @@ def portraits(
     Raises:
         SourceError: There are no training images.
     """
-    rows = known.rows_of("train")
-    rows = rows[np.argsort(known.labels[rows], kind="stable")]
-    network = OnnxGraph(classifier.content)
-    logits, scales = network.layers[-1].name, scales_of(network.weights)
-    part = Subnetwork(network.up_to(list(dict.fromkeys(("probabilities", logits, "embedding")))))
-    found: list[Portrait] = []
-    counter = ClassCounter(0)
+    rows, found = known.rows_of("train"), []
     watcher.begin("Classes", len(rows), "images")
     done = 0
-    for batch in part.stream(known.images, rows, batch_size(network.layers)):
-        values = dict(zip(part.outputs, batch.values, strict=True))
-        labels = known.labels[batch.rows]
-        for label in np.unique(labels):
-            while counter.label < label:
-                found.append(_portrait(counter, classifier, known))
-                counter = ClassCounter(counter.label + 1)
-            own = labels == label
-            counter.add(
-                batch.rows[own],
-                batch.images[own],
-                values["probabilities"][own],
-                values[logits][own],
-                values["embedding"][own] * (1 if scales is None else scales),
-            )
-        watcher.advance(done := done + len(batch.rows))
+    for place, label in enumerate(classifier.classes):
+        own = rows[known.labels[rows] == place]
+        if not len(own):
+            found.append(Portrait(label, 0, None, (), (), ()))
+            continue
+        found.append(_portrait(classifier, known, own, place, watcher=watcher, done=done))
+        done += len(own)
     watcher.end()
-    while len(found) < len(classifier.classes):
-        found.append(_portrait(counter, classifier, known))
-        counter = ClassCounter(counter.label + 1)
     return found
 
 
-def _portrait(counter: ClassCounter, classifier: Classifier, known: ReferenceSet) -> Portrait:
-    label, record = classifier.classes[counter.label], counter.record()
-    if record is None:
-        return Portrait(label, 0, None, (), (), ())
+def _portrait(
+    classifier: Classifier,
+    known: ReferenceSet,
+    rows: NDArray[np.int64],
+    place: int,
+    *,
+    watcher: Watcher,
+    done: int,
+) -> Portrait:
+    network = OnnxGraph(classifier.content)
+    logits, scales = network.layers[-1].name, scales_of(network.weights)
+    part = Subnetwork(network.up_to(list(dict.fromkeys(("probabilities", logits, "embedding")))))
+    total = np.zeros(known.images.shape[1:], np.int64)
+    scores, leads, embeddings = [], [], []
+    for batch in part.stream(known.images, rows, batch_size(network.layers)):
+        values = dict(zip(part.outputs, batch.values, strict=True))
+        total += batch.images.sum(axis=0, dtype=np.int64)
+        scores.append(values["probabilities"][:, place])
+        leads.append(lead_of(values[logits], place))
+        scaled = values["embedding"] * (1 if scales is None else scales)
+        embeddings.append(np.asarray(scaled, np.float32))
+        watcher.advance(done := done + len(batch.rows))
+    middle = np.sum([batch.sum(axis=0, dtype=np.float64) for batch in embeddings], axis=0)
+    # Batch by batch: in double precision, all at once would take three times the memory.
+    distance = np.concatenate([angles(batch, middle) for batch in embeddings])
+    score = np.concatenate(scores)
+    surest = np.lexsort((rows, -np.concatenate(leads), -score))
+    nearest = np.lexsort((rows, distance))
 
-    def examples(places: NDArray[np.int64]) -> tuple[PortraitImage, ...]:
+    def examples(order: NDArray[np.int64]) -> tuple[PortraitImage, ...]:
         return tuple(
-            PortraitImage(
-                row=int(record.rows[place]),
-                name=known.names[record.rows[place]],
-                probability=float(record.scores[place]),
-                distance=float(record.distances[place]),
-                images=known.images,
-            )
-            for place in places[:SHOWN]
-        )
+            PortraitImage(int(rows[k]), known.names[rows[k]], float(score[k]), float(distance[k]),
+                          known.images)
+            for k in order[:SHOWN]
+        )  # fmt: skip
 
-    chosen = (record.surest, record.nearest, record.nearest[::-1])
-    return Portrait(label, len(record.rows), record.mean, *map(examples, chosen))
+    mean = (total / len(rows)).round().astype(np.uint8)
+    chosen = map(examples, (surest, nearest, nearest[::-1]))
+    return Portrait(classifier.classes[place], len(rows), mean, *chosen)
 
 
-@dataclass(frozen=True)
-class ClassRecord:
-    """Figures of a class with N images.
+def angles(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 less the cosine between each embedding ``[B, D]`` and another one, ``float64[B]``.
 
-    Distances are 1 less the cosine, since Euclidean ones would tell how long an embedding is: the
-    surest images have the longest, and would be far from any mean.
+    Euclidean distances would tell how long an embedding is: the surest images have the longest.
     """
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]  # the probability of this class for each, [N]
-    distances: NDArray[np.float64]
-    surest: NDArray[np.int64]  # places in `rows`, the highest score first
-    nearest: NDArray[np.int64]  # places in `rows`, the nearest to the mean first
-    mean: NDArray[np.uint8]  # the mean image, [H, W, C]
-
-
-class ClassCounter:
-    """Makes a `ClassRecord` of images that come in batches; it keeps embeddings, not pixels."""
-
-    def __init__(self, label: int) -> None:
-        self.label = label
-        self._batches: list[tuple[NDArray[Any], ...]] = []
-        self._sum: NDArray[np.int64] | int = 0
-
-    def add(
-        self,
-        rows: NDArray[np.int64],
-        images: NDArray[np.uint8],
-        probabilities: NDArray[np.float32],
-        logits: NDArray[Any],
-        embedding: NDArray[np.float32],
-    ) -> None:
-        """Take B images of this class, with ``[B, K]``, ``[B, K]`` and ``[B, D]`` numbers."""
-        scores, leads = probabilities[:, self.label], _lead(logits, self.label)
-        self._batches.append((rows, scores, leads, embedding))
-        self._sum = self._sum + images.sum(axis=0, dtype=np.int64)
-
-    def record(self) -> ClassRecord | None:
-        """The figures so far; ``None`` where no image has come."""
-        if not self._batches:
-            return None
-        *columns, embeddings = zip(*self._batches, strict=True)
-        rows, scores, leads = (np.concatenate(column) for column in columns)
-        middle = np.sum([batch.sum(axis=0, dtype=np.float64) for batch in embeddings], axis=0)
-        # Batch by batch: in double precision, all at once would take three times the memory.
-        distances = np.concatenate([_angle(batch, middle) for batch in embeddings])
-        return ClassRecord(
-            rows=rows,
-            scores=scores,
-            distances=distances,
-            surest=np.lexsort((rows, -leads, -scores)),
-            nearest=np.lexsort((rows, distances)),
-            mean=np.asarray(self._sum / len(rows)).round().astype(np.uint8),
-        )
-
-
-def _angle(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 less the cosine between each embedding and another one, ``float64[B]``."""
     double = embedding.astype(np.float64)
     lengths = np.linalg.norm(double, axis=1) * np.linalg.norm(middle)
     cosine = np.divide(double @ middle, lengths, out=np.zeros(len(double)), where=lengths > 0)
     return np.asarray(1 - cosine)
 
 
-def _lead(logits: NDArray[Any], label: int) -> NDArray[np.float64]:
+def lead_of(logits: NDArray[Any], label: int) -> NDArray[np.float64]:
     """The lead of a class's logit over all others together, ``float64[B]``.
 
     It orders images as the probability does, and goes on where that is rounded to 1.

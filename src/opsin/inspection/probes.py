@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,15 @@ from numpy.typing import NDArray
 from opsin.core.errors import MissingExtraError, ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
-from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import share
+from opsin.inspection.layers import iter_batches
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
-from opsin.onnx_files.postprocessing import IMAGES
-from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 try:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 except ImportError as error:
@@ -42,8 +38,6 @@ CLASSIFIER: Final = "classifier"
 MOST: Final = 1024
 # Numbers of all images and layers that are held at once: 300 MB.
 _HELD: Final = 75_000_000
-# Images of a batch, and pixels of it: the maps of all layers may be in memory at once.
-_BATCH, _PIXELS = 64, 100_000
 # Weakness of the penalty (scikit-learn's C), and steps of the fitting. On Fashion-MNIST and
 # CIFAR-10 less penalty is better for the first layers and more for the last, by a point either
 # way; a ridge classifier is faster and up to three points worse.
@@ -147,18 +141,29 @@ def probe_layers(
     probes: list[Probe] = []
     rows = np.concatenate([train, val])
     for group in _groups(layers, sizes, len(rows)):
-        reductions, features, answers = _features(
-            network, group, known.images, rows, seed=seed, watcher=watcher
-        )
+        reductions = [reduction_of(name, shapes[name]) for name in group]
+        features = [np.empty((len(rows), each.features), np.float32) for each in reductions]
+        answers = np.zeros(0, np.int64)
+        asked = [*(name for name in group if name != PIXELS), "probabilities"]
+        watcher.begin("Layers", len(rows), "images")
+        for values in iter_batches(classifier, network, known.images, asked, rows):
+            some = slice(len(answers), len(answers) + len(values["probabilities"]))
+            if PIXELS in group:
+                values[PIXELS] = known.images[rows[some]].transpose(0, 3, 1, 2)
+            for kept, reduction in zip(features, reductions, strict=True):
+                kept[some] = reduced(values[reduction.layer], reduction, seed=seed)
+            answers = np.concatenate([answers, values["probabilities"].argmax(axis=1)])
+            watcher.advance(len(answers))
+        watcher.end()
         watcher.begin("Probes", len(group), "layers")
         for done, reduction in enumerate(reductions, start=1):
-            values = features.pop(0)  # its memory is free for the next one's
-            right = probe_hits(values[: len(train)], labels, values[len(train) :], judged)
+            numbers = features.pop(0)  # its memory is free for the next one's
+            right = probe_hits(numbers[: len(train)], labels, numbers[len(train) :], judged)
             probes.append(probe(reduction, right))
             watcher.advance(done)
         watcher.end()
     classes = len(classifier.classes)
-    own = answers[len(train) :].argmax(axis=1) == judged
+    own = answers[len(train) :] == judged
     probes.append(probe(Reduction(CLASSIFIER, classes, classes, "own"), own))
     return Probes(tuple(probes), len(train), len(val), known.source)
 
@@ -183,32 +188,6 @@ def _groups(names: Sequence[str], sizes: Sequence[int], images: int) -> Iterator
     yield group
 
 
-def _features(
-    network: OnnxGraph,
-    names: Sequence[str],
-    images: Images,
-    rows: NDArray[np.int64],
-    *,
-    seed: int,
-    watcher: Watcher,
-) -> tuple[list[Reduction], list[NDArray[np.float32]], NDArray[np.float32]]:
-    """What probes see of some layers, and the file's answers, each a row an image."""
-    content, reductions = probe_file(network, names, seed=seed)
-    size = max(8, min(_BATCH, _PIXELS // (images.shape[1] * images.shape[2])))
-    batches = (images[rows[start : start + size]] for start in range(0, len(rows), size))
-    watcher.begin("Layers", len(rows), "images")
-    kept = [np.empty((len(rows), reduction.features), np.float32) for reduction in reductions]
-    answers = []
-    done = 0
-    for *features, probabilities in iter_features(content, len(names), batches):
-        for whole, part in zip(kept, features, strict=True):
-            whole[done : done + len(part)] = part
-        answers.append(probabilities)
-        watcher.advance(done := done + len(probabilities))
-    watcher.end()
-    return reductions, kept, np.concatenate(answers)
-
-
 def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reduction:
     """How an output of many numbers becomes one of few.
 
@@ -231,77 +210,27 @@ def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reductio
     return Reduction(layer, outputs, most, "projected", (height, width))
 
 
-def probe_file(
-    network: OnnxGraph, names: Sequence[str], *, most: int = MOST, seed: int = 0
-) -> tuple[bytes, list[Reduction]]:
-    """The network as a file with further outputs ``probe.0``, ``probe.1`` …, ``[N, features]``.
+def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> NDArray[np.float32]:
+    """What a probe sees of a layer's output for some images, ``float32[N, features]``.
 
-    The reduction is part of the graph, so that whole maps never leave the runtime, which gives
-    their memory back at once.
+    ``seed`` decides the random directions.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
-    reductions = []
-    for place, name in enumerate(names):
-        value, shape = name, tuple(() if name == PIXELS else network.layer(name).shape)
-        if name == PIXELS:
-            dimensions = model.graph.input[0].type.tensor_type.shape.dim
-            height, width, channels = (each.dim_value for each in dimensions[1:])
-            value, shape = f"probe.{place}.pixels", (channels, height, width)
-            cast = helper.make_node("Cast", [IMAGES], [f"{value}.float"], to=TensorProto.FLOAT)
-            turn = helper.make_node("Transpose", [f"{value}.float"], [value], perm=[0, 3, 1, 2])
-            model.graph.node.extend([cast, turn])
-        reduction = reduction_of(name, shape, most)
-        _reduce(model.graph, value, shape, reduction, output=f"probe.{place}", seed=seed)
-        reductions.append(reduction)
-    content: bytes = model.SerializeToString()
-    return content, reductions
-
-
-def _reduce(
-    graph: onnx.GraphProto,
-    value: str,
-    shape: Sequence[int],
-    reduction: Reduction,
-    *,
-    output: str,
-    seed: int,
-) -> None:
-    """Add the operators that make a probe's features of a value."""
-    down, across = reduction.block
+    found = np.asarray(values, np.float32)
     if reduction.block != (1, 1):
-        # The last block of a side is smaller where the side is no multiple; what is added there
-        # does not count.
-        pads = [0, 0, -shape[1] % down, -shape[2] % across]
-        graph.node.append(
-            helper.make_node(
-                "AveragePool", [value], [f"{output}.means"],
-                kernel_shape=[down, across], strides=[down, across], pads=pads,
-            )
-        )  # fmt: skip
-        value = f"{output}.means"
-    projected = reduction.how == "projected"
-    flat = f"{output}.flat" if projected else output
-    graph.node.append(helper.make_node("Flatten", [value], [flat], axis=1))
-    if projected:
-        units = shape[0] if len(shape) == 3 else reduction.outputs
-        chance = np.random.default_rng(seed)
-        directions = chance.standard_normal((units, reduction.features), np.float32)
-        directions /= np.float32(math.sqrt(reduction.features))
-        graph.initializer.append(numpy_helper.from_array(directions, f"{output}.directions"))
-        graph.node.append(helper.make_node("MatMul", [flat, f"{output}.directions"], [output]))
-    graph.output.append(onnx.ValueInfoProto(name=output))
-
-
-def iter_features(
-    content: bytes, count: int, batches: Iterable[NDArray[np.uint8]]
-) -> Iterator[list[NDArray[np.float32]]]:
-    """For each batch the features of every probe in a `probe_file`, then the probabilities."""
-    part = Subnetwork(content)
-    asked = [*(f"probe.{place}" for place in range(count)), "probabilities"]
-    for batch in batches:
-        found = dict(zip(part.outputs, part.run({IMAGES: batch}), strict=True))
-        yield [found[name] for name in asked]
+        # The last block of a side is smaller where the side is no multiple.
+        for axis, block in zip((2, 3), reduction.block, strict=True):
+            starts = np.arange(0, found.shape[axis], block)
+            counts = np.diff([*starts, found.shape[axis]])
+            shape = [1, 1, 1, 1]
+            shape[axis] = len(counts)
+            sums = np.add.reduceat(found, starts, axis=axis)
+            found = np.asarray(sums / counts.reshape(shape), np.float32)
+    found = found.reshape(len(found), -1)
+    if reduction.how != "projected":
+        return found
+    size = (found.shape[1], reduction.features)
+    directions = np.random.default_rng(seed).standard_normal(size, np.float32)
+    return found @ (directions / np.float32(math.sqrt(reduction.features)))
 
 
 def probe_hits(

@@ -27,6 +27,8 @@ from opsin.runtime.classifier import Classifier
 
 # The first day that ZIP knows, so that the same numbers give the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
+# Names of images that are turned into an array at once.
+_NAMES = 4096
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,7 @@ def save_layers(
     if not count:
         raise SourceError("at least one image", "got none", "Name an image or a source.")
     path = Path(file)
-    beside: dict[str, NDArray[Any]] = {"names": np.array(image_names)}
-    if labels is not None:
-        beside |= {"labels": labels, "classes": np.array(classifier.classes)}
+    beside = {} if labels is None else {"labels": labels, "classes": np.array(classifier.classes)}
     batches = iter_batches(classifier, network, images, wanted)
     first = next(batches)  # its shapes say how large the file will be
     watcher.begin("Save", count, "images")
@@ -83,6 +83,12 @@ def save_layers(
         _check_room(path, first, count)
         _write_rows(folder, itertools.chain([first], batches), count, watcher)
         with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            with _member(archive, "names") as stream:
+                longest = max((len(name) for name in image_names), default=0)
+                text = np.dtype(f"<U{longest or 1}")
+                _write_header(stream, text, (count,))
+                for start in range(0, count, _NAMES):
+                    stream.write(np.array(image_names[start : start + _NAMES], text).tobytes())
             for name, array in beside.items():
                 with _member(archive, name) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
@@ -120,12 +126,7 @@ def _write_rows(
             for number, values in enumerate(batch.values()):
                 if not done:
                     streams.append(stack.enter_context((folder / f"{number}.npy").open("wb")))
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(values.dtype),
-                        "fortran_order": False,
-                        "shape": (count, *values.shape[1:]),
-                    }
-                    np.lib.format.write_array_header_1_0(streams[-1], header)
+                    _write_header(streams[-1], values.dtype, (count, *values.shape[1:]))
                 streams[number].write(np.ascontiguousarray(values).data)
             done += len(values)
             watcher.advance(done)
@@ -133,3 +134,9 @@ def _write_rows(
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:
     return archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True)
+
+
+def _write_header(stream: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    described = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)

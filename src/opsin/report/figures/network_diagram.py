@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,6 +27,10 @@ _COLOURS: Final[dict[Family, str]] = {
 }  # fmt: skip
 # Inches: a box, from one to the next, the lane for skip connections, and the bars on the right.
 _WIDE, _TALL, _PITCH, _LANE, _BARS = 3.2, 0.23, 0.42, 0.7, 1.5
+_EDGE: Final[dict[str, Any]] = {
+    "arrowstyle": "-|>", "mutation_scale": 6, "linewidth": 1, "shrinkA": 0, "shrinkB": 0
+}  # fmt: skip
+_CURVE: Final = (Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4)
 # Pixels of the longest image that can be written as PNG by matplotlib.
 _LONGEST: Final = 60_000
 
@@ -46,10 +50,9 @@ def network_title(rows: Sequence[LayerRow]) -> str:
 
 
 def draw_network(rows: Sequence[LayerRow]) -> Figure:
-    """Draw the layers from the pixels down to the labels, skip connections as curves.
+    """Draw the layers from the pixels down, each with bars of its parameters and its time.
 
-    Shapes stand on the edges, bold where they change. Beside each box are two bars: its share of
-    the parameters and of the time.
+    Shapes stand on the edges, bold where they change; skip connections are curves.
     """
     width = _LANE + _WIDE + _BARS
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
@@ -81,11 +84,13 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
         above = rows[place - 1].name if place else "images"
         for parent in row.parents:
             if parent == above or (not place and parent not in tops):
-                _draw_arrow(axes, [(middle, top - _PITCH + _TALL), (middle, top - 0.02)])
-            else:
-                start = tops.get(parent, head - _PITCH) + _TALL / 2
-                bulge = max(0.02, _LANE - 0.12 * (at - start) / _PITCH - 0.2)
-                _draw_arrow(axes, [(_LANE, start), (bulge, start), (bulge, at), (_LANE, at)])
+                axes.annotate("", (middle, top), (middle, top - _PITCH + _TALL),
+                              arrowprops=_EDGE | {"color": MUTED})  # fmt: skip
+                continue
+            start = tops.get(parent, head - _PITCH) + _TALL / 2
+            bulge = max(0.02, _LANE - 0.12 * (at - start) / _PITCH - 0.2)
+            curve = Path([(_LANE, start), (bulge, start), (bulge, at), (_LANE, at)], _CURVE)
+            axes.add_patch(FancyArrowPatch(path=curve, color=PALETTE[3], **_EDGE))
         changed = row.shape not in [shapes[each] for each in row.parents if each in shapes]
         axes.text(middle + 0.06, top + _TALL + 0.1, _words(row.shape), fontsize=6, va="center",
                   fontweight="bold" if changed else "normal",
@@ -101,16 +106,6 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
 
 def _words(shape: Sequence[int]) -> str:
     return "×".join(f"{side:,}" for side in shape)
-
-
-def _draw_arrow(axes: Axes, points: list[tuple[float, float]]) -> None:
-    """Draw a straight edge between two points, or a curve past other layers."""
-    skips = len(points) > 2
-    codes = [Path.MOVETO, *(3 * [Path.CURVE4] if skips else [Path.LINETO])]
-    axes.add_patch(
-        FancyArrowPatch(path=Path(points, codes), arrowstyle="-|>", mutation_scale=6, shrinkA=0,
-                        shrinkB=0, color=PALETTE[3] if skips else MUTED, linewidth=1)
-    )  # fmt: skip
 
 
 def _draw_bars(

@@ -37,12 +37,7 @@ _LISTED: Final = 24
 
 
 def figure(value: float) -> str:
-    """Return a number with three digits that count, for small and large ones alike.
-
-    Example:
-        >>> figure(0.12345), figure(-12.345), figure(0.0), figure(4e-7), figure(123456.0)
-        ('0.123', '−12.3', '0', '4e−7', '123,456')
-    """
+    """Return a number with three digits that count, for small and large ones alike."""
     if value == 0:
         return "0"
     rounded = float(f"{value:.3g}")  # first, so that 0.9999 becomes 1.00, not 1.000
@@ -169,7 +164,9 @@ class _Layer:
 
     def said(self, unit: int) -> str:
         """A map's strength, or a dense unit's value."""
-        return figure(self.view.strengths[unit] if self.is_map else np.nan_to_num(self.values[unit]))
+        return figure(
+            self.view.strengths[unit] if self.is_map else np.nan_to_num(self.values[unit])
+        )
 
     def width(self, unit: int) -> float:
         """The bar of a dense unit, in percent."""

@@ -83,7 +83,9 @@ def weight_sections(
                     gradient=colours)
         )  # fmt: skip
     total = sum(view.parameters for view in views)
-    title = f"{total:,} parameters in {len(views)} {'layers' if views[1:] else 'layer'} with weights"
+    title = (
+        f"{total:,} parameters in {len(views)} {'layers' if views[1:] else 'layer'} with weights"
+    )
     found.append(
         section("weights", title, "weights.html", part="all", layers=layers, bars=_bars,
                 first=first, gradient=colours)
