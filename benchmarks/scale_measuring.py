@@ -30,7 +30,8 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, ShardInputs
 from opsin.data.sources import open_stream
 from opsin.data.stream_shard import cut_stream
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 
 # Images of one folder, entries of which are sorted (data/image_tree.py).
 _IN_A_FOLDER: Final = 1_000

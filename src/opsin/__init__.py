@@ -85,7 +85,8 @@ if TYPE_CHECKING:
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.image_rate import ImageRate
     from opsin.report.side_by_side import Comparison
-    from opsin.runtime.classifier import Classifier, Prediction
+    from opsin.runtime.classifier import Classifier
+    from opsin.runtime.prediction import Prediction
     from opsin.server import serve
     from opsin.studio import open_studio
 

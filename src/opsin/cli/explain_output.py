@@ -14,7 +14,7 @@ from rich.table import Table
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import bar, printable
-from opsin.runtime.classifier import CANNOT_TELL
+from opsin.runtime.prediction import CANNOT_TELL
 
 if TYPE_CHECKING:
     from opsin.commands.explain import Explained

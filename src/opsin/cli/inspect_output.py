@@ -12,7 +12,7 @@ from rich.table import Table
 from opsin.core.format import file_size
 from opsin.core.glossary import term_of_layer
 from opsin.report.terminal import bar, heading, linked, printable
-from opsin.runtime.classifier import CANNOT_TELL
+from opsin.runtime.prediction import CANNOT_TELL
 
 if TYPE_CHECKING:
     from opsin.commands.insight import Insight

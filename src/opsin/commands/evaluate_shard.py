@@ -34,7 +34,8 @@ from opsin.data.decode import check_readable, open_found
 from opsin.data.shard import Shard
 from opsin.data.sources import find_all
 from opsin.data.split import TEST
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 
 
 @checked

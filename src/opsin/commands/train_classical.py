@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from opsin.commands.training_job import Start
     from opsin.core.metadata import Calibration, ClassMix
     from opsin.evaluation.out_of_fold import OutOfFold
-    from opsin.runtime.classifier import Answers
+    from opsin.runtime.prediction import Answers
 
 # Training images that figures are computed on, where a model has no steps of its own.
 _SAMPLE: Final = 2_000

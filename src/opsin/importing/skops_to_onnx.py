@@ -126,17 +126,19 @@ def _write_by(table: dict[str, _Write], given: SkopsObject, what: str) -> _Write
 
 def _standard(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Written:
     value, units = rows.source, step.whole("n_features_in_", rows.units, rows.units)
-    parts = []
-    if step.plain("with_mean"):
-        parts.append(("Sub", "mean", "centred"))
-    if step.plain("with_std"):
-        parts.append(("Div", "scale", "scaled"))
-        if not step.numbers("scale_", units).all():
-            raise step.refusal("divides by 0")
-    for kind, part, made in parts:
-        held = to.weight(f"{name}.{part}", step.numbers(f"{part}_", units), np.float64)
-        value = to.node(kind, [value, held], f"{name}.{made}")
-    return _Written(value, units, step.kind, len(parts) * units, units)
+    held = 0
+    for option, kind, part, made in (
+        ("with_mean", "Sub", "mean", "centred"),
+        ("with_std", "Div", "scale", "scaled"),
+    ):
+        if step.plain(option):
+            numbers = step.numbers(f"{part}_", units)
+            if kind == "Div" and not numbers.all():
+                raise step.refusal("divides by 0")
+            weight = to.weight(f"{name}.{part}", numbers, np.float64)
+            value = to.node(kind, [value, weight], f"{name}.{made}")
+            held += units
+    return _Written(value, units, step.kind, held, units)
 
 
 def _min_max(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Written:

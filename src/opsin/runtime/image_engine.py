@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -44,11 +46,14 @@ class Done(Generic[_Answer]):
 class ImageSteps(Generic[_Item, _Prepared, _Answer]):
     """What is done to each image; several threads call each function."""
 
+    #: Decodes an image, or knows its answer; raises `ImageError` where it cannot be read.
     prepare: Callable[[_Item], _Prepared | Done[_Answer]]
+    #: Answers a batch, in its order.
     compute: Callable[[list[_Prepared]], Sequence[_Answer]]
+    #: Bytes that an image takes while it is on its way.
     cost: Callable[[_Item], int]
-    batch: int
-    together: int
+    batch: int  # images computed at once, at most
+    together: int  # batches computed at the same time
 
 
 def answer_images(
@@ -57,13 +62,26 @@ def answer_images(
     *,
     end_wait: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order."""
-    works = _Works(steps, images, end_wait)
+    """Yield each image with its answer, or the reason why there is none, in their order.
+
+    Threads list, decode and compute ahead of the caller, by a few batches and no more, so that the
+    memory is the same for ten images and ten million. They end when the iterator is closed, and
+    ``end_wait`` ends a wait for the next image.
+
+    Example:
+        >>> steps = ImageSteps(
+        ...     prepare=len, compute=lambda batch: [2 * n for n in batch], cost=len, batch=8,
+        ...     together=1,
+        ... )
+        >>> list(answer_images(steps, ["a", "bcd"]))
+        [('a', 2), ('bcd', 6)]
+    """
+    engine = _Engine(steps, iter(images))
     try:
-        works.start()  # here, because Ctrl-C may come before all have started
-        yield from works.answers()
+        engine.start()
+        yield from engine.answers()
     finally:
-        works.stop()
+        engine.stop(end_wait)
 
 
 def answer_blocks(
@@ -75,7 +93,21 @@ def answer_blocks(
     slots: Callable[[], int],
     count: int | None = None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order."""
+    """Yield each image with its answer, or the reason why there is none, in their order.
+
+    Blocks of images are answered by an executor, such as `opsin.runtime.cluster.Cluster`, a few
+    for each of its slots and no more. Images of a block whose process died are answered alone; one
+    that ends a process by itself has an error for an answer.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     list(answer_blocks(
+        ...         pool, lambda block: [len(each) for each in block], ["a", "bcd"], cost=len,
+        ...         slots=lambda: 2,
+        ...     ))
+        [('a', 1), ('bcd', 3)]
+    """
     waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
 
     def first() -> Iterator[tuple[_Item, _Answer | ImageError]]:
@@ -84,17 +116,14 @@ def answer_blocks(
             yield from zip(items, future.result(), strict=True)
         except BrokenExecutor:
             if len(items) == 1:
-                error = ImageError(
-                    "an image that can be read", "reading it ended the process", "Look at the file."
-                )
-                yield items[0], error
+                wanted = "an image that can be read"
+                yield items[0], ImageError(wanted, "reading it ended the process", "Look at it.")
                 return
-            half = len(items) // 2
-            for part in (items[half:], items[:half]):
-                waiting.appendleft((part, executor.submit(answer, part)))
+            for item in reversed(items):
+                waiting.appendleft(([item], executor.submit(answer, [item])))
 
     most = _BLOCK
-    if count is not None:
+    if count is not None:  # few are shared out as well
         most = min(most, max(_CHUNK, count // (_BLOCKS_AHEAD * slots())))
     try:
         for items in _in_blocks(images, cost, most):
@@ -137,173 +166,133 @@ class _Slot(Generic[_Item, _Prepared, _Answer]):
         self.answer: _Answer | ImageError | None = None
 
 
-class _Works(Generic[_Item, _Prepared, _Answer]):
-    """Threads, each of which does what is wanted most: compute a batch, decode, or list."""
+class _Engine(Generic[_Item, _Prepared, _Answer]):
+    """A thread lists, a pool decodes and computes; who takes the answers directs both.
+
+    The pool has as many threads as cores, so that decoding and computing do not take the cores
+    from each other. What happens elsewhere arrives as an event, and only the director, in
+    `answers`, changes what is on its way.
+    """
 
     def __init__(
-        self,
-        steps: ImageSteps[_Item, _Prepared, _Answer],
-        images: Iterable[_Item],
-        end_wait: Callable[[], None],
+        self, steps: ImageSteps[_Item, _Prepared, _Answer], items: Iterator[_Item]
     ) -> None:
-        self._steps = steps
-        self._items = iter(images)
-        self._end_wait = end_wait
-        self._together, self._batch = steps.together, steps.batch
-        self._ahead = _BATCHES * self._batch * self._together
-
-        # Taken by itself, and not through its conditions: these are Python's own code, in which
-        # Ctrl-C can come between taking it and being able to give it back.
-        self._lock = threading.Lock()
-        self._wanted = threading.Condition(self._lock)  # there may be something to do
-        self._answered = threading.Condition(self._lock)  # the next answer is there
-        self._slots: deque[_Slot[_Item, _Prepared, _Answer]] = (
-            deque()
-        )  # all that is on its way, in the stream's order
+        self._steps, self._items = steps, items
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._slots: deque[_Slot[_Item, _Prepared, _Answer]] = deque()  # all, in their order
         self._listed: deque[_Slot[_Item, _Prepared, _Answer]] = deque()
         self._decoded: deque[_Slot[_Item, _Prepared, _Answer]] = deque()
-        self._cost = 0
-        self._lister: threading.Thread | None = None
         self._decoding = self._computing = 0
-        self._ended = self._stopped = False
+        self._ended = False
         self._error: BaseException | None = None
-        # One may have to wait for the next name; then another must be there to answer.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"opsin-images-{number}", daemon=True)
-            for number in range(max(2, THREADS))
-        ]
+        # What the listing thread waits for.
+        self._room = threading.Condition()
+        self._count = self._cost = 0
+        self._stopped = False
+        self._lister = threading.Thread(target=self._list, name="opsin-listing", daemon=True)
+        self._pool = ThreadPoolExecutor(THREADS, "opsin-images")
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._lister.start()
 
-    def stop(self) -> None:
+    def stop(self, end_wait: Callable[[], None]) -> None:
         """End the threads, after what each has in hand, and let go of the source."""
-        with self._lock:
+        with self._room:
             self._stopped = True
-            self._wanted.notify_all()
-        self._end_wait()
-        for thread in self._threads:
-            if thread.ident is not None:  # it was started
-                thread.join(_FAREWELL if thread is self._lister else None)
+            self._room.notify()
+        end_wait()
+        self._pool.shutdown(cancel_futures=True)
+        if self._lister.ident is not None:  # it was started
+            self._lister.join(_FAREWELL)
         close = getattr(self._items, "close", None)
-        if close and self._lister is None:
+        if close and not self._lister.is_alive():
             close()
 
     def answers(self) -> Iterator[tuple[_Item, _Answer | ImageError]]:
         """Yield the answers in the stream's order."""
-        while True:
-            done = self._take()
-            if not done:
-                break
+        while self._slots or not self._ended:
+            # On Windows, only a wait that ends sees Ctrl-C.
+            with contextlib.suppress(queue.Empty):
+                self._events.get(timeout=_PATIENCE if self._decoded else 1.0)()
+                while True:
+                    self._events.get_nowait()()
+            done = []
+            while self._slots and self._slots[0].answer is not None:
+                done.append(self._slots.popleft())
+            if done:
+                with self._room:
+                    self._count -= len(done)
+                    self._cost -= sum(slot.cost for slot in done)
+                    self._room.notify()
+            self._direct()
             for slot in done:
                 if slot.answer is not None:
                     yield slot.item, slot.answer
-        if self._error:
+        if self._error is not None:
             raise self._error
 
-    def _take(self) -> list[_Slot[_Item, _Prepared, _Answer]]:
-        """Wait for the next answers, a batch at most; there are none at the end."""
-        with self._lock:
-            while not self._stopped and not self._has_answer():
-                if self._ended and not self._slots:
-                    return []
-                self._answered.wait(1.0)  # on Windows, only a wait that ends sees Ctrl-C
-            done: list[_Slot[_Item, _Prepared, _Answer]] = []
-            while self._has_answer() and len(done) < self._batch:
-                done.append(self._slots.popleft())
-            self._cost -= sum(slot.cost for slot in done)
-            self._wanted.notify_all()
-            return [] if self._stopped else done
-
-    def _work(self) -> None:
-        try:
-            while job := self._next():
-                job()
-        except BaseException as error:  # noqa: BLE001  it is raised where the answers are taken
-            with self._lock:
-                self._error, self._stopped = error, True
-        with self._lock:
-            self._wanted.notify_all()
-            self._answered.notify_all()
-
-    def _next(self) -> Callable[[], None] | None:
-        """Wait for something to do; there is nothing more at the end."""
-        with self._lock:
-            while not self._stopped:
-                job = self._choose()
-                if job:
-                    return job
-                if self._ended and not (self._listed or self._decoding or self._decoded):
-                    break
-                # The listing thread wakes others for a chunk, not for each image.
-                self._wanted.wait(_PATIENCE if self._decoded or self._lister else None)
-        return None
-
-    def _choose(self) -> Callable[[], None] | None:
+    def _direct(self) -> None:
         # What is nearest to its answer first, so that little is on its way.
-        if self._computing < self._together and self._is_batch_due():
-            count = min(self._batch, len(self._decoded))
+        while self._computing < self._steps.together and self._is_batch_due():
             self._computing += 1
-            return functools.partial(self._compute, [self._decoded.popleft() for _ in range(count)])
-        if self._listed:
-            count = min(_CHUNK, len(self._listed))
+            self._submit(self._compute, self._decoded, self._steps.batch)
+        while self._listed and self._decoding < THREADS:
             self._decoding += 1
-            return functools.partial(self._decode, [self._listed.popleft() for _ in range(count)])
-        if not self._ended and self._lister is None and self._has_room():
-            self._lister = threading.current_thread()
-            return self._list
-        return None
+            self._submit(self._decode, self._listed, min(_CHUNK, 1 + len(self._listed) // THREADS))
+
+    def _submit(
+        self,
+        work: Callable[[list[_Slot[_Item, _Prepared, _Answer]]], Callable[[], None]],
+        waiting: deque[_Slot[_Item, _Prepared, _Answer]],
+        most: int,
+    ) -> None:
+        slots = [waiting.popleft() for _ in range(min(most, len(waiting)))]
+        future = self._pool.submit(work, slots)
+        future.add_done_callback(lambda done: self._events.put(lambda: self._settle(done)))
+
+    def _settle(self, done: Future[Callable[[], None]]) -> None:
+        """Note in the director's thread what another has done, or raise its error."""
+        done.result()()
+
+    def _has_room(self) -> bool:
+        ahead = _BATCHES * self._steps.batch * self._steps.together
+        return self._count < ahead and self._cost < _WAITING
 
     def _is_batch_due(self) -> bool:
-        if len(self._decoded) >= self._batch:
-            return True
-        if not self._decoded:
-            return False
+        if not self._decoded or len(self._decoded) >= self._steps.batch:
+            return bool(self._decoded)
         no_more = not (self._listed or self._decoding) and (self._ended or not self._has_room())
         return no_more or time.monotonic() - self._decoded[0].since > _PATIENCE
 
-    def _has_room(self) -> bool:
-        return len(self._slots) < self._ahead and self._cost < _WAITING
-
     def _list(self) -> None:
-        """Ask for the next images, until there is enough to do for all."""
-        enough = _CHUNK * len(self._threads)
-        going_on = True
-        while going_on:
-            error: Exception | None = None
-            try:
-                item = next(self._items, None)
-            except Exception as caught:  # noqa: BLE001  it is raised behind the last answer
-                item, error = None, caught
-            with self._lock:
-                if item is None:
-                    self._ended, self._error = True, self._error or error
-                else:
-                    self._add(item)
-                going_on = (
-                    not (self._ended or self._stopped)
-                    and self._has_room()
-                    and len(self._listed) < enough
-                )
-                if not going_on:
-                    self._lister = None
-                    self._wanted.notify_all()
-                    self._answered.notify()
-                elif len(self._listed) % _CHUNK == 0:
-                    self._wanted.notify()
+        """Ask for images while there is room for them."""
+        error = None
+        try:
+            for item in self._items:
+                slot: _Slot[_Item, _Prepared, _Answer] = _Slot(item, self._steps.cost(item))
+                with self._room:
+                    self._count += 1
+                    self._cost += slot.cost
+                self._events.put(functools.partial(self._add, slot))
+                with self._room:
+                    self._room.wait_for(lambda: self._stopped or self._has_room())
+                    if self._stopped:
+                        return
+        except BaseException as caught:  # noqa: BLE001  it is raised behind the last answer
+            error = caught
+        self._events.put(functools.partial(self._end, error))
 
-    def _add(self, item: _Item) -> None:
-        cost = self._steps.cost(item)
-        slot: _Slot[_Item, _Prepared, _Answer] = _Slot(item, cost)
+    def _add(self, slot: _Slot[_Item, _Prepared, _Answer]) -> None:
         self._slots.append(slot)
         self._listed.append(slot)
-        self._cost += cost
 
-    def _decode(self, chunk: list[_Slot[_Item, _Prepared, _Answer]]) -> None:
+    def _end(self, error: BaseException | None) -> None:
+        self._ended, self._error = True, error
+
+    def _decode(self, chunk: list[_Slot[_Item, _Prepared, _Answer]]) -> Callable[[], None]:
         for slot in chunk:
             if self._stopped:
-                return
+                break
             try:
                 found = self._steps.prepare(slot.item)
             except ImageError as error:
@@ -313,25 +302,22 @@ class _Works(Generic[_Item, _Prepared, _Answer]):
                 slot.answer = found.answer
             else:
                 slot.prepared, slot.since = found, time.monotonic()
-        with self._lock:
-            self._decoded.extend(slot for slot in chunk if slot.prepared is not None)
-            self._decoding -= 1
-            self._wake()
 
-    def _compute(self, batch: list[_Slot[_Item, _Prepared, _Answer]]) -> None:
+        def after() -> None:
+            self._decoding -= 1
+            self._decoded.extend(slot for slot in chunk if slot.prepared is not None)
+
+        return after
+
+    def _compute(self, batch: list[_Slot[_Item, _Prepared, _Answer]]) -> Callable[[], None]:
         images = [slot.prepared for slot in batch if slot.prepared is not None]
         for slot, answer in zip(batch, self._steps.compute(images), strict=True):
             slot.answer, slot.prepared = answer, None
-        with self._lock:
+
+        def after() -> None:
             self._computing -= 1
-            self._wake()
 
-    def _has_answer(self) -> bool:
-        return bool(self._slots) and self._slots[0].answer is not None
-
-    def _wake(self) -> None:
-        if self._has_answer():
-            self._answered.notify()
+        return after
 
 
 def _without_frames(error: ImageError) -> ImageError:

@@ -52,7 +52,7 @@ _RULES: Final = 1
 #: Probabilities add up to 1 as closely as this.
 TOLERANCE: Final = 1e-3
 #: What a file may answer with, and the dimensions of that.
-ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1, "familiarity": 1}
+ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
 
 
 def read_classifier(path: Path) -> bytes:
@@ -149,7 +149,6 @@ def open_session(
         "probabilities": ("tensor(float)", [len(metadata.classes)]),
         "embedding": ("tensor(float)", [None]),
         "ood_score": ("tensor(float)", []),
-        "familiarity": ("tensor(float)", []),
     }
     inputs, outputs = opened.get_inputs(), opened.get_outputs()
     found = {value.name: (value.type, value.shape) for value in (*inputs, *outputs)}
@@ -244,7 +243,7 @@ def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> s
             sound = value.dtype == np.float32 and value.ndim == ANSWERS[name]
         if not sound or len(value) != count:
             return f"its {printable(name)} are {value.dtype}{list(value.shape)} for {count} images"
-        if name in ("embedding", "ood_score", "familiarity") and not np.isfinite(value).all():
+        if name in ("embedding", "ood_score") and not np.isfinite(value).all():
             return f"its {name} is not finite"
     shares = answers.get("probabilities")
     if shares is None or not count:

@@ -11,7 +11,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from opsin.data.blank_images import warning_among
-from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.form import Upload
 from opsin.server.http_errors import error_object
 from opsin.server.predict_options import PredictOptions

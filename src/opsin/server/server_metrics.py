@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.engine import Engine
 from opsin.server.http_errors import CLIENT_GONE
 from opsin.server.observer import Observer

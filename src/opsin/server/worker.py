@@ -34,7 +34,8 @@ from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
-from opsin.runtime.classifier import Answers, Classifier, Prepared
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers, Prepared
 from opsin.runtime.providers import CPU
 
 _LOG: Final = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ from opsin.commands.classify.each import predict_each
 from opsin.commands.classify.journal import Journal, JournalEntry
 from opsin.commands.classify.unsort import unsort
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from tests.conftest import Notes
 from tests.data.sources.test_archive import pack
 

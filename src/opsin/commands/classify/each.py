@@ -19,7 +19,8 @@ from opsin.data.image_stream import Stream, join_streams
 from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
 from opsin.data.stream_shard import cut_stream
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 
 
 def open_streams(

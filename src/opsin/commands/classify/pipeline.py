@@ -9,9 +9,10 @@ from opsin.core.errors import ImageError
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
-from opsin.runtime.classifier import Classifier, Prediction, Prepared
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, Unseen, unseen_or
 from opsin.runtime.image_engine import ImageSteps, answer_images
+from opsin.runtime.prediction import Prediction, Prepared
 from opsin.runtime.providers import CPU
 
 Answered = tuple[Unlabelled, Prediction | ImageError]

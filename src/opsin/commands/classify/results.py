@@ -17,7 +17,7 @@ from opsin.core.csv_cells import guard
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import json_text
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 Form = Literal["jsonl", "csv", "parquet"]
 #: What a cell of a table may hold.

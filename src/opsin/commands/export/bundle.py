@@ -33,7 +33,8 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
 from opsin.core.storage import write_bytes
 from opsin.data.reference_set import ReferenceSet
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
 
 #: Largest difference of probabilities that is put down to rounding.

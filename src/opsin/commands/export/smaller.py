@@ -24,8 +24,9 @@ from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.models.registry import names
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
+from opsin.runtime.prediction import Answers
 
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
