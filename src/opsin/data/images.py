@@ -33,7 +33,7 @@ from opsin.data.deep_pixels import (
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -42,7 +42,7 @@ ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Ima
 
 # How many times larger than wanted a JPEG must stay where less than all of it is decoded. Measured:
 # at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
-# (docs/understand/measured-images.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
+# (docs/understand/measured.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
 # 7/8 than for the whole.
 _SPARE: Final = 1.9
 _EIGHTHS: Final = (1, 2, 4)
@@ -238,7 +238,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         elif isinstance(image, StoredObject):
             if image.size > MAX_BYTES:  # not even asked for
                 raise _too_large(name)
-            from opsin.stores.open_bucket import open_bucket  # noqa: PLC0415  few read a store
+            from opsin.stores.bucket import open_bucket  # noqa: PLC0415  few read a store
 
             content = open_bucket(image).content(image, MAX_BYTES + 1)
         else:
