@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -135,17 +134,14 @@ def test_shards_of_machines_that_share_a_store(
     store.asked.clear()
     made(PHOTOS, out, "--shard", "3/3")  # done on another machine
     assert store.fetched("photos/photos/") == []
-    merged = only_json(cli("merge", out, "--json"))
-    assert (merged["out"], merged["shards"]) == (out, 3)
+    assert "Copy all of them here" in failed(cli("merge", out))
+    copies = photos.parent / "copies"
+    copies.mkdir()
+    for key in store.keys("out/"):
+        (copies / key.removeprefix("out/")).write_bytes(store.content(key))
+    only_json(cli("merge", copies / f"all.{ending}", "--json"))
     plain = (photos.parent / f"plain.{ending}").read_bytes()
-    assert store.content(f"out/all.{ending}") == plain
-    assert "is there already" in failed(cli("merge", out))
-    cli("merge", out, "--out", f"merged.{ending}")
-    assert (photos.parent / f"merged.{ending}").read_bytes() == plain
-    client = store.client
-    client.delete_object(Bucket=BUCKET, Key=f"out/all-00002-of-00003.{ending}")
-    said = failed(cli("merge", out, "--out", f"again.{ending}"))
-    assert "1 is missing: 2/3" in said
+    assert (copies / f"all.{ending}").read_bytes() == plain
 
 
 @pytest.mark.slow
@@ -200,51 +196,14 @@ def test_keys_are_data(
     assert "is on a store" in said
 
 
-def test_evaluations_and_audits_are_merged_in_stages(
-    cli: Cli, shapes: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def made(*words: str | Path) -> dict[str, Any]:
-        told: dict[str, Any] = only_json(cli(*words, "--json"))
-        return told
-
-    folder = shapes.parent
-    run = folder / made("train", shapes, "--model", "logistic")["run"]
-    made("evaluate", run, shapes, "--out", "plain.json")
-    assert cli("data", shapes, "--audit", "--out", "plain").returncode == 0
-    there, look = f"s3://{BUCKET}/figures.json", f"s3://{BUCKET}/look"
-    for number in ("1/4", "4/4", "2/4", "3/4"):
-        # Each on a machine of its own.
-        monkeypatch.setenv("OPSIN_STATE", str(folder / number.replace("/", "-of-")))
-        told = made("evaluate", run, shapes, "--out", there, "--shard", number)
-        assert told["out"] == f"s3://{BUCKET}/figures-0000{number[0]}-of-00004.npz"
-        assert made("evaluate", run, shapes, "--out", there, "--shard", number)["shard"] == number
-        made("data", shapes, "--audit", "--out", look, "--shard", number)
-    store.asked.clear()
-    for part in ("1/2", "2/2"):
-        told = made("merge", there, "--part", part)
-        assert (told["out"], told["shards"]) == (
-            f"s3://{BUCKET}/figures-0000{part[0]}-of-00002.npz", 2
-        )  # fmt: skip
-        made("merge", f"{look}/audit.json", "--part", part)
-    fetched = [key for key in store.fetched("figures") if key.endswith(".npz")]
-    assert len(fetched) == 4  # those of the part alone
-    store.asked.clear()
-    assert made("merge", there, "--part", "2/2")["shards"] == 1  # finished
-    assert [key for key in store.fetched("figures") if key.endswith(".npz")] == []
-    parts = [f"s3://{BUCKET}/figures-0000{number}-of-00002.npz" for number in (1, 2)]
-    told = made("merge", *parts)
-    assert (told["out"], told["shards"]) == (there, 2)
-    plain = json.loads((folder / "plain.json").read_bytes())
-    # Each of them is one more look at the run's test images.
+def test_an_evaluation_is_written_there_once(cli: Cli, shapes: Path, store: ObjectStore) -> None:
+    run = shapes.parent / only_json(cli("train", shapes, "--model", "logistic", "--json"))["run"]
+    only_json(cli("evaluate", run, shapes, "--out", "plain.json", "--json"))
+    plain = json.loads((shapes.parent / "plain.json").read_bytes())
+    there = f"s3://{BUCKET}/figures.json"
+    only_json(cli("evaluate", run, shapes, "--out", there, "--json"))
     assert json.loads(store.content("figures.json")) == plain | {"looks": plain["looks"] + 1}
-    made("merge", f"{look}/audit.json")
-    for name in ("audit.json", "audit.html"):
-        assert store.content(f"look/{name}") == (folder / "plain" / name).read_bytes()
-    assert "is there already" in failed(cli("merge", there))
-    assert "is there already" in failed(cli("merge", f"{look}/audit.json"))
     assert "is there already" in failed(cli("evaluate", run, shapes, "--out", there))
-    made("evaluate", run, shapes, "--out", f"s3://{BUCKET}/again.json")
-    assert json.loads(store.content("again.json")) == plain | {"looks": plain["looks"] + 2}
 
 
 @pytest.mark.slow
@@ -452,9 +411,7 @@ def test_google_s_store(
 ) -> None:
     there = f"gs://{BUCKET}/photos"
     words = ("predict", nearest_mean, there, "--out", f"gs://{BUCKET}/answers.csv")
-    for part in ("1/2", "2/2"):
-        only_json(cli(*words, "--shard", part, "--json"))
-    assert only_json(cli("merge", f"gs://{BUCKET}/answers.csv", "--json"))["shards"] == 2
+    only_json(cli(*words, "--json"))
     cli("predict", nearest_mean, photos, "--out", "plain.csv")
     assert store.content("answers.csv") == (photos.parent / "plain.csv").read_bytes()
     assert len(store.fetched("photos/photos/")) == 62

@@ -37,10 +37,7 @@ def parity_in_words(parity: ImportParity) -> str:
 
 
 def doubts_about(draft: Draft, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
-    """Return what labelled images say against the order of the classes, or the preparation.
-
-    The test images are left out: they are looked at once.
-    """
+    """Return what labelled images say against the order of the classes, or the preparation."""
     dataset = draft.dataset
     rows = np.concatenate([dataset.split.val, dataset.split.train])
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
@@ -78,12 +75,7 @@ def _right(
 
 
 def compare_answers(content: bytes, file: Path) -> ImportParity:
-    """Compare the file's answers with those of the maker's program.
-
-    Raises:
-        RecipeError: The arrays are not there, or do not suit the network.
-        ParityError: They differ.
-    """
+    """Compare the file's answers with those of the maker's program."""
     classifier = Classifier.of_content(file, content, most=None)
     images, wanted = _arrays(file, classifier)
     found = classifier.layers(images, ["probabilities"])["probabilities"]

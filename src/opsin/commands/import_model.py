@@ -102,8 +102,7 @@ def import_model(
             file.
         size: Height and width of its images, where the file leaves them open.
         output: Which of its outputs answers, where there are several.
-        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them;
-            ``cnn`` or ``resnet``, Opsin's own networks.
+        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them.
         graph: An ONNX file that weights alone are put into, by their names.
         check: Arrays with ``images`` (``uint8[N, H, W, C]``) and the ``probabilities`` that its
             maker's program gives them; other answers than these are an error.
@@ -192,17 +191,7 @@ def import_model(
 
 @dataclass(frozen=True)
 class _Identified:
-    """A network, and all that was found out about it.
-
-    Args:
-        network: What was read.
-        pixels: What it takes for pixels.
-        classes: Their names.
-        stated: What says these.
-        licence: Under which it is published.
-        dataset: Images to measure it on, if there are any.
-        resize: How images are brought to its size, where there are none.
-    """
+    """A network, and all that was found out about it."""
 
     network: ForeignNetwork
     pixels: PixelValues
@@ -264,11 +253,7 @@ class _Identified:
 
 
 def _pixels(network: ForeignNetwork, prepare: str | None) -> PixelValues:
-    """Return what the network takes for pixels.
-
-    Raises:
-        RecipeError: Nothing says it.
-    """
+    """Return what the network takes for pixels."""
     if prepare is not None:
         return PixelValues.named(prepare)
     if network.probed.dtype == "uint8":
@@ -310,11 +295,7 @@ def _classes(
 def _checked_names(
     network: ForeignNetwork, names: tuple[str, ...] | None, stated: str
 ) -> tuple[str, ...]:
-    """Return the names where there is one for each answer.
-
-    Raises:
-        RecipeError: There are none, or others.
-    """
+    """Return the names where there is one for each answer."""
     count = network.answers.classes
     how = "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE."
     if names is None:

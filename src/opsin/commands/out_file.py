@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from opsin.commands.shard_manifest import manifest_of
+from opsin.commands.shards import manifest_of
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.file_names import legal_name

@@ -392,7 +392,6 @@ def _features_of(
     """Compute the features of all images in each view, ``float32[N, V, D]``."""
     from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
-    from opsin.backbones.preparation_check import doubt_about  # noqa: PLC0415  loads onnx
 
     dataset, backbone = job.dataset, cast("Backbone", job.backbone)
     features = compute(
@@ -405,9 +404,6 @@ def _features_of(
         sources=source_keys(dataset.source_digests, dataset.preparation),
         device=job.answers_on,
     )
-    doubt = doubt_about(backbone, dataset.images, dataset.digests, job.rows)
-    if doubt is not None:
-        recorder.note(doubt)
     _check_finite(features, backbone)
     return features
 
