@@ -10,7 +10,7 @@
                                     rows.npy: which images of the source can be read
     <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.decode_checkpoint`)
     <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
-    <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.duplicate_groups`)
+    <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)
     <cache>/features/<hash>/        features by networks (`opsin.backbones.feature_cache`)
     <cache>/models/<rules>/         checks of classifiers (`opsin.runtime.model_check`)
     <cache>/probed/<rules>/         networks in one form (`opsin.backbones.probed_network`)

@@ -32,10 +32,10 @@ from opsin.data.applied_corrections import Applied
 from opsin.data.background import measure_background
 from opsin.data.corrections import correct
 from opsin.data.decode import read_by_default, read_found
-from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_groups
+from opsin.data.groups import groups_by_name, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
-from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
+from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.recorded_parts import recorded_parts
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located

@@ -114,7 +114,9 @@ def near_duplicates(
     try:
         found = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
     except ImportError:
-        watcher.note("only exact copies are looked for; near ones need pip install 'opsin[evaluate]'")
+        watcher.note(
+            "only exact copies are found; for near ones: pip install 'opsin[evaluate]'"
+        )
         return NO_PAIRS
     place = np.empty(len(digests), np.int64)
     place[rows] = np.arange(len(rows))

@@ -66,7 +66,7 @@ class Subjects:
         given: What the source says: ``UNASSIGNED``, ``TRAIN``, ``VAL`` or ``TEST``, ``uint8[N]``.
         classes: Class names, for errors.
         units: Images with the same number stay on one side, ``int64[N]``
-            (`opsin.data.duplicate_groups`).
+            (`opsin.data.groups`).
         groups: What the images of a unit are known by, ``""`` for none; or empty.
         recorded: Parts of an earlier run that are taken up, ``UNASSIGNED`` for images that it did
             not have, ``uint8[N]`` (default: none).
