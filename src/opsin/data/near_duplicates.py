@@ -14,7 +14,7 @@ import itertools
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,13 +114,15 @@ def near_duplicates(
     try:
         found = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
     except ImportError:
-        watcher.note(
-            "only exact copies are found; for near ones: pip install 'opsin[evaluate]'"
-        )
+        watcher.note("only exact copies are found; for near ones: pip install 'opsin[evaluate]'")
         return NO_PAIRS
     place = np.empty(len(digests), np.int64)
     place[rows] = np.arange(len(rows))
-    arrays = {"pairs": place[found.pairs], "likeness": found.likeness, "mirrored": found.mirrored}
+    arrays: dict[str, NDArray[Any]] = {
+        "pairs": place[found.pairs],
+        "likeness": found.likeness,
+        "mirrored": found.mirrored,
+    }
     # Only a saving: where the cache refuses it, the next search takes as long as this one.
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
         np.savez(target, allow_pickle=False, **arrays)
