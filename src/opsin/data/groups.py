@@ -14,12 +14,7 @@ from opsin.data.cache import as_keys
 
 
 def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
-    r"""Return what a regular expression (its first group, where it has one) finds in each name.
-
-    Example:
-        >>> groups_by_name(["cat/anna-1.jpg", "cat/anna-2.jpg", "dog/x.jpg"], r"/(\w+)-\d")
-        ['anna', 'anna', '']
-    """
+    r"""Return what a regular expression (its first group, where it has one) finds in each name."""
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
