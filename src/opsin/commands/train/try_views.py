@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
 from opsin.core.metadata import Views
@@ -22,45 +21,30 @@ def try_views(
     classifier: Classifier,
     validation: Answers | None,
     dataset: Dataset,
-    asked: Views,
+    varied: Views,
     watcher: Watcher,
 ) -> Views:
-    """Try the views of a run's training on validation images, 1,000 at most, and judge them.
+    """Try the views that a training varied images by on validation images, and judge them.
 
     They help if they put more right than wrong, beyond chance (McNemar's exact test).
-
-    Args:
-        classifier: A run's calibrated file.
-        validation: Its answers to the validation images, if there are any.
-        dataset: What it was trained on.
-        asked: How the training mirrored and moved images.
-        watcher: Receives the progress of the work.
     """
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 
     places = drawn_rows(len(dataset.split.val), _MOST)
     rows = dataset.split.val[places]
     height, width = dataset.images.shape[1:3]
-    if validation is None or not (asked.flip or step_of(height, width, asked.shift)):
-        return asked
+    if validation is None or not (varied.flip or step_of(height, width, varied.shift)):
+        return varied
     watcher.begin("Views", len(rows), "images")
-    parts: list[NDArray[np.float32]] = []
-    done = 0
-    for part in classifier.iter_answers(dataset.images, rows, views=asked):
+    parts, done = [], 0
+    for part in classifier.iter_answers(dataset.images, rows, views=varied):
         parts.append(part.probabilities)
-        done += len(part.probabilities)
-        watcher.advance(done)
+        watcher.advance(done := done + len(part.probabilities))
     watcher.end()
     with_them = np.concatenate(parts).argmax(axis=1)
     alone = validation.probabilities[places].argmax(axis=1)
     found = compare_answers(alone, with_them, dataset.labels[rows], dataset.units[rows])
     gained, lost = found.only_second, found.only_first
-    return asked.model_copy(
-        update={
-            "images": len(rows),
-            "gained": gained,
-            "lost": lost,
-            "p": found.p,
-            "helped": bool(gained > lost and found.p < LEVEL),
-        }
-    )
+    helped = bool(gained > lost and found.p < LEVEL)
+    judged = {"images": len(rows), "gained": gained, "lost": lost, "p": found.p, "helped": helped}
+    return varied.model_copy(update=judged)

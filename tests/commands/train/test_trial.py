@@ -12,10 +12,11 @@ from PIL import Image
 import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.named_backbones import PackagedWeights
-from opsin.commands import choose_backbone, load_dataset
 from opsin.commands.backbones import MeasuredBackbone
-from opsin.commands.choose_backbone import leaves_open, network_in_time, solved_by_gradients
-from opsin.commands.load_dataset import load_for
+from opsin.commands.train import load, pretrained, trial
+from opsin.commands.train.load import load_for
+from opsin.commands.train.pretrained import leaves_open, network_in_time
+from opsin.commands.train.trial import solved_by_gradients
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import SILENT, Watcher
 from opsin.data.split import Split
@@ -73,7 +74,7 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
         milliseconds: dict[str, float], budget: float | None = None, *, busy: float = 1.0
     ) -> str | None:
         monkeypatch.setattr(
-            choose_backbone,
+            pretrained,
             "measured_backbone",
             lambda name, *, anew: MeasuredBackbone(
                 side=(8, 8),
@@ -127,12 +128,9 @@ def test_what_a_short_training_reaches_decides_once(
         assert set(tried.split.train).isdisjoint(tried.split.val)
         return accuracy
 
-    monkeypatch.setattr(choose_backbone, "_accuracy_from_scratch", trained)
+    monkeypatch.setattr(trial, "_accuracy_from_scratch", trained)
     seed = round(10 * accuracy)  # what was found is kept
-    found = [
-        choose_backbone.try_backbone(marks, lambda: photographs, backbone, seed=seed)
-        for _ in range(2)
-    ]
+    found = [trial.try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0].scratch is (accuracy == 1.0)
     assert len(asked) == 1
@@ -143,14 +141,14 @@ def test_what_a_short_training_reaches_decides_once(
 def test_a_trial_trains_a_network_and_shows_no_epochs(
     marks: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose_backbone, "TRIAL_SECONDS", 100.0)  # it is stopped at once
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 100.0)  # it is stopped at once
     seen, stop = Seen(), threading.Event()
     stop.set()
     rows = np.arange(len(marks))
-    small = choose_backbone._averaged_down(marks, Split(rows[::2], rows[1::2], rows[:0]))
+    small = trial._averaged_down(marks, Split(rows[::2], rows[1::2], rows[:0]))
     assert small.images.shape == marks.images.shape
     assert np.array_equal(small.images[0], marks.images[0])
-    assert 0 <= choose_backbone._accuracy_from_scratch(small, stop, seen) <= 1
+    assert 0 <= trial._accuracy_from_scratch(small, stop, seen) <= 1
     assert seen.work == ["Trial"]
     assert seen.epochs == 0
 
@@ -173,7 +171,7 @@ class Seen(Watcher):
 
 def test_too_few_images_for_a_trial_get_features(photographs: Path) -> None:
     backbone = open_backbone("efficientnet-lite0", offline=True)
-    found = choose_backbone.known_trial(opsin.load(photographs), backbone, 0)
+    found = trial.known_trial(opsin.load(photographs), backbone, 0)
     assert found is not None
     assert not found.scratch
 
@@ -188,7 +186,7 @@ def test_a_budget_is_for_fine_tuning(photographs: Path) -> None:
 def test_without_pytorch_a_budget_is_for_nothing(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_dataset, "can_train_networks", lambda: False)
+    monkeypatch.setattr(load, "can_train_networks", lambda: False)
     seen = Noted()
     options: dict[str, object] = {}
     loaded = load_for(photographs, None, options, budget="90s", offline=True, watcher=seen)

@@ -11,7 +11,7 @@ import pytest
 
 import opsin
 from opsin.cli.plan_output import tell_plan
-from opsin.commands.plan import in_words, plan
+from opsin.commands.train.plan import in_words, plan
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.choose_views import try_views
+from opsin.commands.train.try_views import try_views
 from opsin.core.events import SILENT
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset

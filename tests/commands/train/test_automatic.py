@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.commands.automatic import choose
+from opsin.commands.train.automatic import choose
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe, Recipe
 from opsin.models.registry import MODELS
@@ -141,7 +141,7 @@ def test_very_many_images_and_classes() -> None:
 
 @pytest.mark.parametrize("side", [64, 128, 256, 512])
 def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsin.commands.automatic.cores", lambda: 2)
+    monkeypatch.setattr("opsin.commands.train.automatic.cores", lambda: 2)
     recipe = resolved((side, side, 3), [165] * 10)
     work = MODELS[recipe.model.name].cost(recipe.model.hidden, (side, side, 3), 10)
     assert 3 * work * 1_650 * recipe.training.epochs < 5 * 60 * 100e9

@@ -1,26 +1,33 @@
-"""From a source to a run: load, train, export, evaluate, report."""
+"""From a source to a run: load, decide, fit, export, calibrate, test, report."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Unpack
 
 from opsin.classical.classical_recipe import FITTED
-from opsin.commands.carry_out import begun_before, carry_out, watcher_of_run
-from opsin.commands.load_dataset import load_for, model_asked
-from opsin.commands.resolve_recipe import resolve_recipe
-from opsin.commands.resume import go_on
 from opsin.commands.runs import Run
+from opsin.commands.train.begun import begun_before, learner_of
+from opsin.commands.train.finish import finish, write_request
+from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.learner import Learner
+from opsin.commands.train.load import load_for
+from opsin.commands.train.network import NetworkLearner
+from opsin.commands.train.pretrained import model_asked
+from opsin.commands.train.recorder import recorded, watcher_of_run
+from opsin.commands.train.words import tell_end, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
-from opsin.core.events import Watcher
+from opsin.core.events import SILENT, Watcher
 from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
-from opsin.training.process_group import joined, refuse_several
+from opsin.data.audit import audit
+from opsin.training.graceful_interrupt import graceful_interrupt
+from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_several
 
 _IN_ONE_GO: Final = "a model that is not a network trained from the start"
 
@@ -100,41 +107,81 @@ def train(
         if model_asked(model, given) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
         loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
-        model, dataset, budget = loaded.model, loaded.dataset, loaded.budget
-        if model in FITTED:
+        dataset, reasons = loaded.dataset, loaded.reasons
+        if loaded.model in FITTED:
             refuse_several(_IN_ONE_GO)
-        in_steps = model not in FITTED or given.get("fine_tune")
+        in_steps = loaded.model not in FITTED or given.get("fine_tune")
+        learner: Learner
         if begun is not None and begun.recipe.is_file() and in_steps:
-            return go_on(begun.path, dataset, group=group, watcher=tell, began=began)
+            learner = learner_of(begun, dataset, group=group, watcher=tell, began=began)
+        elif loaded.model in FITTED:
+            learner = HeadLearner.decide(
+                dataset, model=loaded.model, budget=loaded.budget, options=given,
+                backbone=loaded.backbone, reasons=reasons, began=began,
+            )  # fmt: skip
+        else:
+            learner = NetworkLearner.decide(
+                dataset, model=loaded.model, budget=loaded.budget, options=given, watcher=tell,
+                reasons=reasons,
+            )  # fmt: skip
 
-        def directory_of(network: str) -> RunDirectory:
-            title = name or f"{dataset.recipe.title}-{network}"
+        def directory_of() -> RunDirectory:
+            title = name or f"{dataset.recipe.title}-{learner.recipe.model.name}"
             return begun or RunDirectory.create(Path(runs), title)
 
-        if model in FITTED:
-            from opsin.commands.train_classical import train_classical  # noqa: PLC0415  quicker without
+        return run_training(learner, directory_of, watcher=tell, began=began, group=group)
 
-            return train_classical(
-                lambda: directory_of(model),
-                dataset,
-                model=model,
-                budget=budget,
-                options=given,
-                watcher=tell,
-                began=began,
-                backbone=loaded.backbone,
-                reasons=loaded.reasons,
-                launch=group.launch,
-            )
-        decided = resolve_recipe(
-            dataset, model=model, budget=budget, options=given, watcher=tell, reasons=loaded.reasons
-        )
-        return carry_out(
-            lambda: directory_of(decided.recipe.model.name),
-            dataset,
-            decided,
-            watcher=tell,
-            began=began,
-            start=None,
-            group=group,
-        )
+
+def run_training(
+    learner: Learner,
+    directory_of: Callable[[], RunDirectory],
+    *,
+    watcher: Watcher,
+    began: float,
+    group: ProcessGroup = ALONE,
+) -> Run:
+    """Train in a run directory.
+
+    Args:
+        learner: What is trained on what.
+        directory_of: Finds or makes the directory, once everything else is known to be usable.
+        watcher: Receives the progress of the work.
+        began: When the loading began (`time.perf_counter`).
+        group: The processes that do so together; the first one writes.
+    """
+    audited = audit(learner.dataset, watcher=watcher)
+    with learner.ready(group):
+        if not group.writes:
+            return _train_as_worker(learner, group)
+        directory = directory_of()
+        group.first(directory.path)
+        with recorded(directory, watcher, group.launch) as recorder:
+            write_request(directory, learner, audited)
+            recorder.run_started(directory.path)
+            tell_start(recorder, directory, learner, audited)
+            seconds = {"load": time.perf_counter() - began}
+            # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.
+            with graceful_interrupt() as stop:
+                trained = learner.fit(directory, recorder, stop)
+                recorder.stopped, recorder.cause = learner.stopped, learner.cause
+                at = time.perf_counter()
+                recorder.doing("the export")
+                exported = learner.export(directory, recorder)
+                if trained is not None:
+                    seconds |= {"train": trained, "export": time.perf_counter() - at}
+                report = finish(
+                    directory, learner, exported, audited, recorder, seconds=seconds,
+                    training=learner.facts(interrupted=stop.is_set()),
+                )  # fmt: skip
+            tell_end(recorder, report, learner.further())
+        group.wait()
+    return Run(directory.path)
+
+
+def _train_as_worker(learner: Learner, group: ProcessGroup) -> Run:
+    """Train together with the process that writes the run."""
+    directory = RunDirectory(group.first(Path()))
+    with graceful_interrupt() as stop:
+        learner.fit(directory, SILENT, stop)
+    group.wait()
+    return Run(directory.path)

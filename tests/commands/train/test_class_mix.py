@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.class_mix import assumed_mix, in_words
+from opsin.commands.train.class_mix import assumed_mix
+from opsin.commands.train.words import class_mix_in_words
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset
 from tests.backbones.small_networks import network
@@ -146,14 +147,16 @@ def test_a_file_says_the_shares_and_the_run_repeats_them(uneven: Dataset, tmp_pa
 
 
 def test_the_mix_is_said_in_words(uneven: Dataset) -> None:
-    assert in_words("even", uneven) == "answers assume that all classes are equally common"
+    assert (
+        class_mix_in_words("even", uneven) == "answers assume that all classes are equally common"
+    )
     shares = assumed_mix("as-trained", uneven)
     words = ", ".join(f"{name} {share:.0%}" for name, share in zip("017", shares, strict=True))
-    assert in_words("as-trained", uneven) == (
+    assert class_mix_in_words("as-trained", uneven) == (
         f"answers assume {words}, as among the training images"
     )
     digits = opsin.load("digits", classes=("0", "1"))
-    assert in_words("as-trained", digits) == (
+    assert class_mix_in_words("as-trained", digits) == (
         "answers assume that all classes are about equally common, as among the training images"
     )
 

@@ -8,26 +8,20 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from opsin.core.defaults import cores
-from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
+from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe
 from opsin.models.registry import MODELS
 from opsin.models.resolve import resolve
 
 
 class _Amount(NamedTuple):
-    """Defaults for up to a number of training images.
-
-    Args:
-        images: Up to how many.
-        epochs: Passes over them.
-        batch: Images a step.
-        minutes: How long the training may take; else the network or the epochs become fewer.
-        options: Further options: few images are varied more than their kind asks for.
-    """
+    """Defaults for up to a number of training images."""
 
     images: float
     epochs: int
     batch: int
+    #: How long the training may take; else the network or the epochs become fewer.
     minutes: float
+    #: Few images are varied more than their kind asks for.
     options: Mapping[str, float]
 
 
@@ -61,15 +55,8 @@ _STEP: Final = 0.006
 _PASSES: Final = 3
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What `choose` came to.
-
-    Args:
-        model: Name of the network.
-        options: Options for `opsin.models.resolve.resolve`, those that were given among them.
-        reason: What was chosen and why, in one line.
-    """
+class Choice(NamedTuple):
+    """A network's name, options for `opsin.models.resolve.resolve`, and why, in one line."""
 
     model: str
     options: dict[str, object]
@@ -98,32 +85,34 @@ def choose(
         quick: Whether a CPU has units for bfloat16.
         given: Options that are settled; they are kept, and the others suit them.
 
-    Raises:
-        RecipeError: An option that was given is none, or has a value outside its range.
-
     Example:
         >>> chosen = choose(shape=(28, 28, 1), counts=[5_400] * 10)
         >>> chosen.model, chosen.options["hidden"]
         ('resnet', (48, 96, 192))
     """
     settled = {key: value for key, value in (given or {}).items() if value is not None}
-    quick = quick or device != "cpu"
-    task = _Task(shape, len(counts), sum(counts), device, quick)
+    task = _Task(shape, len(counts), sum(counts), device, quick or device != "cpu")
     amount = next(amount for amount in _AMOUNTS if task.images <= amount.images)
     model = "resnet" if min(shape[:2]) >= MODELS["resnet"].min_side else "mlp"
     asked = resolve(task.data, model=model, mirrored=mirrored, **settled)
     usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
-    settled_batch = asked.training.batch_size if "batch_size" in settled else None
-    steps = _steps(usual, task, amount, settled_batch)
-    wanted = asked.training.epochs if "epochs" in settled else steps.epochs
+    epochs, batch = amount.epochs, amount.batch
+    if device != "cpu":
+        epochs = round(_GPU_EPOCHS * epochs)
+        while batch < _GPU_BATCHES * amount.batch and task.images >= 2 * batch * _GPU_STEPS:
+            batch *= 2
+    batch = asked.training.batch_size if "batch_size" in settled else batch
+    # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
+    rate = usual.rate * min(2.0, math.sqrt(batch / usual.batch_size))
+    wanted = asked.training.epochs if "epochs" in settled else epochs
     for size in _sizes(asked.model, task, settled):
-        fitting = 60 * amount.minutes / task.seconds(model, size, steps.batch_size)
+        fitting = 60 * amount.minutes / task.seconds(model, size, batch)
         if fitting >= wanted / 2:
             break
     options: dict[str, object] = {
-        "epochs": max(1, min(steps.epochs, int(fitting))),
-        "batch_size": steps.batch_size,
-        "rate": steps.rate,
+        "epochs": max(1, min(epochs, int(fitting))),
+        "batch_size": batch,
+        "rate": float(f"{rate:.2g}"),
         **(amount.options if model == "resnet" and "augment" not in settled else {}),
         **size,
         **settled,
@@ -153,27 +142,6 @@ class _Task:
         kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
         rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
         return work / rate + _STEP * math.ceil(self.images / batch)
-
-
-class _TrainingSteps(NamedTuple):
-    epochs: int
-    batch_size: int
-    rate: float
-
-
-def _steps(
-    usual: TrainingRecipe, task: _Task, amount: _Amount, settled_batch: int | None
-) -> _TrainingSteps:
-    """Return epochs, batch size, and the rate that goes with it."""
-    epochs, batch = amount.epochs, amount.batch
-    if task.device != "cpu":
-        epochs = round(_GPU_EPOCHS * epochs)
-        while batch < _GPU_BATCHES * amount.batch and task.images >= 2 * batch * _GPU_STEPS:
-            batch *= 2
-    batch = settled_batch or batch
-    # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
-    rate = usual.rate * min(2.0, math.sqrt(batch / usual.batch_size))
-    return _TrainingSteps(epochs, batch, float(f"{rate:.2g}"))
 
 
 def _sizes(

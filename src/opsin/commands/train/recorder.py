@@ -6,28 +6,25 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.core.events import Watcher, WatcherGroup
+from opsin.core.events import SILENT, Watcher, WatcherGroup
 from opsin.core.pace import epoch_of
 from opsin.core.storage import storage_errors
-from opsin.report.terminal import LogFile
+from opsin.report.terminal import LogFile, for_people, with_observers
+from opsin.trackers.tracking import tracking_of
+from opsin.training.process_group import ALONE, ProcessGroup
 
 #: Seconds between two signs of life in ``status.json``, at the least.
 _HEARTBEAT: Final = 1.0
 
 
 class Recorder(WatcherGroup):
-    """Passes everything on, and keeps history and heartbeat of the run.
-
-    Args:
-        directory: The run.
-        watchers: Whom to pass on to.
-    """
+    """Passes everything on, and keeps history and heartbeat of the run."""
 
     def __init__(self, directory: RunDirectory, *watchers: Watcher) -> None:
         super().__init__(*watchers)
@@ -102,6 +99,21 @@ class Recorder(WatcherGroup):
         super().rewind(epochs)
 
 
+def watcher_of_run(
+    watcher: Watcher | None,
+    observers: Sequence[Watcher],
+    track: str | Sequence[str] | None = None,
+    *,
+    quiet: bool,
+    group: ProcessGroup = ALONE,
+) -> Watcher:
+    """Return what gets the events of a run; of processes that train together, the first's do."""
+    if not group.writes:
+        return SILENT
+    display = watcher or for_people(quiet=quiet)
+    return with_observers(display, [*observers, *tracking_of(track, display)])
+
+
 @contextlib.contextmanager
 def recorded(
     directory: RunDirectory, watcher: Watcher, launch: str | None = None
@@ -125,10 +137,11 @@ def recorded(
             yield recorder
         except BaseException as error:
             recorder.end()
-            cause = _in_words(error)
+            stopped = isinstance(error, KeyboardInterrupt)
+            cause = str(error) if isinstance(error, OpsinError) else repr(error)
+            cause = (str(error) or "Ctrl-C, twice") if stopped else cause
             # On a full disk this fails as well; then the first error is the one to tell.
             with contextlib.suppress(OpsinError, OSError):
-                stopped = isinstance(error, KeyboardInterrupt)
                 directory.set_status("stopped" if stopped else "failed", cause=cause)
                 file.write(f"{cause}\n")
                 if any(directory.checkpoints.glob("*.json")):
@@ -139,9 +152,3 @@ def recorded(
             directory.set_status("stopped" if over else "done", cause=recorder.cause)
         finally:
             recorder.run_ended(directory.path)
-
-
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return str(error) or "Ctrl-C, twice"
-    return str(error) if isinstance(error, OpsinError) else repr(error)

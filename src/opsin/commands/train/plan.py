@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands import fine_tune
 from opsin.commands.backbones import milliseconds_of
-from opsin.commands.choose_backbone import TRIAL_SECONDS, views_of
-from opsin.commands.classical_job import ClassicalJob, resolve_fitting
-from opsin.commands.load_dataset import Loaded, load_for
-from opsin.commands.resolve_recipe import resolve_recipe
-from opsin.commands.training_job import TrainingJob
-from opsin.commands.training_summary import tell_limits
+from opsin.commands.train.fine_tune import FineTuning
+from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.load import Loaded, load_for
+from opsin.commands.train.network import NetworkLearner
+from opsin.commands.train.pretrained import views_of
+from opsin.commands.train.trial import TRIAL_SECONDS
+from opsin.commands.train.words import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.format import about, counted, file_size, millions
 from opsin.core.keyword_options import TrainOptions
 from opsin.core.recipe import Recipe, TrainingRecipe
-from opsin.data.audit import Audit
-from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people
 from opsin.report.training_plan import Plan
 from opsin.training.process_group import refuse_several
@@ -46,7 +43,6 @@ class _Noted(Watcher):
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        """Keep it."""
         self.notes.append(text)
 
 
@@ -90,105 +86,98 @@ def plan(
     loaded = load_for(
         data, model, given, budget=budget, offline=offline, watcher=watcher, planned=True
     )
-    tell_limits(watcher, loaded.dataset)
+    dataset = loaded.dataset
+    tell_limits(watcher, dataset)
     if loaded.model in FITTED:
-        planned = _without_layers(loaded, loaded.model, given)
+        planned = _of_head(loaded, loaded.model, given)
     else:
         planned = _of_network(loaded, given, watcher)
-    return planned.model_copy(update={"notes": tuple(noted.notes)})
+    images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
+    return Plan(
+        summary=dataset.summary(), notes=tuple(noted.notes), **{"images": images, **planned}
+    )
 
 
-def _of_network(loaded: Loaded, options: Mapping[str, object], watcher: Watcher) -> Plan:
+def _of_network(
+    loaded: Loaded, options: Mapping[str, object], watcher: Watcher
+) -> dict[str, object]:
     from opsin.training.budget import measure_epoch  # noqa: PLC0415  these need PyTorch
-    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.memory import estimate  # noqa: PLC0415
     from opsin.training.optimizers import rate_at  # noqa: PLC0415
 
-    dataset = loaded.dataset
-    decided = resolve_recipe(
-        dataset,
-        model=loaded.model,
-        budget=loaded.budget,
-        options=options,
-        watcher=watcher,
-        reasons=loaded.reasons,
-    )
-    with own_randomness(choose_device(decided.recipe.training.device)):
-        # The audit changes nothing of a training, and would take longer than all else.
-        job = TrainingJob.prepare(dataset, Audit(dataset, ()), decided)
-        training = job.recipe.training
+    learner = NetworkLearner.decide(
+        loaded.dataset, model=loaded.model, budget=loaded.budget, options=options,
+        watcher=watcher, reasons=loaded.reasons,
+    )  # fmt: skip
+    # The audit changes nothing of a training, and would take longer than all else.
+    with learner.ready():
+        recipe, device = learner.recipe, learner.device
         # What was measured for a budget is not measured again: a plan says one time.
-        an_epoch = decided.epoch or measure_epoch(
-            job.recipe, dataset, job.device, seconds=_MEASURED, given=decided.given
+        an_epoch = learner.epoch_seconds or measure_epoch(
+            recipe, loaded.dataset, device, seconds=_MEASURED, given=learner.given
         )
-        with threads_for(job.work):
-            device = job.device_name
+        where = learner.device_name
     steps = [point / (_POINTS - 1) for point in range(_POINTS)]
-    return Plan(
-        recipe=job.recipe,
-        summary=dataset.summary(),
-        images=_images(dataset),
-        layers=tuple(job.layers),
-        seconds=training.epochs * an_epoch,
-        memory=estimate(job.recipe, job.layers, gpu=job.device.type != "cpu").total,
-        rates=tuple((step, rate_at(training, step)) for step in steps),
-        device=device,
-        notes=(),
-    )
+    return {
+        "recipe": recipe,
+        "layers": tuple(learner.layers),
+        "seconds": recipe.training.epochs * an_epoch,
+        "memory": estimate(recipe, learner.layers, gpu=device.type != "cpu").total,
+        "rates": tuple((step, rate_at(recipe.training, step)) for step in steps),
+        "device": where,
+    }
 
 
-def _without_layers(loaded: Loaded, model: str, options: Mapping[str, object]) -> Plan:
+def _of_head(loaded: Loaded, model: str, options: Mapping[str, object]) -> dict[str, object]:
     dataset, backbone = loaded.dataset, loaded.backbone
-    recipe = resolve_fitting(
-        dataset, model=model, budget=loaded.budget, options=options, reasons=loaded.reasons
-    )
-    job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe, backbone)
-    seconds = None
-    if backbone is not None:
-        seconds = _seconds_of_head(job, backbone)
-    if recipe.fine_tunes:
-        job, epochs = fine_tune.planned(job)
-        seconds = min((seconds or 0.0) + epochs, recipe.budget or math.inf)
-    if loaded.is_open:
-        words = (
-            "where histograms of gradients come close to the features, a network is trained from "
-            f"scratch for {TRIAL_SECONDS:.0f} s on training images; if that one is better, "
-            "it is trained in full"
-        )
-        reasons = job.recipe.reasons | {"Trial": words}
-        job = replace(job, recipe=job.recipe.model_copy(update={"reasons": reasons}))
-    return Plan(
-        recipe=job.recipe,
-        summary=dataset.summary(),
-        images={**_images(dataset), "train": len(job.rows)},
-        layers=(),
-        seconds=seconds,
-        memory=None,
-        rates=(),
-        device=job.device_name,
-        notes=(),
-    )
+    learner = HeadLearner.decide(
+        dataset, model=model, budget=loaded.budget, options=options, backbone=backbone,
+        reasons=loaded.reasons, began=0.0,
+    )  # fmt: skip
+    with learner.ready():
+        seconds = None if backbone is None else _seconds_of_head(learner, backbone)
+        if learner.recipe.fine_tunes and learner.backbone is not None:
+            tuning = FineTuning(
+                dataset, learner.recipe, learner.rows, learner.backbone, learner.metadata, 0.0
+            )
+            epochs = tuning.planned_seconds()
+            learner.recipe = tuning.recipe
+            seconds = min((seconds or 0.0) + epochs, tuning.recipe.budget or math.inf)
+        if loaded.is_open:
+            learner.decided(
+                Trial="where histograms of gradients come close to the features, a network is "
+                f"trained from scratch for {TRIAL_SECONDS:.0f} s on training images; if that one "
+                "is better, it is trained in full"
+            )
+    return {
+        "recipe": learner.recipe,
+        "layers": (),
+        "seconds": seconds,
+        "memory": None,
+        "rates": (),
+        "device": learner.device_name,
+        "images": {
+            "train": len(learner.rows), "val": len(dataset.split.val),
+            "test": len(dataset.split.test),
+        },
+    }  # fmt: skip
 
 
-def _seconds_of_head(job: ClassicalJob, backbone: Backbone) -> float:
+def _seconds_of_head(learner: HeadLearner, backbone: Backbone) -> float:
     """Return about how long the features take that are not known yet, and the choice of a head."""
     from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
     from opsin.classical.backbone_head import COMPARED  # noqa: PLC0415  loads scikit-learn
     from opsin.evaluation.out_of_fold import most_folds  # noqa: PLC0415  likewise
 
-    dataset, count = job.dataset, len(job.rows)
+    dataset, count = learner.dataset, len(learner.rows)
     height, width, channels = dataset.images.shape[1:]
     missing = 0
     for view in views_of(dataset, count):
         cache = Extractor(backbone, (height, width, channels), view).cache
         missing += len(dataset) - int(cache.knows(dataset.digests).sum())
     choices = 1 + most_folds(count) * dataset.judged_by_all
-    heads = choices * (_HEAD + _SQUARE * min(count, COMPARED) ** 2) / job.threads
+    heads = choices * (_HEAD + _SQUARE * min(count, COMPARED) ** 2) / learner.threads
     return missing * milliseconds_of(backbone) / 1000 + heads
-
-
-def _images(dataset: Dataset) -> dict[str, int]:
-    return {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
 
 
 def in_words(planned: Plan) -> list[tuple[str, str]]:

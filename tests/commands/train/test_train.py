@@ -143,12 +143,12 @@ def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> No
 def test_a_failed_run_says_why_and_leaves_no_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from opsin.commands import training_job
+    from opsin.commands.train.network import NetworkLearner
 
     def differs(*_: object) -> None:
         raise ParityError("the same answers", "they differ by 0.2", "Report this.")
 
-    monkeypatch.setattr(training_job, "_export", differs)
+    monkeypatch.setattr(NetworkLearner, "export", differs)
     with pytest.raises(ParityError):
         opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()

@@ -1,25 +1,23 @@
-"""A training goes on where it was stopped or killed."""
+"""Runs that were begun before: found again, checked, and ready to go on."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import shlex
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
-from opsin.commands.carry_out import begun_before, carry_out, watcher_of_run
 from opsin.commands.import_recipe import ImportRecipe
 from opsin.commands.installed import need_training, versions
-from opsin.commands.resolve_recipe import ResolvedRecipe, with_balance
 from opsin.commands.runs import Run
-from opsin.core.arguments import checked
+from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.learner import Learner
+from opsin.commands.train.network import NetworkLearner, with_balance
+from opsin.commands.train.pretrained import check_fine_tuning
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -31,73 +29,28 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images, with_run_split
 from opsin.models.resolve import changed
-from opsin.training.process_group import ProcessGroup, joined, refuse_several
+from opsin.training.process_group import ProcessGroup, refuse_several
 
 if TYPE_CHECKING:
-    from opsin.commands.training_job import Start
+    from opsin.commands.train.network import Start
 
 
-@checked
-def resume(
-    run: str | os.PathLike[str],
-    data: Dataset | Places = (),
-    *,
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None,
-    quiet: bool = False,
-    **changes: Any,
-) -> Run:
-    """Go on with a training from its newest whole checkpoint, bit for bit as if never left.
-
-    Args:
-        run: A run that was stopped, killed or has failed. With ``changes``, a finished one too.
-        data: Its images, if they came from arrays in memory, or where they are now, if they were
-            moved (default: read from its sources). They must be the same.
-        name: What a new run is called (default: its parent's name).
-        watcher: Receives the progress of the work (default: a progress display on standard error).
-        observers: Get the same events beside the display, such as trackers of yours; one that
-            raises costs a warning, and never the run.
-        track: As for `opsin.train`. A run that was tracked before goes on there, too, and a new
-            one is a new one.
-        quiet: Show nothing.
-        **changes: Options of the training that are to be others from here on: ``epochs``,
-            ``rate`` … The training then goes on in a new run that names this one as its parent.
-
-    Returns:
-        The finished run: the same one, or the new one.
-
-    Raises:
-        RunError: Another process works on the run, it has no checkpoint to go on from, it is
-            done, or its images are in another order or have another split.
-        MovedError: The images are gone, and ``data`` does not say where to.
-        SourceError: The images have changed since.
-        RecipeError: An option that cannot be changed, or nothing is left to train.
-
-    Example:
-        >>> import tempfile
-        >>> from opsin.commands.train import train
-        >>> runs = tempfile.mkdtemp()
-        >>> run = train("digits", model="mlp", epochs=2, runs=runs, quiet=True)
-        >>> longer = resume(run, epochs=3, quiet=True)
-        >>> longer.recipe.parent == run.path.name
-        True
-    """
-    began = time.perf_counter()
-    with joined() as group:
-        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
-        changes = {key: value for key, value in changes.items() if value is not None}
-        begun = begun_before(Path(run).parent, group)
-        if begun is not None and begun.read(RunStatus).state == "done":
-            return Run(begun.path)
-        if begun is not None and begun.recipe.is_file():
-            run, changes, name = begun.path, {}, None
-        return go_on(run, data, changes, name=name, group=group, watcher=tell, began=began)
+def begun_before(root: Path, group: ProcessGroup) -> RunDirectory | None:
+    """Return the run that these processes had begun, where they may have been started again."""
+    if not group.restarted:
+        return None
+    found: list[tuple[float, Path]] = []
+    for file in root.glob(f"*/{RunStatus.FILE}") if group.writes else ():
+        with contextlib.suppress(RunError):  # a damaged one
+            status = RunStatus.read(file)
+            if status.launch == group.launch:
+                found.append((status.started or 0.0, file.parent))
+    path = group.first(max(found)[1] if found else None)
+    return None if path is None else RunDirectory(path)
 
 
-def go_on(
-    run: str | os.PathLike[str],
+def learner_of(
+    parent: RunDirectory,
     data: Dataset | Places,
     changes: Mapping[str, object] | None = None,
     *,
@@ -105,64 +58,57 @@ def go_on(
     group: ProcessGroup,
     watcher: Watcher,
     began: float,
-) -> Run:
-    """Train on in a run directory, or in a new one where something changes.
+) -> Learner:
+    """Return what was trained in a run directory, with the state that it goes on from.
 
     Args:
-        run: The run.
+        parent: The run.
         data: Its images, or where they are now.
-        changes: Options that are to be others from here on.
-        name: What a new run is called (default: its parent's name).
+        changes: Options that are to be others from here on, in a new run.
+        name: What a new run is to be called.
         group: The processes that train it together.
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
     """
     changes = changes or {}
-    parent = RunDirectory.open(run)
     asked = Run(parent.path).recipe
     if isinstance(asked, ClassicalRecipe) and asked.fine_tunes:
-        refuse_several("fine-tuning")
         return _fine_tuning(parent, asked, data, changes, watcher=watcher, began=began)
-    recipe = _network_of(parent)
+    if not isinstance(asked, Recipe):
+        raise _nothing_to_go_on_from(parent, asked)
     if group.writes:  # to ask is to hold the run for a moment
-        _check_state(parent, recipe, changes, name)
+        _check_state(parent, asked, changes, name)
     dataset = _images_of(parent, data, watcher)
-    _tell_versions(recipe, watcher)
+    _tell_versions(asked, watcher)
     if not changes:
         _tell_looks(parent, watcher)
-    recipe = _changed(parent, recipe, changes, dataset) if changes else recipe
-    start = _inherited(parent, recipe, watcher) if changes else _own(parent, recipe, watcher)
-    decided = ResolvedRecipe(recipe, TRAINING_OPTIONS)
-    title = name or _title(parent.path)
-
-    def directory() -> RunDirectory:
-        return RunDirectory.create(parent.path.parent, title) if changes else parent
-
-    return carry_out(
-        directory, dataset, decided, watcher=watcher, began=began, start=start, group=group
-    )
+        start = _own_state(parent, asked, watcher)
+        return NetworkLearner(dataset, asked, given=TRAINING_OPTIONS, start=start)
+    recipe = with_balance(changed(asked, **changes), dataset)
+    recipe = recipe.model_copy(update={"parent": parent.path.name})
+    inherited = _inherited_state(parent, asked, recipe, watcher)
+    return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=inherited)
 
 
-def _network_of(parent: RunDirectory) -> Recipe:
-    """Return the recipe of a network; what is fitted in one go has nothing to go on from."""
-    recipe = Run(parent.path).recipe
+def _nothing_to_go_on_from(
+    parent: RunDirectory, recipe: ClassicalRecipe | ImportRecipe
+) -> RunError:
+    """Return the error of what is fitted in one go."""
     if isinstance(recipe, ImportRecipe):
-        raise RunError(
+        return RunError(
             "a run that was trained here",
             f"{parent.path} was imported",
             f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
         )
-    if isinstance(recipe, ClassicalRecipe):
-        name = recipe.model.name
-        how = f"--model {name}"
-        if name == BACKBONE:  # which network, how prepared, is too much for a line
-            how = f"--recipe {shlex.quote(str(parent.recipe))}"
-        raise RunError(
-            "the run of a network, which is trained in steps",
-            f"{parent.path} is of the model {name}, which is fitted in one go",
-            f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} " + how,
-        )
-    return recipe
+    name = recipe.model.name
+    how = f"--model {name}"
+    if name == BACKBONE:  # which network, how prepared, is too much for a line
+        how = f"--recipe {shlex.quote(str(parent.recipe))}"
+    return RunError(
+        "the run of a network, which is trained in steps",
+        f"{parent.path} is of the model {name}, which is fitted in one go",
+        f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} {how}",
+    )
 
 
 def _fine_tuning(
@@ -173,12 +119,11 @@ def _fine_tuning(
     *,
     watcher: Watcher,
     began: float,
-) -> Run:
-    """Go on with the fine-tuning of a pretrained network, which must be where it was."""
+) -> HeadLearner:
+    """Return the fine-tuning of a pretrained network, which must be where it was."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
-    from opsin.commands.fine_tune import check_fine_tuning  # noqa: PLC0415
-    from opsin.commands.train_classical import carry_out_fitting  # noqa: PLC0415
 
+    refuse_several("fine-tuning")
     model = cast("FromBackbone", recipe.model)
     if changes or parent.state()[0] == "done":
         raise RunError(
@@ -199,19 +144,8 @@ def _fine_tuning(
     dataset = _images_of(parent, data, watcher)
     _tell_versions(recipe, watcher)
     _tell_looks(parent, watcher)
-    start = _own(parent, recipe, watcher)
-    return carry_out_fitting(
-        lambda: parent, dataset, recipe, watcher=watcher, began=began, backbone=backbone,
-        start=start,
-    )  # fmt: skip
-
-
-def _changed(
-    parent: RunDirectory, recipe: Recipe, changes: Mapping[str, object], dataset: Dataset
-) -> Recipe:
-    """Return the recipe of a new run that goes on from another with some options changed."""
-    recipe = with_balance(changed(recipe, **changes), dataset)
-    return recipe.model_copy(update={"parent": parent.path.name})
+    start = _own_state(parent, recipe, watcher)
+    return HeadLearner(dataset, recipe, backbone, began=began, start=start)
 
 
 def _check_state(
@@ -242,7 +176,9 @@ def _check_state(
         )
 
 
-def _own(parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher) -> Start | None:
+def _own_state(
+    parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher
+) -> Start | None:
     """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
@@ -262,7 +198,9 @@ def _own(parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watche
     return None
 
 
-def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> Start:
+def _inherited_state(
+    parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
+) -> Start:
     """Find the state that a new run takes over from its parent.
 
     Weights, optimiser, random states and the place in the schedule are taken over; history, best
@@ -273,19 +211,18 @@ def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> Start:
     found = Checkpoints(parent.checkpoints, watcher.note).newest()
     if found is None:
         raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
-    tensors, place = found
-    if place.epoch > recipe.training.epochs:
+    tensors, state = found
+    if state.epoch > recipe.training.epochs:
         raise RecipeError(
-            f"more than the {place.epoch - 1} epochs that are trained already",
+            f"more than the {state.epoch - 1} epochs that are trained already",
             f"got {recipe.training.epochs}",
-            f"For example --epochs {2 * (place.epoch - 1)}.",
+            f"For example --epochs {2 * (state.epoch - 1)}.",
         )
-    before = _network_of(parent).training.optimizer
-    if recipe.training.optimizer != before:
+    if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
     fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}
-    watcher.fact("Goes on", f"from {parent.path.name}, after {place.epoch - 1} epochs")
-    return tensors, place.model_copy(update=fresh)
+    watcher.fact("Goes on", f"from {parent.path.name}, after {state.epoch - 1} epochs")
+    return tensors, state.model_copy(update=fresh)
 
 
 def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -> Dataset:
@@ -318,8 +255,3 @@ def _tell_looks(parent: RunDirectory, watcher: Watcher) -> None:
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"
             )
-
-
-def _title(path: Path) -> str:
-    """Return a run's name without its date and the number of its namesakes."""
-    return re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", path.name) or path.name

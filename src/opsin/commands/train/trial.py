@@ -1,4 +1,4 @@
-"""Whether images ask for a pretrained network, if no model is named, and for which."""
+"""Whether training from scratch is better than a pretrained network, on training images alone."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opsin._version import __version__
-from opsin.backbones.named_backbones import NAMED
-from opsin.commands.backbones import measured_backbone
-from opsin.commands.classical_job import MANY_IMAGES
+from opsin.commands.train.network import NetworkLearner
+from opsin.commands.train.pretrained import views_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.recipe import DATA_OPTIONS
 from opsin.core.storage import write_json
-from opsin.data.audit import Audit
 from opsin.data.cache import cache_root
 from opsin.data.dataset import Dataset
 from opsin.data.image_subset import ImageSubset
@@ -33,15 +30,8 @@ from opsin.data.split import Split
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.backbones.feature_graph import View
     from opsin.evaluation.out_of_fold import Fold
 
-# Seconds that the features of all images may take: for the better network, and for the quicker.
-_SECONDS: Final = {"efficientnet-lite2": 120.0, "efficientnet-lite0": 600.0}
-# Times as long as this, and no busy machine explains it.
-_BUSY: Final = 20
-# Share of a budget that these may take.
-_SHARE: Final = 0.5
 # Training images that features are tried on, each class at its share.
 _TRIED: Final = 1_500
 #: Seconds of the training from scratch that they are compared with.
@@ -62,70 +52,18 @@ _SMALL: Final = 64
 
 
 class BackboneTrial(BaseModel):
-    """Frozen features beside a network trained from scratch, on training images alone.
-
-    Args:
-        scratch: Whether training from scratch is better.
-        words: Which was right how often.
-        seconds: How long a training from scratch took; 0 where none was needed.
-        stopped: Whether Ctrl-C ended it, so that features are taken.
-    """
+    """Frozen features beside a network trained from scratch, on training images alone."""
 
     model_config = ConfigDict(frozen=True)
 
+    #: Whether training from scratch is better.
     scratch: bool
+    #: Which was right how often.
     words: str
+    #: How long a training from scratch took; 0 where none was needed.
     seconds: float = 0.0
+    #: Whether Ctrl-C ended it, so that features are taken.
     stopped: bool = False
-
-
-def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
-    """Tell whether a request would fit a pretrained network as well: it has no wish for another."""
-    wishes = {name for name, value in options.items() if value is not None}
-    return model in (None, "auto") and wishes <= {*DATA_OPTIONS, "seed", "class_mix"}
-
-
-def are_here() -> bool:
-    """Tell whether the networks in the box are installed."""
-    return all(NAMED[name].path is not None for name in _SECONDS)
-
-
-def network_in_time(dataset: Dataset, budget: float | None = None) -> str | None:
-    """Return the best network in the box whose features of all images are computed in time.
-
-    Args:
-        dataset: The images.
-        budget: Seconds that the whole training may take. Where no network fits into half of
-            it, the quicker one is taken all the same: any other way takes longer.
-    """
-    quick = None
-    for name, most in _SECONDS.items():
-        seconds = len(dataset) * seconds_an_image(name, dataset)
-        if most < seconds < _BUSY * most:
-            seconds = len(dataset) * seconds_an_image(name, dataset, anew=True)
-        if seconds <= most:
-            quick = name
-            if budget is None or seconds <= _SHARE * budget:
-                return name
-    return quick
-
-
-def seconds_an_image(name: str, dataset: Dataset, *, anew: bool = False) -> float:
-    """Return how long the features of an image take, in all views."""
-    views = views_of(dataset, len(dataset.split.train))
-    return len(views) * measured_backbone(name, anew=anew).milliseconds / 1000
-
-
-def views_of(dataset: Dataset, learnt: int) -> tuple[View, ...]:
-    """Return how images are looked at: never mirrored where that changes their meaning.
-
-    Args:
-        dataset: The images.
-        learnt: How many of them a head learns from.
-    """
-    if learnt > MANY_IMAGES or not dataset.mirrored:
-        return ("whole",)
-    return ("whole", "mirrored")
 
 
 def solved_by_gradients(dataset: Dataset, seed: int) -> str | None:
@@ -173,8 +111,7 @@ def try_backbone(
         return BackboneTrial(scratch=False, words="not all images can be read in both sizes")
     by_features = _right_by_features(like, backbone, rows, folds, watcher)
     by_gradients = _right_by_gradients(dataset, rows, folds)
-    errors = 1 - by_features.mean(), 1 - by_gradients.mean()
-    if errors[1] >= _FAR_BEHIND * errors[0]:
+    if 1 - by_gradients.mean() >= _FAR_BEHIND * (1 - by_features.mean()):
         trial = BackboneTrial(
             scratch=False,
             words=f"pretrained features were right on {by_features.mean():.0%} of {len(rows):,} "
@@ -189,8 +126,7 @@ def try_backbone(
     if not trial.stopped and trial.words != _NO_TIME:
         # Where the cache cannot be written it is tried again the next time.
         with contextlib.suppress(StorageError):
-            place = _place_of(dataset, backbone.digest, seed)
-            write_json(place, trial.model_dump(mode="json"))
+            write_json(_kept_in(dataset, backbone, seed), trial.model_dump(mode="json"))
     return trial
 
 
@@ -200,20 +136,17 @@ def known_trial(dataset: Dataset, backbone: Backbone, seed: int) -> BackboneTria
     if not folds or len(folds[0][1]) < _ENOUGH:
         return BackboneTrial(scratch=False, words="")
     try:
-        content = _place_of(dataset, backbone.digest, seed).read_bytes()
-        return BackboneTrial.model_validate_json(content)
+        return BackboneTrial.model_validate_json(_kept_in(dataset, backbone, seed).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def _place_of(dataset: Dataset, network: str, seed: int) -> Path:
-    """Return where it is kept what a trial found."""
+def _kept_in(dataset: Dataset, backbone: Backbone, seed: int) -> Path:
     shape = dataset.images.shape[1:]
-    asked = f"{__version__} {dataset.fingerprint} {shape} {network} {seed}"
+    asked = f"{__version__} {dataset.fingerprint} {shape} {backbone.digest} {seed}"
     train = dataset.digests[dataset.split.train].tobytes()
-    return (
-        cache_root() / "trials" / f"{hashlib.sha256(asked.encode() + train).hexdigest()[:32]}.json"
-    )
+    name = hashlib.sha256(asked.encode() + train).hexdigest()[:32]
+    return cache_root() / "trials" / f"{name}.json"
 
 
 def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
@@ -274,15 +207,12 @@ def _right(
 
 
 def _beside_training(
-    dataset: Dataset,
-    split: Split,
-    by_features: float,
-    watcher: Watcher,
+    dataset: Dataset, split: Split, by_features: float, watcher: Watcher
 ) -> BackboneTrial:
     """Train a network from scratch for half a minute, and compare it on the images kept apart."""
     from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415  that module needs no PyTorch
 
-    count, began = len(split.val), time.perf_counter()
+    began = time.perf_counter()
     with graceful_interrupt() as stop:
         try:
             scratch = _accuracy_from_scratch(_averaged_down(dataset, split), stop, watcher)
@@ -293,8 +223,8 @@ def _beside_training(
     return BackboneTrial(
         scratch=scratch >= by_features and not stop.is_set(),
         words=f"a network trained from scratch for {seconds:.0f} s was right on {scratch:.0%} of "
-        f"{count:,} training images kept apart for this, pretrained features on {by_features:.0%}"
-        f"{'; Ctrl-C ended the trial' if stop.is_set() else ''}",
+        f"{len(split.val):,} training images kept apart for this, pretrained features on "
+        f"{by_features:.0%}{'; Ctrl-C ended the trial' if stop.is_set() else ''}",
         seconds=seconds,
         stopped=stop.is_set(),
     )
@@ -309,8 +239,7 @@ def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
     rows = np.concatenate([split.train, split.val])
     pixels = pooling.read(dataset.images, rows).reshape(len(rows), *pooling.shape)
     images = np.rint(255 * pixels).astype(np.uint8).transpose(0, 2, 3, 1)
-    places = np.arange(len(rows))
-    learnt = len(split.train)
+    places, learnt = np.arange(len(rows)), len(split.train)
     return replace(
         dataset,
         images=np.ascontiguousarray(images),
@@ -320,13 +249,12 @@ def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
 
 
 class _WholeTraining(Watcher):
-    """Shows a training as one piece of work."""
+    """Shows the share of all epochs as one piece of work."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
 
     def advance(self, done: int, **figures: float) -> None:
-        """Show the share of all epochs, not how many images of one are done."""
         del done
         if "share" in figures:
             self._watcher.advance(round(100 * figures["share"]))
@@ -337,18 +265,11 @@ def _accuracy_from_scratch(dataset: Dataset, stop: threading.Event, watcher: Wat
 
     Not the best epoch's, which these images would have chosen.
     """
-    from opsin.commands.resolve_recipe import resolve_recipe  # noqa: PLC0415
-    from opsin.commands.training_job import TrainingJob, train_network  # noqa: PLC0415
-    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
-
-    decided = resolve_recipe(dataset, model=None, budget=TRIAL_SECONDS, options={}, watcher=SILENT)
-    training = decided.recipe.training
+    learner = NetworkLearner.decide(
+        dataset, model=None, budget=TRIAL_SECONDS, options={}, watcher=SILENT
+    )
     watcher.begin("Trial", 100, "hundredths")
-    with own_randomness(choose_device(training.device), training.seed):
-        job = TrainingJob.prepare(dataset, Audit(dataset, ()), decided)
-        with threads_for(job.work), tempfile.TemporaryDirectory() as folder:
-            outcome = train_network(
-                RunDirectory(folder), job, _WholeTraining(watcher), stop, start=None
-            )
+    with learner.ready(), tempfile.TemporaryDirectory() as folder:
+        learner.fit(RunDirectory(folder), _WholeTraining(watcher), stop)
     watcher.end()
-    return outcome.last.val_accuracy
+    return learner.outcome.last.val_accuracy

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opsin.commands import recorder as module
-from opsin.commands.recorder import recorded
+from opsin.commands.train import recorder as module
+from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.events import Watcher
@@ -53,7 +53,7 @@ def test_it_is_written_at_most_once_a_second(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("opsin.commands.recorder.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("opsin.commands.train.recorder.time.monotonic", lambda: now[0])
     shown: list[float] = []
     with recorded(directory, Watcher()) as recorder:
         monkeypatch.setattr(directory, "show_progress", lambda **_: shown.append(now[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,10 @@ from opsin.data.dataset import Dataset
 from opsin.data.spelling import nfc
 
 #: The mix among the training images, which is the usual one.
-AS_TRAINED = "as-trained"
-_SHARES = TypeAdapter(dict[str, float])
+AS_TRAINED: Final = "as-trained"
+_SHARES: Final = TypeAdapter(dict[str, float])
 # A file of shares for more classes than there may be.
-_LARGEST = 10_000_000
-# Largest share over smallest below which classes are called about equally common.
-_EVEN = 1.2
+_LARGEST: Final = 10_000_000
 
 
 def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
@@ -28,9 +27,6 @@ def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
     Args:
         asked: ``as-trained``, ``even``, or a JSON file with a share, or a number, for each class.
         dataset: The training data.
-
-    Raises:
-        RecipeError: The file is missing, or says no share above 0 for a class, or names another.
 
     Example:
         >>> import opsin
@@ -61,30 +57,12 @@ def class_mix(
         asked: As for `assumed_mix`.
         dataset: The training data.
         labels: Classes of the images that the model was fitted to, ``int64[N]``.
-        balanced: Whether each class counted the same, by weights, by sampling, or because the
-            model knows no prior.
+        balanced: Whether each class counted the same.
     """
     classes = len(dataset.classes)
     learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
     assumed = assumed_mix(asked, dataset)
     return ClassMix(learnt=tuple(learnt.tolist()), assumed=tuple(assumed.tolist()))
-
-
-def in_words(asked: str, dataset: Dataset) -> str:
-    """Say which mix the answers assume."""
-    shares = sorted(zip(assumed_mix(asked, dataset), dataset.classes, strict=True), reverse=True)
-    most, least = shares[0][0], shares[-1][0]
-    if most < _EVEN * least:
-        about = "" if most - least < 1e-6 else "about "
-        words = f"answers assume that all classes are {about}equally common"
-    else:
-        named = ", ".join(f"{name} {_percent(share)}" for share, name in shares[:4])
-        words = f"answers assume {named}{' …' if len(shares) > 4 else ''}"
-    return f"{words}, as among the training images" if asked == AS_TRAINED else words
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"
 
 
 def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
@@ -93,15 +71,15 @@ def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
     try:
         if path.stat().st_size > _LARGEST:
             raise RecipeError(expected, f"{path} is too large", advice)
-        shares_of = _SHARES.validate_json(path.read_bytes())
+        shares = _SHARES.validate_json(path.read_bytes())
     except OSError:
         raise RecipeError(expected, f"got {str(path)!r}, which is no file", advice) from None
     except ValidationError:
         raise RecipeError(expected, f"{path} holds something else", advice) from None
-    found = {nfc(name): share for name, share in shares_of.items()}
+    found = {nfc(name): share for name, share in shares.items()}
     wrong = [name for name in classes if not 0 < found.get(nfc(name), 0) < np.inf]
     wrong += [name for name in found if name not in map(nfc, classes)]
     if wrong:
         raise RecipeError(expected, f"{path} says none for {wrong[0]!r}, or it is no class", advice)
-    shares = np.array([found[nfc(name)] for name in classes], np.float64)
-    return np.asarray(shares / shares.sum(), np.float64)
+    listed = np.array([found[nfc(name)] for name in classes], np.float64)
+    return np.asarray(listed / listed.sum(), np.float64)
