@@ -310,7 +310,7 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
 def find_given(
     given: Sequence[object], options: dict[str, Any], watcher: Watcher
 ) -> tuple[DataRecipe, LocatedSource | None]:
-    """Return the recipe of what `load` is given, and the sources where a program holds one of them."""
+    """Return the recipe of what `load` is given, and the sources a program holds."""
     test = options.get("test")
     everything = [*given, *([] if test is None else [test])]
     names = _names_of(everything)

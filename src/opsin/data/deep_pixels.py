@@ -95,7 +95,7 @@ def grey_bytes(
 
 
 def take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
-    """Let a file of 16 bits a colour be decoded to the upper, or the lower, bytes of its numbers."""
+    """Have a file of 16 bits a colour decoded to the upper (or lower) bytes; tell if it is one."""
     if not header.tile:
         return False
     tiles = list(header.tile)

@@ -109,7 +109,7 @@ def _gone(recipe: DataRecipe) -> list[str]:
 
 
 def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
-    """Read the images that a run was made from, in its order and its parts; prove they are these."""
+    """Read the images a run was made from, in its order and parts; prove they are these."""
     if has_no_images(run):
         raise RunError(
             "a run with images of its own",
