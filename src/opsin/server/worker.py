@@ -1,8 +1,7 @@
 """The process that decodes and computes.
 
-It is started as ``python -m opsin.server.worker`` with its socket as standard input, carries out
-one frame after another, and ends when the other side closes, so that no worker outlives its server,
-however the server ended. Its only state is the models.
+It is started as ``python -m opsin.server.worker`` with its socket as standard input, and ends when
+the other side closes, so that no worker outlives its server. Its only state is the models.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Classifiers of runs, loaded and asked in processes that may die.
-
-A run's ``classifier.onnx`` may be a stranger's: whatever its network does, the studio goes on.
-"""
+"""Classifiers of runs, perhaps a stranger's, loaded and asked in processes that may die."""
 
 from __future__ import annotations
 
