@@ -41,7 +41,7 @@ def _about(
 
 #: Every verb, a module of this package each, in the order of the help.
 VERBS: Final = (
-    "data", "embed", "train", "resume", "import", "predict", "merge", "unsort", "evaluate",
+    "data", "embed", "train", "resume", "import", "predict", "merge", "undo", "evaluate",
     "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones",
     "bench", "docs",
 )  # fmt: skip
@@ -49,6 +49,8 @@ VERBS: Final = (
 _TOGETHER: Final = ("train", "resume")
 # What Python's own words are called instead.
 _NAMES: Final = {"import": "import_model"}
+# Words of before, which are still understood.
+_FORMER: Final = {"unsort": "undo"}
 
 
 def _application(words: Sequence[str]) -> typer.Typer:
@@ -92,10 +94,11 @@ def run() -> int:
 
 
 def _run(words: Sequence[str]) -> int:
+    words = [*(_FORMER.get(word, word) for word in words[:1]), *words[1:]]
     try:
         if words and words[0] in VERBS and words[0] not in _TOGETHER:
             refuse_several(f"opsin {words[0]}")
-        status: int = _application(words)(standalone_mode=False) or 0
+        status: int = _application(words)(words, standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status and says nothing.
         if status == 130 and not STOP_SAID.is_set():
             return _said(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
