@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         list_backbones,
     )
     from opsin.commands.baselines import compare_baselines, train_baselines
-    from opsin.commands.bench import bench
+    from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import predict_each
     from opsin.commands.predict.undo import Undone, undo
-    from opsin.commands.rates import Benchmark
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.resume import resume
@@ -80,7 +79,6 @@ if TYPE_CHECKING:
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
-    from opsin.report.image_rate import ImageRate
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier, Prediction
     from opsin.server import serve
@@ -177,7 +175,7 @@ __all__ = [
 # loads neither PyTorch nor matplotlib.
 _HOME = {
     "Audit": "data.audit",
-    "Benchmark": "commands.rates",
+    "Benchmark": "commands.bench",
     "CacheContents": "data.cache_contents",
     "CacheEntry": "data.cache_contents",
     "Changes": "commands.changes",
@@ -194,7 +192,7 @@ _HOME = {
     "HubExport": "commands.export.hub_folder",
     "Insight": "commands.insight",
     "Inspection": "commands.inspect_model",
-    "ImageRate": "report.image_rate",
+    "ImageRate": "commands.bench",
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
     "LoadOptions": "core.keyword_options",

@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from opsin.core.errors import StorageError
-from opsin.stores.open_bucket import open_bucket
+from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoreAddress
 from tests.conftest import Cli, only_json
 

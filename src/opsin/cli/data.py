@@ -31,7 +31,7 @@ from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.left_out import left_out_in_words
 from opsin.data.rows_file import check_rows_file, write_rows
 from opsin.data.split import LARGE
-from opsin.report.terminal import findings_table, for_people, heading, leaks_in_words
+from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
 # Unreadable files that are named on the screen.
@@ -315,9 +315,9 @@ class _Overview:
         screen.print(f"Each image is {what}.", markup=False)
         screen.print(f"Fingerprint {about.fingerprint[:16]}\n")
         table = Table(box=None, pad_edge=False, padding=(0, 2))
-        table.add_column(heading("Class"))
+        table.add_column("Class")
         for part in ("Train", "Val", "Test", "All"):
-            table.add_column(heading(part), justify="right")
+            table.add_column(part, justify="right")
         for name, parts in about.counts.items():
             numbers = [*parts.values(), sum(parts.values())]
             table.add_row(escape(name), *(f"{number:,}" for number in numbers))

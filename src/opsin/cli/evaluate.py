@@ -21,7 +21,6 @@ from opsin.report.terminal import (
     for_people,
     images_in_words,
     printable,
-    with_terms,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _tell(source: list[str], figures: EvaluationResult) -> None:
     screen = console()
     title = f"{' + '.join(source)} ({_part(figures)})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
-    screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
+    screen.print(f"{escape(printable(title))} · {escape(printable(measured))}")
     where = "" if figures.device == "cpu" else f" on {figures.device}"
     screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s{where}")
     if figures.repeated_rows:

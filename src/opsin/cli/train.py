@@ -106,7 +106,9 @@ def train(
     Example: opsin train fashion-mnist --model cnn --epochs 5
 
     Example: opsin train holiday-photos --budget 10m --plan
-    """  # fmt: skip
+
+    Example: opsin train holiday-photos --folds 5
+    """
     if model != "auto":
         given["model"] = model
     if budget is not None:

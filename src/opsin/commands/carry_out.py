@@ -21,7 +21,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people, with_observers
-from opsin.trackers.run_tracking import tracking_of
+from opsin.trackers.tracking import tracking_of
 from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:

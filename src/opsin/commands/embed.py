@@ -36,8 +36,7 @@ from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
-from opsin.stores.store_address import StoreAddress
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoreAddress, StoredObject
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone

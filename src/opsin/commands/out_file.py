@@ -21,11 +21,15 @@ from opsin.core.file_names import legal_name
 from opsin.core.state_folder import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
-from opsin.stores.bucket import Bucket
-from opsin.stores.open_bucket import open_bucket
-from opsin.stores.said_as import said_as
-from opsin.stores.store_address import ADDRESSES, AZURE_ACCOUNT, StoreAddress, is_stored
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.store_address import (
+    ADDRESSES,
+    AZURE_ACCOUNT,
+    StoreAddress,
+    StoredObject,
+    is_stored,
+)
+from opsin.stores.store_errors import said_as
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from opsin.commands.watchdog import Watchdog
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
@@ -44,12 +43,9 @@ class Recorder(WatcherGroup):
         # Of the whole training, as it last said: how much is done, and when it ends.
         self._share: float | None = None
         self._ends: float | None = None
-        #: Says what the run waits for when nothing moves.
-        self.watchdog = Watchdog(self.note)
 
     def begin(self, what: str, total: int, unit: str) -> None:
         """Pass on, and say what is being done."""
-        self.watchdog.seen(what)
         self._work = what, total, unit
         if self._share is not None and epoch_of(what) is None:
             self._share, self._ends = 1.0, None  # what comes after a training
@@ -58,7 +54,6 @@ class Recorder(WatcherGroup):
 
     def advance(self, done: int, **figures: float) -> None:
         """Pass on, and at most once a second write how far it is."""
-        self.watchdog.seen(self._doing)
         self._show(done, figures)
         super().advance(done, **figures)
 
@@ -68,12 +63,8 @@ class Recorder(WatcherGroup):
         super().end()
 
     def doing(self, what: str) -> None:
-        """Tell the watchdog, and ``status.json`` where no work is counted.
-
-        No one else is notified, since it is called at every step.
-        """
+        """Write into ``status.json`` what is done, where no work is counted."""
         self._doing = what
-        self.watchdog.seen(what)
         if self._work is None:
             self._show(0, {})
 
@@ -131,8 +122,7 @@ def recorded(
         directory.set_status("running", **({} if launch is None else {"launch": launch}))
         recorder = Recorder(directory, watcher, LogFile(file))
         try:
-            with recorder.watchdog:
-                yield recorder
+            yield recorder
         except BaseException as error:
             recorder.end()
             cause = _in_words(error)
