@@ -58,7 +58,7 @@ TERMINAL = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 
 #: What a reader of a command's page may want to read next.
 GUIDES: dict[str, tuple[str, ...]] = {
-    "data": ("audit", "data", "move-a-collection", "disk-space"),
+    "data": ("audit", "data", "move-a-collection"),
     "embed": ("embed",),
     "train": ("my-own-photos", "few-images", "training", "repeats"),
     "resume": ("training",),
@@ -72,11 +72,11 @@ GUIDES: dict[str, tuple[str, ...]] = {
     "report": ("failures", "wrong-labels"),
     "runs": ("training",),
     "compare": ("compare",),
-    "export": ("export", "into-a-web-page", "publish"),
+    "export": ("export", "into-a-web-page"),
     "serve": ("on-a-server", "serving"),
     "studio": ("studio",),
     "backbones": ("pretrained",),
-    "bench": ("bench",),
+    "bench": ("training",),
     "docs": ("index",),
 }
 

@@ -46,15 +46,15 @@ if TYPE_CHECKING:
     from opsin.commands.inspect import inspect
     from opsin.commands.inspect_model import Inspection
     from opsin.commands.merge import Merged, merge
-    from opsin.commands.plan import plan
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import predict_each
     from opsin.commands.predict.undo import Undone, undo
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
-    from opsin.commands.resume import resume
     from opsin.commands.runs import Run, list_runs
-    from opsin.commands.train import train
+    from opsin.commands.train.plan import plan
+    from opsin.commands.train.resume import resume
+    from opsin.commands.train.train import train
     from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.epoch import Epoch
     from opsin.core.errors import (
@@ -232,11 +232,11 @@ _HOME = {
     "merge": "commands.merge",
     "open_docs": "commands.docs",
     "open_studio": "studio",
-    "plan": "commands.plan",
+    "plan": "commands.train.plan",
     "predict_each": "commands.predict.stream",
-    "resume": "commands.resume",
+    "resume": "commands.train.resume",
     "serve": "server",
-    "train": "commands.train",
+    "train": "commands.train.train",
     "train_baselines": "commands.baselines",
     "train_folds": "commands.repeats",
     "train_repeats": "commands.repeats",

@@ -113,7 +113,7 @@ def train(
         given["model"] = model
     if budget is not None:
         given["budget"] = budget
-    from opsin.commands import train as workflow  # noqa: PLC0415  loads what training needs
+    from opsin.commands.train import train as workflow  # noqa: PLC0415  loads what training needs
 
     wanted = merge_options(read_options(recipe) if recipe else {}, given)
     several = repeats != 1 or folds is not None
@@ -124,7 +124,7 @@ def train(
                 param_hint="--plan",
             )
         from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
-        from opsin.commands.plan import plan as planned  # noqa: PLC0415  trains
+        from opsin.commands.train.plan import plan as planned  # noqa: PLC0415  trains
 
         found = planned(source, quiet=quiet, offline=offline, **wanted)
         unused = [flag for flag, value in (("--name", name), ("--track", track)) if value]

@@ -42,7 +42,7 @@ ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Ima
 
 # How many times larger than wanted a JPEG must stay where less than all of it is decoded. Measured:
 # at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
-# (docs/understand/measured-images.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
+# (docs/understand/measured.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
 # 7/8 than for the whole.
 _SPARE: Final = 1.9
 _EIGHTHS: Final = (1, 2, 4)
