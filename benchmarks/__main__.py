@@ -67,7 +67,6 @@ BENCHMARKS: Final = {
     ),
     "processes": Benchmark("", "10 min", "--source digits --size 24 --repeats 1"),
     "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),
-    "scale": Benchmark("", "3 min", "--measure RUN --images 8 --names 2000 --rows 500"),
     "serving": Benchmark(
         "FastAPI with PyTorch, LitServe", "20 min", "RUN --repeats 1 --seconds 0.5 --settings 1"
     ),

@@ -9,7 +9,8 @@ after the other: a head on ``--network``, ``--from-scratch`` (a model's name), a
 with no option. A class is left out that would keep fewer than five images for the test.
 
 All of it takes hours. ``--out`` is written after each training, and what it holds already is not
-measured again: give some sources, ``--images`` or ``--seeds``, or ``--most`` trainings at a time.
+measured again: give some sources, ``--images``, ``--seeds`` or ``--kinds``, or ``--most`` trainings
+at a time.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="which draws")
     parser.add_argument("--test", type=int, default=500, help="most test images")
     parser.add_argument("--from-scratch", default="resnet", help="the model without a network")
+    parser.add_argument("--kinds", nargs="+", help="pretrained, from scratch, auto (default: all)")
     parser.add_argument("--most", type=int, default=10_000, help="trainings this time")
     parser.add_argument("--out", type=Path, help="keep the figures as JSON")
     parser.add_argument("--picture", type=Path, help="draw them into this file")
@@ -77,7 +79,11 @@ def _measure(
         "auto": [],
     }
     curves = found.get(Path(source).name, {})
-    missing = [kind for kind in kinds if str(seed) not in curves.get(kind, {}).get(str(count), {})]
+    missing = [
+        kind
+        for kind in given.kinds or kinds
+        if str(seed) not in curves.get(kind, {}).get(str(count), {})
+    ]
     if not missing[:most]:
         return 0
     data = opsin.load(source)

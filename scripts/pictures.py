@@ -253,7 +253,6 @@ MADE: Final[dict[str, str]] = {
     "learn": "python scripts/tutorials.py",
     "terms": "python scripts/term_pictures.py",
     "terminal.svg": "python scripts/terminal_recording.py docs/images/terminal.svg",
-    "scale.png": "python -m benchmarks.scale --picture docs/images/scale.png",
     "pretrained-curve.png": "python -m benchmarks.pretrained_curve … --picture docs/images/…",
     "pretrained-curves.png": "likewise, of four collections",
 }

@@ -19,7 +19,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "what changed.",
         (
             "load", "look_at", "decode", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
-            "audit_shard", "Finding", "draw_data", "write_audit", "export_data", "Exported",
+            "Finding", "draw_data", "write_audit", "export_data", "Exported",
             "changes_since", "Changes",
         ),
     ),
@@ -43,14 +43,14 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Ask a classifier about images.",
         (
             "Classifier", "Prediction", "draw_prediction", "classify", "Classified",
-            "predict_each", "merge", "Merged", "MadeShard", "unsort", "Unsorted",
+            "predict_each", "merge", "Merged", "unsort", "Unsorted",
         ),
     ),
     "judging": (
         "Evaluation",
         "Measure a classifier, write its report, and compare runs.",
         (
-            "evaluate", "evaluate_shard", "write_report", "compare", "Comparison",
+            "evaluate", "write_report", "compare", "Comparison",
             "compare_baselines",
         ),
     ),

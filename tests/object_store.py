@@ -156,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.trouble in _ANSWERS:
             status, code = _ANSWERS[fault.trouble]
             said = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{SECRET}</Message>"
-            self._answer(status, {"Content-Type": "application/xml"}, f"{said}</Error>".encode())
+            said = "" if self.command == "HEAD" else f"{said}</Error>"
+            self._answer(status, {"Content-Type": "application/xml"}, said.encode())
             return
         behind = http.client.HTTPConnection("127.0.0.1", self.store.port, timeout=60)
         headers = {name: text for name, text in self.headers.items() if name != "Expect"}

@@ -209,7 +209,7 @@ def _short(words: list[str]) -> list[str]:
     if words[0] == "export" and not words[-1].startswith("hf:"):
         words += ["--force"]  # one of so few images is more than 0.3 points
     if words[0] == "bench":
-        words += ["--seconds", "0.05"]
+        words += ["--model", "mlp"]
     if words[0] == "studio":
         words += ["--root", "photos"]
     if words[0] == "docs":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from opsin.cli.runs import runs
-from opsin.commands.recorder import recorded
+from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError

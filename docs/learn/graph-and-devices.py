@@ -229,15 +229,14 @@ for build in (dense, convolutional):
 # device that it finds; see [How fast is this machine?](../how-to/bench.md)
 
 # %%
-bench = opsin.bench(only=["reading", "training"], seconds=1.5)
+bench = opsin.bench()
 print(bench.machine.line())
 for rate in bench.rates:
-    said = f"{rate.work:<9} {rate.name:<13} {rate.size:<8} {rate.device:<5}"
-    print(said, f"{rate.median:>7,.0f} images a second")
+    said = f"{rate.work:<10} {rate.name:<7} {rate.how:<13} {rate.size:<6} {rate.device:<5}"
+    print(said, f"{rate.images_per_second:>7,.0f} images a second")
 
 # %% [markdown]
 # Read it like this: if an epoch of your images takes seconds, train on the processor. If it takes
-# many minutes, compare the row `training` of your network with the row `reading` for the size of
-# your images. As long as training is slower than reading, a faster device shortens it. Some
+# many minutes, a faster device shortens it, as long as the images are read quickly enough. Some
 # figures of other machines, and what Opsin does to be quick on a processor, are in
 # [Performance](../understand/performance.md).

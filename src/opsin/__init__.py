@@ -21,7 +21,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from opsin.commands.answer_figure import draw_prediction
-    from opsin.commands.audit_shard import audit_shard
     from opsin.commands.backbones import (
         FeatureValue,
         KnownBackbone,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
         list_backbones,
     )
     from opsin.commands.baselines import compare_baselines, train_baselines
-    from opsin.commands.bench import bench
+    from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
     from opsin.commands.classify.classify import Classified, classify
     from opsin.commands.classify.each import predict_each
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
-    from opsin.commands.evaluate_shard import evaluate_shard
     from opsin.commands.explain import Explained, explain
     from opsin.commands.export.export import export_model
     from opsin.commands.export.hub_folder import HubExport
@@ -50,15 +48,13 @@ if TYPE_CHECKING:
     from opsin.commands.insight import Insight
     from opsin.commands.inspect import inspect
     from opsin.commands.inspect_model import Inspection
-    from opsin.commands.labelled_shard import MadeShard
     from opsin.commands.merge import Merged, merge
-    from opsin.commands.plan import plan
-    from opsin.commands.rates import Benchmark
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
-    from opsin.commands.resume import resume
     from opsin.commands.runs import Run, list_runs
-    from opsin.commands.train import train
+    from opsin.commands.train.plan import plan
+    from opsin.commands.train.resume import resume
+    from opsin.commands.train.train import train
     from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.epoch import Epoch
     from opsin.core.errors import (
@@ -83,7 +79,6 @@ if TYPE_CHECKING:
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
-    from opsin.report.image_rate import ImageRate
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier, Prediction
     from opsin.server import serve
@@ -115,7 +110,6 @@ __all__ = [
     "KnownBackbone",
     "ListedBackbone",
     "LoadOptions",
-    "MadeShard",
     "Merged",
     "MissingExtraError",
     "ModelFileError",
@@ -138,7 +132,6 @@ __all__ = [
     "Watcher",
     "__version__",
     "audit",
-    "audit_shard",
     "bench",
     "changes_since",
     "classify",
@@ -151,7 +144,6 @@ __all__ = [
     "embed",
     "empty_cache",
     "evaluate",
-    "evaluate_shard",
     "explain",
     "export_data",
     "export_model",
@@ -183,7 +175,7 @@ __all__ = [
 # loads neither PyTorch nor matplotlib.
 _HOME = {
     "Audit": "data.audit",
-    "Benchmark": "commands.rates",
+    "Benchmark": "commands.bench",
     "CacheContents": "data.cache_contents",
     "CacheEntry": "data.cache_contents",
     "Changes": "commands.changes",
@@ -200,11 +192,10 @@ _HOME = {
     "HubExport": "commands.export.hub_folder",
     "Insight": "commands.insight",
     "Inspection": "commands.inspect_model",
-    "ImageRate": "report.image_rate",
+    "ImageRate": "commands.bench",
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
     "LoadOptions": "core.keyword_options",
-    "MadeShard": "commands.labelled_shard",
     "Merged": "commands.merge",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
@@ -215,7 +206,6 @@ _HOME = {
     "Unsorted": "commands.classify.unsort",
     "Watcher": "core.events",
     "audit": "data.audit",
-    "audit_shard": "commands.audit_shard",
     "bench": "commands.bench",
     "changes_since": "commands.changes",
     "classify": "commands.classify.classify",
@@ -227,7 +217,6 @@ _HOME = {
     "embed": "commands.embed",
     "empty_cache": "data.cache_contents",
     "evaluate": "commands.evaluate",
-    "evaluate_shard": "commands.evaluate_shard",
     "explain": "commands.explain",
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",
@@ -243,11 +232,11 @@ _HOME = {
     "merge": "commands.merge",
     "open_docs": "commands.docs",
     "open_studio": "studio",
-    "plan": "commands.plan",
+    "plan": "commands.train.plan",
     "predict_each": "commands.classify.each",
-    "resume": "commands.resume",
+    "resume": "commands.train.resume",
     "serve": "server",
-    "train": "commands.train",
+    "train": "commands.train.train",
     "train_baselines": "commands.baselines",
     "train_folds": "commands.repeats",
     "train_repeats": "commands.repeats",

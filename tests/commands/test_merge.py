@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.shard_manifest import manifest_of
+from opsin.commands.shards import manifest_of
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
@@ -26,7 +25,7 @@ from tests.variants import a_few
 Make = Callable[..., Path]
 FORMS = [
     ("predict", "csv"), ("predict", "jsonl"), ("predict", "parquet"), ("embed", "npz"),
-    ("embed", "parquet"), ("evaluate", "json"), ("audit", "json"),
+    ("embed", "parquet"),
 ]  # fmt: skip
 
 
@@ -45,19 +44,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
-    """Ten digits by class, some of them for the test, one twice and one as good as none."""
-    folder = tmp_path_factory.mktemp("labelled")
-    for number in range(10):
-        part, label = ("test", "train")[number % 3 > 0], int(digits.labels[number // 2])
-        path = folder / part / str(label) / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(digits.images[number // 2, :, :, 0]).save(path)
-    (folder / "train" / "2" / "5.png").write_bytes(b"no image")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("backbone") / "small.onnx"
     file.write_bytes(network())
@@ -67,26 +53,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def make(nearest_mean: Path, images: Path, labelled: Path, backbone: Path) -> Make:
+def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
     """What writes a file, or a shard of it."""
 
     def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
         if "parquet" in out.name:
             pytest.importorskip("pyarrow")
-        if verb == "evaluate":
-            source = labelled if source is images else source
-            given: dict[str, Any] = {"out": out, "max_unreadable": 0.5}
-            if shard is not None:
-                return Path(opsin.evaluate_shard(nearest_mean, source, shard=shard, **given).out)
-            opsin.evaluate(nearest_mean, source, **given)
-            return out
-        if verb == "audit":
-            source = labelled if source is images else source
-            given = {"max_unreadable": 0.5}
-            if shard is not None:
-                return Path(opsin.audit_shard(source, out=out.parent, shard=shard, **given).out)
-            dataset = opsin.look_at(source, **given)
-            return opsin.write_audit(opsin.audit(dataset), out.parent).with_suffix(".json")
         if verb == "predict":
             return Path(opsin.classify(nearest_mean, source, out=out, shard=shard).out)
         return Path(opsin.embed(source, backbone=backbone, out=out, shard=shard).out)
@@ -97,12 +69,12 @@ def make(nearest_mean: Path, images: Path, labelled: Path, backbone: Path) -> Ma
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parquet files in groups of fewer rows than a shard has."""
-    for module in ("join_shards", "classify.results"):  # it takes the value over when it is loaded
+    for module in ("merge", "classify.results"):  # it takes the value over when it is loaded
         monkeypatch.setattr(f"opsin.commands.{module}.GROUP", 3)
 
 
 @pytest.mark.usefixtures("small_groups")
-@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 4))
+@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 3))
 @given(data=st.data(), count=st.integers(1, 13))
 @settings(
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -121,11 +93,7 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     assert merged.out == out
     assert plain.read_bytes() == out.read_bytes() == by_names.read_bytes()
     assert (merged.verb, merged.shards, merged.images) == (verb, count, 10)
-    pages = {path.with_suffix(".html").name for path in (out, by_names) if verb == "audit"}
-    if pages:
-        page = plain.with_suffix(".html").read_bytes()
-        assert page == out.with_suffix(".html").read_bytes()
-    left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.name} - pages
+    left = {path.name for path in out.parent.iterdir()} - {out.name, by_names.name}
     assert left == {name for file in files for name in (file.name, manifest_of(file).name)}
 
 
@@ -133,75 +101,6 @@ def plain_file(make: Make, verb: str, path: Path) -> Path:
     """The file of one command."""
     path.parent.mkdir(exist_ok=True)
     return path if path.exists() else make(verb, path)
-
-
-@pytest.mark.usefixtures("small_groups")
-@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 3))
-@given(data=st.data(), sizes=st.tuples(*[st.integers(1, 3)] * 3))
-@settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_shards_merged_in_stages_are_the_file_of_one_command(
-    tmp_path: Path, make: Make, verb: str, form: str, data: st.DataObject, sizes: tuple[int, ...]
-) -> None:
-    plain = plain_file(make, verb, tmp_path / f"plain/{verb}.{form}")
-    out = tmp_path / "stages" / plain.name
-    shutil.rmtree(out.parent, ignore_errors=True)
-    few, more, most = np.cumprod(sizes).tolist()
-    for number in range(1, most + 1):
-        make(verb, out, f"{number}/{most}")
-    for count in (more, few):
-        for number in data.draw(st.permutations(range(1, count + 1))):
-            part = f"{number}/{count}"
-            joined = Path(opsin.merge(out, part=part).out)
-            assert opsin.merge(out, part=part).out == joined
-            if count > 1:
-                direct = make(verb, tmp_path / "direct" / plain.name, part)
-                assert joined.read_bytes() == direct.read_bytes()
-    # What the largest were made of is not needed any more.
-    for file in out.parent.iterdir():
-        if few != more and f"-of-{more:05}" in file.name:
-            file.unlink()
-    merged = opsin.merge(out)
-    assert merged.shards == few
-    assert plain.read_bytes() == out.read_bytes()
-    shutil.rmtree(tmp_path / "direct", ignore_errors=True)
-
-
-def test_what_cannot_be_merged_in_stages_is_refused(tmp_path: Path, make: Make) -> None:
-    out = tmp_path / "out.csv"
-    for number in (1, 2, 4):
-        make("predict", out, f"{number}/4")
-    with pytest.raises(RecipeError, match="divides 4"):
-        opsin.merge(out, part="1/3")
-    with pytest.raises(RecipeError, match="divides 4"):
-        opsin.merge(out, part="1/8")
-    with pytest.raises(RecipeError, match="a shard from 1/2 to 2/2"):
-        opsin.merge(out, part="3/2")
-    with pytest.raises(RecipeError, match="all 2 shards; 1 is missing: 3/4"):
-        opsin.merge(out, part="2/2")
-    first = opsin.merge(out, part="1/2")
-    assert (first.shards, first.rows) == (2, 5)
-    with pytest.raises(RecipeError, match="all 4 shards; 1 is missing: 3/4"):
-        opsin.merge(out)
-    make("predict", out, "1/3")
-    with pytest.raises(RecipeError, match="shards of one number"):
-        opsin.merge(out)
-
-
-def test_a_part_that_was_merged_is_as_finished_as_a_shard(tmp_path: Path, make: Make) -> None:
-    out = tmp_path / "out.csv"
-    for number in (1, 2, 3, 4):
-        make("predict", out, f"{number}/4")
-    joined = Path(opsin.merge(out, part="2/2").out)
-    before = joined.stat().st_mtime_ns
-    assert make("predict", out, "2/2") == joined
-    assert joined.stat().st_mtime_ns == before
-    manifest_of(joined).unlink()  # as if killed before it was written
-    assert opsin.merge(out, part="2/2").shards == 2
-    joined.write_bytes(joined.read_bytes().replace(b"0", b"1"))
-    with pytest.raises(StorageError, match="was changed since"):
-        opsin.merge(out)
 
 
 @pytest.fixture(params=["csv", "npz"])
@@ -302,9 +201,8 @@ def test_shards_of_another_model_or_option_are_refused(
         opsin.classify(nearest_mean, images, out=out, top=2, shard="1/2")
 
 
-@pytest.mark.parametrize("part", [None, "2/2"])
 def test_old_shards_beside_new_ones_of_another_number_are_refused(
-    tmp_path: Path, nearest_mean: Path, images: Path, part: str | None
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     out = tmp_path / "out.csv"
     for shard in ("1/2", "2/2"):
@@ -312,7 +210,7 @@ def test_old_shards_beside_new_ones_of_another_number_are_refused(
     for shard in ("1/4", "2/4", "3/4", "4/4"):
         opsin.classify(nearest_mean, images, out=out, shard=shard, top=2)
     with pytest.raises(RecipeError, match="another top than"):
-        opsin.merge(out, part=part)
+        opsin.merge(out)
     assert not out.exists()
 
 

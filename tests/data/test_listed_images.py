@@ -10,7 +10,7 @@ from opsin.core.errors import ImageError
 from opsin.data import listed_images
 from opsin.data.image_stream import Unlabelled
 from opsin.data.listed_images import ListedImages
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 # Names that are no Unicode have lone surrogates.
 texts = st.text(st.characters(exclude_categories=[]), min_size=1)

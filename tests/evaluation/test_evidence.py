@@ -101,3 +101,10 @@ def test_few_images_are_no_hindrance(count: int, classes: int) -> None:
     found = doubt_labels(answers, labels, [str(number) for number in range(classes)])
     assert len(found.suspects) == 0
     assert expect(answers, labels, 1).first == 1
+
+
+def test_a_label_nearly_as_probable_as_the_answer_is_not_named() -> None:
+    probabilities, labels, _ = planted(0, share=0.1, sureness=2.5)
+    named = doubt_labels(probabilities, labels, "abcd").suspects.rows
+    assert 0 < len(named) < len(suspects(probabilities, labels))
+    assert (probabilities[named].max(axis=1) >= 7 * probabilities[named, labels[named]]).all()

@@ -138,7 +138,7 @@ def test_a_second_training_computes_no_features(
 def test_of_many_images_only_the_last_features_are_computed(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opsin.commands.classical_job.MANY_IMAGES", 5)
+    monkeypatch.setattr("opsin.commands.train.head.MANY_IMAGES", 5)
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
     facts = run.classifier().metadata.backbone

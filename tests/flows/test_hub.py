@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import opsin
@@ -33,13 +28,6 @@ def files_of(content: bytes) -> dict[str, bytes]:
 def published(hub: HubServer) -> HubServer:
     """A hub with one small network."""
     hub.publish("someone/network", files_of(network()))
-    return hub
-
-
-@pytest.fixture
-def large(hub: HubServer) -> HubServer:
-    """A hub with a file that takes a while."""
-    hub.publish("someone/large", files_of(np.random.default_rng(3).bytes(400_000)))
     return hub
 
 
@@ -130,51 +118,6 @@ def said(process: subprocess.CompletedProcess[str]) -> str:
     (line,) = process.stderr.splitlines()
     assert line.startswith("opsin: ")
     return line
-
-
-@pytest.mark.slow
-def test_a_hub_that_falls_silent(large: HubServer, cold_cli: Cli) -> None:
-    large.stalls = 100_000
-    assert "was silent for 1 seconds" in said(cold_cli("backbones", "someone/large", "--quiet"))
-    large.stalls = None
-    large.asked.clear()
-    cold_cli("backbones", "someone/large", "--quiet")
-    assert large.ranges() == ["bytes=100000-"]
-
-
-def test_a_full_disk_costs_nothing_that_was_fetched(large: HubServer, cold_cli: Cli) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-
-    process = cold_cli("backbones", "someone/large", "--quiet", preexec_fn=limit)
-    assert "Free some space and run again" in said(process)
-    large.asked.clear()
-    cold_cli("backbones", "someone/large", "--quiet")
-    (part,) = large.ranges()
-    assert 100_000 < int(part.removeprefix("bytes=").rstrip("-")) <= 150_000
-
-
-def test_ctrl_c_keeps_what_came(large: HubServer, tmp_path: Path) -> None:
-    large.stalls = 250_000
-    environment: dict[str, Any] = {**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
-    command = [sys.executable, "-m", "opsin", "backbones", "someone/large"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    assert large.stalled.wait(60)
-    partial = None
-    while partial is None or partial.stat().st_size < 250_000:
-        assert process.poll() is None
-        partial = next(Path(os.environ["HF_HOME"]).rglob("*.incomplete"), None)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Ctrl-C" in errors.splitlines()[-1]
-    large.stalls = None
-    large.released.set()
-    large.asked.clear()
-    subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True)
-    assert large.ranges() == ["bytes=250000-"]
 
 
 def test_a_name_that_there_is_not(hub: HubServer, cli: Cli, shapes: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -135,17 +134,14 @@ def test_shards_of_machines_that_share_a_store(
     store.asked.clear()
     made(PHOTOS, out, "--shard", "3/3")  # done on another machine
     assert store.fetched("photos/photos/") == []
-    merged = only_json(cli("merge", out, "--json"))
-    assert (merged["out"], merged["shards"]) == (out, 3)
+    assert "Copy all of them here" in failed(cli("merge", out))
+    copies = photos.parent / "copies"
+    copies.mkdir()
+    for key in store.keys("out/"):
+        (copies / key.removeprefix("out/")).write_bytes(store.content(key))
+    only_json(cli("merge", copies / f"all.{ending}", "--json"))
     plain = (photos.parent / f"plain.{ending}").read_bytes()
-    assert store.content(f"out/all.{ending}") == plain
-    assert "is there already" in failed(cli("merge", out))
-    cli("merge", out, "--out", f"merged.{ending}")
-    assert (photos.parent / f"merged.{ending}").read_bytes() == plain
-    client = store.client
-    client.delete_object(Bucket=BUCKET, Key=f"out/all-00002-of-00003.{ending}")
-    said = failed(cli("merge", out, "--out", f"again.{ending}"))
-    assert "1 is missing: 2/3" in said
+    assert (copies / f"all.{ending}").read_bytes() == plain
 
 
 @pytest.mark.slow
@@ -184,67 +180,33 @@ def test_keys_are_data(
     cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, tmp_path: Path
 ) -> None:
     content = store.content("photos/a/9.png")
-    odd = {"a//slash.png", "a/back\\slash.png", "a/50%25.png", "a/tab\t.png", f"a/{'n' * 900}.png"}
-    for key in ("../../x.png", "a/../../y.png", ".hidden.png", "a/.git/z.png", *odd):
+    odd = {"a/back\\slash.png", "a/50%25.png", f"a/{'n' * 900}.png"}
+    for key in (".hidden.png", "a/.git/z.png", *odd):
         store.put(f"odd/{key}", content)
     words = ("predict", nearest_mean, f"s3://{BUCKET}/odd", "--json", "--sort-into", "sorted")
     before = set(tmp_path.iterdir())
     done = only_json(cli(*words, "--out", "odd.jsonl"))
     lines = (tmp_path / "odd.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["image"] for line in lines} == odd
-    assert (done["images"], done["placed"], done["unreadable"]) == (5, 5, 0)
+    assert (done["images"], done["placed"], done["unreadable"]) == (3, 3, 0)
     new = {path.name for path in tmp_path.iterdir() if path not in before}
     assert {name for name in new if not name.startswith(".")} == {"sorted", "odd.jsonl"}
     said = failed(cli("predict", nearest_mean, f"s3://{BUCKET}/odd", "--sort-into", "m", "--by",
                       "move"))  # fmt: skip
     assert "is on a store" in said
+    store.put("odd/../x.png", content)
+    said = failed(cli("predict", nearest_mean, f"s3://{BUCKET}/odd"))
+    assert "a name between any two slashes" in said
 
 
-def test_evaluations_and_audits_are_merged_in_stages(
-    cli: Cli, shapes: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def made(*words: str | Path) -> dict[str, Any]:
-        told: dict[str, Any] = only_json(cli(*words, "--json"))
-        return told
-
-    folder = shapes.parent
-    run = folder / made("train", shapes, "--model", "logistic")["run"]
-    made("evaluate", run, shapes, "--out", "plain.json")
-    assert cli("data", shapes, "--audit", "--out", "plain").returncode == 0
-    there, look = f"s3://{BUCKET}/figures.json", f"s3://{BUCKET}/look"
-    for number in ("1/4", "4/4", "2/4", "3/4"):
-        # Each on a machine of its own.
-        monkeypatch.setenv("OPSIN_STATE", str(folder / number.replace("/", "-of-")))
-        told = made("evaluate", run, shapes, "--out", there, "--shard", number)
-        assert told["out"] == f"s3://{BUCKET}/figures-0000{number[0]}-of-00004.npz"
-        assert made("evaluate", run, shapes, "--out", there, "--shard", number)["shard"] == number
-        made("data", shapes, "--audit", "--out", look, "--shard", number)
-    store.asked.clear()
-    for part in ("1/2", "2/2"):
-        told = made("merge", there, "--part", part)
-        assert (told["out"], told["shards"]) == (
-            f"s3://{BUCKET}/figures-0000{part[0]}-of-00002.npz", 2
-        )  # fmt: skip
-        made("merge", f"{look}/audit.json", "--part", part)
-    fetched = [key for key in store.fetched("figures") if key.endswith(".npz")]
-    assert len(fetched) == 4  # those of the part alone
-    store.asked.clear()
-    assert made("merge", there, "--part", "2/2")["shards"] == 1  # finished
-    assert [key for key in store.fetched("figures") if key.endswith(".npz")] == []
-    parts = [f"s3://{BUCKET}/figures-0000{number}-of-00002.npz" for number in (1, 2)]
-    told = made("merge", *parts)
-    assert (told["out"], told["shards"]) == (there, 2)
-    plain = json.loads((folder / "plain.json").read_bytes())
-    # Each of them is one more look at the run's test images.
+def test_an_evaluation_is_written_there_once(cli: Cli, shapes: Path, store: ObjectStore) -> None:
+    run = shapes.parent / only_json(cli("train", shapes, "--model", "logistic", "--json"))["run"]
+    only_json(cli("evaluate", run, shapes, "--out", "plain.json", "--json"))
+    plain = json.loads((shapes.parent / "plain.json").read_bytes())
+    there = f"s3://{BUCKET}/figures.json"
+    only_json(cli("evaluate", run, shapes, "--out", there, "--json"))
     assert json.loads(store.content("figures.json")) == plain | {"looks": plain["looks"] + 1}
-    made("merge", f"{look}/audit.json")
-    for name in ("audit.json", "audit.html"):
-        assert store.content(f"look/{name}") == (folder / "plain" / name).read_bytes()
-    assert "is there already" in failed(cli("merge", there))
-    assert "is there already" in failed(cli("merge", f"{look}/audit.json"))
     assert "is there already" in failed(cli("evaluate", run, shapes, "--out", there))
-    made("evaluate", run, shapes, "--out", f"s3://{BUCKET}/again.json")
-    assert json.loads(store.content("again.json")) == plain | {"looks": plain["looks"] + 2}
 
 
 @pytest.mark.slow
@@ -304,7 +266,7 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
         f"s3://{BUCKET}/none": f"there is nothing at s3://{BUCKET}/none",
         "s3://": "an address on an object store",
         "s3:///photos": "an address on an object store",
-        "s3://Not a bucket/x": "the name of a bucket and a key",
+        "s3://Not a bucket/x": "the name of a bucket, and a key",
         "abfs://bucket/photos": "an address that begins with s3://, gs:// or az://",
         "gs://no-such-bucket/photos": "there is no bucket no-such-bucket",
         f"gs://{BUCKET}/none": f"there is nothing at gs://{BUCKET}/none",
@@ -346,13 +308,11 @@ def test_trouble_in_the_middle_costs_nothing(
 
 @pytest.mark.slow
 def test_trouble_that_passes_is_not_seen(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
 ) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "4")
     store.faults = [
         Fault("busy", spare=3, times=1),
         Fault("cut", part="/photos/photos/b/", times=2),
-        Fault("cut", part="list-type", spare=2, times=1),
         Fault("busy", method="PUT", times=1),
     ]
     done = only_json(cli("predict", nearest_mean, PHOTOS, "--out", f"{PHOTOS}.csv", "--json"))
@@ -367,7 +327,7 @@ def test_a_content_that_always_breaks_off(
 ) -> None:
     store.faults = [Fault("cut", part="/photos/photos/a/9.png")]
     said = failed(cli("predict", nearest_mean, f"{PHOTOS}/a/9.png"))
-    assert f"{PHOTOS}/a/9.png broke off 4 times" in said
+    assert f"{PHOTOS}/a/9.png broke off again and again" in said
     shutil.make_archive(str(shapes), "zip", shapes)
     store.put("shapes.zip", shapes.with_suffix(".zip").read_bytes())
     store.faults = [Fault("cut", part="/photos/shapes.zip", times=3)]
@@ -447,55 +407,20 @@ def test_killed_while_it_is_sent(
     assert store.keys("answers") == expected
 
 
-def test_google_s_store(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = f"gs://{BUCKET}/photos"
-    words = ("predict", nearest_mean, there, "--out", f"gs://{BUCKET}/answers.csv")
-    for part in ("1/2", "2/2"):
-        only_json(cli(*words, "--shard", part, "--json"))
-    assert only_json(cli("merge", f"gs://{BUCKET}/answers.csv", "--json"))["shards"] == 2
-    cli("predict", nearest_mean, photos, "--out", "plain.csv")
-    assert store.content("answers.csv") == (photos.parent / "plain.csv").read_bytes()
-    assert len(store.fetched("photos/photos/")) == 62
-    store.put("answers.csv", b"mine")
-    assert f"gs://{BUCKET}/answers.csv is there already" in failed(cli(*words))
-    for trouble, said in {
-        "busy": "refused again and again (503)",
-        "denied": "access is denied",
-        "cut": f"gs://{BUCKET}/photos/a/3.png broke off 4 times",
-    }.items():
-        store.faults = [Fault(trouble, part="a/3.png")]  # type: ignore[arg-type]
-        assert said in failed(cli("predict", nearest_mean, f"{there}/"))
-    store.put("photos/a//3.png", b"")
-    assert "keys with a name between any two slashes" in failed(cli("predict", *words[1:3]))
-    monkeypatch.setenv("GOOGLE_BASE_URL", "http://127.0.0.1:1")
-    assert f"{there} got no answer" in failed(cli("predict", *words[1:3]))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(photos / "none.json"))
-    monkeypatch.delenv("GOOGLE_BEARER_TOKEN")
-    assert "Check GOOGLE_APPLICATION_CREDENTIALS" in failed(cli("predict", *words[1:3]))
-    assert "Check AZURE_STORAGE_ACCOUNT_NAME" in failed(cli("predict", nearest_mean, "az://a/b"))
-
-
-@pytest.mark.parametrize(("package", "extra"), [("botocore", "s3"), ("obstore", "gs")])
-def test_without_the_extra(
-    cold_cli: Cli, nearest_mean: Path, tmp_path: Path, package: str, extra: str
-) -> None:
-    (tmp_path / f"{package}.py").write_text("raise ImportError")
+def test_without_the_extra(cold_cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
+    (tmp_path / "obstore.py").write_text("raise ImportError")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = cold_cli(
-        "predict", nearest_mean, f"{extra}://photos/a", env=os.environ | {"PYTHONPATH": path}
-    )
+    done = cold_cli("predict", nearest_mean, "s3://photos/a", env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 1
-    assert f"pip install 'opsin[{extra}]'" in done.stderr
+    assert "pip install 'opsin[s3]'" in done.stderr
 
 
 def test_no_store_answers(
     cli: Cli, nearest_mean: Path, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://someone:secret@127.0.0.1:1")
-    said = failed(cli("predict", nearest_mean, PHOTOS))
-    assert "nothing answers at 127.0.0.1:1" in said
-    assert "someone" not in said
-    monkeypatch.setenv("AWS_PROFILE", "none-such")
+    assert "AWS_ENDPOINT_URL is none" in failed(cli("predict", nearest_mean, PHOTOS))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert f"{PHOTOS} got no answer" in failed(cli("predict", nearest_mean, PHOTOS))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     assert "credentials and settings for the store" in failed(cli("predict", nearest_mean, PHOTOS))

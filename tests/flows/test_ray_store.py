@@ -58,8 +58,6 @@ def cluster(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.SECRET)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_PORT}")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     with RayCluster(tmp_path_factory.mktemp("r") / "r") as started:
         started.add()
         yield started

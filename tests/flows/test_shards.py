@@ -91,22 +91,6 @@ def test_killed_shards_go_on(folder: Path, cli: Cli) -> None:
     assert (folder / "answers.csv").read_bytes() == (folder / "plain.csv").read_bytes()
 
 
-def test_evaluations_and_audits_are_those_of_one_command(folder: Path, cli: Cli) -> None:
-    only_json(cli("evaluate", "boots", "photos", "--out", "plain.json", "--json"))
-    assert cli("data", "photos", "--audit", "--out", "plain").returncode == 0
-    for number in (1, 2, 3):
-        shard = ("--shard", f"{number}/3", "--json")
-        made = only_json(cli("evaluate", "boots", "photos", "--out", "figures.json", *shard))
-        assert made["out"] == f"figures-0000{number}-of-00003.npz"
-        made = only_json(cli("data", "photos", "--audit", "--out", "look", *shard))
-        assert (made["images"], made["unreadable"]) == (20, 0)
-    assert only_json(cli("merge", "figures.json", "--json"))["verb"] == "evaluate"
-    assert only_json(cli("merge", "look/audit.json", "--json"))["verb"] == "audit"
-    assert (folder / "figures.json").read_bytes() == (folder / "plain.json").read_bytes()
-    for name in ("audit.json", "audit.html"):
-        assert (folder / "look" / name).read_bytes() == (folder / "plain" / name).read_bytes()
-
-
 def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
     done = cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "4/3")
     assert done.returncode == 1 and "a shard from 1/3 to 3/3" in done.stderr
@@ -115,14 +99,6 @@ def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
     assert (
         cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "1/3").returncode == 0
     )
-    done = cli("evaluate", "boots", "photos", "--shard", "1/3")
-    assert done.returncode == 1 and "--out FILE" in done.stderr
-    done = cli("data", "photos", "--shard", "1/3")
-    assert done.returncode == 2 and "--audit" in done.stderr
-    done = cli("data", "photos", "--audit", "--shard", "1/3", "--on", "ray")
-    assert done.returncode == 2 and "without --on" in done.stderr
-    done = cli("merge", "answers.csv", "--part", "1/2")
-    assert done.returncode == 1 and "divides 3" in done.stderr
     done = cli("merge", "answers.csv")
     assert done.returncode == 1 and "2 are missing: 2/3, 3/3" in done.stderr
     assert not (folder / "answers.csv").exists()

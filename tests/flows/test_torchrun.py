@@ -119,11 +119,10 @@ def test_two_processes_train_as_one(cli: Cli, tmp_path: Path) -> None:
     assert said.count("Trained ") == 1
     with without_drawing():
         alone = json.loads(cli(*words, tmp_path / "alone").stdout)["run"]
-    # BatchNorm, dropout and the varied images are those of the whole batch: what differs is the
-    # order in which numbers are added up.
+    # BatchNorm takes its statistics from each process's own images; all else is the same.
     for one, two in zip(opsin.Run(alone).history, opsin.Run(together).history, strict=True):
         assert two.step == one.step
-        assert two.train_loss == pytest.approx(one.train_loss, rel=0.01)
+        assert two.train_loss == pytest.approx(one.train_loss, rel=0.1)
 
 
 @pytest.mark.slow
@@ -242,8 +241,8 @@ def test_a_machine_that_is_lost_leaves_the_training_to_the_others(cli: Cli, tmp_
     assert [(epoch.epoch, epoch.step) for epoch in run.history] == [
         (epoch.epoch, epoch.step) for epoch in alone.history
     ]
-    assert run.history[0].train_loss == pytest.approx(alone.history[0].train_loss, rel=0.01)
-    assert run.history[-1].train_loss == pytest.approx(alone.history[-1].train_loss, rel=0.1)
+    assert run.history[0].train_loss == pytest.approx(alone.history[0].train_loss, rel=0.1)
+    assert run.history[-1].train_loss == pytest.approx(alone.history[-1].train_loss, rel=0.2)
 
 
 @pytest.mark.slow

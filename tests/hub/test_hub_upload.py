@@ -91,7 +91,7 @@ def test_an_upload_that_was_stopped_changed_nothing_and_can_be_repeated(hub: Hub
         upload(NAME, FILES, public=False, watcher=Seen(interrupt_at=100_000))
     assert list(hub.repositories[NAME].files) == [".gitattributes"]
     hub.refuses["commit"] = 500
-    with pytest.raises(UploadError, match=r"answers 500.*not sent again"):
+    with pytest.raises(UploadError, match="answers 500"):
         upload(NAME, FILES, public=False)
     assert list(hub.repositories[NAME].files) == [".gitattributes"]
     assert list(hub.sent.values()) == [LARGE]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,19 +16,15 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import ClassFigures, PartFigures
 from opsin.core.events import WatcherGroup
 from opsin.core.format import plus_minus
-from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer
 from opsin.evaluation.metrics import measure
-from opsin.report import terminal
 from opsin.report.terminal import (
     LogFile,
     Terminal,
     bar,
     class_table,
     confusions,
-    heading,
     layer_table,
-    linked,
 )  # fmt: skip
 
 EPOCH = Epoch(
@@ -163,37 +156,3 @@ def test_a_class_without_images_has_no_figures() -> None:
     console.print(class_table(figures))
     last = text.getvalue().rstrip().splitlines()[-1].split()
     assert last == ["c", "—", "—", "—", "0"]
-
-
-@pytest.mark.parametrize(("is_terminal", "links"), [(True, 2), (False, 0)])
-def test_terms_are_links_where_a_terminal_shows_them(
-    is_terminal: bool, links: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "index.html").touch()
-    monkeypatch.setattr(terminal, "SITE", tmp_path)
-    terminal._has_site.cache_clear()
-    stream = io.StringIO()
-    system: Any = "standard" if is_terminal else "auto"
-    screen = Console(file=stream, force_terminal=is_terminal, color_system=system, highlight=False)
-    dropout = term_of_layer("Dropout 0.5")
-    assert dropout
-    screen.print(linked("Dropout 0.5", dropout), heading("Accuracy"), heading("[Date]"))
-    terminal._has_site.cache_clear()
-    assert stream.getvalue().count(f";{tmp_path.as_uri()}/reference/glossary.html#") == links
-    assert "[Date]" in stream.getvalue()
-
-
-def test_a_fact_links_its_quantities_and_no_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "index.html").touch()
-    monkeypatch.setattr(terminal, "SITE", tmp_path)
-    terminal._has_site.cache_clear()
-    screen = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
-    with screen.capture() as shown:
-        Terminal(screen).fact("Test", "accuracy 0.9 ± 0.1 (9 images) · log loss 0.3 · 7 parameters")
-        Terminal(screen).fact("Confuses", "loss → [epoch] (3) · recall → accuracy (2) · Loss 2")
-    terminal._has_site.cache_clear()
-    keys = re.findall(r"glossary\.html#([\w-]+)", shown.get())
-    assert keys == ["test-set", "accuracy", "log-loss", "parameter", "confusion-matrix"]
-    assert "loss → [epoch] (3) · recall → accuracy (2) · Loss 2" in shown.get()

@@ -18,7 +18,7 @@ import pytest
 import opsin
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Watcher
-from opsin.trackers import run_tracking
+from opsin.trackers import tracking
 from tests.conftest import Notes
 from tests.tracker_stores import tensorboard_events
 
@@ -76,7 +76,7 @@ def test_a_server_that_is_not_there_costs_a_line(monkeypatch: pytest.MonkeyPatch
 def test_a_server_that_never_answers_is_waited_for_a_limited_time(
     silent_server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_tracking, "_SILENCE", 3.0)
+    monkeypatch.setattr(tracking, "_SILENCE", 3.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_server}")
     told = Notes()
     train(told, "mlflow")
@@ -126,7 +126,7 @@ def test_a_tracker_that_is_killed_costs_a_line_and_the_others_go_on() -> None:
 
 
 def test_what_a_slow_tracker_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_tracking, "_WAITING", 0)
+    monkeypatch.setattr(tracking, "_WAITING", 0)
     told = Notes()
     run = train(told, "tensorboard")
     assert only(told.notes).startswith("TensorBoard was slower than the training: 1 events")
@@ -137,7 +137,7 @@ def test_what_a_slow_tracker_leaves_out_is_counted(monkeypatch: pytest.MonkeyPat
 _WITHOUT = """
 import sys
 sys.modules["torch"] = sys.modules["tensorflow"] = None
-from opsin.trackers.tracker_process import main
+from opsin.trackers.tracking import main
 sys.exit(main(*sys.argv[1:]))
 """
 
@@ -169,7 +169,7 @@ def test_what_a_killed_training_had_sent_is_shown_to_its_end(tmp_path: Path) -> 
     sent = b"".join(json.dumps(each.to_json()).encode() + b"\n" for each in run.history)
     listening, said = os.pipe()
     os.close(listening)  # as if it had been killed
-    words = ("opsin.trackers.tracker_process", "tensorboard", str(run.path), "[0, 0, 0]")
+    words = ("opsin.trackers.tracking", "tensorboard", str(run.path), "[0, 0, 0]")
     command = [sys.executable, "-m", *words]
     subprocess.run(command, input=sent, stdout=said, timeout=120, check=False)
     os.close(said)

@@ -14,14 +14,16 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_status import State
 from opsin.core.file_stamp import file_stamp
 from opsin.data.dataset import Dataset
-from opsin.trackers.tracker import Tracker, TrackerKind
-from opsin.trackers.tracker_process import follow, reason_of
+from opsin.trackers.tracker import Tracker
+from opsin.trackers.tracking import follow, without_secrets
 from tests.made_epochs import made_epoch
 from tests.made_runs import answers_right, write_run
 
 
 class Noting(Tracker):
     """Keeps what it is given."""
+
+    name = "noting"
 
     def __init__(self) -> None:
         self.given: list[tuple[Any, ...]] = []
@@ -55,8 +57,7 @@ def made(digits: Dataset, tmp_path: Path) -> RunDirectory:
 def followed(run: RunDirectory, *lines: bytes) -> tuple[list[tuple[Any, ...]], list[Any]]:
     tracker = Noting()
     said: list[Any] = []
-    kind = TrackerKind("noting", "Noting", lambda: tracker, "look")
-    follow(kind, run, file_stamp(run.report), lines, said.append)
+    follow(tracker, run, file_stamp(run.report), lines, said.append)
     return tracker.given, said
 
 
@@ -93,8 +94,7 @@ def test_results_and_pictures_follow_the_epochs(made: RunDirectory) -> None:
         made.report.write_bytes(written + b"\n")  # while it trains
 
     tracker = Noting()
-    kind = TrackerKind("n", "N", lambda: tracker, "look")
-    follow(kind, made, file_stamp(made.report), lines(), lambda _: None)
+    follow(tracker, made, file_stamp(made.report), lines(), lambda _: None)
     (_, _, results, picture, end) = tracker.given
     assert results[:4] == ("results", "test/accuracy", "test/accuracy_low", "test/accuracy_high")
     assert picture == ("picture", "figures/roc", "roc.png")
@@ -109,13 +109,11 @@ def test_a_strangers_name_of_a_run_is_not_believed(made: RunDirectory, name: Any
     assert made.tracked_as("other") is None
 
 
-def test_a_reason_is_one_line_without_secrets() -> None:
+def test_secrets_are_not_shown() -> None:
     secrets = {
         "WANDB_API_KEY": "0123456789abcdef",
         "HOME": "/home/ann",
         "MLFLOW_TRACKING_TOKEN": "",
     }
-    error = ConnectionError("https://ann:pw@host/x\n  said 0123456789abcdef in /home/ann")
-    assert reason_of(error, secrets) == "ConnectionError: https://host/x said … in /home/ann"
-    assert len(reason_of(ValueError("x" * 9999), {})) <= 300
-    assert reason_of(ValueError(), {}) == "ValueError"
+    text = "https://ann:pw@host/x said 0123456789abcdef in /home/ann"
+    assert without_secrets(text, secrets) == "https://host/x said … in /home/ann"

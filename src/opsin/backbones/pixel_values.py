@@ -24,23 +24,7 @@ _Side = Annotated[int, Field(ge=4, le=1024)]
 
 
 class PixelValues(BaseModel):
-    """How pixels 0 to 255 become the numbers that a network was trained on.
-
-    A value is ``(pixel * scale - mean) / deviation``, for each colour.
-
-    Args:
-        scale: What pixels are multiplied by first.
-        mean: Of each colour, red first.
-        deviation: Of each colour, red first.
-        bgr: Whether the network takes blue first.
-        side: Height and width of the images, where it is stated.
-        crop: Share of an image's side that is used, where it is stated.
-        stated: Where all this is said, as a person would say it.
-
-    Example:
-        >>> PixelValues.named("-1..1").of_pixel(255)
-        (1.0, 1.0, 1.0)
-    """
+    """How pixels 0 to 255 become the numbers that a network was trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -54,11 +38,7 @@ class PixelValues(BaseModel):
 
     @classmethod
     def named(cls, text: str) -> PixelValues:
-        """Return what one of `CHOICES` stands for, or what a JSON file holds.
-
-        Raises:
-            RecipeError: It is none of them, or the file does not say it.
-        """
+        """Return what one of `CHOICES` stands for, or what a JSON file holds."""
         word, _, order = text.partition(",")
         if word in _NAMED and order in ("", "bgr"):
             stated = f"--prepare={text}"

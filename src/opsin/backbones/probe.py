@@ -78,15 +78,7 @@ _WHERE_IN_RUNTIME: Final = re.compile(
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the network that could be taken as features.
-
-    Args:
-        name: In the file.
-        op: The operator that it comes from.
-        shape: For one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``.
-        patches: How many of the tokens, the last ones, are patches of the image where the first is
-            a class token; else 0. Registers may lie between.
-    """
+    """A value of the network that could be taken as features."""
 
     name: str
     op: str
@@ -102,20 +94,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Probed:
-    """A network as it was found.
-
-    Args:
-        input: Name of its image input.
-        side: Height and width that it takes.
-        open_side: Whether the file leaves these open.
-        channels: 1 or 3.
-        channels_last: Whether its images are ``[N, H, W, C]``.
-        dtype: Of its input: ``float32``, ``float64``, ``float16`` or ``uint8``.
-        features: The value before the last dense layer.
-        depths: Values at a few depths, the last features left out.
-        values: Each that could be taken, in the order of the work.
-        properties: What travels in the file.
-    """
+    """A network as it was found."""
 
     input: str
     side: tuple[int, int]
@@ -139,19 +118,7 @@ def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
 
 
 def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Look into a file and bring it into one form; what `opsin.core.sandbox` runs.
-
-    Args:
-        header: ``name``: what errors call it; ``side``: that of the images, where it is stated;
-            ``seconds``: how long it may be computed.
-        body: The file.
-
-    Returns:
-        The fields of `Probed`, and the file in its present form.
-
-    Raises:
-        ModelFileError: It is no network that could be used.
-    """
+    """Look into a file and bring it into one form; what `opsin.core.sandbox` runs."""
     name = header["name"]
     limit_computing(header["seconds"])
     try:
@@ -165,19 +132,7 @@ def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
 def probe_model(
     model: onnx.ModelProto, name: str, side: int | None
 ) -> tuple[Probed, onnx.ModelProto]:
-    """Look into a network and bring it into one form, in a process that may die.
-
-    Args:
-        model: The network; it is changed.
-        name: What errors call it.
-        side: That of the images, where it is stated.
-
-    Returns:
-        What was found, and the network in its present form.
-
-    Raises:
-        ModelFileError: It is no network that could be used.
-    """
+    """Look into a network and bring it into one form, in a process that may die."""
     try:
         check_bounded(model, name)
         return _Probe(model, name, side).result()
@@ -188,11 +143,7 @@ def probe_model(
 
 
 def check_bounded(model: onnx.ModelProto, name: str) -> None:
-    """Refuse what would keep ONNX Runtime busy for long, before it is computed.
-
-    Raises:
-        ModelFileError: There are loops, or too many operators.
-    """
+    """Refuse what would keep ONNX Runtime busy for long, before it is computed."""
     count, graphs = 0, [model.graph]
     while graphs:
         for node in graphs.pop().node:
@@ -412,11 +363,7 @@ class _Probe:
         return True
 
     def _fold_sizes(self, counts: Sequence[int]) -> None:
-        """Make constants of what is computed from sizes alone, the number of images left open.
-
-        Args:
-            counts: Numbers of images that it is computed for: where results differ, they hold it.
-        """
+        """Make constants of what is computed from sizes alone, the number of images left open."""
         held = {weight.name for weight in self._graph.initializer}
         static: list[onnx.NodeProto] = []
         for node in self._graph.node:
@@ -461,11 +408,7 @@ class _Probe:
         return found
 
     def _free_reshapes(self, of_one: dict[str, list[int]]) -> None:
-        """Leave the number of images open wherever a constant shape holds it.
-
-        Args:
-            of_one: Shapes of reshaped values, where all were measured for one image.
-        """
+        """Leave the number of images open wherever a constant shape holds it."""
         weights = {weight.name: weight for weight in self._graph.initializer}
         nodes: list[onnx.NodeProto] = []
         for place, node in enumerate(list(self._graph.node)):
@@ -489,10 +432,7 @@ class _Probe:
     def _repeated(
         self, node: onnx.NodeProto, weights: dict[str, TensorProto]
     ) -> list[onnx.NodeProto]:
-        """Repeat a weight that stands beside each image's values, as a class token does.
-
-        Without knowing how many images there are: it is added to nothing of each.
-        """
+        """Repeat a weight that stands beside each image's values, as a class token does."""
         moving = [name for name in node.input if name not in weights]
         added = []
         for place, name in enumerate(node.input):
@@ -599,10 +539,7 @@ class _Probe:
         }
 
     def _inferred(self, count: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Return kind and shape of each value as far as the standard says what they are.
-
-        Having them all computed would take a time that grows with the square of their number.
-        """
+        """Return kind and shape of each value as far as the standard says what they are."""
         own = [list(each) for each in (self._graph.input, self._graph.output)]
         try:
             del self._graph.input[:], self._graph.output[:]
@@ -625,10 +562,7 @@ class _Probe:
         return found
 
     def _patches(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[tuple[int, ...], int]:
-        """Return how many of so many tokens are patches, where a class token was put first.
-
-        Registers come in with it, or behind it afterwards.
-        """
+        """Return how many of so many tokens are patches, where a class token was put first."""
         found: dict[tuple[int, ...], int] = {}
         for node in self._graph.node:
             parts = [shapes.get(name, ()) for name in node.input]

@@ -40,16 +40,7 @@ _RULES: Final = 2
 
 
 def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
-    """Return what is in a network's file, and the file in its present form.
-
-    Args:
-        content: Of the file.
-        name: What errors call it.
-        side: That of the images, where it is stated.
-
-    Raises:
-        ModelFileError: It is no network that could be used; this is found out anew each time.
-    """
+    """Return what is in a network's file, and the file in its present form."""
     place = _place_of(content, side)
     with contextlib.suppress(Exception):  # whatever it is, the file is looked into again
         if is_own(place):

@@ -16,10 +16,7 @@ _HALF = TensorProto.FLOAT16
 
 
 def trainable(backbone: Backbone) -> Backbone:
-    """Return a network with numbers of 32 bits, weights of bytes or halves among them.
-
-    Its operators and values keep their names; what was made of weights alone is a weight.
-    """
+    """Return a network with numbers of 32 bits, weights of bytes or halves among them."""
     model = onnx.ModelProto()
     model.CopyFrom(backbone.graph.model)
     _unpack(model)

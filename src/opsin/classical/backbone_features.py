@@ -57,11 +57,7 @@ class BackboneFeatures:
         return cpu_session(self.graph.content())
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the numbers of some images, ``float32[N, features]``.
-
-        Args:
-            images: Prepared images, ``uint8[N, H, W, C]``.
-        """
+        """Return the numbers of some images, ``float32[N, features]``."""
         parts = [np.zeros((0, self.features), np.float32)]
         for start in range(0, len(images), _BATCH):
             values = self._session.run(self.graph.outputs, {IMAGES: images[start : start + _BATCH]})

@@ -88,13 +88,7 @@ class Head:
     def fit(
         self, points: NDArray[np.float32], labels: NDArray[np.int64], *, exact: bool = True
     ) -> LinearClassifier | KernelRidge:
-        """Fit it.
-
-        Args:
-            points: ``float32[N, D]``
-            labels: The classes as numbers from 0, all of them there, ``int64[N]``.
-            exact: Whether kernels are computed in double precision.
-        """
+        """Fit it."""
         if self.kind == "nearest-mean":
             return LinearClassifier.nearest_mean(points, labels)
         if self.kind == "logistic":
@@ -134,11 +128,7 @@ class HeadChoice:
     mix_power: float
 
     def learnt(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the class mix that its scores imply, ``float64[K]``.
-
-        Args:
-            shares: Share of each class among the images that it was fitted to, ``float64[K]``.
-        """
+        """Return the class mix that its scores imply, ``float64[K]``."""
         powers = shares**self.mix_power
         return np.asarray(powers / powers.sum(), np.float64)
 
@@ -214,13 +204,7 @@ class HeadSearch:
     def choose(
         self, train: NDArray[np.int64], val: NDArray[np.int64], progress: FitProgress
     ) -> ChosenHead:
-        """Choose a head by the training images alone, and fit it.
-
-        Args:
-            train: Rows of the training images, ascending.
-            val: Rows of the validation images that the final head also learns from.
-            progress: Gets how far it is.
-        """
+        """Choose a head by the training images alone, and fit it."""
         own = self._labels[train]
         heads = self.candidates(own)
         choice = HeadChoice(
@@ -254,13 +238,7 @@ class HeadSearch:
     def answer(
         self, chosen: ChosenHead, train: NDArray[np.int64], rows: NDArray[np.int64]
     ) -> Answers:
-        """Return what a head answers, as its file would.
-
-        Args:
-            chosen: The head.
-            train: Rows that it was fitted to.
-            rows: Rows to answer.
-        """
+        """Return what a head answers, as its file would."""
         fitted = chosen.final
         points = fitted.projection.of_roots(self._roots[rows])
         known = ClassPrototypes.of_images(fitted.projection.of_roots(self._roots[train]))
@@ -294,21 +272,7 @@ def fit_as(
     val: NDArray[np.int64],
     classes: int,
 ) -> ChosenHead:
-    """Fit a head that was chosen; to a network as it is once it is fine-tuned, too.
-
-    To choose anew could only mislead: a fine-tuned network has its own training images nearly all
-    right, whatever the head.
-
-    Args:
-        choice: What was chosen.
-        backbone: The network, with the same values and views.
-        shape: Height, width and channels of the prepared images.
-        features: Of all images, ``float32[N, V, D]``.
-        labels: ``int64[N]``
-        train: Rows of the training images.
-        val: Rows of the validation images that the final head also learns from.
-        classes: K.
-    """
+    """Fit a head that was chosen; to a network as it is once it is fine-tuned, too."""
     blocks = backbone.units[: len(choice.at)]
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
     with _cores_for(train):

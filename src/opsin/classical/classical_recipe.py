@@ -210,17 +210,7 @@ CLASSICAL_OPTIONS: Final = tuple(
 
 
 def options_for(model: str) -> dict[str, RecipeOption]:
-    """Return the options that a model has, by name.
-
-    A pretrained network has those of a training for its fine-tuning.
-
-    Args:
-        model: A name among `FITTED`; the networks, and ``auto``, share all others.
-
-    Example:
-        >>> [n for n, option in options_for("forest").items() if option.group == WITHOUT_LAYERS]
-        ['trees', 'leaves', 'side', 'images']
-    """
+    """Return the options that a model has, by name."""
     if model == BACKBONE:
         return options_of(FromBackbone, TrainingRecipe, DataRecipe)
     own = (PIXEL_MODELS[model], Fitting) if model in PIXEL_MODELS else (ModelRecipe, TrainingRecipe)
@@ -251,22 +241,7 @@ class ClassicalRecipe(RecipeModel):
 def resolve_classical(
     data: DataRecipe, *, model: str, mirrored: bool = True, **options: Any
 ) -> ClassicalRecipe:
-    """Fill in every default.
-
-    Args:
-        data: The data part, already complete.
-        model: A name among `FITTED`.
-        mirrored: Whether a mirrored image is still of its class, for fine-tuning.
-        **options: The model's own fields, and ``seed``; for fine-tuning those of a training;
-            ``None`` means "the default".
-
-    Raises:
-        RecipeError: An option that the model does not have, or a value outside its range.
-
-    Example:
-        >>> resolve_classical(DataRecipe.of("digits"), model="forest", trees=50).model.leaves
-        2000
-    """
+    """Fill in every default."""
     given = {key: value for key, value in options.items() if value is not None}
     own = tuple(name for name in FITTED[model].model_fields if name != "name")
     trains = bool(given.get("fine_tune"))

@@ -86,11 +86,7 @@ class Fitted:
         return projected
 
     def probabilities(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return scikit-learn's own answers, ``float64[N, K]``.
-
-        The machine's are the softmax of its decision function, since scikit-learn has no
-        probabilities for it any more (``probability=True`` goes in 1.11).
-        """
+        """Return scikit-learn's own answers, ``float64[N, K]``."""
         if isinstance(self.recipe, Svm):
             decision = np.asarray(self.estimator.decision_function(embedding), np.float64)
             if decision.ndim == 1:
@@ -101,12 +97,7 @@ class Fitted:
 
 
 def work_of(model: PixelModel) -> tuple[int, str]:
-    """Return how many units of work a model's fitting reports, and what these are.
-
-    Example:
-        >>> work_of(Forest(trees=50))
-        (50, 'trees')
-    """
+    """Return how many units of work a model's fitting reports, and what these are."""
     match model:
         case Logistic():
             return _ITERATIONS, "iterations"
@@ -129,18 +120,7 @@ def fit(
     threads: int,
     progress: FitProgress,
 ) -> Fitted:
-    """Fit a model.
-
-    Args:
-        model: Which one, with its options.
-        pooling: How the images became numbers.
-        train: What it is fitted to; every class is there.
-        val: What forests and boosting are evaluated on as they grow.
-        classes: K.
-        seed: Decides what is drawn at random.
-        threads: Threads of a forest.
-        progress: Gets how far the fitting is.
-    """
+    """Fit a model."""
     projection = None
     if isinstance(model, Knn | Svm):
         components = min(model.components, *train.features.shape)
@@ -295,28 +275,14 @@ class _Steps:
 
 
 def least_of(classes: int) -> float:
-    """Return what a class's share of the votes counts at least, so that it has a logarithm.
-
-    Example:
-        >>> f"{least_of(10):.0e}"
-        '1e-06'
-    """
+    """Return what a class's share of the votes counts at least, so that it has a logarithm."""
     return 1e-5 / classes
 
 
 def figures_of(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Return cross entropy in nats and accuracy; without images neither is a number.
-
-    Args:
-        probabilities: ``float[N, K]``
-        labels: ``int64[N]``
-
-    Example:
-        >>> figures_of(np.array([[0.5, 0.5]]), np.array([0]))
-        (0.6931471805599453, 1.0)
-    """
+    """Return cross entropy in nats and accuracy; without images neither is a number."""
     if not len(labels):
         return float("nan"), float("nan")
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)

@@ -138,15 +138,7 @@ class Written:
         self._layer("pca", LayerOp.PCA, (len(weight),), weight.size + bias.size, weight.size)
 
     def content(self, metadata: Metadata) -> bytes:
-        """Return the file's bytes.
-
-        Args:
-            metadata: What travels with it.
-
-        Returns:
-            As `opsin.onnx_files.postprocessing.write_file` describes them; the embedding is what
-            the model sees.
-        """
+        """Return the file's bytes."""
         return write_file(
             self._to.nodes,
             self._to.weights,
@@ -158,22 +150,7 @@ class Written:
 
 
 def check_parity(file: Classifier, fitted: Fitted, images: NDArray[np.uint8]) -> float:
-    """Compare a calibrated file's answers with scikit-learn's.
-
-    First what the classifier is given; then, for the very numbers that the file gives it, what
-    it answers. So both start from the same float32, and nothing but the model is compared.
-
-    Args:
-        file: What is to be shipped.
-        fitted: The model it came from.
-        images: Real images, ``uint8[N, H, W, C]``.
-
-    Returns:
-        The largest difference of probabilities.
-
-    Raises:
-        ParityError: A label differs, or a probability by more than rounding explains.
-    """
+    """Compare a calibrated file's answers with scikit-learn's."""
     found = file.layers(images, ["probabilities", "embedding"])
     answers, embedding = found["probabilities"], found["embedding"]
     return check_answers(

@@ -22,17 +22,6 @@ def gradient_histograms(images: Images, rows: NDArray[np.int64]) -> NDArray[np.f
 
     N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", CVPR 2005;
     here one length for the whole image, whose counts are rooted.
-
-    Args:
-        images: Prepared images, ``uint8[N, H, W, C]``.
-        rows: Which of them, ``int64[M]``.
-
-    Returns:
-        ``float32[M, 576]``, rows of length 1.
-
-    Example:
-        >>> gradient_histograms(np.eye(8, dtype=np.uint8)[None, :, :, None], np.array([0])).shape
-        (1, 576)
     """
     height, width, channels = images.shape[1:]
     pooling = Pooling.to_fit((height, width, channels), _SIDE)

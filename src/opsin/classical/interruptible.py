@@ -59,27 +59,7 @@ def run_interruptible(
     watcher: Watcher,
     stop: threading.Event,
 ) -> T:
-    """Make a call in a thread, pass on what it says, and leave it when a stop is asked for.
-
-    scikit-learn spends minutes inside one call, in which Python sees no Ctrl-C.
-
-    Args:
-        work: The call; it reports its progress to what it is given.
-        what: What it is called while it goes on.
-        total: How many units there are.
-        unit: What these are.
-        watcher: Gets the progress, from the thread that waits.
-        stop: Asks for an end.
-
-    Raises:
-        KeyboardInterrupt: The end was asked for; what the call had done is lost.
-        Exception: What the call has raised.
-
-    Example:
-        >>> run_interruptible(lambda progress: 7, what="Fit", total=1, unit="steps",
-        ...                   watcher=Watcher(), stop=threading.Event())
-        7
-    """
+    """Make a call in a thread, pass on what it says, and leave it when a stop is asked for."""
     progress, pace = FitProgress(), Pace(total)
 
     def look() -> None:

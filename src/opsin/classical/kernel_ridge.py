@@ -51,15 +51,7 @@ class KernelRidge:
         gamma: float,
         precision: type[np.float32] | type[np.float64] = np.float64,
     ) -> KernelRidge:
-        """Fit it.
-
-        Args:
-            points: ``float32[N, D]``
-            labels: The classes as numbers from 0, ``int64[N]``.
-            c: Inverse strength of the regularisation.
-            gamma: Inverse squared width of the kernel.
-            precision: Of the kernel: single is several times quicker.
-        """
+        """Fit it."""
         classes = int(labels.max()) + 1
         system = _kernel(points.astype(precision), points.astype(precision), gamma)
         system[np.diag_indices_from(system)] += 1 / c

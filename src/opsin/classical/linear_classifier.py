@@ -37,17 +37,7 @@ class LinearClassifier:
     def logistic(
         cls, points: NDArray[np.float32], labels: NDArray[np.int64], *, c: float
     ) -> LinearClassifier:
-        """Fit multinomial logistic regression.
-
-        The objective is that of scikit-learn's `LogisticRegression`. Each coordinate is scaled by
-        the curvature of the loss where all classes are equally likely, so that L-BFGS takes a
-        quarter of the steps; the products are in single precision.
-
-        Args:
-            points: ``float32[N, D]``
-            labels: The classes as numbers from 0, all of them there, ``int64[N]``.
-            c: Inverse strength of the regularisation.
-        """
+        """Fit multinomial logistic regression."""
         classes, size = int(labels.max()) + 1, points.shape[1]
         scaled = np.append(points, np.ones((len(points), 1), np.float32), axis=1)
         curvature = c * (classes - 1) / classes**2 * np.square(scaled).sum(axis=0, dtype=np.float64)
@@ -76,14 +66,7 @@ class LinearClassifier:
     def nearest_mean(
         cls, points: NDArray[np.float32], labels: NDArray[np.int64]
     ) -> LinearClassifier:
-        """Take the mean of each class; logits are half squared distances from these.
-
-        Distances are in units of the points' own spread.
-
-        Args:
-            points: ``float32[N, D]``
-            labels: The classes as numbers from 0, all of them there, ``int64[N]``.
-        """
+        """Take the mean of each class; logits are half squared distances from these."""
         means = np.stack([
             points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
         ])  # fmt: skip

@@ -20,18 +20,11 @@ _BLOCK: Final = 8_000_000
 class Pooling:
     """Pixels 0 to 1, means over squares where the images are large.
 
-    Sums of whole numbers and one division: file and fitting get the same bits, and no tree can
-    take another branch for a rounding.
-
     Args:
         height: Of the prepared images.
         width: Of the prepared images.
         channels: 1 or 3.
         factor: Side of the squares; those at the right and lower border may be cut off.
-
-    Example:
-        >>> Pooling.to_fit((64, 48, 3), side=32)
-        Pooling(height=64, width=48, channels=3, factor=2)
     """
 
     height: int
@@ -71,11 +64,7 @@ class Pooling:
         return (255 * rows[:, None, None] * columns[None, :, None]).astype(np.float32)
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the numbers of some images, ``float32[N, features]``.
-
-        Args:
-            images: Prepared images, ``uint8[N, H, W, C]``.
-        """
+        """Return the numbers of some images, ``float32[N, features]``."""
         below, right = self.padding
         _, height, width = self.shape
         whole = np.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
@@ -90,13 +79,7 @@ class Pooling:
         rows: NDArray[np.int64],
         progress: Callable[[int], None] = lambda _: None,
     ) -> NDArray[np.float32]:
-        """Return the numbers of some rows of a dataset, read block by block.
-
-        Args:
-            images: ``uint8[N, H, W, C]``
-            rows: Which of them, ``int64[M]``.
-            progress: Is called with the number of rows that are read.
-        """
+        """Return the numbers of some rows of a dataset, read block by block."""
         found = np.empty((len(rows), self.features), np.float32)
         size = max(1, _BLOCK // math.prod(images.shape[1:]))
         for start in range(0, len(rows), size):
@@ -109,18 +92,7 @@ class Pooling:
 def drawn(
     rows: NDArray[np.int64], labels: NDArray[np.int64], most: int, seed: int
 ) -> NDArray[np.int64]:
-    """Return at most ``most`` rows, each class at its share and with one row at least.
-
-    Args:
-        rows: ``int64[N]``
-        labels: The class of each of them, ``int64[N]``.
-        most: How many to return, but for the rounding of the shares.
-        seed: Decides which.
-
-    Example:
-        >>> drawn(np.arange(6), np.array([0, 0, 0, 0, 1, 1]), 3, seed=0).shape
-        (3,)
-    """
+    """Return at most ``most`` rows, each class at its share and with one row at least."""
     if len(rows) <= most:
         return rows
     random = np.random.default_rng(seed)

@@ -37,13 +37,6 @@ def rooted(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.f
     is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
     features outweigh the others less (F. Perronnin et al., "Improving the Fisher kernel", ECCV
     2010), and nothing about the scale has to be learnt from the images.
-
-    Args:
-        features: ``float32[N, D]``
-        blocks: How many of the D belong together, in order.
-
-    Returns:
-        ``float32[N, D]``, rows of length 1.
     """
     roots = features / np.sqrt(np.abs(features) + np.float32(SOFT))
     start = 0
@@ -59,9 +52,6 @@ def rooted(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.f
 class Projection:
     """The roots of features (`rooted`) as few numbers, which keep their length.
 
-    They are products with the directions in which some images lie, and the length of what is left:
-    0 for these images where they are few, and large for images unlike any of them.
-
     Args:
         weight: ``float32[K, D]``, rows of length 1 at right angles.
         blocks: How many of the D belong together, in order.
@@ -72,12 +62,7 @@ class Projection:
 
     @classmethod
     def fit(cls, roots: NDArray[np.float32], blocks: Sequence[int]) -> Projection:
-        """Keep the directions that images lie in most: of up to 512 images, all of them.
-
-        Args:
-            roots: What `rooted` returned, ``float32[N, D]``.
-            blocks: As for `rooted`.
-        """
+        """Keep the directions that images lie in most: of up to 512 images, all of them."""
         places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
         # Where few are left out of many, single precision finds the directions as well.
         few = len(places) <= 2 * COMPONENTS

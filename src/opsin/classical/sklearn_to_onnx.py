@@ -38,15 +38,7 @@ class OutputRow(NamedTuple):
 
 
 def write_head(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
-    """Write what turns the embedding into logits, ``head: float32[N, K]``, and say what that is.
-
-    Models that know shares of votes only have them as ``votes``, and their logarithm as ``head``.
-
-    Args:
-        to: The graph so far.
-        fitted: The model.
-        source: Name of the embedding in the graph.
-    """
+    """Write what turns the embedding into logits, ``head: float32[N, K]``, and say what that is."""
     if isinstance(fitted.estimator, KernelRidge):
         return _kernel_ridge(to, fitted.estimator, source)
     match fitted.recipe:

@@ -17,7 +17,7 @@ from opsin.commands.backbones import (
     list_backbones,
 )
 from opsin.core.format import file_size, short_count
-from opsin.report.terminal import for_people, heading
+from opsin.report.terminal import for_people
 
 OneNetwork = Annotated[
     str | None,
@@ -74,9 +74,9 @@ def _tell_rows(rows: list[ListedBackbone]) -> None:
     screen = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for name in ("Name", "For"):
-        table.add_column(heading(name))
+        table.add_column(name)
     for name in ("Size", "Input", "Multiply-adds", "An image", "Licence"):
-        table.add_column(heading(name), justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Here")
     for row in rows:
         table.add_row(
@@ -121,7 +121,7 @@ def _tell_one(known: KnownBackbone) -> None:
     screen.print("\nValues for --at; those with a star are taken by default:\n", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for name in ("", "Value", "Operator"):
-        table.add_column(heading(name), overflow="fold")
+        table.add_column(name, overflow="fold")
     table.add_column("Shape", justify="right", no_wrap=True)
     for value in known.values:
         shape = " × ".join(map(str, value.shape))

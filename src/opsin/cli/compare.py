@@ -12,7 +12,7 @@ from rich.table import Table
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, columns_of
-from opsin.report.terminal import for_people, heading, printable
+from opsin.report.terminal import for_people, printable
 
 ComparedRuns = Annotated[
     list[Path] | None,
@@ -123,7 +123,7 @@ def _table(found: Comparison, width: int) -> Table:
     for place, column in enumerate(columns):
         # Headings are broken before figures are.
         table.add_column(
-            heading(column.heading).replace(" ", "\n"),
+            column.heading.replace(" ", "\n"),
             justify="left" if place < 2 else "right",
             overflow="fold",
             no_wrap=place >= 2,

@@ -14,10 +14,8 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.cache import tell_cache
-from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
-from opsin.commands.audit_shard import audit_shard
 from opsin.commands.changes import changes_since
 from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
@@ -33,7 +31,7 @@ from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.left_out import left_out_in_words
 from opsin.data.rows_file import check_rows_file, write_rows
 from opsin.data.split import LARGE
-from opsin.report.terminal import findings_table, for_people, heading, leaks_in_words
+from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
 # Unreadable files that are named on the screen.
@@ -67,8 +65,8 @@ ExportAs = Annotated[
     Form | None,
     typer.Option(
         "--export-as",
-        help="What --export writes: datasets is a folder for Hugging Face's library, webdataset "
-        "one of tar files (default: by the name's ending, else a folder).",
+        help="What --export writes: datasets is a folder for Hugging Face's library (default: by "
+        "the name's ending, else a folder).",
         show_default=False,
     ),
 ]
@@ -134,7 +132,6 @@ def data(
     since: SinceRun = None,
     moved: MovedTo = None,
     rows: RowsFile = None,
-    shard: options.ShardToMake = None,
     cache: ShowCache = False,
     empty: Empty = None,
     yes: Yes = False,
@@ -153,9 +150,7 @@ def data(
 
     Example: opsin data photos --export photos.npz
 
-    Example: opsin data photos --export shards --export-as webdataset
-
-    Example: opsin data photos --audit --out look --shard 1/3
+    Example: opsin data photos --export parts --export-as datasets
 
     Example: opsin data photos --audit --on ray
 
@@ -169,7 +164,7 @@ def data(
         return
     watcher = for_people(quiet=quiet)
     if since is not None:
-        if given or audit or shard or export is not None or rows is not None or is_elsewhere(on):
+        if given or audit or export is not None or rows is not None or is_elsewhere(on):
             raise typer.BadParameter(_NOTHING_ELSE, param_hint="--since")
         places = [*(source or []), *(moved or [])]
         tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
@@ -180,12 +175,6 @@ def data(
         raise typer.BadParameter(f"expected {expected}", param_hint=hint)
     reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
-    if shard is not None:
-        beside = export or rows or varying or is_elsewhere(on)
-        _check_shard(audit=audit, beside=beside)
-        made = audit_shard(*source, out=out, shard=shard, watcher=watcher, **reading)
-        tell_shard(made, as_json=as_json)
-        return
     _check_varying(varying, drawn=draw and export is None)
     _check_files(export, rows, audit=audit, form=export_as)
     _read_on(on, source, reading, watcher)
@@ -216,15 +205,6 @@ def _check_cache(shown: bool, beside: object) -> None:
         raise typer.BadParameter("expected --cache beside it.", param_hint="--empty")
     if beside:
         raise typer.BadParameter("expected no source beside it.", param_hint="--cache")
-
-
-def _check_shard(*, audit: bool, beside: object) -> None:
-    """Refuse a shard of anything but an audit."""
-    if not audit or beside:
-        raise typer.BadParameter(
-            "expected --audit beside it, without --on and options that draw or export.",
-            param_hint="--shard",
-        )
 
 
 def _check_files(export: Path | None, rows: Path | None, *, audit: bool, form: Form | None) -> None:
@@ -335,9 +315,9 @@ class _Overview:
         screen.print(f"Each image is {what}.", markup=False)
         screen.print(f"Fingerprint {about.fingerprint[:16]}\n")
         table = Table(box=None, pad_edge=False, padding=(0, 2))
-        table.add_column(heading("Class"))
+        table.add_column("Class")
         for part in ("Train", "Val", "Test", "All"):
-            table.add_column(heading(part), justify="right")
+            table.add_column(part, justify="right")
         for name, parts in about.counts.items():
             numbers = [*parts.values(), sum(parts.values())]
             table.add_row(escape(name), *(f"{number:,}" for number in numbers))

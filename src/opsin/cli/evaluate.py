@@ -10,10 +10,8 @@ import typer
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.merge import tell_shard
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
-from opsin.core.errors import RecipeError
 from opsin.core.format import plus_minus, repeats
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
@@ -23,7 +21,6 @@ from opsin.report.terminal import (
     for_people,
     images_in_words,
     printable,
-    with_terms,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +53,6 @@ def evaluate(
     *,
     tta: options.Tta = False,
     out: FiguresFile = None,
-    shard: options.ShardToMake = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -70,24 +66,12 @@ def evaluate(
     and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
-
-    Example: opsin evaluate runs/2026-11-21-photos-resnet photos --out figures.json --shard 1/3
     """
     # scipy takes a while to load
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
     from opsin.commands.evaluate import place_of_figures, publish_figures  # noqa: PLC0415
 
     watcher = for_people(quiet=quiet)
-    if shard is not None:
-        from opsin.commands.evaluate_shard import evaluate_shard  # noqa: PLC0415  likewise
-
-        if out is None:
-            raise RecipeError("a file for a shard's figures", "there is none", "Give --out FILE.")
-        made = evaluate_shard(
-            model, *source, tta=tta, out=out, shard=shard, device=device, watcher=watcher, **given
-        )
-        tell_shard(made, as_json=as_json)
-        return
     place = None if out is None else place_of_figures(out)
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **given)
     if as_json:
@@ -103,7 +87,7 @@ def _tell(source: list[str], figures: EvaluationResult) -> None:
     screen = console()
     title = f"{' + '.join(source)} ({_part(figures)})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
-    screen.print(f"{escape(printable(title))} · {with_terms(measured)}")
+    screen.print(f"{escape(printable(title))} · {escape(printable(measured))}")
     where = "" if figures.device == "cpu" else f" on {figures.device}"
     screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s{where}")
     if figures.repeated_rows:

@@ -64,11 +64,10 @@ Output = Annotated[
     ),
 ]
 Architecture = Annotated[
-    Literal["mlp", "cnn", "resnet"] | None,
+    Literal["mlp"] | None,
     typer.Option(
         "--as",
-        help="What weights alone are of; mlp: dense layers with ReLU between them; cnn, resnet: "
-        "Opsin's own networks.",
+        help="What weights alone are of; mlp: dense layers with ReLU between them.",
         show_default=False,
     ),
 ]

@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.core.format import file_size
-from opsin.core.glossary import term_of_layer
-from opsin.report.terminal import bar, heading, linked, printable
+from opsin.report.terminal import bar, printable
 from opsin.runtime.classifier import CANNOT_TELL
 
 if TYPE_CHECKING:
@@ -43,10 +42,6 @@ def show(screen: Console, found: Insight, label: str | None) -> None:
             screen.print(part)
     if found.page is not None:
         screen.print(f"\nLook      {found.page}", markup=False, soft_wrap=True)
-    if found.summary is not None and screen.is_terminal:
-        kinds = (row.kind for row in found.summary.rows if row.parameters)
-        if term := next(filter(None, map(term_of_layer, kinds)), None):
-            screen.print(f"Terms     opsin docs {term.key}", markup=False)
 
 
 def _parts(found: Insight, label: str | None) -> Iterator[Table | str]:
@@ -72,7 +67,7 @@ def _table(*headings: str, left: int = 2) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, name in enumerate(headings):
         justify: Literal["left", "right"] = "left" if place < left else "right"
-        table.add_column(heading(name), justify=justify, overflow="fold")
+        table.add_column(name, justify=justify, overflow="fold")
     return table
 
 
@@ -99,7 +94,7 @@ def _summary(summary: NetworkSummary) -> Table:
         whole = field is None or (field.height >= height and field.width >= width)
         table.add_row(
             _plain(row.name),
-            linked(row.kind, term_of_layer(row.kind)),
+            escape(printable(row.kind)),
             _shape(row.shape),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
@@ -158,7 +153,7 @@ def _views(found: Insight) -> Table:
         dead = [] if not known else ["" if units is None else f"{int(units.dead.sum()) or ''}"]
         table.add_row(
             _plain(view.name),
-            linked(view.kind, term_of_layer(view.kind)),
+            escape(printable(view.kind)),
             _shape(view.values.shape),
             f"{view.mean:.3f}",
             f"{view.deviation:.3f}",
@@ -200,7 +195,7 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
         chosen = sorted(range(len(gallery)), key=lambda unit: (-lifts[unit], unit))
     table = _table(f"Unit of {layer}", "Fires for", "By", "Excited most by", left=2)
     if ablation is not None:
-        table.add_column(heading("Without it"), justify="right")
+        table.add_column("Without it", justify="right")
     for number in chosen[:_LINES]:
         unit = gallery.unit(number)
         favourite = label or unit.favourite

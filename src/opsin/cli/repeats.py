@@ -9,7 +9,7 @@ from opsin.cli.output import console, print_json
 from opsin.commands.repeats import RepeatedRun, Repeats
 from opsin.core.format import clock, plus_minus
 from opsin.report.doubts import labels_grounds
-from opsin.report.terminal import class_table, heading, printable
+from opsin.report.terminal import class_table, printable
 
 
 def tell_repeats(found: Repeats, *, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def _table(found: Repeats) -> Table:
     table.add_column("Run", overflow="fold")
     kind = "Fold" if found.summary.kind == "folds" else "Seed"
     for name in (kind, "Accuracy", "Log loss", "Time"):
-        table.add_column(heading(name), justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for row in found.summary.runs:
         table.add_row(
             escape(printable(row.run)) + _remark(row),

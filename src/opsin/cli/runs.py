@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_summary import RunSummary
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, file_size, with_interval
 from opsin.data.run_images import load_run_images
-from opsin.report.terminal import corrected_in_words, for_people, heading, printable
+from opsin.report.terminal import corrected_in_words, for_people, printable
 
 OneRun = Annotated[
     Path | None,
@@ -76,9 +76,9 @@ def runs(
 def _table(rows: list[tuple[Run, RunSummary]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for name in ("Run", "State", "Source", "Model"):
-        table.add_column(heading(name), overflow="fold")
+        table.add_column(name, overflow="fold")
     for name in ("Accuracy", "On", "Time", "Size", "Date"):
-        table.add_column(heading(name), justify="right")
+        table.add_column(name, justify="right")
     for run, row in rows:
         day = dt.datetime.fromtimestamp(row.started or 0, tz=dt.UTC).astimezone()
         source = None if row.state == "damaged" else run.source

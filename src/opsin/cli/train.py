@@ -16,7 +16,6 @@ from opsin.cli.track_option import Track
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
 from opsin.report.terminal import for_people
-from opsin.runtime.cluster import is_elsewhere
 
 ModelName = Annotated[
     str,
@@ -70,15 +69,6 @@ Folds = Annotated[
         help="Cross-validate: K runs, each tested on another K-th of the images.",
     ),
 ]
-TrainWhere = Annotated[
-    str,
-    typer.Option(
-        "--on",
-        metavar="PLACE",
-        help="Where --repeats and --folds train: local, or a run on each node of a Ray cluster, "
-        "ray (the one this machine is part of) or ray://HOST:PORT.",
-    ),
-]
 PlanOnly = Annotated[
     bool,
     typer.Option(
@@ -104,7 +94,6 @@ def train(
     plan: PlanOnly = False,
     track: Track = None,
     offline: options.Offline = False,
-    on: TrainWhere = "local",
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -118,21 +107,16 @@ def train(
 
     Example: opsin train holiday-photos --budget 10m --plan
 
-    Example: opsin train holiday-photos --folds 5 --on ray --runs /shared/runs
-    """  # fmt: skip
+    Example: opsin train holiday-photos --folds 5
+    """
     if model != "auto":
         given["model"] = model
     if budget is not None:
         given["budget"] = budget
-    from opsin.commands import train as workflow  # noqa: PLC0415  loads what training needs
+    from opsin.commands.train import train as workflow  # noqa: PLC0415  loads what training needs
 
     wanted = merge_options(read_options(recipe) if recipe else {}, given)
     several = repeats != 1 or folds is not None
-    if is_elsewhere(on) and not several:
-        raise typer.BadParameter(
-            "expected --repeats or --folds beside it: one network is trained by torchrun.",
-            param_hint="--on",
-        )
     if plan:
         if several:
             raise typer.BadParameter(
@@ -140,7 +124,7 @@ def train(
                 param_hint="--plan",
             )
         from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
-        from opsin.commands.plan import plan as planned  # noqa: PLC0415  trains
+        from opsin.commands.train.plan import plan as planned  # noqa: PLC0415  trains
 
         found = planned(source, quiet=quiet, offline=offline, **wanted)
         unused = [flag for flag, value in (("--name", name), ("--track", track)) if value]
@@ -152,7 +136,7 @@ def train(
         return
     if several:
         _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, track=track,
-                       quiet=quiet, offline=offline, on=on, **wanted)  # fmt: skip
+                       quiet=quiet, offline=offline, **wanted)  # fmt: skip
         return
     run = workflow.train(
         source, runs=runs, name=name, track=track, quiet=quiet, offline=offline, **wanted

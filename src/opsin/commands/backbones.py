@@ -177,15 +177,7 @@ def _known_of(name: str, watcher: Watcher) -> MeasuredBackbone | None:
 
 
 def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
-    """Return what a network that is on this machine takes here, measured once.
-
-    Args:
-        name: One of `opsin.backbones.named_backbones.NAMED`.
-        anew: Measure once more: the machine may have been busy. The lower figure counts.
-
-    Raises:
-        OpsinError: Its file is damaged.
-    """
+    """Return what a network that is on this machine takes here, measured once."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     path = NAMED[name].path

@@ -146,13 +146,7 @@ def changes_since(
 
 
 def write_images(directory: RunDirectory, dataset: Dataset) -> None:
-    """Write ``pictures.csv``: name, class, part and digest of each image of a run (RFC 4180).
-
-    Bytes of names that are no Unicode stand there as they are.
-
-    Raises:
-        StorageError: The disk refuses the write.
-    """
+    """Write ``pictures.csv``: name, class, part and digest of each image of a run (RFC 4180)."""
     with (
         atomic_file(directory.images) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,

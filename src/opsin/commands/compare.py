@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.machine import this_machine
+from opsin.commands.machine import Machine
 from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
 from opsin.commands.throughput import rates_in_turn
@@ -201,12 +201,8 @@ def _measure_speed(
         for run, file in zip(runs, there, strict=True)
         if file is None
     ]
-    machine = this_machine()
-    if machine.busy():
-        notes.append(
-            f"other programs keep this machine at work (load {machine.load:.1f} on "
-            f"{machine.threads} threads), so it can answer faster than the table shows"
-        )
+    if busy := Machine.here().busy:
+        notes.append(busy)
     for note in notes:
         watcher.note(note)
     measured = [
@@ -281,22 +277,7 @@ def sentence(
     *,
     comparisons: int = 1,
 ) -> str:
-    """Say what a comparison has shown, or that it has shown nothing.
-
-    Args:
-        test: The comparison.
-        shown: What `opsin.evaluation.comparison.decide` says of it.
-        letters: Of the one and the other.
-        part: Which images.
-        comparisons: How many there are in all.
-
-    Example:
-        >>> from opsin.evaluation.comparison import compare_answers, decide
-        >>> labels, worse = np.zeros(1000, np.int64), np.repeat([1, 0], [12, 988])
-        >>> test = compare_answers(worse, labels, labels)
-        >>> sentence(test, *decide([test]), ("A", "B"), "test")
-        'B is better than A by 1.2 points, 95% interval 0.5 to 1.9 (exact McNemar p = 0.00049)'
-    """
+    """Say what a comparison has shown, or that it has shown nothing."""
     first, second = letters
     # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
     digits = max(1, math.ceil(math.log10(test.images)) - 2)
@@ -332,10 +313,7 @@ def _p(value: float) -> str:
 def _disagreements(
     same: PairedPredictions, answers: Sequence[NDArray[np.int64]], place: int
 ) -> list[DifferentAnswers]:
-    """Return the images to which a run and the first gave different answers.
-
-    First those that one of them has right, and of these the most confidently mistaken.
-    """
+    """Return the images to which a run and the first gave different answers."""
     rows = np.flatnonzero(answers[0] != answers[place])
     said = [(answers[n][rows], same.probabilities[n][rows]) for n in (0, place)]
     shares = [own[np.arange(len(rows)), answer] for answer, own in said]

@@ -41,17 +41,7 @@ _DRAWN: Final = 5
 def write_files(
     found: Comparison, runs: Sequence[Run], folder: Path, watcher: Watcher
 ) -> Comparison:
-    """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names.
-
-    Args:
-        found: The comparison.
-        runs: Its runs, in order.
-        folder: Where to.
-        watcher: Receives the progress of the work, and why images are missing.
-
-    Raises:
-        StorageError: The disk refuses a write.
-    """
+    """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names."""
     groups = [pair.by_who_is_right() for pair in found.pairs]
     shown = [p for pair in groups for _, images in pair for p in images[:_ON_PAGE]]
     pixels, missing = _pixels(runs, {image.digest for image in shown}, watcher)
@@ -103,16 +93,7 @@ def write_files(
 def _pixels(
     runs: Sequence[Run], wanted: set[str], watcher: Watcher
 ) -> tuple[dict[str, NDArray[np.uint8]], str | None]:
-    """Find images by their content where the runs took them from, one place after another.
-
-    Args:
-        runs: The runs, the one whose digests are wanted first.
-        wanted: Digests.
-        watcher: Is told how far the reading is.
-
-    Returns:
-        ``uint8[H, W, C]`` by digest, and what is to be said where some are missing.
-    """
+    """Find images by their content where the runs took them from, one place after another."""
     found: dict[str, NDArray[np.uint8]] = {}
     tried: list[Any] = []
     reason = ""

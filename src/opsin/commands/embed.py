@@ -18,7 +18,7 @@ from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
 from opsin.commands.images_to_embed import ImagesToEmbed, find_images
 from opsin.commands.out_file import OutFile
-from opsin.commands.shard_manifest import ShardTask
+from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
@@ -36,8 +36,7 @@ from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
-from opsin.stores.store_address import StoreAddress
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoreAddress, StoredObject
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -248,7 +247,7 @@ def _write(
             unreadable = {"unreadable": _as_json(work.unreadable)}
             rows.finish(origin | made | unreadable, images.classes)
         if task is not None:
-            task.finish(path, rows.count, {"source": images.source, **unreadable})
+            task.finish(rows.count, {"source": images.source, **unreadable})
         place.publish(claim)
     else:
         place.settle(claim)

@@ -43,7 +43,6 @@ from opsin.data.decode import rows_at_once
 from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
-from opsin.data.shard import Shard
 from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier
@@ -114,20 +113,7 @@ def evaluate_run(
     known: Answers | None = None,
     judged: OutOfFold | None = None,
 ) -> RunEvaluation:
-    """Evaluate a run's file on validation data and, once, on the test set.
-
-    The answers are kept in ``predictions.npz``. A test set of nothing but copies of what was
-    trained on would prove nothing, and is passed over.
-
-    Args:
-        directory: The run.
-        classifier: Its calibrated file.
-        validation: The file's answers to the validation images, if there are any.
-        dataset: What it was trained on.
-        watcher: Receives the progress of the work.
-        known: The file's answers to all images of the dataset, where these are known already.
-        judged: Answers to all images, each by a model that had not seen it.
-    """
+    """Evaluate a run's file on validation data and, once, on the test set."""
     found: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
     if judged is not None:
@@ -160,13 +146,7 @@ def source_labels(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64
 
 
 def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Dataset) -> RunEvaluation:
-    """Measure a run's answers.
-
-    Args:
-        metadata: What travels in its file.
-        predictions: The answers.
-        dataset: The run's images, with what the user's corrections did to their labels.
-    """
+    """Measure a run's answers."""
     from opsin.evaluation.metrics import widen  # noqa: PLC0415  scipy takes a second to load
 
     figures: dict[PredictedPart, PartFigures] = {}
@@ -256,10 +236,7 @@ def _corrected(
     corrections: Applied | None,
     groups: NDArray[np.int64] | None,
 ) -> CorrectedLabels | None:
-    """Return what the user's corrections did to the measure; ``None``: nothing.
-
-    Labels that are brought to a classifier's answers raise its accuracy, and it has learnt nothing.
-    """
+    """Return what the user's corrections did to the measure; ``None``: nothing."""
     changed = int((labels != before).sum())
     left_out = corrections.left_out if corrections else 0
     if not changed and not left_out:
@@ -296,11 +273,7 @@ def _share(
 
 
 class EvaluationResult(PartFigures):
-    """The figures of a file on some images, and how they came about.
-
-    ``seen``, ``own_test`` and ``seen_nearly`` are ``None`` where a file without its run cannot
-    tell.
-    """
+    """The figures of a file on some images, and how they came about."""
 
     model: str
     source: str
@@ -386,40 +359,26 @@ def evaluate(
 
 
 def publish_figures(figures: EvaluationResult, place: OutFile) -> None:
-    """Write figures where `place_of_figures` says.
-
-    Raises:
-        StorageError: The disk or the store refuses the write.
-    """
+    """Write figures where `place_of_figures` says."""
     with place.errors():
         claim = place.claim()
         write_figures(figures, place.path)
         place.publish(claim)
 
 
-def place_of_figures(out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
-    """Return where figures go; refuse at once what could not be written after an hour's work.
-
-    Args:
-        out: The file, or the object on a store.
-        shard: Which shard of it; its own file may be there already.
-
-    Raises:
-        RecipeError: The name does not end in ``.json``.
-        StorageError: It is there already, or the system or the store would refuse the write.
-    """
+def place_of_figures(out: str | os.PathLike[str]) -> OutFile:
+    """Return where figures go; refuse at once what could not be written after an hour's work."""
     place = OutFile.read(out)
     name = place.shown.name
     if not name.lower().endswith(".json"):
         raise RecipeError(
             "a file name that ends in .json", f"got {name or 'no name'!r}", "Give another name."
         )
-    place = place.of_shard(shard)
     if place.address is not None:
         place.claim()
         return place
     with storage_errors(place.path):
-        if shard is None and (place.path.exists() or place.path.is_symlink()):
+        if place.path.exists() or place.path.is_symlink():
             raise StorageError(
                 "a new file", f"{out} is there already", "Choose another name with --out."
             )
@@ -446,11 +405,7 @@ def prepared_for(classifier: Classifier) -> dict[str, object]:
 
 
 def check_known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> None:
-    """Refuse images of classes that a classifier does not know.
-
-    Raises:
-        SourceError: There are some.
-    """
+    """Refuse images of classes that a classifier does not know."""
     places = places_among(classes, classifier.classes)
     foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
     if foreign:
@@ -462,15 +417,7 @@ def check_known_classes(classifier: Classifier, classes: Sequence[str], source: 
 
 
 def answers_to(classifier: Classifier, images: NDArray[np.uint8], *, tta: bool) -> Answers:
-    """Return the answers to a few images: the same bits, whichever images are asked beside each.
-
-    A smaller batch may be computed by another routine, so all are filled up to one size.
-
-    Args:
-        classifier: A file that was opened with ``threads=1``.
-        images: At most as many as `opsin.data.decode.rows_at_once` says, ``uint8[N, H, W, C]``.
-        tta: Whether to average over views.
-    """
+    """Return the answers to a few images: the same bits, whichever images are asked beside each."""
     count = len(images)
     more = np.repeat(images[-1:], max(0, rows_at_once(images.shape[1:]) - count), axis=0)
     parts = classifier.iter_answers(
@@ -520,19 +467,7 @@ def result_of(
     watcher: Watcher,
     inputs: str | None = None,
 ) -> EvaluationResult:
-    """Measure the answers to the images judged, and count the look at them.
-
-    Args:
-        classifier: Whose answers they are.
-        decoded: The images.
-        judged: Which of them are judged.
-        found: The answers to these.
-        model: What the classifier is called.
-        recipe: How they were read, and by what they belong together.
-        seconds: How long it took.
-        watcher: Receives the progress of the work.
-        inputs: What the images are known by where they came in shards, which are one look.
-    """
+    """Measure the answers to the images judged, and count the look at them."""
     rows = judged.rows
     own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
     labels = own[decoded.labels[rows]]
@@ -573,11 +508,7 @@ def result_of(
 def _groups_of(
     judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher
 ) -> NDArray[np.int64]:
-    """Return which of the images judged belong together: groups, copies and near copies.
-
-    Near copies are looked for among as many images as `nearly_seen` compares; those of the run's
-    own images are known.
-    """
+    """Return which of the images judged belong together: groups, copies and near copies."""
     rows = judged.rows
     names = groups_by_name(decoded.names, recipe.group_by) if recipe.group_by else decoded.groups
     pairs = [np.zeros((0, 2), np.int64)]
@@ -614,10 +545,7 @@ class Judged:
 
 
 def judge(classifier: Classifier, decoded: Decoded) -> Judged:
-    """Choose the rows to judge by, and count those that the classifier knows.
-
-    Images are known by their content: neither names nor order matter.
-    """
+    """Choose the rows to judge by, and count those that the classifier knows."""
     test, everything = np.flatnonzero(decoded.given == TEST), np.arange(len(decoded.labels))
     rows = test if test.size else everything
     part: Literal["test", "all"] = "test" if test.size else "all"

@@ -18,14 +18,7 @@ _FOR_NETWORKS: Final = ("torch", "safetensors")
 
 
 def need_training(model: str | None = None) -> None:
-    """Look for all that training needs.
-
-    Args:
-        model: The model's name; ``None`` for a network.
-
-    Raises:
-        MissingExtraError: A part of it is not installed.
-    """
+    """Look for all that training needs."""
     if model in FITTED:
         if not all(map(_is_installed, _FOR_ALL)):
             raise MissingExtraError("models without layers", "classical")
@@ -39,11 +32,7 @@ def can_train_networks() -> bool:
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Return the versions of the packages that decide what comes out.
-
-    Args:
-        *names: The packages (default: those that a network is trained with).
-    """
+    """Return the versions of the packages that decide what comes out."""
     names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
     return {
         "opsin": __version__,
@@ -60,12 +49,7 @@ def _is_installed(package: str) -> bool:
 
 
 def answering_device(recipe: Recipe | ClassicalRecipe) -> str:
-    """Return where ONNX Runtime computes features and answers in a training.
-
-    Raises:
-        RecipeError: It lacks the device that is asked for. Where PyTorch trains on a GPU, it need
-            not have one as well.
-    """
+    """Return where ONNX Runtime computes features and answers in a training."""
     from opsin.runtime.providers import choose  # noqa: PLC0415  loads ONNX Runtime
 
     device = recipe.training.device

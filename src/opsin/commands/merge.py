@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from opsin.commands.join_shards import join_shards, joined_manifest
-from opsin.commands.shard_cover import covering
-from opsin.commands.shard_manifest import FinishedShard, ShardManifest, manifest_of
-from opsin.commands.stored_shards import StoredShards
+import numpy as np
+
+from opsin.commands.classify.results import GROUP, load_pyarrow, write_tables
+from opsin.commands.feature_file import (
+    PARTS,
+    FeatureRow,
+    FeatureRows,
+    as_arrow_text,
+    check_feature_file,
+)
+from opsin.commands.shards import ShardManifest, manifest_of
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import storage_errors
+from opsin.core.format import counted
+from opsin.core.regular_file import open_regular
+from opsin.core.storage import atomic_file, storage_errors
+from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.shard import Shard, named_shard, whole_file
-from opsin.stores.store_address import StoreAddress, is_stored
+from opsin.stores.store_address import is_stored
+
+# Bytes that are copied at once, rows of features, and missing shards that an error names.
+_BLOCK: Final = 1 << 20
+_ROWS: Final = 1024
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -27,14 +45,14 @@ class Merged:
 
     Args:
         out: The file.
-        verb: The command whose file it is: ``predict``, ``embed``, ``evaluate`` or ``audit``.
+        verb: The command whose file it is: ``predict`` or ``embed``.
         shards: How many shards it was made of.
         images: Images of the source.
         rows: Rows of these shards.
         seconds: How long it took.
     """
 
-    out: Path | StoreAddress
+    out: Path
     verb: str
     shards: int
     images: int
@@ -43,7 +61,7 @@ class Merged:
 
     def to_json(self) -> JsonObject:
         """Return everything as ``--json`` prints it."""
-        return asdict(self) | {"out": str(self.out)}
+        return vars(self) | {"out": str(self.out)}
 
 
 @checked
@@ -51,196 +69,273 @@ def merge(
     shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     out: str | os.PathLike[str] | None = None,
-    part: str | None = None,
     watcher: Watcher = SILENT,
 ) -> Merged:
     """Join the shards of a file, in any order; the same bytes as made in one go.
 
-    Shards of an evaluation or an audit become its figures or findings.
-
     Args:
         shards: All shards, or the name that they were given: ``answers.csv`` stands for
-            ``answers-00001-of-00003.csv`` and so on. Those on an object store (``s3://…``) are
-            fetched, joined here, and sent.
+            ``answers-00001-of-00003.csv`` and so on.
         out: The new file (default: that name).
-        part: ``2/100``: join only the second hundredth of the shards, into
-            ``answers-00002-of-00100.csv``: the file that ``--shard 2/100`` would have made, and
-            merged like it. In this way many machines can merge, each a part.
         watcher: Receives progress and notes.
 
     Raises:
-        RecipeError: Shards are missing, there twice, not finished, or of different models, images
-            or options; or cannot be divided into such parts. All that are missing are named.
+        RecipeError: Shards are missing, there twice, not finished, on a store, or of different
+            models, images or options. All that are missing are named.
         StorageError: A shard was changed since, the file is there already, or the disk refuses it.
 
     Example:
         >>> merged = merge("answers.csv")                             # doctest: +SKIP
         >>> merge(["a-00001-of-00002.npz", "a-00002-of-00002.npz"])   # doctest: +SKIP
-        >>> merge("answers.csv", part="1/100")                        # doctest: +SKIP
     """
     began = time.monotonic()
-    target = None if part is None else Shard.parse(part)
     given = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    if any(map(is_stored, given)):
-        return _merge_stored(StoredShards.find(given, out, target), watcher, began)
-    if out is not None and is_stored(out):
-        raise RecipeError(
-            "a file, for shards in files", f"got {out}", "Merge here, then copy it there."
-        )
+    for each in (*given, *([] if out is None else [out])):
+        if is_stored(each):
+            raise RecipeError("shards on this machine", f"got {each}", "Copy all of them here.")
     files = [Path(each) for each in given]
     if not files or not all(file.name for file in files):
         raise RecipeError("shards to merge", "got none", "Give them, or the name they share.")
     by_name = len(files) == 1 and not manifest_of(files[0]).exists()
     whole = Path(out) if out is not None else files[0] if by_name else whole_file(files[0])
-    if target is not None and whole is not None and (before := _finished(target.file(whole))):
-        _check_counts(before, _shards_of(whole)[0])
-        watcher.note(f"{before.file} is finished")
-        return _merged(before.file, [before], began)
-    ordered = _named(files[0], target) if by_name else _given(files, target)
-    if out is None and whole is not None and ordered[0].manifest.reports:
-        whole = whole.with_suffix(".json")
-    _note_versions(ordered, watcher)
-    path = _place(whole, ordered[0], target)
-    rows = sum(each.manifest.rows for each in ordered)
+    ordered = _complete(_named(files[0]) if by_name else files, by_name=by_name)
+    path = _check_place(whole, ordered[0].file)
+    versions = sorted({shard.manifest.opsin for shard in ordered})
+    if len(versions) > 1:
+        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
+    first, rows = ordered[0].manifest, sum(each.manifest.rows for each in ordered)
     watcher.begin("Merge", rows, "rows")
-    join_shards(ordered, path, whole=target is None, watcher=watcher)
-    if target is not None:
-        joined_manifest(ordered, path, target)
-    watcher.end()
-    return _merged(path, ordered, began)
-
-
-def _merge_stored(shards: StoredShards, watcher: Watcher, began: float) -> Merged:
-    """Fetch shards, join them here, and send what became of them."""
-    place, target = shards.place, shards.place.shard
-    claim = place.claim()
-    if claim.finished is not None:  # a part that was merged before
-        before = FinishedShard.read(place.path)
-        place.settle(claim)
-        watcher.note(f"{place.shown} is finished")
-        done = _merged(place.path, [before], began)
+    if first.verb == "embed":
+        _join_features(ordered, path, watcher)
+    elif path.suffix.lower() == ".parquet":
+        _join_tables(ordered, path, watcher)
     else:
-        with shards.fetched(claim, watcher) as copies:
-            done = merge(
-                copies,
-                out=shards.whole,
-                part=None if target is None else str(target),
-                watcher=place.watcher(watcher),
-            )
-    return replace(done, out=place.shown, seconds=time.monotonic() - began)
+        _join_lines(ordered, path, watcher)
+    watcher.end()
+    return Merged(path, first.verb, len(ordered), first.images, rows, time.monotonic() - began)
 
 
-def _merged(path: Path, shards: Sequence[FinishedShard], began: float) -> Merged:
-    first = shards[0].manifest
-    rows = sum(each.manifest.rows for each in shards)
-    return Merged(path, first.verb, len(shards), first.images, rows, time.monotonic() - began)
+@dataclass(frozen=True)
+class _Shard:
+    """A shard's file, and what it says of itself."""
+
+    file: Path
+    manifest: ShardManifest
+
+    def check(self, digest: str | None = None) -> None:
+        """Refuse a file that is not as it was made."""
+        if digest is None:
+            with storage_errors(self.file), open_regular(self.file) as stream:
+                hashed = hashlib.sha256()
+                while block := stream.read(_BLOCK):
+                    hashed.update(block)
+            digest = hashed.hexdigest()
+        if digest != self.manifest.sha256:
+            raise self.changed()
+
+    def changed(self) -> StorageError:
+        """The error for a file that is not as it was made."""
+        return StorageError(
+            "shards as they were made",
+            f"{self.file} was changed since, or is damaged",
+            f"Remove {self.file.name} and {manifest_of(self.file).name}, and make it again.",
+        )
 
 
-def _finished(file: Path) -> FinishedShard | None:
-    """Return a shard that is finished; ``None`` where it is not."""
-    if not manifest_of(file).exists():
-        return None
-    manifest = ShardManifest.read(file)
-    whole = file.is_file() and file.stat().st_size == manifest.size
-    return FinishedShard(file, manifest) if whole else None
+def _named(whole: Path) -> list[Path]:
+    """The files that are shards of another by their names."""
+    with storage_errors(whole.parent):
+        names = sorted(entry.name for entry in os.scandir(whole.parent))
+    files = [
+        whole.parent / name
+        for name in names
+        if (shard := named_shard(Path(name))) and shard.file(whole).name == name
+    ]
+    if not files:
+        raise RecipeError(
+            "shards to merge",
+            f"there is none of {whole}",
+            f"They are called {Shard(1, 3).file(whole).name} and so on.",
+        )
+    return files
 
 
-def _given(files: Sequence[Path], target: Shard | None) -> list[FinishedShard]:
-    """Return the shards to join, of those given, in their order."""
-    found: dict[Shard, FinishedShard] = {}
-    shards = [FinishedShard.read(file) for file in files]
+def _complete(files: Sequence[Path], *, by_name: bool) -> list[_Shard]:
+    """Return all shards of a whole, in their order; refuse others, and name those missing."""
+    found: dict[Shard, _Shard] = {}
+    # Of those that share a name, one that is not finished is as good as missing.
+    finished = [file for file in files if not by_name or manifest_of(file).exists()] or files
+    shards = [_Shard(file, ShardManifest.read(file)) for file in finished]
     for shard in shards:
-        shards[0].check_alike(shard)
         part = shard.manifest.part
+        if difference := shards[0].manifest.difference(shard.manifest):
+            raise RecipeError(
+                "shards of the same model, images and options",
+                f"{shard.file.name} was made with another {difference} than {shards[0].file.name}",
+                "Make those anew that are wrong, or move them away.",
+            )
         if part in found:
             raise RecipeError(
                 "each shard once",
                 f"{found[part].file} and {shard.file} are both {part}",
                 "Leave one out.",
             )
-        found[part] = shard
-    return covering(found, target)
-
-
-def _named(whole: Path, target: Shard | None) -> list[FinishedShard]:
-    """Return the shards to join, of those that share a name, in their order.
-
-    Of those that are not joined, one manifest of each number is read: there may be thousands.
-    """
-    found, unfinished = _shards_of(whole)
-    if not found and not unfinished:
-        raise RecipeError(
-            "shards to merge",
-            f"there is none of {whole}",
-            f"They are called {Shard(1, 3).file(whole).name} and so on.",
-        )
-    try:
-        files = covering(found, target)
-    except RecipeError:
-        for file in unfinished:
-            ShardManifest.read(file)  # says what to do with it
-        raise
-    ordered = [FinishedShard.read(file) for file in files]
-    for each in ordered:
-        ordered[0].check_alike(each)
-        if each.manifest.part != named_shard(each.file):
+        if by_name and part != named_shard(shard.file):
             raise RecipeError(
-                f"{each.file.name} to be the shard that its name says",
-                f"it is {each.manifest.part}",
+                f"{shard.file.name} to be the shard that its name says",
+                f"it is {part}",
                 "Make it again.",
             )
-    _check_counts(ordered[0], found)
-    return ordered
+        found[part] = shard
+    counts = sorted({part.count for part in found})
+    if len(counts) > 1:
+        raise RecipeError(
+            "shards of one number",
+            f"got some of {' and '.join(map(str, counts))}",
+            "Leave out those of another number.",
+        )
+    wanted = [Shard(number, counts[0]) for number in range(1, counts[0] + 1)]
+    if missing := [part for part in wanted if part not in found]:
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        raise RecipeError(
+            f"all {len(wanted):,} shards",
+            f"{counted(len(missing), 'is', 'are')} missing: "
+            f"{', '.join(map(str, missing[:_NAMED]))}{more}",
+            "Make them with --shard; nothing was written.",
+        )
+    return [found[part] for part in wanted]
 
 
-def _shards_of(whole: Path) -> tuple[dict[Shard, Path], list[Path]]:
-    """Return the shards that share a name: those with a manifest, and the others."""
-    with storage_errors(whole.parent):
-        names = {entry.name for entry in os.scandir(whole.parent)}
-    found: dict[Shard, Path] = {}
-    unfinished: list[Path] = []
-    for name in sorted(names):
-        file = whole.parent / name
-        shard = named_shard(file)
-        if shard is not None and shard.file(whole) == file:
-            if manifest_of(file).name in names:
-                found[shard] = file
-            else:
-                unfinished.append(file)
-    return found, unfinished
-
-
-def _check_counts(first: FinishedShard, found: Mapping[Shard, Path]) -> None:
-    """Refuse shards of another number that do not belong to the first: perhaps newer ones."""
-    for file in {shard.count: file for shard, file in found.items()}.values():
-        first.check_alike(FinishedShard.read(file))
-
-
-def _note_versions(shards: Sequence[FinishedShard], watcher: Watcher) -> None:
-    versions = sorted({shard.manifest.opsin for shard in shards})
-    if len(versions) > 1:
-        watcher.note(f"they were made by several versions of Opsin: {', '.join(versions)}")
-
-
-def _place(path: Path | None, first: FinishedShard, target: Shard | None) -> Path:
-    """Return where the merged file goes.
-
-    Raises:
-        RecipeError: It is not said, or is of another form.
-        StorageError: It is there already.
-    """
+def _check_place(path: Path | None, first: Path) -> Path:
+    """Return where the merged file goes; refuse a place that cannot be."""
     if path is None:
         raise RecipeError(
-            "a name for the merged file", f"{first.file.name} does not tell it", "Give --out FILE."
+            "a name for the merged file", f"{first.name} does not tell it", "Give --out FILE."
         )
-    ending = ".json" if first.manifest.reports else first.file.suffix.lower()
+    ending = first.suffix.lower()
     if path.suffix.lower() != ending:
         raise RecipeError(
             f"a file name that ends in {ending}", f"got {path.name!r}", "Give another name."
         )
-    if target is not None:
-        return target.file(path)  # without its manifest it is not finished
     with storage_errors(path):
         if path.exists() or path.is_symlink():
             raise StorageError("a new file", f"{path} is there already", "Give another: --out.")
     return path
+
+
+def _join_lines(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
+    """Join rows of JSON or CSV: these after each other, with the first one's heading."""
+    done = 0
+    with atomic_file(path) as temporary, temporary.open("wb") as target:
+        for number, shard in enumerate(shards):
+            digest = hashlib.sha256()
+            with storage_errors(shard.file), open_regular(shard.file) as source:
+                if path.suffix.lower() == ".csv":
+                    heading = source.readline(_BLOCK)
+                    digest.update(heading)
+                    target.write(heading if number == 0 else b"")
+                while block := source.read(_BLOCK):
+                    digest.update(block)
+                    target.write(block)
+            shard.check(digest.hexdigest())
+            done += shard.manifest.rows
+            watcher.advance(done)
+
+
+def _join_tables(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
+    """Join Parquet files of answers."""
+    arrow, parquet = load_pyarrow()
+    schema = None
+    for shard in shards:
+        shard.check()
+        try:
+            schema = schema or parquet.read_schema(shard.file)
+        except (arrow.ArrowException, OSError) as error:
+            raise shard.changed() from error
+
+    def batches() -> Iterator[Any]:
+        for shard in shards:
+            with parquet.ParquetFile(shard.file) as opened:
+                yield from opened.iter_batches(GROUP)
+
+    def tables() -> Iterator[Any]:
+        waiting, rows, done = [], 0, 0
+        for batch in batches():
+            waiting.append(batch)
+            rows += batch.num_rows
+            while rows >= GROUP:
+                table = arrow.Table.from_batches(waiting).combine_chunks()
+                yield table.slice(0, GROUP).combine_chunks()
+                waiting = table.slice(GROUP).to_batches()
+                rows -= GROUP
+                done += GROUP
+                watcher.advance(done)
+        if rows:
+            yield arrow.Table.from_batches(waiting).combine_chunks()
+
+    write_tables(path, schema, tables())
+
+
+def _join_features(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:
+    """Join files of features."""
+    check_feature_file(path)
+    first = shards[0].manifest
+    options: dict[str, Any] = dict(first.options)
+    units, classes = options["units"], options.pop("classes")
+    unreadable = [name for shard in shards for name in shard.manifest.summary["unreadable"]]
+    about = {"opsin": first.opsin, "source": first.summary["source"], **options}
+    read = _rows_of_arrays if path.suffix.lower() == ".npz" else _rows_of_table
+    names = None if classes is None else tuple(classes)
+    with FeatureRows(path, sum(units)) as rows:
+        for shard in shards:
+            shard.check()
+            for row in read(shard, names):
+                rows.add(row)
+            watcher.advance(rows.count)
+        rows.finish(about | {"unreadable": unreadable}, names)
+
+
+def _rows_of_arrays(shard: _Shard, classes: tuple[str, ...] | None) -> Iterator[FeatureRow]:
+    """Yield the rows of a shard in ``.npz`` form."""
+    try:
+        with StoredArrays(shard.file) as arrays:
+
+            def blocks(name: str, missing: object) -> Iterator[Any]:
+                if name in arrays:
+                    return iter(arrays.blocks(name, _ROWS))
+                return itertools.repeat([missing] * _ROWS)
+
+            columns = zip(
+                arrays.blocks("features", _ROWS),
+                arrays.blocks("names", _ROWS),
+                arrays.blocks("digests", _ROWS),
+                blocks("labels" if classes is not None else "", -1),
+                blocks("parts", ""),
+                strict=False,
+            )
+            for features, names, digests, labels, parts in columns:
+                for row, each in enumerate(features):
+                    part = PARTS.index(str(parts[row]))
+                    digest = digests[row].tobytes()
+                    yield FeatureRow(str(names[row]), int(labels[row]), part, digest, each)
+    except (ValueError, KeyError, IndexError) as error:
+        raise shard.changed() from error
+
+
+def _rows_of_table(shard: _Shard, classes: tuple[str, ...] | None) -> Iterator[FeatureRow]:
+    """Yield the rows of a shard in Parquet form."""
+    arrow, parquet = load_pyarrow()
+    numbers: Mapping[str | None, int] = {
+        None: -1, **{as_arrow_text(name): number for number, name in enumerate(classes or ())}
+    }  # fmt: skip
+    try:
+        for batch in parquet.ParquetFile(shard.file).iter_batches(_ROWS):
+            features = batch.column("features").flatten().to_numpy().reshape(len(batch), -1)
+            columns = batch.drop_columns(["features"]).to_pylist()
+            for each, row in zip(columns, features, strict=True):
+                part = PARTS.index(each.get("part") or "")
+                digest = bytes.fromhex(each["digest"])
+                label = numbers[each.get("label")]
+                yield FeatureRow(each["name"], label, part, digest, np.asarray(row))
+    except (arrow.ArrowException, ValueError, KeyError) as error:
+        raise shard.changed() from error

@@ -14,18 +14,22 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from opsin.commands.shard_manifest import manifest_of
+from opsin.commands.shards import manifest_of
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.file_names import legal_name
 from opsin.core.state_folder import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
-from opsin.stores.bucket import Bucket
-from opsin.stores.open_bucket import open_bucket
-from opsin.stores.said_as import said_as
-from opsin.stores.store_address import ADDRESSES, AZURE_ACCOUNT, StoreAddress, is_stored
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.store_address import (
+    ADDRESSES,
+    AZURE_ACCOUNT,
+    StoreAddress,
+    StoredObject,
+    is_stored,
+)
+from opsin.stores.store_errors import said_as
 
 
 @dataclass(frozen=True)

@@ -119,19 +119,7 @@ class _AlignedAnswers:
 
 
 def bring_together(runs: Sequence[Run]) -> PairedPredictions:
-    """Read the runs' answers and pair them, image by image.
-
-    Images are known by their content, whatever their names and order, and of several copies each
-    counts. Where runs prepared them differently, in another size for example, content cannot tell;
-    then names do, if the images came from the same place. Runs that were tested on other images
-    as well are compared on those that all of them were tested on.
-
-    Args:
-        runs: Two or more.
-
-    Raises:
-        RunError: A run is not finished, they have no images in common, or other labels or classes.
-    """
+    """Read the runs' answers and pair them, image by image."""
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
     part = parts[0]
     if len(set(parts)) > 1:
@@ -241,11 +229,7 @@ def _images(run: Run, rows: NDArray[np.int64], count: int) -> list[RunImage] | N
 
 
 def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.int64]:
-    """Return which of the other's classes each class of the first is.
-
-    Raises:
-        RunError: They have not the same classes.
-    """
+    """Return which of the other's classes each class of the first is."""
     own, theirs = first.record.classes, other.record.classes
     places, back = places_among(own, theirs), places_among(theirs, own)
     if min(*places, *back) < 0:
@@ -280,11 +264,7 @@ def _corrected(record: DatasetRecord, kept: PartPredictions) -> NDArray[np.bool_
 
 
 def _agreed(kept: Sequence[_AlignedAnswers], part: PredictedPart) -> NDArray[np.int64]:
-    """Return the right classes: where runs differ, those that one of them corrected.
-
-    Raises:
-        RunError: Runs differ where none corrected a label, or several did in different ways.
-    """
+    """Return the right classes: where runs differ, those that one of them corrected."""
     right, known = kept[0].labels.copy(), kept[0].corrected.copy()
     for each in kept[1:]:
         differ = each.labels != right
@@ -305,13 +285,7 @@ def _agreed(kept: Sequence[_AlignedAnswers], part: PredictedPart) -> NDArray[np.
 def _shared(
     first: _AlignedAnswers, other: _AlignedAnswers, columns: NDArray[np.int64], part: PredictedPart
 ) -> tuple[NDArray[np.int64], str | None]:
-    """Return where the other has each image of the first, and a note if names had to tell.
-
-    ``int64[N]``, -1 for an image that the other was not tested on.
-
-    Raises:
-        RunError: They share none.
-    """
+    """Return where the other has each image of the first, and a note if names had to tell."""
     own: list[bytes] | list[str] = first.keys
     theirs: list[bytes] | list[str] = other.keys
     note = None
@@ -338,11 +312,7 @@ def _shared(
 def _names_instead(
     first: _AlignedAnswers, other: _AlignedAnswers, part: PredictedPart
 ) -> tuple[list[str], list[str]]:
-    """Return names to tell images by that have not the same pixels.
-
-    Raises:
-        RunError: Their names tell nothing.
-    """
+    """Return names to tell images by that have not the same pixels."""
     reason = None
     if first.place != other.place:
         reason = "come from different places, so that names prove nothing"

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import os
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import FITTED
-from opsin.commands.load_dataset import load_for, model_asked
 from opsin.commands.runs import Run
-from opsin.commands.series_on_cluster import ClusterSeries, PlannedRun, needs_of_series
-from opsin.commands.train import train
+from opsin.commands.train.load import load_for
+from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.artifacts.run_report import LabelEvidence, PartFigures, Report
+from opsin.core.artifacts.run_report import LabelEvidence, PartFigures
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
@@ -35,12 +32,8 @@ from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
-from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.trackers import chosen_trackers
 from opsin.training.process_group import refuse_several
-
-if TYPE_CHECKING:
-    from opsin.evaluation.evidence import Doubts
 
 Kind = Literal["repeats", "folds"]
 
@@ -169,7 +162,6 @@ def train_repeats(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
-    on: str = "local",
     **options: Any,
 ) -> Repeats:
     """Train the same several times with different seeds, to see how much chance there is in it.
@@ -189,9 +181,6 @@ def train_repeats(
         track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
-        on: Where: ``local``, one after the other, or on a Ray cluster, a node each: ``ray`` (the
-            one this machine is part of) or ``ray://HOST:PORT``. The nodes share the folder of the
-            runs. Started again, the same series continues; what is done is not trained again.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
 
     Returns:
@@ -209,24 +198,18 @@ def train_repeats(
         >>> [run.recipe.training.seed for run in found.runs], found.deviation < found.accuracy
         ([0, 1], True)
     """
-    refuse_several("repeats")
-    _check_count("repeats", repeats, least=1)
-    chosen_trackers(track)  # refused now, not when the images are read
-    tell = watcher or for_people(quiet=quiet)
-    with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        loaded = load_for(data, model, options, offline=offline, watcher=tell)
-        model, dataset = loaded.model, loaded.dataset
-        first = _seed(dataset, options)
-        # Refused now, not after the runs before it.
-        resolve(dataset.recipe, seed=first + repeats - 1)
-        planned = [
-            PlannedRun(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
-            for number, seed in enumerate(range(first, first + repeats), 1)
-        ]
-        series = _Series(
-            "repeats", model, Path(runs), name, watcher, observers, track, quiet, offline, cluster
-        )
-        return series.train(planned, **options)
+    tell = _checked("repeats", repeats, 1, watcher, track, quiet=quiet)
+    loaded = load_for(data, model, options, offline=offline, watcher=tell)
+    first = resolve(loaded.dataset.recipe, seed=options.get("seed")).training.seed
+    resolve(loaded.dataset.recipe, seed=first + repeats - 1)  # refused now, not after some runs
+    planned = [
+        _PlannedRun(loaded.dataset, f"seed{seed}", f"{number} of {repeats} · seed {seed}", seed)
+        for number, seed in enumerate(range(first, first + repeats), 1)
+    ]
+    return _train_all(
+        "repeats", planned, tell, {**options, "model": loaded.model}, runs=Path(runs), name=name,
+        watcher=watcher, observers=observers, track=track, quiet=quiet, offline=offline,
+    )  # fmt: skip
 
 
 @checked
@@ -242,7 +225,6 @@ def train_folds(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
-    on: str = "local",
     **options: Any,
 ) -> Repeats:
     """Cross-validate: each image is tested once, by a network that was not trained on it.
@@ -265,9 +247,6 @@ def train_folds(
         track: As for `opsin.train`; each run is one there.
         quiet: Show nothing.
         offline: As for `opsin.train`.
-        on: Where: ``local``, one after the other, or on a Ray cluster, a node each: ``ray`` (the
-            one this machine is part of) or ``ray://HOST:PORT``. The nodes share the folder of the
-            runs. Started again, the same series continues; what is done is not trained again.
         **options: As for `opsin.train`, but for ``fold``.
 
     Returns:
@@ -285,77 +264,128 @@ def train_folds(
         >>> found.summary.pooled.images
         1797
     """
-    refuse_several("folds")
-    _check_count("folds", folds, least=2)
-    chosen_trackers(track)  # refused now, not when the images are read
-    tell = watcher or for_people(quiet=quiet)
-    with _place(on, data, model, runs=Path(runs), options=options, observers=observers) as cluster:
-        loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
-        model, dataset = loaded.model, loaded.dataset
-        parts = cut_into_folds(dataset, folds)
-        _tell_untested(dataset, parts, tell)
-        seed = _seed(dataset, options)
-        planned = [
-            PlannedRun(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
-            for number, part in enumerate(parts, 1)
-        ]
-        series = _Series(
-            "folds", model, Path(runs), name, watcher, observers, track, quiet, offline, cluster
-        )
-        return series.train(planned, **options)
-
-
-@contextlib.contextmanager
-def _place(
-    on: str,
-    data: object,
-    model: str | None,
-    *,
-    runs: Path,
-    options: Mapping[str, Any],
-    observers: Sequence[Watcher],
-) -> Iterator[Cluster | None]:
-    """Join a cluster before anything is read; ``None`` where all is trained here."""
-    if not is_elsewhere(on):
-        yield None
-        return
-    if observers:
-        raise RecipeError(
-            "no observers on a cluster",
-            f"got {len(observers)}",
-            "Leave them out: the runs are trained in other processes. A tracker works: track=….",
-        )
-    network = model_asked(model, options) not in FITTED or bool(options.get("fine_tune"))
-    needs = needs_of_series(data, runs, options, torch=network)
-    with Cluster(on, needs=needs, whole_nodes=True) as cluster:
-        yield cluster
-
-
-def _tell_untested(dataset: Dataset, parts: Sequence[Dataset], tell: Watcher) -> None:
-    """Say how many images are in no fold's test part, if there are any."""
+    tell = _checked("folds", folds, 2, watcher, track, quiet=quiet)
+    loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
+    dataset = loaded.dataset
+    parts = cut_into_folds(dataset, folds)
     untested = len(dataset) - sum(len(part.split.test) for part in parts)
     if untested:
         tell.note(
             f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes have "
             "too few others to learn from (add images of these classes)"
         )
+    seed = resolve(dataset.recipe, seed=options.get("seed")).training.seed
+    planned = [
+        _PlannedRun(part, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}", seed)
+        for number, part in enumerate(parts, 1)
+    ]
+    return _train_all(
+        "folds", planned, tell, {**options, "model": loaded.model}, runs=Path(runs), name=name,
+        watcher=watcher, observers=observers, track=track, quiet=quiet, offline=offline,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _PlannedRun:
+    """One run of a series: its images, the end of its name, a line about it, and its seed."""
+
+    data: Dataset
+    suffix: str
+    words: str
+    seed: int
+
+
+def _checked(
+    kind: Kind,
+    count: int,
+    least: int,
+    watcher: Watcher | None,
+    track: str | Sequence[str] | None,
+    *,
+    quiet: bool,
+) -> Watcher:
+    """Refuse what cannot work before the images are read; return what shows the progress."""
+    refuse_several(kind)
+    if not least <= count <= _MOST:
+        raise RecipeError(
+            f"{least} to {_MOST} {kind}", f"got {count}", f"Give another number of {kind}."
+        )
+    chosen_trackers(track)
+    return watcher or for_people(quiet=quiet)
+
+
+def _train_all(
+    kind: Kind,
+    planned: Sequence[_PlannedRun],
+    tell: Watcher,
+    options: Mapping[str, Any],
+    *,
+    runs: Path,
+    name: str | None,
+    **further: Any,
+) -> Repeats:
+    """Train one after the other, and keep the summary of those there are after each."""
+    recipe = planned[0].data.recipe
+    model = options["model"] or resolve(recipe).model.name
+    title = (name or f"{recipe.title}-{model}")[:_LONGEST]
+    made: list[Run] = []
+    try:
+        for plan in planned:
+            tell.fact("Repeat" if kind == "repeats" else "Fold", plan.words)
+            own = {**options, "seed": plan.seed}
+            made.append(
+                train(plan.data, runs=runs, name=f"{title}-{plan.suffix}", **further, **own)
+            )
+            found = _keep(kind, made, planned)
+            if made[-1].report.training.interrupted:  # the run itself may have been whole
+                break
+            # The first may have measured: one recipe for all.
+            first = made[0].recipe
+            options = {
+                "model": first.model.name,
+                **first.model.model_dump(exclude={"name"}),
+                **first.training.model_dump(exclude={"seed"}),
+            }
+    except KeyboardInterrupt:
+        if not made:
+            raise
+    except Exception:
+        for run in made:
+            tell.fact("Done", f"{run.path} · accuracy {plus_minus(run.figures)}")
+        raise
+    return found
+
+
+def _keep(kind: Kind, made: Sequence[Run], planned: Sequence[_PlannedRun]) -> Repeats:
+    """Write the summary beside the runs, under the first one's name, which is unique."""
+    first = made[0].path
+    name = re.sub(rf"-{planned[0].suffix}(-\d+)?$", rf"-{kind}\1", first.name)
+    file = first.with_name(f"{name}.json")
+    summary = summarise(made, kind=kind, asked=len(planned))
+    labels = None
+    if kind == "folds" and len(made) == len(planned) and not any(r.stopped for r in summary.runs):
+        doubts, doubted = _doubted_labels(made)  # every image was tested
+        summary = summary.model_copy(update={"doubts": doubts})
+        if doubted:
+            labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
+    write_json(file, summary.to_json())
+    return Repeats(tuple(made), summary, file, labels)
 
 
 def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
-    """Say what several finished runs of one recipe say together.
-
-    Args:
-        runs: The runs, at least one.
-        kind: Whether they differ in their seeds or in their folds.
-        asked: How many there were to be.
-    """
-    report = runs[0].directory.read(Report)
+    """What several finished runs of one recipe, of ``asked``, say together."""
+    report = runs[0].report
     rows = [_row(run) for run in runs]
     # A mean without those whose loss ran away would be too good; those that Ctrl-C ended early
     # would make it worse.
     whole = [row for row in rows if not row.stopped]
     columns = {name: [getattr(row, name) for row in whole] for name in Averages.model_fields}
-    pooled = [run for run, row in zip(runs, rows, strict=True) if not row.stopped]
+    pooled = None
+    if kind == "folds" and whole:
+        from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
+
+        answers = _out_of_fold([r for r, row in zip(runs, rows, strict=True) if not row.stopped])
+        pooled = measure(*answers[:2], _classes(runs), answers[2])
     return RepeatsSummary(
         kind=kind,
         asked=asked,
@@ -369,12 +399,12 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
         deviation=Averages(**{name: statistics.stdev(of) for name, of in columns.items()})
         if len(whole) > 1
         else None,
-        pooled=_pooled(pooled) if kind == "folds" and whole else None,
+        pooled=pooled,
     )
 
 
 def _row(run: Run) -> RepeatedRun:
-    recipe, report = run.recipe, run.directory.read(Report)
+    recipe, report = run.recipe, run.report
     figures = report.judged
     return RepeatedRun(
         run=str(run.path),
@@ -392,16 +422,8 @@ def _row(run: Run) -> RepeatedRun:
     )
 
 
-def _pooled(runs: Sequence[Run]) -> PartFigures:
-    """Measure the answers of several runs to their own test parts as if they were one's."""
-    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
-
-    probabilities, labels, groups = _out_of_fold(runs)
-    return measure(probabilities, labels, _classes(runs), groups)
-
-
 def _classes(runs: Sequence[Run]) -> list[str]:
-    return [entry.name for entry in runs[0].directory.read(Report).judged.classes]
+    return [entry.name for entry in runs[0].figures.classes]
 
 
 def _out_of_fold(
@@ -417,7 +439,7 @@ def _out_of_fold(
     )
 
 
-def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
+def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
     """Return the labels that the answers of the folds contradict, the most doubtful first."""
     from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
 
@@ -430,140 +452,12 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
     doubts = doubt_labels(probabilities, labels, classes, groups)
     found = doubts.suspects
     doubted = (images[row] for row in found.rows)
-    said = [
+    suspected = [
         Correction(each.digest, each.name, each.label, classes[suggested], float(score),
                    present=each.label)
         for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
     ]  # fmt: skip
     before = runs[0].directory.corrections
-    earlier = read_corrections(before) if said and before.is_file() else ()
-    return doubts, with_earlier(said, earlier)
-
-
-@dataclass(frozen=True)
-class _Series:
-    """What all runs of a series share; the arguments of `train_repeats`."""
-
-    kind: Kind
-    model: str | None
-    runs: Path
-    name: str | None
-    watcher: Watcher | None
-    observers: Sequence[Watcher]
-    track: str | Sequence[str] | None
-    quiet: bool
-    offline: bool
-    cluster: Cluster | None
-
-    def train(self, planned: Sequence[PlannedRun], **options: Any) -> Repeats:
-        """Train one after the other, and keep the summary of those there are after each."""
-        if self.cluster is not None:
-            return self._train_on(self.cluster, planned, options)
-        # Each run makes a display of its own where none is given, with its own table of epochs.
-        tell = self.watcher or for_people(quiet=self.quiet)
-        given: Mapping[str, Any] = {"model": self.model, **options}
-        made: list[Run] = []
-        try:
-            for plan in planned:
-                tell.fact("Repeat" if self.kind == "repeats" else "Fold", plan.words)
-                run = train(
-                    plan.data,
-                    runs=self.runs,
-                    name=f"{self._title(plan.data)}-{plan.suffix}",
-                    watcher=self.watcher,
-                    observers=self.observers,
-                    track=self.track,
-                    quiet=self.quiet,
-                    offline=self.offline,
-                    **{**given, "seed": plan.seed},
-                )
-                made.append(run)
-                self._keep(made, planned)
-                # The run itself may have been whole.
-                if run.directory.read(Report).training.interrupted:
-                    break
-                given = _taken_over(made[0])
-        except KeyboardInterrupt:
-            if not made:
-                raise
-        except Exception:
-            for run in made:
-                tell.fact(
-                    "Done", f"{run.path} · accuracy {plus_minus(run.directory.read(Report).judged)}"
-                )
-            raise
-        return self._keep(made, planned)
-
-    def _train_on(
-        self, cluster: Cluster, planned: Sequence[PlannedRun], options: Mapping[str, Any]
-    ) -> Repeats:
-        """Train them on a cluster, and keep the summary of those there are after each."""
-        made: list[Run] = []
-
-        def keep(runs: Sequence[Run]) -> None:
-            made[:] = runs
-            self._keep(made, planned)
-
-        def is_whole(first: Run) -> bool:
-            with contextlib.suppress(OSError, ValueError):
-                kept = self._file(first, planned).read_bytes()
-                return len(RepeatsSummary.model_validate_json(kept).runs) == len(planned)
-            return False
-
-        series = ClusterSeries(
-            planned, self.runs, self._title(planned[0].data), {"model": self.model, **options},
-            self.offline, self.track, is_whole,
-        )  # fmt: skip
-        tell = self.watcher or for_people(quiet=self.quiet)
-        try:
-            series.train(cluster, tell, taken_over=_taken_over, keep=keep)
-        except KeyboardInterrupt:
-            if not made:
-                raise
-        return self._keep(made, planned)
-
-    def _title(self, data: Dataset) -> str:
-        model = self.model or resolve(data.recipe).model.name
-        return (self.name or f"{data.recipe.title}-{model}")[:_LONGEST]
-
-    def _keep(self, made: Sequence[Run], planned: Sequence[PlannedRun]) -> Repeats:
-        """Write the summary beside the runs, under the first one's name, which is unique."""
-        file = self._file(made[0], planned)
-        summary = summarise(made, kind=self.kind, asked=len(planned))
-        labels = None
-        whole = len(made) == summary.asked and not any(row.stopped for row in summary.runs)
-        if self.kind == "folds" and whole:  # every image was tested
-            doubts, doubted = _doubted(made)
-            found = FoldDoubts(suspected=len(doubts.suspects), labels=doubts.evidence)
-            summary = summary.model_copy(update={"doubts": found})
-            if doubted:
-                labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
-        write_json(file, summary.to_json())
-        return Repeats(tuple(made), summary, file, labels)
-
-    def _file(self, first: Run, planned: Sequence[PlannedRun]) -> Path:
-        """Return where the summary is kept; on a cluster, any run may be the first one done."""
-        suffixes = "|".join(plan.suffix for plan in planned)
-        name = re.sub(rf"-(?:{suffixes})(-\d+)?$", rf"-{self.kind}\1", first.path.name)
-        return first.path.with_name(f"{name}.json")
-
-
-def _taken_over(first: Run) -> Mapping[str, Any]:
-    """Return what the other runs take over from the first, which measured: one recipe for all."""
-    recipe = first.recipe
-    return {
-        "model": recipe.model.name,
-        **recipe.model.model_dump(exclude={"name"}),
-        **recipe.training.model_dump(exclude={"seed"}),
-    }
-
-
-def _seed(dataset: Dataset, options: Mapping[str, object]) -> int:
-    return resolve(dataset.recipe, seed=options.get("seed")).training.seed
-
-
-def _check_count(what: Kind, count: int, *, least: int) -> None:
-    if not least <= count <= _MOST:
-        raise RecipeError(
-            f"{least} to {_MOST} {what}", f"got {count}", f"Give another number of {what}."
-        )
+    earlier = read_corrections(before) if suspected and before.is_file() else ()
+    summary = FoldDoubts(suspected=len(found), labels=doubts.evidence)
+    return summary, with_earlier(suspected, earlier)

@@ -18,7 +18,7 @@ from opsin.data.dataset import Dataset
 from opsin.data.formats import SUFFIXES, is_heif
 from opsin.data.images import content_of
 from opsin.data.sources.contents import UnpreparedImages
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 # Bytes of a file that are held at once.
 _BLOCK: Final = 1 << 22

@@ -22,32 +22,14 @@ if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
 
 
 def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
-    """Return what tells a test set from others, by its images' content; ``None`` for none.
-
-    Args:
-        digests: Hash of each image's pixels, ``uint8[N, B]``.
-        rows: The test images.
-
-    Example:
-        >>> digests = np.arange(6, dtype=np.uint8).reshape(3, 2)
-        >>> key_of(digests, np.array([0, 2])) == key_of(digests, np.array([2, 0]))
-        True
-    """
+    """Return what tells a test set from others, by its images' content; ``None`` for none."""
     if not len(rows):
         return None
     return hashlib.sha256(b"".join(sorted(digests[row].tobytes() for row in rows))).hexdigest()[:32]
 
 
 def count_looks(directory: RunDirectory, key: str | None) -> int:
-    """Count how often runs beside this one, itself included, have looked at a test set.
-
-    A training looks once, at its end, and once more each time that it goes on and ends again;
-    `opsin.evaluate` of a run's file each time (`note_look`). The shards of one source are one look.
-
-    Args:
-        directory: A run.
-        key: What `key_of` says of its test set.
-    """
+    """Count how often runs beside this one, itself included, have looked at a test set."""
     looks = 0
     for run in find_runs(directory.path.parent) if key else ():
         with contextlib.suppress(RunError, OSError):
@@ -67,10 +49,7 @@ def note_look(
     *,
     watcher: Watcher,
 ) -> int:
-    """Keep in a run that its file was evaluated on test images once more; count the looks.
-
-    What was measured is told even where the run cannot be written.
-    """
+    """Keep in a run that its file was evaluated on test images once more; count the looks."""
     unkept = 0
     if key is not None and directory.recipe.is_file():
         look = LoggedEvaluation(
@@ -94,12 +73,7 @@ def leaks_of(dataset: Dataset) -> Leaks:
 
 
 def looks_in_words(looks: int) -> str:
-    """Say how often a test set was looked at.
-
-    Example:
-        >>> looks_in_words(1), looks_in_words(3)
-        ('looked at once', 'looked at 3 times by the runs of this folder')
-    """
+    """Say how often a test set was looked at."""
     return (
         "looked at once" if looks <= 1 else f"looked at {looks:,} times by the runs of this folder"
     )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.commands.workload import Unit, in_batches
+from opsin.commands.bench import Unit, in_batches
 from opsin.core.events import SILENT, Watcher
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU
 
 #: Timed rounds; in each, every classifier has its turn.
 ROUNDS: Final = 5
@@ -40,9 +42,11 @@ def rates_in_turn(
     there = [file for file in files if file is not None]
     if not there:
         return [None] * len(files)
-    slowest = min(_rate(in_batches(file, _LEAST)) for file in there)
+    slowest = min(_rate(in_batches(Classifier(file, device=CPU), _LEAST)) for file in there)
     count = int(min(_MOST, max(_LEAST, slowest * _TURN)))
-    units = [None if file is None else in_batches(file, count) for file in files]
+    units = [
+        None if file is None else in_batches(Classifier(file, device=CPU), count) for file in files
+    ]
     rates: list[list[float]] = [[] for _ in files]
     watcher.begin("Speed", ROUNDS * len(there) * count, "images")
     done = 0

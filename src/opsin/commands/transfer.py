@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from opsin.commands.arrays_file import write_npz
-from opsin.commands.croissant import describe_folder
 from opsin.commands.source_images import SourceImages, parts_of
-from opsin.commands.webdataset_shards import write_shards
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import RecipeError, SourceError, StorageError
@@ -32,7 +30,7 @@ from opsin.core.storage import (
     storage_errors,
     write_bytes,
 )
-from opsin.core.stored_json import JsonObject, json_text
+from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import natural
 from opsin.data.lazy_images import THREADS
@@ -40,7 +38,7 @@ from opsin.data.sources.arrow_tables import need_pyarrow
 from opsin.report.terminal import printable
 
 #: What a collection can be written as.
-Form = Literal["folder", "npz", "csv", "parquet", "datasets", "webdataset"]
+Form = Literal["folder", "npz", "csv", "parquet", "datasets"]
 _ENDINGS: Final[dict[str, Form]] = {".npz": "npz", ".csv": "csv", ".parquet": "parquet"}
 # Images that a thread writes before it says how far it is, and bytes that are held at once.
 _ROWS: Final = 32
@@ -85,10 +83,10 @@ def export_data(
 ) -> Exported:
     """Write a collection, so that it can be moved to another machine or tool.
 
-    A folder gets ``train|val|test/<class>/<name>``, ``metadata.csv`` (``file_name``, ``label``,
-    ``split``, ``sha256`` of the file and, where known, ``group``) and ``croissant.json``. Images
-    that are files in the source are copied byte by byte; arrays become PNG files, prepared as they
-    are. Names that some file system refuses are changed; the table keeps the true names of classes.
+    A folder gets ``train|val|test/<class>/<name>`` and ``metadata.csv`` (``file_name``, ``label``,
+    ``split``, ``sha256`` of the file and, where known, ``group``). Images that are files in the
+    source are copied byte by byte; arrays become PNG files, prepared as they are. Names that some
+    file system refuses are changed; the table keeps the true names of classes.
 
     A path that ends in ``.npz`` gets one file with the prepared pixels: ``images`` (``uint8[N, H,
     W, C]``), ``labels`` (``int64[N]``), ``classes``, and ``test_images`` and ``test_labels`` where
@@ -96,8 +94,8 @@ def export_data(
 
     ``parquet`` is one file and ``datasets`` a folder of them, a file or more for each part, in the
     form of Hugging Face's library: ``datasets.load_dataset(folder)`` reads it, and so does
-    `opsin.load`. ``webdataset`` is a folder of tar files for each part. ``csv`` is a table of the
-    files where they are: ``path``, ``label``, ``split``, ``group``.
+    `opsin.load`. ``csv`` is a table of the files where they are: ``path``, ``label``, ``split``,
+    ``group``.
 
     Unreadable files are left out. Reading the export with the same options gives the same images
     and classes and the same fingerprint and, from a folder, the same parts of the split.
@@ -106,8 +104,8 @@ def export_data(
         dataset: The images.
         path: A folder that is new or empty, or a new file. It gets its name when it is whole, so
             that nothing half done is left behind.
-        form: ``folder``, ``npz``, ``csv``, ``parquet``, ``datasets`` or ``webdataset`` (default:
-            by the ending of the path's name, a folder where it has none of these).
+        form: ``folder``, ``npz``, ``csv``, ``parquet`` or ``datasets`` (default: by the ending of
+            the path's name, a folder where it has none of these).
         watcher: Receives the progress of the work.
 
     Raises:
@@ -192,7 +190,6 @@ def _writer(form: Form) -> Callable[[Dataset, Path, Watcher], None]:
         "folder": _write_folder,
         "npz": write_npz,
         "csv": write_csv,
-        "webdataset": write_shards,
     }
     return writers[form]
 
@@ -269,12 +266,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
         }
         if any(dataset.groups):
             columns["group"] = [printable(group) for group in dataset.groups]
-        table = _as_csv(columns)
-        digest = hashlib.sha256(table).hexdigest()
-        (scratch / "metadata.csv").write_bytes(table)
-        about = describe_folder(dataset, names, columns, digest)
-        text = json_text(about, indent=2) + "\n"
-        (scratch / "croissant.json").write_bytes(text.encode("utf-8", "backslashreplace"))
+        (scratch / "metadata.csv").write_bytes(_as_csv(columns))
         _sync_folders(scratch)
         publish_directory(scratch, target)
         if scratch.exists():

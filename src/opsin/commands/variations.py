@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.resolve_recipe import MIRRORED
+from opsin.commands.train.words import MIRRORED
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher

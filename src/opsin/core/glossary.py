@@ -22,8 +22,7 @@ class Term:
         command: What shows it in a terminal.
         words: Other names that it is printed under: headings, labels, and options with dashes.
         layers: Words in the kinds of layers that it explains, such as ``BatchNorm``.
-        picture: The term whose picture it shares, by the key; ``None`` for its own, ``""`` for
-            none.
+        picture: Name of the picture that explains it, where one does.
 
     Example:
         >>> term = find_term("Learning rate")
@@ -37,17 +36,12 @@ class Term:
     command: str
     words: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
-    picture: str | None = None
+    picture: str = ""
 
     @property
     def key(self) -> str:
         """Its anchor on the glossary's page."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
-
-    @property
-    def image(self) -> str:
-        """The name of its picture, without the ending; nothing where it has none."""
-        return self.key if self.picture is None else self.picture
 
     @property
     def text(self) -> str:

@@ -38,7 +38,7 @@ from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 #: What else is found out of some rows, from their prepared pixels ``uint8[M, H, W, C]``: numbers
 #: ``float32[M, F]``.

@@ -11,8 +11,7 @@ from typing import Self
 
 from opsin.core.errors import ImageError
 from opsin.data.shard import ShardInputs
-from opsin.stores.store_address import is_stored
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject, is_stored
 
 
 @dataclass(frozen=True)

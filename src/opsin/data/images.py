@@ -33,7 +33,7 @@ from opsin.data.deep_pixels import (
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -238,7 +238,7 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
         elif isinstance(image, StoredObject):
             if image.size > MAX_BYTES:  # not even asked for
                 raise _too_large(name)
-            from opsin.stores.open_bucket import open_bucket  # noqa: PLC0415  few read a store
+            from opsin.stores.bucket import open_bucket  # noqa: PLC0415  few read a store
 
             content = open_bucket(image).content(image, MAX_BYTES + 1)
         else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import ImageError
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import UNASSIGNED
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 
 @dataclass(frozen=True)

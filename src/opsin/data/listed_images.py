@@ -17,7 +17,7 @@ from typing import Any, Final
 from opsin.core.errors import ImageError
 from opsin.core.storage import storage_errors
 from opsin.data.image_stream import Unlabelled
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 # Images that are packed together.
 _BLOCK: Final = 4096

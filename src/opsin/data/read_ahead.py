@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 from opsin.core.errors import ImageError
 from opsin.data.images import content_of
 from opsin.stores.bucket import CONNECTIONS
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 # Images that wait for their contents, and the bytes of these.
 _AHEAD: Final = 4 * CONNECTIONS

@@ -65,9 +65,8 @@ class Shard:
         return range(total * (self.number - 1) // self.count, total * self.number // self.count)
 
     def file(self, out: Path) -> Path:
-        """Return where the shard's part of ``out`` is written: of a JSON file, its rows."""
-        path = out.with_suffix(".npz") if out.suffix.lower() == ".json" else out
-        return path.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
+        """Return where the shard's part of ``out`` is written."""
+        return out.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
 
 
 def named_shard(part: Path) -> Shard | None:

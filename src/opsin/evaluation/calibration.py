@@ -30,14 +30,6 @@ def reliability(
     """Return a reliability diagram: how sure the answers were, and how often they were right.
 
     M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", 1983.
-
-    Args:
-        probabilities: ``float[N, K]``
-        labels: The right classes, ``int64[N]``.
-
-    Returns:
-        For each bin of confidence that has answers: ``low`` and ``high``, its ends; ``count``;
-        ``confidence``, their mean; ``accuracy``, the share that is right.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
@@ -59,10 +51,6 @@ def calibration_error(diagram: list[dict[str, float]]) -> float:
 
     C. Guo et al., "On calibration of modern neural networks", ICML 2017: the mean distance of
     confidence from accuracy, over the bins by their counts.
-
-    Example:
-        >>> calibration_error([{"count": 10, "confidence": 0.9, "accuracy": 0.7}])
-        0.2
     """
     total = sum(entry["count"] for entry in diagram)
     apart = sum(e["count"] * abs(e["confidence"] - e["accuracy"]) for e in diagram)
@@ -76,10 +64,6 @@ def brier_terms(
 
     G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the squared
     distance of the probabilities from the truth, over all classes.
-
-    Example:
-        >>> brier_terms(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 1])).tolist()
-        [0.5, 2.0]
     """
     exact = probabilities.astype(np.float64)
     own = exact[np.arange(len(labels)), labels]
@@ -104,24 +88,6 @@ def fit_temperature(
 
     C. Guo et al., "On calibration of modern neural networks", ICML 2017. The order of the classes
     stays as it is, so that no answer changes.
-
-    Args:
-        logits: Of images that the network has not learnt from, ``float32[N, K]``.
-        labels: Their classes, ``int64[N]``.
-        shift: What is added afterwards where the classes are mixed in another way among these
-            images than the network was fitted under, ``float64[K]``.
-
-    Returns:
-        The temperature: above 1 for a network that is too sure, and 1 where none lowers the log
-        loss of these images.
-
-    Example:
-        >>> chance = np.random.default_rng(0)
-        >>> labels = chance.integers(0, 2, 1000)
-        >>> sure = np.where(chance.random(1000) < 0.8, labels, 1 - labels)  # right in four of five
-        >>> logits = 10 * np.eye(2, dtype=np.float32)[sure]                 # and certain each time
-        >>> 6 < fit_temperature(logits, labels) < 9
-        True
     """
     count = len(labels)
     if not count or not np.isfinite(logits).all():
@@ -154,15 +120,6 @@ def fit_mix_power(
     it had learnt under a more uneven mix. Such a bias is seen, and taken back, on images that it
     has not learnt from (logit adjustment: A. K. Menon et al., "Long-tail learning via logit
     adjustment", ICLR 2021). Equal shares, and few images, leave it as expected.
-
-    Args:
-        logits: Of images that the model has not learnt from, ``float32[N, K]``.
-        labels: Their classes, ``int64[N]``.
-        shares: Share of each class among these, ``float64[K]``.
-        expected: 1 for a model that learns how common classes are, 0 for one that does not.
-
-    Returns:
-        The power: the model's own mix is ``shares`` to this power.
     """
 
     def loss(at: NDArray[np.float64]) -> float:

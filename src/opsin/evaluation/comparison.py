@@ -96,19 +96,6 @@ def compare_answers(
     exact form (Q. McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", Psychometrika 1947). Where images belong together, so do their
     answers: groups are tested then (`sign_flip_test`), and the interval is by groups.
-
-    Args:
-        first: Answers of the first, ``int64[N]``; N is at least 1.
-        second: Answers of the second, ``int64[N]``.
-        labels: The right classes, ``int64[N]``.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-        out_of_fold: Whether several models gave the answers of either: the interval is wider then
-            (`opsin.evaluation.intervals.widened`).
-
-    Example:
-        >>> found = compare_answers(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0, 1, 1]))
-        >>> found.only_second, round(found.difference, 3), found.p
-        (1, 0.333, 1.0)
     """
     one, other = first == labels, second == labels
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
@@ -151,20 +138,6 @@ def difference_interval(only_first: int, only_second: int, count: int) -> tuple[
     "Simple improved confidence intervals for comparing matched proportions", Statistics in
     Medicine 2005). By simulation the interval holds the truth in 95 to 98% of cases; without the
     addition in 92 to 97%.
-
-    Args:
-        only_first: Images that only the first has right.
-        only_second: Images that only the second has right.
-        count: All images, at least 1.
-
-    Returns:
-        The ends, -1 to 1, of the second's accuracy less the first's. With first and second
-        exchanged they are the same with the sign turned.
-
-    Example:
-        >>> low, high = difference_interval(20, 32, 1000)
-        >>> low < 0.012 < high
-        True
     """
     drawn = np.concatenate(
         [
@@ -184,17 +157,6 @@ def sign_flip_test(differences: NDArray[np.int64]) -> float:
     signs, of which each is as likely, has the product of ``cos(difference * t)`` as its
     characteristic function, so that nothing is drawn: the p-value is exact. With groups of one
     image this is McNemar's exact test (R. A. Fisher, "The design of experiments", 1935).
-
-    Args:
-        differences: In how many images of each group the second alone is right, less those in
-            which the first alone is, ``int64[G]``.
-
-    Returns:
-        The p-value, two-sided.
-
-    Example:
-        >>> sign_flip_test(np.array([5, 3, 0])), sign_flip_test(np.array([1, 1, 1, 1, 1, 1]))
-        (0.5, 0.03125)
     """
     values, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     reach, found = int(values @ counts), abs(int(differences.sum()))
@@ -211,17 +173,7 @@ def sign_flip_test(differences: NDArray[np.int64]) -> float:
 
 
 def interval_by_groups(change: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the 95% interval of the difference of two accuracies by groups of images.
-
-    That of Student's t, with a group of either sign added to what the groups differ by, of the
-    size that those have which differ: as in `difference_interval`, a few groups that do, or none,
-    make nobody sure.
-
-    Args:
-        change: 1 for an image that the second alone has right, -1 for one that the first alone
-            has, else 0, ``int64[N]``.
-        groups: The group of each image, from 0, ``int64[N]``.
-    """
+    """Return the 95% interval of the difference of two accuracies by groups of images."""
     sizes, differences = np.bincount(groups), np.bincount(groups, weights=change)
     count, groups_there = len(change), len(sizes)
     effective = float(effective_groups(sizes))
@@ -247,10 +199,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
     Statistics 1979.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -261,14 +209,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def decide(tests: Sequence[DifferenceTest]) -> list[ShownDifference]:
-    """Say of each comparison which of the two is better, if that is shown.
-
-    It is shown where the test and the interval agree: p, adjusted for the number of comparisons,
-    is below 0.05, and the interval does not hold 0.
-
-    Args:
-        tests: What `compare_answers` returned for each.
-    """
+    """Say of each comparison which of the two is better, if that is shown."""
     adjusted = holm([test.p for test in tests])
     return [
         ShownDifference(p_adjusted, _better(test, p_adjusted))
@@ -289,21 +230,7 @@ def shown_best(
     *,
     out_of_fold: bool = False,
 ) -> int | None:
-    """Return which classifier is shown to be better than every other one, if any is.
-
-    Which one that might be is found in the same answers, so all pairs count as comparisons.
-
-    Args:
-        answers: Of each classifier, ``int64[N]``.
-        labels: The right classes, ``int64[N]``.
-        groups: As for `compare_answers`.
-        out_of_fold: Likewise.
-
-    Example:
-        >>> right = np.zeros(50, np.int64)
-        >>> shown_best([right, right + 1], right), shown_best([right, right], right)
-        (0, None)
-    """
+    """Return which classifier is shown to be better than every other one, if any is."""
     pairs = list(combinations(range(len(answers)), 2))
     shown = decide(
         [

@@ -39,20 +39,7 @@ def measure_curves(
     classes: Sequence[str],
     groups: NDArray[np.int64] | None = None,
 ) -> tuple[Curves, dict[str, Interval]]:
-    """Measure how well the probability of each class finds its images.
-
-    Args:
-        probabilities: ``float32[N, K]``
-        labels: The right classes, ``int64[N]``.
-        classes: K names.
-        groups: The group of each image, ``int64[N]``, where images belong together.
-
-    Returns:
-        The areas under the curves of true over false positives and of precision over recall,
-        ``None`` where the class, or everything else, has no images; with few classes the points
-        of the curves; and the means of the areas. With them the means' intervals by their names,
-        by the bootstrap or by leaving out groups, where the images are not too many for it.
-    """
+    """Measure how well the probability of each class finds its images."""
     found = [
         _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
         for number, name in enumerate(classes)
@@ -143,13 +130,7 @@ def _intervals(
 def _areas(
     weights: NDArray[np.integer[Any]], scores: NDArray[np.float32], own: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return area under ROC and average precision of weighted images, ``float64[2, R]``.
-
-    Args:
-        weights: How often each resample has each image, ``int[R, N]``.
-        scores: Probability of the class, ``float32[N]``.
-        own: Which images are of the class, ``bool[N]``.
-    """
+    """Return area under ROC and average precision of weighted images, ``float64[2, R]``."""
     order = np.argsort(-scores, kind="stable")
     ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     true = np.cumsum(weights[:, order] * own[order], axis=1)[:, ties].astype(np.float64)

@@ -61,21 +61,6 @@ def map_embedding(
     neighbours in the embedding; distances between groups, and their sizes, mean nothing. Fewer
     than 30 images are shown by their two principal components. On one machine the same
     embeddings give the same map.
-
-    Args:
-        embedding: What the last layer sees, ``float32[N, D]``; rows that are not finite are left
-            out.
-        labels: Their classes, ``int64[N]``.
-        most: How many images at most, taken evenly from the classes.
-        seed: Decides which.
-
-    Example:
-        >>> random = np.random.default_rng(0)
-        >>> labels = np.arange(20) % 2
-        >>> embedding = (5 * labels[:, None] + random.normal(size=(20, 8))).astype(np.float32)
-        >>> found = map_embedding(embedding, labels)
-        >>> found.places.shape, found.method, bool(found.alike.min() > 0.8)
-        ((20, 2), 'pca', True)
     """
     usable = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     rows = usable[_evenly(labels[usable], most, seed)]
@@ -109,21 +94,7 @@ def map_figures(
     answers: NDArray[np.int64],
     classes: Sequence[str],
 ) -> MapFigures:
-    """Return a map as a page shows it, to be searched and enlarged; the least apart class first.
-
-    Args:
-        found: The map.
-        names: What each of all images is called.
-        labels: The classes of all of them, ``int64[N]``.
-        answers: The answers to all of them, ``int64[N]``.
-        classes: K names.
-
-    Example:
-        >>> found = map_embedding(np.eye(4, dtype=np.float32), np.arange(4) % 2)
-        >>> data = map_figures(found, list("abcd"), np.arange(4) % 2, np.zeros(4, int), ["x", "y"])
-        >>> data.points[3].name, data.points[3].label, data.points[3].answer
-        ('d', 1, 0)
-    """
+    """Return a map as a page shows it, to be searched and enlarged; the least apart class first."""
     own = labels[found.rows]
     apart = []
     for label in np.unique(own):

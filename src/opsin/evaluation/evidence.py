@@ -16,6 +16,9 @@ from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
 #: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
 MOST: Final = 0.2
+# How many times as probable as a suspected label the answer is: less is often the classifier's own
+# mistake (benchmarks/out_of_fold.py).
+_CLEARLY: Final = 7
 #: Share of the labels that a trial flips.
 FLIPPED: Final = 0.05
 #: Share of a trial's first suspects that must be flipped labels, or the list tells nothing. Where
@@ -34,24 +37,7 @@ def too_weak(
     classes: Sequence[str],
     groups: NDArray[np.int64] | None = None,
 ) -> str:
-    """Say why answers are no evidence against anything; ``""`` where they may be.
-
-    They are none while the lower end of the accuracy's 95% interval is not above what always
-    giving one answer would reach: the share of the commonest class.
-
-    Args:
-        right: Which answers are right, ``bool[N]``, N at least 1.
-        labels: Their labels, ``int64[N]``.
-        classes: Names of the classes.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-
-    Example:
-        >>> labels = np.array([0, 0, 1, 1, 1, 1])
-        >>> too_weak(np.arange(6) < 3, labels, ["ant", "bee"]).partition("; ")[2]
-        'always answering bee would be right for 66.7%'
-        >>> too_weak(np.arange(100) < 97, np.arange(100) % 2, ["ant", "bee"])
-        ''
-    """
+    """Reason why answers are no evidence against anything, or ``""``."""
     low, high = share(right, groups)
     counts = np.bincount(labels, minlength=len(classes))
     if low > counts.max() / len(labels):
@@ -71,28 +57,7 @@ def expect(
     *,
     seed: int = 0,
 ) -> ExpectedSuspects:
-    """Try on flipped labels what suspects are worth.
-
-    The labels at hand are taken as they are, a share of them is flipped at random, each to another
-    class, and the suspects are found anew: what is flipped is known to be wrong. The others among
-    the first are counted as right, though some are errors of the data. A flip at random is easier
-    to find than a class that people confuse with another, and how many labels are really wrong
-    is unknown: so this is a bound on what the list can do, and no estimate of its errors.
-
-    Args:
-        probabilities: Answers to images that were not trained on, ``float32[N, K]``, K at least 2.
-        labels: Their labels, ``int64[N]``.
-        found: How many are suspected.
-        seed: Decides which labels are flipped, and to what.
-
-    Example:
-        >>> answers = np.full((400, 4), 0.01, np.float32)
-        >>> labels = np.arange(400) % 4
-        >>> answers[np.arange(400), labels] = 0.97
-        >>> found = expect(answers, labels, 8)
-        >>> found.flipped, found.first, found.hits
-        (20, 8, 8.0)
-    """
+    """Try on flipped labels what suspects are worth."""
     chance = np.random.default_rng(seed)
     images, classes = probabilities.shape
     part = np.sort(chance.permutation(images)[:_IMAGES])
@@ -152,39 +117,24 @@ def doubt_labels(
     classes: Sequence[str],
     groups: NDArray[np.int64] | None = None,
 ) -> Doubts:
-    """Find suspected label errors, unless the classifier is too weak to tell.
-
-    It is where its accuracy does not say that it knows anything (`too_weak`), where more than a
-    fifth of the labels would be suspected, and where in a trial with flipped labels fewer than a
-    quarter of the first suspects were flipped ones (`expect`).
-
-    Args:
-        probabilities: Answers to images that were not trained on, ``float32[N, K]``.
-        labels: Their labels, ``int64[N]``, N at least 1.
-        classes: Names of the classes.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-
-    Raises:
-        MissingExtraError: cleanlab is not installed.
-
-    Example:
-        >>> answers = np.full((400, 2), 0.5, np.float32)
-        >>> doubt_labels(answers, np.arange(400) % 2, ["ant", "bee"]).too_weak[:57]
-        'it is right for 50.0% of 400 images (45.1% to 54.9%); alw'
-    """
+    """Find suspected label errors, unless the classifier is too weak to tell."""
     nothing = SuspectedLabels.none(len(labels))
     reason = too_weak(probabilities.argmax(axis=1) == labels, labels, classes, groups)
     if reason:
         return Doubts(nothing, reason, None)
     found = suspects(probabilities, labels)
-    if not len(found):
-        return Doubts(found, "", None)
     if len(found) > MOST * len(labels):
         reason = (
             f"it would suspect {len(found):,} of {len(labels):,} labels, more than one in five; "
             "most of these are more likely its own mistakes"
         )
         return Doubts(nothing, reason, None)
+    clear = probabilities[found.rows].max(axis=1) >= _CLEARLY * (1 - found.scores)
+    found = SuspectedLabels(
+        found.rows[clear], found.suggested[clear], found.scores[clear], found.looked_at
+    )
+    if not len(found):
+        return Doubts(found, "", None)
     expected = expect(probabilities, labels, len(found))
     if expected.precision < BAR:
         reason = (

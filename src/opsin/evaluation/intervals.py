@@ -48,14 +48,6 @@ def wilson(right: int, count: int) -> Interval:
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA
     1927. Unlike the textbook's ±, it stays inside 0 to 1 and holds for small counts.
-
-    Args:
-        right: Number of successes.
-        count: Number of trials; of none, nothing is known (0 to 1).
-
-    Example:
-        >>> [round(end, 4) for end in wilson(9214, 10000)]
-        [0.916, 0.9265]
     """
     if not count:
         return 0.0, 1.0
@@ -72,31 +64,13 @@ def widened(value: float, ends: Sequence[float], least: float = 0.0, most: float
     estimate and how well does it do it?", JASA 2024). Over draws of photographs the accuracy was
     off by 1.1 to 1.2 times its standard error, so each end moves away by a quarter
     (`python -m benchmarks.out_of_fold`).
-
-    Args:
-        value: The figure.
-        ends: Its interval as if the answers were independent.
-        least: The figure is never smaller.
-        most: Nor larger.
-
-    Example:
-        >>> widened(0.5, (0.4, 0.7)), widened(0.99, (0.94, 1.0))
-        ((0.375, 0.75), (0.9275, 1.0))
     """
     low, high = (value + OUT_OF_FOLD * (end - value) for end in ends)
     return max(least, low), min(most, high)
 
 
 def number_groups(groups: NDArray[np.integer[Any]] | None) -> NDArray[np.int64] | None:
-    """Number the groups of images from 0; ``None`` where every image stands alone.
-
-    Args:
-        groups: Images with the same number belong together, ``int[N]``; or ``None``.
-
-    Example:
-        >>> number_groups(np.array([7, 3, 7])), number_groups(np.array([7, 3, 5]))
-        (array([1, 0, 1]), None)
-    """
+    """Number the groups of images from 0; ``None`` where every image stands alone."""
     if groups is None:
         return None
     found, numbers = np.unique(groups, return_inverse=True)
@@ -104,18 +78,7 @@ def number_groups(groups: NDArray[np.integer[Any]] | None) -> NDArray[np.int64] 
 
 
 def share(which: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> Interval:
-    """Return the 95% interval of the share of images that something holds for.
-
-    Args:
-        which: Those, ``bool[N]``.
-        groups: Images with the same number belong together, ``int64[N]``.
-
-    Example:
-        >>> right = np.arange(200) % 10 > 0
-        >>> low, high = share(right, np.arange(200) // 10)
-        >>> low < share(right)[0] < share(right)[1] < high
-        True
-    """
+    """Return the 95% interval of the share of images that something holds for."""
     count, positive = len(which), int(which.sum())
     numbers = number_groups(groups)
     if numbers is None:
@@ -135,12 +98,7 @@ def share(which: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> 
 
 
 def effective_groups(sizes: NDArray[np.integer[Any]], axis: int | None = None) -> Any:
-    """Return how many groups of one size tell as much as these, by L. Kish, 1965.
-
-    Example:
-        >>> round(float(effective_groups(np.array([10, 10]))), 2)
-        2.0
-    """
+    """Return how many groups of one size tell as much as these, by L. Kish, 1965."""
     exact = sizes.astype(np.float64)
     return exact.sum(axis) ** 2 / np.maximum(np.square(exact).sum(axis), 1)
 
@@ -167,13 +125,7 @@ def _quantile(groups: NDArray[np.float64] | float) -> Any:
 def by_groups(
     value: NDArray[np.float64], without: NDArray[np.float64], groups: NDArray[np.float64] | float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 95% intervals of figures from 0 to 1 by their values without each group.
-
-    Args:
-        value: The figures, ``float64[F]``.
-        without: Their values without each of G groups, ``float64[G, F]``.
-        groups: How many groups they rest on, by `effective_groups`: one number, or ``float64[F]``.
-    """
+    """Return the 95% intervals of figures from 0 to 1 by their values without each group."""
     groups = np.broadcast_to(np.asarray(groups, np.float64), value.shape)
     variance = _variance(value, without)
     # Figures that no group changes: as if each group were one image.
@@ -199,12 +151,7 @@ def most_groups(size: int) -> int:
 
 
 def resamples(size: int) -> int:
-    """Return how many resamples a bootstrap of ``size`` numbers may take; 0 where too few.
-
-    Example:
-        >>> resamples(10_000), resamples(10_000_000)
-        (1000, 0)
-    """
+    """Return how many resamples a bootstrap of ``size`` numbers may take; 0 where too few."""
     number = min(_RESAMPLES, _WORK // max(size, 1))
     return number if number >= _FEWEST else 0
 
@@ -218,15 +165,6 @@ def of_mean(
     Statistics 1979. Where there are too many values to resample, their mean is as good as normal.
     With groups, the logarithm of the mean has Student's t distribution; of one group nothing is
     known.
-
-    Args:
-        values: One for each image, ``float[N]``.
-        groups: Images with the same number belong together, ``int64[N]``.
-
-    Example:
-        >>> low, high = of_mean(np.arange(100.0))
-        >>> bool(low < 49.5 < high)
-        True
     """
     numbers = number_groups(groups)
     if numbers is not None:
@@ -260,18 +198,7 @@ def _of_grouped_mean(
 def of_counts(
     counts: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 95% intervals of figures that follow from how often each outcome came.
-
-    Drawing images again is drawing these counts from a multinomial distribution, so that the
-    images themselves are not needed.
-
-    Args:
-        counts: How often each outcome came, ``int64[...]``.
-        figure: Makes figures, ``float64[R, F]``, from resampled counts, ``int64[R, ...]``.
-
-    Returns:
-        The lower and the upper ends, ``float64[F]`` each.
-    """
+    """Return the 95% intervals of figures that follow from how often each outcome came."""
     chance = np.random.default_rng(_SEED)
     flat, total = counts.ravel(), int(counts.sum())
     there = np.flatnonzero(flat)
@@ -291,17 +218,7 @@ def without_each_group(
     numbers: NDArray[np.int64],
     figure: Callable[[NDArray[np.int64]], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """Return figures that follow from how often each outcome came, without each group in turn.
-
-    Args:
-        cells: The outcome of each image, a place in the flat counts, ``int64[N]``.
-        shape: Of the counts.
-        numbers: The group of each image, from 0, ``int64[N]``.
-        figure: As for `of_counts`.
-
-    Returns:
-        ``float64[G, F]``
-    """
+    """Return figures that follow from how often each outcome came, without each group in turn."""
     size = math.prod(shape)
     counts = np.bincount(cells, minlength=size)
     values, start = [], 0
@@ -315,12 +232,7 @@ def without_each_group(
 
 
 def in_parts(number: int, size: int) -> list[int]:
-    """Split resamples into parts that memory has room for.
-
-    Example:
-        >>> in_parts(100, 4_000)
-        [50, 50]
-    """
+    """Split resamples into parts that memory has room for."""
     most = max(1, _AT_ONCE // size)
     return [min(most, number - start) for start in range(0, number, most)]
 

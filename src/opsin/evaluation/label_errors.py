@@ -56,30 +56,6 @@ def suspects(
     the threshold above which an answer counts as sure; sure answers against the label estimate how
     many labels are wrong, and so many are returned. C. G. Northcutt, L. Jiang, I. Chuang,
     "Confident learning: estimating uncertainty in dataset labels", JAIR 2021; by cleanlab.
-
-    A classifier knows the images it was trained on by heart, wrong labels included: the answers
-    must be to others, those of the validation part or of the folds of a cross-validation.
-
-    Args:
-        probabilities: Answers to images that were not trained on, ``float32[N, K]``.
-        labels: Their labels, ``int64[N]``.
-        filter_by: Which images, as `cleanlab.filter.find_label_issues` calls it.
-        rank_by: Their order, as `cleanlab.rank.get_label_quality_scores` calls it.
-
-    Returns:
-        None of sure and right answers, nor of fewer than two classes.
-
-    Raises:
-        MissingExtraError: cleanlab is not installed.
-
-    Example:
-        >>> answers = np.full((40, 2), 0.05, np.float32)
-        >>> labels = np.arange(40) % 2
-        >>> answers[np.arange(40), labels] = 0.95
-        >>> labels[7] = 0  # the answer says 1
-        >>> found = suspects(answers, labels)
-        >>> found.rows, found.suggested, found.scores.round(2)
-        (array([7]), array([1]), array([0.95], dtype=float32))
     """
     exact = probabilities.astype(np.float64)
     usable = np.isfinite(exact).all(axis=1)
@@ -120,22 +96,7 @@ def _doubted(
 def clear_examples(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], label: int, count: int = 3
 ) -> NDArray[np.int64]:
-    """Return rows to show beside a suspect: typical images of a class, for comparison.
-
-    Args:
-        probabilities: ``float32[N, K]``
-        labels: ``int64[N]``
-        label: The class.
-        count: How many at most.
-
-    Returns:
-        Rows with that label and that answer, the most confident first.
-
-    Example:
-        >>> answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
-        >>> clear_examples(answers, np.array([0, 1, 0]), 0)
-        array([0, 2])
-    """
+    """Return rows to show beside a suspect: typical images of a class, for comparison."""
     rows = np.flatnonzero((labels == label) & (probabilities.argmax(axis=1) == label))
     order = np.argsort(-probabilities[rows, label], kind="stable")
     return rows[order][:count]

@@ -27,11 +27,6 @@ class Metric:
         headline: Whether summaries and comparisons name it beside the accuracy.
         column: Its name above a narrow column, where that is a shorter one.
         over_classes: Whether it is a mean over the classes that have images.
-
-    Example:
-        >>> loss = next(metric for metric in METRICS if metric.key == "log_loss")
-        >>> loss.title, loss.summary(PartFigures(accuracy=0.9, low=0.8, high=1, log_loss=0.2194))
-        ('Log loss (nats)', 'log loss 0.219')
     """
 
     key: str
@@ -88,13 +83,7 @@ METRICS: Final[list[Metric]] = [
 
 
 def known_metrics(figures: PartFigures) -> list[Metric]:
-    """Return the metrics of which some figures, of this version or an older one, know the value.
-
-    Example:
-        >>> figures = PartFigures(accuracy=0.9, low=0.8, high=1, macro_f1=0.9, brier=None)
-        >>> [metric.title for metric in known_metrics(figures)]
-        ['Accuracy', 'Macro F1']
-    """
+    """Return the metrics of which some figures, of this version or an older one, know the value."""
     return [each for each in METRICS if each.value(figures) is not None]
 
 
@@ -104,15 +93,7 @@ def headline_metrics() -> list[Metric]:
 
 
 def summary_of(figures: PartFigures) -> str:
-    """Return the headline metrics beside the accuracy in one line.
-
-    Balanced accuracy is among them where the classes are uneven.
-
-    Example:
-        >>> figures = {"accuracy": 0.9, "low": 0.8, "high": 1}
-        >>> summary_of(PartFigures(**figures, log_loss=0.2194, calibration_error=0.0112))
-        'log loss 0.219 · calibration error 0.011'
-    """
+    """Return the headline metrics beside the accuracy in one line."""
     return " · ".join(
         metric.summary(figures)
         for metric in known_metrics(figures)

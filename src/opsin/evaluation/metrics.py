@@ -31,21 +31,7 @@ def measure(
     classes: Sequence[str],
     groups: NDArray[np.int64] | None = None,
 ) -> PartFigures:
-    """Measure the answers to one set of images.
-
-    Args:
-        probabilities: ``float32[N, K]``, rows that sum to 1.
-        labels: The right classes, ``int64[N]``; N is at least 1.
-        classes: K names.
-        groups: Images with the same number belong together (copies, a person), ``int64[N]``;
-            ``None``: each alone.
-
-    Returns:
-        Beside its fields the value of each of `METRICS` by its key. Intervals are Wilson's for
-        shares of images, else the bootstrap's; where images belong together, they rest on the
-        groups (`opsin.evaluation.intervals`). A class without images is in no mean. ``confused``
-        holds the pairs most often mistaken, the worst first.
-    """
+    """Measure the answers to one set of images."""
     scored = ScoredAnswers(probabilities, labels, groups)
     found = {metric.key: metric.compute(scored) for metric in METRICS}
     curves, ends_of_areas = measure_curves(probabilities, labels, classes, scored.groups)

@@ -19,13 +19,7 @@ _CELLS: Final = 120
 def confident_mistakes(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], count: int = 24
 ) -> NDArray[np.int64]:
-    """Return the rows of wrong answers, the most confident first.
-
-    Args:
-        probabilities: ``float32[N, K]``
-        labels: The right classes, ``int64[N]``.
-        count: How many at most.
-    """
+    """Return the rows of wrong answers, the most confident first."""
     answers = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != labels)
     order = np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")
@@ -35,13 +29,7 @@ def confident_mistakes(
 def least_confident_correct(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], count: int = 12
 ) -> NDArray[np.int64]:
-    """Return the rows of right answers, the least certain first.
-
-    Args:
-        probabilities: ``float32[N, K]``
-        labels: The right classes, ``int64[N]``.
-        count: How many at most.
-    """
+    """Return the rows of right answers, the least certain first."""
     answers = probabilities.argmax(axis=1)
     hits = np.flatnonzero(answers == labels)
     return hits[np.argsort(probabilities[hits, answers[hits]], kind="stable")][:count]
@@ -49,11 +37,7 @@ def least_confident_correct(
 
 @dataclass(frozen=True, eq=False)
 class ConfusionCell:
-    """A cell of the confusion matrix; its classes are places among the names.
-
-    ``rows``, ``int64[...]``, are those to show: of mistakes the most confident, of right answers
-    some evenly spread.
-    """
+    """A cell of the confusion matrix; its classes are places among the names."""
 
     actual: int
     predicted: int
@@ -62,15 +46,7 @@ class ConfusionCell:
 
 
 def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[ConfusionCell]:
-    """Return the cells of the confusion matrix with rows to show, the fullest mistakes first.
-
-    Args:
-        probabilities: ``float32[N, K]``
-        labels: The right classes, ``int64[N]``.
-
-    Returns:
-        The cells that hold images; those beyond the 120 fullest have no rows.
-    """
+    """Return the cells of the confusion matrix with rows to show, the fullest mistakes first."""
     answers = probabilities.argmax(axis=1)
     pairs, place, counts = np.unique(
         np.stack([labels, answers], axis=1), axis=0, return_inverse=True, return_counts=True
@@ -92,36 +68,17 @@ def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> l
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that draws nothing, before anything is done.
-
-    Raises:
-        RecipeError: It is below 0.
-    """
+    """Refuse a seed that draws nothing, before anything is done."""
     if seed < 0:
         raise RecipeError("a seed of 0 or more", f"got {seed}", "Give another.")
 
 
 def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> NDArray[np.int64]:
-    """Return rows that show the answers as they are: drawn at random, right and wrong alike.
-
-    Args:
-        total: Number of answers.
-        count: How many rows at most.
-        seed: Decides which; another one draws others.
-
-    Example:
-        >>> len(set(drawn_rows(100, 5).tolist()) & set(drawn_rows(100, 5, seed=1).tolist())) < 5
-        True
-    """
+    """Return rows that show the answers as they are: drawn at random, right and wrong alike."""
     chosen = np.random.default_rng(seed).permutation(total)[:count]
     return np.sort(chosen).astype(np.int64)
 
 
 def typical_rows(total: int, count: int = 15) -> NDArray[np.int64]:
-    """Return rows that stand for all: evenly spread over them.
-
-    Args:
-        total: Number of answers.
-        count: How many rows at most.
-    """
+    """Return rows that stand for all: evenly spread over them."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)

@@ -32,24 +32,7 @@ _Draw = Callable[[np.random.Generator, ImageDraw.ImageDraw, str], None]
 def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
 ) -> dict[str, NDArray[np.uint8]]:
-    """Make images that belong to no class, the same ones each time.
-
-    Args:
-        height: H.
-        width: W.
-        channels: C, 1 or 3.
-        count: N, images of each kind.
-        seed: Decides what is drawn.
-
-    Returns:
-        By kind, ``uint8[N, H, W, C]`` each: ``blank`` (one colour), ``noise`` (each pixel by
-        chance, coarse or fine), ``text`` (a page of words), ``drawings`` (lines and shapes) and
-        ``digits`` (scikit-learn's handwritten ones).
-
-    Example:
-        >>> {name: made.shape for name, made in strange_images(8, 9, 3, count=2).items()}["text"]
-        (2, 8, 9, 3)
-    """
+    """Make images that belong to no class, the same ones each time."""
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 
@@ -116,22 +99,7 @@ def measure_strangers(
     strange: Mapping[str, NDArray[np.float32]],
     most: float | None,
 ) -> list[StrangeKind]:
-    """Measure how well the OOD score tells strange images from known ones.
-
-    Args:
-        known: OOD scores of images of the known classes, ``float32[N]``.
-        strange: The same of each kind of strange images.
-        most: Largest score that gets an answer; ``None`` where nothing is refused.
-
-    Returns:
-        Of each kind ``auroc``, the probability that a strange image has a larger score than a
-        known one (0.5 is chance), and ``refused``, the share of it that gets "none of these".
-
-    Example:
-        >>> blank = np.array([0.9], np.float32)
-        >>> measure_strangers(np.array([0.2, 0.1], np.float32), {"blank": blank}, 0.5)
-        [StrangeKind(name='blank', images=1, auroc=1.0, refused=1.0)]
-    """
+    """Measure how well the OOD score tells strange images from known ones."""
     found = []
     for name, values in strange.items():
         is_strange = np.concatenate([np.zeros(len(known)), np.ones(len(values))])
@@ -155,23 +123,7 @@ def near_and_far(
     strange: NDArray[np.float32],
     most: float | None,
 ) -> OodFigures | None:
-    """Measure how well a head's OOD score distinguishes unknown images from known ones.
-
-    Near: each class is left out in turn, and its images are the unknown ones. Far: images of
-    nothing that anybody would sort. An image is compared with those of other folds alone, and so
-    has the score that it has for a head that has not seen it.
-
-    Args:
-        judged: The answers to the images, with their folds and OOD scores.
-        embeddings: Of these images, ``float32[M, D]``.
-        labels: Their classes, ``int64[M]``.
-        classes: K names.
-        strange: Embeddings of strange images, ``float32[S, D]``.
-        most: As for `measure_strangers`.
-
-    Returns:
-        ``None`` where there are no OOD scores, or images of one class alone.
-    """
+    """Measure how well a head's OOD score distinguishes unknown images from known ones."""
     present = np.unique(labels)
     if judged.answers.ood_score is None or len(present) < 2:
         return None

@@ -43,31 +43,14 @@ class OutOfFold:
 
 
 def most_folds(images: int) -> int:
-    """Return in how many folds so many images are judged.
-
-    Example:
-        >>> most_folds(120), most_folds(2_000)
-        (10, 5)
-    """
+    """Return in how many folds so many images are judged."""
     return MANY if images <= _FEW else USUAL
 
 
 def folds_of(
     labels: NDArray[np.int64], units: NDArray[np.int64], seed: int, most: int = USUAL
 ) -> list[Fold]:
-    """Return folds in which each class has its share, and groups stay together.
-
-    The only image of a class is learnt from in each fold, and tested in none.
-
-    Args:
-        labels: ``int64[N]``
-        units: Images with the same number stay on one side, ``int64[N]``.
-        seed: Decides which.
-        most: How many, where each class has as many images, and there are as many groups.
-
-    Returns:
-        None where there are too few images or groups.
-    """
+    """Return folds in which each class has its share, and groups stay together."""
     names, counts = np.unique(labels, return_counts=True)
     alone = np.isin(labels, names[counts < 2])
     single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)
@@ -101,11 +84,6 @@ def out_of_fold(
     those of models that were chosen by the very images that judge them (S. Varma and R. Simon,
     "Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics
     2006).
-
-    Args:
-        folds: As from `folds_of`.
-        answer: Makes a model of the rows that are given first, and returns its answers to the
-            others.
     """
     parts = [answer(train, test) for train, test in folds]
     rows = np.concatenate([test for _, test in folds])

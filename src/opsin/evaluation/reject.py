@@ -36,13 +36,7 @@ class ClassPrototypes:
     def of(
         cls, embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int
     ) -> ClassPrototypes:
-        """Learn it from training images.
-
-        Args:
-            embeddings: ``float32[N, D]``, N at least 1.
-            labels: Their classes, ``int64[N]``.
-            classes: K.
-        """
+        """Learn it from training images."""
         exact = embeddings.astype(np.float64)
         variances = exact.var(axis=0)
         scales = 1 / np.sqrt(variances + max(_FLOOR**2 * float(variances.mean()), _NO_LENGTH))
@@ -57,22 +51,12 @@ class ClassPrototypes:
 
         Y. Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. For
         embeddings whose directions compare images well as they are.
-
-        Args:
-            embeddings: Of training images, ``float32[N, D]``.
         """
         scales = np.ones(embeddings.shape[1], np.float32)
         return cls(scales, _directions(embeddings).astype(np.float32))
 
     def ood_score(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return 1 less the cosine with the nearest class's direction, as the file does.
-
-        Returns:
-            ``float32[N]``, 0 (alike) to 2.
-
-        Args:
-            embeddings: ``float32[N, D]``
-        """
+        """Return 1 less the cosine with the nearest class's direction, as the file does."""
         cosines = _directions(embeddings * self.scales) @ self.directions.T
         return np.asarray(1 - cosines.max(axis=1), np.float32)
 
@@ -83,19 +67,6 @@ def choose_threshold(values: NDArray[np.float32]) -> tuple[float, float] | None:
     By conformal prediction (V. Vovk et al., "Algorithmic learning in a random world", 2005): the
     k-th largest of n values is exceeded by a further one of the same kind with a probability of
     k / (n + 1), whatever their distribution is.
-
-    Args:
-        values: OOD scores of validation images, ``float32[N]``.
-
-    Returns:
-        The limit, and the share of images of the known classes that it refuses; ``None``
-        where fewer than 19 images cannot keep that to `HIGHEST_RATE`.
-
-    Example:
-        >>> choose_threshold(np.arange(99, dtype=np.float32))
-        (97.0, 0.02)
-        >>> choose_threshold(np.arange(24, dtype=np.float32))
-        (23.0, 0.04)
     """
     count = len(values)
     place = max(1, int(RATE * (count + 1) + 1e-9))

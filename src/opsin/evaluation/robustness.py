@@ -71,28 +71,7 @@ def robustness(
     most: int = MOST,
     watcher: Watcher = SILENT,
 ) -> RobustnessFigures:
-    """Measure the accuracy on disturbed images: six kinds, three strengths each, weak to strong.
-
-    Args:
-        answer: Gives probabilities ``float32[M, K]`` for images ``uint8[M, H, W, C]``.
-        images: Prepared images, ``uint8[N, H, W, C]``.
-        labels: The right classes of all of them, ``int64[N]``.
-        rows: Which may be asked about, ``int64[M]``, M at least 1.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-        seed: Decides which of them are, and what is drawn at random.
-        most: How many images at most.
-        watcher: Receives the progress of the work.
-
-    Example:
-        >>> bright = np.full((40, 8, 8, 1), 120, np.uint8)
-        >>> bright[::2] = 140
-        >>> def answer(pixels):
-        ...     light = pixels.mean(axis=(1, 2, 3)) / 255
-        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
-        >>> found = robustness(answer, bright, np.arange(40) % 2, np.arange(40))
-        >>> found.accuracy, [kind.name for kind in found.kinds][:3]
-        (1.0, ['shift', 'rotation', 'noise'])
-    """
+    """Measure the accuracy on disturbed images: six kinds, three strengths each, weak to strong."""
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     pixels, own = images[chosen], labels[chosen]
     numbers = None if groups is None else number_groups(groups[chosen])
@@ -134,20 +113,7 @@ def _disturbed(
 
 
 def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Return one image disturbed in each way, to be shown.
-
-    Args:
-        pixels: ``uint8[H, W, C]``
-        seed: Decides what is drawn at random.
-
-    Returns:
-        For each kind its three strengths, ``uint8[3, H, W, C]``.
-
-    Example:
-        >>> shown = disturbed_examples(np.zeros((8, 8, 1), np.uint8))
-        >>> shown["blur"].shape
-        (3, 8, 8, 1)
-    """
+    """Return one image disturbed in each way, to be shown."""
     return {
         kind.name: np.concatenate(
             [
@@ -160,17 +126,7 @@ def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str,
 
 
 def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the change between two accuracies on the same images.
-
-    Args:
-        lost: Images that were right before and are wrong after.
-        won: Images that were wrong before and are right after.
-        count: All images, at least 1.
-
-    Example:
-        >>> [round(end, 3) for end in paired_change(30, 10, 200)]
-        [-0.16, -0.038]
-    """
+    """Return the 95% interval of the change between two accuracies on the same images."""
     down, up = (lost + 1) / (count + 2), (won + 1) / (count + 2)
     spread = _Z * np.sqrt((down + up - (up - down) ** 2) / (count + 2))
     return max(-1.0, float(up - down - spread)), min(1.0, float(up - down + spread))

@@ -42,11 +42,6 @@ class ScoredAnswers:
         probabilities: ``float32[N, K]``, rows that sum to 1.
         labels: The right classes, ``int64[N]``; N is at least 1.
         groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-
-    Example:
-        >>> scored = ScoredAnswers(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
-        >>> scored.accuracy[0], scored.confusion.tolist()
-        (0.5, [[1, 0], [1, 0]])
     """
 
     def __init__(
@@ -75,11 +70,7 @@ class ScoredAnswers:
 
     @property
     def top5_accuracy(self) -> Scored | None:
-        """Share of images whose class is among the five likeliest; ``None`` up to five classes.
-
-        Classes that are as likely as the right one count as likelier: an answer that does not
-        tell them apart has not found it.
-        """
+        """Share of images whose class is among the five likeliest; ``None`` up to five classes."""
         if self.probabilities.shape[1] <= 5:
             return None
         return self._share((self.probabilities >= self._own[:, None]).sum(axis=1) <= 5)
@@ -165,11 +156,7 @@ class ScoredAnswers:
 
 
 def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return balanced accuracy, macro and weighted F1, and each class's F1.
-
-    Means are over the classes that have images. ``int64[..., K, K]`` becomes
-    ``float64[..., 3 + K]``.
-    """
+    """Return balanced accuracy, macro and weighted F1, and each class's F1."""
     found = confusion.diagonal(axis1=-2, axis2=-1)
     given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
     recall = found / np.maximum(own, 1)

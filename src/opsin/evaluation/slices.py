@@ -45,24 +45,7 @@ def measure_traits(
     *,
     watcher: Watcher = SILENT,
 ) -> dict[str, NDArray[np.float64]]:
-    """Measure what images can be sliced by.
-
-    Args:
-        images: ``uint8[N, H, W, C]``
-        rows: Which of them, ``int64[M]``.
-        sizes: Height and width of each before it was prepared, ``int32[N, 2]``, where known.
-        watcher: Receives the progress of the work.
-
-    Returns:
-        For each trait ``float64[M]``. ``brightness``: mean, 0 to 255. ``contrast``: standard
-        deviation of the brightness. ``sharpness``: mean absolute Laplacian over the contrast.
-        ``size``: root of height times width in pixels, where the images differ in it.
-
-    Example:
-        >>> grey = np.full((2, 8, 8, 1), 100, np.uint8)
-        >>> measure_traits(grey, np.array([1]))["brightness"]
-        array([100.])
-    """
+    """Measure what images can be sliced by."""
     _, height, width, _ = images.shape
     step = max(1, _BLOCK_PIXELS // (height * width))
     parts: list[tuple[NDArray[Any], ...]] = []
@@ -106,29 +89,6 @@ def slice_accuracy(
     Statistics 1979. So with no real difference, a slice is named in at most one of twenty reports.
     Where images belong together, so many mistakes must also be rare among as many groups: those of
     one group alone show nothing.
-
-    Args:
-        right: Whether each answer was right, ``bool[N]``, N at least 1.
-        traits: Numbers of each image, ``float64[N]`` each, as `measure_traits` gives them.
-        columns: Texts of each image, ``""`` for none: groups, or columns of a table.
-        labels: ``int64[N]``: with them each slice says what its classes alone would explain.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-        least: Number of images below which a slice is not judged.
-        too_weak: Why the answers are no evidence against any slice, if they are none
-            (`opsin.evaluation.evidence.too_weak`): then none is weak.
-        out_of_fold: Whether several models gave the answers: intervals are wider then
-            (`opsin.evaluation.intervals.widened`).
-
-    Returns:
-        ``weakest`` has the weak slices, first those that their classes do not explain, the lowest
-        accuracy first. A trait's slices are in the order of its numbers, or of texts from many
-        images to few; a trait in which all images are alike is left out.
-
-    Example:
-        >>> right = np.arange(200) >= 30
-        >>> found = slice_accuracy(right, {"brightness": np.arange(200) / 2})
-        >>> [(each.name, each.accuracy) for each in found.weakest]
-        [('brightness 0 to 19.5', 0.25)]
     """
     expected = None if labels is None else _class_accuracy(right, labels)
     groups = number_groups(groups)

@@ -17,11 +17,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository on the hub, in one of its revisions.
-
-    Args:
-        repository: ``owner/name``.
-        revision: A branch, a tag or a commit; ``main`` is the newest.
+    """A repository on the hub, in one of its revisions: a branch, a tag or a commit.
 
     Example:
         >>> HubName.read("timm/resnet18.a1_in1k@main").repository
@@ -44,16 +40,10 @@ class HubName:
 
     @classmethod
     def prefixed(cls, text: str) -> HubName | None:
-        """Return what ``hf:owner/name[@revision]`` names; ``None`` where a text does not begin so.
+        """Return what ``hf:owner/name[@revision]`` names; ``None`` without that beginning.
 
         Raises:
             RecipeError: It begins so, and is no such name.
-
-        Example:
-            >>> HubName.prefixed("hf:someone/boots@v2")
-            HubName(repository='someone/boots', revision='v2')
-            >>> HubName.prefixed("someone/boots") is None
-            True
         """
         if not text.startswith(PREFIX):
             return None

@@ -6,35 +6,27 @@ that broke off changed nothing, and what had arrived is not sent again.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.errors import UploadError
 from opsin.core.events import SILENT, Watcher
 from opsin.hub.hub_cache import CLASSIFIER
-from opsin.hub.hub_connection import HubConnection, connect, is_offline, quiet
-from opsin.hub.hub_errors import upload_errors
+from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
+from opsin.hub.hub_name import HubName
 
 # The hub has more to do before it answers than while it sends.
 _PATIENCE: Final = 3
 # What the hub puts into a new repository.
 _OF_THE_HUB: Final = frozenset({".gitattributes", "README.md"})
-_MESSAGE: Final = "Classifier by Opsin"
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What the hub has now.
-
-    Args:
-        address: Page of the repository.
-        commit: The newest commit, with all files.
-        private: Whether only its owners see it.
-    """
+    """What the hub has now: the page of the repository, its newest commit, who sees it."""
 
     address: str
     commit: str
@@ -64,43 +56,32 @@ def upload(
         raise UploadError(
             "the hub in reach", "HF_HUB_OFFLINE forbids to ask it", "Unset it, and run it again."
         )
-    with quiet(hub):
-        if hub.library.get_token() is None:
-            raise UploadError(
-                "a token of the hub that may write",
-                "there is none on this machine",
-                "Make one on the hub's page of settings, and sign in with it: hf auth login",
-            )
-        seconds = _PATIENCE * hub.seconds
-        with _hurried(hub, seconds), upload_errors(hub, repository, seconds):
-            private = _ready(hub, repository, public=public, watcher=watcher)
-            done = _commit(hub, repository, files, watcher)
-    return Uploaded(f"{hub.endpoint}/{repository}", done.oid, private)
-
-
-@contextlib.contextmanager
-def _hurried(hub: HubConnection, seconds: float) -> Iterator[None]:
-    """Let no request of the library wait for ever, as most do by themselves."""
+    if hub.library.get_token() is None:
+        raise UploadError(
+            "a token of the hub that may write",
+            "there is none on this machine",
+            "Make one on the hub's page of settings, and sign in with it: hf auth login",
+        )
+    hub = HubConnection(hub.library, hub.endpoint, _PATIENCE * hub.seconds)
     session = hub.library.utils.get_session()
-    before, session.timeout = session.timeout, seconds
+    before, session.timeout = session.timeout, hub.seconds  # most requests wait for ever
     try:
-        yield
+        with quiet(hub), hub_errors(hub, HubName(repository), sending=True):
+            private = _ready(hub, repository, public=public, watcher=watcher)
+            commit = _commit(hub, repository, files, watcher)
     finally:
         session.timeout = before
+    return Uploaded(f"{hub.endpoint}/{repository}", commit, private)
 
 
 def _ready(hub: HubConnection, repository: str, *, public: bool, watcher: Watcher) -> bool:
-    """Make the repository where there is none, and tell whether it is private.
-
-    Raises:
-        UploadError: It holds something else.
-    """
+    """Make the repository where there is none, and tell whether it is private."""
     try:
         info = hub.api.model_info(repository)
     except hub.library.errors.RepositoryNotFoundError:
         hub.api.create_repo(repository, private=not public, exist_ok=True)
         return not public
-    names = {each.rfilename for each in info.siblings or ()}
+    names = {file.rfilename for file in info.siblings or ()}
     if CLASSIFIER not in names and names - _OF_THE_HUB:
         raise UploadError(
             f"a new repository, or one with a {CLASSIFIER}, to write to",
@@ -117,27 +98,25 @@ def _ready(hub: HubConnection, repository: str, *, public: bool, watcher: Watche
 
 def _commit(
     hub: HubConnection, repository: str, files: Mapping[str, bytes], watcher: Watcher
-) -> Any:
+) -> str:
     """Send the files and name them in one commit; where all are there already, none is made."""
     sent = {name: _Counted(content) for name, content in files.items()}
-    operations = [hub.library.CommitOperationAdd(name, each) for name, each in sent.items()]
-    for each in sent.values():  # they were read for their digests until now
-        each.advance = watcher.advance if each is sent.get(CLASSIFIER) else _nothing
+    operations = [hub.library.CommitOperationAdd(name, file) for name, file in sent.items()]
+    if CLASSIFIER in sent:  # it was read for its digest until now
+        sent[CLASSIFIER].advance = watcher.advance
     watcher.begin(f"Sending {repository}", len(files.get(CLASSIFIER, b"")), "B")
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            done = hub.api.create_commit(repository, operations, commit_message=_MESSAGE)
+            done = hub.api.create_commit(
+                repository, operations, commit_message="Classifier by Opsin"
+            )
         for warning in said:
             if issubclass(warning.category, UserWarning):
                 watcher.note(" ".join(str(warning.message).split()))
     finally:
         watcher.end()
-    return done
-
-
-def _nothing(_: int) -> None:
-    """Report nothing: the other files are small."""
+    return str(done.oid)
 
 
 class _Counted(io.BytesIO):
@@ -147,7 +126,7 @@ class _Counted(io.BytesIO):
     its own speaks, says neither how far it is nor in words what went wrong.
     """
 
-    advance: Callable[[int], None] = staticmethod(_nothing)
+    advance: Callable[[int], None] = staticmethod(lambda _: None)
 
     def read(self, size: int | None = -1, /) -> bytes:
         part = super().read(size)

@@ -30,13 +30,7 @@ _LEAST: Final = 1e-30
 
 @dataclass(frozen=True)
 class FoundAnswers:
-    """What the logits come from.
-
-    Args:
-        output: The output that answers.
-        form: What it holds.
-        classes: How many classes they tell apart.
-    """
+    """What the logits come from."""
 
     output: str
     form: Form
@@ -68,21 +62,7 @@ def find_answers(
     shown: Sequence[str] = (),
     stated: Form | None = None,
 ) -> FoundAnswers:
-    """Find out what a network answers with, and add operators that make logits of it.
-
-    They are called `ANSWERS`, ``float32[N, K]``.
-
-    Args:
-        file: What errors call the file.
-        model: The network, with one input; it is changed.
-        chosen: Which of its outputs answers, where there are several.
-        shown: Names of layers that can be looked at: one that ends in probabilities shows its
-            logits.
-        stated: What it answers with, where that is known.
-
-    Raises:
-        ModelFileError: It does not put out one row for each image.
-    """
+    """Find out what a network answers with, and add operators that make logits of it."""
     rows = _outputs(model)
     output = _output(file, rows, chosen)
     values = rows[output].reshape(len(rows[output]), -1)

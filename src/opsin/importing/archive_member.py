@@ -12,17 +12,7 @@ DENSEST: Final = 1_000
 
 
 def read_member(archive: zipfile.ZipFile, file: str, member: str, most: int) -> bytes:
-    """Return a member of an archive; what it says of its own size is not believed.
-
-    Args:
-        archive: The archive.
-        file: What errors call it.
-        member: Name of the member; `KeyError` where there is none.
-        most: Bytes that it may have.
-
-    Raises:
-        ModelFileError: It is larger.
-    """
+    """Return a member of an archive; what it says of its own size is not believed."""
     info = archive.getinfo(member)
     if info.file_size > min(most, DENSEST * max(info.compress_size, 1)):
         raise refused(file, f"its {member} is declared larger than the file could hold")

@@ -23,22 +23,7 @@ _LARGEST: Final = 8 << 20
 
 
 def names_from(path: Path) -> tuple[str, ...]:
-    r"""Return the names in a file, or those of a folder's sub-folders in the alphabet's order.
-
-    Args:
-        path: A folder; a text with one name a line, as Teachable Machine's ``labels.txt`` also
-            with numbers before them; or JSON.
-
-    Raises:
-        RecipeError: There are none.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp(), "labels.txt")
-        >>> _ = file.write_text("0 cat\n1 dog\n")
-        >>> names_from(file)
-        ('cat', 'dog')
-    """
+    r"""Return the names in a file, or those of a folder's sub-folders in the alphabet's order."""
     found = None
     try:
         if path.is_dir():

@@ -19,16 +19,7 @@ _ENDS: Final = re.compile(r"\.?(weight|bias)$")
 
 
 def dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
-    """Return a network of dense layers with ReLU between them, each called as its weights are.
-
-    Args:
-        file: What errors call the file.
-        tensors: ``NAME.weight`` (``[out, in]``, as PyTorch has it) and ``NAME.bias`` of each, in
-            the order of their work.
-
-    Raises:
-        ModelFileError: They are no such layers.
-    """
+    """Return a network of dense layers with ReLU between them, each called as its weights are."""
     layers: dict[str, dict[str, NDArray[Any]]] = {}
     for name, values in tensors.items():
         part = _ENDS.search(name)
@@ -78,16 +69,7 @@ def _not_dense(file: str, name: str, why: str) -> Exception:
 def with_tensors(
     file: str, model: onnx.ModelProto, tensors: Mapping[str, NDArray[Any]]
 ) -> onnx.ModelProto:
-    """Return a graph with its weights exchanged for those of the same names.
-
-    Args:
-        file: What errors call the file of the weights.
-        model: The graph; it is changed.
-        tensors: The weights; those that the graph does not name are left out.
-
-    Raises:
-        ModelFileError: None has a name of the graph's, or one has another shape.
-    """
+    """Return a graph with its weights exchanged for those of the same names."""
     taken = 0
     for weight in model.graph.initializer:
         values = tensors.get(weight.name)

@@ -31,11 +31,7 @@ class FileKind(StrEnum):
 
 
 def kind_of(path: Path) -> FileKind:
-    """Return the kind of a file.
-
-    Raises:
-        ModelFileError: It is of a kind that holds a program, or of none.
-    """
+    """Return the kind of a file."""
     with open_regular(path) as file:
         start = file.read(16)
     if start.startswith(_HDF5):

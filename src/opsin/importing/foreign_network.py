@@ -25,14 +25,13 @@ from opsin.importing.class_names import names_in
 from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import ConvertedLayer, convert
-from opsin.importing.named_architecture import cnn_of, resnet_of
 from opsin.importing.sklearn_operators import StandardOperators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
-Architecture = Literal["mlp", "cnn", "resnet"]
+Architecture = Literal["mlp"]
 # Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
 # one. On a busy machine it waits for a core, which takes longer.
 _SECONDS: Final = 5.0
@@ -45,20 +44,7 @@ _READ: Final = 1 << 20
 
 @dataclass(frozen=True)
 class ForeignNetwork:
-    """A classifier that another program saved.
-
-    Args:
-        path: Its file.
-        digest: SHA-256 of the file, in hexadecimal.
-        content: The network as operators; the last of them are called `answers.ANSWERS`.
-        probed: What is in it.
-        answers: What it answers with.
-        layers: Its layers where the file names them; ``None`` where each operator is one.
-        maker: Who saved it.
-        network: What its maker calls it.
-        scales: The layer inside it that scales pixels from 0 to 255, if one does.
-        classes: Their names, where the file says them.
-    """
+    """A classifier that another program saved."""
 
     path: Path
     digest: str
@@ -80,20 +66,7 @@ def read_foreign(
     architecture: Architecture | None = None,
     graph: Path | None = None,
 ) -> ForeignNetwork:
-    """Read a classifier that another program saved; nothing in the file is run or looked up.
-
-    Args:
-        path: A file of Keras (``.keras``, ``.h5``), an ONNX file, an estimator of scikit-learn that
-            skops saved (``.skops``), or weights alone (``.safetensors``, a checkpoint of PyTorch).
-        side: Height and width of the images, where the file leaves them open.
-        output: Which of its outputs answers, where there are several.
-        architecture: What weights alone are of: ``mlp``, dense layers with ReLU between them;
-            ``cnn`` or ``resnet``, Opsin's own networks.
-        graph: An ONNX file that weights alone are put into, by their names.
-
-    Raises:
-        ModelFileError: It is none, or holds what is not known here.
-    """
+    """Read a classifier that another program saved; nothing in the file is run or looked up."""
     if graph is not None:
         _digest(graph)  # says so where it is no file
     digest, size = _digest(path)
@@ -151,18 +124,7 @@ def _digest(path: Path) -> tuple[str, int]:
 
 
 def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
-    """Read a file and bring it into one form; what `opsin.core.sandbox` runs.
-
-    Args:
-        header: What `read_foreign` takes, by name; ``seconds``: how long it may be computed.
-        body: Nothing.
-
-    Returns:
-        All fields of `ForeignNetwork` that the file decides, and the network.
-
-    Raises:
-        ModelFileError: It is no classifier that could be read.
-    """
+    """Read a file and bring it into one form; what `opsin.core.sandbox` runs."""
     path = Path(header["path"])
     limit_computing(header["seconds"])
     try:
@@ -186,7 +148,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     layers, scales, classes, stated = None, None, None, None
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
-        model = _of_weights(path, header["architecture"], header["graph"], side)
+        model = _of_weights(path, header["architecture"], header["graph"])
         network = model.graph.name
         maker = "weights by name"
     elif kind is FileKind.KERAS:
@@ -233,9 +195,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     }, [model.SerializeToString()]
 
 
-def _of_weights(
-    path: Path, architecture: str | None, graph: str | None, side: int | None
-) -> onnx.ModelProto:
+def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
     """Return the network that weights alone are of."""
     if architecture is None and graph is None:
         raise refused(
@@ -247,9 +207,7 @@ def _of_weights(
         )
     tensors = read_tensors(path)
     if graph is None:
-        if architecture == "resnet":
-            return resnet_of(path.name, tensors, side)
-        return (cnn_of if architecture == "cnn" else dense_chain)(path.name, tensors)
+        return dense_chain(path.name, tensors)
     with open_regular(graph) as file:
         return with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
 

@@ -15,13 +15,7 @@ from opsin.onnx_files.postprocessing import LOGITS, write_file
 
 
 class ImportedFile:
-    """The graph of a network from elsewhere, and the table of its layers.
-
-    Args:
-        network: What was read.
-        pixels: What it takes for pixels.
-        licence: Under which it is published.
-    """
+    """The graph of a network from elsewhere, and the table of its layers."""
 
     def __init__(self, network: ForeignNetwork, pixels: PixelValues, licence: str) -> None:
         probed = network.probed
@@ -64,11 +58,7 @@ class ImportedFile:
         return [row.model_copy(update={"trainable": row.parameters}) for row in rows]
 
     def content(self, metadata: Metadata) -> bytes:
-        """Return the file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them.
-
-        Args:
-            metadata: What travels with it.
-        """
+        """Return the file's bytes, as `write_file` makes them."""
         return write_file(
             self._graph.to.nodes,
             self._graph.to.weights,

@@ -27,16 +27,7 @@ _KERAS: Final = re.compile(r"(keras|tf_keras|tensorflow\.(python\.)?keras)(\.|$)
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """A layer, or a network in the place of one.
-
-    Args:
-        kind: Its class.
-        name: What the file calls it.
-        key: What a ``.keras`` file calls its weights.
-        config: Its options.
-        operation: Whether it is arithmetic between layers, which holds nothing.
-        inner: The layers of a network in the place of one.
-    """
+    """A layer, or a network in the place of one."""
 
     kind: str
     name: str
@@ -48,13 +39,7 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class Reference:
-    """Something that a layer puts out.
-
-    Args:
-        layer: Its name.
-        call: Which of its calls.
-        output: Which of its outputs.
-    """
+    """Something that a layer puts out."""
 
     layer: str
     call: int
@@ -63,14 +48,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Call:
-    """A layer, and what it is given in one of its calls.
-
-    Args:
-        layer: The layer.
-        number: Which of its calls.
-        given: References, and plain values among them.
-        named: Those that are given by name.
-    """
+    """A layer, and what it is given in one of its calls."""
 
     layer: LayerConfig
     number: int
@@ -80,15 +58,7 @@ class Call:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The layers of a network and their calls, each after those that it needs.
-
-    Args:
-        name: What the file calls it.
-        layers: In the order of the file.
-        calls: In an order to compute them in.
-        inputs: What it is given.
-        outputs: What it puts out.
-    """
+    """The layers of a network and their calls, each after those that it needs."""
 
     name: str
     layers: tuple[LayerConfig, ...]
@@ -98,15 +68,7 @@ class NetworkConfig:
 
 
 def read_network(file: str, given: Mapping[str, Any]) -> NetworkConfig:
-    """Read the configuration of a network.
-
-    Args:
-        file: What errors call the file.
-        given: Class name and configuration, as in the file.
-
-    Raises:
-        ModelFileError: It is none, or holds what is no layer of Keras.
-    """
+    """Read the configuration of a network."""
     left = Counter(layers=_MOST_LAYERS)
     try:
         return _network(file, given, _DEEPEST, left)
@@ -188,12 +150,7 @@ def _is_operation(given: Mapping[str, Any]) -> bool:
 
 
 def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a ``.keras`` file calls each layer: its class, and how many came before.
-
-    Example:
-        >>> _keys([{"class_name": name} for name in ("Conv2D", "ReLU", "Conv2D")])
-        ['conv2d', 're_lu', 'conv2d_1']
-    """
+    """Return what a ``.keras`` file calls each layer: its class, and how many came before."""
     seen: Counter[str] = Counter()
     keys = []
     for layer in layers:
@@ -278,10 +235,7 @@ def _row_argument(given: Any) -> Any:
 
 
 def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Call]:
-    """Number the calls of networks in the place of layers as those that need them do.
-
-    Earlier Kerases count the call that made such a network, which is not in the list.
-    """
+    """Number the calls of networks in the place of layers as those that need them do."""
     listed = Counter(call.layer.name for call in calls)
     last = {call.layer.name: listed[call.layer.name] - 1 for call in calls}
     for call in calls:

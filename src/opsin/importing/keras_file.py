@@ -47,21 +47,11 @@ class LayerWeights(Protocol):
     """Where a network's weights are."""
 
     def of(self, trail: Sequence[LayerConfig]) -> WeightList:
-        """Return the weights of a layer, in Keras' order.
-
-        Args:
-            trail: The networks that it is in, the outermost first, and the layer itself.
-        """
+        """Return the weights of a layer, in Keras' order."""
 
 
 class WeightList:
-    """The weights of one layer, each read when it is asked for.
-
-    Args:
-        file: What errors call the file.
-        found: The stored arrays in Keras' order.
-        allowed: Bytes that one of them may have.
-    """
+    """The weights of one layer, each read when it is asked for."""
 
     def __init__(self, file: str, found: Sequence[Any], allowed: int) -> None:
         self._file, self._found, self._allowed = file, found, allowed
@@ -74,11 +64,7 @@ class WeightList:
         return tuple(self._found[place].shape)
 
     def read(self, place: int, layer: str) -> NDArray[np.float32]:
-        """Read one of them.
-
-        Raises:
-            ModelFileError: It is no array of finite numbers within the file.
-        """
+        """Read one of them."""
         stored = self._found[place]
         of = f"a weight of layer {quoted(layer)}"
         if stored.dtype.kind not in "fiu":
@@ -99,14 +85,7 @@ class WeightList:
 
 @dataclass(frozen=True)
 class KerasFile:
-    """A network that Keras saved.
-
-    Args:
-        name: What errors call it.
-        config: Class name and configuration of the network.
-        version: Of the Keras that saved it.
-        weights: Where the layers' weights are.
-    """
+    """A network that Keras saved."""
 
     name: str
     config: Mapping[str, Any]
@@ -116,11 +95,7 @@ class KerasFile:
 
 @contextlib.contextmanager
 def open_keras(path: Path) -> Iterator[KerasFile]:
-    """Open a ``.keras``, ``.h5`` or ``.hdf5`` file for the time of a block.
-
-    Raises:
-        ModelFileError: It is none, or holds no network.
-    """
+    """Open a ``.keras``, ``.h5`` or ``.hdf5`` file for the time of a block."""
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(open_regular(path))
         if stream.read(len(_ZIP)) == _ZIP:

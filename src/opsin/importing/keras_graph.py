@@ -20,27 +20,16 @@ _LARGEST: Final = 1 << 28
 
 @dataclass
 class KerasTensor:
-    """A value for one image, as Keras knows it, and what it is called in the graph.
-
-    Args:
-        shape: As Keras has it, without the axis of images.
-        plain: The value in that shape.
-        maps: The same as ``[C, H, W]``, for shapes of three axes.
-    """
+    """A value for one image, as Keras knows it, and what it is called in the graph."""
 
     shape: tuple[int, ...]
     plain: str | None = None
-    maps: str | None = None
+    maps: str | None = None  # [C, H, W]
 
 
 @dataclass
 class KerasGraph(GraphWriter):
-    """Collects operators; values that are images are turned only where an operator asks for it.
-
-    Args:
-        file: What errors call the file.
-        channels_first: Whether Keras has its images as ``[C, H, W]``.
-    """
+    """Collects operators; values that are images are turned only where an operator asks for it."""
 
     file: str = ""
     channels_first: bool = False
@@ -78,11 +67,7 @@ class KerasGraph(GraphWriter):
     def tensor(
         self, shape: Sequence[int], *, plain: str | None = None, maps: str | None = None
     ) -> KerasTensor:
-        """Return a value of the graph, its shape as Keras has it.
-
-        Raises:
-            ModelFileError: It is larger than any network's.
-        """
+        """Return a value of the graph, its shape as Keras has it."""
         sizes = tuple(int(size) for size in shape)
         if any(size < 1 for size in sizes) or math.prod(sizes) > _LARGEST:
             shown = "×".join(map(str, sizes))
@@ -90,12 +75,7 @@ class KerasGraph(GraphWriter):
         return KerasTensor(sizes, plain, maps)
 
     def of_maps(self, sizes: tuple[int, int, int], maps: str) -> KerasTensor:
-        """Return a value that is channels first in the graph.
-
-        Args:
-            sizes: Height, width and channels.
-            maps: Its name.
-        """
+        """Return a value that is channels first in the graph."""
         height, width, channels = sizes
         if self.channels_first:
             return self.tensor((channels, height, width), plain=maps, maps=maps)
@@ -140,13 +120,7 @@ class KerasGraph(GraphWriter):
         return value.maps if value.maps is not None else str(value.plain)
 
     def show(self, value: KerasTensor, name: str, since: int) -> KerasTensor:
-        """Let a layer's value bear the layer's name: maps channels first, all else as it is.
-
-        Args:
-            value: What the layer puts out.
-            name: The layer's.
-            since: How many operators there were before the layer's own.
-        """
+        """Let a layer's value bear the layer's name: maps channels first, all else as it is."""
         if len(value.shape) == 3 and value.maps is None and not self.channels_first:
             self.maps(value)
         shown = self.native(value)

@@ -44,16 +44,7 @@ _BEFORE: Final = frozenset(("InputLayer", "Reshape", "Resizing", "CenterCrop", "
 
 @dataclass(frozen=True)
 class ConvertedLayer:
-    """A layer of the network, as the summary table shows it.
-
-    Args:
-        name: What the file calls it.
-        kind: What it is.
-        shape: Of its value for one image, channels first.
-        parameters: Numbers that it holds.
-        trainable: Those of them that training changed.
-        multiply_adds: For one image.
-    """
+    """A layer of the network, as the summary table shows it."""
 
     name: str
     kind: str
@@ -65,15 +56,7 @@ class ConvertedLayer:
 
 @dataclass(frozen=True)
 class Converted:
-    """A network of standard operators.
-
-    Args:
-        model: The network; its input is ``images`` in the order that Keras has them.
-        layers: Those that can be looked at, in the order of their work.
-        maker: Who saved it.
-        network: What it is called.
-        scales: The layer that scales the pixels inside it, if one does.
-    """
+    """A network of standard operators."""
 
     model: ModelProto
     layers: tuple[ConvertedLayer, ...]
@@ -83,16 +66,7 @@ class Converted:
 
 
 def convert(path: Path, *, side: int | None = None, output: str | None = None) -> Converted:
-    """Read a network that Keras saved.
-
-    Args:
-        path: A ``.keras``, ``.h5`` or ``.hdf5`` file.
-        side: Height and width of the images, where the file leaves them open.
-        output: Which of its layers answers, where there are several outputs.
-
-    Raises:
-        ModelFileError: It is none, or holds what is not known here.
-    """
+    """Read a network that Keras saved."""
     with open_keras(path) as file:
         return _Conversion(file, side, output).result()
 

@@ -24,32 +24,18 @@ _MOST_NEIGHBOURS: Final = 10_000
 
 @dataclass(frozen=True)
 class ClassifierRows:
-    """What a classifier is given.
+    """What a classifier is given."""
 
-    Args:
-        source: Name of its numbers in the graph, ``float64[N, D]``.
-        units: D.
-        classes: How many classes it tells apart, K.
-    """
-
-    source: str
+    source: str  # float64[N, D]
     units: int
     classes: int
 
 
 @dataclass(frozen=True)
 class WrittenClassifier:
-    """What a classifier became, as the summary table shows it.
+    """What a classifier became, as the summary table shows it."""
 
-    Args:
-        output: Name of its answers, ``float32[N, K]``.
-        form: What they are.
-        kind: What it is.
-        parameters: Numbers that it holds.
-        multiply_adds: For one image; comparisons in trees are none.
-    """
-
-    output: str
+    output: str  # float32[N, K]
     form: Form
     kind: str
     parameters: int
@@ -59,16 +45,7 @@ class WrittenClassifier:
 def write_classifier_of(
     to: GraphWriter, given: SkopsObject, rows: ClassifierRows
 ) -> WrittenClassifier:
-    """Write how a classifier answers.
-
-    Args:
-        to: The graph so far.
-        given: The classifier.
-        rows: What it is given, and how many classes it tells apart.
-
-    Raises:
-        ModelFileError: It is none that is known here.
-    """
+    """Write how a classifier answers."""
     write = CLASSIFIERS.get(given.kind)
     if write is None:
         raise refused(
@@ -144,10 +121,7 @@ def _neighbours(to: GraphWriter, given: SkopsObject, rows: ClassifierRows) -> Wr
 
 
 def _machine(to: GraphWriter, given: SkopsObject, rows: ClassifierRows) -> WrittenClassifier:
-    """Write a kernel machine's scores, also where it was asked for probabilities.
-
-    libsvm finds those step by step and stops early, so that no formula gives what it answers.
-    """
+    """Write a kernel machine's scores, also where it was asked for probabilities."""
     name = given.plain("kernel")
     if name not in KERNELS:
         raise refused(given.file.name, f"kernel of its {given.kind} is {quoted(name)}")

@@ -15,11 +15,7 @@ from opsin.onnx_files.postprocessing import TREES
 
 
 class StandardOperators:
-    """Rewrites a graph; trees stay, which every runtime knows.
-
-    Args:
-        model: The file; it is changed.
-    """
+    """Rewrites a graph; trees stay, which every runtime knows."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._graph = model.graph

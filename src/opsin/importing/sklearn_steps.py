@@ -20,14 +20,7 @@ _LEAST_DEVIATION: Final = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class WrittenStep:
-    """What a step became, as the summary table shows it.
-
-    Args:
-        value: Name of what it puts out.
-        units: How many numbers that is for an image.
-        parameters: Numbers that it holds.
-        multiply_adds: For one image.
-    """
+    """What a step became, as the summary table shows it."""
 
     value: str
     units: int
@@ -38,18 +31,7 @@ class WrittenStep:
 def write_step(
     to: GraphWriter, step: SkopsObject, name: str, source: str, units: int
 ) -> WrittenStep:
-    """Write what a step does with an image's numbers, as a value of its name, ``float64[N, D]``.
-
-    Args:
-        to: The graph so far.
-        step: The step.
-        name: What its value is called.
-        source: Name of what it is given.
-        units: How many numbers that is for an image.
-
-    Raises:
-        ModelFileError: It is none that is known here.
-    """
+    """Write what a step does with an image's numbers, as a value of its name, ``float64[N, D]``."""
     write = STEPS.get(step.kind)
     if write is None:
         raise refused(

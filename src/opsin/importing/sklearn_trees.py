@@ -14,16 +14,7 @@ _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def forest_trees(forest: SkopsObject, units: int, classes: int) -> list[TreeNodes]:
-    """Return the trees of a forest, whose leaves hold each class's share over all trees.
-
-    Args:
-        forest: ``RandomForestClassifier`` or the like.
-        units: How many numbers it is given for an image.
-        classes: K.
-
-    Raises:
-        ModelFileError: One of them is no tree.
-    """
+    """Return the trees of a forest, whose leaves hold each class's share over all trees."""
     estimators = forest.items("estimators_")
     forest.whole("n_estimators", len(estimators), len(estimators))
     if not estimators:
@@ -48,18 +39,7 @@ def forest_trees(forest: SkopsObject, units: int, classes: int) -> list[TreeNode
 
 
 def boosted_trees(boosting: SkopsObject, units: int, classes: int) -> list[TreeNodes]:
-    """Return the trees of ``HistGradientBoostingClassifier``, whose leaves add to the logits.
-
-    Two classes have one logit, that of the second.
-
-    Args:
-        boosting: The classifier.
-        units: How many numbers it is given for an image.
-        classes: K.
-
-    Raises:
-        ModelFileError: One of them is no tree, or splits by categories.
-    """
+    """Return the trees of ``HistGradientBoostingClassifier``, whose leaves add to the logits."""
     columns = range(1, 2) if classes == 2 else range(classes)
     found = []
     for one_round in boosting.items("_predictors"):

@@ -52,24 +52,14 @@ _LARGEST: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class SkopsFile:
-    """A file of skops that is open.
-
-    Args:
-        name: What errors call it.
-        archive: Its parts.
-        read: Names of the arrays that were read.
-    """
+    """A file of skops that is open."""
 
     name: str
     archive: zipfile.ZipFile
     read: set[str] = field(default_factory=set)
 
     def array(self, member: object) -> NDArray[Any]:
-        """Return an array that lies beside the schema.
-
-        Raises:
-            ModelFileError: It is no array of plain values, or it was read before.
-        """
+        """Return an array that lies beside the schema."""
         # One array in many places would be far more than the file is long.
         if not isinstance(member, str) or member in self.read:
             raise refused(self.name, f"its array {quoted(member)} is in two places")
@@ -108,12 +98,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class SkopsObject:
-    """An object in a skops file: its class by name, and its attributes.
-
-    Args:
-        file: Where it lies.
-        node: How the file describes it.
-    """
+    """An object in a skops file: its class by name, and its attributes."""
 
     file: SkopsFile
     node: Mapping[str, Any] = field(repr=False)
@@ -154,11 +139,7 @@ class SkopsObject:
 
     @property
     def listed(self) -> list[SkopsObject]:
-        """Its items, where it is a list or a tuple.
-
-        Raises:
-            ModelFileError: It is neither.
-        """
+        """Its items, where it is a list or a tuple."""
         if self.node["__loader__"] not in ("ListNode", "TupleNode"):
             raise refused(self.file.name, f"its {self.kind} stands in the place of a list")
         return [SkopsObject(self.file, each) for each in self.node["content"]]
@@ -169,11 +150,7 @@ class SkopsObject:
 
     @property
     def value(self) -> Any:
-        """The text or number that it is.
-
-        Raises:
-            ModelFileError: It is neither.
-        """
+        """The text or number that it is."""
         loader, content = self.node["__loader__"], self.node.get("content")
         if loader == "NdArrayNode":
             values = self.file.array(self.node.get("file"))
@@ -200,15 +177,7 @@ class SkopsObject:
         return float(found)
 
     def numbers(self, name: str, *shape: int | None) -> NDArray[np.float64]:
-        """Return an attribute that is an array of finite numbers.
-
-        Args:
-            name: Of the attribute.
-            shape: The shape it must have; ``None`` is any length but 0.
-
-        Raises:
-            ModelFileError: It is none.
-        """
+        """Return an attribute that is an array of finite numbers."""
         stored = self._attribute(name)
         of = f"{name} of its {self.kind}"
         if stored.get("__loader__") != "NdArrayNode" or stored.get("type") != "numpy":
@@ -231,15 +200,7 @@ class SkopsObject:
         return checked
 
     def records(self, name: str, **kinds: str) -> dict[str, NDArray[Any]]:
-        """Return the columns of an attribute that is a table.
-
-        Args:
-            name: Of the attribute.
-            kinds: The columns to return, and which kinds of numbers each may hold.
-
-        Raises:
-            ModelFileError: It is none, or lacks one of them.
-        """
+        """Return the columns of an attribute that is a table."""
         stored = self._attribute(name)
         of = f"{name} of its {self.kind}"
         values = self.file.array(stored.get("file"))
@@ -267,11 +228,7 @@ class SkopsObject:
 
 @contextlib.contextmanager
 def open_skops(path: Path) -> Iterator[SkopsObject]:
-    """Open a file of skops for the time of a block, and yield the object in it.
-
-    Raises:
-        ModelFileError: It is none, or holds what is no part of a fitted estimator.
-    """
+    """Open a file of skops for the time of a block, and yield the object in it."""
     name = path.name
     with open_regular(path) as stream:
         try:

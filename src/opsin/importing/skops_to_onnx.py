@@ -25,19 +25,9 @@ _MOST_STEPS: Final = 20
 
 @dataclass(frozen=True)
 class ConvertedEstimator:
-    """An estimator as standard operators.
+    """An estimator as standard operators."""
 
-    Args:
-        model: Its input is ``rows: float64[N, D]``, as scikit-learn works.
-        output: Its output that answers.
-        layers: Steps and classifier.
-        form: What it answers with.
-        maker: Which scikit-learn fitted it.
-        network: What it is.
-        classes: Their names, where they are text.
-    """
-
-    model: ModelProto
+    model: ModelProto  # rows: float64[N, D]
     output: str
     layers: tuple[ConvertedLayer, ...]
     form: Form
@@ -47,14 +37,7 @@ class ConvertedEstimator:
 
 
 def convert_estimator(path: Path) -> ConvertedEstimator:
-    """Read an estimator that skops saved.
-
-    Args:
-        path: A ``.skops`` file.
-
-    Raises:
-        ModelFileError: It is none, or holds what is not known here.
-    """
+    """Read an estimator that skops saved."""
     with open_skops(path) as given:
         return _converted(given)
 

@@ -49,17 +49,6 @@ def saliency(network: TorchNetwork, pixels: NDArray[np.uint8], target: int) -> N
     K. Simonyan, A. Vedaldi and A. Zisserman, "Deep inside convolutional networks: visualising
     image classification models and saliency maps", ICLR workshop 2014. Of several channels the
     largest counts, as there.
-
-    Args:
-        network: The file as a module.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        target: The class, a place among the logits.
-
-    Returns:
-        ``float32[H, W]``, logit a grey level, at least 0.
-
-    Raises:
-        MissingExtraError: Captum is not installed.
     """
     captum = _captum()
     with _quiet():
@@ -75,19 +64,6 @@ def grad_cam(
     R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
     localization", ICCV 2017: the layer's maps, each weighted by its mean gradient, added up, and
     what is negative left out. Enlarged bilinearly.
-
-    Args:
-        network: The file as a module.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        target: The class, a place among the logits.
-        layer: Name of a layer with maps, best the last one.
-
-    Returns:
-        ``float32[H, W]``, at least 0.
-
-    Raises:
-        KeyError: There is no such layer.
-        MissingExtraError: Captum is not installed.
     """
     captum = _captum()
     with _quiet():
@@ -111,16 +87,6 @@ def integrated_gradients(
     M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML 2017. The
     map should add up to the difference of logits between image and baseline (completeness);
     where 32 steps of the integral miss it by more than `GAP`, 128 are taken.
-
-    Args:
-        network: The file as a module.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        target: The class, a place among the logits.
-        baseline: Colour of the plain image, ``uint8[C]``: the mean of the training images,
-            which the network's first layer makes 0.
-
-    Raises:
-        MissingExtraError: Captum is not installed.
     """
     captum = _captum()
     start = torch.from_numpy(baseline.astype(np.float32)).expand(1, *pixels.shape).contiguous()

@@ -23,21 +23,7 @@ def build(
     *,
     statistics: Statistics,
 ) -> nn.Sequential:
-    """Build a network with fresh weights from PyTorch's random state.
-
-    Args:
-        recipe: Which network, how large.
-        shape: Height, width and channels of an image.
-        classes: K, the number of classes.
-        statistics: What `opsin.models.statistics` says of the training images.
-
-    Returns:
-        A network that takes ``uint8[N, H, W, C]`` and gives logits ``float32[N, K]``; its first
-        layer is named ``input``, its last ``head``.
-
-    Raises:
-        RecipeError: The images are too small for the network, or it has no block.
-    """
+    """Build a network with fresh weights from PyTorch's random state."""
     spec = MODELS[recipe.name]
     if spec.convolutional and not recipe.hidden:
         raise RecipeError(
@@ -57,12 +43,7 @@ def build(
 
 
 def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer]:
-    """Describe each layer in the order of its work, without changing the network.
-
-    Args:
-        network: What `build` returned.
-        shape: Height, width and channels of an image.
-    """
+    """Describe each layer in the order of its work, without changing the network."""
     rows: list[Layer] = []
     hooks = []
 

@@ -33,31 +33,11 @@ _BIAS: Final = 0.15
 class TorchNetwork(nn.Module):
     """The operators of a file, from its input to some of its values, with its own weights.
 
-    No checkpoint is needed, and nothing can differ from the file: each operator of the graph that
-    leads there becomes a module of its own (`layer`), so that hooks, as Captum's, reach it. A
-    network that learns gives its weights back under their names in the file (`weights`).
-
     Args:
         content: The bytes of the file.
         source: The value that goes in (default: that of a classifier.onnx).
         target: The value that comes out.
         learns: Whether its weights are to be trained.
-
-    Raises:
-        ModelFileError: An operator has no gradient, such as the steps of a tree.
-
-    Example:
-        >>> nodes = [
-        ...     helper.make_node("Cast", ["images"], ["float"], to=onnx.TensorProto.FLOAT),
-        ...     helper.make_node("Flatten", ["float"], ["flatten"], axis=1),
-        ...     helper.make_node("Gemm", ["flatten", "head.weight"], ["head"]),
-        ... ]
-        >>> weight = onnx.numpy_helper.from_array(np.eye(4, 2, dtype=np.float32), "head.weight")
-        >>> graph = helper.make_graph(nodes, "two pixels of four", [], [], [weight])
-        >>> network = TorchNetwork(helper.make_model(graph).SerializeToString())
-        >>> pixels = Tensor([0.0, 1.0, 2.0, 3.0]).reshape(1, 2, 2, 1).requires_grad_()
-        >>> network(pixels).tolist(), network.values(pixels, ["flatten"])["flatten"].shape
-        ([[0.0, 1.0]], torch.Size([1, 4]))
     """
 
     def __init__(
@@ -106,23 +86,11 @@ class TorchNetwork(nn.Module):
         return value if scale is None else value * self.get_buffer(scale)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return its target: of a classifier.onnx the logits before calibration, ``float32[N, K]``.
-
-        Args:
-            pixels: What its source takes; for a classifier.onnx ``[N, H, W, C]``, 0 to 255.
-        """
+        """Return its target: of a classifier.onnx the uncalibrated logits, ``float32[N, K]``."""
         return self.values(pixels, [self._target])[self._target]
 
     def values(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return what layers put out for some images.
-
-        Args:
-            pixels: As for `forward`.
-            names: Names of layers that lead to the target.
-
-        Raises:
-            KeyError: There is no such layer.
-        """
+        """Return what layers put out for some images."""
         found: dict[str, Any] = {"": None, self._source: pixels, **self._constants}
         found |= {name: self._weight(name) for name in self._places}
         for at, (step, (inputs, outputs)) in enumerate(zip(self._steps, self._wiring, strict=True)):
@@ -141,12 +109,7 @@ class TorchNetwork(nn.Module):
         raise KeyError(name)
 
     def learnt(self) -> dict[str, nn.Parameter]:
-        """Return what is trained by its name in the file, in the order of the work.
-
-        Each filter, or layer, is learnt as a multiple of the size that it has in the file. Where
-        BatchNorm was folded into convolutions, sizes differ by powers of ten, and a step that suits
-        one filter would destroy another.
-        """
+        """Return what is trained by its name in the file, in the order of the work."""
         found = {name: self.get_parameter(place) for name, place in self._places.items()}
         return {name: value for name, value in found.items() if value.requires_grad}
 
@@ -174,11 +137,7 @@ class TorchNetwork(nn.Module):
 
 
 def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
-    """Refuse operators that PyTorch has no counterpart of here.
-
-    Raises:
-        ModelFileError: There is such an operator, or none at all.
-    """
+    """Refuse operators that PyTorch has no counterpart of here."""
     steps = [node.op_type for node in nodes if node.op_type not in COMPUTED]
     if steps or not nodes:
         raise ModelFileError(
@@ -189,10 +148,7 @@ def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
 
 
 def _size_of(value: Tensor) -> Tensor:
-    """Return the root mean square of each filter, or of all of a weight that is no filter bank.
-
-    Biases, and the scales of norms, move all that a filter puts out: they are to move less.
-    """
+    """Return the root mean square of each filter, or of all of a weight that is no filter bank."""
     axes = tuple(range(1, value.ndim)) if value.ndim > 2 else tuple(range(value.ndim))
     sizes = value.square().mean(dim=axes, keepdim=True).sqrt()
     if value.ndim == 1:

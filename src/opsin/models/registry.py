@@ -23,11 +23,6 @@ MODELS: Final[dict[str, ModelSpec]] = _architectures()
 
 
 def names() -> str:
-    """Return the names for a sentence.
-
-    Example:
-        >>> names()
-        'mlp, cnn or resnet'
-    """
+    """Return the names for a sentence."""
     *others, last = MODELS
     return f"{', '.join(others)} or {last}"

@@ -33,22 +33,7 @@ _USUAL: Final = "resnet"
 def resolve(
     data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
 ) -> Recipe:
-    """Return a recipe with the options that were given, and every other at its default.
-
-    Args:
-        data: The data part, already complete.
-        model: Name of the network; ``None`` for the default.
-        mirrored: Whether a mirrored image is still of its class (not so for written characters);
-            without it, images are varied as symbols are.
-        **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
-
-    Raises:
-        RecipeError: An unknown option, or a value outside its range.
-
-    Example:
-        >>> resolve(DataRecipe.of("digits"), model="mlp", epochs=3).training.epochs
-        3
-    """
+    """Return a recipe with the options that were given, and every other at its default."""
     name = model or _USUAL
     if name not in MODELS:
         raise RecipeError(
@@ -82,15 +67,7 @@ def resolve(
 
 
 def changed(recipe: Recipe, **changes: Any) -> Recipe:
-    """Return a recipe whose training goes on with other options.
-
-    Raises:
-        RecipeError: An option that cannot change on the way, or an impossible value.
-
-    Example:
-        >>> changed(resolve(DataRecipe.of("digits")), epochs=50).training.epochs
-        50
-    """
+    """Return a recipe whose training goes on with other options."""
     fixed = sorted(set(changes) - set(CHANGEABLE))
     if fixed:
         raise RecipeError(

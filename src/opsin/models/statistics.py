@@ -35,14 +35,7 @@ class Statistics:
 
 
 def statistics_of(images: Images, rows: NDArray[np.int64]) -> Statistics:
-    """Return the statistics of some of the images.
-
-    Sums of whole numbers, so that mean and deviation do not depend on the order of adding.
-
-    Args:
-        images: ``uint8[N, H, W, C]``, read block by block.
-        rows: Which of them count, ``int64[M]``.
-    """
+    """Return the statistics of some of the images."""
     channels = images.shape[3]
     count = 0
     total = np.zeros(channels, np.int64)

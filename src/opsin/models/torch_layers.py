@@ -23,8 +23,6 @@ def activation(name: Activation) -> nn.Module:
 class Normalise(nn.Module):
     """``uint8[N, H, W, C]`` to ``float32[N, C, H, W]`` with mean 0 and deviation 1 a channel.
 
-    It is the network's first layer, so that the exported file takes pixels as they are.
-
     Args:
         mean: Mean of each channel over the training images, 0 to 255.
         deviation: Standard deviation of each channel.

@@ -17,11 +17,7 @@ KERNELS = get_args(KernelName)
 
 
 def half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
-    """Return half the squared distances to points, but for half the image's own square.
-
-    In double precision, as scikit-learn works: a neighbour more or less is a vote. The points are
-    kept in single precision, which they are in already.
-    """
+    """Return half the squared distances to points, but for half the image's own square."""
     kept = to.weight("head.points", points.T, np.float32)
     double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
     halves = (points.astype(np.float32).astype(np.float64) ** 2).sum(axis=1) / 2
@@ -52,17 +48,7 @@ def kernel(
     degree: float,
     shift: float,
 ) -> str:
-    """Write a kernel between an image and some points, ``float64[N, M]``.
-
-    Args:
-        to: The graph so far.
-        source: Name of the image's numbers in the graph, ``float32[N, D]``.
-        points: ``float32[M, D]``
-        name: Which kernel.
-        gamma: What distances, or products, are multiplied by.
-        degree: Of ``poly``.
-        shift: What is added to the products of ``poly`` and ``sigmoid``.
-    """
+    """Write a kernel between an image and some points, ``float64[N, M]``."""
     if name == "rbf":
         return gaussian_kernel(to, source, points, gamma)
     kept = to.weight("head.points", points.T, np.float32)

@@ -9,17 +9,7 @@ import onnx
 
 
 def without_notes(content: bytes) -> bytes:
-    """Return a classifier.onnx without notes of other programs: they often hold paths and code.
-
-    Exporters keep stack traces, files' names and texts beside operators and values. The file's own
-    properties stay, and so does what it computes.
-
-    Args:
-        content: Of the file.
-
-    Raises:
-        google.protobuf.message.DecodeError: It is no ONNX file.
-    """
+    """Return a classifier.onnx without notes of other programs: they often hold paths and code."""
     model = onnx.load_model_from_string(content)
     model.ClearField("doc_string")
     for part in _parts(model.graph):

@@ -18,16 +18,7 @@ def write_neighbours(
     count: int,
     classes: int,
 ) -> str:
-    """Write each class's share of the votes, ``votes: float32[N, K]``.
-
-    Args:
-        to: The graph so far.
-        source: Name of the image's numbers in the graph, ``float32[N, D]``.
-        points: The training images, ``float32[M, D]``.
-        labels: The class of each, ``int64[M]``.
-        count: How many of them vote.
-        classes: K.
-    """
+    """Write each class's share of the votes, ``votes: float32[N, K]``."""
     halves = half_distances(to, source, points)
     most = to.weight("head.count", [count], np.int64)
     to.node("TopK", [halves, most], "head.nearest", "head.places", axis=1, largest=0)

@@ -25,24 +25,7 @@ except ImportError as error:
 
 
 class OnnxGraph:
-    """The operators of a file in their order, its weights, and which layer follows which.
-
-    Args:
-        content: The bytes of the file.
-        layers: Its layers (default: as its metadata has them).
-
-    Raises:
-        ModelFileError: It is no ONNX file, or one of its weights is no array.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> graph = OnnxGraph(run.classifier().content)
-        >>> graph.parents("dense1"), graph.weights_of("dense1")["weight"].shape
-        (('flatten',), (128, 64))
-        >>> graph.maker("dense1").op_type, [node.op_type for node in graph.users("dense1")]
-        ('Gemm', ['Relu'])
-    """
+    """The operators of a file in their order, its weights, and which layer follows which."""
 
     def __init__(self, content: bytes, layers: Sequence[Layer] | None = None) -> None:
         self.model: onnx.ModelProto
@@ -55,11 +38,7 @@ class OnnxGraph:
 
     @cached_property
     def metadata(self) -> Metadata:
-        """What travels in the file.
-
-        Raises:
-            ModelFileError: Opsin did not write it.
-        """
+        """What travels in the file."""
         props = {each.key: each.value for each in self.model.metadata_props}
         return Metadata.from_props(props, "the file")
 
@@ -69,11 +48,7 @@ class OnnxGraph:
         return self.metadata.layers if self._layers is None else tuple(self._layers)
 
     def layer(self, name: str) -> Layer:
-        """Return the layer of that name.
-
-        Raises:
-            ModelFileError: There is none; the error names those there are, the closest first.
-        """
+        """Return the layer of that name."""
         check_choices("layer", [name], [layer.name for layer in self.layers], ModelFileError)
         return next(layer for layer in self.layers if layer.name == name)
 
@@ -130,27 +105,12 @@ class OnnxGraph:
         return leading_to(self.nodes, values)
 
     def up_to(self, names: Sequence[str]) -> bytes:
-        """Return the network as far as some values, as a file of its own with these as outputs.
-
-        ONNX Runtime computes a whole file, whichever outputs are asked for. So what lies behind
-        the layer asked for must not be in it.
-
-        Args:
-            names: Names of layers, or of the file's outputs.
-        """
+        """Return the network as far as some values, as a file of its own with these as outputs."""
         outputs = [onnx.ValueInfoProto(name=name) for name in names]
         return self._part(self.leading_to(names), self.model.graph.input, outputs)
 
     def after(self, name: str) -> tuple[bytes, list[str]]:
-        """Return the rest of the network behind a layer, as a file of its own.
-
-        Args:
-            name: A layer, whose output goes in.
-
-        Returns:
-            An ONNX model with the output ``probabilities``, and the names of its inputs: the
-            layer itself first, then other values that lead past it, such as a residual's.
-        """
+        """Return the rest of the network behind a layer, as a file of its own."""
         follows, held, nodes = {name}, set(self.weights), []
         for node in self.leading_to([PROBABILITIES]):
             taken = {value for value in node.input if value}
@@ -174,12 +134,7 @@ class OnnxGraph:
         return content, inputs
 
     def between(self, name: str, values: Sequence[str]) -> bytes:
-        """Return the operators from one value to others, as a file of its own.
-
-        Args:
-            name: The value that goes in, which all else comes from.
-            values: Those that come out.
-        """
+        """Return the operators from one value to others, as a file of its own."""
         needed, nodes = set(values) - {name}, []
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
@@ -217,12 +172,7 @@ class OnnxGraph:
         return content
 
     def content(self, metadata: Metadata, *, further: Mapping[str, str] | None = None) -> bytes:
-        """Return the file of the operators and weights as they are now.
-
-        Args:
-            metadata: What travels in it.
-            further: Properties for other readers than Opsin.
-        """
+        """Return the file of the operators and weights as they are now."""
         model, used = onnx.ModelProto(), {name for node in self.nodes for name in node.input}
         model.CopyFrom(self.model)
         graph = model.graph
@@ -260,10 +210,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-    """Return a file's model, and its weights by name.
-
-    ONNX Runtime passes over weights that nothing uses; they may be of any kind, and broken.
-    """
+    """Return a file's model, and its weights by name."""
     name = ""
     weights = {}
     try:

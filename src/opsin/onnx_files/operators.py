@@ -15,19 +15,7 @@ from opsin.core.metadata import LayerOp
 
 @dataclass(frozen=True)
 class Operator:
-    """An ONNX operator.
-
-    Args:
-        name: As the standard has it (https://onnx.ai/onnx/operators/).
-        layer: Name of the class in ``torch.nn`` that is this one operator without weights; ``""``
-            for what has a function of its own.
-        attributes: The operator's attributes by the names that the layer gives them.
-        sees: What a place of its output depends on: the same ``place`` of its inputs, a ``window``
-            around it, or ``all`` of them.
-        weighted: Whether its second input holds a network's weights.
-        learnt: Places of its inputs where weights stand that fine-tuning may change.
-        quantised: Whether ONNX Runtime has a kernel for integers that `to_int8` uses.
-    """
+    """An ONNX operator."""
 
     name: str
     layer: str = ""
@@ -141,15 +129,7 @@ Family = Literal["convolution", "dense", "norm", "pooling", "activation", "sum",
 
 @dataclass(frozen=True)
 class LayerTraits:
-    """What is known of a layer from what it computes.
-
-    Args:
-        family: What it is drawn as.
-        passes_on: Whether it puts out the numbers that it is given, in any shape.
-        scales_pixels: Whether it is a first layer without weights: it scales the pixels, or their
-            means.
-        smooth: Whether it is an activation that comes near 0 and hardly ever meets it.
-    """
+    """What is known of a layer from what it computes."""
 
     family: Family = "other"
     passes_on: bool = False
@@ -185,10 +165,5 @@ _LAYERS: Final = {
 
 
 def traits_of(op: LayerOp) -> LayerTraits:
-    """Return what is known of layers that compute this.
-
-    Example:
-        >>> traits_of(LayerOp.FLATTEN).passes_on, traits_of(LayerOp.OTHER).family
-        (True, 'other')
-    """
+    """Return what is known of layers that compute this."""
     return _LAYERS.get(op, LayerTraits())

@@ -24,11 +24,7 @@ def answers_of(metadata: Metadata, logits: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def tolerance_of(metadata: Metadata) -> float:
-    """Return how far a file's probabilities may be off.
-
-    Args:
-        metadata: Those of the file; one without a calibration has the temperature 1.
-    """
+    """Return how far a file's probabilities may be off."""
     calibration = metadata.calibration
     temperature = 1.0 if calibration is None else calibration.temperature
     # Dividing logits by less than 1 enlarges their rounding as well.
@@ -44,23 +40,7 @@ def check_answers(
     settled: NDArray[np.bool_] | None = None,
     apart: float | None = None,
 ) -> float:
-    """Compare a file's answers with those of the model that it was made from.
-
-    Args:
-        answers: The file's probabilities, ``float32[N, K]``.
-        expected: The model's, ``float64[N, K]``: see `answers_of`.
-        metadata: The file's.
-        of: What errors call the model.
-        settled: For which images there is one right answer, ``bool[N]`` (default: for all).
-        apart: How far apart the numbers are that the answers are computed from, where that was
-            measured.
-
-    Returns:
-        The largest difference of probabilities.
-
-    Raises:
-        ParityError: A label differs, or a probability or ``apart`` by more than rounding explains.
-    """
+    """Compare a file's answers with those of the model that it was made from."""
     tolerance = tolerance_of(metadata)
     known = np.ones(len(answers), bool) if settled is None else settled
     difference = float(np.abs(answers - expected)[known].max(initial=0.0))

@@ -48,23 +48,7 @@ def tail(
     units: int,
     mix: NDArray[np.float64] | None = None,
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Return the last operators of a file, and their weights.
-
-    ``probabilities: float32[N, K]`` is the softmax of the logits over the temperature, moved by the
-    logarithm of how much more common each class is than it was in the training.
-    ``ood_score: float32[N]`` is 1 less the cosine of the embedding, each unit over its deviation,
-    with that of the nearest class's mean, 0 (alike) to 2 (T. Mensink et al., "Distance-based image
-    classification: generalizing to new classes at near-zero cost", PAMI 2013; E. Techapanurak et
-    al., "Hyperparameter-free out-of-distribution detection using cosine similarity", ACCV 2020).
-    Until `finished` has set them, the temperature is 1, the scales are 1 and the means are 0.
-
-    Args:
-        logits: Name of the logits, ``float32[N, K]``.
-        embedding: Name of what the head sees, ``float32[N, D]``.
-        classes: K.
-        units: D.
-        mix: What is added to each class's logit, ``float64[K]``; ``None`` for nothing.
-    """
+    """Return the last operators of a file, and their weights."""
     weights: dict[str, NDArray[Any]] = {
         TEMPERATURE: np.ones((), np.float32),
         CLASS_MIX: np.zeros(classes, np.float32) if mix is None else mix.astype(np.float32),
@@ -114,11 +98,7 @@ def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
 
 
 def scales_of(weights: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
-    """Return what a file multiplies each unit of its embedding by, ``float32[D]``, if it says.
-
-    Args:
-        weights: The file's, by name; those of the first formats are called ``familiarity.…``.
-    """
+    """Return what a file multiplies each unit of its embedding by, ``float32[D]``, if it says."""
     found = weights.get(SCALES)
     return weights.get("familiarity.scales") if found is None else found
 
@@ -138,20 +118,12 @@ def upgrade(model: onnx.ModelProto) -> None:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the last operators are given once the network is trained.
-
-    Args:
-        temperature: What logits are divided by.
-        scales: What each unit of the embedding is multiplied by, ``float32[D]``.
-        means: Directions that are known, the means of the classes or training images,
-            ``float32[M, D]``, each of length 1.
-        mix: What the file adds to each class's logit, ``float64[K]``; ``None`` for nothing.
-    """
+    """What the last operators are given once the network is trained."""
 
     temperature: float
-    scales: NDArray[np.float32]
-    means: NDArray[np.float32]
-    mix: NDArray[np.float64] | None = None
+    scales: NDArray[np.float32]  # float32[D]
+    means: NDArray[np.float32]  # float32[M, D]
+    mix: NDArray[np.float64] | None = None  # float64[K]
 
     def set_in(self, weights: Iterable[TensorProto]) -> None:
         """Replace the weights that `tail` left open."""
@@ -167,15 +139,7 @@ class Calibrated:
     def answer(
         self, logits: NDArray[np.float32], embedding: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what a file answers to images whose logits are known, without the network.
-
-        Args:
-            logits: ``float32[N, K]``
-            embedding: ``float32[N, D]``
-
-        Returns:
-            The probabilities, ``float32[N, K]``, and the OOD scores, ``float32[N]``.
-        """
+        """Return what a file answers to images whose logits are known, without the network."""
         classes, units = logits.shape[1], embedding.shape[1]
         nodes, weights = tail("logits", "seen", classes=classes, units=units, mix=self.mix)
         self.set_in(weights)
@@ -195,13 +159,7 @@ class Calibrated:
 def as_model(
     graph: onnx.GraphProto, metadata: Metadata | None = None, *, opset: int = OPSET
 ) -> onnx.ModelProto:
-    """Return a model of a graph's operators, with what travels in it, if anything.
-
-    Args:
-        graph: Of standard operators and trees.
-        metadata: What travels in it.
-        opset: Version of the standard operators.
-    """
+    """Return a model of a graph's operators, with what travels in it, if anything."""
     domains = {"": opset, TREES: TREES_OPSET}
     used = {node.domain for node in graph.node} | {""}
     model = helper.make_model(
@@ -225,21 +183,7 @@ def write_file(
     units: int,
     opset: int = OPSET,
 ) -> bytes:
-    """Return a classifier.onnx that is not calibrated yet.
-
-    Args:
-        nodes: The operators from ``images`` to the logits, ``head``.
-        weights: What they hold.
-        metadata: What travels in it.
-        embedding: Name of what the head sees, ``float32[N, D]``.
-        units: D.
-        opset: Version of the standard operators that the nodes are of.
-
-    Returns:
-        The file's bytes: input ``images: uint8[N, H, W, C]``; outputs
-        ``probabilities: float32[N, K]``, ``embedding: float32[N, D]`` and
-        ``ood_score: float32[N]``, see `tail`.
-    """
+    """Return a classifier.onnx that is not calibrated yet."""
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
@@ -258,13 +202,7 @@ def write_file(
 
 
 def finished(content: bytes, metadata: Metadata, calibrated: Calibrated | None = None) -> bytes:
-    """Return a file with what it is given after its training; its network stays as it is.
-
-    Args:
-        content: A file that ends in a `tail`.
-        metadata: What travels in it from now on.
-        calibrated: The weights of its last operators (default: as they are).
-    """
+    """Return a file with what it is given after its training; its network stays as it is."""
     model = onnx.load_model_from_string(content)
     upgrade(model)
     helper.set_model_props(model, metadata.to_props())

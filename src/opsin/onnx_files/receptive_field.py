@@ -16,22 +16,7 @@ from opsin.onnx_files.postprocessing import IMAGES
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The part of the image that one place of a map can see.
-
-    Sizes and steps follow A. Araujo, W. Norris and J. Sim, "Computing receptive fields of
-    convolutional neural networks", Distill 2019.
-
-    Args:
-        height: Rows of pixels that it covers.
-        width: Columns of pixels.
-        step: Pixels from one place of the map to the next, down and across.
-        start: First row and column that the map's first place sees; below 0 where that is padding.
-
-    Example:
-        >>> field = ReceptiveField(5, 5, (2, 2), (-2, -2))
-        >>> field.box(0, 3, size=(28, 28))
-        (0, 4, 3, 9)
-    """
+    """The part of the image that one place of a map can see."""
 
     height: int
     width: int
@@ -39,13 +24,7 @@ class ReceptiveField:
     start: tuple[int, int]
 
     def box(self, y: int, x: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return what place (y, x) of the map sees: top, left, bottom, right, the ends left out.
-
-        Args:
-            y: Row of the map.
-            x: Column of the map.
-            size: Height and width of the image; the box is cut to it.
-        """
+        """Return what place (y, x) of the map sees: top, left, bottom, right, the ends left out."""
         top, left = self.start[0] + y * self.step[0], self.start[1] + x * self.step[1]
         return (
             min(max(top, 0), size[0] - 1),
@@ -66,15 +45,7 @@ class ReceptiveField:
 def receptive_fields(
     nodes: Sequence[onnx.NodeProto], weights: Mapping[str, NDArray[Any]]
 ) -> dict[str, ReceptiveField | None]:
-    """Return what a place of each value sees.
-
-    Args:
-        nodes: Operators in the order of the work.
-        weights: What they hold, by name.
-
-    Returns:
-        By the value's name; ``None``: the whole image.
-    """
+    """Return what a place of each value sees."""
     fields: dict[str, ReceptiveField | None] = {IMAGES: ReceptiveField(1, 1, (1, 1), (0, 0))}
     for node in nodes:
         before = [fields[value] for value in node.input if value in fields]
@@ -98,11 +69,7 @@ def receptive_fields(
 
 
 def _squares(shape: Sequence[int]) -> ReceptiveField | None:
-    """Return the squares of pixels whose mean a model without layers begins with.
-
-    Args:
-        shape: What the pixels become: 0, rows, down, columns, across, channels.
-    """
+    """Return the squares of pixels whose mean a model without layers begins with."""
     if len(shape) != 6:
         return None
     return ReceptiveField(shape[2], shape[4], (shape[2], shape[4]), (0, 0))

@@ -7,13 +7,7 @@ from opsin.runtime.onnx_scan import printable
 
 
 def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
-    """Return the error of a file that cannot be brought in.
-
-    Args:
-        name: The file.
-        reason: What is in the way; text out of the file must have gone through `quoted`.
-        advice: What to do.
-    """
+    """Return the error of a file that cannot be brought in."""
     return ModelFileError(
         "a classifier of images that another program saved",
         f"{name} cannot be brought in: {reason}",

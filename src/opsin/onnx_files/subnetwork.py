@@ -22,35 +22,15 @@ _MOST: Final = 256
 
 @dataclass(frozen=True)
 class SubnetworkBatch:
-    """Some images, and what a part of the network makes of them.
+    """Some images, and what a part of the network makes of them."""
 
-    Args:
-        rows: Which images, ``int64[B]``.
-        images: ``uint8[B, H, W, C]``
-        values: Of each output asked for, ``float32[B, ...]``.
-    """
-
-    rows: NDArray[np.int64]
-    images: NDArray[np.uint8]
-    values: tuple[NDArray[Any], ...]
+    rows: NDArray[np.int64]  # int64[B]
+    images: NDArray[np.uint8]  # uint8[B, H, W, C]
+    values: tuple[NDArray[Any], ...]  # float32[B, ...]
 
 
 class Subnetwork:
-    """A piece of a network.
-
-    Args:
-        content: An ONNX file.
-
-    Example:
-        >>> from onnx import parser
-        >>> model = parser.parse_model(
-        ...     '<ir_version: 9, opset_import: ["": 20]>'
-        ...     "g (float[N] images) => (float[N] twice) { twice = Add(images, images) }"
-        ... )
-        >>> part = Subnetwork(model.SerializeToString())
-        >>> part.outputs, part.run({"images": np.float32([1, 2])})[0].tolist()
-        (('twice',), [2.0, 4.0])
-    """
+    """A piece of a network."""
 
     def __init__(self, content: bytes) -> None:
         self._session = cpu_session(content)
@@ -63,13 +43,7 @@ class Subnetwork:
     def stream(
         self, images: Images, rows: NDArray[np.int64] | None, size: int
     ) -> Iterator[SubnetworkBatch]:
-        """Yield batch by batch what this part makes of images.
-
-        Args:
-            images: Prepared images, ``uint8[N, H, W, C]``.
-            rows: Which of them, ``int64[M]``; ``None``: all, read block by block.
-            size: Images at once.
-        """
+        """Yield batch by batch what this part makes of images."""
         count = len(images) if rows is None else len(rows)
         for start in range(0, count, size):
             end = min(start + size, count)

@@ -14,32 +14,16 @@ from opsin.onnx_files.graph_writer import GraphWriter
 
 @dataclass(frozen=True)
 class SupportVectors:
-    """The fitted numbers of a kernel machine of K classes, named as scikit-learn does.
+    """The fitted numbers of a kernel machine of K classes, named as scikit-learn does."""
 
-    Args:
-        coefficients: ``dual_coef_``, ``float64[K - 1, M]``.
-        intercepts: Of each pair of classes, ``float64[K * (K - 1) / 2]``.
-        counts: How many support vectors each class has, ``int64[K]``.
-        classes: K.
-    """
-
-    coefficients: NDArray[np.float64]
-    intercepts: NDArray[np.float64]
-    counts: NDArray[np.int64]
+    coefficients: NDArray[np.float64]  # float64[K - 1, M]
+    intercepts: NDArray[np.float64]  # float64[K * (K - 1) / 2]
+    counts: NDArray[np.int64]  # int64[K]
     classes: int
 
 
 def write_scores(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
-    """Write the score of each class, ``head: float32[N, K]``: votes of pairs, then confidence.
-
-    C.-W. Hsu and C.-J. Lin, "A comparison of methods for multiclass support vector machines",
-    IEEE Transactions on Neural Networks, 2002.
-
-    Args:
-        to: The graph so far.
-        machine: The machine.
-        kernel: Name of the kernel between the image and the support vectors, ``float64[N, M]``.
-    """
+    """Write the score of each class, ``head: float32[N, K]``: votes of pairs, then confidence."""
     decisions = _decisions(to, machine, kernel)
     if machine.classes == 2:
         sides = to.weight("head.sides", [[-0.5, 0.5]], np.float64)

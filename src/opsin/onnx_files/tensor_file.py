@@ -45,14 +45,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Return the tensors of a ``.safetensors`` file or of a checkpoint of PyTorch, by name.
-
-    Of a checkpoint that holds several dictionaries, the one with the most weights is taken, or what
-    lies under ``model``, ``state_dict`` or ``model_state_dict``.
-
-    Raises:
-        ModelFileError: It is neither, or holds anything but tensors.
-    """
+    """Return the tensors of a ``.safetensors`` file or of a checkpoint of PyTorch, by name."""
     with open_regular(path) as file:
         start = file.read(len(LEGACY))
         file.seek(0)
@@ -223,11 +216,7 @@ _TUPLES: Final = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _TensorReader:
-    """Follows the operations of a pickle as far as dictionaries of tensors need them.
-
-    `pickletools` takes the operations apart and does none of them. Names are compared with three,
-    and never looked up; what is built are dictionaries, lists, tuples, plain values and arrays.
-    """
+    """Follows the operations of a pickle as far as dictionaries of tensors need them."""
 
     def __init__(self) -> None:
         #: Storages that tensors were found in, by their keys.
@@ -238,11 +227,7 @@ class _TensorReader:
         self._left = _MOST
 
     def load(self, file: BinaryIO) -> Any:
-        """Return what the pickle stands for that begins where the file is.
-
-        Raises:
-            NotTensorsError: It is anything but dictionaries of tensors and plain values.
-        """
+        """Return what the pickle stands for that begins where the file is."""
         for operation, argument, _ in pickletools.genops(file):
             self._follow(operation.name, argument)
         return self._stack.pop()

@@ -14,23 +14,14 @@ from opsin.onnx_files.postprocessing import TREES
 
 
 class TreeNodes(NamedTuple):
-    """One tree: its nodes' features, thresholds and children, and what its leaves say.
+    """One tree: its nodes' features, thresholds and children, and what its leaves say."""
 
-    Args:
-        feature: ``int64[M]``
-        threshold: ``float64[M]``; a value up to it goes left.
-        left: ``int64[M]``; the node itself marks a leaf, as does ``leaf``.
-        right: ``int64[M]``
-        leaf: ``bool[M]``
-        values: What each node adds to each target, ``float64[M, K]``; 0 where it adds nothing.
-    """
-
-    feature: NDArray[np.int64]
-    threshold: NDArray[np.float64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    leaf: NDArray[np.bool_]
-    values: NDArray[np.float64]
+    feature: NDArray[np.int64]  # int64[M]
+    threshold: NDArray[np.float64]  # float64[M]
+    left: NDArray[np.int64]  # int64[M]
+    right: NDArray[np.int64]  # int64[M]
+    leaf: NDArray[np.bool_]  # bool[M]
+    values: NDArray[np.float64]  # float64[M, K]
 
 
 def write_trees(
@@ -43,17 +34,7 @@ def write_trees(
     base: NDArray[np.float64] | None,
     double: bool = False,
 ) -> int:
-    """Write trees whose leaves are added up, and return how many numbers they hold.
-
-    Args:
-        to: The graph so far.
-        source: Name of the image's numbers in the graph, ``float32[N, D]``.
-        output: What the sums are called, ``float32[N, K]``.
-        trees: The trees.
-        classes: K.
-        base: What is added to each sum, ``float64[K]``.
-        double: Whether the image's numbers are ``float64``, and compared as such.
-    """
+    """Write trees whose leaves are added up, and return how many numbers they hold."""
     sizes = [len(tree.leaf) for tree in trees]
     number = np.repeat(np.arange(len(trees)), sizes)
     place = np.concatenate([np.arange(size) for size in sizes])
@@ -103,12 +84,7 @@ def _stored(name: str, values: NDArray[Any]) -> dict[str, Any]:
 
 
 def _downwards(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the largest float32 up to each threshold: float32 values go the same way at both.
-
-    Example:
-        >>> bool(_downwards(np.array([0.1]))[0] <= 0.1)
-        True
-    """
+    """Return the largest float32 up to each threshold: float32 values go the same way at both."""
     single = thresholds.astype(np.float32)
     above = single > thresholds
     single[above] = np.nextafter(single[above], np.float32(-np.inf))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import re
 import sys
 import time
@@ -19,10 +18,8 @@ from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, OodFigures, PartFigures
-from opsin.core.documentation import SITE
 from opsin.core.events import Observers, Watcher, WatcherGroup
 from opsin.core.format import clock, counted, in_groups, plus_minus
-from opsin.core.glossary import Term, find_term, term_of_layer
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
 
@@ -43,11 +40,6 @@ COMMANDS: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
 )
 
-#: The words of a quantity: before its number or after it, from one separator to the next.
-_QUANTITY: Final = re.compile(
-    r"((?:(?<= · )|^)[a-z][a-z -]*[a-z](?= \d)|(?<=\d )[a-z][a-z -]*[a-z](?= · |, |$))"
-)
-
 
 def printable(text: str) -> str:
     """Return text on one line, with control characters and broken Unicode made visible.
@@ -57,45 +49,6 @@ def printable(text: str) -> str:
         True
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def linked(text: str, term: Term | None) -> str:
-    """Return text as Rich's markup, on terminals that can a link to its term's explanation.
-
-    Args:
-        text: What is printed.
-        term: What explains it; without one, and where the documentation is not on this machine,
-            the text stays as it is.
-    """
-    written = escape(printable(text))
-    if term is None or not _has_site():
-        return written
-    page, _, anchor = term.address.partition("#")
-    return f"[link={(SITE / page).as_uri()}#{anchor}]{written}[/]"
-
-
-def heading(text: str) -> str:
-    """Return a column's heading, linked to the glossary where that explains it."""
-    return linked(text, find_term(text))
-
-
-def with_terms(text: str) -> str:
-    """Return a line as Rich's markup, with links where a number stands beside its term.
-
-    Args:
-        text: Quantities, such as ``10 classes · log loss 0.342``; what else it holds stays as it
-            is, since names of classes and files are no terms.
-    """
-    pieces = _QUANTITY.split(text)
-    return "".join(
-        heading(piece) if place % 2 else escape(printable(piece))
-        for place, piece in enumerate(pieces)
-    )
-
-
-@functools.cache
-def _has_site() -> bool:
-    return (SITE / "index.html").is_file()
 
 
 class PlainLines(Console):
@@ -149,7 +102,7 @@ class Terminal(Watcher):
 
     def fact(self, name: str, text: str) -> None:
         """Print a line: the name in its column, then the text."""
-        self._row(f"[bold]{heading(name)}[/]", with_terms(text))
+        self._row(f"[bold]{escape(printable(name))}[/]", escape(printable(text)))
 
     def note(self, text: str) -> None:
         """Print a warning."""
@@ -224,7 +177,7 @@ class Terminal(Watcher):
         if not self._heading:
             self._heading = True
             row = "".join(
-                " " * (width - len(name)) + heading(name)
+                " " * (width - len(name)) + name
                 for name, width in (
                     ("epoch", 8), ("train loss", 12), ("acc", 8), ("val loss", 11), ("acc", 8),
                     *((("rate", 10),) if wide else ()), ("time", 8),
@@ -282,11 +235,11 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     held = sum(layer.parameters for layer in layers)
     trainable = sum(layer.trainable for layer in layers)
     work = sum(layer.multiply_adds for layer in layers)
-    table.add_column(heading("Layer"), "Total")
-    table.add_column(heading("Kind"), f"{trainable:,} trainable, {held - trainable:,} not")
-    table.add_column(heading("Output"), justify="right")
-    table.add_column(heading("Parameters"), f"{held:,}", justify="right")
-    table.add_column(heading("Multiply-adds"), f"{work:,}", justify="right")
+    table.add_column("Layer", "Total")
+    table.add_column("Kind", f"{trainable:,} trainable, {held - trainable:,} not")
+    table.add_column("Output", justify="right")
+    table.add_column("Parameters", f"{held:,}", justify="right")
+    table.add_column("Multiply-adds", f"{work:,}", justify="right")
     # Of a pretrained network that stays as it is, a hundred lines would hide what was learnt.
     kept = next((place for place, layer in enumerate(layers) if layer.trainable), 0)
     if kept > _KEPT_SHOWN:
@@ -302,7 +255,7 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     for layer in layers:
         table.add_row(
             escape(layer.name),
-            linked(layer.kind, term_of_layer(layer.kind)),
+            escape(printable(layer.kind)),
             "×".join(map(str, layer.shape)),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
@@ -407,9 +360,9 @@ def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:
 def class_table(figures: PartFigures) -> Table:
     """Return a row per class: precision, recall, F1, count."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    table.add_column(heading("Class"), overflow="fold")
+    table.add_column("Class", overflow="fold")
     for name in ("Precision", "Recall", "F1", "Count"):
-        table.add_column(heading(name), justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     for entry in figures.classes:
         table.add_row(
             escape(printable(entry.name)),

@@ -150,16 +150,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared image, with its name and what there is to say of it.
-
-    Args:
-        name: What it is called.
-        pixels: ``uint8[H, W, C]``
-        notes: What was done to it beyond decoding and resizing.
-    """
+    """A prepared image, with its name and what there is to say of it."""
 
     name: str
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)  # uint8[H, W, C]
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -171,18 +165,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to a batch of images.
+    """The answers to a batch of images."""
 
-    Args:
-        probabilities: ``float32[N, K]``
-        ood_score: How unlike the training images each is, 0 (alike) to 2, ``float32[N]``;
-            ``None`` where the file cannot tell.
-        embedding: What the last layer sees, ``float32[N, D]``; ``None`` where it was not asked for.
-    """
-
-    probabilities: NDArray[np.float32]
-    ood_score: NDArray[np.float32] | None
-    embedding: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32]  # float32[N, K]
+    ood_score: NDArray[np.float32] | None  # float32[N]
+    embedding: NDArray[np.float32] | None = None  # float32[N, D]
 
     def of(self, rows: NDArray[np.int64]) -> Answers:
         """Return the answers to some of the images."""
@@ -192,10 +179,7 @@ class Answers:
         return Answers(self.probabilities[rows], *further)
 
     def rejected(self, reject: Reject | None) -> NDArray[np.bool_] | None:
-        """Tell which images are like none of the training images, ``bool[N]``.
-
-        ``None`` where there is no threshold, or nothing to compare with it.
-        """
+        """Tell which images are like none of the training images, ``bool[N]``."""
         if reject is None or self.ood_score is None:
             return None
         return np.asarray(self.ood_score > reject.max_ood_score)
@@ -680,16 +664,7 @@ def _called(image: object, otherwise: str) -> str:
 
 
 def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
-    """Return an ONNX file that puts out further values.
-
-    In the encoding of protocol buffers a message put behind another is merged into it: lists are
-    joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins). So a model that
-    holds nothing but a graph with further outputs, put behind the file, is all it takes.
-
-    Args:
-        content: The file.
-        names: Of values in its graph that are no outputs yet.
-    """
+    """Return an ONNX file that puts out further values."""
 
     def part(number: int, content: bytes) -> bytes:
         size, length = bytearray(), len(content)

@@ -33,8 +33,8 @@ from opsin.core.errors import (
 )
 from opsin.core.storage import storage_errors
 from opsin.runtime.image_engine import answer_blocks
-from opsin.stores.open_bucket import open_bucket
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.bucket import open_bucket
+from opsin.stores.store_address import StoredObject
 
 _T = TypeVar("_T")
 

@@ -13,24 +13,7 @@ from opsin.hub.hub_name import HubName
 def find_model(
     model: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> tuple[Path, HubName | None]:
-    """Return the ``classifier.onnx`` that MODEL means, fetched where it is named on the hub.
-
-    What exists is a path, whatever it is called.
-
-    Args:
-        model: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]``.
-        watcher: Receives how far a download is, and which commit a branch is at.
-
-    Returns:
-        The file; and repository and commit, where it is from the hub.
-
-    Raises:
-        RunError: There is no such file or directory, or the run has no classifier.
-        RecipeError: It begins with ``hf:`` and is no such name.
-        ModelFileError: The hub shows no such repository, or no classifier is in it.
-        DownloadError: It could not be fetched.
-        MissingExtraError: huggingface_hub is not installed.
-    """
+    """Return the ``classifier.onnx`` that MODEL means, fetched where it is named on the hub."""
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None

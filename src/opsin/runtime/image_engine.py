@@ -42,16 +42,7 @@ class Done(Generic[_Answer]):
 
 @dataclass(frozen=True)
 class ImageSteps(Generic[_Item, _Prepared, _Answer]):
-    """What is done to each image; several threads call each function.
-
-    Args:
-        prepare: Decodes an image, or knows its answer already; raises `ImageError` where it cannot
-            be read.
-        compute: Answers a batch, in its order.
-        cost: Bytes that an image takes while it is on its way.
-        batch: Images computed at once, at most.
-        together: Batches computed at the same time.
-    """
+    """What is done to each image; several threads call each function."""
 
     prepare: Callable[[_Item], _Prepared | Done[_Answer]]
     compute: Callable[[list[_Prepared]], Sequence[_Answer]]
@@ -66,27 +57,7 @@ def answer_images(
     *,
     end_wait: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order.
-
-    Threads list, decode and compute ahead of the caller, by a few batches and no more, so that the
-    memory is the same for ten images and ten million. They end when the iterator is closed.
-
-    Args:
-        steps: What is done to each image.
-        images: The images.
-        end_wait: Ends a wait for the next of them, in whichever thread it is.
-
-    Raises:
-        SourceError: The source turned out to be damaged; the answers before that were yielded.
-
-    Example:
-        >>> steps = ImageSteps(
-        ...     prepare=len, compute=lambda batch: [2 * n for n in batch], cost=len, batch=8,
-        ...     together=1,
-        ... )
-        >>> list(answer_images(steps, ["a", "bcd"]))
-        [('a', 2), ('bcd', 6)]
-    """
+    """Yield each image with its answer, or the reason why there is none, in their order."""
     works = _Works(steps, images, end_wait)
     try:
         works.start()  # here, because Ctrl-C may come before all have started
@@ -104,29 +75,7 @@ def answer_blocks(
     slots: Callable[[], int],
     count: int | None = None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order.
-
-    Blocks of images are answered by an executor, such as `opsin.runtime.cluster.Cluster`, a few
-    for each of its slots and no more. An image whose block ends the process that works on it is
-    found by halving the block, and has an error for an answer.
-
-    Args:
-        executor: Calls ``answer``.
-        answer: Answers a block, in its order.
-        images: The images.
-        cost: Bytes that an image takes while it is on its way.
-        slots: How many blocks the executor works on at the same time.
-        count: How many images there are, where that is known: few are shared out as well.
-
-    Example:
-        >>> from concurrent.futures import ThreadPoolExecutor
-        >>> with ThreadPoolExecutor(2) as pool:
-        ...     list(answer_blocks(
-        ...         pool, lambda block: [len(each) for each in block], ["a", "bcd"], cost=len,
-        ...         slots=lambda: 2,
-        ...     ))
-        [('a', 1), ('bcd', 3)]
-    """
+    """Yield each image with its answer, or the reason why there is none, in their order."""
     waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
 
     def first() -> Iterator[tuple[_Item, _Answer | ImageError]]:
@@ -189,11 +138,7 @@ class _Slot(Generic[_Item, _Prepared, _Answer]):
 
 
 class _Works(Generic[_Item, _Prepared, _Answer]):
-    """Threads, each of which does what is wanted most: compute a batch, decode, or list.
-
-    One lock guards all that they share. There are as many threads as cores, so that decoding and
-    computing do not take the cores from each other.
-    """
+    """Threads, each of which does what is wanted most: compute a batch, decode, or list."""
 
     def __init__(
         self,

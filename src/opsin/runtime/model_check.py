@@ -56,11 +56,7 @@ ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1, "familiari
 
 
 def read_classifier(path: Path) -> bytes:
-    """Return the content of a file that may be a classifier.
-
-    Raises:
-        ModelFileError: It cannot be read, is no regular file, or is far too large.
-    """
+    """Return the content of a file that may be a classifier."""
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MAX_FILE:
@@ -71,18 +67,7 @@ def read_classifier(path: Path) -> bytes:
 
 
 def check_model(content: bytes, name: str) -> int | None:
-    """See that a file is a classifier that can be used without harm.
-
-    Args:
-        content: Of the file.
-        name: What errors call it.
-
-    Returns:
-        How many images may be computed at once; ``None``: any number.
-
-    Raises:
-        ModelFileError: It is none, or it took too long or too much memory.
-    """
+    """See that a file is a classifier that can be used without harm."""
     place = _known(content)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         if is_own(place):
@@ -96,16 +81,7 @@ def check_model(content: bytes, name: str) -> int | None:
 
 
 def write_classifier(path: Path, content: bytes, *, most: int | None = None) -> None:
-    """Write a classifier that this process made and checked, so that it needs no trial.
-
-    Args:
-        path: Where to.
-        content: Of the file.
-        most: How many images may be computed at once; ``None``: any number.
-
-    Raises:
-        StorageError: The disk refuses the write.
-    """
+    """Write a classifier that this process made and checked, so that it needs no trial."""
     write_bytes(path, content)
     _remember(_known(content), most)
 
@@ -139,19 +115,7 @@ def _tried(content: bytes, name: str) -> int:
 
 
 def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Scan, load and ask a file; what `opsin.core.sandbox` runs.
-
-    Args:
-        header: ``name``: what errors call it; ``memory``: bytes that it may take, its layers left
-            out.
-        body: The file.
-
-    Returns:
-        ``most``: images that may be computed at once.
-
-    Raises:
-        ModelFileError: It is no classifier.
-    """
+    """Scan, load and ask a file; what `opsin.core.sandbox` runs."""
     name, memory = header["name"], header["memory"]
     limit_memory(memory)
     content = bytes(body)
@@ -170,19 +134,7 @@ def open_session(
     device: str = CPU,
     watcher: Watcher = SILENT,
 ) -> tuple[Session, Metadata]:
-    """Load a file, and see that its network is what its description says.
-
-    Args:
-        content: Of the file.
-        name: What errors call it.
-        threads: For the arithmetic (default: as many as the machine has cores).
-        device: As for `opsin.runtime.providers.choose`.
-        watcher: Receives one line where the device fails.
-
-    Raises:
-        ModelFileError: It is no ONNX file, or no classifier.
-        RecipeError: There is no such device.
-    """
+    """Load a file, and see that its network is what its description says."""
     try:
         session = Session(content, device, threads=threads, watcher=watcher)
     except RecipeError:
@@ -232,11 +184,7 @@ def largest_batch(like: Preparation) -> int:
 
 
 def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
-    """Ask about one image, three and more, and return the most that could be computed.
-
-    Raises:
-        ModelFileError: An answer is unsound, or depends on what else is asked at the same time.
-    """
+    """Ask about one image, three and more, and return the most that could be computed."""
     like, end = metadata.preparation, time.monotonic() + SECONDS
     shape = (largest_batch(like), like.height, like.width, like.channels)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -273,17 +221,7 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
 
 
 def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> ModelFileError:
-    """Return the error of a classifier whose answers are none.
-
-    Args:
-        name: What errors call the file.
-        answers: Outputs by their names.
-        fault: What `fault_of` says of them.
-
-    Example:
-        >>> print(unsound("a.onnx", {"embedding": np.float32([[np.nan]])}, "no numbers").advice)
-        Its training diverged: train again, best with a smaller --rate; or it was changed since.
-    """
+    """Return the error of a classifier whose answers are none."""
     if all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
         return ModelFileError(
             "a classifier.onnx whose answers are sound",
@@ -298,19 +236,7 @@ def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> Model
 
 
 def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> str | None:
-    """Say what is wrong with a network's answers, if anything is.
-
-    Args:
-        answers: Outputs by their names: `ANSWERS`, or layers.
-        count: How many images were asked about.
-        classes: How many there are.
-
-    Example:
-        >>> fault_of({"probabilities": np.float32([[0.5, 0.5], [0.0, 1.0]])}, 2, 2) is None
-        True
-        >>> fault_of({"probabilities": np.float32([[np.nan, 0.5]])}, 1, 2)
-        'its probabilities are not all between 0 and 1, with a sum of 1'
-    """
+    """Say what is wrong with a network's answers, if anything is."""
     for name, value in answers.items():
         # A layer may have any numbers; texts would be read as the places where they lie.
         sound = value.dtype.kind in "fiub" and value.ndim

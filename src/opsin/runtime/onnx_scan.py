@@ -48,18 +48,7 @@ _ENDED: Final = "it is no readable ONNX file"
 
 
 def scan(content: bytes, name: str) -> None:
-    """See that an ONNX file is whole, self-contained and of bounded work.
-
-    It may hold operators of the standard and trees, all of them known by name; no loops and no
-    branches; no functions of its own; no data outside the file; and sizes that are constants.
-
-    Args:
-        content: The file.
-        name: What errors call it.
-
-    Raises:
-        ModelFileError: It holds anything else.
-    """
+    """See that an ONNX file is whole, self-contained and of bounded work."""
     try:
         _Scan(content).model()
     except _Refused as error:

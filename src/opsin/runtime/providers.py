@@ -72,37 +72,13 @@ _one_at_a_time = threading.Lock()
 
 
 def installed(available: Sequence[str] | None = None) -> list[str]:
-    """Return the devices beside the CPU that ONNX Runtime has code for.
-
-    Args:
-        available: Names of its execution providers (default: those of the installed package).
-
-    Example:
-        >>> installed(["TensorrtExecutionProvider", "CUDAExecutionProvider"])
-        ['cuda', 'tensorrt']
-    """
+    """Return the devices beside the CPU that ONNX Runtime has code for."""
     names = onnxruntime.get_available_providers() if available is None else available
     return [kind for kind, provider in _PROVIDERS.items() if provider.name in names]
 
 
 def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool = True) -> str:
-    """Return the device that is used where one is asked for.
-
-    Args:
-        asked: ``auto``, ``cpu``, ``coreml`` or ``mps`` (the GPU of a Mac), or ``cuda``,
-            ``tensorrt``, ``directml``, ``openvino``, which may have a number: ``cuda:1``.
-        available: As for `installed`.
-        needed: Whether a device that is not installed is an error; else the CPU takes its place.
-
-    Raises:
-        RecipeError: There is no such device, or the installed ONNX Runtime cannot use it.
-
-    Example:
-        >>> choose("auto", ["CUDAExecutionProvider", "CPUExecutionProvider"])
-        'cuda'
-        >>> choose("auto", ["CPUExecutionProvider"])
-        'cpu'
-    """
+    """Return the device that is used where one is asked for."""
     if not re.fullmatch(DEVICES, asked):
         raise RecipeError(DEVICE_WORDS, f"got {asked!r}", "Choose one of them.")
     there = installed(available)
@@ -124,11 +100,7 @@ def choose(asked: str, available: Sequence[str] | None = None, *, needed: bool =
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """Return the options of all sessions.
-
-    Args:
-        threads: For the arithmetic on the CPU (default: as many as the machine has cores).
-    """
+    """Return the options of all sessions."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about the machine, not about the file
     # Bytes could also be in ONNX Runtime's own format, which `onnx_scan` does not read.
@@ -141,31 +113,14 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
 def cpu_session(
     content: bytes, options: onnxruntime.SessionOptions | None = None
 ) -> onnxruntime.InferenceSession:
-    """Open a network on the CPU.
-
-    Args:
-        content: An ONNX file.
-        options: As from `session_options`.
-    """
+    """Open a network on the CPU."""
     return onnxruntime.InferenceSession(
         content, options or session_options(), providers=[_CPU_PROVIDER]
     )
 
 
 class Session:
-    """A network that is opened on a device; what fails there is computed on the CPU.
-
-    It may be used by several threads at once.
-
-    Args:
-        content: An ONNX file.
-        device: As for `choose`.
-        threads: As for `session_options`.
-        watcher: Receives one line where a device fails.
-
-    Raises:
-        RecipeError: As from `choose`.
-    """
+    """A network that is opened on a device; what fails there is computed on the CPU."""
 
     def __init__(
         self,
@@ -190,12 +145,7 @@ class Session:
             self._fall_back(self._on_cpu(), error)
 
     def run(self, names: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return outputs for some inputs.
-
-        Args:
-            names: Of the outputs.
-            inputs: Values by their names.
-        """
+        """Return outputs for some inputs."""
         opened = self.opened
         try:
             with self._turn:

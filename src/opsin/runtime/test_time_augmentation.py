@@ -19,45 +19,13 @@ _MOVES: Final = ((0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
 def step_of(height: int, width: int, shift: int) -> int:
-    """Return how many pixels a view is moved by; 0 for not at all.
-
-    Args:
-        height: H.
-        width: W.
-        shift: How many pixels the training moved its images by at most.
-
-    Example:
-        >>> step_of(224, 224, 28), step_of(224, 224, 2), step_of(64, 64, 0), step_of(8, 8, 1)
-        (4, 2, 0, 0)
-    """
+    """Return how many pixels a view is moved by; 0 for not at all."""
     side = min(height, width)
     return min(shift, max(1, round(_SHARE * side))) if side >= _SMALLEST else 0
 
 
 def views(images: NDArray[np.uint8], *, flip: bool, shift: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield images as they are, then moved a little four ways, then all of that mirrored.
-
-    What comes into sight repeats the image's border, as in training. The mean of a classifier's
-    answers to the views can be a little better than its answer to the image alone, if it was
-    trained with such variations: Krizhevsky et al., "ImageNet classification with deep
-    convolutional neural networks" (NIPS 2012), section 4.1.
-
-    Args:
-        images: ``uint8[N, H, W, C]``
-        flip: Whether the training mirrored its images.
-        shift: How many pixels it moved them by at most. Images below 28 pixels a side are not
-            moved: a pixel is too much of them.
-
-    Yields:
-        ``uint8[N, H, W, C]``, the first of them the images themselves.
-
-    Example:
-        >>> images = np.zeros((1, 32, 32, 1), np.uint8)
-        >>> [len(list(views(images, flip=flip, shift=2))) for flip in (False, True)]
-        [5, 10]
-        >>> len(list(views(images, flip=False, shift=0)))
-        1
-    """
+    """Yield images as they are, then moved a little four ways, then all of that mirrored."""
     height, width = images.shape[1:3]
     step = step_of(height, width, shift)
     for seen in (images, images[:, :, ::-1]) if flip else (images,):

@@ -1,4 +1,4 @@
-"""What the user calls something on an object store: ``s3://bucket/photos``."""
+"""Addresses on object stores (``s3://bucket/photos``), and the objects that lie there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ ADDRESSES: Final[dict[Store, tuple[str, ...]]] = {
 }
 #: Which account of Azure a container belongs to.
 AZURE_ACCOUNT: Final = "AZURE_STORAGE_ACCOUNT_NAME"
+#: The size of an object that was not looked up.
+UNKNOWN_SIZE: Final = -1
 # A single slash is what is left of the two in a `Path`.
 _ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
+_BUCKET: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9._-]*")
 
 
 def is_stored(written: str | os.PathLike[str]) -> bool:
@@ -35,12 +38,7 @@ def is_stored(written: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True)
 class StoreAddress(os.PathLike[str]):
-    """A bucket, and a key in it or what several keys begin with.
-
-    Args:
-        bucket: The bucket's name.
-        key: The key, any text: it is data, and no path of this machine is made of it.
-        store: Which store the bucket is on; a bucket of Azure is a container.
+    """A bucket (of Azure, a container), and a key in it or what several keys begin with.
 
     Example:
         >>> address = StoreAddress.read("s3://bucket/photos/1.jpg")
@@ -54,11 +52,7 @@ class StoreAddress(os.PathLike[str]):
 
     @classmethod
     def read(cls, written: str | os.PathLike[str]) -> StoreAddress:
-        """Read what the user wrote.
-
-        Raises:
-            RecipeError: It is no such address, or one of a store that Opsin does not read.
-        """
+        """Read what the user wrote; `RecipeError` where it is no address that Opsin reads."""
         text = os.fspath(written)
         found = _ADDRESS.fullmatch(text)
         if found is None or not found[2]:
@@ -74,11 +68,13 @@ class StoreAddress(os.PathLike[str]):
                 f"Azure: az://container/photos, with {AZURE_ACCOUNT}.",
             )
         address = cls(found[2], found[3] or "", cast("Store", found[1]))
-        if address.store != "s3" and _is_odd(address.key):
+        control = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", address.key)
+        names = address.key.removesuffix("/").split("/") if address.key else ["-"]
+        if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(found[2]):
             raise RecipeError(
-                "keys with a name between any two slashes",
+                "the name of a bucket, and a key with a name between any two slashes",
                 f"got {text!r}",
-                "Rename what is called otherwise; only s3:// reads it.",
+                "Check the address, or rename the object.",
             )
         return address
 
@@ -104,8 +100,31 @@ class StoreAddress(os.PathLike[str]):
         return replace(self, key=f"{self.key[: len(self.key) - len(self.name)]}{name}")
 
 
-def _is_odd(key: str) -> bool:
-    """Tell whether a key has parts that cannot be the names of files."""
-    parts = key.removesuffix("/").split("/")
-    control = any(ord(each) < 32 or each == "\x7f" or "\ud800" <= each <= "\udfff" for each in key)
-    return control or bool(key and {"", ".", ".."}.intersection(parts))
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of a store without its content: there are millions of them.
+
+    Any process that can reach the store reads it (`opsin.stores.bucket.Bucket.content`). Its
+    version is the store's ETag, another for another content; ``""`` where it was not looked up.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    version: str
+    store: Store = "s3"
+
+    @property
+    def address(self) -> StoreAddress:
+        """Where it is."""
+        return StoreAddress(self.bucket, self.key, self.store)
+
+    @property
+    def name(self) -> str:
+        """What follows the key's last slash."""
+        return self.address.name
+
+    @property
+    def stamp(self) -> str:
+        """What another content under its key has otherwise; ``""`` where that is unknown."""
+        return f"{self.size} {self.version}" if self.version else ""

@@ -1,4 +1,4 @@
-"""Programs that keep experiments, which a run can be shown in: one module for each."""
+"""Programs that keep experiments, which a run can be shown in: one module each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from opsin.core.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
-    from opsin.trackers.tracker import TrackerKind
+    from opsin.trackers.tracker import Tracker
 
 
 @functools.cache
-def trackers() -> dict[str, TrackerKind]:
-    """Return the trackers by name: each module here with a ``KIND`` is one.
+def trackers() -> dict[str, type[Tracker]]:
+    """Return the trackers by name: each module here with a ``TRACKER`` is one.
 
     Example:
         >>> list(trackers())
@@ -25,44 +25,32 @@ def trackers() -> dict[str, TrackerKind]:
     """
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
-    return {module.KIND.name: module.KIND for module in modules if hasattr(module, "KIND")}
+    return {module.TRACKER.name: module.TRACKER for module in modules if hasattr(module, "TRACKER")}
 
 
-def is_installed(kind: TrackerKind) -> bool:
-    """Tell whether a tracker's package is there; it is not loaded."""
-    if not kind.package:
+def is_installed(tracker: type[Tracker]) -> bool:
+    """Tell whether a tracker's package is there, without loading it."""
+    if not tracker.package:
         return True
     try:
-        spec = importlib.util.find_spec(kind.package)
+        spec = importlib.util.find_spec(tracker.package)
     except ValueError:  # it was made impossible to import
         return False
-    return spec is not None and spec.origin is not None  # no mere folder of that name
+    return spec is not None and spec.origin is not None  # not just a folder of that name
 
 
-def chosen_trackers(names: str | Sequence[str] | None) -> list[TrackerKind]:
-    """Return trackers by their names, each once.
-
-    Args:
-        names: In one text with commas between them, or one by one.
+def chosen_trackers(names: str | Sequence[str] | None) -> list[type[Tracker]]:
+    """Return trackers by their names, separated by commas or one by one.
 
     Raises:
         RecipeError: There is no tracker of such a name.
         MissingExtraError: Its package is not installed.
-
-    Example:
-        >>> chosen_trackers(None)
-        []
-        >>> chosen_trackers("tensorbored")
-        Traceback (most recent call last):
-        opsin.core.errors.RecipeError: expected trackers among mlflow, tensorboard, wandb; got \
-tensorbored. Choose there.
     """
     written = [names] if isinstance(names, str) else list(names or ())
     wanted = dict.fromkeys(word.strip() for text in written for word in text.split(","))
     wanted.pop("", None)
     known = trackers()
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
+    if unknown := [name for name in wanted if name not in known]:
         raise RecipeError(
             f"trackers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
         )

@@ -17,10 +17,7 @@ _ASPECT = 4 / 3
 
 @dataclass(frozen=True)
 class _Chance:
-    """Numbers at random for a process's images, drawn as by one process for the whole batch.
-
-    So an image is varied alike, however many processes share its batch.
-    """
+    """Numbers at random for a process's images, drawn as by one process for the whole batch."""
 
     generator: torch.Generator
     count: int
@@ -54,34 +51,7 @@ def augment(
     group: ProcessGroup = ALONE,
     whole: int | None = None,
 ) -> Tensor:
-    """Vary each image of a batch at random: its place, light and colour, and a square put out.
-
-    Mirroring and moving alone gather pixels and are exact; all else interpolates.
-    Whatever comes into sight from outside repeats the image's border, so that no edge appears
-    that no photograph has. How many numbers are drawn, and in which order, depends on the recipe
-    and the shape of the whole batch only: the same state of the generator gives the same images.
-
-    Args:
-        images: ``uint8[N, H, W, C]``, on any device; it is not changed.
-        recipe: How much of what: ``flip``, ``shift``, ``zoom``, ``rotate``, ``crop``, ``light``,
-            ``colour``, ``erase``.
-        generator: Source of randomness, on the CPU.
-        mirrored: Which images to mirror where the recipe does so, ``bool[N]`` on the CPU
-            (default: half of them, at random).
-        group: The processes that share the batch, of which these images are one's share.
-        whole: How many images the whole batch has (default: these).
-
-    Returns:
-        ``uint8[N, H, W, C]``, on the same device; of the recipe's ``crop_side`` where it crops.
-
-    Example:
-        >>> from opsin.core.recipe import DataRecipe
-        >>> from opsin.models.resolve import resolve
-        >>> recipe = resolve(DataRecipe.of("photos"), augment="photos").training
-        >>> images = torch.zeros((2, 32, 32, 3), dtype=torch.uint8)
-        >>> augment(images, recipe, torch.Generator().manual_seed(0)).shape
-        torch.Size([2, 32, 32, 3])
-    """
+    """Vary each image of a batch at random: its place, light and colour, and a square put out."""
     chance = _Chance(generator, len(images) if whole is None else whole, group)
     if recipe.zoom or recipe.rotate or recipe.crop:
         varied = _transform(images, recipe, chance, mirrored)
@@ -115,11 +85,7 @@ def _draw_moves(
 
 
 def _move(images: Tensor, recipe: TrainingRecipe, chance: _Chance, chosen: Tensor | None) -> Tensor:
-    """Move and mirror by gathering.
-
-    First whole rows of all images, then columns within them: on a CPU this is five times as
-    fast as indexing by image, row and column at once.
-    """
+    """Move and mirror by gathering."""
     count, height, width, channels = images.shape
     down, right, mirrored = _draw_moves(count, recipe, chance, chosen)
     rows = (torch.arange(height) + down).clamp(0, height - 1)
@@ -216,12 +182,7 @@ def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Ten
 
 
 def erased_side(share: float, height: int, width: int) -> int:
-    """Return the side of the square that is put out, in pixels.
-
-    Example:
-        >>> erased_side(0.25, 32, 48)
-        8
-    """
+    """Return the side of the square that is put out, in pixels."""
     return max(1, round(share * min(height, width)))
 
 

@@ -23,9 +23,6 @@ _SHARE = 0.5
 class TrainingBatches:
     """Images and labels of one part of the split.
 
-    Where a GPU has room for them, the images lie there as ``uint8``. Images that are decoded
-    on the fly are read one batch ahead of the training.
-
     Args:
         images: Images of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
             read on the fly.
@@ -60,17 +57,7 @@ class TrainingBatches:
     def batches(
         self, order: NDArray[np.int64], size: int, start: int = 0, *, at_once: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device.
-
-        Each process gets its share of the batch.
-
-        Args:
-            order: Places in this part, in the order in which they are wanted.
-            size: Images in a batch.
-            start: How many of ``order`` to pass over.
-            at_once: How many of ``order`` are read together, in the order of the source, while
-                those before them are handed out (default: a batch).
-        """
+        """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device."""
         spans = spans_of(len(order), size, start, group=self.group)
         shares = [np.arange(begin, end)[self.group.share] for begin, end in spans]
         with contextlib.closing(self._images(order, shares, at_once)) as images:
@@ -101,21 +88,7 @@ class TrainingBatches:
 def spans_of(
     count: int, size: int, start: int = 0, *, group: ProcessGroup = ALONE
 ) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each batch, all processes' shares together.
-
-    BatchNorm cannot learn from one image: a last batch of one joins the batch before it, as
-    does one that would leave a process without any.
-
-    Args:
-        count: Images in all.
-        size: Images in a batch.
-        start: How many to pass over.
-        group: The processes that share each batch.
-
-    Example:
-        >>> list(spans_of(21, 10))
-        [(0, 10), (10, 21)]
-    """
+    """Yield start and end of each batch, all processes' shares together."""
     least = max(2, group.world)
     while start < count:
         end = min(start + size, count)

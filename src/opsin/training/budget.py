@@ -58,30 +58,7 @@ def fit_budget(
     watcher: Watcher = SILENT,
     measure: Measure | None = None,
 ) -> tuple[Recipe, str, float]:
-    """Choose the epochs and the size of the network so that the training fills a time.
-
-    Real steps are measured, for about a second a size. The recipe's own size is kept if a few
-    epochs of it fit; if many fit, a larger network is taken, and if not even few, a smaller one.
-    What the user has given, epochs or size, is kept. The caller's random numbers go on as if
-    nothing had happened, so that the same epochs and size asked for by hand give the same weights.
-
-    Args:
-        seconds: The budget, for measuring, training and validation.
-        recipe: What was asked for, complete.
-        data: The images.
-        device: Where to train.
-        given: Names of the options that the user has given.
-        watcher: Gets how far the measurement is.
-        measure: How long an epoch takes (default: `measure_epoch`).
-
-    Returns:
-        The recipe with other epochs or another size, what was chosen, in one line, and the
-        seconds that an epoch of it takes.
-
-    Raises:
-        RecipeError: Size and epochs are both given, not even one epoch fits, or no size fits into
-            the memory.
-    """
+    """Choose the epochs and the size of the network so that the training fills a time."""
     sized = bool({"hidden", "depth"} & set(given))
     if sized and "epochs" in given:
         raise RecipeError(
@@ -240,19 +217,7 @@ def measure_epoch(
     seconds: float,
     given: Collection[str] = (),
 ) -> float:
-    """Return how long an epoch and its validation would take, from a few real steps.
-
-    Args:
-        recipe: The training.
-        data: The images.
-        device: Where.
-        seconds: How long to measure, once the first steps are over.
-        given: Names of the options that the user has given; a batch size among them stays when it
-            is too large for the memory.
-
-    Raises:
-        RecipeError: The training does not fit into the memory.
-    """
+    """Return how long an epoch and its validation would take, from a few real steps."""
     height, width, channels = data.images.shape[1:]
     split = data.split
     with own_randomness(device):
@@ -278,15 +243,7 @@ def time_epoch(
     *,
     seconds: float,
 ) -> float:
-    """Return how long an epoch and its validation would take, from a few real steps.
-
-    Args:
-        network: Is changed by these steps.
-        recipe: How it is trained, all decided.
-        train: What it learns from.
-        val: What it is validated on.
-        seconds: How long to measure, once the first steps are over.
-    """
+    """Return how long an epoch and its validation would take, from a few real steps."""
     stepper = TrainStep(network, recipe, device=train.device)
     rate = recipe.rate / 25  # about what a one-cycle rate begins with
 

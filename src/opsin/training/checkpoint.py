@@ -73,12 +73,6 @@ class TrainingState(BaseModel):
 class Checkpoints:
     """The checkpoints of one run: ``step-00000420.safetensors`` and a ``.json`` beside it.
 
-    The first holds the tensors and, in its header, the `TrainingState`; the second repeats the
-    place for people and has the SHA-256 of the first. A checkpoint counts once its ``.json`` is
-    there, and only if both agree to the last byte. Files are never changed; the two newest and the
-    best are kept, until there is a best one the first; an older one goes only when the newer has
-    been read back and found whole.
-
     Args:
         folder: ``checkpoints/`` of the run.
         tell: Is called with a sentence about each damaged checkpoint.
@@ -95,12 +89,7 @@ class Checkpoints:
         return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
     def save(self, tensors: Tensors, place: TrainingState) -> None:
-        """Write a checkpoint, read it back, and let older ones go.
-
-        Raises:
-            StorageError: The disk refuses the write, or gives back something else; the older
-                checkpoints are still there.
-        """
+        """Write a checkpoint, read it back, and let older ones go."""
         weights, about = self._files(place.step)
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         content = safetensors.torch.save(whole, {"place": place.model_dump_json()})
@@ -120,11 +109,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def load(self, step: int) -> tuple[Tensors, TrainingState]:
-        """Read one checkpoint.
-
-        Raises:
-            RunError: It is missing or damaged.
-        """
+        """Read one checkpoint."""
         weights, about = self._files(step)
         problem = _problem(weights, about)
         if problem:

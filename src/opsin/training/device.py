@@ -19,11 +19,7 @@ _LARGE: Final = 100_000_000
 
 
 def choose_device(name: Device) -> torch.device:
-    """Return the device that a recipe names; ``auto`` takes the fastest there is.
-
-    Raises:
-        RecipeError: This machine, or this build of PyTorch, has no such device.
-    """
+    """Return the device that a recipe names; ``auto`` takes the fastest there is."""
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -43,14 +39,7 @@ def choose_device(name: Device) -> torch.device:
 
 
 def has_quick_bfloat16(device: torch.device) -> bool:
-    """Tell whether a device multiplies matrices of bfloat16 faster than of float32.
-
-    A CPU does with Intel's AMX; without, it has to convert, and loses.
-
-    Example:
-        >>> has_quick_bfloat16(torch.device("cpu")) in (True, False)
-        True
-    """
+    """Tell whether a device multiplies matrices of bfloat16 faster than of float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Read from the processor by PyTorch's build for x86; without oneDNN nothing would use it.
@@ -62,27 +51,14 @@ def has_quick_bfloat16(device: torch.device) -> bool:
 def settle_precision(
     recipe: Recipe, layers: Sequence[Layer], device: torch.device
 ) -> tuple[Recipe, int]:
-    """Decide the arithmetic of a training by the work of a step.
-
-    Returns:
-        The recipe with its ``precision`` decided, and the multiply-adds of one forward pass over
-        a batch.
-    """
+    """Decide the arithmetic of a training by the work of a step."""
     work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
     precision = choose_precision(recipe.training.precision, work, device)
     return recipe.with_training(precision=precision), work
 
 
 def choose_precision(name: Precision, multiply_adds: int, device: torch.device) -> Precision:
-    """Return the arithmetic for a training: what was asked for, else the faster.
-
-    Args:
-        name: What the recipe says.
-        multiply_adds: Of one forward pass over a batch. In small steps, converting takes longer
-            than it saves: 1.3 times as long for the tutorials' dense network, where the default
-            convolutions take half the time.
-        device: Where it is trained.
-    """
+    """Return the arithmetic for a training: what was asked for, else the faster."""
     if name != "auto":
         return name
     return "bfloat16" if multiply_adds >= _LARGE and has_quick_bfloat16(device) else "float32"
@@ -90,15 +66,7 @@ def choose_precision(name: Precision, multiply_adds: int, device: torch.device) 
 
 @contextlib.contextmanager
 def threads_for(multiply_adds: int) -> Iterator[None]:
-    """Give a step of training the threads that it can use.
-
-    Threads that share too little work wait for each other most of the time: with a second one,
-    the tutorials' dense network took 1.2 times as long on two idle cores, and 6 to 25 times where
-    other programs ran.
-
-    Args:
-        multiply_adds: Of one forward pass over a batch.
-    """
+    """Give a step of training the threads that it can use."""
     before = torch.get_num_threads()
     if multiply_adds < _LARGE:
         torch.set_num_threads(1)
@@ -110,12 +78,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_randomness(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Let the caller's own random numbers go on as if nothing had happened.
-
-    Args:
-        device: Where numbers are drawn, beside the CPU.
-        seed: What to begin with (default: the caller's state).
-    """
+    """Let the caller's own random numbers go on as if nothing had happened."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)

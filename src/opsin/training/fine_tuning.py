@@ -30,12 +30,7 @@ _SHARES = (1.0, 0.8, 0.6, 0.4)
 
 
 def learning(content: bytes, names: Collection[str]) -> TorchNetwork:
-    """Return a classifier.onnx as a module that learns some of its weights.
-
-    Args:
-        content: The file.
-        names: Of those that learn: not the scale of the pixels, nor how features are compared.
-    """
+    """Return a classifier.onnx as a module that learns some of its weights."""
     network = TorchNetwork(content, learns=True)
     for name, value in network.learnt().items():
         value.requires_grad_(name in names)
@@ -73,15 +68,6 @@ def averaged(
     """Leave a network with a mean of its weights and its first ones: that of the lowest log loss.
 
     M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
-
-    Args:
-        network: As it was trained.
-        first: The weights that it began with, by name.
-        val: The images that decide.
-        recipe: How it was trained.
-
-    Returns:
-        The share of the weights that were learnt.
     """
     stepper = TrainStep(network, recipe.model_copy(update={"ema": 0.0}), device=val.device)
     last = network.weights()
@@ -96,12 +82,7 @@ def averaged(
 
 
 def fitting_batch(recipe: TrainingRecipe, shapes: Iterable[tuple[int, ...]]) -> int:
-    """Return how many images of a batch the memory has room for at once.
-
-    Args:
-        recipe: How it trains.
-        shapes: Of the network's values for one image.
-    """
+    """Return how many images of a batch the memory has room for at once."""
     left = memory_left()
     an_image = _BYTES * sum(math.prod(shape) for shape in shapes)
     size = recipe.micro_batch or recipe.batch_size
@@ -119,16 +100,7 @@ def fitting_epochs(
     seconds: float,
     watcher: Watcher,
 ) -> tuple[int, float]:
-    """Return how many epochs fit into a time, one at least, and what each takes.
-
-    Args:
-        network: A copy of it is trained for a few steps.
-        recipe: How it would be trained; no more epochs than its own are taken.
-        train: What it learns from.
-        val: What it is validated on.
-        seconds: The time that there is.
-        watcher: Receives what is being done.
-    """
+    """Return how many epochs fit into a time, one at least, and what each takes."""
     watcher.doing("measuring for the budget")
     measured = min(_MEASURED, 0.02 * seconds)
     an_epoch = time_epoch(copy.deepcopy(network), recipe, train, val, seconds=measured)

@@ -13,10 +13,7 @@ _REQUESTS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def graceful_interrupt() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C, or a system's SIGTERM, sets; the second interrupts.
-
-    Outside the main thread, where Python delivers no signals, the event is simply never set.
-    """
+    """Yield an event that the first Ctrl-C, or a system's SIGTERM, sets; the second interrupts."""
     stop = threading.Event()
 
     def on_signal(_: int, __: object) -> None:

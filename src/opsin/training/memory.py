@@ -76,22 +76,7 @@ class Need:
 
 
 def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> Need:
-    """Estimate what a training takes, from the layers' shapes alone.
-
-    Args:
-        recipe: Batch size and optimiser.
-        layers: The network's summary, its first layer the images as ``float32``.
-        gpu: Whether the training is on a GPU.
-
-    Example:
-        >>> from opsin.core.recipe import DataRecipe
-        >>> from opsin.models.resolve import resolve
-        >>> pixels = Layer(name="input", kind="Normalise", shape=(1, 100, 100), parameters=0,
-        ...                trainable=0, multiply_adds=0)
-        >>> recipe = resolve(DataRecipe.of("digits"), batch_size=1000)
-        >>> estimate(recipe, [pixels]).total > 1000 * 100 * 100 * 4
-        True
-    """
+    """Estimate what a training takes, from the layers' shapes alone."""
     sizes = [_FLOAT * math.prod(layer.shape) for layer in layers]
     kept = 0
     for number, (layer, size) in enumerate(zip(layers, sizes, strict=True)):
@@ -126,12 +111,7 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
 
 
 def validation_batch(height: int, width: int) -> int:
-    """Return how many images of a size are validated at once.
-
-    Example:
-        >>> validation_batch(100, 100)
-        50
-    """
+    """Return how many images of a size are validated at once."""
     return max(8, _VAL_PIXELS // (height * width))
 
 
@@ -145,23 +125,7 @@ def fit_memory(
     given: Collection[str] = (),
     free: int | None = None,
 ) -> tuple[Recipe, str | None]:
-    """Make a training fit into the memory: by batches that are computed in several parts.
-
-    Args:
-        recipe: What was asked for.
-        layers: The network's summary.
-        device: Where to train.
-        images: Bytes of the training and validation images, which a GPU holds if it has room.
-        processes: How many share each batch and a shuffle buffer.
-        given: Names of the options that the user has given; these stay as they are.
-        free: Bytes that may be taken (default: what `available` says).
-
-    Returns:
-        The recipe, and what was changed and why, where it was.
-
-    Raises:
-        RecipeError: It does not fit.
-    """
+    """Make a training fit into the memory: by batches that are computed in several parts."""
     free = available(device) if free is None else free
     gpu = device.type != "cpu"
     if gpu and images < _GPU_SHARE * free:
@@ -216,11 +180,7 @@ def _advice(need: Need, smaller: Recipe | None, *, gpu: bool) -> str:
 
 
 def available(device: torch.device) -> int:
-    """Return how many bytes a training may still take.
-
-    Args:
-        device: Where to train.
-    """
+    """Return how many bytes a training may still take."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -42,11 +42,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Make one step.
-
-        Args:
-            closure: Computes the loss anew, as PyTorch's optimisers allow.
-        """
+        """Make one step."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -71,21 +67,7 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:
-    """Return about the nearest matrix whose singular values are all equal, about 1.
-
-    Args:
-        matrix: ``float32[M, N]``
-        products: What is multiplied in.
-
-    Returns:
-        ``float32[M, N]``, its singular values between 0.7 and 1.2 where the matrix's were not
-        far apart.
-
-    Example:
-        >>> values = torch.linalg.svdvals(orthogonal(torch.diag(torch.tensor([3.0, 1.0]))))
-        >>> bool((values > 0.6).all() and (values < 1.3).all())
-        True
-    """
+    """Return about the nearest matrix whose singular values are all equal, about 1."""
     one, three, five = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     found = ((matrix.T if tall else matrix) / (matrix.norm() + 1e-7)).to(products)

@@ -23,12 +23,7 @@ _SLOWER: Final = 0.8
 def make_optimizers(
     network: nn.Module, recipe: TrainingRecipe
 ) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Return the optimisers that the recipe names, each with its share of the recipe's rate.
-
-    Weight decay acts on weights only: biases and BatchNorm's scales are left alone, as is usual.
-    With ``muon``, convolutions learn by `Muon`, and all else by AdamW. In a network that is
-    fine-tuned, what lies deeper has a smaller share of the rate.
-    """
+    """Return the optimisers that the recipe names, each with its share of the recipe's rate."""
     if not isinstance(network, TorchNetwork):
         return _optimizers([p for p in network.parameters() if p.requires_grad], recipe)
     return [
@@ -99,18 +94,7 @@ def _groups(
 
 
 def rate_at(recipe: TrainingRecipe, progress: float) -> float:
-    """Return the learning rate when a share ``progress`` of all steps is done.
-
-    One-cycle rises linearly to the peak over the first quarter and falls to zero by a half cosine
-    (Smith and Topin, "Super-convergence", arXiv:1708.07120).
-
-    Example:
-        >>> from opsin.core.recipe import DataRecipe
-        >>> from opsin.models.resolve import resolve
-        >>> recipe = resolve(DataRecipe.of("digits"), rate=0.4, schedule="step").training
-        >>> [round(rate_at(recipe, done), 3) for done in (0.0, 0.5, 0.75)]
-        [0.4, 0.04, 0.004]
-    """
+    """Return the learning rate when a share ``progress`` of all steps is done."""
     match recipe.schedule:
         case "constant":
             factor = 1.0

@@ -18,7 +18,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -44,8 +43,6 @@ _NAMELESS: Final = "none"
 _LOST = threading.Event()
 # Numbers the trainings of this process: the same in each that runs the same script.
 _TRAININGS = itertools.count(1)
-# What the present training is known by where something else than torchrun may start it again.
-_KNOWN: ContextVar[str | None] = ContextVar("known", default=None)
 
 
 @dataclass(frozen=True)
@@ -103,8 +100,7 @@ class ProcessGroup:
     Args:
         rank: Its number, from 0.
         world: How many there are. A process by itself computes what it would without a group.
-        launch: torchrun's job and which of its trainings this is, or what `known_as` says: the same
-            after a restart.
+        launch: torchrun's job and which of its trainings this is: the same after a restart.
         restarted: Whether any of them may have been started before.
         store: Where processes leave word for each other.
     """
@@ -162,6 +158,13 @@ class ProcessGroup:
         with torch.no_grad():
             for tensor, total in zip(tensors, sums, strict=True):
                 tensor.copy_(total.view_as(tensor))
+
+    def take_first(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the first one's tensors, in place."""
+        if self.world > 1:
+            for tensor in tensors if self.rank else ():
+                tensor.zero_()
+            self.add(tensors)
 
     def any(self, *conditions: bool) -> tuple[bool, ...]:
         """Return for each condition whether it holds in any process, so that all decide alike."""
@@ -226,8 +229,7 @@ def joined() -> Iterator[ProcessGroup]:
     """
     launch, there = Launch.current(), ProcessGroup.current()
     if launch is None:
-        known = _KNOWN.get()
-        yield there if known is None else replace(there, launch=known, restarted=True)
+        yield there
         return
     number = next(_TRAININGS)
     name = f"{launch.job}#{number}"
@@ -251,20 +253,6 @@ def joined() -> Iterator[ProcessGroup]:
         raise
     finally:
         distributed.destroy_process_group()
-
-
-@contextlib.contextmanager
-def known_as(launch: str) -> Iterator[None]:
-    """Let the training in the block continue the run that was begun under the same name, if any.
-
-    Args:
-        launch: The name, which no other training in its folder of runs has.
-    """
-    token = _KNOWN.set(launch)
-    try:
-        yield
-    finally:
-        _KNOWN.reset(token)
 
 
 def refuse_several(what: str) -> None:

@@ -25,20 +25,7 @@ _SHARD: Final = 256
 def choose_balance(
     counts: NDArray[np.int64], *, in_shards: bool = False
 ) -> tuple[Literal["none", "weights", "sampling"], str]:
-    """Decide how ``balance="auto"`` makes up for rare classes, and say why.
-
-    Args:
-        counts: Training images of each class, ``int64[K]``; classes without any do not count.
-        in_shards: Whether images are read in shards, which shows each once an epoch.
-
-    Returns:
-        What ``balance`` becomes, and the reason in one line.
-
-    Example:
-        >>> choose_balance(np.array([410, 10]))
-        ('weights', 'the largest class has 41 times the images of the smallest: rare classes \
-weigh more in the loss (drawn more often, their images would come 21 times an epoch)')
-    """
+    """Decide how ``balance="auto"`` makes up for rare classes, and say why."""
     counts = counts[counts > 0]
     if not len(counts) or counts.min() == counts.max():
         return "none", "all classes have as many images"
@@ -59,39 +46,7 @@ weigh more in the loss (drawn more often, their images would come 21 times an ep
 def epoch_order(
     labels: NDArray[np.int64], recipe: TrainingRecipe, epoch: int, classes: int
 ) -> NDArray[np.int64]:
-    """Return the places of the training images in the order in which an epoch shows them.
-
-    By default each image comes once. With ``balance="sampling"`` each class comes equally
-    often: its images are shown in passes, each in an order of its own, and a pass goes on from
-    one epoch to the next. So of a rare class each image comes several times in an epoch, and of
-    a common one every image still comes equally often over the epochs.
-
-    With ``shuffle_buffer`` the images are cut into 48 lanes of neighbours, and these into shards of
-    256. A lane shows its shards in random order, shuffled within its part of the buffer, and the
-    lanes take turns. So what an epoch shows between two multiples of `read_at_once` is in few runs
-    of neighbours; and if the number of processes divides 48 and the batch, each always reads the
-    same lanes.
-
-    The order depends on the labels, the seed and the epoch alone, so that a resumed epoch finds
-    it again, with any number of processes.
-
-    Args:
-        labels: Labels of the training images, ``int64[N]``.
-        recipe: Its ``seed``, ``balance`` and ``shuffle_buffer``.
-        epoch: Number of the epoch, from 1.
-        classes: K, the number of classes; those without an image are passed over.
-
-    Returns:
-        ``int64[N]``
-
-    Example:
-        >>> from opsin.core.recipe import DataRecipe
-        >>> from opsin.models.resolve import resolve
-        >>> recipe = resolve(DataRecipe.of("digits"), balance="sampling").training
-        >>> labels = np.array([0, 0, 0, 0, 0, 0, 0, 1])
-        >>> np.bincount(labels[epoch_order(labels, recipe, 1, 2)]).tolist()
-        [4, 4]
-    """
+    """Return the places of the training images in the order in which an epoch shows them."""
     random = np.random.default_rng((recipe.seed, epoch))
     if recipe.shuffle_buffer is not None:
         return order_in_shards(len(labels), recipe.shuffle_buffer, random)
@@ -112,17 +67,7 @@ def epoch_order(
 def order_in_shards(
     count: int, buffer: int, random: np.random.Generator, lanes: int = _LANES
 ) -> NDArray[np.int64]:
-    """Return the order of an epoch that is read shard by shard.
-
-    Args:
-        count: N, the number of images.
-        buffer: How many are shuffled at a time, all lanes together.
-        random: Source of randomness.
-        lanes: How many lanes take turns.
-
-    Returns:
-        ``int64[N]``
-    """
+    """Return the order of an epoch that is read shard by shard."""
     order = np.empty(count, np.int64)
     window, start = buffer // lanes, 0
     for lane in range(lanes):
@@ -141,39 +86,13 @@ def order_in_shards(
 
 
 def read_at_once(recipe: TrainingRecipe) -> int | None:
-    """Return how many images of an epoch's order are neighbours, to be read together.
-
-    Example:
-        >>> from opsin.core.recipe import DataRecipe
-        >>> from opsin.models.resolve import resolve
-        >>> read_at_once(resolve(DataRecipe.of("digits"), shuffle_buffer=1000).training)
-        960
-    """
+    """Return how many images of an epoch's order are neighbours, to be read together."""
     buffer = recipe.shuffle_buffer
     return None if buffer is None else buffer - buffer % _LANES
 
 
 def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bool_]:
-    """Tell which training images an epoch mirrors: each one every other time, half at first.
-
-    So two epochs show both sides of every image, where chance would show a quarter of them one
-    side twice (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498).
-
-    Args:
-        epoch: Number of the epoch, from 1.
-        recipe: Its ``seed``.
-        count: N, the number of training images.
-
-    Returns:
-        ``bool[N]``
-
-    Example:
-        >>> from opsin.core.recipe import DataRecipe
-        >>> from opsin.models.resolve import resolve
-        >>> recipe = resolve(DataRecipe.of("digits")).training
-        >>> bool((mirrored_in(1, recipe, 9) ^ mirrored_in(2, recipe, 9)).all())
-        True
-    """
+    """Tell which training images an epoch mirrors: each one every other time, half at first."""
     # A spawn key keeps these numbers apart from those that shuffle the epochs.
     random = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(0,)))
     at_first: NDArray[np.bool_] = random.random(count) < 0.5
@@ -193,11 +112,6 @@ def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArr
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Return the weight of each class in the loss, 1 on average over the images.
-
-    Example:
-        >>> class_weights(np.array([0, 0, 0, 1]), 2).round(2)
-        array([0.67, 2.  ], dtype=float32)
-    """
+    """Return the weight of each class in the loss, 1 on average over the images."""
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)

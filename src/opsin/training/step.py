@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import importlib.util
 import shutil
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from opsin.core.recipe import TrainingRecipe
@@ -20,7 +23,6 @@ from opsin.training.batches import spans_of
 from opsin.training.checkpoint import Tensors
 from opsin.training.optimizers import make_optimizers
 from opsin.training.process_group import ALONE, ProcessGroup
-from opsin.training.whole_batch import WholeBatch
 
 _NETWORK, _OPTIMIZER, _RANDOM, _MEAN = "network.", "optimizer.", "random.", "mean."
 
@@ -58,11 +60,10 @@ class TrainStep:
         given = None if weights is None else torch.from_numpy(weights).to(device)
         self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
         self._forward: nn.Module = network
-        self._whole = WholeBatch(network, group) if group.world > 1 else None
         # Triton compiles with the system's C compiler. A graph of others may compute with shapes.
         compiles = device.type == "cuda" and not isinstance(network, TorchNetwork)
-        if self._whole is not None:
-            self._forward = self._whole
+        if group.world > 1:
+            self._forward = _data_parallel(network, device)
         elif compiles and importlib.util.find_spec("triton") and shutil.which("cc"):
             self._forward = torch.compile(network)  # type: ignore[assignment]
         self._half = recipe.precision == "bfloat16"
@@ -101,12 +102,18 @@ class TrainStep:
             images, self.recipe, self.generator, mirrored, group=self.group, whole=len(whole)
         )
         self.network.zero_grad(set_to_none=True)
-        parts = [self._learn(varied, labels, whole, span) for span in self._micro_batches(whole)]
+        spans = list(self._micro_batches(whole))
+        parts = []
+        for span in spans:
+            with self._gradients_stay(last=span is spans[-1]):
+                parts.append(self._learn(varied, labels, whole, span))
         loss, right = parts[0]
         for further, answered in parts[1:]:
             loss, right = loss + further, right + answered
         if self.group.world > 1:
-            loss, right = self._together(loss, right)
+            loss, right = loss.float(), right.float()
+            self.group.add([loss, right])
+            self.group.take_first([b for b in self.network.buffers() if b.is_floating_point()])
         for optimizer, share in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
@@ -136,8 +143,6 @@ class TrainStep:
             This process's addend of the batch's mean loss, and of its right answers.
         """
         begin, end = span
-        if self._whole is not None:
-            self._whole.images = end - begin
         own = slice(begin // self.group.world, -(-(end - self.group.rank) // self.group.world))
         images, labels = images[own], labels[own]
         if self.recipe.mixup:
@@ -147,7 +152,8 @@ class TrainStep:
             loss = self.loss_of(logits, labels)
         if len(labels) < len(whole):
             loss = loss * self._part(labels, whole)
-        loss.backward()  # type: ignore[no-untyped-call]
+        mean_of_all = loss if self.group.world == 1 else self.group.world * loss
+        mean_of_all.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,18 +174,17 @@ class TrainStep:
             return len(labels) / len(whole)
         return float(weights[labels].sum() / weights[whole.to(weights.device)].sum())
 
-    def _together(self, loss: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Add up the gradients, the loss and the right answers of all shares."""
-        summed, counted = loss.float(), right.float()
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        self.group.add([*gradients, summed, counted])
-        return summed, counted
+    def _gradients_stay(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Leave the gradients in this process, as all but the last part of a batch does."""
+        if isinstance(self._forward, DistributedDataParallel) and not last:
+            return self._forward.no_sync()
+        return contextlib.nullcontext()
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``float32[N, K]``, as the network is now: training or evaluating."""
         forward = self._forward
-        if self._mean is not None and not self.network.training:
-            forward = self._mean
+        if not self.network.training and (self._mean is not None or self.group.world > 1):
+            forward = self._mean or self.network
         if not self._half:  # an idle autocast would cost small steps a tenth of their time
             logits: Tensor = forward(images)
             return logits
@@ -247,6 +252,15 @@ class TrainStep:
         """Tell whether every parameter is a number."""
         sums = torch.stack([p.detach().sum() for p in self.network.parameters()])
         return bool(torch.isfinite(sums).all())
+
+
+def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Return a network whose gradients are the mean over all processes; it shares its tensors."""
+    if device.type == "cuda":  # elsewhere each process has the statistics of its own images
+        tensors = (*network.parameters(), *network.buffers())
+        network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).train()
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return DistributedDataParallel(network, broadcast_buffers=False)
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:

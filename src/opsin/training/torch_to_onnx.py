@@ -223,11 +223,7 @@ _CONVERTERS: Final[dict[type[nn.Module], _Converter]] = {
 
 
 def check_exportable(network: nn.Module) -> None:
-    """Refuse a network with a layer that cannot be written, before it is trained.
-
-    Raises:
-        RecipeError: There is such a layer.
-    """
+    """Refuse a network with a layer that cannot be written, before it is trained."""
     for name, layer in network.named_modules():
         if not any(True for _ in layer.children()) and type(layer) not in _CONVERTERS:
             known = ", ".join(sorted(kind.__name__ for kind in _CONVERTERS))
@@ -247,15 +243,7 @@ class _Leaves(fx.Tracer):
 
 
 def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
-    """Write a network as an ONNX file whose values carry the names of the layers.
-
-    Args:
-        network: Its first layer named ``input``, its last ``head``.
-        metadata: What travels with it.
-
-    Returns:
-        The file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them.
-    """
+    """Write a network as an ONNX file whose values carry the names of the layers."""
     writer = _LayerWriter()
     names: dict[str, str] = {}
     embedding = ""
@@ -274,19 +262,7 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
 
 
 def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]) -> float:
-    """Compare a calibrated file's answers with the network's.
-
-    Args:
-        file: What is to be shipped.
-        network: The network it came from, on the CPU.
-        images: Real images, ``uint8[N, H, W, C]``.
-
-    Returns:
-        The largest difference of probabilities.
-
-    Raises:
-        ParityError: A label differs, or a probability by more than rounding explains.
-    """
+    """Compare a calibrated file's answers with the network's."""
     network.eval()
     parts, own_parts = [], []
     size = max(8, 1_000_000 // (images.shape[1] * images.shape[2]))

@@ -73,24 +73,8 @@ def fit(
 ) -> Outcome:
     """Train a network; afterwards it holds the weights of the epoch that validated best.
 
-    Validation decides by accuracy and, where that is equal, by loss. ``stop`` ends the epoch
-    where it is, and that part counts as an epoch of its own. A loss that explodes or becomes
-    undefined sends the training back to its best epoch, or its start, once, at a tenth of the rate.
-
-    Args:
-        network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``.
-        train: What it learns from; its ``group`` trains together.
-        val: What decides which epoch was the best.
-        recipe: How, its ``balance`` decided.
-        classes: K, the number of classes.
-        checkpoints: Where its state is kept.
-        watcher: Gets batches and epochs.
-        stop: Ends the training after the batch in hand when it is set, as Ctrl-C does.
-        start: The state to go on from, as if it had never been left.
-
-    Raises:
-        StorageError: A checkpoint cannot be written; the older ones are still there.
-        RecipeError: There is nothing to learn from, or no epoch to train.
+    A loss that explodes or becomes undefined sends the training back to its best epoch, or its
+    start, once, at a tenth of the rate. ``stop`` ends it after the batch in hand.
     """
     if not len(train) or not len(val):
         raise RecipeError(
@@ -312,11 +296,7 @@ class _Training:
         return time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
 
     def save(self, began: float | None = None) -> None:
-        """Write a checkpoint, unless the weights are no numbers.
-
-        Args:
-            began: When the epoch in hand began, if it is in the middle of one.
-        """
+        """Write a checkpoint, unless the weights are no numbers."""
         self.flush()
         if not self.stepper.finite():
             raise _DivergedError("a weight became infinite or undefined")
@@ -340,11 +320,8 @@ class _Training:
         self.resumed_at = self.saved_at = time.perf_counter()
 
     def step_back(self, trouble: str) -> bool:
-        """Go on from the best epoch, or the start, with a lower rate; the second time, give up.
-
-        Not from the newest checkpoint: when that was written was up to the clock, and what it
-        holds may be half way to the explosion.
-        """
+        """Go on from the best epoch, or the start, with a lower rate; the second time, give up."""
+        # Not from the newest checkpoint, which may be half way to the explosion.
         if self.place.rate_factor < 1:
             self.diverged = trouble
             self.watcher.note(f"{trouble} again: stopping; the best weights so far are kept")
@@ -415,14 +392,7 @@ def validate(
     counts: Tensor | None = None,
     shift: Tensor | None = None,
 ) -> tuple[float, float]:
-    """Return mean cross entropy in nats and accuracy, without dropout or augmentation.
-
-    Args:
-        stepper: Holds the network.
-        val: The images.
-        counts: Has each image added at its class and its answer, ``int64[K, K]``.
-        shift: What is added to the logits for the mix of classes, ``float32[K]``.
-    """
+    """Return mean cross entropy in nats and accuracy, without dropout or augmentation."""
     stepper.network.eval()
     loss, right = 0.0, 0
     size = validation_batch(*val.images.shape[1:3])

@@ -10,7 +10,7 @@ import pytest
 from opsin.data.image_tree import ImageTree
 from opsin.data.sources import key_tree
 from opsin.data.sources.key_tree import KeyTree
-from opsin.stores.open_bucket import open_bucket
+from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoreAddress
 from tests.object_store import BUCKET, ObjectStore
 from tests.variants import a_few

@@ -26,7 +26,7 @@ from opsin.commands.classify.sorting import By, Sorter
 from opsin.commands.classify.sorting_log import RESULTS
 from opsin.commands.classify.work import Work
 from opsin.commands.out_file import OutFile
-from opsin.commands.shard_manifest import ShardTask
+from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -285,9 +285,9 @@ def _publish(task: ShardTask, results: Results, journal: Journal, done: Classifi
     content = results.out if results.form == "parquet" else results.rows
     summary = done.to_json()
     journal.sync()
-    task.finish(content, journal.kept.total(), {name: summary[name] for name in _KEPT_OF_SHARD})
     if content != task.file:
         rename_file(content, task.file)
+    task.finish(journal.kept.total(), {name: summary[name] for name in _KEPT_OF_SHARD})
     journal.remove()
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from opsin.core.closed_folder import ClosedFolder
 from opsin.data.image_stream import Unlabelled
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 #: Nothing is known.
 UNKNOWN: Final = 0

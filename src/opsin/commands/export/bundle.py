@@ -51,21 +51,7 @@ def write_bundle(
     data: Sequence[str | PathLike[str]],
     watcher: Watcher,
 ) -> Shipped:
-    """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images.
-
-    The images are validation images, so that no look at the test set is spent; test images
-    where there are no others.
-
-    Args:
-        classifier: What it holds.
-        target: The file to write.
-        data: Images with labels (default: those of the run).
-        watcher: Receives the progress of the work.
-
-    Raises:
-        ParityError: Plain ONNX Runtime answers otherwise than Opsin.
-        SourceError: The images cannot be found, or none are left besides the training's.
-    """
+    """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images."""
     known = known_images(classifier, data, watcher=watcher)
     # Those of training where all were learnt from, since each was judged by another head.
     parts: dict[ShippedPart, NDArray[np.int64]] = {"val": known.val, "test": known.test}
@@ -107,11 +93,7 @@ def _answers(
 
 
 def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) -> float:
-    """Return the largest difference between plain ONNX Runtime and Opsin.
-
-    Raises:
-        ParityError: A label differs, or a probability by more than `TOLERANCE`.
-    """
+    """Return the largest difference between plain ONNX Runtime and Opsin."""
     session = cpu_session(content)
     own = classifier.probabilities(images)
     plain = np.concatenate(

@@ -146,11 +146,7 @@ def _refuse_for_hub(
     upload: bool,
     public: bool,
 ) -> None:
-    """Refuse options that say nothing of a folder for the hub.
-
-    Raises:
-        RecipeError: There are such.
-    """
+    """Refuse options that say nothing of a folder for the hub."""
     if force or data:
         raise RecipeError(
             "neither force nor data for the hub",
@@ -197,11 +193,7 @@ def _folder_name(name: HubName) -> str:
 
 
 def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) -> Path:
-    """Choose where to write, and refuse what is no earlier export of this form.
-
-    Raises:
-        RecipeError: Something else is there.
-    """
+    """Choose where to write, and refuse what is no earlier export of this form."""
     path = classifier.path
     if classifier.published is not None:  # the hub's cache is no place for it
         path = Path(f"{classifier.published.repository.partition('/')[2]}.onnx")

@@ -17,11 +17,7 @@ _COMPARED: Final = 8
 
 
 def for_others(classifier: Classifier) -> bytes:
-    """Return the file without folders and notes of this machine; what it answers stays the same.
-
-    Raises:
-        ParityError: It does not.
-    """
+    """Return the file without folders and notes of this machine; what it answers stays the same."""
     from opsin.onnx_files.makers_notes import without_notes  # noqa: PLC0415  needs onnx
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415
 

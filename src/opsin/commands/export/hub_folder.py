@@ -93,28 +93,7 @@ def write_hub_folder(
     licence: str | None,
     watcher: Watcher,
 ) -> tuple[HubExport, dict[str, bytes]]:
-    """Write the folder.
-
-    No image is in it, no path of this machine, and no name of its user. A card that was changed by
-    hand is kept, as long as it is of the same classifier.
-
-    Args:
-        classifier: Of a finished run.
-        name: Where it will be published.
-        folder: The folder to write, or to write anew.
-        licence: Of the classifier, as the hub calls it (default: none is stated).
-        watcher: Receives a note where a card is kept.
-
-    Returns:
-        What was written; and the contents of the files by their names.
-
-    Raises:
-        RunError: It is not the classifier of a finished run, whose figures the card would state.
-        RecipeError: The folder holds something else, or a card that was changed of another
-            classifier; or the licence is no such identifier.
-        ParityError: The written file answers otherwise than the run's.
-        StorageError: The disk refuses a write.
-    """
+    """Write the folder."""
     stated = _checked_licence(licence)
     run = _run_of(classifier)
     content = for_others(classifier)
@@ -174,11 +153,7 @@ def _run_of(classifier: Classifier) -> Run:
 
 
 def _changed_card(folder: Path, content: bytes) -> bytes | None:
-    """Return the card that somebody changed in an earlier folder; ``None`` where there is none.
-
-    Raises:
-        RecipeError: The folder holds something else, or the changed card is of another classifier.
-    """
+    """Return the card that somebody changed in an earlier folder; ``None`` where there is none."""
     if not os.path.lexists(folder):
         return None
     with storage_errors(folder):

@@ -19,22 +19,13 @@ _PLACE: Final = 0.75
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and what Opsin answers to it.
-
-    Args:
-        name: Of the original.
-        shows: Its class, a place among the classifier's.
-        label: The class that the classifier answers with.
-        probabilities: Of each class, ``float32[K]``.
-        pixels: As the network sees it, ``uint8[H, W, C]``.
-        truth: The name of the class that it shows.
-    """
+    """An image and what Opsin answers to it."""
 
     name: str
     shows: int
     label: str
-    probabilities: NDArray[np.float32]
-    pixels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]  # float32[K]
+    pixels: NDArray[np.uint8]  # uint8[H, W, C]
     truth: str
 
     def to_json(self) -> JsonObject:
@@ -50,14 +41,7 @@ class Sample:
 def choose_samples(
     classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], found: Answers
 ) -> list[Sample]:
-    """Choose an image of each class that has any, those rightly recognised first.
-
-    Args:
-        classifier: What was asked.
-        known: The images.
-        rows: Those to choose among.
-        found: The answers to them.
-    """
+    """Choose an image of each class that has any, those rightly recognised first."""
     labels, answered = known.labels[rows], found.probabilities.argmax(axis=1)
     refused = found.rejected(classifier.metadata.reject)
     chosen = []

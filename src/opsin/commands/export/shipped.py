@@ -25,15 +25,7 @@ _NOTABLE = 1.05
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a file's answers are.
-
-    Args:
-        accuracy: Share of right answers.
-        low: Lower end of its 95% interval (Wilson).
-        high: Upper end.
-        log_loss: Mean cross entropy in nats.
-        refused: Share of images that get "none of these"; ``None`` where the file cannot tell.
-    """
+    """How good a file's answers are."""
 
     accuracy: float
     low: float
@@ -52,18 +44,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast the original and the export answer, measured in turn on this machine.
-
-    Args:
-        batch: Images that are asked about at once.
-        before: Images a second of the original in each turn.
-        after: Likewise of the export.
-
-    Example:
-        >>> speed = Speed(256, (100.0, 90.0, 110.0), (200.0, 190.0, 230.0))
-        >>> round(speed.ratio, 2), speed.in_words()
-        (2.0, '2.00 times as fast in batches of 256')
-    """
+    """How fast the original and the export answer, measured in turn on this machine."""
 
     batch: int
     before: tuple[float, ...]

@@ -45,21 +45,7 @@ def write_smaller(
     data: Sequence[str | os.PathLike[str]],
     watcher: Watcher,
 ) -> Shipped:
-    """Make a classifier smaller, compare it with its original, and write it.
-
-    Args:
-        classifier: The original.
-        to: ``int8`` or ``fp16``.
-        target: The file to write.
-        force: Write it even where its accuracy falls too far.
-        data: Images with labels (default: those of the run).
-        watcher: Receives the progress of the work.
-
-    Raises:
-        ModelFileError: It holds no network, or one that is small already.
-        ParityError: Its accuracy falls by more than `MOST_LOST`.
-        SourceError: The images cannot be found, or none are left to judge by.
-    """
+    """Make a classifier smaller, compare it with its original, and write it."""
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  it needs onnx
 
     _refuse_others(classifier, to)
@@ -162,11 +148,7 @@ def _opened(original: Classifier, content: bytes) -> Classifier:
 def _best_ranges(
     classifier: Classifier, content: bytes, known: ReferenceSet, watcher: Watcher
 ) -> tuple[bytes, str]:
-    """Quantise with each choice of ranges; keep what answers most like the original.
-
-    Answers are compared by their mean Kullback-Leibler divergence on validation images (training
-    images where there are none), which tells more than a handful of changed labels.
-    """
+    """Quantise with each choice of ranges; keep what answers most like the original."""
     from opsin.onnx_files.quantize.int8 import RANGES, to_int8  # noqa: PLC0415
 
     shown = _calibration(classifier, known)
@@ -213,19 +195,7 @@ def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return the mean Kullback-Leibler divergence of answers from others, in nats.
-
-    S. Kullback and R. A. Leibler, "On information and sufficiency", 1951.
-
-    Args:
-        like: Probabilities to compare with, ``float32[N, K]``.
-        other: Probabilities of the same images, ``float32[N, K]``.
-
-    Example:
-        >>> even, sure = np.float32([[0.5, 0.5]]), np.float32([[0.75, 0.25]])
-        >>> divergence(even, even), round(divergence(even, sure), 4)
-        (0.0, 0.1438)
-    """
+    """Return the mean Kullback-Leibler divergence of answers from others, in nats."""
     least = np.finfo(np.float32).tiny
     first = np.maximum(like, least, dtype=np.float64)
     second = np.maximum(other, least, dtype=np.float64)

@@ -22,15 +22,7 @@ _SECONDS: Final = 0.1
 def compare_speed(
     before: Classifier, after: Classifier, images: NDArray[np.uint8], watcher: Watcher
 ) -> tuple[Speed, Speed]:
-    """Measure images a second of two classifiers in turn: one at a time, then many at once.
-
-    Args:
-        before: The original.
-        after: The export.
-        images: Images as both take them, ``uint8[N, H, W, C]``; a large batch is all of them, or
-            as many as the slower one does in a tenth of a second.
-        watcher: Receives the progress of the work.
-    """
+    """Measure images a second of two classifiers in turn: one at a time, then many at once."""
     slower = min(_rate(each, images[:8], 1) for each in (before, after))
     many = int(max(1, min(_MANY, len(images), slower * _SECONDS)))
     found = []

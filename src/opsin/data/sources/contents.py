@@ -21,7 +21,7 @@ from opsin.data.cache import digest_rows
 from opsin.data.digest_set import DigestSet
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TRAIN, UNASSIGNED
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoredObject
 
 
 @dataclass(frozen=True)

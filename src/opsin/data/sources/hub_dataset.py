@@ -14,8 +14,7 @@ from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, 
 from opsin.core.events import SILENT
 from opsin.data.sources.arrow_tables import ArrowTables
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.hub.hub_connection import HubConnection, connect, is_offline, quiet
-from opsin.hub.hub_errors import hub_errors
+from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
 from opsin.hub.hub_name import PREFIX, HubName
 
 _ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")

@@ -9,8 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from opsin.data.image_tree import RUN_FILES, SORTED, is_image_name, is_visible, natural
 from opsin.data.left_out import LeftOutCounts
 from opsin.stores.bucket import Bucket
-from opsin.stores.store_address import StoreAddress
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.store_address import StoreAddress, StoredObject
 
 
 class KeyTree:

@@ -26,11 +26,9 @@ from opsin.data.sources.folder import (
 )
 from opsin.data.sources.key_tree import KeyTree
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.stores.bucket import Bucket
-from opsin.stores.open_bucket import open_bucket
-from opsin.stores.said_as import said_as
-from opsin.stores.store_address import StoreAddress, is_stored
-from opsin.stores.stored_object import StoredObject
+from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
+from opsin.stores.store_errors import said_as
 
 
 def fetched(wanted: StoredObject, watcher: Watcher) -> Path:

@@ -32,12 +32,7 @@ def _dense(call: LayerCall) -> KerasTensor:
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return what TensorFlow's padding "same" puts before and behind an axis.
-
-    Example:
-        >>> same_pads(224, 3, 2), same_pads(225, 3, 2)
-        ((0, 1), (1, 1))
-    """
+    """Return what TensorFlow's padding "same" puts before and behind an axis."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -45,17 +40,7 @@ def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
 def window(
     call: LayerCall, sizes: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]
 ) -> tuple[list[int], tuple[int, ...]]:
-    """Return the padding of a window that moves, and the sizes of what it puts out.
-
-    Args:
-        call: The layer.
-        sizes: Of each axis.
-        kernel: The window's, holes included.
-        strides: Its steps.
-
-    Returns:
-        Padding before each axis and then behind each, and the sizes.
-    """
+    """Return the padding of a window that moves, and the sizes of what it puts out."""
     if call.text("padding", "valid", ("valid", "same")) == "same":
         pads = [same_pads(*each) for each in zip(sizes, kernel, strides, strict=True)]
         out = [math.ceil(size / step) for size, step in zip(sizes, strides, strict=True)]
@@ -238,11 +223,7 @@ def _pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
 
 
 def _keep_zeros(call: LayerCall, taken: str) -> None:
-    """See that zeros around maps stay zeros for the maximum of a window.
-
-    ONNX Runtime (1.31, and versions before) makes one operator of both, whose own padding counts
-    for nothing: wrong where all else is negative. It leaves any other number than 0 alone.
-    """
+    """See that zeros around maps stay zeros for the maximum of a window."""
     for node in call.to.nodes:
         if node.op_type == "Pad" and taken in node.output and len(node.input) == 2:
             node.input.append(call.constant("nearly_zero", 1e-30))

@@ -17,18 +17,7 @@ from opsin.onnx_files.refusal import quoted
 
 @dataclass
 class LayerCall:
-    """A layer in one of its calls.
-
-    Args:
-        to: The graph that it is written into.
-        kind: Its class.
-        name: What the file calls it.
-        options: Its options.
-        stored: Its weights.
-        version: Of the Keras that saved it.
-        given: Values, and constants among them.
-        named: Those that are given by name.
-    """
+    """A layer in one of its calls."""
 
     to: KerasGraph
     kind: str
@@ -79,17 +68,7 @@ class LayerCall:
         return self.to.held(self.inner(part), value)
 
     def take(self, *shapes: tuple[int, ...] | None) -> list[NDArray[np.float32]]:
-        """Read the layer's weights.
-
-        Args:
-            *shapes: Of each; ``None`` for one that the options leave out.
-
-        Returns:
-            Those that are not left out.
-
-        Raises:
-            ModelFileError: One is missing, or has another shape than the options say.
-        """
+        """Read the layer's weights."""
         wanted = [shape for shape in shapes if shape is not None]
         if len(self.stored) < len(wanted):
             raise self.refuse(f"has {len(self.stored)} weights, and needs {len(wanted)}")

@@ -97,14 +97,7 @@ def _padding(call: LayerCall) -> KerasTensor:
 def cut(
     call: LayerCall, sizes: tuple[int, int, int], at: tuple[int, int], to: tuple[int, int]
 ) -> KerasTensor:
-    """Write a part of maps.
-
-    Args:
-        call: The layer, whose value it is a part of.
-        sizes: Height, width and channels of the value.
-        at: First row and column.
-        to: Those behind the last.
-    """
+    """Write a part of maps."""
     if at[0] >= to[0] or at[1] >= to[1]:
         raise call.refuse("cuts all of it away")
     bounds = [call.constant(part, list(where), np.int64)

@@ -15,23 +15,7 @@ if TYPE_CHECKING:
 
 
 def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Module]:
-    """Build a block for each of ``recipe.hidden``, then Flatten and Dense K.
-
-    A block is Conv 3×3 same, activation, BatchNorm, Conv 3×3 valid, activation, MaxPool 2,
-    Dropout. On 32×32 colour images and three classes, 32, 64 and 128 filters give 289,443
-    parameters, 288,995 of them trainable.
-
-    Args:
-        recipe: Filters, activation and dropout.
-        shape: Height, width and channels of an image.
-        classes: K, the number of classes.
-
-    Returns:
-        The layers in order, the last one named ``head``.
-
-    Raises:
-        RecipeError: The images are too small for this many blocks.
-    """
+    """Build a block for each of ``recipe.hidden``, then Flatten and Dense K."""
     from torch import nn
 
     from opsin.models.keras_initial import glorot_uniform

@@ -15,19 +15,7 @@ if TYPE_CHECKING:
 
 
 def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Module]:
-    """Build Flatten, then Dense and activation for each of ``recipe.hidden``, then Dense K.
-
-    On 28×28 grey images and ten classes it has 101,770 parameters, as in Keras's tutorial
-    (https://www.tensorflow.org/tutorials/keras/classification).
-
-    Args:
-        recipe: Sizes, activation and dropout.
-        shape: Height, width and channels of an image.
-        classes: K, the number of classes.
-
-    Returns:
-        The layers in order, the last one named ``head``.
-    """
+    """Build Flatten, then Dense and activation for each of ``recipe.hidden``, then Dense K."""
     from torch import nn
 
     from opsin.models.keras_initial import glorot_uniform

@@ -23,14 +23,6 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     ("94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498), made narrower. Pooling
     comes before BatchNorm and activation because on a CPU these are bound by memory, and so have
     a quarter of the values to move.
-
-    Args:
-        recipe: Filters of the stages, activation and dropout.
-        shape: Height, width and channels of an image.
-        classes: K, the number of classes.
-
-    Returns:
-        The layers in order, the last one named ``head``.
     """
     from torch import nn
 

@@ -16,12 +16,7 @@ Means = dict[str, NDArray[np.float64]]
 
 
 def mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means:
-    """Return what each layer with a bias gets on average, by the value's name: ``float64[C]``.
-
-    Args:
-        graph: A network in float.
-        batches: Training images as the network sees them, ``uint8[N, H, W, C]`` each.
-    """
+    """Return what each layer with a bias gets on average, by the value's name: ``float64[C]``."""
     names = list(dict.fromkeys(node.input[0] for node in _layers(graph)))
     if not names:
         return {}
@@ -36,18 +31,7 @@ def mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means
 
 
 def correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> None:
-    """Take back, in place, what rounding each layer's weights added to its mean.
-
-    Where inputs are mostly above 0, as behind ReLU, the errors of a filter's weights add up to a
-    shift of all its answers; through fifty layers they were most of the error of a MobileNetV2
-    (M. Nagel et al., "Data-free quantization through weight equalization and bias correction",
-    ICCV 2019). Padding is left out of the mean.
-
-    Args:
-        quantised: The network in integers, whose layers still have their names.
-        graph: The same in float.
-        means: From `mean_inputs`.
-    """
+    """Take back, in place, what rounding each layer's weights added to its mean."""
     for layer in _layers(graph):
         node = quantised.maker(layer.output[0])
         if node is None or len(node.input) < 3:

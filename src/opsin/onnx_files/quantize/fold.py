@@ -15,23 +15,7 @@ from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 
 
 def fold(graph: OnnxGraph) -> list[Layer]:
-    """Fold each BatchNorm into a convolution, in place, and say which layers are left.
-
-    Once trained, BatchNorm multiplies each map and adds to it, and a convolution can do both itself
-    (B. Jacob et al., "Quantization and training of neural networks for efficient
-    integer-arithmetic-only inference", CVPR 2018). This matters for integers only: in float, ONNX
-    Runtime does it by itself at loading. The answers stay the same but for rounding.
-
-    Where a MaxPool stands between the two, that is right as long as no map is multiplied by less
-    than 0, as the largest of several numbers then stays the largest. There a ReLU that follows is
-    taken along for the same reason, so that no more than what it leaves is pooled.
-
-    Args:
-        graph: Is changed: a layer that became part of another is no longer a value in it.
-
-    Returns:
-        The rows of its summary table, those of joined layers joined: ``Conv 3×3 same + BatchNorm``.
-    """
+    """Fold each BatchNorm into a convolution, in place, and say which layers are left."""
     rows = {layer.name: layer for layer in graph.layers}
     for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
         if not _are_weights(graph, norm.input[1:]) or attribute(norm, "training_mode", 0):
@@ -86,10 +70,7 @@ def _before(graph: OnnxGraph, norm: NodeProto, affine: _Affine) -> _FoldablePair
 
 
 def _after(graph: OnnxGraph, norm: NodeProto) -> NodeProto | None:
-    """Find the convolution that a BatchNorm can be folded forward into.
-
-    What is added at its input would be missing in its padding, so it must have none.
-    """
+    """Find the convolution that a BatchNorm can be folded forward into."""
     conv = _only_user(graph, norm.output[0])
     if conv is None or attribute(conv, "group", 1) != 1 or any(attribute(conv, "pads", [])):
         return None

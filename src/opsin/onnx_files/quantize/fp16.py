@@ -16,24 +16,7 @@ _LARGEST: Final = 65504.0
 
 
 def to_fp16(content: bytes) -> bytes:
-    """Return a classifier with its weights in float16, and its arithmetic in float32 as before.
-
-    Each weight is rounded to 11 bits (IEEE 754 binary16) and cast back when the file is loaded.
-    Arithmetic in float16 was measured too: it brought no clear gain on a CPU, where every value is
-    cast to and fro, and the answers differ more (docs/understand/quantization.md). BatchNorm,
-    biases and the file's last operators keep float32: they are few, and can be large.
-
-    Args:
-        content: A ``classifier.onnx`` with a network in float32.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> content = run.classifier().content
-        >>> smaller = to_fp16(content)
-        >>> OnnxGraph(smaller).metadata.precision, len(smaller) < 0.7 * len(content)
-        ('float16', True)
-    """
+    """Return a classifier with its weights in float16, and its arithmetic in float32 as before."""
     graph = OnnxGraph(content)
     casts = []
     for name in dict.fromkeys(node.input[1] for node in graph.nodes if node.op_type in WEIGHTED):

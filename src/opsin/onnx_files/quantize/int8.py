@@ -44,32 +44,7 @@ def to_int8(
     ranges: Ranges = "minmax",
     progress: Callable[[int], None] = lambda _: None,
 ) -> bytes:
-    """Return a classifier whose weights and values between layers are integers.
-
-    Static quantisation by ONNX Runtime: weights in seven bits of int8, which every processor adds
-    up without overflow, with a scale for each filter; values in uint8, with a range for each layer
-    that real images show (R. Krishnamoorthi, "Quantizing deep convolutional networks for
-    efficient inference: a whitepaper", arXiv:1806.08342). Input, outputs
-    and the file's last operators (`opsin.onnx_files.postprocessing`) stay as they are. The
-    metadata's ``layers`` are those that can still be fetched: what was folded into another
-    (`opsin.onnx_files.quantize.fold`) is named in that one's kind.
-
-    Args:
-        content: A ``classifier.onnx`` with a network in float32.
-        images: Training images as the network sees them, ``uint8[N, H, W, C]``; a few hundred.
-        ranges: ``minmax``, all values that occurred; ``percentile``, all but 0.001% of them;
-            ``entropy``, the range that keeps most of their distribution (S. Migacz, "8-bit
-            inference with TensorRT", GTC 2017).
-        progress: Called with how many images have been looked at.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> images = opsin.load("digits").images[:64]
-        >>> smaller = to_int8(run.classifier().content, images)
-        >>> OnnxGraph(smaller).metadata.precision
-        'int8'
-    """
+    """Return a classifier whose weights and values between layers are integers."""
     graph = OnnxGraph(content)
     layers = fold(graph)
     float_ends = _float_ends(graph, layers)
@@ -120,13 +95,7 @@ def _batch_size(layers: Sequence[Layer], count: int) -> int:
 
 
 class _CalibrationImages:
-    """Hands images to ONNX Runtime's calibration, batch by batch.
-
-    Args:
-        images: ``uint8[N, H, W, C]``; those beyond the last whole batch are left out.
-        size: Images in a batch.
-        progress: Called with how many have been handed out.
-    """
+    """Hands images to ONNX Runtime's calibration, batch by batch."""
 
     def __init__(
         self, images: NDArray[np.uint8], size: int, progress: Callable[[int], None]
@@ -191,11 +160,7 @@ def _quantised(
 
 
 def _restore_activations(graph: OnnxGraph, before: OnnxGraph) -> None:
-    """Put each ReLU back between its layer and the integers, so that both can be fetched.
-
-    The layer's values are spread over the range of what ReLU leaves of them, as rounding cuts off
-    the rest; in float, as the file stands, ReLU has to do it (ONNX Runtime drops it at loading).
-    """
+    """Put each ReLU back between its layer and the integers, so that both can be fetched."""
     there = {node.name for node in graph.nodes}
     for node in before.nodes:
         if node.op_type not in _ACTIVATIONS or node.name in there:
@@ -238,11 +203,7 @@ def _name_plainly(graph: OnnxGraph) -> None:
 
 
 def integer_kernels(content: bytes) -> tuple[str, ...]:
-    """Return the operators that ONNX Runtime computes a file with on integers, on this machine.
-
-    Args:
-        content: A file of `to_int8`.
-    """
+    """Return the operators that ONNX Runtime computes a file with on integers, on this machine."""
     from opsin.runtime.providers import cpu_session, session_options  # noqa: PLC0415  slow
 
     with tempfile.TemporaryDirectory(prefix="opsin-") as folder:
