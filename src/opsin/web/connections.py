@@ -147,12 +147,14 @@ class _Connection(asyncio.Protocol):
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._requests:
+        inside = self._requests > 0
+        if not inside:
             self._outside += len(data)
             if self._timer is None:
                 self.wait(HEADER_SECONDS)
         self._inner.data_received(data)
-        self._loop.call_soon(self._check)  # once a request that begins with it has begun
+        if not inside:  # looked at once a request that begins with it has begun
+            self._loop.call_soon(self._check, self._outside)
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received()
@@ -196,10 +198,10 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
         self.forget()
 
-    def _check(self) -> None:
+    def _check(self, outside: int) -> None:
         """Close the connection where more came outside of requests than headers may have."""
-        too_many = self._outside > self._rest + HEADER_BYTES
-        if self._requests or self._transport.is_closing() or not too_many:
+        too_long = outside > self._rest + HEADER_BYTES
+        if self._requests or self._transport.is_closing() or not too_long:
             return
         if not self._rest:
             error = LongHeaders("headers of at most 64 KB", "they have more", "Send fewer.")
