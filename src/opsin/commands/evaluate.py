@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opsin.commands.classify.each import open_classifier
 from opsin.commands.nearly_seen import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
+from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import LeftOut

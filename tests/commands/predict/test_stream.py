@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.commands.classify.pipeline import classify_stream
+from opsin.commands.predict.stream import classify_stream
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.data.image_stream import Unlabelled

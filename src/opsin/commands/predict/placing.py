@@ -28,7 +28,7 @@ class Placement(NamedTuple):
         return not self.folder.has(self.name)
 
     def stat(self) -> os.stat_result:
-        """Return what is there, itself: of a link, not of what it leads to."""
+        """What is there, itself: of a link, not of what it leads to."""
         return self.folder.stat(self.name)
 
     def unlink(self, *, missing_ok: bool = False) -> None:
@@ -41,16 +41,9 @@ class Placement(NamedTuple):
 
 
 def copy_file(source: BinaryIO, target: Placement, scratch: Placement) -> None:
-    """Copy a file with its time and rights.
+    """Copy an open file with its time and rights to a name that must be free.
 
-    Args:
-        source: The file, open.
-        target: Where to; it must be free.
-        scratch: A file on the target's file system that no other process uses; gone afterwards.
-
-    Raises:
-        FileExistsError: ``target`` is taken.
-        OSError: The system refuses it.
+    ``scratch``: a file on the target's file system that no other process uses; gone afterwards.
     """
 
     def fill(file: BinaryIO) -> None:
@@ -69,7 +62,7 @@ def copy_file(source: BinaryIO, target: Placement, scratch: Placement) -> None:
 
 
 def write_file(content: bytes, target: Placement, scratch: Placement, mtime_ns: int) -> None:
-    """Write a file; arguments and errors are those of `copy_file`."""
+    """Write a file to a name that must be free, as `copy_file` does."""
 
     def fill(file: BinaryIO) -> None:
         file.write(content)
@@ -81,10 +74,7 @@ def write_file(content: bytes, target: Placement, scratch: Placement, mtime_ns: 
 
 
 def move_file(source: Placement, target: Placement, scratch: Placement) -> None:
-    """Give a file another place; arguments and errors are those of `copy_file`.
-
-    In the middle of it the file has both names; it never has none.
-    """
+    """Give a file a name that must be free; meanwhile it has both names, and never none."""
     try:
         # A rename would replace what is there, a second name never does.
         source.folder.link(source.name, *target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import os
@@ -23,10 +22,10 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.classify.classify import classify
-from opsin.commands.classify.each import predict_each
-from opsin.commands.classify.journal import Journal, JournalEntry
-from opsin.commands.classify.unsort import unsort
+from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.predict import classify
+from opsin.commands.predict.stream import predict_each
+from opsin.commands.predict.undo import undo
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.runtime.classifier import Classifier, Prediction
 from tests.conftest import Notes
@@ -105,119 +104,10 @@ def test_each_image_is_a_row_and_answered_once(
     assert [row["image"] for row in rows(out)[21:]] == [f"{number}.png" for number in range(20, 25)]
 
 
-def read_any(out: Path) -> dict[str, tuple[Any, Any]]:
-    """Return each image's answer and error; each image has one row."""
-    if out.suffix == ".parquet":
-        parquet = pytest.importorskip("pyarrow.parquet")
-        found = parquet.read_table(out).to_pylist()
-    elif out.suffix == ".csv":
-        with out.open(newline="") as file:
-            found = list(csv.DictReader(file))
-    else:
-        found = rows(out)
-    assert len({row["image"] for row in found}) == len(found)
-    return {row["image"]: (row["answer"] or None, row["error"] or None) for row in found}
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_an_image_that_was_replaced_is_answered_again(
-    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset, suffix: str
-) -> None:
-    out, whole = tmp_path / f"answers{suffix}", tmp_path / f"whole{suffix}"
-    classify(nearest_mean, images, out=out)
-    before = read_any(out)
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "0.png")
-    Image.fromarray(np.asarray(digits.images[2, :, :, 0])).save(images / "broken.png")
-    (images / "5.png").unlink()  # its answer stays
-    watch = Watch()
-    again = classify(nearest_mean, images, out=out, watcher=watch)
-    assert watch.notes == ["2 images were replaced since and will be answered again"]
-    assert (again.resumed, again.images, again.unreadable) == (21, 21, 0)
-    assert sum(again.answers.values()) == 21
-    after = read_any(out)
-    assert after["0.png"] == before["1.png"] and after["broken.png"] == before["2.png"]
-    changed = {image for image in before if after[image] != before[image]}
-    assert changed == {"0.png", "broken.png"}
-    content = out.read_bytes()
-    assert classify(nearest_mean, images, out=out).resumed == 21
-    assert out.read_bytes() == content
-    left = {path.name for path in tmp_path.glob(f".answers{suffix}.*")}
-    assert not any("next" in name for name in left)
-    classify(nearest_mean, images, out=whole)
-    assert read_any(whole) == {name: row for name, row in after.items() if name != "5.png"}
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_killed_while_older_rows_are_taken_out(
-    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset, suffix: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    if suffix == ".parquet":
-        pytest.importorskip("pyarrow.parquet")
-    first = tmp_path / "first" / f"answers{suffix}"
-    classify(nearest_mean, images, out=first)
-    before, real = read_any(first), (os.replace, os.fsync)
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "0.png")
-    for step in range(1, 12):
-        folder = Path(shutil.copytree(first.parent, tmp_path / str(step)))
-        out, left = folder / first.name, step
-
-        def count(*given: Any, real: Any, **named: Any) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                raise KeyboardInterrupt
-            real(*given, **named)
-
-        with monkeypatch.context() as patch:
-            for name, function in zip(("replace", "fsync"), real, strict=True):
-                patch.setattr(os, name, functools.partial(count, real=function))
-            stopped = False
-            try:
-                classify(nearest_mean, images, out=out)
-            except KeyboardInterrupt:
-                stopped = True
-        classify(nearest_mean, images, out=out)
-        after = read_any(out)
-        assert after == before | {"0.png": before["1.png"]}
-        assert stopped or step > 4
-
-
-def test_work_of_an_earlier_version_goes_on(
-    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
-) -> None:
-    """It kept nothing of what images were: those that are done stay done."""
-    out = tmp_path / "answers.jsonl"
-    classify(nearest_mean, images, out=out)
-    (tmp_path / ".answers.jsonl.stamps").unlink()
-    before = out.read_bytes()
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "0.png")
-    add(images, digits, range(20, 22))
-    assert classify(nearest_mean, images, out=out).images == 23
-    assert out.read_bytes()[: len(before)] == before
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "20.png")
-    classify(nearest_mean, images, out=out)
-    answers = read_any(out)
-    assert answers["20.png"] == answers["1.png"] and len(answers) == 23
-
-
-def test_a_member_that_was_replaced_is_answered_again(
-    tmp_path: Path, nearest_mean: Path, images: Path
-) -> None:
-    archive, out = tmp_path / "a.zip", tmp_path / "answers.jsonl"
-    for numbers in ((0, 1), (0, 2)):
-        archive.unlink(missing_ok=True)
-        pack(archive, [(f"{at}.png", (images / f"{number}.png").read_bytes())
-                       for at, number in enumerate(numbers)])  # fmt: skip
-        classify(nearest_mean, archive, out=out)
-    classify(nearest_mean, images / "2.png", out=tmp_path / "2.jsonl")
-    assert read_any(out)["1.png"] == read_any(tmp_path / "2.jsonl").popitem()[1]
-
-
 def test_ctrl_c_keeps_what_is_done(
     tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opsin.commands.classify.work._BATCH", 8)
+    monkeypatch.setattr("opsin.commands.predict.work._BATCH", 8)
     whole, out = tmp_path / "whole.csv", tmp_path / "answers.csv"
     classify(nearest_mean, images, out=whole)
     watch = Watch(interrupt=True)
@@ -232,7 +122,7 @@ def test_ctrl_c_keeps_what_is_done(
 def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
     tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("opsin.commands.classify.work._BATCH", 1)
+    monkeypatch.setattr("opsin.commands.predict.work._BATCH", 1)
     names = ["a.png", "a.png", "b.png", "a.png"]
     content = [(name, (images / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
     archive = pack(tmp_path / f"twice{suffix}", content)
@@ -243,13 +133,13 @@ def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
                for n in range(len(names))]  # fmt: skip
     assert [{row["answer"]: 1} for row in rows(whole)] == answers
 
-    def append_and_die(journal: Journal, entries: Sequence[JournalEntry]) -> None:
-        append(journal, entries)
+    def append_and_die(kept: AnswersFile, answers: Sequence[Answer], **facts: Any) -> None:
+        append(kept, answers, **facts)
         raise KeyboardInterrupt
 
-    append = Journal.append
+    append = AnswersFile.append
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", append_and_die)
+        patch.setattr(AnswersFile, "append", append_and_die)
         for _ in names:
             with pytest.raises(KeyboardInterrupt):
                 classify(nearest_mean, archive, out=out)
@@ -365,7 +255,7 @@ def test_strange_images_are_refused_or_not(
         classify(nearest_mean, images, out=tmp_path / "n.jsonl", where=["answer=none of these"])
 
 
-@pytest.mark.parametrize("by", ["copy", "link", "move"])
+@pytest.mark.parametrize("by", ["copy", "move"])
 def test_images_are_sorted_and_taken_back(
     tmp_path: Path, nearest_mean: Path, images: Path, by: Any, digits: opsin.Dataset
 ) -> None:
@@ -386,7 +276,7 @@ def test_images_are_sorted_and_taken_back(
     add(images, digits, range(30, 31))
     assert classify(nearest_mean, images, sort_into=folder, sort_by=by).placed == 1
     (images / "30.png").unlink(missing_ok=True)
-    back = unsort(folder)
+    back = undo(folder)
     if by == "move":
         (images / "30.png").unlink()
         assert back.moved_back == 21
@@ -403,9 +293,8 @@ def test_members_of_archives_are_written_out(
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(images.iterdir()):
             file.write(path, f"below/{path.name}")
-    for by in ("link", "move"):
-        with pytest.raises(RecipeError, match="is one file"):
-            classify(nearest_mean, archive, sort_into=folder, sort_by=by)
+    with pytest.raises(RecipeError, match="is one file"):
+        classify(nearest_mean, archive, sort_into=folder, sort_by="move")
     done = classify(nearest_mean, archive, sort_into=folder)
     assert (done.images, done.placed) == (21, 20)
     for row in rows(done.out):
@@ -413,7 +302,7 @@ def test_members_of_archives_are_written_out(
             name = row["image"].removeprefix("below/")
             copy = folder / row["answer"] / name
             assert copy.read_bytes() == (images / name).read_bytes()
-    assert unsort(folder).removed == 20
+    assert undo(folder).removed == 20
     assert not folder.exists()
 
 
@@ -427,7 +316,7 @@ def test_names_that_are_no_unicode_go_all_the_way(
     assert os.fsencode(name) in out.read_bytes()
     assert len(list((tmp_path / "sorted").rglob(name))) == 1
     assert classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted").resumed == 22
-    assert unsort(tmp_path / "sorted").removed == 21
+    assert undo(tmp_path / "sorted").removed == 21
 
 
 def test_what_cannot_work_is_refused_before_anything_is_written(
@@ -439,7 +328,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
     out = tmp_path / "below" / "r.jsonl"
     refused("a file for the answers or a folder")
-    refused("copy, link, move", out=out, sort_by="steal")
+    refused("one of copy, move", out=out, sort_by="steal")
     refused("a folder to move", out=out, sort_by="move")
     refused("one class or more", out=out, top=0)
     refused("between 0 and 1", out=out, min_confidence=2)
@@ -469,18 +358,19 @@ def test_other_models_and_sources_do_not_mix(
     assert classify(copied, images, out=out).resumed == 21  # the same file by another name
 
 
+@pytest.mark.parametrize("limit", [2_000, 18_000, 25_000, 33_000])
 def test_a_full_disk_is_told_and_gone_on_from(
-    tmp_path: Path, nearest_mean: Path, images: Path
+    tmp_path: Path, nearest_mean: Path, images: Path, limit: int
 ) -> None:
     script = (
         "import sys; from opsin.core.errors import StorageError\n"
-        "from opsin.commands.classify import classify, work; work._BATCH = 4\n"
-        "try: classify.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
+        "from opsin.commands.predict import predict, work; work._BATCH = 4\n"
+        "try: predict.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
         "except StorageError as error: print(error)"
     )
 
     def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     whole, out = tmp_path / "whole.jsonl", tmp_path / "r.jsonl"
     classify(nearest_mean, images, out=whole)
@@ -488,10 +378,9 @@ def test_a_full_disk_is_told_and_gone_on_from(
         [sys.executable, "-W", "error", "-c", script, nearest_mean, images, out],
         preexec_fn=small_files, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert told.stdout.startswith(f"expected to write {out}; file too large. Free some space")
-    assert out.stat().st_size == 4_000
+    assert told.stdout.startswith(f"expected to write {out}; ")
     done = classify(nearest_mean, images, out=out)
-    assert 4 <= done.resumed < 21
+    assert done.resumed < 21
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -502,13 +391,13 @@ def test_a_failing_disk_while_sorting_ends_the_work(
         raise OSError(28, "No space left on device")
 
     folder = tmp_path / "sorted"
-    monkeypatch.setattr("opsin.commands.classify.sorting.copy_file", full)
+    monkeypatch.setattr("opsin.commands.predict.sorting.copy_file", full)
     with pytest.raises(StorageError, match="no space left on device"):
         classify(nearest_mean, images, sort_into=folder)
     monkeypatch.undo()
     done = classify(nearest_mean, images, sort_into=folder)
     assert (done.images, done.placed) == (21, 20)
-    assert unsort(folder).left == ()
+    assert undo(folder).left == ()
 
 
 def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
@@ -536,4 +425,4 @@ def test_of_several_sources_what_was_sorted_is_not_found_again(
     again = classify(nearest_mean, [images, more], sort_into=folder, watcher=watch)
     assert (again.resumed, again.images) == (24, 24)
     assert "23 images lie in" in watch.notes[-1]
-    assert unsort(folder).removed == 23
+    assert undo(folder).removed == 23

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from opsin.commands.classify.results import ResultRow
-from opsin.commands.classify.selection import Selection
+from opsin.commands.predict.rows import ResultRow
+from opsin.commands.predict.selection import Selection
 from opsin.core.errors import RecipeError
 
 CLASSES = ("Bag", "Coat", "a=b")

@@ -1,4 +1,4 @@
-"""`opsin unsort`: take back what `predict --sort-into` did."""
+"""`opsin undo`: take back what `predict --sort-into` did."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.commands.classify.unsort import unsort as take_back
+from opsin.commands.predict.undo import undo as take_back
 from opsin.report.terminal import for_people, printable
 
 
-def unsort(
+def undo(
     folder: Annotated[
         Path,
         typer.Argument(
@@ -37,19 +37,19 @@ def unsort(
 ) -> None:
     """Undo what `opsin predict --sort-into FOLDER` did.
 
-    Images that were moved go back to where they came from; copies and links are removed, if they
-    have not changed since. What cannot be taken back stays, and is listed.
+    Images that were moved go back to where they came from; copies are removed, if they have not
+    changed since. What cannot be taken back stays, and is listed.
 
-    Example: opsin unsort sorted
+    Example: opsin undo sorted
     """
-    undone = take_back(folder, source=source or (), watcher=for_people(quiet=quiet))
+    done = take_back(folder, source=source or (), watcher=for_people(quiet=quiet))
     if as_json:
-        print_json(undone.to_json())
+        print_json(done.to_json())
     else:
         screen = console()
-        screen.print(f"Moved back {undone.moved_back:,} · ", end="")
-        screen.print(f"removed {undone.removed:,} copies and links · left {undone.left_count:,}")
-        for image, reason in undone.left:
+        screen.print(f"Moved back {done.moved_back:,} · ", end="")
+        screen.print(f"removed {done.removed:,} copies · left {done.left_count:,}")
+        for image, reason in done.left:
             screen.print(printable(f"    {image}: {reason}"), markup=False)
-    if undone.left:
+    if done.left:
         raise typer.Exit(1)

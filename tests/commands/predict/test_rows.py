@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.commands.classify.results import ResultRow, Results, flat, row_of
+from opsin.commands.predict.rows import ResultRow, RowFormat, flat, row_of
 from opsin.core.csv_cells import unguard
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
 from opsin.runtime.classifier import Prediction
@@ -43,11 +43,11 @@ ROWS = st.one_of(
 )
 
 
-def read_back(results: Results, content: bytes) -> list[dict[str, Any]]:
+def read_back(form: RowFormat, content: bytes) -> list[dict[str, Any]]:
     """Read a CSV file as any reader would, and turn its texts into values, formulas into text."""
     text = content.decode("utf-8", "surrogateescape")
     values = list(csv.DictReader(io.StringIO(text, newline="")))
-    kinds = results.columns
+    kinds = form.columns
 
     def value(name: str, field: str) -> Any:
         if field == "":
@@ -61,8 +61,8 @@ def read_back(results: Results, content: bytes) -> list[dict[str, Any]]:
 
 @given(st.lists(ROWS, max_size=4))
 def test_lines_of_json_come_back(rows: list[ResultRow]) -> None:
-    results = Results(Path("r.jsonl"), top=3)
-    content = b"".join(map(results.encode, rows))
+    form = RowFormat(Path("r.jsonl"), top=3)
+    content = b"".join(form.encode(row.to_json_line()) for row in rows)
     text = content.decode("utf-8")  # the file is UTF-8 whatever the names
     assert len(text.splitlines()) == len(rows)
     for row, line in zip(rows, text.splitlines(), strict=True):
@@ -75,10 +75,10 @@ def test_lines_of_json_come_back(rows: list[ResultRow]) -> None:
 
 @given(st.lists(ROWS, max_size=4))
 def test_tables_come_back(rows: list[ResultRow]) -> None:
-    results = Results(Path("r.CSV"), top=3)
-    lines = [results.encode(row) for row in rows]
-    wanted = [flat(json.loads(Results(Path("r.jsonl"), 3).encode(row)), 3) for row in rows]
-    assert read_back(results, results.heading + b"".join(lines)) == wanted
+    form = RowFormat(Path("r.CSV"), top=3)
+    lines = [form.encode(row.to_json_line()) for row in rows]
+    wanted = [flat(json.loads(row.to_json_line()), 3) for row in rows]
+    assert read_back(form, form.heading + b"".join(lines)) == wanted
 
 
 def test_numbers_are_short_and_lose_nothing() -> None:
@@ -100,19 +100,16 @@ def test_numbers_are_short_and_lose_nothing() -> None:
 def test_other_endings_are_refused() -> None:
     for name in ("r.json", "r", "", "jsonl"):
         with pytest.raises(RecipeError, match=r"\.jsonl, \.csv, \.parquet"):
-            Results(Path(name), 5)
-
-
-def write_rows(results: Results, rows: list[ResultRow]) -> None:
-    results.rows.write_bytes(results.heading + b"".join(map(results.encode, rows)))
+            RowFormat(Path(name), 5)
 
 
 def test_a_parquet_file_is_made_of_all_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("opsin.commands.classify.results.GROUP", 7)
-    results = Results(tmp_path / "r.parquet", top=2)
+    monkeypatch.setattr("opsin.commands.predict.rows.GROUP", 7)
+    out = tmp_path / "r.parquet"
+    form = RowFormat(out, top=2)
     rows = [
         ResultRow(f"{n}.png", "Bag", "Bag", n / 32, None, False, (("Bag", n / 32), ("Coat", 0.0)))
         for n in range(20)
@@ -121,49 +118,25 @@ def test_a_parquet_file_is_made_of_all_rows(
         ResultRow("bad \udcff\n.png", error="no image"),
         ResultRow("n", notes=("one", "two")),
     ]
-    write_rows(results, rows)
-    assert results.rows.name == ".r.parquet.rows"
-    results.check("key")
-    results.finish("key")
-    table = parquet.read_table(results.out)
-    assert table.column_names == list(results.columns)
+    form.write(out, [row.to_json_line() for row in rows])
+    table = parquet.read_table(out)
+    assert table.column_names == list(form.columns)
     assert table.num_rows == 22
-    assert parquet.read_metadata(results.out).num_row_groups == 4
+    assert parquet.read_metadata(out).num_row_groups == 4
     assert table["confidence"].to_pylist()[:20] == [n / 32 for n in range(20)]
     last, noted = table.to_pylist()[-2:]
     assert last["image"] == "bad \\udcff\n.png"  # Arrow takes UTF-8 only
     assert (last["answer"], last["error"]) == (None, "no image")
     assert noted["notes"] == "one; two"
 
-    before = results.out.stat()
-    results.finish("key")  # nothing is new
-    assert results.out.stat() == before
-    with results.rows.open("ab") as file:
-        file.write(results.encode(ResultRow("later.png")))
-    results.finish("key")
-    assert parquet.read_metadata(results.out).num_rows == 23
-
-
-def test_a_parquet_file_of_others_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    results = Results(tmp_path / "r.parquet", top=2)
-    results.out.write_bytes(b"precious")
-    with pytest.raises(RecipeError, match="something else wrote"):
-        results.check("key")
-    write_rows(results, [])
-    results.out.unlink()
-    results.finish("key")
-    with pytest.raises(RecipeError, match="something else wrote"):
-        results.check("another")
-
 
 def test_without_pyarrow_the_extra_is_named() -> None:
     script = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from pathlib import Path; from opsin.commands.classify.results import Results\n"
+        "from pathlib import Path; from opsin.commands.predict.rows import RowFormat\n"
         "from opsin.core.errors import MissingExtraError\n"
-        "Results(Path('r.csv'), 5)\n"
-        "try: Results(Path('r.parquet'), 5)\n"
+        "RowFormat(Path('r.csv'), 5)\n"
+        "try: RowFormat(Path('r.parquet'), 5)\n"
         "except MissingExtraError as error: print(error)"
     )
     told = subprocess.run(

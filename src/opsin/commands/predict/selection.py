@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from opsin.commands.classify.results import UNREADABLE, ResultRow
+from opsin.commands.predict.rows import UNREADABLE, ResultRow
 from opsin.core.errors import RecipeError
 from opsin.data.spelling import closest_first
 from opsin.runtime.classifier import NONE_OF_THESE
@@ -14,19 +14,7 @@ _KEYS: Final = ("label", "answer")
 
 
 class Selection:
-    """Selects the rows that are wanted.
-
-    Args:
-        where: Conditions ``label=CLASS`` (the most probable class) and ``answer=CLASS`` (which may
-            also be ``none of these`` or ``unreadable``). Of several with the same key one must
-            hold, of different keys each.
-        min_confidence: Least probability of the most probable class, 0 to 1. A file that cannot be
-            read has none and stays.
-        classes: The classifier's classes.
-        rejects: Whether the answer may be ``none of these``.
-
-    Raises:
-        RecipeError: A condition names no key or no class, or the probability is none.
+    """The conditions on rows: those on one key are ORed, those on different keys ANDed.
 
     Example:
         >>> wanted = Selection(["label=Bag", "label=Coat"], 0.5, ["Bag", "Coat", "Shirt"])
@@ -44,8 +32,7 @@ class Selection:
         *,
         rejects: bool = True,
     ) -> None:
-        if isinstance(where, str):
-            where = (where,)
+        where = (where,) if isinstance(where, str) else where
         if not 0 <= min_confidence <= 1:
             raise RecipeError(
                 "a least confidence between 0 and 1", f"got {min_confidence}", "Give 0.9, say."
@@ -60,8 +47,9 @@ class Selection:
                     f"got {condition!r}",
                     f"Write it like label={classes[0]}.",
                 )
-            further = ([NONE_OF_THESE] if rejects else []) + [UNREADABLE]
-            known = [*classes, *(further if key == "answer" else [])]
+            known = [*classes]
+            if key == "answer":
+                known += ([NONE_OF_THESE] if rejects else []) + [UNREADABLE]
             if value not in known:
                 raise RecipeError(
                     f"{key}= and one of: {closest_first(known, value)}",
@@ -69,14 +57,13 @@ class Selection:
                     "Choose there.",
                 )
             self._wanted.setdefault(key, set()).add(value)
-
-    @property
-    def where(self) -> list[str]:
-        """The conditions, in an order of their own: the same conditions, the same list."""
-        return sorted(f"{key}={value}" for key, values in self._wanted.items() for value in values)
+        #: The conditions in one order, however they were given.
+        self.where = sorted(
+            f"{key}={value}" for key, values in self._wanted.items() for value in values
+        )
 
     def keeps(self, row: ResultRow) -> bool:
-        """Return whether a row is wanted."""
+        """Whether a row is wanted."""
         if row.confidence is not None and row.confidence < self.min_confidence:
             return False
         answer = UNREADABLE if row.error is not None else row.answer
