@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from opsin.cli import options, server_options
+from opsin.cli import options
 from opsin.cli.output import STOP_SAID, print_json
+from opsin.cli.server_options import AllowHost, Host, TokenFile, token_of
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
-from opsin.studio.studio_settings import StudioSettings
+from opsin.studio.studio_settings import PORT
 
 
-@server_options.takes_settings(StudioSettings, after="root")
 def studio(
     *,
     runs: options.Runs = Path("runs"),
@@ -36,12 +36,23 @@ def studio(
             show_default=False,
         ),
     ] = None,
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", min=0, max=65_535, help="Port, or the next that is free; 0 takes any."
+        ),
+    ] = PORT,
+    token_file: TokenFile = None,
+    allowed_hosts: AllowHost = None,
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=1, help="Trainings that run at the same time.")
+    ] = 1,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open a browser window.")
     ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
-    **settings: Any,
 ) -> None:
     """Open the studio in a browser: images, training and results.
 
@@ -55,7 +66,11 @@ def studio(
             runs,
             home=home,
             roots=root or (),
-            **settings,
+            host=host,
+            port=port,
+            token=token_of(token_file),
+            allowed_hosts=allowed_hosts or (),
+            at_once=at_once,
             open_browser=not (no_browser or as_json),
             watcher=for_people(quiet=quiet),
             announce=(lambda address: print_json({"url": address})) if as_json else None,
