@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.classify.classify import Classified, classify
@@ -36,115 +37,91 @@ from opsin.runtime.cluster import is_elsewhere
 _FEW = 20
 
 
-ImagesToClassify = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="IMAGE...",
-        help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), addresses on "
-        "a store (s3://, gs:// or az://bucket/photos); - reads an image, or names of files, from "
-        "standard input.",
-        show_default=False,
-    ),
-]
-AnswersFile = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="Write the answers into this .jsonl, .csv or .parquet file, or object "
-        "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
-        show_default=False,
-    ),
-]
-SortInto = Annotated[
-    Path | None,
-    typer.Option(
-        "--sort-into",
-        metavar="FOLDER",
-        help="Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
-        show_default=False,
-    ),
-]
-SortBy = Annotated[
-    Literal["copy", "link", "move"],
-    typer.Option("--by", help="How --sort-into places an image."),
-]
-Top = Annotated[int, typer.Option("--top", min=1, help="Classes to name for an image.")]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="KEY=CLASS",
-        help="Only these: label=Bag, answer='none of these', answer=unreadable.",
-        show_default=False,
-    ),
-]
-MinConfidence = Annotated[
-    float,
-    typer.Option(
-        "--min-confidence", metavar="0-1", help="Only answers of at least this probability."
-    ),
-]
-MayRefuse = Annotated[
-    bool,
-    typer.Option(
-        "--reject/--no-reject",
-        help='Answer "none of these" to an image unlike the training images.',
-    ),
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
-        help="Draw the image beside its bars into this file; for several "
-        "images a number is added to the name.",
-        show_default=False,
-    ),
-]
-AsIs = Annotated[
-    bool,
-    typer.Option(
-        "--as-is",
-        help="Never invert an image whose background is light where the "
-        "training images' was dark, or the other way round.",
-    ),
-]
-TableColumns = Annotated[
-    dict[str, str] | None,
-    typer.Option(
-        "--columns",
-        metavar="OURS=THEIRS",
-        help="Name of a table's column of paths: path=file.",
-        parser=options.parser_of(split_pairs),
-        show_default=False,
-    ),
-]
-FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
-]
-Outside = Annotated[
-    bool,
-    typer.Option("--outside", help="Let a table name images anywhere, not only in its folder."),
-]
-
-
 def predict(
     model: options.Model,
-    images: ImagesToClassify,
+    images: Annotated[
+        list[str],
+        argument(
+            "IMAGE...",
+            "Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), addresses on "
+            "a store (s3://, gs:// or az://bucket/photos); - reads an image, or names of files, "
+            "from standard input.",
+        ),
+    ],
     *,
-    out: AnswersFile = None,
-    sort_into: SortInto = None,
-    by: SortBy = "copy",
-    top: Top = 5,
-    where: Where = None,
-    min_confidence: MinConfidence = 0.0,
-    reject: MayRefuse = True,
+    out: Annotated[
+        str | None,
+        flag(
+            "--out FILE",
+            "Write the answers into this .jsonl, .csv or .parquet file, or object "
+            "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
+        ),
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        flag(
+            "--sort-into FOLDER",
+            "Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["copy", "link", "move"],
+        flag("--by", "How --sort-into places an image.", show_default=True),
+    ] = "copy",
+    top: Annotated[
+        int, flag("--top", "Classes to name for an image.", min=1, show_default=True)
+    ] = 5,
+    where: Annotated[
+        list[str] | None,
+        flag(
+            "--where KEY=CLASS", "Only these: label=Bag, answer='none of these', answer=unreadable."
+        ),
+    ] = None,
+    min_confidence: Annotated[
+        float,
+        flag(
+            "--min-confidence 0-1", "Only answers of at least this probability.", show_default=True
+        ),
+    ] = 0.0,
+    reject: Annotated[
+        bool,
+        flag(
+            "--reject/--no-reject",
+            'Answer "none of these" to an image unlike the training images.',
+            show_default=True,
+        ),
+    ] = True,
     tta: options.Tta = False,
-    plot: Plot = None,
-    as_is: AsIs = False,
-    columns: TableColumns = None,
-    follow_links: FollowLinks = False,
-    outside: Outside = False,
+    plot: Annotated[
+        Path | None,
+        flag(
+            "--plot",
+            "Draw the image beside its bars into this file; for several "
+            "images a number is added to the name.",
+        ),
+    ] = None,
+    as_is: Annotated[
+        bool,
+        flag(
+            "--as-is",
+            "Never invert an image whose background is light where the "
+            "training images' was dark, or the other way round.",
+        ),
+    ] = False,
+    columns: Annotated[
+        dict[str, str] | None,
+        flag(
+            "--columns OURS=THEIRS",
+            "Name of a table's column of paths: path=file.",
+            parser=options.parser_of(split_pairs),
+        ),
+    ] = None,
+    follow_links: Annotated[
+        bool, flag("--follow-links", "Also follow links that lead out of a folder.")
+    ] = False,
+    outside: Annotated[
+        bool, flag("--outside", "Let a table name images anywhere, not only in its folder.")
+    ] = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",
     device: options.Device = "auto",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options, server_options
+from opsin.cli.options import argument
 from opsin.cli.output import STOP_SAID
 from opsin.core.events import WatcherGroup
 from opsin.report.terminal import for_people
@@ -18,11 +19,10 @@ from opsin.server.server_settings import ServerSettings
 def serve(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
+        argument(
+            "MODEL...",
+            "Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
             "Hugging Face hub; NAME=MODEL gives one another name.",
-            show_default=False,
         ),
     ],
     *,

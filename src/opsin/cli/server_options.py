@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from opsin.cli.options import add_parameters
+from opsin.cli.options import add_parameters, flag
 from opsin.cli.output import print_json
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
@@ -25,11 +25,10 @@ _TOKEN_FILE: Final = inspect.Parameter(
     default=None,
     annotation=Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--token-file",
-            help="File with the token that clients must show; made if there is none. The variable "
+            "File with the token that clients must show; made if there is none. The variable "
             "OPSIN_TOKEN does as well.",
-            show_default=False,
         ),
     ],
 )

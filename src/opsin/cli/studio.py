@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options, server_options
+from opsin.cli.options import flag
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
@@ -20,25 +21,20 @@ def studio(
     runs: options.Runs = Path("runs"),
     home: Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--home",
-            help="Folder of the studio's own files: queue, sets, corrections "
+            "Folder of the studio's own files: queue, sets, corrections "
             "(default: the user's data folder).",
-            show_default=False,
         ),
     ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--root",
-            metavar="FOLDER",
-            help="A folder below which people may browse for images (default: your home).",
-            show_default=False,
+        flag(
+            "--root FOLDER",
+            "A folder below which people may browse for images (default: your home).",
         ),
     ] = None,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Do not open a browser window.")
-    ] = False,
+    no_browser: Annotated[bool, flag("--no-browser", "Do not open a browser window.")] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     **settings: Any,
