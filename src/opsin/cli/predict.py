@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -16,15 +15,14 @@ from opsin.cli import options
 from opsin.cli.options import argument, flag
 from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
-from opsin.commands.classify.classify import Classified, classify
-from opsin.commands.classify.each import (
+from opsin.commands.predict.predict import Classified, classify
+from opsin.commands.predict.stream import (
+    Answered,
     each_answer,
-    note_unused_views,
     open_classifier,
     open_streams,
     refuse_swapped_sources,
 )
-from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
@@ -43,9 +41,9 @@ def predict(
         list[str],
         argument(
             "IMAGE...",
-            "Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), addresses on "
-            "a store (s3://, gs:// or az://bucket/photos); - reads an image, or names of files, "
-            "from standard input.",
+            "Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), "
+            "addresses on a store (s3://, gs:// or az://bucket/photos); - reads an image, or "
+            "names of files, from standard input.",
         ),
     ],
     *,
@@ -61,12 +59,11 @@ def predict(
         Path | None,
         flag(
             "--sort-into FOLDER",
-            "Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
+            "Give each image a place in FOLDER/<answer>; opsin undo takes it back.",
         ),
     ] = None,
     by: Annotated[
-        Literal["copy", "link", "move"],
-        flag("--by", "How --sort-into places an image.", show_default=True),
+        Literal["copy", "move"], flag("--by", "How --sort-into places an image.", show_default=True)
     ] = "copy",
     top: Annotated[
         int, flag("--top", "Classes to name for an image.", min=1, show_default=True)
@@ -137,10 +134,10 @@ def predict(
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn s3://bucket/photos --out s3://bucket/answers.csv
     """
     into_files = out is not None or sort_into is not None
-    _check_places(plot, sort_into, by, into_files=into_files)
+    part = None if shard is None else Shard.parse(shard)
+    _check_places(plot, into_files=into_files, sorts=sort_into is not None, by=by)
     if is_elsewhere(on) and not into_files:
         raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
-    part = None if shard is None else Shard.parse(shard)
     if part is not None and out is None:
         raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
     refuse_swapped_sources(model, images)
@@ -149,24 +146,27 @@ def predict(
         images, columns=columns, follow_links=follow_links, outside=outside, shard=part,
         watcher=watcher,
     )  # fmt: skip
-    classifier = open_classifier(model, device=device, watcher=watcher)
-    chosen = _Chosen(
-        where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta
-    )
     if into_files:
-        with _silent_stop():
+        classifier = open_classifier(model, device=device, watcher=watcher)
+        try:
             done = classify(
-                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
-                on=on, watcher=watcher, **chosen,
+                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top, where=where
+                or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, on=on,
+                watcher=watcher,
             )  # fmt: skip
+        except KeyboardInterrupt:  # it has said what is kept, and how to go on
+            STOP_SAID.set()
+            raise typer.Exit(130) from None
         if as_json:
             print_json(done.to_json())
         else:
             _summarise(console(), done)
         return
-    if tta:
-        note_unused_views(classifier, watcher)
-    answers = each_answer(classifier, stream, watcher=watcher, **chosen)
+    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
+    answers = each_answer(
+        classifier, stream, where=where or (), min_confidence=min_confidence, reject=reject,
+        as_is=as_is, tta=tta, watcher=watcher,
+    )  # fmt: skip
     single = stream.kind in ("file", "image")
     screen = _AnswerPrinter(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
@@ -179,49 +179,22 @@ def predict(
         raise typer.Exit(1)
 
 
-class _Chosen(TypedDict):
-    """Which answers are wanted, and how they are made."""
-
-    where: Sequence[str]
-    min_confidence: float
-    reject: bool
-    as_is: bool
-    tta: bool
-
-
-def _check_places(plot: Path | None, sort_into: Path | None, by: str, *, into_files: bool) -> None:
+def _check_places(plot: Path | None, *, into_files: bool, sorts: bool, by: str) -> None:
     """Refuse at once what could not be drawn or sorted."""
     if plot is not None:
         check_drawing(plot)
-    if plot is not None and into_files:
-        raise RecipeError(
-            "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
-        )
-    if by != "copy" and sort_into is None:
+        if into_files:
+            raise RecipeError(
+                "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
+            )
+    if by != "copy" and not sorts:
         raise RecipeError(
             f"a folder to {by} the images into", "there is none", "Give --sort-into FOLDER."
         )
 
 
-@contextlib.contextmanager
-def _silent_stop() -> Iterator[None]:
-    """Exit on Ctrl-C without a further word: `classify` has said what is kept, and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        STOP_SAID.set()
-        raise typer.Exit(130) from None
-
-
 class _AnswerPrinter:
-    """Prints each image's answer, and draws it.
-
-    Args:
-        plot: File to draw into.
-        top: Classes to name for an image.
-        numbered: Whether an image's number is added to the file's name.
-        bars: Whether an image's bars are printed.
-    """
+    """Prints each image's answer, with bars or in a line, and draws it."""
 
     def __init__(self, plot: Path | None, top: int, *, numbered: bool, bars: bool) -> None:
         self.plot, self.numbered, self.bars, self.top = plot, numbered, bars, top
@@ -266,6 +239,7 @@ class _AnswerPrinter:
         Whatever ends the work early, what was begun becomes one whole object.
         """
         head = b'{"model": ' + encoded(model) + b', "predictions": ['
+        more: tuple[str, ...] = ()
         try:
             for answer in self.noted(answers):
                 before = b", " if DOCUMENT_BEGUN.is_set() else head
@@ -275,14 +249,13 @@ class _AnswerPrinter:
                 raise
             self.fail(error)
         except BaseException:
-            if DOCUMENT_BEGUN.is_set():
-                self._end_document(b"", "The work was stopped before its end.")
+            more = ("The work was stopped before its end.",)
             raise
-        self._end_document(b"" if DOCUMENT_BEGUN.is_set() else head)
-
-    def _end_document(self, before: bytes, *more: str) -> None:
-        errors = encoded([*self.failures, *more])
-        write_document(before + b'], "errors": ' + errors + b"}\n")
+        finally:
+            if DOCUMENT_BEGUN.is_set() or sys.exc_info()[0] is None:
+                before = b"" if DOCUMENT_BEGUN.is_set() else head
+                errors = encoded([*self.failures, *more])
+                write_document(before + b'], "errors": ' + errors + b"}\n")
 
 
 def _summarise(screen: Console, done: Classified) -> None:
@@ -304,7 +277,7 @@ def _summarise(screen: Console, done: Classified) -> None:
         folder = escape(printable(str(done.sorted_into)))
         screen.print(
             f"[bold]Sorted[/]    {folder} · {counted(done.placed, 'image')} placed        "
-            f"Undo  opsin unsort {folder}"
+            f"Undo  opsin undo {folder}"
         )
         if done.unplaced:
             screen.print(f"          {counted(done.unplaced, 'image')} could not be placed")
