@@ -14,7 +14,7 @@ from opsin.core.errors import RecipeError, RunError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.server.served_model import check_models, mix_of, parse_models, read_model
+from opsin.server.models import ModelVersion, check_models, parse_models, training_shares
 from tests.made_runs import answers_right, write_run
 
 
@@ -82,29 +82,29 @@ def test_the_mix_is_that_of_the_training_images(
 ) -> None:
     run = write_run(tmp_path, "digits", digits, answers_right(digits, 0.9), classifier=nearest_mean)
     metadata = Classifier(run).metadata
-    mix = mix_of(run / "classifier.onnx", metadata)
+    mix = training_shares(run / "classifier.onnx", metadata)
     assert mix is not None
     train = digits.labels[digits.split.train]
     assert mix == tuple((train == k).sum() / len(train) for k in range(10))
     other = metadata.model_copy(update={"fingerprint": "of another data set"})
-    assert mix_of(run / "classifier.onnx", other) is None
+    assert training_shares(run / "classifier.onnx", other) is None
     whole = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
     counts = {name: {"train": "many"} for name in metadata.classes}
     for damaged in ("{", json.dumps(whole | {"counts": counts})):
         (run / "dataset.json").write_text(damaged, encoding="utf-8")
-        assert mix_of(run / "classifier.onnx", metadata) is None
+        assert training_shares(run / "classifier.onnx", metadata) is None
 
 
 def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> None:
     file = tmp_path / "classifier.onnx"
     assert file_stamp(file) == MISSING
     with pytest.raises(RunError, match="does not exist"):
-        read_model(file)
+        ModelVersion.read(file)
     shutil.copyfile(nearest_mean, file)
-    model = read_model(file)
+    model = ModelVersion.read(file)
     assert model.content == nearest_mean.read_bytes()
     assert model.stamp == file_stamp(file)
     shutil.copyfile(nearest_mean, tmp_path / "new")
     (tmp_path / "new").replace(file)
     assert model.stamp != file_stamp(file)
-    assert model.digest == read_model(file).digest
+    assert model.digest == ModelVersion.read(file).digest

@@ -14,13 +14,12 @@ import uvicorn
 
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
+from opsin.server.app import Application
 from opsin.server.engine import Engine
-from opsin.server.rest_api import Application, build_app
-from opsin.server.served_model import ServedModel
-from opsin.server.server_metrics import ServerMetrics
-from opsin.server.server_settings import ServerSettings
+from opsin.server.models import ServedModel
+from opsin.server.settings import ServerSettings
 from opsin.web.addresses import EVERYWHERE, url_of
-from opsin.web.connections import Connection
+from opsin.web.connections import ConnectionLimits
 from opsin.web.graceful_server import Server
 from opsin.web.listening import BACKLOG, allow_many_files, bound, listen
 
@@ -33,24 +32,10 @@ _LAST: Final = 5
 def serve(
     models: Mapping[str, Path], settings: ServerSettings | None = None, *, watcher: Watcher = SILENT
 ) -> None:
-    """Serve models until the process is asked to stop (Ctrl-C, SIGTERM).
+    """Serve models by name until the process is asked to stop (Ctrl-C, SIGTERM).
 
     The address is taken first and opened once all models are loaded, so that every
     client that can connect gets answers. Accepted requests are answered before this returns.
-
-    Args:
-        models: Names, and where their files or run directories are.
-        settings: How to listen, whom to answer, how much to take.
-        watcher: Receives what is served, and where.
-
-    Raises:
-        RecipeError: The address is in use, or not this machine's.
-        RunError: A model is not there.
-        ModelFileError: A file is no classifier of Opsin's.
-        KeyboardInterrupt: Ctrl-C ended it, after everything was answered.
-
-    Example:
-        ``serve({"demo": Path("runs/demo")}, ServerSettings(port=9000))``
     """
     settings = settings or ServerSettings()
     allow_many_files()
@@ -65,8 +50,7 @@ def serve(
 
 
 def application(models: Mapping[str, Path], settings: ServerSettings) -> Application:
-    """Put a server together, with the engine that its settings ask for."""
-    metrics = ServerMetrics()
+    """A server's application, with the engine that its settings ask for."""
     engine = Engine(
         models,
         workers=settings.workers,
@@ -75,9 +59,8 @@ def application(models: Mapping[str, Path], settings: ServerSettings) -> Applica
         batch=settings.batch,
         deadline=settings.deadline,
         max_pixels=settings.max_pixels,
-        observer=metrics,
     )
-    return build_app(engine, settings, metrics)
+    return Application(engine, settings)
 
 
 async def _serve(
@@ -90,8 +73,24 @@ async def _serve(
     in_haste = False
     try:
         port = held.getsockname()[1]
+        limits = ConnectionLimits()
+        config = uvicorn.Config(
+            limits.around(app),
+            interface="asgi3",
+            http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=settings.access_log,
+            # Any client could claim to be another one.
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=int(settings.deadline) + _LAST,
+            backlog=BACKLOG,
+        )
         server = Server(
-            _config(app, settings),
+            config,
             started=lambda: _announce(engine.served, settings, port, watcher),
             stopping=lambda: watcher.fact("Stops", "requests that were accepted are answered"),
         )
@@ -102,24 +101,6 @@ async def _serve(
         await engine.stop(wait=not in_haste)
     await server.abandon()
     return server.stopped_by
-
-
-def _config(app: Application, settings: ServerSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=settings.access_log,
-        # Any client could claim to be another one.
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=int(settings.deadline) + _LAST,
-        backlog=BACKLOG,
-    )
 
 
 def _announce(

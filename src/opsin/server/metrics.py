@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -17,12 +17,9 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsin.runtime.classifier import NONE_OF_THESE
-from opsin.server.engine import Engine
-from opsin.server.http_errors import CLIENT_GONE
-from opsin.server.observer import Observer
-from opsin.server.openapi import described_router
-from opsin.server.predict_requests import PredictResult
-from opsin.server.served_model import ServedModel
+from opsin.server.errors import CLIENT_GONE
+from opsin.server.models import ServedModel
+from opsin.server.waiting import PredictResult
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
 #: Newest answers of each model that the drift is computed from.
@@ -45,92 +42,79 @@ class _AnswerCounts:
     """The answers of one model: counters at hand, and the newest answers' mix."""
 
     def __init__(self, metrics: ServerMetrics, model: str) -> None:
-        self.metrics, self.model = metrics, model
-        self.confidence = metrics.confidence.labels(model)
-        self.seconds = metrics.answer_seconds.labels(model)
-        self.counters: dict[str, Counter] = {}
-        self.newest: deque[str] = deque()
+        self._count = functools.cache(
+            lambda label: metrics.answers.labels(model, _in_utf8(label)).inc
+        )
+        self._confidence = metrics.confidence.labels(model)
+        self._seconds = metrics.answer_seconds.labels(model)
+        self._newest: deque[str] = deque()
         self.mix: Tally[str] = Tally()
 
     def add(self, label: str, confidence: float, seconds: float) -> None:
-        counter = self.counters.get(label)
-        if counter is None:
-            counter = self.metrics.answers.labels(self.model, _in_utf8(label))
-            self.counters[label] = counter
-        counter.inc()
-        self.confidence.observe(confidence)
-        self.seconds.observe(seconds)
-        if len(self.newest) == WINDOW:
-            self.mix[self.newest.popleft()] -= 1
-        self.newest.append(label)
+        self._count(label)()
+        self._confidence.observe(confidence)
+        self._seconds.observe(seconds)
+        if len(self._newest) == WINDOW:
+            self.mix[self._newest.popleft()] -= 1
+        self._newest.append(label)
         self.mix[label] += 1
 
 
-class ServerMetrics(Observer):
-    """Counts what the engine tells, and what `MetricsMiddleware` sees of each request.
+class ServerMetrics:
+    """Counts what the engine tells it, and what `MetricsMiddleware` sees of each request.
 
     It keeps a registry of its own, so that several servers in one process do not mix.
-
-    Example:
-        >>> metrics = ServerMetrics()
-        >>> metrics.waiting(3)
-        >>> b"opsin_images_waiting 3.0" in metrics.text({})
-        True
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        given: Mapping[str, Any] = {"registry": self.registry}
-        self.requests = Counter(
+        counter = functools.partial(Counter, registry=self.registry)
+        histogram = functools.partial(Histogram, registry=self.registry)
+        self.requests = counter(
             "opsin_requests", "Requests answered, refusals and errors included, by address, model "
-            "and HTTP status.", ["route", "model", "status"], **given,
+            "and HTTP status.", ["route", "model", "status"],
         )  # fmt: skip
-        self.seconds = Histogram(
+        self.seconds = histogram(
             "opsin_request_seconds", "From the first byte of a request to the last byte of its "
-            "answer, in seconds.", ["route", "model"], buckets=_SECONDS, **given,
+            "answer, in seconds.", ["route", "model"], buckets=_SECONDS,
         )  # fmt: skip
         self.images = Gauge(
             "opsin_images_waiting", "Images that wait for a worker now. At the queue's size, "
-            "requests are refused.", **given,
+            "requests are refused.", registry=self.registry,
         )  # fmt: skip
-        self.batches = Histogram(
+        self.batches = histogram(
             "opsin_batch_images", "Images that a worker computed together. 1 throughout: the "
-            "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES, **given,
+            "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES,
         )  # fmt: skip
-        self.batch_seconds = Counter(
-            "opsin_batch_seconds", "Time that workers spent on batches, in seconds.", ["model"],
-            **given,
-        )  # fmt: skip
-        self.refusals = Counter(
+        self.batch_seconds = counter(
+            "opsin_batch_seconds", "Time that workers spent on batches, in seconds.", ["model"]
+        )
+        self.refusals = counter(
             "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
             "queue was full), too large (more images than the queue holds), expired (no answer "
             "in time), stopping, worker died. Before that by the guard, and so in no other figure: "
             "no host (none, or several), wrong host, foreign origin (a page of another site), no "
-            "token (none, or another).", ["reason"], **given,
+            "token (none, or another).", ["reason"],
         )  # fmt: skip
-        self.answers = Counter(
-            "opsin_answers", "Images answered, by the label that they got.", ["model", "label"],
-            **given,
-        )  # fmt: skip
-        self.answer_seconds = Histogram(
+        self.answers = counter(
+            "opsin_answers", "Images answered, by the label that they got.", ["model", "label"]
+        )
+        self.answer_seconds = histogram(
             "opsin_answer_seconds", "From the moment an image is accepted to its answer, in "
-            "seconds.", ["model"], buckets=_SECONDS, **given,
+            "seconds.", ["model"], buckets=_SECONDS,
         )  # fmt: skip
-        self.confidence = Histogram(
+        self.confidence = histogram(
             "opsin_confidence", "Probability of the label given, 0 to 1. Sum divided by count is "
             "the mean confidence; if it sinks, the images have become harder or strange.",
-            ["model"], buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0), **given,
+            ["model"], buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
         )  # fmt: skip
-        self.unreadables = Counter(
-            "opsin_unreadable", "Images that could not be read.", ["model"], **given
+        self.unreadables = counter("opsin_unreadable", "Images that could not be read.", ["model"])
+        self.deaths = counter(
+            "opsin_worker_deaths", "Worker processes that ended and were replaced. Should be 0."
         )
-        self.deaths = Counter(
-            "opsin_worker_deaths", "Worker processes that ended and were replaced. Should be 0.",
-            **given,
-        )  # fmt: skip
-        self.reloads = Counter(
+        self.reloads = counter(
             "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
-            "the old one stays.", ["model", "ok"], **given,
+            "the old one stays.", ["model", "ok"],
         )  # fmt: skip
         # What has not happened yet is 0, not absent.
         for reason in (*_REASONS, *_ACCESS_REASONS.values()):
@@ -187,35 +171,25 @@ class ServerMetrics(Observer):
         self.requests.labels(route, model, str(status)).inc()
         self.seconds.labels(route, model).observe(seconds)
 
-    def text(self, served: Mapping[str, ServedModel], accept: str = "") -> bytes:
-        """Return all figures in the format that Prometheus reads.
-
-        Args:
-            served: The models in service; their training mixes are among the figures.
-            accept: The header ``Accept`` of the request.
-        """
+    def text(self, served: Mapping[str, ServedModel], accept: str = "") -> tuple[bytes, str]:
+        """All figures, as the header ``Accept`` wants them, and their media type."""
         self._mix.served = served
-        encode, _ = _encoder(accept)
-        content: bytes = encode(self.registry)
-        return content
+        try:
+            encode, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # of a version that is no number
+            encode, kind = choose_encoder("")
+        return encode(self.registry), kind
 
 
 def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
-    """Compare the mix of labels given with the mix of the training.
+    """How far the labels given are from the mix of the training, and how far by chance alone.
 
     The total variation distance, ½ Σ |p − q| (Levin, Peres, Wilmer: Markov Chains and Mixing
     Times, 2nd ed., section 4.1), is the share of answers that would need another label for the
-    mixes to be equal: 0 the same, 1 nothing in common. Counting the labels that a classifier gives
-    is how a shift is noticed without knowing the truth: Lipton, Wang and Smola (2018,
-    https://arxiv.org/abs/1802.03916), Rabanser et al. (2019, https://arxiv.org/abs/1810.11953).
-
-    Args:
-        answers: How often each label was given.
-        training: Share of each label in the training.
-
-    Returns:
-        The distance, and what it would be by chance alone with as many answers drawn from the
-        training's mix: ½ Σ √(2 q (1 − q) / (π n)), the mean absolute deviation of shares.
+    mixes to be equal. By chance, as many answers drawn from the training's mix would be
+    ½ Σ √(2 q (1 − q) / (π n)) from it. Counting labels shows a shift without knowing the truth:
+    Lipton, Wang and Smola (2018, https://arxiv.org/abs/1802.03916), Rabanser et al. (2019,
+    https://arxiv.org/abs/1810.11953).
 
     Example:
         >>> distance, chance = drift({"a": 80, "b": 20}, {"a": 0.5, "b": 0.5})
@@ -294,13 +268,10 @@ class _Mix(Collector):
 
 
 class MetricsMiddleware:
-    """Middleware that counts and times each request, whatever becomes of it.
+    """Counts and times each request, whatever becomes of it.
 
-    Args:
-        app: What answers.
-        metrics: What counts.
-        models: Names of the models in service; others are counted under no name, since a client
-            could make up any number of them.
+    Models that are not in service are counted under no name, since a client could make up any
+    number of them.
     """
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, models: Mapping[str, Any]) -> None:
@@ -328,24 +299,3 @@ class MetricsMiddleware:
             known = model if model in self.models else ""
             seconds = time.perf_counter() - start
             self.metrics.request(route, known, status or unanswered, seconds)
-
-
-def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
-    """Return what writes the figures as a header ``Accept`` wants them, and its media type."""
-    try:
-        return choose_encoder(accept)
-    except (TypeError, ValueError):  # of a version that is no number
-        return choose_encoder("")
-
-
-def routes(engine: Engine, counted: ServerMetrics) -> APIRouter:
-    """Return the route ``/metrics``."""
-    router = described_router("Server")
-
-    @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
-    async def metrics(request: Request) -> Response:
-        accept = request.headers.get("accept", "")
-        _, kind = _encoder(accept)
-        return Response(counted.text(engine.served, accept), headers={"content-type": kind})
-
-    return router

@@ -6,19 +6,11 @@ import json
 
 import pytest
 
-from opsin.core import errors
+from opsin.core import errors as core
 from opsin.core.errors import ImageError, ModelFileError, OpsinError, RunError
-from opsin.server import http_errors, predict_requests
-from opsin.server.http_errors import error_object, error_reply, status_of
-from opsin.server.predict_requests import (
-    BadAnswer,
-    Expired,
-    Overloaded,
-    Stopping,
-    UnknownModel,
-    WorkerDied,
-)
-from opsin.web import refusals as gate
+from opsin.server import errors
+from opsin.server.errors import BadAnswer, Overloaded, error_object, error_reply, status_of
+from opsin.web import refusals
 from opsin.web.refusals import json_bytes
 
 PARTS = ("what was needed", "what came", "What to do.")
@@ -27,14 +19,14 @@ PARTS = ("what was needed", "what came", "What to do.")
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (gate.BadRequest(*PARTS), 400), (gate.Unauthorized(*PARTS), 401),
-        (gate.ForeignOrigin(*PARTS), 403), (http_errors.NotFound(*PARTS), 404),
-        (UnknownModel(*PARTS), 404), (http_errors.MethodNotAllowed(*PARTS), 405),
-        (http_errors.SlowRequest(*PARTS), 408), (predict_requests.TooLarge(*PARTS), 413),
-        (http_errors.WrongMediaType(*PARTS), 415),
-        (gate.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
-        (Overloaded(*PARTS, retry_after=2.1), 503), (WorkerDied(*PARTS), 503),
-        (Stopping(*PARTS), 503), (Expired(*PARTS), 504),
+        (refusals.BadRequest(*PARTS), 400), (refusals.Unauthorized(*PARTS), 401),
+        (refusals.ForeignOrigin(*PARTS), 403), (errors.NotFound(*PARTS), 404),
+        (errors.UnknownModel(*PARTS), 404), (errors.MethodNotAllowed(*PARTS), 405),
+        (errors.SlowRequest(*PARTS), 408), (errors.TooLarge(*PARTS), 413),
+        (errors.WrongMediaType(*PARTS), 415),
+        (refusals.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
+        (Overloaded(*PARTS, retry_after=2.1), 503), (errors.WorkerDied(*PARTS), 503),
+        (errors.Stopping(*PARTS), 503), (errors.Expired(*PARTS), 504),
     ],
 )  # fmt: skip
 def test_statuses(error: OpsinError, status: int) -> None:
@@ -56,17 +48,17 @@ def test_retry_after_is_a_whole_number() -> None:
 
 KINDS = [
     kind
-    for kind in vars(errors).values()
+    for kind in vars(core).values()
     if isinstance(kind, type) and issubclass(kind, OpsinError) and kind is not ImageError
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
-    if kind is errors.MissingExtraError:
-        error: OpsinError = errors.MissingExtraError("secret", "secret")
-    elif kind is errors.MovedError:
-        error = errors.MovedError("/home/secret", ["/home/secret/images"])
+    if kind is core.MissingExtraError:
+        error: OpsinError = core.MissingExtraError("secret", "secret")
+    elif kind is core.MovedError:
+        error = core.MovedError("/home/secret", ["/home/secret/images"])
     else:
         error = kind("a file", "/home/secret/classifier.onnx", "See /home/secret.")
     assert status_of(error) == 500

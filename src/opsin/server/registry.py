@@ -13,9 +13,9 @@ from opsin.core.errors import OpsinError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata
-from opsin.server.observer import Observer
-from opsin.server.served_model import ModelVersion, ServedModel, mix_of, read_model
-from opsin.server.worker_pool import WorkerPool
+from opsin.server.metrics import ServerMetrics
+from opsin.server.models import ModelVersion, ServedModel, training_shares
+from opsin.server.workers import WorkerPool
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -27,13 +27,6 @@ class ModelRegistry:
     does no harm, so that a bad one changes nothing, and `WorkerPool.try_out` whether answers
     depend on what else is in a batch. Then every worker opens it beside the old one, and only
     then do new requests get it; those that came before have their answers from the old one.
-
-    Args:
-        paths: Names, and classifiers or run directories.
-        batch: Images that are computed together, at most.
-        device: Where workers compute.
-        observer: Its `reloaded` is called for each new file.
-        poll_seconds: Seconds between two looks at the files.
     """
 
     def __init__(
@@ -42,27 +35,22 @@ class ModelRegistry:
         *,
         batch: int,
         device: str,
-        observer: Observer,
+        metrics: ServerMetrics,
         poll_seconds: float,
     ) -> None:
         self.models: dict[str, ModelVersion] = {}
         self.served: dict[str, ServedModel] = {}
         self._paths = dict(paths)
-        self._batch = batch
-        self._device = device
-        self._observer = observer
+        self._batch, self._device = batch, device
+        self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._coming: list[ModelVersion] = []
         self._retired: list[ModelVersion] = []
 
     async def open(self, pool: WorkerPool) -> None:
-        """Read the models, and start the workers with them.
-
-        Raises:
-            OpsinError: One of them cannot be opened.
-        """
+        """Read the models, and start the workers with them."""
         models = {
-            name: await asyncio.to_thread(read_model, path, self._device)
+            name: await asyncio.to_thread(ModelVersion.read, path, self._device)
             for name, path in self._paths.items()
         }
         known = await pool.start(list(models.values()), trial_batch=self._batch)
@@ -70,7 +58,7 @@ class ModelRegistry:
             self._enter(name, model, header)
 
     def needed(self) -> set[str]:
-        """Return the keys of the models that a worker may still be asked for."""
+        """The digests of the models that a worker may still be asked for."""
         self._retired = [model for model in self._retired if model.asked]
         return {model.digest for model in (*self.models.values(), *self._retired, *self._coming)}
 
@@ -94,13 +82,13 @@ class ModelRegistry:
         """Open a model's new file, and let it take over; a bad one changes nothing."""
         old = self.models[name]
         try:
-            new = await asyncio.to_thread(read_model, old.path, self._device)
+            new = await asyncio.to_thread(ModelVersion.read, old.path, self._device)
             if new.digest == old.digest:
                 return
             header = await pool.try_out(new, trial_batch=self._batch)
         except (OpsinError, OSError) as error:
             _LOG.warning("model %s: the old file stays in use: %s", name, error)
-            self._observer.reloaded(name, ok=False)
+            self._metrics.reloaded(name, ok=False)
             return
         self._coming = [new]
         await pool.load(new)
@@ -108,7 +96,7 @@ class ModelRegistry:
         self._coming = []
         self._retired.append(old)
         _LOG.info("model %s: the new file is in use", name)
-        self._observer.reloaded(name, ok=True)
+        self._metrics.reloaded(name, ok=True)
 
     def _enter(self, name: str, model: ModelVersion, header: Header) -> None:
         """Put a model into service."""
@@ -118,7 +106,7 @@ class ModelRegistry:
             metadata=metadata,
             digest=model.digest,
             loaded=time.time(),
-            mix=mix_of(model.path, metadata),
+            mix=training_shares(model.path, metadata),
             embedding=header["embedding"],
             device=header["device"],
             batch_invariant=header["batch_invariant"],

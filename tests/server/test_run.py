@@ -16,8 +16,8 @@ import pytest
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
-from opsin.server.server_settings import ServerSettings
-from opsin.server.serving import _set_up_logs, serve
+from opsin.server.run import _set_up_logs, serve
+from opsin.server.settings import ServerSettings
 from tests.served import image, load, request, serving, wait_for
 from tests.server.made_engine import png
 from tests.web.made_requests import TOKEN

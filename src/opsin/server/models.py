@@ -1,4 +1,4 @@
-"""Which models are served, under which names."""
+"""The models that are served, and their names."""
 
 from __future__ import annotations
 
@@ -28,53 +28,32 @@ _SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model in service.
-
-    Args:
-        name: What requests call it.
-        metadata: Classes, preparation, score … of its file.
-        digest: SHA-256 of the file, as hexadecimal digits.
-        loaded: When it was loaded, in seconds since 1970.
-        mix: Share of each class among the training images, in the order of the classes; ``None``
-            where the file lies in no run directory.
-        embedding: Length of the embedding; 0 where the file has none.
-        batch_invariant: Whether answers are the same to the last bit in batches of any size. Where
-            they are not, images are computed one at a time, so that an answer never depends on
-            what else is requested at the moment.
-        device: Where it is computed.
-    """
+    """A model in service, as it looks from outside."""
 
     name: str
     metadata: Metadata
-    digest: str
-    loaded: float
+    digest: str  # SHA-256 of the file
+    loaded: float  # seconds since 1970
+    # Share of each class among the training images; None where the file lies in no run directory.
     mix: tuple[float, ...] | None = None
-    embedding: int = 0
+    embedding: int = 0  # its length; 0 where the file has none
+    # Whether answers are the same to the last bit in batches of any size. Where they are not,
+    # images are computed one at a time, so that an answer never depends on other requests.
     batch_invariant: bool = True
     device: str = "cpu"
 
 
 @dataclass(eq=False)
 class ModelVersion:
-    """A model's file as it was read once, so that every worker has the same one.
-
-    Args:
-        path: Where it was read.
-        content: What was read.
-        stamp: What the file was known by.
-        device: Where workers are to compute it; once one has opened it, where that works.
-        max_batch: How many images may be computed at once, as `opsin.runtime.model_check` found.
-        served: What is known of it, once a worker has opened it.
-        asked: Requests for it that are not answered yet.
-    """
+    """A model's file as it was read once, so that every worker has the same one."""
 
     path: Path
     content: bytes = field(repr=False)
     stamp: FileStamp
-    device: str = "cpu"
-    max_batch: int | None = None
-    served: ServedModel | None = None
-    asked: int = 0
+    device: str = "cpu"  # where workers are to compute it; once one has opened it, where that works
+    max_batch: int | None = None  # as `check_model` found
+    served: ServedModel | None = None  # once a worker has opened it
+    asked: int = 0  # requests for it that are not answered yet
 
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256(self.content).hexdigest()
@@ -84,44 +63,28 @@ class ModelVersion:
         """Whether its images may be computed together."""
         return self.served is None or self.served.batch_invariant
 
+    @classmethod
+    def read(cls, path: Path, device: str = "cpu") -> ModelVersion:
+        """Read a model's file, and see that it can be served without harm."""
+        file = find_classifier(path)
+        # First: where it is replaced meanwhile, it is found to have changed.
+        stamp = file_stamp(file)
+        if stamp == MISSING:
+            raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
+        content = read_classifier(file)
+        return cls(file, content, stamp, device, check_model(content, str(file)))
 
-def read_model(path: Path, device: str = "cpu") -> ModelVersion:
-    """Read a model's file, and see that it can be served without harm.
 
-    Args:
-        path: The file, or a run directory.
-        device: Where workers are to compute it.
+def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
+    """The share of each class among the images that a file was trained with.
 
-    Raises:
-        RunError: It is not there.
-        ModelFileError: It cannot be read, or is no classifier.
+    ``None`` where the run directory around it is missing, damaged, or another training's.
     """
-    file = find_classifier(path)
-    # First: where it is replaced meanwhile, it is found to have changed.
-    stamp = file_stamp(file)
-    if stamp == MISSING:
-        raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
-    content = read_classifier(file)
-    return ModelVersion(file, content, stamp, device, check_model(content, str(file)))
-
-
-def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
-    """Return the share of each class among the images that a file was trained with.
-
-    Args:
-        file: The classifier.
-        metadata: What it says of itself.
-
-    Returns:
-        ``None`` where the run directory around it is missing, damaged, or another training's.
-    """
-    run = RunDirectory(file.parent)
     with contextlib.suppress(OpsinError, LookupError, ArithmeticError):
-        record = run.read(DatasetRecord)
-        if record.fingerprint != metadata.fingerprint:
-            return None
-        counts = [record.counts[name]["train"] for name in metadata.classes]
-        return tuple(count / sum(counts) for count in counts)
+        record = RunDirectory(file.parent).read(DatasetRecord)
+        if record.fingerprint == metadata.fingerprint:
+            counts = [record.counts[name]["train"] for name in metadata.classes]
+            return tuple(count / sum(counts) for count in counts)
     return None
 
 
@@ -130,17 +93,11 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
 
     Without a name, a run directory's is taken, or the file's where it is not called classifier.
 
-    Raises:
-        RecipeError: None is given, a name has other characters than A-Z, a-z, 0-9 and ``._-``, or
-            two have the same one.
-
     Example:
         >>> models = parse_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
         >>> list(models)
         ['demo', 'y', 'z', 'boots']
     """
-    if not texts:
-        raise RecipeError("a model to serve", "none is given", "Name one: opsin serve runs/…")
     models: dict[str, Path] = {}
     for text in texts:
         before, equals, after = text.partition("=")
@@ -162,21 +119,13 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
                 f"Name one of them yourself: other={path}",
             )
         models[name] = path
-    return models
+    return check_models(models)
 
 
 def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
-    """Check models that have names already.
-
-    Raises:
-        RecipeError: There is none, or a name has other characters than `parse_models` allows.
-
-    Example:
-        >>> list(check_models({"demo": "runs/x"}))
-        ['demo']
-    """
+    """The models by name; `RecipeError` where there is none, or a name cannot be one."""
     if not models:
-        raise RecipeError("a model to serve", "none is given", "Name one, such as a run.")
+        raise RecipeError("a model to serve", "none is given", "Name one: opsin serve runs/…")
     for name in models:
         if not _is_name(name):
             raise RecipeError(f"a name of {_SIGNS}", f"got {name!r}", "Choose a name such as demo.")
@@ -184,17 +133,7 @@ def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path
 
 
 def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path]:
-    """Return the models with those that are named on the hub as files.
-
-    They are fetched once, at the start: what is served stays the commit that it is.
-
-    Args:
-        models: Models by name.
-        watcher: Receives how far a download is.
-
-    Raises:
-        OpsinError: As `find_model` says.
-    """
+    """The models with those that are named on the hub fetched, once, at the start."""
     return {
         name: find_model(path, watcher=watcher)[0] if str(path).startswith(PREFIX) else path
         for name, path in models.items()
@@ -206,7 +145,7 @@ def _is_name(text: str) -> bool:
 
 
 def _name_of(path: Path) -> str:
-    """Return a tame name: the file's, or the directory's where that says more."""
+    """A tame name: the file's, or the directory's where that says more."""
     # Absolute, so that "." and "classifier.onnx" have a directory to be named after.
     place = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
     name = place.name
