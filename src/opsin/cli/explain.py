@@ -17,7 +17,7 @@ from opsin.cli.output import console, print_json
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import bar, for_people, printable
-from opsin.runtime.classifier import CANNOT_TELL
+from opsin.runtime.prediction import CANNOT_TELL
 
 if TYPE_CHECKING:
     from opsin.commands.explain import Explained

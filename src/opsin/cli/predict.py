@@ -28,8 +28,8 @@ from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
 from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
-from opsin.runtime.classifier import CANNOT_TELL, Prediction
 from opsin.runtime.cluster import is_elsewhere
+from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 # More images than this are a line each, without bars.
 _FEW = 20
