@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.commands.installed import answering_device, versions
 from opsin.commands.train.automatic import choose
 from opsin.commands.train.exported_file import ExportedFile
-from opsin.commands.train.learner import Learner, facts_of
+from opsin.commands.train.learner import OVERRUN, Learner, facts_of
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -49,6 +50,7 @@ class NetworkLearner(Learner):
         given: Names of the options that the user has given, which nothing may change.
         start: The state to go on from; ``None`` for fresh weights.
         epoch_seconds: Of an epoch, where a budget was held against them.
+        deadline: When the last epoch is cut short (`time.perf_counter`).
     """
 
     network: nn.Sequential
@@ -66,9 +68,11 @@ class NetworkLearner(Learner):
         given: Collection[str] = (),
         start: Start | None = None,
         epoch_seconds: float | None = None,
+        deadline: float = math.inf,
     ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, []
         self.given, self.start, self.epoch_seconds = given, start, epoch_seconds
+        self.deadline = deadline
         self.group = ALONE
 
     @classmethod
@@ -96,6 +100,7 @@ class NetworkLearner(Learner):
         from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
 
         seconds = None if budget is None else seconds_of(budget)
+        deadline = time.perf_counter() + OVERRUN * (seconds or math.inf)
         given = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if model == "auto" else model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
@@ -124,7 +129,9 @@ class NetworkLearner(Learner):
             chosen_by = {"Budget": f"{clock(seconds)} · {chosen}"}
         every = {**(reasons or {}), **chosen_by, **recipe.reasons}
         recipe = recipe.model_copy(update={"reasons": every})
-        return cls(dataset, recipe, given=set(given), epoch_seconds=epoch_seconds)
+        return cls(
+            dataset, recipe, given=set(given), epoch_seconds=epoch_seconds, deadline=deadline
+        )
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
@@ -198,6 +205,7 @@ class NetworkLearner(Learner):
             checkpoints=Checkpoints(directory.checkpoints, watcher.note),
             watcher=watcher,
             stop=stop,
+            deadline=self.deadline,
             start=self.start,
         )
         self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
