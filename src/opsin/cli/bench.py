@@ -40,7 +40,7 @@ def bench(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure how many images a second this machine trains on and answers for.
+    """Measure images a second in training and answering on this machine.
 
     On the CPU and on each GPU found, with images of noise; nothing is fetched.
 

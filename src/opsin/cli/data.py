@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
 from opsin.cli.cache import tell_cache
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
@@ -118,8 +118,8 @@ Empty = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="With --empty: do not ask.")]
 
 
-@options.takes_training(*options.VARYING, after="yes")
-@options.takes_data(after="yes")
+@recipe_flags.takes_training(*recipe_flags.VARYING, after="yes")
+@recipe_flags.takes_data(after="yes")
 def data(
     source: options.AnySources = None,
     *,

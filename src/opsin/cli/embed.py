@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
 from opsin.cli.output import STOP_SAID, console, print_json
 from opsin.commands import embed as workflow
 from opsin.commands.embed import Embedded
@@ -50,8 +50,10 @@ ValuesToTake = Annotated[
 ]
 
 
-@options.takes_data("test", "classes", "columns", "follow_links", "outside", after="offline")
-@options.takes_training("backbone", "prepare", after="source", most_used=("backbone", "prepare"))
+@recipe_flags.takes_data("test", "classes", "columns", "follow_links", "outside", after="offline")
+@recipe_flags.takes_training(
+    "backbone", "prepare", after="source", most_used=("backbone", "prepare")
+)
 def embed(
     source: ImagesToEmbed,
     *,

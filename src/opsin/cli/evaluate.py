@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.markup import escape
 
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import plus_minus, repeats
@@ -46,7 +46,7 @@ FiguresFile = Annotated[
 ]
 
 
-@options.takes_data(*options.READING, "group_by", after="tta")
+@recipe_flags.takes_data(*recipe_flags.READING, "group_by", after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
 from opsin.cli.output import console, print_json
 from opsin.cli.run_output import tell_run
 from opsin.core.recipe import DATA_OPTIONS
@@ -106,12 +106,12 @@ Name = Annotated[
 ]  # fmt: skip
 
 
-@options.takes_data(
+@recipe_flags.takes_data(
     *(name for name in DATA_OPTIONS if name not in ("size", "channels")),
     after="runs",
     most_used=("classes",),
 )
-@options.takes_training("prepare", after="file", most_used=("prepare",))
+@recipe_flags.takes_training("prepare", after="file", most_used=("prepare",))
 def import_model(
     file: File,
     *,

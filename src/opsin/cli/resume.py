@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
 from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
 from opsin.core.recipe import CHANGEABLE
 
 
-@options.takes_training(*CHANGEABLE, after="run")
+@recipe_flags.takes_training(*CHANGEABLE, after="run")
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     *,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
 from opsin.cli.output import STOP_SAID
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.cli.run_output import tell_run
@@ -80,8 +80,8 @@ PlanOnly = Annotated[
 ]
 
 
-@options.takes_training(after="budget", most_used=("epochs", "augment"))
-@options.takes_data(after="budget", most_used=("test", "classes", "size"))
+@recipe_flags.takes_training(after="budget", most_used=("epochs", "augment"))
+@recipe_flags.takes_data(after="budget", most_used=("test", "classes", "size"))
 def train(
     source: options.Sources,
     *,

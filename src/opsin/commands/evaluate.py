@@ -40,9 +40,10 @@ from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
 from opsin.data.decode import rows_at_once
-from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
+from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
+from opsin.data.near_duplicates import near_duplicates
 from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Answers, Classifier

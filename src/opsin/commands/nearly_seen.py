@@ -14,8 +14,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.data.cache import Decoded, as_keys
 from opsin.data.dataset import read_corrected
-from opsin.data.duplicate_groups import near_duplicates
-from opsin.data.near_duplicates.find import SMALLEST
+from opsin.data.near_duplicates import SMALLEST, near_duplicates
 from opsin.data.run_images import recipe_of_run
 from opsin.data.sources.named import is_place
 

@@ -10,7 +10,7 @@
                                     rows.npy: which images of the source can be read
     <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.decode_checkpoint`)
     <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
-    <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.duplicate_groups`)
+    <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)
     <cache>/features/<hash>/        features by networks (`opsin.backbones.feature_cache`)
     <cache>/models/<rules>/         checks of classifiers (`opsin.runtime.model_check`)
     <cache>/probed/<rules>/         networks in one form (`opsin.backbones.probed_network`)
@@ -69,20 +69,12 @@ def cache_root() -> Path:
 
 
 def is_own(place: Path) -> bool:
-    """Tell whether only this account can have written a file: caches may be in shared folders.
-
-    Raises:
-        OSError: There is none.
-    """
+    """Tell whether only this account can have written a file: caches may be in shared folders."""
     return all(only_we_write(part.lstat()) for part in (place, place.parent))
 
 
 def make_own(place: Path) -> None:
-    """Let no other account write a file that `is_own` is to believe.
-
-    Raises:
-        OSError: It is not this account's.
-    """
+    """Let no other account write a file that `is_own` is to believe."""
     for part in (place, place.parent):
         part.chmod(stat.S_IMODE(part.stat().st_mode) & ~0o022)
 
@@ -147,12 +139,7 @@ def index_key(*parts: object) -> str:
 
 
 def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
-    """Return the set that an index entry names, or ``None`` where it is not (whole) there.
-
-    Args:
-        key: What `index_key` says.
-        on_the_fly: Makes the images of a set that was kept without them.
-    """
+    """Return the set that an index entry names, or ``None`` where it is not (whole) there."""
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
         folder = cache_root() / "datasets" / entry["set"]
@@ -167,13 +154,7 @@ def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
 
 
 def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Make an ``.npy`` file of zeros whose place on the disk is taken.
-
-    A file with holes would do until the disk is full, after hours of reading, perhaps.
-
-    Raises:
-        OSError: The disk has too little space.
-    """
+    """Make an ``.npy`` file of zeros whose place on the disk is taken."""
     kind = np.dtype(dtype)
     header = {"descr": kind.str, "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
@@ -199,13 +180,7 @@ def _taken(file: IO[bytes], size: int) -> bool:
 
 
 def copy_rows(source: Path, target: Path, rows: NDArray[np.int64]) -> None:
-    """Write some rows of an ``.npy`` file, ascending, into another, block by block.
-
-    Neither file is mapped into memory: what is mapped and touched counts as the process's own.
-
-    Raises:
-        OSError: The disk has too little space.
-    """
+    """Write some rows of an ``.npy`` file, ascending, into another, block by block."""
     mapped = np.load(source, mmap_mode="r", allow_pickle=False)
     shape, dtype, offset = mapped.shape, mapped.dtype, mapped.offset
     del mapped
@@ -224,18 +199,7 @@ def copy_rows(source: Path, target: Path, rows: NDArray[np.int64]) -> None:
 
 
 def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Read some images in the order in which they lie on the disk, neighbours in one go.
-
-    A set of the cache is read from its file and not through the map of it: what is mapped and
-    touched counts as the process's own, until the whole set does.
-
-    Args:
-        images: All images, ``uint8[N, H, W, C]``.
-        rows: Which of them, ``int64[M]``, in any order.
-
-    Returns:
-        ``uint8[M, H, W, C]``, in the order of ``rows``.
-    """
+    """Read some images in the order in which they lie on the disk, neighbours in one go."""
     found = np.empty((len(rows), *images.shape[1:]), np.uint8)
     ascending = np.argsort(rows)
     step = max(1, _BLOCK // max(1, math.prod(images.shape[1:])))
@@ -271,15 +235,7 @@ def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def digest_names(digests: NDArray[np.uint8]) -> list[str]:
-    """Return the first half of each digest as text, as tables hold it.
-
-    Args:
-        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``, or their halves.
-
-    Example:
-        >>> digest_names(np.zeros((1, 32), np.uint8))
-        ['00000000000000000000000000000000']
-    """
+    """Return the first half of each digest as text, as tables hold it."""
     return [half.tobytes().hex() for half in short_digest(digests)]
 
 
@@ -292,18 +248,7 @@ def keep(
     *,
     left_out: Sequence[LeftOut] = (),
 ) -> None:
-    """Take a folder, its arrays complete, into the cache and enter it in the index.
-
-    Equal sets, found in different places, are kept once.
-
-    Args:
-        key: What `index_key` says.
-        folder: The folder, made by `opsin.core.storage.scratch_directory`.
-        about: Names, classes and all else that is no array.
-        unreadable: Name and reason of each file that was skipped.
-        source: What the user called it, for `opsin.data.cache_contents`.
-        left_out: What the source holds beside the images.
-    """
+    """Take a folder, its arrays complete, into the cache and enter it in the index."""
     write_json(folder / ABOUT, about)
     content = hashlib.sha256()
     for file in (

@@ -34,15 +34,7 @@ _LONG: Final = "[0-9a-f]{64}"
 
 @dataclass(frozen=True)
 class _CacheFolder:
-    """One folder of the cache.
-
-    Args:
-        part: What it belongs to.
-        folder: Its name.
-        names: What is Opsin's own in it; all else stays.
-        what: What lies there, said of all together; "" where each is described.
-        locked: Whether a process that writes one holds the lock beside it.
-    """
+    """One folder of the cache."""
 
     part: Part
     folder: str

@@ -61,14 +61,7 @@ _SAVED_EVERY: Final = 2.0
 
 
 class ImagePixels(NamedTuple):
-    """An image, prepared.
-
-    Args:
-        pixels: ``uint8[H, W, C]``
-        source_digest: SHA-256 of what it was, ``uint8[32]``.
-        size: Its own height and width.
-        depth: Bits that its own numbers use; 0 where they are bytes.
-    """
+    """An image, prepared."""
 
     pixels: NDArray[np.uint8]
     source_digest: NDArray[np.uint8]
@@ -89,17 +82,7 @@ _Fill = Callable[[DecodeCheckpoint, LabelledImages, Preparation, Watcher], None]
 def read(
     recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True
 ) -> cache.Decoded:
-    """Decode a source's images, or find them in the cache, without splitting them.
-
-    Args:
-        recipe: Which images, how large.
-        watcher: Receives the progress of the work.
-        for_training: Refuse, before anything is decoded, what no classifier can be made from.
-
-    Raises:
-        SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
-        StorageError: The disk is full or refuses the write.
-    """
+    """Decode a source's images, or find them in the cache, without splitting them."""
     found = sources.find_all(recipe, watcher=watcher)
     return read_found(found, recipe, watcher, for_training=for_training)
 
@@ -112,15 +95,7 @@ def read_found(
     for_training: bool,
     remote: RemoteReader | None = None,
 ) -> cache.Decoded:
-    """Do the work of `read` for a source that was found already.
-
-    Args:
-        found: The source.
-        recipe: Which images, how large.
-        watcher: Receives the progress of the work.
-        for_training: As for `read`.
-        remote: Prepares images elsewhere; pixels that a source holds as they are stay here.
-    """
+    """Do the work of `read` for a source that was found already."""
     key = cache_key(found.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
@@ -141,13 +116,7 @@ def cache_key(found_key: str, recipe: DataRecipe) -> str:
 def look_up(
     key: str, recipe: DataRecipe, on_the_fly: cache.OnTheFly | None = None
 ) -> cache.Decoded | None:
-    """Do as `cache.look_up`, for images in the bits that a recipe asks for, or in their own.
-
-    Args:
-        key: What `cache_key` says.
-        recipe: Which bits.
-        on_the_fly: As for `cache.look_up`.
-    """
+    """Do as `cache.look_up`, for images in the bits that a recipe asks for, or in their own."""
     for each in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
         decoded = cache.look_up(each, on_the_fly)
         if decoded is not None and (
@@ -162,11 +131,7 @@ def _key_of_bits(key: str, bits: Bits | None) -> str:
 
 
 def open_found(found: LocatedSource, recipe: DataRecipe, *, for_training: bool) -> LabelledImages:
-    """List the images of a source that was found already, those of the classes asked for.
-
-    Raises:
-        SourceError: There are none, or none that a classifier can be made from.
-    """
+    """List the images of a source that was found already, those of the classes asked for."""
     contents = found.open()
     if recipe.classes:
         contents = contents.keep(recipe.classes)
@@ -180,11 +145,7 @@ def open_found(found: LocatedSource, recipe: DataRecipe, *, for_training: bool) 
 
 
 def check_readable(decoded: cache.Decoded, recipe: DataRecipe) -> None:
-    """Refuse a source with more unreadable files than its recipe allows.
-
-    Raises:
-        SourceError: It has, or none can be read.
-    """
+    """Refuse a source with more unreadable files than its recipe allows."""
     if not len(decoded.labels):
         raise _none_readable(decoded.unreadable)
     unreadable, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
@@ -209,18 +170,7 @@ def _none_readable(unreadable: Sequence[tuple[str, str]]) -> SourceError:
 def read_by_default(
     found: LocatedSource, recipe: DataRecipe, decoded: cache.Decoded, watcher: Watcher
 ) -> cache.Decoded:
-    """Return the same images as they are prepared by default.
-
-    Args:
-        found: Their source.
-        recipe: How they were prepared.
-        decoded: What came of it, perhaps without some of them, or in another order.
-        watcher: Receives the progress of the work.
-
-    Returns:
-        The images in the order of ``decoded``; ``decoded`` itself where they were prepared so, or
-        where not all of them can be.
-    """
+    """Return the same images as they are prepared by default."""
     asked = {"size": None, "channels": None, "resize": "fit", "bits": None}
     if all(getattr(recipe, name) == value for name, value in asked.items()):
         return decoded
@@ -318,11 +268,7 @@ def _decode(
     bits: Bits | None,
     stored: bool,
 ) -> None:
-    """Decode every image, pass over those that are damaged, and take the rest into the cache.
-
-    Where numbers of more than a byte use fewer bits than was assumed, and ``bits`` does not settle
-    it, all are decoded once more, by what the brightest image needs.
-    """
+    """Decode every image, pass over those that are damaged, and take the rest into the cache."""
     start = folder = decode_checkpoint.folder_of(_key_of_bits(key, bits))
     shape = (preparation.height, preparation.width, preparation.channels)
 
@@ -382,10 +328,7 @@ def _decode(
 
 
 def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
-    """Take a file of an unfinished set, or some of its rows, and leave it where it is.
-
-    Until the set has its place in the cache, a killed process loses nothing.
-    """
+    """Take a file of an unfinished set, or some of its rows, and leave it where it is."""
     if rows is not None:
         cache.copy_rows(file, target, rows)
         return
@@ -396,11 +339,7 @@ def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
-    """Return how many images a thread works on at once: fewer of large ones.
-
-    Args:
-        shape: Height, width and channels of each.
-    """
+    """Return how many images a thread works on at once: fewer of large ones."""
     return max(1, min(_ROWS, _CHUNK // math.prod(shape)))
 
 
@@ -412,15 +351,7 @@ def fill(
     *,
     look: Look | None = None,
 ) -> None:
-    """Decode the rows that are left to do, in threads, and keep what is done whatever happens.
-
-    Args:
-        store: Where they are kept.
-        contents: The images.
-        preparation: How they become pixels.
-        watcher: Receives the progress of the work.
-        look: Finds out what else is kept of them; called from several threads at once.
-    """
+    """Decode the rows that are left to do, in threads, and keep what is done whatever happens."""
     size = preparation.height * preparation.width * preparation.channels
     step = rows_at_once((preparation.height, preparation.width, preparation.channels))
     pending, left = _left(store, step, watcher)
@@ -589,11 +520,7 @@ def _pixels(
 
 
 def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
-    """Prepare an image.
-
-    Raises:
-        ImageError: There is no such file, or it cannot be read.
-    """
+    """Prepare an image."""
     if item.problem:
         raise item.problem
     image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
@@ -605,11 +532,7 @@ def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
 def content_and_digest(
     image: str | Path | StoredObject | bytes | NDArray[np.uint8], name: str
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``.
-
-    Raises:
-        ImageError: There is no such file.
-    """
+    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
     if isinstance(image, np.ndarray):
         return image, cache.digest_rows(image[None])[0]
     content = content_of(image, name)

@@ -44,19 +44,7 @@ _STALE: Final = 7 * 86_400
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows in a row, decoded.
-
-    Args:
-        start: The first one's number.
-        images: ``uint8[M, H, W, C]``
-        digests: SHA-256 of each image's pixels, ``uint8[M, 32]``.
-        source_digests: SHA-256 of what each was decoded from, ``uint8[M, 32]``.
-        sizes: Height and width of each image in its file, ``int32[M, 2]``.
-        ranges: The lowest and the highest value of each image, ``uint8[M, 2]``.
-        depths: Bits that each image's own numbers use, 0 for bytes, ``uint8[M]``.
-        reasons: Why a row could not be read, where it could not.
-        found: What else was found out of each, ``float32[M, F]``; ``None``: nothing.
-    """
+    """Some rows in a row, decoded."""
 
     start: int
     images: NDArray[np.uint8]
@@ -79,11 +67,7 @@ class Chunk:
         *,
         depths: NDArray[np.uint8] | None = None,
     ) -> Chunk:
-        """Take decoded images, and find out the rest about them.
-
-        Without ``source_digests`` they are what the source holds, pixel by pixel; without
-        ``depths``, bytes.
-        """
+        """Take decoded images, and find out the rest about them."""
         flat = images.reshape(len(images), -1)
         ranges = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
         digests = digest_rows(images)
@@ -107,13 +91,7 @@ def taken_by(key: str) -> int:
 
 @contextlib.contextmanager
 def alone(key: str, watcher: Watcher) -> Iterator[None]:
-    """Let one process at a time work on a set; others wait for it.
-
-    Sets that were left unfinished for a week are removed.
-
-    Raises:
-        OSError: The disk refuses the lock.
-    """
+    """Let one process at a time work on a set; others wait for it."""
     parent = cache_root() / "partial"
     _sweep(parent)
 
@@ -136,18 +114,7 @@ def _sweep(parent: Path) -> None:
 
 
 class DecodeCheckpoint:
-    """The files of an unfinished set, gone on with where they fit and made anew elsewhere.
-
-    Args:
-        folder: Where they lie.
-        count: Number of images, N.
-        shape: Height, width and channels of each.
-        stored: Whether the pixels are kept.
-        found: How many numbers are kept of each image beside (`Chunk.found`).
-
-    Raises:
-        OSError: The disk has too little space.
-    """
+    """The files of an unfinished set, gone on with where they fit and made anew elsewhere."""
 
     def __init__(
         self,
@@ -213,11 +180,7 @@ class DecodeCheckpoint:
         return [piece for piece in pieces if not self.done[piece.start : piece.stop].all()]
 
     def put(self, chunk: Chunk) -> None:
-        """Take what was decoded; it counts as done after the next `save`.
-
-        Raises:
-            OSError: The disk refuses the write.
-        """
+        """Take what was decoded; it counts as done after the next `save`."""
         for name in (*KEPT, "depths", "found"):
             if name in self._files:
                 self._files[name].write(chunk.start, getattr(chunk, name))
@@ -225,11 +188,7 @@ class DecodeCheckpoint:
         self._waiting.append(chunk)
 
     def save(self) -> None:
-        """Bring all to the disk, and only then mark it as done.
-
-        Raises:
-            OSError: The disk refuses the write.
-        """
+        """Bring all to the disk, and only then mark it as done."""
         if not self._waiting:
             return
         self._log_reasons([pair for chunk in self._waiting for pair in chunk.reasons.items()])
@@ -253,11 +212,7 @@ class DecodeCheckpoint:
 
 
 class _Rows:
-    """An ``.npy`` file that rows are written into.
-
-    Not mapped into memory: a full disk would end the process without an error, and what is
-    mapped and touched counts as the process's own memory.
-    """
+    """An ``.npy`` file that rows are written into."""
 
     def __init__(self, path: Path) -> None:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

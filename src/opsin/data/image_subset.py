@@ -14,17 +14,7 @@ from opsin.data.lazy_images import Images
 
 
 class ImageSubset:
-    """Images without those that are left out, not copied: see `opsin.data.lazy_images.Images`.
-
-    Args:
-        images: All images, ``uint8[N, H, W, C]``.
-        rows: Which of them remain, ``int64[M]``.
-
-    Example:
-        >>> images = ImageSubset(np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1), np.array([0, 2]))
-        >>> images.shape, images[-1].tolist(), images[:, 0, 0, 0].tolist()
-        ((2, 1, 1, 1), [[[2]]], [0, 2])
-    """
+    """Images without those that are left out, not copied: see `opsin.data.lazy_images.Images`."""
 
     def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
         self._images, self._rows = images, rows
@@ -54,12 +44,7 @@ class ImageSubset:
 
 
 def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
-    """Return some of the images, in the order of ``rows``, with all that is known of each.
-
-    Args:
-        decoded: All images.
-        rows: Which of them, ``int64[M]``.
-    """
+    """Return some of the images, in the order of ``rows``, with all that is known of each."""
     return replace(
         decoded,
         images=ImageSubset(decoded.images, rows),

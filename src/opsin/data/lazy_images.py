@@ -20,11 +20,7 @@ THREADS: Final = min(16, cores())
 
 
 class Images(Protocol):
-    """Decoded images ``uint8[N, H, W, C]``: an array in memory, on disk, or `LazyImages`.
-
-    Rows are taken as from a NumPy array, by an ``int``, a ``slice`` or an ``int64`` array. Do so
-    in batches: the whole may be larger than the memory.
-    """
+    """Decoded images ``uint8[N, H, W, C]``: an array in memory, on disk, or `LazyImages`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,21 +46,7 @@ class Images(Protocol):
 
 
 class LazyImages:
-    """Images too many for the disk: each is decoded anew when its row is taken.
-
-    The pixels are those that the cache would hold.
-
-    Args:
-        images: Files, or arrays of any size.
-        names: What each is called, for errors.
-        preparation: How they become pixels.
-
-    Example:
-        >>> grey = Preparation(height=4, width=4, channels=1, resize="fit")
-        >>> images = LazyImages(np.zeros((3, 8, 8, 1), np.uint8), ["a", "b", "c"], grey)
-        >>> images.shape, images[1:].shape, images[-1].shape
-        ((3, 4, 4, 1), (2, 4, 4, 1), (4, 4, 1))
-    """
+    """Images too many for the disk: each is decoded anew when its row is taken."""
 
     def __init__(
         self,
@@ -88,16 +70,7 @@ class LazyImages:
         return f"<LazyImages uint8{list(self.shape)}>"
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        """Decode some images.
-
-        Args:
-            rows: What NumPy takes for the first axis; in a tuple, slices and numbers for the
-                others may follow.
-
-        Raises:
-            IndexError: There is no such row.
-            ImageError: An image has become unreadable since it was first read.
-        """
+        """Decode some images."""
         if isinstance(rows, tuple):
             first, *rest = rows
             block = self[first]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from opsin.data.near_duplicates.find import find_near_duplicates
+from opsin.core.events import SILENT, Watcher
+from opsin.data import near_duplicates
+from opsin.data.cache import digest_rows
+from opsin.data.near_duplicates import find_near_duplicates
 from tests.variants import a_few
 
 Photo = Image.Image
@@ -146,3 +151,51 @@ def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
     assert found.pairs[np.argsort(found.pairs[:, 0])].tolist() == [
         [row, 8700 + row] for row in range(300)
     ]
+
+
+def test_a_search_is_kept_and_found_again_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
+    images = np.random.default_rng(0).integers(0, 256, (60, 24, 24, 1), np.uint8)
+    images[41] = images[3] // 2 + 30
+    images[50] = images[3]  # an exact copy, for which one of the two stands
+    first = near_duplicates.near_duplicates(
+        images, digest_rows(images), mirrored=True, watcher=SILENT
+    )
+    assert first.pairs.tolist() == [[3, 41]]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("searched again")
+
+    monkeypatch.setattr(near_duplicates, "find_near_duplicates", refuse)
+    order = np.random.default_rng(1).permutation(60)
+    again = near_duplicates.near_duplicates(
+        images[order], digest_rows(images[order]), mirrored=True, watcher=SILENT
+    )
+    ((one, other),) = again.pairs
+    assert {int(order[one]), int(order[other])} in ({3, 41}, {50, 41})
+    monkeypatch.setattr(near_duplicates, "find_near_duplicates", find_near_duplicates)
+    for file in (tmp_path / "near").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    after = near_duplicates.near_duplicates(
+        images, digest_rows(images), mirrored=True, watcher=SILENT
+    )
+    assert after.pairs.tolist() == [[3, 41]]
+
+
+def test_without_scikit_learn_exact_copies_are_all_and_a_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
+    notes: list[str] = []
+    watcher = Watcher()
+    monkeypatch.setattr(watcher, "note", notes.append)
+    images = arrays(scenes(20), 32)
+    found = near_duplicates.near_duplicates(
+        images, digest_rows(images), mirrored=True, watcher=watcher
+    )
+    assert not len(found.pairs)
+    assert "opsin[evaluate]" in notes[0]
+    assert not (tmp_path / "near").exists()
