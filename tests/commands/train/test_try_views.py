@@ -11,7 +11,8 @@ from opsin.commands.train.try_views import try_views
 from opsin.core.events import SILENT
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 
 
 def answered(classifier: Classifier, dataset: Dataset) -> Answers:

@@ -16,7 +16,8 @@ from opsin.core.artifacts.run_report import OodFigures
 from opsin.core.events import Watcher
 from opsin.core.metadata import Calibration, ClassMix, Reject
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Answers, Classifier, with_outputs
+from opsin.runtime.classifier import Classifier, with_outputs
+from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from opsin.core.metadata import Calibration, ClassMix
     from opsin.core.recipe import TrainingRecipe
     from opsin.evaluation.out_of_fold import OutOfFold
-    from opsin.runtime.classifier import Answers
+    from opsin.runtime.prediction import Answers
     from opsin.training.trainer import Outcome
 
 # Training images from which on fine-tuning mixes them: of fewer, each says too much.
