@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 class NetworkLearner(Learner):
     """A network of Opsin's own.
 
-from opsin.commands.train.learner import OVERRUN, Learner, Loaded, facts_of
+    What the user has given, nothing may change. Without a state to start from, weights are fresh.
+    ``epoch_seconds`` are known where a budget was held against them; at the ``deadline``, of
+    `time.perf_counter`, the last epoch is cut short.
     """
 
     network: nn.Sequential
@@ -80,7 +82,9 @@ from opsin.commands.train.learner import OVERRUN, Learner, Loaded, facts_of
         from opsin.training.budget import fit_budget  # noqa: PLC0415
         from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
 
-from opsin.commands.train.learner import OVERRUN, Learner, Loaded, facts_of
+        dataset = loaded.dataset
+        seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+        deadline = time.perf_counter() + OVERRUN * (seconds or math.inf)
         given = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
