@@ -64,7 +64,7 @@ GUIDES: dict[str, tuple[str, ...]] = {
     "import": ("import",),
     "predict": ("predict", "answers-in-a-file", "sort-into-folders"),
     "merge": ("many-machines",),
-    "unsort": ("sort-into-folders",),
+    "undo": ("sort-into-folders",),
     "evaluate": ("evaluate",),
     "inspect": ("inspect", "heat-maps"),
     "explain": ("explain",),

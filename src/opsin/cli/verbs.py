@@ -47,7 +47,7 @@ VERBS: Final = {
     "import": "Bring in a classifier that another program saved, as a run.",
     "predict": "Predict the class of each image, with its probability.",
     "merge": "Join the shards of a file: the same bytes as made in one go.",
-    "unsort": "Undo what `opsin predict --sort-into FOLDER` did.",
+    "undo": "Undo what `opsin predict --sort-into FOLDER` did.",
     "evaluate": "Evaluate a classifier on labelled images.",
     "inspect": "Look inside a classifier: its layers, its units, its decisions.",
     "explain": "Explain what a layer does, with its real numbers for one image.",
@@ -65,6 +65,8 @@ VERBS: Final = {
 _TOGETHER: Final = ("train", "resume")
 # What Python's own words are called instead.
 _MODULES: Final = {"import": "import_model"}
+# Words of before, which are still understood.
+_FORMER: Final = {"unsort": "undo"}
 # Typer keeps the parent of its usage errors to itself.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
@@ -108,11 +110,12 @@ def run() -> int:
 
 
 def _run(words: Sequence[str]) -> int:
+    words = [*(_FORMER.get(word, word) for word in words[:1]), *words[1:]]
     stopped = OpsinError("to finish", "Ctrl-C stopped it", "Run it again.")
     try:
         if words and words[0] in VERBS and words[0] not in _TOGETHER:
             refuse_several(f"opsin {words[0]}")
-        status: int = _application(words)(standalone_mode=False) or 0
+        status: int = _application(words)(words, standalone_mode=False) or 0
     except OpsinError as error:
         return _failed(error)
     except (KeyboardInterrupt, typer.Abort):

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
 from opsin.commands.images_to_embed import ImagesToEmbed, find_images
 from opsin.commands.out_file import OutFile
+from opsin.commands.predict.rows import reason_of
 from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opsin.commands.classify.each import open_classifier
 from opsin.commands.nearly_seen import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
+from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import LeftOut
@@ -46,7 +46,8 @@ from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.spelling import places_among
 from opsin.data.split import TEST
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_fold import OutOfFold
