@@ -21,8 +21,8 @@ class Metric:
     Args:
         key: Its name in ``report.json`` and in ``--json``.
         name: What people call it.
-        compute: Takes a `ScoredAnswers`; returns the value and its 95% interval (``None`` where there is none), or ``None``
-            where the metric does not apply.
+        compute: Takes a `ScoredAnswers`; returns the value and its 95% interval (``None`` where
+            there is none), or ``None`` where the metric does not apply.
         unit: Its unit, or its range.
         headline: Whether summaries and comparisons name it beside the accuracy.
         column: Its name above a narrow column, where that is a shorter one.
