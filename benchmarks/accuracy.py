@@ -8,7 +8,7 @@ photographs of hands as ``<digit>/IMG_<number>.JPG``: their numbers tell one stu
 since each showed the digits in order, and a student is kept on one side of the split. Each
 training is a process of its own and looks at the test set once, at its end; beside its figure
 stands that of the mean answer to the image and its mirror image. Nothing here was used to tune
-anything: rates and schedules were chosen on validation data (docs/understand/measured-recipes.md).
+anything: rates and schedules were chosen on validation data (docs/understand/measured.md).
 """
 
 from __future__ import annotations

@@ -249,7 +249,6 @@ _HERE: Final[dict[str, Callable[[Scene], Image.Image]]] = {
 #: Every picture of the documentation, and what makes it.
 MADE: Final[dict[str, str]] = {
     **dict.fromkeys(_HERE, "python scripts/pictures.py docs/images"),
-    "convolution.png": "opsin explain RUN --term convolution --plot FILE (how-to/explain.md)",
     "learn": "python scripts/tutorials.py",
     "terms": "python scripts/term_pictures.py",
     "terminal.svg": "python scripts/terminal_recording.py docs/images/terminal.svg",

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "coming-from-": "test_side_by_side.py",
     "scikit-learn": "test_sklearn.py",
-    "how-to/add-a-": "test_extending.py",
+    "how-to/extend": "test_extending.py",
     "learn/": "test_tutorials.py",
     # Signatures: the examples of docstrings are doctests.
     "reference/python/": "test_docs.py",

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from opsin.cli.runs import runs
-from opsin.commands.recorder import recorded
+from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.models.resolve import resolve
-from tests.commands.classify.test_strangers_journals import seal
+from tests.commands.predict.test_strangers_answers import seal
 from tests.conftest import Cli, Notes, only_json
 from tests.made_epochs import made_epoch
 

@@ -258,4 +258,4 @@ print(pd.DataFrame(counts, index=data.classes, columns=data.classes))
 # - [The graph of a network, and when a GPU helps](graph-and-devices.md) shows what each of these
 #   layers costs.
 # - In one command: `opsin train cifar10 --classes airplane,automobile,bird --model cnn`.
-# - A network of your own layers is one file: [adding to Opsin](../understand/extending.md).
+# - A network of your own layers is one file: [adding to Opsin](../how-to/extend.md).

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from opsin.commands.baselines import compare_baselines, train_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
-    from opsin.commands.classify.classify import Classified, classify
-    from opsin.commands.classify.each import predict_each
-    from opsin.commands.classify.unsort import Unsorted, unsort
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.decoding import decode
@@ -49,12 +46,15 @@ if TYPE_CHECKING:
     from opsin.commands.inspect import inspect
     from opsin.commands.inspect_model import Inspection
     from opsin.commands.merge import Merged, merge
-    from opsin.commands.plan import plan
+    from opsin.commands.predict.predict import Classified, classify
+    from opsin.commands.predict.stream import predict_each
+    from opsin.commands.predict.undo import Undone, undo
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
-    from opsin.commands.resume import resume
     from opsin.commands.runs import Run, list_runs
-    from opsin.commands.train import train
+    from opsin.commands.train.plan import plan
+    from opsin.commands.train.resume import resume
+    from opsin.commands.train.train import train
     from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.epoch import Epoch
     from opsin.core.errors import (
@@ -80,7 +80,8 @@ if TYPE_CHECKING:
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.side_by_side import Comparison
-    from opsin.runtime.classifier import Classifier, Prediction
+    from opsin.runtime.classifier import Classifier
+    from opsin.runtime.prediction import Prediction
     from opsin.server import serve
     from opsin.studio import open_studio
 
@@ -127,7 +128,7 @@ __all__ = [
     "SourceError",
     "StorageError",
     "TrainOptions",
-    "Unsorted",
+    "Undone",
     "UploadError",
     "Watcher",
     "__version__",
@@ -166,7 +167,7 @@ __all__ = [
     "train_baselines",
     "train_folds",
     "train_repeats",
-    "unsort",
+    "undo",
     "write_audit",
     "write_report",
 ]
@@ -179,7 +180,7 @@ _HOME = {
     "CacheContents": "data.cache_contents",
     "CacheEntry": "data.cache_contents",
     "Changes": "commands.changes",
-    "Classified": "commands.classify.classify",
+    "Classified": "commands.predict.predict",
     "Classifier": "runtime.classifier",
     "Comparison": "report.side_by_side",
     "Dataset": "data.dataset",
@@ -203,12 +204,12 @@ _HOME = {
     "Run": "commands.runs",
     "Shipped": "commands.export.shipped",
     "TrainOptions": "core.keyword_options",
-    "Unsorted": "commands.classify.unsort",
+    "Undone": "commands.predict.undo",
     "Watcher": "core.events",
     "audit": "data.audit",
     "bench": "commands.bench",
     "changes_since": "commands.changes",
-    "classify": "commands.classify.classify",
+    "classify": "commands.predict.predict",
     "compare": "commands.compare",
     "compare_baselines": "commands.baselines",
     "decode": "commands.decoding",
@@ -232,15 +233,15 @@ _HOME = {
     "merge": "commands.merge",
     "open_docs": "commands.docs",
     "open_studio": "studio",
-    "plan": "commands.plan",
-    "predict_each": "commands.classify.each",
-    "resume": "commands.resume",
+    "plan": "commands.train.plan",
+    "predict_each": "commands.predict.stream",
+    "resume": "commands.train.resume",
     "serve": "server",
-    "train": "commands.train",
+    "train": "commands.train.train",
     "train_baselines": "commands.baselines",
     "train_folds": "commands.repeats",
     "train_repeats": "commands.repeats",
-    "unsort": "commands.classify.unsort",
+    "undo": "commands.predict.undo",
     "write_audit": "commands.data",
     "write_report": "commands.report",
 }

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.commands.load_dataset import backbone_given, model_asked
 from opsin.commands.report import without_page
 from opsin.commands.runs import Run
-from opsin.commands.train import train
+from opsin.commands.train.pretrained import model_asked, open_given
+from opsin.commands.train.train import train
 from opsin.core.errors import (
     ImageError,
     InputError,
@@ -144,7 +144,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         options = {name: value for name, value in options.items() if value is not None}
         model = model_asked(self.model, options)
         if "backbone" in options:  # images are prepared in its size, as by `opsin.train`
-            backbone_given("X", options, offline=False, watcher=SILENT)
+            open_given("X", options, offline=False, watcher=SILENT)
         data = {name: options.pop(name) for name in DATA_OPTIONS if name in options}
         dataset = _dataset(images, labels, data)
         device = str(options.get("device", "auto"))

@@ -14,7 +14,7 @@ from PIL import Image
 
 import opsin
 from opsin.commands.changes import write_images
-from opsin.commands.classify.results import ResultRow, Results
+from opsin.commands.predict.rows import ResultRow, RowFormat
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Reader, Writer, guard, unguard
 from opsin.core.documentation import SITE
@@ -101,9 +101,9 @@ def test_an_exported_folder_comes_back(tmp_path: Path, formulas: opsin.Dataset) 
 
 
 def test_answers_are_no_formulas_and_their_figures_are_numbers() -> None:
-    results = Results(Path("answers.csv"), top=1)
+    form = RowFormat(Path("answers.csv"), top=1)
     row = ResultRow("=1.png", "+1", "+1", 0.9, -0.25, False, (("+1", 0.9),), ("-note",), "@error")
-    assert results.encode(row) == b"'=1.png,'+1,'+1,0.9,-0.25,false,'-note,'@error\n"
+    assert form.encode(row.to_json_line()) == b"'=1.png,'+1,'+1,0.9,-0.25,false,'-note,'@error\n"
 
 
 def test_csv_is_read_and_written_in_one_place() -> None:

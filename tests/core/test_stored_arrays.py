@@ -72,10 +72,10 @@ def test_blocks_are_the_rows_in_their_order(tmp_path: Path) -> None:
 
 
 def test_headers_of_other_programs_are_understood(tmp_path: Path) -> None:
-    stated = "{'shape':(3L,),'fortran_order':False,'descr':'u1'}   \n"
-    members = {"a.npy": npy(stated), "b": npy(version=b"\2\0"), "c.npy": npy(version=b"\3\0")}
+    stated = "{'shape':(3,),'fortran_order':False,'descr':'u1'}   \n"
+    members = {"a.npy": npy(stated), "b": npy(version=b"\2\0")}
     with StoredArrays(npz(tmp_path / "a.npz", members)) as stored:
-        assert [stored.read(name).tolist() for name in "abc"] == [[1, 2, 3]] * 3
+        assert [stored.read(name).tolist() for name in "ab"] == [[1, 2, 3]] * 2
 
 
 HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28, 28), }"
@@ -96,7 +96,7 @@ HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28,
         pytest.param(npy("(" * 9000 + ")" * 900), "no array of numbers", id="nested"),
         pytest.param(npy("-" * 9990 + "1"), "no array of numbers", id="signs"),
         pytest.param(npy("{" + "'descr': '|u1', " * 600 + "}"), "no array", id="long"),
-        pytest.param(npy(HUGE.replace("1000000000000000", "9" * 5000)), "limit", id="digits"),
+        pytest.param(npy(HUGE.replace("1000000000000000", "9" * 5000)), "no array", id="digits"),
         pytest.param(npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({'1, ' * 90}3), }}"),
                      "no array of numbers", id="dimensions"),
         pytest.param(b"\x93NUMPY\2\0\xff\xff\xff\xff", "no array", id="4 GB of header"),

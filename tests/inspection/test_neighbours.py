@@ -180,7 +180,7 @@ def test_where_nothing_can_be_kept_it_works_all_the_same(
     shutil.rmtree(file.path.parent / FILE.parent)
     (file.path.parent / FILE.parent).write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError):
-        neighbours._write(file.path.parent / FILE, "", 1, 1, iter(()))
+        neighbours._write(file.path.parent / FILE, "", (1, 1), iter(()))
     assert [each.row for each in nearest(file, known, pixels)] == expected
     (file.path.parent / FILE.parent).unlink()
     monkeypatch.setattr(neighbours, "MOST", 1000)

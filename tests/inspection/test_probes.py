@@ -7,33 +7,27 @@ import math
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import opsin
 from opsin.core.errors import ModelFileError, SourceError
-from opsin.core.metadata import LayerOp
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.intervals import wilson
 from opsin.inspection import probes as module
 from opsin.inspection.probes import (
-    PIXELS,
-    iter_features,
-    probe_file,
     probe_hits,
     probe_layers,
+    reduced,
     reduction_of,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
-from tests.inspection.small_network import KINDS, small_network, small_weights
+from tests.inspection.small_network import KINDS
 
 RANDOM = np.random.default_rng(1)
-IMAGES = RANDOM.integers(0, 256, (6, 8, 8, 3), np.uint8)
 
 
 @given(
@@ -55,49 +49,28 @@ def test_a_reduction_never_keeps_too_much_nor_averages_needlessly(
         assert channels > most
 
 
-def test_a_file_puts_out_the_means_of_blocks() -> None:
-    network = small_network(small_weights())
-    content, reductions = probe_file(network, [PIXELS, "conv1", "head"], most=60)
-    assert [(each.how, each.block) for each in reductions] == [
-        ("pooled", (2, 2)), ("pooled", (3, 3)), ("whole", (1, 1)),
-    ]  # fmt: skip
-    (values,) = iter_features(content, 3, [IMAGES])
-    assert [value.shape[1] for value in values] == [48, 36, 5, 5]
-    blocks = IMAGES.transpose(0, 3, 1, 2).reshape(6, 3, 4, 2, 4, 2).mean(axis=(3, 5))
-    np.testing.assert_allclose(values[0], blocks.reshape(6, -1), rtol=1e-6)
-    whole = onnxruntime.InferenceSession(probe_file(network, ["conv1"], most=10**6)[0])
-    conv = whole.run(["probe.0"], {"images": IMAGES})[0].reshape(6, 4, 8, 8)
-    pooled = values[1].reshape(6, 4, 3, 3)
+def test_maps_become_the_means_of_blocks() -> None:
+    maps = RANDOM.normal(size=(6, 4, 8, 8)).astype(np.float32)
+    reduction = reduction_of("conv1", (4, 8, 8), 60)
+    assert (reduction.how, reduction.block, reduction.features) == ("pooled", (3, 3), 36)
+    pooled = reduced(maps, reduction).reshape(6, 4, 3, 3)
     # The last block of a side has two rows and columns, and only these count.
-    np.testing.assert_allclose(pooled[:, :, 2, 2], conv[:, :, 6:, 6:].mean(axis=(2, 3)), rtol=1e-4)
-    np.testing.assert_allclose(pooled[:, :, 0, 1], conv[:, :, :3, 3:6].mean(axis=(2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(pooled[:, :, 2, 2], maps[:, :, 6:, 6:].mean(axis=(2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(pooled[:, :, 0, 1], maps[:, :, :3, 3:6].mean(axis=(2, 3)), rtol=1e-4)
+    assert np.array_equal(reduced(maps, reduction_of("conv1", (4, 8, 8))), maps.reshape(6, -1))
 
 
 def test_random_directions_keep_what_is_far_apart_apart() -> None:
-    network = small_network(small_weights())
-    content, (reduction,) = probe_file(network, ["flatten"], most=200, seed=3)
+    values = RANDOM.normal(size=(6, 384)).astype(np.float32)
+    reduction = reduction_of("flatten", (384,), 200)
     assert (reduction.how, reduction.outputs, reduction.features) == ("projected", 384, 200)
-    (few, _), (whole, _) = (
-        next(iter_features(file, 1, [IMAGES]))
-        for file in (content, probe_file(network, ["flatten"], most=1000)[0])
-    )
-    kept = np.linalg.norm(few[0] - few[1:], axis=1) / np.linalg.norm(whole[0] - whole[1:], axis=1)
-    assert np.all(np.abs(kept - 1) < 0.3)
-    assert probe_file(network, ["flatten"], most=200, seed=3)[0] == content
-    assert probe_file(network, ["flatten"], most=200, seed=4)[0] != content
-
-
-def test_maps_whose_means_are_too_many_are_pooled_and_projected() -> None:
-    network = small_network(small_weights())
-    content, (reduction,) = probe_file(network, ["conv2"], most=5)
-    assert (reduction.how, reduction.features) == ("projected", 5)
-    (values,) = iter_features(content, 1, [IMAGES])
-    assert values[0].shape == (6, 5)
-
-
-def test_layers_that_only_pass_on_are_known() -> None:
-    without = [name for name, kind in KINDS.items() if not traits_of(LayerOp.of(kind)).has_units]
-    assert without == ["input", "dropout", "flatten"]
+    few = reduced(values, reduction, seed=3)
+    kept = np.linalg.norm(few[0] - few[1:], axis=1)
+    assert np.all(np.abs(kept / np.linalg.norm(values[0] - values[1:], axis=1) - 1) < 0.3)
+    assert np.array_equal(reduced(values, reduction, seed=3), few)
+    assert not np.array_equal(reduced(values, reduction, seed=4), few)
+    wide = reduction_of("conv2", (6, 8, 8), 5)  # even the means of its maps are too many
+    assert reduced(values.reshape(6, 6, 8, 8), wide).shape == (6, 5)
 
 
 @settings(max_examples=15)

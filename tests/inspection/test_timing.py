@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from opsin.core.metadata import Layer
-from opsin.inspection.timing import layer_seconds
+from opsin.inspection.summary import layer_seconds
 from tests.onnx_files.test_onnx_graph import SIZE, Made, residual_network
 
 # The layer "heavy" multiplies large matrices under names of its own; the end does so for no layer.

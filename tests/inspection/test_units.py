@@ -96,7 +96,7 @@ def test_selectivity_is_the_lift_in_deviations() -> None:
     np.testing.assert_allclose(found[0], [-2, 2, 0])
     assert found[1].tolist() == [0, 0, 0]
     np.testing.assert_allclose(found[2], [0, 0, 0], atol=1e-12)
-    assert record.steady().tolist() == [False, True, False]
+    assert record.constant().tolist() == [False, True, False]
 
 
 def test_what_is_no_number_is_never_best() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from opsin.commands.recorder import recorded
+from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.format import clock
 from opsin.core.pace import Pace
@@ -92,7 +92,7 @@ def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
     """A training of even speed with pauses, as terminal, run page, queue and home show it."""
     now, total, seen = [0.0], 4_000, dict[str, Progress]()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsin.commands.recorder.time.monotonic", lambda: now[0])
+        patch.setattr("opsin.commands.train.recorder.time.monotonic", lambda: now[0])
         directory = RunDirectory.create(Path(folder), "one")
         directory.recipe.write_text('{"data": {"sources": ["x"]}, "model": {"name": "mlp"}}')
         index, screen, pace = RunIndex(Path(folder)), _Screen(), Pace(1.0, now=0.0)

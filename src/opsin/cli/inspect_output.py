@@ -11,13 +11,12 @@ from rich.table import Table
 
 from opsin.core.format import file_size
 from opsin.report.terminal import bar, printable
-from opsin.runtime.classifier import CANNOT_TELL
+from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
     from opsin.commands.insight import Insight
     from opsin.inspection.decision import Decision
     from opsin.inspection.probes import Probes
-    from opsin.inspection.save_layers import SavedLayers
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
 
@@ -26,13 +25,7 @@ _LINES: Final = 20
 
 
 def show(screen: Console, found: Insight, label: str | None) -> None:
-    """Print what was found.
-
-    Args:
-        screen: Where to.
-        found: What it is.
-        label: The class that units are sorted by, if one was asked for.
-    """
+    """Print what was found; units are sorted by the class ``label``, if one was asked for."""
     for number, part in enumerate(_parts(found, label)):
         if number:
             screen.print()
@@ -45,8 +38,12 @@ def show(screen: Console, found: Insight, label: str | None) -> None:
 
 
 def _parts(found: Insight, label: str | None) -> Iterator[Table | str]:
-    if found.saved is not None:
-        yield _saved(found.saved)
+    if (saved := found.saved) is not None:
+        rows = [
+            f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
+            for name, shape in saved.layers.items()
+        ]
+        yield "\n".join([*rows, f"\nFile      {saved.file} · {file_size(saved.bytes)}"])
     if found.summary is not None:
         yield _summary(found.summary)
     if found.probes is not None:
@@ -54,7 +51,7 @@ def _parts(found: Insight, label: str | None) -> Iterator[Table | str]:
     if found.portraits:
         yield _portraits(found)
     if found.answer is not None:
-        yield _answer(found)
+        yield _answer(found.answer)
         yield _views(found)
     if found.decision is not None:
         yield _decision(found.decision, found)
@@ -82,19 +79,16 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _summary(summary: NetworkSummary) -> Table:
     table = _table("Layer", "Kind", "Output", "Parameters", "Multiply-adds", "Time", "Sees")
     table.show_footer = True
-    for column, footer in zip(
-        table.columns,
-        ("Total", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}", "", ""),
-        strict=True,
-    ):
-        column.footer = footer
+    table.columns[0].footer = "Total"
+    table.columns[3].footer = f"{summary.parameters:,}"
+    table.columns[4].footer = f"{summary.multiply_adds:,}"
     height, width = summary.size
     for row in summary.rows:
         field = row.receptive_field
         whole = field is None or (field.height >= height and field.width >= width)
         table.add_row(
             _plain(row.name),
-            escape(printable(row.kind)),
+            _plain(row.kind),
             _shape(row.shape),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
@@ -128,10 +122,7 @@ def _portraits(found: Insight) -> Table:
     return table
 
 
-def _answer(found: Insight) -> str:
-    answer = found.answer
-    if answer is None:
-        return ""
+def _answer(answer: Prediction) -> str:
     said = f"{printable(answer.label)}   {answer.confidence:.1%}"
     if answer.rejected:
         said = f"{answer.answer}   (nearest: {said})"
@@ -153,7 +144,7 @@ def _views(found: Insight) -> Table:
         dead = [] if not known else ["" if units is None else f"{int(units.dead.sum()) or ''}"]
         table.add_row(
             _plain(view.name),
-            escape(printable(view.kind)),
+            _plain(view.kind),
             _shape(view.values.shape),
             f"{view.mean:.3f}",
             f"{view.deviation:.3f}",
@@ -193,7 +184,7 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
     else:
         lifts = gallery.selectivity.max(axis=1)
         chosen = sorted(range(len(gallery)), key=lambda unit: (-lifts[unit], unit))
-    table = _table(f"Unit of {layer}", "Fires for", "By", "Excited most by", left=2)
+    table = _table(f"Unit of {_plain(layer)}", "Fires for", "By", "Excited most by", left=2)
     if ablation is not None:
         table.add_column("Without it", justify="right")
     for number in chosen[:_LINES]:
@@ -202,8 +193,8 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
         effect = None if ablation is None else ablation.of(number)
         table.add_row(
             str(number),
-            "nothing" if unit.steady else _plain(favourite),
-            "" if unit.steady else f"{unit.selectivity[favourite]:.1f} deviations",
+            "nothing" if unit.constant else _plain(favourite),
+            "" if unit.constant else f"{unit.selectivity[favourite]:.1f} deviations",
             _plain(unit.best[0].name) if unit.best else "",
             *([] if effect is None else [f"{effect.change:+.4f}{' *' if effect.shown else ''}"]),
         )
@@ -215,11 +206,3 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
         words.append(f"{'*' if some else 'no change is'} shown to be more than chance")
     table.caption, table.caption_justify = "; ".join(words) or None, "left"
     return table
-
-
-def _saved(saved: SavedLayers) -> str:
-    rows = [
-        f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
-        for name, shape in saved.layers.items()
-    ]
-    return "\n".join([*rows, f"\nFile      {saved.file} · {file_size(saved.bytes)}"])

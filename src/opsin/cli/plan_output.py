@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opsin.cli.output import console, print_json
-from opsin.commands.plan import in_words
+from opsin.commands.train.plan import in_words
 from opsin.report.terminal import Terminal
 from opsin.report.training_plan import Plan
 

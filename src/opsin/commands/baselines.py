@@ -9,9 +9,9 @@ from typing import Any
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.compare import compare
-from opsin.commands.load_dataset import sources_in
 from opsin.commands.runs import Run
-from opsin.commands.train import train
+from opsin.commands.train.load import sources_in
+from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import RecipeError

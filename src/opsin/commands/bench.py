@@ -123,7 +123,7 @@ def _noise(model: str) -> Dataset:
 
 
 def _train(data: Dataset, model: str, device: str, folder: str) -> Run:
-    from opsin.commands.train import train  # noqa: PLC0415  PyTorch
+    from opsin.commands.train.train import train  # noqa: PLC0415  PyTorch
 
     return train(
         data, model=model, device=device, runs=folder, quiet=True,

@@ -10,7 +10,6 @@ from typing import Unpack
 
 import numpy as np
 
-from opsin.commands.load_dataset import nodes_must_see
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError
 from opsin.core.events import SILENT, Watcher
@@ -18,9 +17,10 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.data import sources
 from opsin.data.dataset import find_given
-from opsin.data.decode import ImagePixels, read_found, read_pixels
+from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
 from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
+from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import DECIDE_PIXELS, Cluster, NodeNeeds, Unseen, is_elsewhere, unseen_or
 
 
@@ -56,7 +56,8 @@ def decode(
     with contextlib.ExitStack() as stack:
         remote = None
         if elsewhere:
-            folders = [each for each in nodes_must_see(recipe.sources) if os.path.isdir(each)]  # noqa: PTH112
+            named = [os.path.expanduser(each) for each in recipe.sources if is_place(each)]  # noqa: PTH111
+            folders = [os.path.abspath(each) for each in named if os.path.isdir(each)]  # noqa: PTH100, PTH112
             needs = NodeNeeds(tuple(folders), packages=DECIDE_PIXELS)
             remote = _Readers(stack.enter_context(Cluster(on, needs=needs)))
         found = held or sources.find_all(recipe, watcher=watcher)
@@ -65,7 +66,7 @@ def decode(
 
 @dataclass(frozen=True)
 class _Readers:
-    """The machines of a cluster, as `opsin.data.decode.RemoteReader`."""
+    """The machines of a cluster, as `opsin.data.fill_cache.RemoteReader`."""
 
     cluster: Cluster
 

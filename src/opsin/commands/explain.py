@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opsin.commands.answer_figure import check_drawing
 from opsin.commands.inspect_model import Inspection
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
@@ -17,7 +16,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from opsin.inspection.lessons.explain_layer import Lesson
@@ -33,14 +33,12 @@ class Explained:
         terms: What there are lessons about in this network, each with its layers.
         answer: The answer to the image.
         lesson: What the layer does to it: ``layer``, ``kind`` and the numbers.
-        figure: The picture that was drawn.
     """
 
     model: Path
     terms: dict[Term, tuple[str, ...]]
     answer: Prediction | None = None
     lesson: Lesson | None = None
-    figure: Path | None = None
 
     def to_json(self) -> JsonObject:
         """Return all of it as plain data."""
@@ -49,7 +47,6 @@ class Explained:
             "terms": {term: list(layers) for term, layers in self.terms.items()},
             "answer": None if self.answer is None else self.answer.to_json(),
             "lesson": None if self.lesson is None else self.lesson.to_json(),
-            "figure": None if self.figure is None else str(self.figure),
         }
 
 
@@ -61,7 +58,6 @@ def explain(
     *,
     layer: str | None = None,
     data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
-    plot: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Explained:
     """Show what a layer of a classifier does, with its real numbers for one image.
@@ -74,16 +70,14 @@ def explain(
             images).
         layer: Name of the layer (default: the first one of that kind).
         data: Images with labels to choose the image from (default: those of its run).
-        plot: Draw the lesson into this file; its ending decides the format (PNG, SVG, PDF).
         watcher: Receives the progress of the work.
 
     Raises:
-        RecipeError: An image, a layer or a picture without a term.
+        RecipeError: An image or a layer without a term.
         ModelFileError: The network has no such layer.
         ImageError: The image cannot be read.
         SourceError: No image is given, and there are none.
-        MissingExtraError: What reads the graph, or draws, is not installed.
-        StorageError: The disk refuses the picture.
+        MissingExtraError: What reads the graph is not installed.
 
     Example:
         >>> import opsin, tempfile
@@ -95,22 +89,14 @@ def explain(
         ((10,), True)
     """
     refuse_swapped(model, [image], "opsin explain {model} {images}")
-    given = {"an image": image, "a layer": layer, "a picture": plot}
-    alone = [name for name, value in given.items() if value is not None]
-    if term is None and alone:
+    if term is None and (image is not None or layer is not None):
         raise RecipeError(
-            f"a term with {alone[0]}", "got none", "Name one: --term softmax, for example."
+            f"a term with {'a layer' if image is None else 'an image'}",
+            "got none",
+            "Name one: --term softmax, for example.",
         )
-    path = None if plot is None else check_drawing(plot)
     look = Inspection(model, data=data, watcher=watcher)
     if term is None:
         return Explained(look.classifier.path, look.terms())
     answer = look.predict(look.first_image if image is None else image)
-    lesson = look.lesson(term, answer, layer)
-    if path is not None:
-        from opsin.report.figures.lesson_figures import draw_lesson  # noqa: PLC0415  matplotlib
-        from opsin.report.figures.style import save, styled  # noqa: PLC0415
-
-        with styled():
-            save(draw_lesson(lesson, answer.pixels), path)
-    return Explained(look.classifier.path, look.terms(), answer, lesson, path)
+    return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))

@@ -33,14 +33,7 @@ _COMPARED, _MAPPED = 2000, 5000
 def find_failures(
     dataset: Dataset, predictions: RunPredictions, part: PredictedPart, watcher: Watcher
 ) -> Failures:
-    """Find suspected label errors and weak slices: what takes seconds.
-
-    Args:
-        dataset: The images of the run.
-        predictions: The answers to them.
-        part: What the verdict rests on; it is sliced.
-        watcher: Receives the progress of the work.
-    """
+    """Find suspected label errors and weak slices: what takes seconds."""
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
 
@@ -101,14 +94,7 @@ def look_deeper(
     judged: PartPredictions,
     watcher: Watcher,
 ) -> DeepAnalysis:
-    """Disturb images, show strange ones, and map all of them: what takes a minute.
-
-    Args:
-        classifier: The run's file.
-        dataset: The run's images.
-        judged: Its answers to the part that the verdict rests on.
-        watcher: Receives the progress of the work.
-    """
+    """Disturb images, show strange ones, and map all of them: what takes a minute."""
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise
 

@@ -23,18 +23,7 @@ def gradient_maps(
     target: int,
     fill: NDArray[np.uint8],
 ) -> tuple[dict[str, MethodHeat], list[str]]:
-    """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for.
-
-    Args:
-        network: The network in a file.
-        random_file: The file with random weights; ``None``: it has no weights to draw.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        target: The class, a place among the probabilities.
-        fill: The pixel that Integrated Gradients starts from, ``uint8[C]``.
-
-    Returns:
-        The maps by their method, and sentences that say why some are missing.
-    """
+    """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
     try:
         from opsin.models import attribution  # noqa: PLC0415  needs PyTorch
         from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
@@ -53,30 +42,20 @@ def gradient_maps(
         names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
         return {}, [f"{names}: {error.received}. Occlusion needs none."]
     notes = []
-    layer = _last_with_maps(network)
-    if layer is None:
-        notes.append("Grad-CAM needs a layer with maps, and this network has none.")
-    else:
-        found["grad-cam"] = both(lambda n: attribution.grad_cam(n, pixels, target, layer=layer))
-    whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
-    other = random and attribution.integrated_gradients(random, pixels, target, baseline=fill)
-    found["integrated-gradients"] = MethodHeat(
-        whole.heat, other.heat if other else None, (_completeness(whole.gap, attribution.GAP),)
-    )
-    return found, notes
-
-
-def _completeness(gap: float, accepted: float) -> str:
-    """Say how well a map adds up to the change of the class's score."""
-    words = f"Adds up to the change of the class's score, but for {gap:.1%}."
-    return words if gap <= accepted else f"{words} That is much: take it with caution."
-
-
-def _last_with_maps(network: OnnxGraph) -> str | None:
-    """Return the last hidden layer whose units have more than one place."""
+    # The last hidden layer whose units have more than one place.
     maps = [
         layer.name
         for layer in network.layers
         if layer.name != "input" and len(layer.shape) == 3 and layer.shape[1] * layer.shape[2] > 1
     ]
-    return maps[-1] if maps else None
+    if maps:
+        found["grad-cam"] = both(lambda n: attribution.grad_cam(n, pixels, target, layer=maps[-1]))
+    else:
+        notes.append("Grad-CAM needs a layer with maps, and this network has none.")
+    whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
+    other = random and attribution.integrated_gradients(random, pixels, target, baseline=fill)
+    words = f"Adds up to the change of the class's score, but for {whole.gap:.1%}."
+    if whole.gap > attribution.GAP:
+        words += " That is much: take it with caution."
+    found["integrated-gradients"] = MethodHeat(whole.heat, other.heat if other else None, (words,))
+    return found, notes

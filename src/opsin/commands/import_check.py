@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.backbones.backbone import UNKNOWN
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.commands.calibrate import Draft
+from opsin.commands.train.exported_file import ExportedFile
 from opsin.core.artifacts.import_record import ImportParity
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.stored_arrays import StoredArrays
@@ -36,15 +36,15 @@ def parity_in_words(parity: ImportParity) -> str:
     )
 
 
-def doubts_about(draft: Draft, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
+def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
     """Return what labelled images say against the order of the classes, or the preparation."""
-    dataset = draft.dataset
+    dataset = exported.dataset
     rows = np.concatenate([dataset.split.val, dataset.split.train])
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
     if not len(rows):
         return []
     labels = dataset.labels[rows]
-    found = draft.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
+    found = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
     doubts = [doubt_about_order(found, labels, dataset.classes)]
     if network.scales is None and network.probed.dtype != "uint8":
         right = {pixels.stated: float((found == labels).mean())}
@@ -52,21 +52,21 @@ def doubts_about(draft: Draft, network: ForeignNetwork, pixels: PixelValues) -> 
             other = PixelValues.named(choice)
             same = other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels
             if not same:
-                right[choice] = _right(draft, network, other, rows, labels)
+                right[choice] = _right(exported, network, other, rows, labels)
         doubts.append(doubt_about_pixels(pixels.stated, right))
     return [doubt for doubt in doubts if doubt is not None]
 
 
 def _right(
-    draft: Draft,
+    exported: ExportedFile,
     network: ForeignNetwork,
     pixels: PixelValues,
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
 ) -> float:
     """Return the share of right answers with another preparation."""
-    content = ImportedFile(network, pixels, UNKNOWN).content(draft.classifier.metadata)
-    other = replace(draft, content=content)
+    content = ImportedFile(network, pixels, UNKNOWN).content(exported.classifier.metadata)
+    other = replace(exported, content=content)
     try:
         answers = other.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
     except ModelFileError:  # pixels that large are no numbers to it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,33 +11,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from opsin._version import __version__
 from opsin.backbones.backbone import licence_beside
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.commands.calibrate import Draft
-from opsin.commands.carry_out import watcher_of_run
-from opsin.commands.conclude import conclude, write_request
 from opsin.commands.import_check import compare_answers, doubts_about, parity_in_words
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
 from opsin.commands.installed import versions
-from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
-from opsin.commands.training_summary import tell_images, tell_measured, tell_model
+from opsin.commands.train.exported_file import ExportedFile
+from opsin.commands.train.learner import Learner
+from opsin.commands.train.recorder import recorded, watcher_of_run
+from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
 from opsin.core.artifacts.import_record import IMPORTED, ImportParity, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import clock, file_size
-from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.core.format import file_size
+from opsin.core.metadata import Metadata, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, write_json
-from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset, load
 from opsin.importing.class_names import names_beside, names_from
 from opsin.importing.foreign_network import Architecture, ForeignNetwork, read_foreign
 from opsin.importing.imported_file import ImportedFile
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
 _TRAINED: Final = "elsewhere, on what is not known: of test images among it, figures are too good"
@@ -47,18 +50,42 @@ _KNOWN_NAMES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _ImportJob:
-    """An import with images to measure it on."""
+class ImportedLearner(Learner):
+    """A classifier from elsewhere, which is measured as if it had been trained on the images."""
 
-    dataset: Dataset
-    audit: Audit
+    calibrates = False
     recipe: ImportRecipe
-    layers: list[Layer]
+
+    def __init__(
+        self, dataset: Dataset, recipe: ImportRecipe, found: _Identified, record: ImportRecord
+    ) -> None:
+        self.dataset, self.recipe, self.layers = dataset, recipe, list(found.imported.layers)
+        self.found, self.record = found, record
+
+    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+        """Nothing is to be trained."""
+        del watcher, stop
+        self.record.write(directory.path)
+
+    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+        """Return the file, and say what images say against it."""
+        content = self.found.imported.content(self.found.metadata)
+        exported = ExportedFile(directory.classifier, self.dataset, content, watcher)
+        for doubt in doubts_about(exported, self.found.network, self.found.pixels):
+            watcher.note(doubt)
+        return exported
+
+    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> None:
+        """There is nothing to compare it with."""
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """It was trained elsewhere."""
+        del interrupted
+        return TrainingFacts(elsewhere=True)
 
     @property
     def device_name(self) -> str:
-        """Where it learnt, as a person would say it."""
+        """Where it learnt."""
         return "elsewhere"
 
 
@@ -169,23 +196,24 @@ def import_model(
         reasons=found.reasons(record),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
     )
-    directory = RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
+
+    def directory_of() -> RunDirectory:
+        return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
+
+    if dataset is not None:
+        learner = ImportedLearner(dataset, recipe, found, record)
+        return run_training(learner, directory_of, watcher=watcher, began=began)
+    directory = directory_of()
     with recorded(directory, watcher) as recorder:
         recorder.run_started(directory.path)
         for heading, words in recipe.reasons.items():
             recorder.fact(heading, words)
         record.write(directory.path)
-        if dataset is None:
-            write_json(directory.recipe, recipe.model_dump(mode="json"))
-            recorder.layers(found.imported.layers)
-            write_classifier(directory.classifier, content)
-            recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
-        else:
-            audited = audit(dataset, watcher=watcher)
-            job = _ImportJob(dataset, audited, recipe, list(found.imported.layers))
-            seconds = {"load": time.perf_counter() - began}
-            _measure(Draft(directory, dataset, content, recorder), job, found, recorder, seconds)
-        recorder.fact("Run", f"{directory.path} · {clock(time.perf_counter() - began)}")
+        write_json(directory.recipe, recipe.model_dump(mode="json"))
+        recorder.layers(found.imported.layers)
+        write_classifier(directory.classifier, content)
+        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+        recorder.fact("Run", str(directory.path))
     return Run(directory.path)
 
 
@@ -325,19 +353,3 @@ def _loaded(
     given = {"resize": "squash", **options}
     like: dict[str, Any] = {"size": probed.side, "channels": probed.channels}
     return load(*places, classes=names, watcher=watcher, **like, **given)
-
-
-def _measure(
-    draft: Draft, job: _ImportJob, found: _Identified, recorder: Recorder, seconds: dict[str, float]
-) -> None:
-    """Evaluate it on images as if it had been trained on them, and write the report."""
-    write_request(draft.directory, job)
-    tell_images(recorder, draft.directory, job)
-    tell_model(recorder, job)
-    for doubt in doubts_about(draft, found.network, found.pixels):
-        recorder.note(doubt)
-    report = conclude(
-        draft, job, recorder, difference=None, training=TrainingFacts(elsewhere=True),
-        seconds=seconds, calibrated=False,
-    )  # fmt: skip
-    tell_measured(recorder, report)

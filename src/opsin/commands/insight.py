@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.stored_json import JsonObject
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation
@@ -70,17 +70,16 @@ class Insight:
         if self.page is not None:
             said |= {"page": str(self.page), "files": [str(file) for file in self.files]}
         for name in ("summary", "answer", "activity", "probes", "decision"):
-            part = getattr(self, name)
-            if part is not None:
+            if (part := getattr(self, name)) is not None:
                 said[name] = part.to_json()
         if self.views:
             said["layers"] = [view.to_json() for view in self.views]
         for name in ("galleries", "ablations"):
-            if getattr(self, name):
-                said[name] = {key: part.to_json() for key, part in getattr(self, name).items()}
+            if parts := getattr(self, name):
+                said[name] = {key: part.to_json() for key, part in parts.items()}
         for name in ("portraits", "weights", "neighbours"):
-            if getattr(self, name):
-                said[name] = [part.to_json() for part in getattr(self, name)]
+            if parts := getattr(self, name):
+                said[name] = [part.to_json() for part in parts]
         if self.history:
             said["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
         if self.saved is not None:

@@ -16,7 +16,8 @@ from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
 from opsin.data.images import ImageLike
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from opsin.inspection.summary import NetworkSummary
@@ -79,8 +80,16 @@ def inspect(
         >>> opsin.inspect(run).page.name
         'network.html'
     """
-    _check(image, layers=layers, label=label, explain=explain, ablate=ablate,
-           probes=probes, portraits=portraits)  # fmt: skip
+    whole, units = image is None and not layers, image is None and bool(layers)
+    for given, name, fits, need in (
+        (explain, "explain", image is not None, "an image"),
+        (ablate, "ablate", units, "layers and no image"),
+        (probes, "probes", whole, "neither an image nor layers"),
+        (portraits, "portraits", whole, "neither an image nor layers"),
+        (label is not None, "a class", explain or units, "explain, or layers without an image"),
+    ):
+        if given and not fits:
+            raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
     refuse_swapped(model, [image], "opsin inspect {model} {images}")
     look = Inspection(model, data=data, watcher=watcher)
     folder = look.folder if out is None else Path(out)
@@ -98,7 +107,15 @@ def inspect(
     if label is not None:
         look.class_called(label)
     if found.answer is not None:
-        _look_at_image(look, found, found.answer, folder, layers, label=label, explain=explain)
+        from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
+
+        add_layers(look, found, found.answer, layers)
+        if explain:
+            add_decision(look, found, found.answer, label)
+        name = _file_name(found.answer.name)
+        if name == "network" or name.startswith("units-"):  # other pages are called so
+            name = f"image-{name}"
+        write_image_page(look, found, found.answer, folder / f"{name}.html")
     elif layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
         look_at_units(look, found, page, layers, label=label, ablate=ablate)
@@ -107,57 +124,16 @@ def inspect(
     return found
 
 
-def _look_at_image(
-    look: Inspection,
-    found: Insight,
-    answer: Prediction,
-    folder: Path,
-    layers: Sequence[str],
-    *,
-    label: str | None,
-    explain: bool,
-) -> None:
-    from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
-
-    add_layers(look, found, answer, layers)
-    if explain:
-        add_decision(look, found, answer, label)
-    name = _file_name(answer.name)
-    if name == "network" or name.startswith("units-"):  # other pages are called so
-        name = f"image-{name}"
-    write_image_page(look, found, answer, folder / f"{name}.html")
-
-
 def add_layers(
     look: Inspection, found: Insight, answer: Prediction, layers: Sequence[str] = ()
 ) -> None:
-    """Find what layers make of an image, and how active their units are.
-
-    Args:
-        look: The classifier.
-        found: Receives what is found.
-        answer: The answer to the image.
-        layers: Names of layers (default: all).
-
-    Raises:
-        ModelFileError: There is no such layer.
-    """
+    """Find what layers, by default all, make of an image, and how active their units are."""
     found.views = look.layers(answer, list(layers) or None)
     found.activity = look.activity()
 
 
 def add_decision(look: Inspection, found: Insight, answer: Prediction, label: str | None) -> None:
-    """Find why an image got its answer: heat maps, and the nearest training images.
-
-    Args:
-        look: The classifier.
-        found: Receives what is found.
-        answer: The answer to the image.
-        label: The class that heat maps speak for (default: the answer).
-
-    Raises:
-        RecipeError: There is no such class.
-    """
+    """Find why an image got its answer: heat maps for a class, and nearest training images."""
     found.decision = look.explain(answer, label)
     if look.has_images:
         try:
@@ -176,22 +152,7 @@ def look_at_units(
     ablate: bool = False,
     limit: int | None = None,
 ) -> None:
-    """Write what excites the units of layers, and, if that is asked, what each of them is worth.
-
-    Args:
-        look: The classifier.
-        found: Receives what is found.
-        page: Where the page goes.
-        layers: Names of layers.
-        label: The class that the units are sorted by.
-        ablate: Switch off each unit in turn.
-        limit: Training images to look at (default: all).
-
-    Raises:
-        RecipeError: There is no such class.
-        ModelFileError: There is no such layer.
-        StorageError: The disk refuses a write.
-    """
+    """Write what excites the units of layers and, if that is asked, what each of them is worth."""
     from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
 
     if label is not None:
@@ -212,21 +173,7 @@ def look_at_network(
     probes: bool = False,
     portraits: bool = False,
 ) -> NetworkSummary:
-    """Write what the network is: layers, receptive fields, weights, and what was asked for beside.
-
-    Args:
-        look: The classifier.
-        found: Receives what is found.
-        page: Where the page goes.
-        probes: Fit a linear probe to each layer.
-        portraits: Show the training images that stand for each class.
-
-    Returns:
-        The layers as a table.
-
-    Raises:
-        StorageError: The disk refuses a write.
-    """
+    """Write what the network is: layers, receptive fields, weights, and what was asked for."""
     from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  needs matplotlib
     from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
 
@@ -238,30 +185,6 @@ def look_at_network(
         found.portraits = look.portraits()
     write_network_page(look, found, summary, page)
     return summary
-
-
-def _check(
-    image: ImageLike | None,
-    *,
-    layers: Sequence[str],
-    label: str | None,
-    explain: bool,
-    ablate: bool,
-    probes: bool,
-    portraits: bool,
-) -> None:
-    """Refuse what would be passed over in silence."""
-    whole = image is None and not layers
-    for given, name, fits, need in (
-        (explain, "explain", image is not None, "an image"),
-        (ablate, "ablate", image is None and bool(layers), "layers and no image"),
-        (probes, "probes", whole, "neither an image nor layers"),
-        (portraits, "portraits", whole, "neither an image nor layers"),
-        (label is not None, "a class", explain or (image is None and bool(layers)),
-         "explain, or layers without an image"),
-    ):  # fmt: skip
-        if given and not fits:
-            raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
 
 
 def _file_name(name: str) -> str:

@@ -20,7 +20,8 @@ from opsin.data.images import ImageLike
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:
@@ -126,6 +127,16 @@ class Inspection:
         """Names of the layers in the order of their work."""
         return [layer.name for layer in self.classifier.metadata.layers]
 
+    @property
+    def first_image(self) -> str:
+        """The first known image, of the test set where there is one: ``test/0``.
+
+        Raises:
+            SourceError: There are none.
+        """
+        parts = {"test": self.known.test, "val": self.known.val, "train": self.known.train}
+        return f"{next(part for part, rows in parts.items() if len(rows))}/0"
+
     def predict(
         self, image: ImageLike, *, as_is: bool = False, name: str | None = None
     ) -> Prediction:
@@ -150,10 +161,25 @@ class Inspection:
         self._rows[name] = row
         return self.classifier.predict(self.known.images[row], as_is=True, name=name)
 
+    def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:
+        answer = image if isinstance(image, Prediction) else self.predict(image)
+        return answer.pixels
+
     def actual(self, answer: Prediction) -> int | None:
         """Return the right class of an image that was named, where it is one of the known ones."""
         row = self._rows.get(answer.name)
         return None if row is None else int(self.known.labels[row])
+
+    def class_called(self, label: str) -> int:
+        """Return a class's place.
+
+        Raises:
+            RecipeError: There is no such class.
+        """
+        (place,) = places_among([label], self.classifier.classes)
+        if place < 0:
+            check_choices("class", [label], self.classifier.classes)
+        return place
 
     def note(self, text: str) -> None:
         """Pass a note to the watcher: what happened, and what to do."""
@@ -172,11 +198,7 @@ class Inspection:
     def layers(
         self, image: ImageLike | Prediction, names: Sequence[str] | None = None
     ) -> list[LayerView]:
-        """Return what each layer makes of an image, raw numbers and figures.
-
-        Args:
-            image: An image, or an answer, which holds it.
-            names: Layers (default: all).
+        """Return what layers, by default all, make of an image: raw numbers and figures.
 
         Raises:
             ModelFileError: There is no such layer.
@@ -190,12 +212,8 @@ class Inspection:
         """Return how active each unit is over 1,000 training images; ``None`` without any."""
         from opsin.inspection.activity import activity_of  # noqa: PLC0415
 
-        return activity_of(
-            self.classifier,
-            self.network,
-            (lambda: self.known) if self.has_images else None,
-            watcher=self._watcher,
-        )
+        known = (lambda: self.known) if self.has_images else None
+        return activity_of(self.classifier, self.network, known, watcher=self._watcher)
 
     def save(
         self,
@@ -203,12 +221,12 @@ class Inspection:
         image: ImageLike | Prediction | None = None,
         names: Sequence[str] | None = None,
     ) -> SavedLayers:
-        """Write the raw numbers of layers into an ``.npz`` file.
+        """Write the raw numbers of layers, by default all, into an ``.npz`` file.
 
         Args:
             file: Where to.
             image: An image (default: all known ones, streamed).
-            names: Layers (default: all).
+            names: Layers.
 
         Returns:
             ``file``, ``bytes``, ``images`` and the shape of each layer's array.
@@ -224,23 +242,17 @@ class Inspection:
             raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
         chosen = list(self.layer_names if names is None else names)
         if image is None:
-            known = self.known
-            return save_layers(
-                self.classifier,
-                file,
-                chosen,
-                known.images,
-                image_names=known.names,
-                labels=known.labels,
-                watcher=self._watcher,
-            )
-        answer = image if isinstance(image, Prediction) else self.predict(image)
+            images, image_names, labels = self.known.images, self.known.names, self.known.labels
+        else:
+            answer = image if isinstance(image, Prediction) else self.predict(image)
+            images, image_names, labels = answer.pixels[None], [answer.name], None
         return save_layers(
             self.classifier,
             file,
             chosen,
-            answer.pixels[None],
-            image_names=[answer.name],
+            images,
+            image_names=image_names,
+            labels=labels,
             watcher=self._watcher,
         )
 
@@ -295,11 +307,7 @@ class Inspection:
         return portraits(self.classifier, self.known, watcher=self._watcher)
 
     def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
-        """Return heat maps of what speaks for a class, each with its checks.
-
-        Args:
-            image: An image, or an answer, which holds it.
-            label: The class (default: the answer).
+        """Return heat maps of what speaks for a class, by default the answer, with their checks.
 
         Raises:
             RecipeError: There is no such class.
@@ -307,12 +315,11 @@ class Inspection:
         from opsin.commands.gradient_maps import gradient_maps  # noqa: PLC0415  needs onnx
         from opsin.inspection.decision import explain  # noqa: PLC0415
 
-        target = None if label is None else self.class_called(label)
         return explain(
             self.classifier,
             self.network,
             self._pixels(image),
-            target=target,
+            target=None if label is None else self.class_called(label),
             gradient_maps=gradient_maps,
             watcher=self._watcher,
         )
@@ -321,9 +328,8 @@ class Inspection:
         """Return the training images that the network sees most like this one."""
         from opsin.inspection.neighbours import nearest  # noqa: PLC0415
 
-        return nearest(
-            self.classifier, self.known, self._pixels(image), count=count, watcher=self._watcher
-        )
+        pixels = self._pixels(image)
+        return nearest(self.classifier, self.known, pixels, count=count, watcher=self._watcher)
 
     def terms(self) -> dict[Term, tuple[str, ...]]:
         """Return what there are lessons about, each with the layers that it can be about."""
@@ -349,31 +355,5 @@ class Inspection:
         """
         from opsin.inspection.lessons.explain_layer import explain_layer  # noqa: PLC0415
 
-        shown = self.first_image if image is None else image
-        return explain_layer(self.classifier, self.network, self._pixels(shown), term, layer)
-
-    @property
-    def first_image(self) -> str:
-        """The first known image, of the test set where there is one: ``test/0``.
-
-        Raises:
-            SourceError: There are none.
-        """
-        known = self.known
-        parts = {"test": known.test, "val": known.val, "train": known.train}
-        return f"{next(part for part, rows in parts.items() if len(rows))}/0"
-
-    def class_called(self, label: str) -> int:
-        """Return a class's place.
-
-        Raises:
-            RecipeError: There is no such class.
-        """
-        (place,) = places_among([label], self.classifier.classes)
-        if place < 0:
-            check_choices("class", [label], self.classifier.classes)
-        return place
-
-    def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:
-        answer = image if isinstance(image, Prediction) else self.predict(image)
-        return answer.pixels
+        pixels = self._pixels(self.first_image if image is None else image)
+        return explain_layer(self.classifier, self.network, pixels, term, layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.layer_sections import layer_sections
 from opsin.report.inside.lesson_sections import lesson_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,17 +31,7 @@ if TYPE_CHECKING:
 def write_network_page(
     look: Inspection, found: Insight, summary: NetworkSummary, page: Path
 ) -> None:
-    """Write what the network is: layers, receptive fields, weights, and what was asked for beside.
-
-    Args:
-        look: The classifier.
-        found: What was found; ``page`` and ``files`` are set.
-        summary: The layers as a table.
-        page: Where to.
-
-    Raises:
-        StorageError: The disk refuses a write.
-    """
+    """Write what the network is; ``found.page`` and ``found.files`` are set."""
     from opsin.report.figures.inspection_charts import (  # noqa: PLC0415  loads matplotlib
         draw_norms,
         draw_probes,
@@ -49,6 +39,7 @@ def write_network_page(
     )
     from opsin.report.figures.network_diagram import draw_network  # noqa: PLC0415  loads matplotlib
     from opsin.report.figures.receptive_fields import draw_receptive_fields  # noqa: PLC0415
+    from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.report.inside.network_sections import network_sections  # noqa: PLC0415
     from opsin.report.inside.weight_sections import probe_sections, weight_sections  # noqa: PLC0415
 
@@ -62,7 +53,13 @@ def write_network_page(
     probes = found.probes
     if probes is not None:
         drawings["probes"] = lambda: draw_probes(probes.probes)
-    drawn = _draw(drawings, page.parent, found)
+    drawn: dict[str, str] = {}
+    with styled():
+        for name, draw in drawings.items():
+            figure, folder = draw(), page.parent / "figures"
+            png, svg = (save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg"))
+            found.files += [png, svg]
+            drawn[name] = svg.read_text(encoding="utf-8")
     own = {name: svg for name, svg in drawn.items() if name in {"network", "receptive-fields"}}
     sections = network_sections(rows, own)
     if probes is not None:
@@ -121,23 +118,6 @@ def write_units_page(look: Inspection, found: Insight, page: Path, label: str | 
     }
     verdict = f"What excites the units of {', '.join(found.galleries)}"
     _write(found, page, render_page(_name(look), verdict, facts, sections))
-
-
-def _draw(
-    drawings: Mapping[str, Callable[[], Figure]], folder: Path, found: Insight
-) -> dict[str, str]:
-    """Draw figures as PNG and SVG into ``figures`` below a folder; return the SVG."""
-    from opsin.report.figures.style import save, styled  # noqa: PLC0415  loads matplotlib
-
-    drawn: dict[str, str] = {}
-    with styled():
-        for name, draw in drawings.items():
-            figure = draw()
-            png = save(figure, folder / "figures" / f"{name}.png")
-            svg = save(figure, folder / "figures" / f"{name}.svg")
-            found.files += [png, svg]
-            drawn[name] = svg.read_text(encoding="utf-8")
-    return drawn
 
 
 def _write(found: Insight, page: Path, html: str) -> None:

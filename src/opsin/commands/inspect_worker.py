@@ -34,7 +34,7 @@ from opsin.core.events import Watcher
 from opsin.core.framing import Header, pack, receive, whole
 from opsin.data.image_encoding import png_address
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
@@ -50,94 +50,92 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Find the answer and write its page.
+        """Find the answer, write its page if it has one, and return what is said of it.
 
-        Args:
-            look: The classifier.
-            content: The bytes of an image that is not known, or nothing.
-            page: Where the page goes.
-
-        Returns:
-            What is said of it.
+        ``content`` is the bytes of an image that is not known, or nothing.
         """
         raise NotImplementedError
 
 
-class ImageQuestion(Question):
-    """What a layer, or each of them, makes of an image.
-
-    Args:
-        image: One of the known images by part and number, such as ``test/17``; ``None``: its bytes
-            were sent.
-        name: What to call those.
-        layer: Name of the layer (default: all).
-    """
+class _ImageQuestion(Question):
+    """A question about a known image by part and number, or about one whose bytes were sent."""
 
     image: str | None = None
-    name: str = "image"
+    name: str = "image"  # what to call an image that was sent
+
+    def predict(self, look: Inspection, content: bytes) -> Prediction:
+        """Classify the image.
+
+        Raises:
+            RecipeError: Neither or both were given, or there is no such image.
+            ImageError: The bytes are no image.
+        """
+        if (self.image is None) == (not content):
+            raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
+        if self.image is None:
+            return look.predict(content, name=self.name)
+        if not _KNOWN.fullmatch(self.image) or look.known.row_called(self.image) is None:
+            raise RecipeError(
+                "one of the known images, by part and number",
+                f"got {self.image[:80]!r}; the test part has {len(look.known.test):,}",
+                "Give test/0 or another.",
+            )
+        return look.predict(self.image)
+
+    def written(self, look: Inspection, found: Insight, page: Path) -> Header:
+        """Write the page about the image."""
+        from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
+
+        answer = cast(Prediction, found.answer)
+        write_image_page(look, found, answer, page)
+        actual = look.actual(answer)
+        label = None if actual is None else look.classifier.classes[actual]
+        return {"answer": answer.to_json(), "actual": label}
+
+
+class LayersQuestion(_ImageQuestion):
+    """What a layer, or each of them, makes of an image."""
+
     layer: str | None = None
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
         """Write the page of the layers."""
-        found, answer = _asked_image(look, self.image, content, self.name)
+        answer = self.predict(look, content)
+        found = Insight(look.classifier.path, answer=answer)
         add_layers(look, found, answer, () if self.layer is None else (self.layer,))
-        return _written(look, found, answer, page)
+        return self.written(look, found, page)
 
 
-class ExplainQuestion(Question):
-    """Why an image got its answer: heat maps with their checks.
+class ExplainQuestion(_ImageQuestion):
+    """Why an image got its answer: heat maps for a class, by default the answer."""
 
-    Args:
-        image: As of `ImageQuestion`.
-        name: Likewise.
-        label: The class that the heat maps speak for (default: the answer).
-    """
-
-    image: str | None = None
-    name: str = "image"
     label: str | None = None
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
         """Write the page of the heat maps."""
-        found, answer = _asked_image(look, self.image, content, self.name)
+        answer = self.predict(look, content)
+        found = Insight(look.classifier.path, answer=answer)
         add_decision(look, found, answer, self.label)
-        return _written(look, found, answer, page)
+        return self.written(look, found, page)
 
 
-class NearestQuestion(Question):
-    """The training images that the network sees most like an image, with their pixels.
+class NearestQuestion(_ImageQuestion):
+    """The training images that the network sees most like an image, with their pixels."""
 
-    Args:
-        image: As of `ImageQuestion`.
-        name: Likewise.
-        count: How many.
-    """
-
-    image: str | None = None
-    name: str = "image"
     count: int = NEIGHBOURS
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
         """Find them; there is no page."""
         del page
-        _, answer = _asked_image(look, self.image, content, self.name)
+        answer = self.predict(look, content)
         found = look.nearest(answer, self.count)
         shown = [{**each.to_json(), "shown": png_address(each.pixels)} for each in found]
         return {"answer": answer.to_json(), "nearest": shown}
 
 
-class LessonQuestion(Question):
-    """What a layer does to an image, with its real numbers.
+class LessonQuestion(_ImageQuestion):
+    """What a layer does to an image; by default the first lesson that there is."""
 
-    Args:
-        image: As of `ImageQuestion`.
-        name: Likewise.
-        layer: Name of the layer (default: the first that there is a lesson about).
-        term: The lesson (default: the first that there is about this layer).
-    """
-
-    image: str | None = None
-    name: str = "image"
     layer: str | None = None
     term: Term | None = None
 
@@ -145,8 +143,7 @@ class LessonQuestion(Question):
         """Write the page of the lesson, if there is one about this layer."""
         from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
 
-        found, answer = _asked_image(look, self.image, content, self.name)
-        terms = look.terms()
+        answer, terms = self.predict(look, content), look.terms()
         said: Header = {
             "answer": answer.to_json(),
             "terms": {term: list(layers) for term, layers in terms.items()},
@@ -156,18 +153,12 @@ class LessonQuestion(Question):
         if term is None:
             return said
         lesson = look.lesson(term, answer, self.layer)
-        write_lesson_page(look, found, answer, lesson, page)
+        write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
         return said | {"term": term, "layer": lesson.layer}
 
 
-class LayerQuestion(Question):
-    """What excites each unit of a layer.
-
-    Args:
-        layer: Its name.
-        label: The class that the units are sorted by.
-        limit: Training images to look at (default: all).
-    """
+class UnitsQuestion(Question):
+    """What excites each unit of a layer, sorted by a class; ``limit``: training images to see."""
 
     layer: str
     label: str | None = None
@@ -193,10 +184,10 @@ class NetworkQuestion(Question):
 
 
 _QUESTIONS: Final[dict[str, type[Question]]] = {
-    "image": ImageQuestion,
+    "image": LayersQuestion,
     "explain": ExplainQuestion,
     "nearest": NearestQuestion,
-    "layer": LayerQuestion,
+    "layer": UnitsQuestion,
     "lesson": LessonQuestion,
     "network": NetworkQuestion,
 }
@@ -205,16 +196,12 @@ _QUESTIONS: Final[dict[str, type[Question]]] = {
 class WorkerAnswers:
     """One classifier and what can be asked of it; opened at the first question.
 
-    Args:
-        model: A run directory, or a ``classifier.onnx``.
-        folder: Where pages go, each under the name that its question has as ``id``.
-        say: Sends a header.
+    Pages go into a folder, each under the name that its question has as ``id``; ``say`` sends a
+    header.
     """
 
     def __init__(self, model: str | os.PathLike[str], folder: Path, say: Say) -> None:
-        self._model = model
-        self._folder = folder
-        self._say = say
+        self._model, self._folder, self._say = model, folder, say
         self._progress = _Progress(say)
 
     @cached_property
@@ -224,34 +211,28 @@ class WorkerAnswers:
     def answer(self, asked: Header, content: bytes) -> None:
         """Answer one question: what was found, or why nothing was.
 
-        Args:
-            asked: ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``
-            content: The bytes of an image that is not known, or nothing.
+        A question is ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``.
         """
         number = None
         try:
             self._progress.number = number = _number(asked)
-            question = _question(asked)
             page = self._folder / f"{number}.html"
-            said = question.answer(self._look, content, page)
-            shown = str(page) if page.is_file() else None
-            self._say({"id": number, "page": shown, "said": said})
+            said = _question(asked).answer(self._look, content, page)
+            answer: Header = {"page": str(page) if page.is_file() else None, "said": said}
         except OpsinError as error:
-            self._refuse(number, error)
+            answer = {"error": error_values(error)}
         except MemoryError:
-            self._refuse(number, OpsinError(
+            answer = {"error": error_values(OpsinError(
                 "enough memory", "there was too little", "Close other programs and ask again."
-            ))  # fmt: skip
+            ))}  # fmt: skip
         except OSError as error:
             if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
                 raise
             reason = (error.strerror or str(error)).lower()
-            self._refuse(number, OpsinError(
+            answer = {"error": error_values(OpsinError(
                 "a file that can be read and written", reason, "Correct this and ask again."
-            ))  # fmt: skip
-
-    def _refuse(self, number: str | None, error: OpsinError) -> None:
-        self._say({"id": number, "error": error_values(error)})
+            ))}  # fmt: skip
+        self._say({"id": number} | answer)
 
 
 class _Progress(Watcher):
@@ -310,48 +291,6 @@ def _question(asked: Header) -> Question:
         ) from error
 
 
-def _asked_image(
-    look: Inspection, image: str | None, content: bytes, name: str
-) -> tuple[Insight, Prediction]:
-    """Classify the image that a question is about.
-
-    Args:
-        look: The classifier.
-        image: One of the known images by part and number, such as ``test/17``.
-        content: Or the bytes of any.
-        name: What to call those.
-
-    Raises:
-        RecipeError: Neither or both were given, or there is no such image.
-        ImageError: The bytes are no image.
-    """
-    if (image is None) == (not content):
-        raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
-    if content:
-        answer = look.predict(content, name=name)
-    else:
-        known = str(image)
-        if not _KNOWN.fullmatch(known) or look.known.row_called(known) is None:
-            count = len(look.known.test)
-            raise RecipeError(
-                "one of the known images, by part and number",
-                f"got {known[:80]!r}; the test part has {count:,}",
-                "Give test/0 or another.",
-            )
-        answer = look.predict(known)
-    return Insight(look.classifier.path, answer=answer), answer
-
-
-def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> Header:
-    """Write the page about an image and return what is said of it."""
-    from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
-
-    write_image_page(look, found, answer, page)
-    actual = look.actual(answer)
-    label = None if actual is None else look.classifier.classes[actual]
-    return {"answer": answer.to_json(), "actual": label}
-
-
 def answer_frames(
     model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
@@ -362,22 +301,6 @@ def answer_frames(
     Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: it is
     unknown), then ``{"id", "page": path or null, "said": {…}}`` or ``{"id", "error": […]}``
     (`opsin.core.child_process.error_values`).
-
-    Args:
-        model: A run directory, or a ``classifier.onnx``.
-        folder: Where pages go, each called after the ``id`` (letters and digits) of its question.
-        source: The questions.
-        target: Where the answers go.
-
-    Example:
-        >>> import opsin, tempfile
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> asked, said = io.BytesIO(*pack({"id": "a", "do": "network"})), io.BytesIO()
-        >>> answer_frames(run.path, run.path, asked, said)
-        >>> said.getvalue().endswith(b'"said":{"layers":5}}')
-        True
-        >>> (run.path / "a.html").is_file()
-        True
     """
 
     def say(header: Header) -> None:
@@ -389,12 +312,7 @@ def answer_frames(
         answers.answer(frame[0], whole(frame[1]))
 
 
-def main() -> None:
-    """Answer the questions on standard input until it is closed."""
-    model, folder = sys.argv[1:]
-    output = take_output()
-    answer_frames(model, Path(folder), cast(io.BufferedIOBase, sys.stdin.buffer), output)
-
-
 if __name__ == "__main__":
-    main()
+    answer_frames(
+        sys.argv[1], Path(sys.argv[2]), cast(io.BufferedIOBase, sys.stdin.buffer), take_output()
+    )

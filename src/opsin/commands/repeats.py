@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.load_dataset import load_for
 from opsin.commands.runs import Run
-from opsin.commands.train import train
+from opsin.commands.train.load import load_for
+from opsin.commands.train.train import train
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions

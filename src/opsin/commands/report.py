@@ -190,15 +190,6 @@ def draw_run(
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images.
 
     A figure that fails is left out, and so is the card.
-
-    Args:
-        directory: The run.
-        report: Its figures.
-        dataset: Its images.
-        predictions: Its answers.
-        watcher: Receives the progress of the work.
-        seed: Decides which examples of the answers are shown.
-        svg: Write each figure as SVG, too; the page holds those that it shows in any case.
     """
     if not _page_wanted.get():
         return
@@ -263,13 +254,7 @@ def _drawings(
 
 @contextlib.contextmanager
 def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[None]:
-    """Let a part of the report fail without the rest: hours of training may hang on it.
-
-    Args:
-        what: The part, as the warning calls it.
-        watcher: Receives a note on which part is missing, and why.
-        files: Its files; what is left of earlier ones goes, since it would show something else.
-    """
+    """Let a part of the report fail without the rest: hours of training may hang on it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  whatever it is, the run is worth more

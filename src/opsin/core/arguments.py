@@ -27,18 +27,7 @@ _NUL: Final = "\0"
 
 
 def checked(target: _T) -> _T:
-    """Check a function's arguments, or those of a class's public methods, when it is called.
-
-    Shapes and numbers of arrays and images are left to where they are read.
-
-    Example:
-        >>> @checked
-        ... def enlarge(times: int) -> int:
-        ...     return times
-        >>> enlarge("2")
-        Traceback (most recent call last):
-        opsin.core.errors.RecipeError: expected a whole number as times; got '2'. See help(enlarge).
-    """
+    """Check a function's arguments, or those of a class's public methods, when it is called."""
     if isinstance(target, type):
         for name, value in list(vars(target).items()):
             own = name == "__init__" and not dataclasses.is_dataclass(target)

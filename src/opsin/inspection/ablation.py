@@ -26,33 +26,19 @@ Rest = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class UnitEffect:
-    """What becomes of the answers without a unit.
-
-    Args:
-        unit: Its number.
-        lost: Images that are right only with it.
-        gained: Images that are right only without it.
-        change: Accuracy without it less that with it, -1 to 1.
-        low: Lower end of the change's 95% interval.
-        high: Upper end.
-        p: Of the exact McNemar test, two-sided, adjusted for all units tried (Holm).
-        shown: Whether the change is shown, by this test and the interval, to be more than chance.
-        lost_by_class: The first for each class.
-        gained_by_class: The second for each class.
-        p_by_class: Of the same test within each class, adjusted for all units and classes.
-    """
+    """What becomes of the answers without a unit."""
 
     unit: int
-    lost: int
-    gained: int
-    change: float
+    lost: int  # images that are right only with it
+    gained: int  # images that are right only without it
+    change: float  # accuracy without it less that with it, and the 95% interval of that
     low: float
     high: float
-    p: float
-    shown: bool
+    p: float  # exact McNemar test, two-sided, adjusted for all units tried (Holm)
+    shown: bool  # by this test and the interval, the change is more than chance
     lost_by_class: dict[str, int]
     gained_by_class: dict[str, int]
-    p_by_class: dict[str, float]
+    p_by_class: dict[str, float]  # of the same test, adjusted for all units and classes
 
     @property
     def losses(self) -> dict[str, int]:
@@ -69,37 +55,25 @@ class UnitEffect:
         return tuple(name for name in self.losses if self.p_by_class[name] < _LEVEL)
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data; classes where nothing changes are left out."""
-        by_class = {
-            name: {
-                "lost": self.lost_by_class[name],
-                "gained": self.gained_by_class[name],
-                "p": self.p_by_class[name],
-            }
-            for name in self.lost_by_class
-            if self.lost_by_class[name] or self.gained_by_class[name]
-        }
+        """Plain data; classes where nothing changes are left out."""
         plain = ("unit", "lost", "gained", "change", "low", "high", "p", "shown")
         return {
             **{name: getattr(self, name) for name in plain},
-            "classes": by_class,
+            "classes": {
+                name: {"lost": lost, "gained": gained, "p": self.p_by_class[name]}
+                for name, lost in self.lost_by_class.items()
+                if (gained := self.gained_by_class[name]) or lost
+            },
             "matters_to": list(self.matters_to),
         }
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What each unit of a layer is worth, on validation images.
-
-    Args:
-        layer: Name of the layer.
-        images: Images of each class.
-        right: Those of them that the whole network has right.
-        effects: One for each unit that was tried, the largest loss first.
-    """
+    """What each unit of a layer is worth on validation images, the largest loss first."""
 
     layer: str
-    images: dict[str, int]
+    images: dict[str, int]  # of each class, and those that the whole network has right
     right: dict[str, int]
     effects: tuple[UnitEffect, ...]
 
@@ -109,11 +83,11 @@ class Ablation:
         return sum(self.right.values()) / sum(self.images.values())
 
     def of(self, unit: int) -> UnitEffect | None:
-        """Return the effect of a unit, if it was tried."""
+        """The effect of a unit, if it was tried."""
         return next((effect for effect in self.effects if effect.unit == unit), None)
 
     def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
-        """Return the accuracy for each class without a unit; ``None``: no images."""
+        """The accuracy for each class without a unit; ``None``: no images."""
         return {
             name: (self.right[name] - effect.lost_by_class[name] + effect.gained_by_class[name])
             / count
@@ -123,7 +97,7 @@ class Ablation:
         }
 
     def to_json(self) -> JsonObject:
-        """Return all of it as plain data."""
+        """Plain data."""
         return {
             "layer": self.layer,
             "split": "val",
@@ -146,31 +120,24 @@ def ablate(
     units: Sequence[int] | None = None,
     watcher: Watcher = SILENT,
 ) -> Ablation:
-    """Switch off the units of a layer, one after the other, and count what changes.
+    """Switch off units of a layer, by default all, one after the other, and count what changes.
 
     All validation images are asked; the numbers are exact. It takes about as long as answering
     all of them once for each unit, less what lies before the layer.
 
-    Args:
-        classifier: An open classifier.
-        network: Its graph.
-        known: The images.
-        layer: Name of the layer.
-        units: Numbers of the units (default: all).
-        watcher: Receives the progress of the work.
-
     Raises:
         ModelFileError: There is no such layer, or no such unit.
         SourceError: There are no validation images.
-
-    Example:
-        >>> import opsin, tempfile
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> found = opsin.Inspection(run).ablation("relu1", units=[0, 1])
-        >>> sorted(effect.unit for effect in found.effects)
-        [0, 1]
     """
-    chosen = _units(layer, network.layer(layer).shape[0], units)
+    count = network.layer(layer).shape[0]
+    chosen = np.arange(count) if units is None else np.unique(np.asarray(units, np.int64))
+    wrong = [int(unit) for unit in chosen if not 0 <= unit < count]
+    if wrong or not len(chosen):
+        raise ModelFileError(
+            f"units of {layer}, 0 to {count - 1}",
+            f"got {', '.join(map(str, wrong)) or 'none'}",
+            "Choose there.",
+        )
     rows = known.rows_of("val")
     content, inputs = network.after(layer)
     rest = Subnetwork(content)
@@ -191,29 +158,15 @@ def ablate(
     return _tested_effects(layer, classifier.classes, off)
 
 
-def _units(layer: str, count: int, units: Sequence[int] | None) -> NDArray[np.int64]:
-    """Check the numbers of units and return them, each once, in order."""
-    if units is None:
-        return np.arange(count)
-    wrong = [unit for unit in units if not 0 <= unit < count]
-    if wrong or not len(units):
-        raise ModelFileError(
-            f"units of {layer}, 0 to {count - 1}",
-            f"got {', '.join(map(str, wrong)) or 'none'}",
-            "Choose there.",
-        )
-    return np.unique(np.asarray(units, np.int64))
-
-
 def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Ablation:
-    """Return the counts with their tests, the largest loss first."""
+    """The counts with their tests, the largest loss first."""
     total = int(off.images.sum())
-    all_lost, all_gained = off.lost.sum(axis=1), off.gained.sum(axis=1)
+    lost, gained = off.lost.sum(axis=1), off.gained.sum(axis=1)
     tests = []
-    for lost, gained, p in zip(all_lost, all_gained, _tested(all_lost, all_gained), strict=True):
-        low, high = difference_interval(int(lost), int(gained), total)
+    for fewer, more, p in zip(lost, gained, _mcnemar(lost, gained), strict=True):
+        low, high = difference_interval(int(fewer), int(more), total)
         tests.append(DifferenceTest(low=low, high=high, p=float(p)))
-    within = np.reshape(holm(_tested(off.lost, off.gained).ravel().tolist()), off.lost.shape)
+    within = np.reshape(holm(_mcnemar(off.lost, off.gained).ravel().tolist()), off.lost.shape)
 
     def by_class(counts: NDArray[np.int64]) -> dict[str, int]:
         return dict(zip(classes, map(int, counts), strict=True))
@@ -221,27 +174,27 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
     effects = [
         UnitEffect(
             unit=int(unit),
-            lost=int(lost.sum()),
-            gained=int(gained.sum()),
-            change=(int(gained.sum()) - int(lost.sum())) / total,
+            lost=int(lost[place]),
+            gained=int(gained[place]),
+            change=(int(gained[place]) - int(lost[place])) / total,
             low=test.low,
             high=test.high,
-            p=found.p_adjusted,
-            shown=found.better is not None,
-            lost_by_class=by_class(lost),
-            gained_by_class=by_class(gained),
-            p_by_class=dict(zip(classes, map(float, p), strict=True)),
+            p=decided.p_adjusted,
+            shown=decided.better is not None,
+            lost_by_class=by_class(off.lost[place]),
+            gained_by_class=by_class(off.gained[place]),
+            p_by_class=dict(zip(classes, map(float, within[place]), strict=True)),
         )
-        for unit, lost, gained, test, found, p in zip(
-            off.units, off.lost, off.gained, tests, decide(tests), within, strict=True
+        for place, (unit, test, decided) in enumerate(
+            zip(off.units, tests, decide(tests), strict=True)
         )
     ]
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))
     return Ablation(layer, by_class(off.images), by_class(off.right), tuple(effects))
 
 
-def _tested(lost: NDArray[np.int64], gained: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the p-values of McNemar's exact test, two-sided, in the shape of the counts."""
+def _mcnemar(lost: NDArray[np.int64], gained: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The p-values of McNemar's exact test, two-sided, in the shape of the counts."""
     from scipy.stats import binom  # noqa: PLC0415
 
     fewer = binom.cdf(np.minimum(lost, gained), lost + gained, 0.5)
@@ -249,32 +202,20 @@ def _tested(lost: NDArray[np.int64], gained: NDArray[np.int64]) -> NDArray[np.fl
 
 
 class SwitchedOff:
-    """Counts, batch by batch, which images turn wrong or right without a unit.
+    """Counts, batch by batch, of the images that turn wrong or right without each of U units.
 
     A unit is switched off by a 0 at all its places, as if its weights and its bias were 0 and
     nothing else had changed (A. Morcos et al., "On the importance of single directions for
     generalization", ICLR 2018). Nothing is fitted and nothing drawn: the counts are exact.
-
-    Args:
-        answer: The rest of the network.
-        units: Numbers of the units, ``int64[U]``.
-        classes: K.
-
-    Example:
-        >>> off = SwitchedOff(lambda values: values[0].argmax(axis=1), np.array([0, 1]), 2)
-        >>> list(off.add([np.float32([[1, 2], [3, 1]])], np.array([1, 0])))
-        [0, 1]
-        >>> off.lost.tolist(), off.gained.sum()
-        ([[1, 0], [0, 1]], np.int64(0))
     """
 
     def __init__(self, answer: Rest, units: NDArray[np.int64], classes: int) -> None:
         self._answer = answer
         self.units = units
-        #: Images of each class, and those of them that the whole network has right, ``int64[K]``.
+        # Images of each class, and those of them that the whole network has right, [K].
         self.images = np.zeros(classes, np.int64)
         self.right = np.zeros(classes, np.int64)
-        #: Images of each class that are right only with the unit, or only without, ``[U, K]``.
+        # Images of each class that are right only with the unit, or only without, [U, K].
         self.lost = np.zeros((len(units), classes), np.int64)
         self.gained = np.zeros((len(units), classes), np.int64)
 
@@ -283,10 +224,7 @@ class SwitchedOff:
     ) -> Iterator[int]:
         """Take some images, and yield the number of each unit once it is done with them.
 
-        Args:
-            values: What goes into the rest of the network: the layer's output, ``float32[B, C]``
-                or ``float32[B, C, H, W]``, and the values that lead past it.
-            labels: The right classes, ``int64[B]``.
+        ``values`` is the layer's output, ``float32[B, C, …]``, and what leads past the layer.
         """
         classes = len(self.images)
         right = np.asarray(self._answer(values) == labels, np.bool_)

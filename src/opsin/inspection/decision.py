@@ -27,9 +27,7 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
-#: What is said of an image without contrast.
 NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."
-#: What is said of files without layers that could be drawn anew.
 NO_WEIGHTS: Final = (
     "A model without weights cannot be compared with one of random weights: its map has passed or "
     "failed one check only."
@@ -41,15 +39,9 @@ _PIXELS: Final = 1_000_000
 
 @dataclass(frozen=True)
 class MethodHeat:
-    """A heat map before it is checked.
+    """A heat map before it is checked, and that of a network with random weights, if any."""
 
-    Args:
-        heat: ``float32[H, W]``; large values speak for the class, negative ones against it.
-        random: The map of a network with random weights; ``None``: there is no such network.
-        notes: What else should be known about the map, sentences.
-    """
-
-    heat: NDArray[np.float32]
+    heat: NDArray[np.float32]  # [H, W]; large values speak for the class, negative against it
     random: NDArray[np.float32] | None
     notes: tuple[str, ...] = ()
 
@@ -65,19 +57,9 @@ GradientMaps = Callable[
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What one method says about an image and a class.
+    """What one method says about an image and a class, with its checks."""
 
-    Args:
-        method: ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``.
-        heat: ``float32[H, W]``; large values speak for the class, negative ones against it.
-        random_heat: The same from a network with random weights; ``None``: it cannot be made.
-        curves: Its deletion and insertion curves.
-        by_chance: Those of the same map at places that have nothing to do with the image.
-        verdict: Whether it may be trusted.
-        notes: What else should be known about it, sentences.
-    """
-
-    method: str
+    method: str  # ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``
     heat: NDArray[np.float32]
     random_heat: NDArray[np.float32] | None
     curves: DeletionCurves
@@ -86,7 +68,7 @@ class HeatMap:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the map as lists of rows."""
+        """Plain data, the map as lists of rows."""
         return {
             "method": self.method,
             **self.verdict.to_json(),
@@ -101,32 +83,20 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why an image got its answer.
+    """Why an image got its answer; ``target`` and ``answer`` are places among the classes."""
 
-    Args:
-        pixels: The image, ``uint8[H, W, C]``.
-        classes: Names of the classes.
-        target: The class that is explained, a place among them.
-        answer: The answer, a place among them.
-        probabilities: Of each class, ``float32[K]``.
-        fill: What hidden pixels become, ``uint8[C]``.
-        maps: One a method.
-        counterfactual: The smallest part found whose hiding changes the answer, if there is one.
-        notes: What could not be done, and how to get it, sentences.
-    """
-
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]  # [H, W, C]
     classes: tuple[str, ...]
-    target: int
+    target: int  # the class that is explained
     answer: int
-    probabilities: NDArray[np.float32]
-    fill: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]  # [K]
+    fill: NDArray[np.uint8]  # what hidden pixels become, [C]
     maps: tuple[HeatMap, ...]
-    counterfactual: Counterfactual | None
+    counterfactual: Counterfactual | None  # the smallest part found that changes the answer
     notes: tuple[str, ...]
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the image left out."""
+        """Plain data, the image left out."""
         changed = None
         if self.counterfactual is not None:
             changed = self.counterfactual.to_json() | {
@@ -153,81 +123,44 @@ def explain(
     seed: int = 0,
     watcher: Watcher = SILENT,
 ) -> Decision:
-    """Return what several methods say about one image and one class, and whether to believe them.
+    """What several methods say about one image and one class, and whether to believe them.
 
     Occlusion works with every file; the other methods come from ``gradient_maps``. Where one is
-    missing, ``notes`` says why.
-
-    Args:
-        classifier: An open classifier.
-        network: The network in its file.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        target: The class to explain, a place among the classifier's (default: the answer).
-        gradient_maps: Draws the maps that need gradients (default: none are drawn).
-        seed: Decides random places and random weights.
-        watcher: Receives the progress of the work.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> data = opsin.load("digits")
-        >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> file = run.classifier()
-        >>> network = OnnxGraph(file.content)
-        >>> decision = explain(file, network, data.images[0])
-        >>> [each.method for each in decision.maps], decision.maps[0].heat.shape
-        (['occlusion'], (8, 8))
+    missing, ``notes`` says why. ``target`` is the answer by default.
     """
-    answer = classifier.probabilities
+    answer, classes = classifier.probabilities, classifier.classes
     (row,) = answer(pixels[None])
     best = int(row.argmax())
     wanted = best if target is None else target
     fill = fill_of(pixels, training_mean(classifier, network.weights))
     if has_no_contrast(pixels):
-        return Decision(pixels, classifier.classes, wanted, best, row, fill, (), None, (NO_MAPS,))
+        return Decision(pixels, classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
-    asked = _Asked(answer, pixels, wanted, fill)
     drawn = random_weights(network, seed=seed)
     found: dict[str, MethodHeat] = {}
     notes: list[str] = []
     if gradient_maps is not None:
         found, notes = gradient_maps(network, drawn, pixels, wanted, fill)
-    found["occlusion"] = occluded = asked.occlusion(drawn, watcher)
+    heat = occlusion_map(answer, pixels, wanted, fill, watcher=watcher)
+    random = None if drawn is None else occlusion_map(_asking(drawn), pixels, wanted, fill)
+    found["occlusion"] = MethodHeat(heat, random)
     watcher.doing("checks of the heat maps")
-    maps = tuple(asked.checked(method, each, seed) for method, each in found.items())
+    maps = []
+    for method, each in found.items():
+        curves = curves_of(answer, pixels, each.heat, wanted, fill, seed=seed)
+        by_chance = chance(answer, pixels, each.heat, wanted, fill, seed=seed)
+        verdict = assess_faithfulness(each.heat, curves, by_chance, each.random)
+        maps.append(HeatMap(method, each.heat, each.random, curves, by_chance, verdict, each.notes))
     if drawn is None:
         notes.append(NO_WEIGHTS)
     watcher.doing("smallest part that decides")
-    own = occluded.heat if wanted == best else occlusion_map(answer, pixels, best, fill)
+    own = heat if wanted == best else occlusion_map(answer, pixels, best, fill)
     changed = counterfactual(answer, pixels, own, fill)
-    return Decision(
-        pixels, classifier.classes, wanted, best, row, fill, maps, changed, tuple(notes)
-    )
+    return Decision(pixels, classes, wanted, best, row, fill, tuple(maps), changed, tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A class of an image that is explained, and what hides its pixels."""
-
-    answer: Answer
-    pixels: NDArray[np.uint8]
-    target: int
-    fill: NDArray[np.uint8]
-
-    def occlusion(self, random_file: bytes | None, watcher: Watcher) -> MethodHeat:
-        asked = self.pixels, self.target, self.fill
-        heat = occlusion_map(self.answer, *asked, watcher=watcher)
-        random = None if random_file is None else occlusion_map(_answering(random_file), *asked)
-        return MethodHeat(heat, random)
-
-    def checked(self, method: str, drawn: MethodHeat, seed: int) -> HeatMap:
-        asked = self.answer, self.pixels, drawn.heat, self.target, self.fill
-        curves, by_chance = curves_of(*asked, seed=seed), chance(*asked, seed=seed)
-        verdict = assess_faithfulness(drawn.heat, curves, by_chance, drawn.random)
-        return HeatMap(method, drawn.heat, drawn.random, curves, by_chance, verdict, drawn.notes)
-
-
-def _answering(content: bytes) -> Answer:
-    """Return what asks a file that lies in memory."""
+def _asking(content: bytes) -> Answer:
+    """What asks a file that lies in memory."""
     part = Subnetwork(content)
     place = part.outputs.index("probabilities")
 

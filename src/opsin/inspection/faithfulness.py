@@ -36,17 +36,11 @@ _DRAWN: Final = ("weight", "bias", "points")
 
 @dataclass(frozen=True)
 class DeletionCurves:
-    """The probability of a class while the image is hidden, or shown, cell by cell.
+    """The probability of a class while the image is hidden, or shown, cell by cell."""
 
-    Args:
-        shares: How much is hidden (or shown), 0 to 1, ``float32[S]``.
-        deletion: Probability with the first cells of an order hidden, ``float32[S]``.
-        insertion: Probability with only the first cells shown, ``float32[S]``.
-    """
-
-    shares: NDArray[np.float32]
-    deletion: NDArray[np.float32]
-    insertion: NDArray[np.float32]
+    shares: NDArray[np.float32]  # how much is hidden (or shown), 0 to 1, [S]
+    deletion: NDArray[np.float32]  # with the first cells hidden, [S]
+    insertion: NDArray[np.float32]  # with only the first cells shown, [S]
 
     @property
     def deletion_area(self) -> float:
@@ -61,17 +55,11 @@ class DeletionCurves:
 
 @dataclass(frozen=True)
 class RandomBaseline:
-    """What the same map reaches at places that have nothing to do with the image.
+    """The curves of the same map at R places that have nothing to do with the image."""
 
-    Args:
-        shares: How much is hidden (or shown), 0 to 1, ``float32[S]``.
-        deletion: Probability with so much hidden, one misplaced map a row, ``float32[R, S]``.
-        insertion: Probability with only so much shown, ``float32[R, S]``.
-    """
-
-    shares: NDArray[np.float32]
-    deletion: NDArray[np.float32]
-    insertion: NDArray[np.float32]
+    shares: NDArray[np.float32]  # [S]
+    deletion: NDArray[np.float32]  # [R, S]
+    insertion: NDArray[np.float32]  # [R, S]
 
     @property
     def deletion_area(self) -> tuple[float, float]:
@@ -84,23 +72,20 @@ class RandomBaseline:
         return _areas(self.insertion, self.shares)
 
 
+def _areas(curves: NDArray[np.float32], shares: NDArray[np.float32]) -> tuple[float, float]:
+    areas = [float(np.trapezoid(curve, shares)) for curve in curves]
+    return float(np.mean(areas)), float(np.std(areas, ddof=1)) if len(areas) > 1 else 0.0
+
+
 @dataclass(frozen=True)
 class FaithfulnessVerdict:
-    """Whether a map may be trusted.
+    """Whether a map may be trusted; ``None`` where a check could not be made."""
 
-    Args:
-        deletion: Better than misplaced maps at hiding.
-        insertion: Better than misplaced maps at showing.
-        sanity: Not given by a network with random weights too; ``None``: could not be checked.
-        likeness: Rank correlation with that network's map, -1 to 1; ``None``: could not be checked.
-        reasons: Why not to trust it, each a clause; none where it passed.
-    """
-
-    deletion: bool
-    insertion: bool
-    sanity: bool | None
-    likeness: float | None
-    reasons: tuple[str, ...]
+    deletion: bool  # better than misplaced maps at hiding
+    insertion: bool  # better than misplaced maps at showing
+    sanity: bool | None  # not given by a network with random weights too
+    likeness: float | None  # rank correlation with that network's map, -1 to 1
+    reasons: tuple[str, ...]  # why not to trust it, each a clause
 
     @property
     def trusted(self) -> bool:
@@ -109,26 +94,14 @@ class FaithfulnessVerdict:
 
     @property
     def words(self) -> str:
-        """The verdict in a line.
-
-        Example:
-            >>> FaithfulnessVerdict(True, True, True, 0.1, ()).words
-            'passes both checks'
-        """
+        """The verdict in a line."""
         if self.reasons:
             return f"not to be trusted: {'; '.join(self.reasons)}"
         return "passes both checks" if self.sanity else "passes the one check that can be made"
 
     def to_json(self) -> JsonObject:
-        """Return the verdict as plain data."""
-        return {
-            "trusted": self.trusted,
-            "deletion": self.deletion,
-            "insertion": self.insertion,
-            "sanity": self.sanity,
-            "likeness": self.likeness,
-            "reasons": list(self.reasons),
-        }
+        """Plain data."""
+        return {"trusted": self.trusted} | vars(self) | {"reasons": list(self.reasons)}
 
 
 def curves_of(
@@ -140,41 +113,28 @@ def curves_of(
     *,
     seed: int = 0,
 ) -> DeletionCurves:
-    """Return the deletion and insertion curves of a map.
+    """The deletion and insertion curves of a map, its large values first.
 
     V. Petsiuk, A. Das and K. Saenko, "RISE: randomized input sampling for explanation of black-box
     models", BMVC 2018. Square cells, fourteen along the smaller side, are hidden or shown
     together, as in W. Samek et al., "Evaluating the visualization of what a deep neural network
     has learned", IEEE TNNLS 2017: single pixels would make a noise that no network was trained
     on. Cells of one value come in a random order.
-
-    Args:
-        answer: Gives the probabilities.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        heat: The map, ``float32[H, W]``; large values first.
-        target: The class, a place among the probabilities.
-        fill: What hidden pixels become, ``uint8[C]``: the mean of the training images.
-        seed: Orders cells of one value.
-
-    Example:
-        >>> def left(images):
-        ...     light = images[:, :, :14].mean(axis=(1, 2, 3)) / 255
-        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
-        >>> white, black = np.full((28, 28, 1), 255, np.uint8), np.zeros(1, np.uint8)
-        >>> good = np.zeros((28, 28), np.float32)
-        >>> good[:, :14] = 1
-        >>> found = curves_of(left, white, good, 0, black)
-        >>> round(found.deletion_area, 2), round(found.insertion_area, 2)
-        (0.25, 0.75)
     """
-    cells = _cells(heat.shape)
+    side = max(1, round(min(heat.shape) / _CELLS))
+    rows, columns = (np.minimum(np.arange(n) // side, max(n // side - 1, 0)) for n in heat.shape)
+    cells = rows[:, None] * (columns[-1] + 1) + columns[None]
     total = np.bincount(cells.ravel(), heat.ravel().astype(np.float64))
     value = total / np.bincount(cells.ravel())
     order = np.lexsort((np.random.default_rng(seed).random(len(value)), -value))
-    hidden = _hidden(cells, order, heat.size)
-    rows = answers_without(answer, pixels, np.concatenate([hidden, ~hidden]), fill)[:, target]
+    steps = _STEPS if heat.size <= _LARGE else _STEPS_LARGE
+    counts = np.unique(np.round(np.linspace(0, len(order), steps + 1)).astype(np.int64))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    hidden = rank[cells][None] < counts[:, None, None]
+    found = answers_without(answer, pixels, np.concatenate([hidden, ~hidden]), fill)[:, target]
     shares = hidden.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
-    return DeletionCurves(shares, rows[: len(hidden)], rows[len(hidden) :])
+    return DeletionCurves(shares, found[: len(hidden)], found[len(hidden) :])
 
 
 def chance(
@@ -186,22 +146,13 @@ def chance(
     *,
     seed: int = 0,
 ) -> RandomBaseline:
-    """Return what the map reaches when it is misplaced: mirrored and moved at random.
+    """The curves of a map when it is misplaced: mirrored and moved at random.
 
-    What leaves an edge comes in at the opposite one, and along one side the map moves by a quarter
-    at least. So chance is as smooth or as scattered as the map itself. Cells in any random order
-    are no fair opponent: scattered gaps harm a network more than one large gap of the same area,
-    so that every smooth map would lose at hiding and win at showing, wherever it lies. (The same
-    thought as the toroidal shift for point patterns: H. W. Lotwick and B. W. Silverman, "Methods
-    for analysing spatial processes of several types of points", JRSS B 1982.)
-
-    Args:
-        answer: Gives the probabilities.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        heat: The map, ``float32[H, W]``.
-        target: The class, a place among the probabilities.
-        fill: What hidden pixels become, ``uint8[C]``.
-        seed: Decides where the map is put: ten times, eight times for images beyond 64×64.
+    So chance is as smooth or as scattered as the map itself. Cells in any random order are no fair
+    opponent: scattered gaps harm a network more than one large gap of the same area, so that every
+    smooth map would lose at hiding and win at showing, wherever it lies. (Compare the toroidal
+    shift for point patterns: H. W. Lotwick and B. W. Silverman, "Methods for analysing spatial
+    processes of several types of points", JRSS B 1982.)
     """
     random = np.random.default_rng([seed, 1])
     orders = _ORDERS if heat.size <= _LARGE else _ORDERS_LARGE
@@ -214,6 +165,17 @@ def chance(
         np.stack([each.deletion for each in found]),
         np.stack([each.insertion for each in found]),
     )
+
+
+def _misplaced(heat: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """A map mirrored and rolled at random, by a quarter of one side at least."""
+    sides = heat.shape
+    shift = [int(random.integers(side)) for side in sides]
+    along = int(random.integers(2))
+    quarter = sides[along] // 4
+    shift[along] = int(random.integers(quarter, sides[along] - quarter + 1))
+    mirrored = heat[:: random.choice((-1, 1)), :: random.choice((-1, 1))]
+    return np.roll(mirrored, shift, axis=(0, 1))
 
 
 def assess_faithfulness(
@@ -229,19 +191,6 @@ def assess_faithfulness(
     And the same method applied to a network with random weights must give another map: J. Adebayo
     et al., "Sanity checks for saliency maps", NeurIPS 2018; here the rank correlation of the
     values' sizes must be below 0.5.
-
-    Args:
-        heat: The map, ``float32[H, W]``.
-        curves: Its curves.
-        by_chance: Those of the map when it is misplaced.
-        random_heat: The map of the network with random weights, or ``None`` where there is none.
-
-    Example:
-        >>> flat = np.zeros((4, 4), np.float32)
-        >>> half = np.linspace(1, 0, 5, dtype=np.float32)
-        >>> by_chance = RandomBaseline(half[::-1], np.stack([half, half]), np.stack([half, half]))
-        >>> assess_faithfulness(flat, DeletionCurves(half[::-1], half, half), by_chance, None).words
-        'not to be trusted: it is the same everywhere'
     """
     mean, spread = by_chance.deletion_area
     deletion = mean - curves.deletion_area > max(spread, MARGIN)
@@ -264,17 +213,7 @@ def assess_faithfulness(
 
 
 def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return the rank correlation of two maps' sizes (Spearman), -1 to 1; 0 where one is flat.
-
-    Args:
-        one: ``float32[H, W]``
-        other: ``float32[H, W]``
-
-    Example:
-        >>> rising = np.arange(9, dtype=np.float32).reshape(3, 3)
-        >>> round(likeness(rising, -(rising**3)), 3), likeness(rising, rising * 0)
-        (1.0, 0.0)
-    """
+    """The rank correlation of two maps' sizes (Spearman), -1 to 1; 0 where one is flat."""
     ranks = [rankdata(np.abs(each), axis=None) for each in (one, other)]
     if any(np.ptp(rank) == 0 for rank in ranks):
         return 0.0
@@ -283,77 +222,35 @@ def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
-    """Return the file with the weights of every layer drawn anew; ``None``: it has none to draw.
+    """The file with the weights of every layer drawn anew; ``None``: it has none to draw.
 
     Each array of weights, biases or stored images is exchanged for one of the same mean and
     deviation (a normal distribution). The running averages of BatchNorm, what normalises the
     pixels and what calibrates the answers stay.
-
-    Args:
-        network: The network in the file.
-        seed: Decides what is drawn.
     """
-    random = np.random.default_rng([seed, 2])
-    drawn = {}
-    for layer in network.layers:
-        for name, value in network.weights_of(layer.name).items():
-            if name in _DRAWN and value.size:
-                new = random.normal(value.mean(), value.std(), value.shape)
-                drawn[f"{layer.name}.{name}"] = new.astype(np.float32)
-    for name in _weights_of_others(network):
-        if name not in drawn:
-            value = network.weights[name]
-            new = random.normal(value.mean(), value.std(), value.shape)
-            drawn[name] = new.astype(np.float32)
-    return network.with_weights(drawn) if drawn else None
-
-
-def _weights_of_others(network: OnnxGraph) -> list[str]:
-    """Return the weights of layers by their places: others than Opsin call them as they like."""
+    names = [
+        f"{layer.name}.{name}"
+        for layer in network.layers
+        for name, value in network.weights_of(layer.name).items()
+        if name in _DRAWN and value.size
+    ]
+    # Others than Opsin call weights as they like: those are known by their places.
     layers = {layer.name for layer in network.layers}
-    named = (
+    by_place = (
         node.input[place]
         for node in network.nodes
         if layers.intersection(node.output) and node.op_type in OPERATORS
         for place in OPERATORS[node.op_type].learnt
         if place < len(node.input)
     )
-    found = (name for name in named if name in network.weights)
-    return [
-        name for name in dict.fromkeys(found)
-        if network.weights[name].dtype == np.float32 and network.weights[name].size > 1
-    ]  # fmt: skip
-
-
-def _areas(curves: NDArray[np.float32], shares: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the mean area below curves, and its standard deviation."""
-    areas = [float(np.trapezoid(curve, shares)) for curve in curves]
-    return float(np.mean(areas)), float(np.std(areas, ddof=1)) if len(areas) > 1 else 0.0
-
-
-def _misplaced(heat: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """Return a map mirrored and moved at random, by a quarter of one side at least."""
-    sides = heat.shape
-    shift = [int(random.integers(side)) for side in sides]
-    along = int(random.integers(2))
-    quarter = sides[along] // 4
-    shift[along] = int(random.integers(quarter, sides[along] - quarter + 1))
-    mirrored = heat[:: random.choice((-1, 1)), :: random.choice((-1, 1))]
-    return np.roll(mirrored, shift, axis=(0, 1))
-
-
-def _cells(size: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return which square cell each pixel is in, ``int64[H, W]``, numbered from 0."""
-    side = max(1, round(min(size) / _CELLS))
-    rows, columns = (np.minimum(np.arange(n) // side, max(n // side - 1, 0)) for n in size)
-    numbers: NDArray[np.int64] = rows[:, None] * (columns[-1] + 1) + columns[None]
-    return numbers
-
-
-def _hidden(cells: NDArray[np.int64], order: NDArray[np.int64], pixels: int) -> NDArray[np.bool_]:
-    """Return what is hidden step by step when cells go in an order, from nothing to everything."""
-    steps = _STEPS if pixels <= _LARGE else _STEPS_LARGE
-    counts = np.unique(np.round(np.linspace(0, len(order), steps + 1)).astype(np.int64))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place[cells][None] < counts[:, None, None]
+    for name in by_place:
+        value = network.weights.get(name)
+        if value is not None and value.dtype == np.float32 and value.size > 1:
+            names.append(name)
+    random = np.random.default_rng([seed, 2])
+    drawn = {}
+    for name in dict.fromkeys(names):
+        value = network.weights[name]
+        new = random.normal(value.mean(), value.std(), value.shape)
+        drawn[name] = new.astype(np.float32)
+    return network.with_weights(drawn) if drawn else None

@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 def training_mean(
     classifier: Classifier, weights: Mapping[str, NDArray[Any]] | None = None
 ) -> NDArray[np.float64] | None:
-    """Return the mean pixel of the training images, ``float64[C]``; ``None`` where it is not known.
+    """The mean pixel of the training images, ``float64[C]``; ``None`` where it is not known.
 
-    It is what the network's first layer makes 0. That layer is linear, so what it makes of black
-    and of white tells.
-
-    Args:
-        classifier: An open classifier.
-        weights: Those of its file by name, where they are at hand: a file in whole numbers still
-            holds the mean, but its first layer cannot be asked any more.
+    It is what the network's first layer makes 0. That layer is linear, so its values for black and
+    for white tell. A file in whole numbers has no such layer any more, but its ``weights`` hold it.
     """
     if weights and "input.mean" in weights:
         return np.asarray(weights["input.mean"], np.float64).ravel()
@@ -46,17 +41,7 @@ def training_mean(
 
 
 def fill_of(pixels: NDArray[np.uint8], mean: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-    """Return what hidden pixels of an image become, ``uint8[C]``.
-
-    Args:
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        mean: Of the training images, as `training_mean` returns it; ``None``: that of the image
-            itself is taken.
-
-    Example:
-        >>> fill_of(np.array([[[10], [21]]], np.uint8), None).tolist()
-        [16]
-    """
+    """What hidden pixels of an image become, ``uint8[C]``; without a mean, that of the image."""
     own = pixels.mean(axis=(0, 1)) if mean is None else np.broadcast_to(mean, pixels.shape[2:])
     fill: NDArray[np.uint8] = np.clip(np.round(own), 0, 255).astype(np.uint8)
     return fill

@@ -20,56 +20,31 @@ from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
-#: How `LayerView.strengths` are measured, in words.
-MEASURE: Final = "mean of |value| over the unit's places"
-#: Bars of a histogram.
-BINS: Final = 32
 # Share of the layer's largest |value| below which a smooth activation's value counts as none.
 _NEAR: Final = 0.01
-
-Sparse = Literal["exactly 0", "nearer to 0 than 1% of the largest"]
-# Bytes of values and pixels that a batch may come to; all layers of 256 photographs at once would
-# be gigabytes.
+_BINS: Final = 32
+# Bytes of values and pixels that a batch may come to, and its images.
 _BYTES: Final = 32 << 20
 _BATCH: Final = 256
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """A layer's values for one image, with what they come to.
-
-    Mean, deviation, minimum, maximum and histogram are of the numbers that are finite.
-
-    Args:
-        layer: The layer.
-        values: What it puts out, all of it: ``float32[C, H, W]`` or ``float32[D]``.
-        mean: Mean of all values.
-        deviation: Their standard deviation.
-        minimum: The smallest.
-        maximum: The largest.
-        sparsity: Share of values that say nothing, 0 to 1.
-        sparse: Which values these are: exact zeros, or, after a smooth activation, such as are
-            nearer to 0 than a hundredth of the layer's largest.
-        counts: Values in each bin of the histogram, ``int64[32]``.
-        edges: Where the bins begin and end, ``float64[33]``.
-        strengths: Strength of each unit, ``float64[C]`` or ``float64[D]``: see `MEASURE`.
-        order: Numbers of the units, the strongest first, ``int64``.
-        not_finite: Number of values that are infinite or no number.
-    """
+    """A layer's values for one image, and figures of those that are finite."""
 
     layer: Layer
-    values: NDArray[np.float32] = field(repr=False)
+    values: NDArray[np.float32] = field(repr=False)  # [C, H, W] or [D]
     mean: float
     deviation: float
     minimum: float
     maximum: float
-    sparsity: float
-    sparse: Sparse
-    counts: NDArray[np.int64] = field(repr=False)
+    sparsity: float  # share of values that say nothing, 0 to 1, and which these are
+    sparse: Literal["exactly 0", "nearer to 0 than 1% of the largest"]
+    counts: NDArray[np.int64] = field(repr=False)  # of the histogram, [32], and its edges
     edges: NDArray[np.float64] = field(repr=False)
-    strengths: NDArray[np.float64] = field(repr=False)
-    order: NDArray[np.int64] = field(repr=False)
-    not_finite: int = 0
+    strengths: NDArray[np.float64] = field(repr=False)  # mean of |value| over the unit's places
+    order: NDArray[np.int64] = field(repr=False)  # units, the strongest first
+    not_finite: int = 0  # values that are infinite or no number
 
     @property
     def name(self) -> str:
@@ -82,7 +57,7 @@ class LayerView:
         return self.layer.kind
 
     def to_json(self) -> JsonObject:
-        """Return the figures as plain data, the maps left out."""
+        """The figures as plain data, the maps left out."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -94,7 +69,7 @@ class LayerView:
             "sparsity": {"share": self.sparsity, "of": f"values {self.sparse}"},
             "not_finite": self.not_finite,
             "histogram": {"counts": self.counts.tolist(), "edges": self.edges.tolist()},
-            "strength": MEASURE,
+            "strength": "mean of |value| over the unit's places",
             "units": [
                 {"unit": int(unit), "strength": float(self.strengths[unit])} for unit in self.order
             ],
@@ -102,22 +77,7 @@ class LayerView:
 
 
 def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
-    """Measure what a layer puts out for one image.
-
-    Args:
-        layer: The layer.
-        values: ``float32[C, H, W]``, or ``float32[D]`` of a dense one.
-
-    Returns:
-        The figures, and the values themselves, none left out.
-
-    Example:
-        >>> relu = Layer(name="relu1", kind="ReLU", shape=(3,), parameters=0, trainable=0,
-        ...              multiply_adds=0)
-        >>> view = view_of(relu, np.array([0, 3, 1], np.float32))
-        >>> view.order.tolist(), round(view.sparsity, 3), view.sparse
-        ([1, 2, 0], 0.333, 'exactly 0')
-    """
+    """Measure a layer's output for one image, ``float32[C, H, W]`` or ``float32[D]``."""
     all_finite = np.isfinite(values)
     known = values[all_finite].astype(np.float64)
     if not known.size:
@@ -127,7 +87,7 @@ def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
     smooth = traits_of(layer.op).smooth
     limit = _NEAR * size.max(initial=0.0) if smooth else 0.0
     quiet = size < limit if limit > 0 else size == 0
-    counts, edges = np.histogram(known, BINS)
+    counts, edges = np.histogram(known, _BINS)
     return LayerView(
         layer=layer,
         values=values,
@@ -149,22 +109,10 @@ def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
 def layer_views(
     classifier: Classifier, pixels: NDArray[np.uint8], *, names: Sequence[str] | None = None
 ) -> list[LayerView]:
-    """Return what layers make of an image, with their figures.
-
-    Args:
-        classifier: An open classifier.
-        pixels: A prepared image, ``uint8[H, W, C]``, such as `Prediction.pixels`.
-        names: Names of layers (default: all, in the order of their work).
+    """What layers, by default all, make of an image ``uint8[H, W, C]``.
 
     Raises:
         ModelFileError: There is no layer of that name.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> pixels = opsin.load("digits").images[0]
-        >>> [view.name for view in layer_views(run.classifier(), pixels)]
-        ['input', 'flatten', 'dense1', 'relu1', 'head']
     """
     layers = {layer.name: layer for layer in classifier.metadata.layers}
     wanted = list(layers) if names is None else list(dict.fromkeys(names))
@@ -180,17 +128,10 @@ def iter_batches(
     names: Sequence[str],
     rows: NDArray[np.int64] | None = None,
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield what layers put out batch by batch, in batches as large as their values allow.
+    """Outputs of layers batch by batch, in batches as large as their values allow.
 
     `Classifier.iter_layers` sizes its batches by the pixels: enough for one layer, too much for
     all.
-
-    Args:
-        classifier: An open classifier.
-        network: Its network.
-        images: Prepared images, ``uint8[N, H, W, C]``, read block by block.
-        names: Names of layers or of the file's outputs.
-        rows: Which images (default: all, in their order).
     """
     part = Subnetwork(network.up_to(names))
     sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -20,15 +20,14 @@ from opsin.core.stored_arrays import Stated, StoredArrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import scales_of
+from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
-#: So that an image which excites nothing at all is like none, not an error.
-_NO_LENGTH: Final = 1e-12
-#: Where a run keeps the embeddings of its training images.
+#: Where a run keeps the embeddings of its training images, and the bytes that it keeps at most.
 FILE: Final = Path("inspection") / "embedding.npz"
-#: More bytes than this are not kept.
 MOST: Final = 1_000_000_000
+# So that an image which excites nothing at all is like none, not an error.
+_NO_LENGTH: Final = 1e-12
 # Rows that are held at once.
 _ROWS: Final = 4096
 # Images by which it is seen that others have taken their place.
@@ -36,26 +35,16 @@ _SAMPLE: Final = 64
 # How many more than asked for are compared exactly, since the file holds half precision.
 _FURTHER: Final = 3
 
+_Batches = Iterator[NDArray[Any]]
+
 
 def directions(
     embedding: NDArray[np.float32], scales: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """Return embeddings as directions: each unit over its deviation, each row of length 1.
+    """Embeddings ``[N, D]`` as directions: each unit over its deviation, each row of length 1.
 
     The product of two rows is the cosine that the file's ``ood_score`` is made from
-    (A. Techapanurak et al. put it to use, ACCV 2020): units that vary much have no more say than
-    others, and neither has the strength of the whole.
-
-    Args:
-        embedding: What the last layer sees, ``float32[N, D]``.
-        scales: What each unit is multiplied by, ``float32[D]``, the file's
-            ``ood_score.scales``; ``None``: a file of an earlier version, whose units stay as
-            they are.
-
-    Example:
-        >>> found = directions(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32), None)
-        >>> found.round(3).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    (A. Techapanurak et al., ACCV 2020). ``scales`` is ``None`` for files of an earlier version.
     """
     scaled = embedding if scales is None else embedding * scales
     scaled = np.nan_to_num(scaled.astype(np.float32), posinf=0.0, neginf=0.0)
@@ -67,23 +56,9 @@ def directions(
 def most_alike(
     batches: Iterable[NDArray[np.floating]], wanted: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the rows whose directions are nearest to one, the nearest first.
+    """The rows whose directions are nearest to one, and their cosines, the nearest first.
 
-    Only one batch and the best so far are held.
-
-    Args:
-        batches: Directions, ``[M, D]`` each, in the order of the rows.
-        wanted: The direction that is compared, ``float32[D]``.
-        count: How many rows at most.
-
-    Returns:
-        Places among all rows given, ``int64[count]``, and their cosines, ``float32[count]``; of
-        equal ones the earlier comes first.
-
-    Example:
-        >>> rows, cosines = most_alike([np.eye(3), -np.eye(3)], np.eye(3)[1], 2)
-        >>> rows.tolist(), cosines.tolist()
-        ([1, 0], [1.0, 0.0])
+    Of equal ones the earlier comes first. Only one batch and the best so far are held.
     """
     rows, cosines = np.zeros(0, np.int64), np.zeros(0, np.float32)
     start = 0
@@ -98,28 +73,18 @@ def most_alike(
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image like the one asked about.
-
-    Args:
-        row: Its row among the known images.
-        name: What it is called.
-        label: Its class, a place among the classifier's.
-        class_name: What that is called.
-        similarity: Cosine of the two embeddings, each unit over its deviation, -1 to 1.
-        same: Whether it is the very same image.
-        pixels: ``uint8[H, W, C]``
-    """
+    """A training image, with the cosine of its embedding to that of the image asked about."""
 
     row: int
     name: str
     label: int
     class_name: str
     similarity: float
-    same: bool
+    same: bool  # it is the very same image
     pixels: NDArray[np.uint8]
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the pixels left out."""
+        """Plain data, the pixels left out."""
         return {
             "row": self.row,
             "name": self.name,
@@ -137,97 +102,77 @@ def nearest(
     count: int = 9,
     watcher: Watcher = SILENT,
 ) -> list[Neighbour]:
-    """Return the training images whose embeddings are nearest: "it said boot because of these".
+    """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``.
 
-    Likeness is the cosine of the embeddings, each unit over its deviation over the training
-    images, as in the file's ``ood_score``. The first call asks the network about every
-    training image, and keeps the answers in the run directory, ``inspection/embedding.npz``, so
-    that the next one takes no time. They are read batch by batch, and a million need no more
-    memory than a thousand.
-
-    Args:
-        classifier: An open classifier.
-        known: The images beside it; those to learn from are compared.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        count: How many at most.
-        watcher: Receives the progress of the work.
+    The first call asks the network about every training image, and keeps the answers in the run
+    directory. They are read batch by batch: a million need no more memory than a thousand.
     """
     content = classifier.content
     network = OnnxGraph(content, classifier.metadata.layers)
-    scales = scales_of(network.weights)
+    scales = network.weights.get(SCALES)
     scales = None if scales is None else np.asarray(scales, np.float32)
 
     def direction_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return directions(classifier.layers(images, ["embedding"])["embedding"], scales)
 
-    wanted = direction_of(pixels[None])[0]
-
-    def stream() -> Iterator[NDArray[np.float32]]:
+    def computed() -> _Batches:
         watcher.begin("Embed", len(known.train), "images")
         done = 0
         for part in classifier.iter_layers(known.images, ["embedding"], known.train):
             yield directions(part["embedding"], scales)
-            done += len(part["embedding"])
-            watcher.advance(done)
+            watcher.advance(done := done + len(part["embedding"]))
         watcher.end()
 
     if not len(known.train):
         return []
-    key = _key(content, known)
-    batches = _kept(classifier.path.parent / FILE, key, len(known.train), len(wanted), stream)
-    places, _ = most_alike(batches, wanted, count * _FURTHER)
-    rows = known.train[places]
-    found = known.images[rows]
-    exact = direction_of(found) @ wanted
-
-    def neighbour(place: int) -> Neighbour:
-        row, image = int(rows[place]), found[place]
-        label, similarity = int(known.labels[row]), min(1.0, float(exact[place]))
-        same = bool(np.array_equal(image, pixels))
-        name, class_name = known.names[row], classifier.classes[label]
-        return Neighbour(row, name, label, class_name, similarity, same, image)
-
-    return [neighbour(place) for place in np.lexsort((rows, -exact))[:count]]
-
-
-def _key(content: bytes, known: ReferenceSet) -> str:
-    """Return what the embeddings depend on, as a digest: the file and the images."""
+    wanted = direction_of(pixels[None])[0]
+    # What the embeddings depend on: the file and the images.
     digest = hashlib.sha256(hashlib.sha256(content).digest())
     digest.update(np.ascontiguousarray(known.train).tobytes())
     sample = known.train[np.linspace(0, len(known.train) - 1, _SAMPLE).astype(np.int64)]
     digest.update(np.ascontiguousarray(known.images[np.unique(sample)]).tobytes())
     digest.update(repr((known.source, [known.names[row] for row in sample])).encode())
-    return digest.hexdigest()
+    shape = (len(known.train), len(wanted))
+    batches = _kept(classifier.path.parent / FILE, digest.hexdigest(), shape, computed)
+    places, _ = most_alike(batches, wanted, count * _FURTHER)
+    rows = known.train[places]
+    found = known.images[rows]
+    exact = direction_of(found) @ wanted
+    neighbours = []
+    for place in np.lexsort((rows, -exact))[:count]:
+        row, image = int(rows[place]), found[place]
+        label, similarity = int(known.labels[row]), min(1.0, float(exact[place]))
+        same = bool(np.array_equal(image, pixels))
+        name, class_name = known.names[row], classifier.classes[label]
+        neighbours.append(Neighbour(row, name, label, class_name, similarity, same, image))
+    return neighbours
 
 
-def _kept(path: Path, key: str, count: int, size: int, stream: Any) -> Iterator[NDArray[Any]]:
-    """Yield the directions from the run's file, made first where there is none that fits.
+def _kept(
+    path: Path, key: str, shape: tuple[int, int], computed: Callable[[], _Batches]
+) -> _Batches:
+    """The directions from the run's file, made first where there is none that fits.
 
     Outside a run directory, beyond `MOST` bytes, and where the disk refuses, they come from the
     network alone.
     """
     in_run = RunDirectory(path.parent.parent).recipe.is_file()
-    if not in_run or 2 * count * size > MOST:
-        yield from stream()
+    if not in_run or 2 * shape[0] * shape[1] > MOST:
+        yield from computed()
         return
-    if not _fits(path, key, count, size):
+    if not _fits(path, key, shape):
         try:
-            _write(path, key, count, size, stream())
+            _write(path, key, shape, computed())
         except StorageError:
-            yield from stream()
+            yield from computed()
             return
-    yield from _read(path)
+    with StoredArrays(path) as file:
+        yield from file.blocks("directions", _ROWS)
 
 
-def _write(
-    path: Path, key: str, count: int, size: int, batches: Iterator[NDArray[np.float32]]
-) -> None:
-    """Write directions in half precision, batch by batch, so that they are never held together.
-
-    Raises:
-        StorageError: The disk refuses the write.
-    """
-    header = {"descr": "<f2", "fortran_order": False, "shape": (count, size)}
+def _write(path: Path, key: str, shape: tuple[int, int], batches: _Batches) -> None:
+    """Write directions in half precision, batch by batch, so that they are never held together."""
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         with file.open("key.npy", "w") as stream:
             np.lib.format.write_array(cast(BinaryIO, stream), np.array(key), allow_pickle=False)
@@ -237,11 +182,11 @@ def _write(
                 stream.write(batch.astype("<f2").tobytes())
 
 
-def _fits(path: Path, key: str, count: int, size: int) -> bool:
+def _fits(path: Path, key: str, shape: tuple[int, int]) -> bool:
     """Tell whether a file is whole and holds the directions of these images."""
     try:
         with StoredArrays(path) as file:
-            wanted = Stated((count, size), np.dtype("<f2"), by_columns=False)
+            wanted = Stated(shape, np.dtype("<f2"), by_columns=False)
             if file.stated("directions") != wanted or str(file.read("key")) != key:
                 return False
             for _ in file.blocks("directions", _ROWS):
@@ -249,8 +194,3 @@ def _fits(path: Path, key: str, count: int, size: int) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return True
-
-
-def _read(path: Path) -> Iterator[NDArray[Any]]:
-    with StoredArrays(path) as file:
-        yield from file.blocks("directions", _ROWS)

@@ -33,24 +33,14 @@ _PIXELS: Final = 2_000_000
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """A part of the image without which the answer is another.
+    """A part of the image without which the answer is another."""
 
-    Args:
-        hidden: Which pixels are hidden, ``bool[H, W]``.
-        box: Top, left, bottom, right (the ends left out) where they are one square patch.
-        pixels: The image without them, ``uint8[H, W, C]``.
-        before: The answer to the whole image, a place among the classes.
-        before_probability: Its probability, 0 to 1.
-        after: The answer without that part.
-        after_probability: Its probability, 0 to 1.
-    """
-
-    hidden: NDArray[np.bool_]
-    box: tuple[int, int, int, int] | None
-    pixels: NDArray[np.uint8]
-    before: int
+    hidden: NDArray[np.bool_]  # [H, W]
+    box: tuple[int, int, int, int] | None  # top, left, bottom, right where it is one square patch
+    pixels: NDArray[np.uint8]  # the image without it, [H, W, C]
+    before: int  # the answer to the whole image, a place among the classes
     before_probability: float
-    after: int
+    after: int  # the answer without that part
     after_probability: float
 
     @property
@@ -59,7 +49,7 @@ class Counterfactual:
         return float(self.hidden.mean())
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the pixels left out."""
+        """Plain data, the pixels left out."""
         return {
             "box": None if self.box is None else list(self.box),
             "share": self.share,
@@ -76,14 +66,7 @@ def answers_without(
     hidden: NDArray[np.bool_],
     fill: NDArray[np.uint8],
 ) -> NDArray[np.float32]:
-    """Return the answers to an image with parts of it hidden, ``float32[M, K]``.
-
-    Args:
-        answer: Gives the probabilities.
-        pixels: ``uint8[H, W, C]``
-        hidden: What is hidden each time, ``bool[M, H, W]``, M at least 1.
-        fill: What hidden pixels become, ``uint8[C]``.
-    """
+    """The answers, ``float32[M, K]``, to an image with parts of it hidden, ``bool[M, H, W]``."""
     size = max(8, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
     parts = []
     for start in range(0, len(hidden), size):
@@ -100,30 +83,12 @@ def occlusion_map(
     *,
     watcher: Watcher = SILENT,
 ) -> NDArray[np.float32]:
-    """Return by how much the probability of a class falls when each part is hidden.
+    """By how much the probability of a class falls when each part is hidden, ``float32[H, W]``.
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     A square of a seventh of the smaller side moves in steps of half its own side; each pixel gets
-    the mean over the squares that hid it. That is 169 images for square ones of any size.
-
-    Args:
-        answer: Gives the probabilities.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        target: The class, a place among the probabilities.
-        fill: What hidden pixels become, ``uint8[C]``: the mean of the training images.
-        watcher: Receives the progress of the work.
-
-    Returns:
-        ``float32[H, W]``, in probability; negative where hiding helps the class.
-
-    Example:
-        >>> def corner(images):
-        ...     light = images[:, 0, 0, 0] / 255
-        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
-        >>> white = np.full((14, 14, 1), 255, np.uint8)
-        >>> heat = occlusion_map(corner, white, 0, np.zeros(1, np.uint8))
-        >>> heat[0, 0], heat[7, 7]
-        (np.float32(1.0), np.float32(0.0))
+    the mean over the squares that hid it, negative where hiding helps the class. That is 169 images
+    for square ones of any size. ``fill`` is what hidden pixels become, ``uint8[C]``.
     """
     height, width, _ = pixels.shape
     side = max(1, round(min(height, width) / _PATCH))
@@ -156,27 +121,12 @@ def counterfactual(
     heat: NDArray[np.float32],
     fill: NDArray[np.uint8],
 ) -> Counterfactual | None:
-    """Return the smallest part found whose hiding changes the answer; ``None``: there is none.
+    """The smallest part found whose hiding changes the answer; ``None``: there is none.
 
     Square patches are tried first, from small to large, each size at the places where the
-    occlusion map promises most (64 of them, 24 of images beyond 64×64 pixels): a smaller one
-    elsewhere may have been missed. Where no patch of up to 60% of the side does it, the parts that
-    matter most are hidden together, one after another, up to 60% of the image.
-
-    Args:
-        answer: Gives the probabilities.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        heat: The occlusion map for its answer, ``float32[H, W]``.
-        fill: What hidden pixels become, ``uint8[C]``.
-
-    Example:
-        >>> def left(images):
-        ...     light = images[:, :, :4].mean(axis=(1, 2, 3)) / 255
-        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
-        >>> white, black = np.full((8, 8, 1), 255, np.uint8), np.zeros(1, np.uint8)
-        >>> found = counterfactual(left, white, occlusion_map(left, white, 0, black), black)
-        >>> found.before, found.after, found.share < 0.6
-        (0, 1, True)
+    occlusion map ``heat`` promises most (64 of them, 24 of images beyond 64×64 pixels): a smaller
+    one elsewhere may have been missed. Where no patch of up to 60% of the side does it, the parts
+    that matter most are hidden together, one after another, up to 60% of the image.
     """
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
@@ -213,7 +163,7 @@ def counterfactual(
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:
-    """Return where a patch begins along a side, the last one flush with the end."""
+    """Where a patch begins along a side, the last one flush with the end."""
     count = min(_PLACES, -(-(length - side) // step) + 1)
     return sorted({round(place) for place in np.linspace(0, length - side, count)})
 
@@ -226,7 +176,7 @@ def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> N
 
 
 def _promising(heat: NDArray[np.float32], side: int, count: int) -> list[tuple[int, int, int, int]]:
-    """Return the square patches of a size over which the map adds up to most."""
+    """The square patches of a size over which the map adds up to most."""
     height, width = heat.shape
     sums = np.zeros((height + 1, width + 1))
     sums[1:, 1:] = heat.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
@@ -240,7 +190,7 @@ def _promising(heat: NDArray[np.float32], side: int, count: int) -> list[tuple[i
 
 
 def _growing(heat: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return ever larger unions of the patches that matter most, up to the most allowed."""
+    """Ever larger unions of the patches that matter most, up to the most allowed."""
     height, width = heat.shape
     side = max(1, round(min(height, width) / _PATCH))
     boxes = _promising(heat, side, height * width)

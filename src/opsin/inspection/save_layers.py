@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import ModelFileError, RecipeError, SourceError
+from opsin.core.errors import ModelFileError, RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import file_size
+from opsin.core.storage import atomic_file, scratch_directory, storage_errors
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
 from opsin.inspection.layers import iter_batches
-from opsin.inspection.npz import ArrayPlan, NpzWriter, open_npz
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
+# The first day that ZIP knows, so that the same numbers give the same bytes.
+_DATE = (1980, 1, 1, 0, 0, 0)
 # Names of images that are turned into an array at once.
-_NAMES: Final = 4096
+_NAMES = 4096
 
 
 @dataclass(frozen=True)
@@ -48,94 +54,89 @@ def save_layers(
     """Write what layers put out for each image into a ``.npz`` file, which NumPy reads.
 
     The file has a row an image: ``names``, ``labels`` (places in ``classes``) where they are
-    given, and ``float32[N, …]`` a layer, under the layer's name. Everything is read, computed and
-    written batch by batch, so the memory does not grow with the images.
-
-    Args:
-        classifier: An open classifier.
-        file: The file to write.
-        names: Layers, or outputs of the file such as ``embedding``.
-        images: Prepared images, ``uint8[N, H, W, C]``.
-        image_names: What each is called.
-        labels: Their classes, places among the classifier's, ``int64[N]``.
-        watcher: Receives the progress of the work.
+    given, and ``float32[N, …]`` a layer, under the layer's name. Everything is computed and written
+    batch by batch, so the memory does not grow with the images.
 
     Raises:
         ModelFileError: There is no such layer.
         RecipeError: No layer is named.
         SourceError: There is no image.
-        StorageError: The disk is full or refuses a write. No part of the file is left behind.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> data = opsin.load("digits")
-        >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> written = save_layers(run.classifier(), run.path / "relu.npz", ["relu1"],
-        ...                       data.images, image_names=data.names, labels=data.labels)
-        >>> np.load(run.path / "relu.npz")["relu1"].shape
-        (1797, 128)
+        StorageError: The disk is too small or refuses a write. No part of the file is left behind.
     """
-    network = OnnxGraph(classifier.content)
-    wanted, count = _checked_names(network, names), len(images)
-    if not count:
-        raise SourceError("at least one image", "got none", "Name an image or a source.")
-    batches = iter_batches(classifier, network, images, wanted)
-    first = next(batches)  # its shapes say how large the file will be
-    plans = {
-        name: ArrayPlan((count, *values.shape[1:]), values.dtype) for name, values in first.items()
-    }
-    beside = _beside(classifier, count, image_names, labels)
-    watcher.begin("Save", count, "images")
-    with open_npz(Path(file), {name: plan for name, (plan, _) in beside.items()} | plans) as writer:
-        for name, (_, blocks) in beside.items():
-            for block in blocks:
-                writer.write(name, block)
-        _write_batches(writer, itertools.chain([first], batches), watcher)
-        size = writer.nbytes
-    watcher.end()
-    shapes = {name: list(plan.shape) for name, plan in plans.items()}
-    return SavedLayers(file=str(Path(file)), bytes=size, images=count, layers=shapes)
-
-
-def _write_batches(
-    writer: NpzWriter, batches: Iterable[dict[str, NDArray[Any]]], watcher: Watcher
-) -> None:
-    done = 0
-    for batch in batches:
-        for name, values in batch.items():
-            writer.write(name, values)
-        done += len(next(iter(batch.values())))
-        watcher.advance(done)
-
-
-def _checked_names(network: OnnxGraph, names: Sequence[str]) -> list[str]:
-    """Return names of layers or of the file's outputs, each once."""
-    wanted = list(dict.fromkeys(names))
+    network, wanted, count = OnnxGraph(classifier.content), list(dict.fromkeys(names)), len(images)
     if not wanted:
         raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
     # Files of earlier versions lack some of the outputs.
     outputs = [output.name for output in network.model.graph.output]
     layers = [layer.name for layer in network.layers]
     check_choices("layer", wanted, [*layers, *outputs], ModelFileError)
-    return wanted
+    if not count:
+        raise SourceError("at least one image", "got none", "Name an image or a source.")
+    path = Path(file)
+    beside = {} if labels is None else {"labels": labels, "classes": np.array(classifier.classes)}
+    batches = iter_batches(classifier, network, images, wanted)
+    first = next(batches)  # its shapes say how large the file will be
+    watcher.begin("Save", count, "images")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory(path.parent) as folder, storage_errors(path):
+        _check_room(path, first, count)
+        _write_rows(folder, itertools.chain([first], batches), count, watcher)
+        with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            with _member(archive, "names") as stream:
+                longest = max((len(name) for name in image_names), default=0)
+                text = np.dtype(f"<U{longest or 1}")
+                _write_header(stream, text, (count,))
+                for start in range(0, count, _NAMES):
+                    stream.write(np.array(image_names[start : start + _NAMES], text).tobytes())
+            for name, array in beside.items():
+                with _member(archive, name) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+            for number, name in enumerate(first):
+                part = folder / f"{number}.npy"
+                with _member(archive, name) as stream, part.open("rb") as rows:
+                    shutil.copyfileobj(rows, stream, 1 << 20)
+                part.unlink()  # so that only one array lies on the disk twice
+    watcher.end()
+    shapes = {name: [count, *first[name].shape[1:]] for name in first}
+    size = path.stat().st_size
+    return SavedLayers(file=str(path), bytes=size, images=count, layers=shapes)
 
 
-def _beside(
-    classifier: Classifier,
-    count: int,
-    image_names: Sequence[str],
-    labels: NDArray[np.int64] | None,
-) -> dict[str, tuple[ArrayPlan, Iterable[NDArray[Any]]]]:
-    """Return the arrays that stand beside the layers' values, each planned and in blocks."""
-    text = np.dtype(f"<U{max((len(name) for name in image_names), default=0) or 1}")
-    names = (
-        np.array(image_names[at : at + _NAMES], text) for at in range(0, len(image_names), _NAMES)
-    )
-    beside: dict[str, tuple[ArrayPlan, Iterable[NDArray[Any]]]] = {
-        "names": (ArrayPlan((count,), text), names)
-    }
-    if labels is not None:
-        classes = np.array(classifier.classes)
-        beside["labels"] = (ArrayPlan((count,), np.dtype(np.int64)), [labels])
-        beside["classes"] = (ArrayPlan(classes.shape, classes.dtype), [classes])
-    return beside
+def _check_room(path: Path, first: dict[str, NDArray[Any]], count: int) -> None:
+    """Refuse a disk that is too small before anything is computed."""
+    sizes = [count * values.nbytes // len(values) for values in first.values()]
+    needed, free = sum(sizes) + max(sizes), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise StorageError(
+            f"{file_size(needed)} of free disk space for {path}",
+            f"there are {file_size(free)}",
+            "Choose fewer layers or images, or a place on another disk.",
+        )
+
+
+def _write_rows(
+    folder: Path, batches: Iterator[dict[str, NDArray[Any]]], count: int, watcher: Watcher
+) -> None:
+    """Write each layer's rows into a ``.npy`` file of its own, called by the layer's number."""
+    done = 0
+    with ExitStack() as stack:
+        streams: list[BinaryIO] = []
+        for batch in batches:
+            for number, values in enumerate(batch.values()):
+                if not done:
+                    streams.append(stack.enter_context((folder / f"{number}.npy").open("wb")))
+                    _write_header(streams[-1], values.dtype, (count, *values.shape[1:]))
+                streams[number].write(np.ascontiguousarray(values).data)
+            done += len(values)
+            watcher.advance(done)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    return archive.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True)
+
+
+def _write_header(stream: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    described = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)

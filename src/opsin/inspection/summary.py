@@ -1,82 +1,72 @@
-"""The network in a classifier.onnx, layer by layer."""
+"""The network in a classifier.onnx, layer by layer, with the time that each layer takes."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
+from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer, LayerOp
 from opsin.core.stored_json import JsonObject
-from opsin.inspection.timing import layer_seconds
-from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import cpu_session, session_options
+
+try:
+    from opsin.onnx_files.onnx_graph import OnnxGraph
+except ImportError as error:
+    raise MissingExtraError("looking inside a network", "evaluate") from error
 
 # Pixels and images of the batch that is timed: enough to measure, few enough for a fraction of
 # a second.
 _PIXELS, _IMAGES = 12_000, 16
+# The first runs ask the system for memory; then runs are counted until they are enough or slow.
+_WARM: Final = 2
+_RUNS, _LEAST = 15, 3
+_SECONDS: Final = 0.3
+_KERNEL: Final = "_kernel_time"
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer.
-
-    Args:
-        name: Its name, by which `opsin.Classifier.layers` fetches what it puts out.
-        kind: What it is: ``Conv 3×3 same``, ``Dense`` …
-        shape: Of its output for one image: ``(channels, height, width)`` or ``(units,)``.
-        parents: The layers that it takes the output of, or ``images``.
-        parameters: Numbers that it holds.
-        trainable: Those of them that training changed.
-        multiply_adds: Multiplications with an addition, for one image.
-        seconds: Measured time for one image; ``None`` where it was not measured.
-        share: Its share of the time of all layers, 0 to 1; ``None`` where it was not measured.
-        receptive_field: The pixels that one of its places, or units, depends on; ``None``: all.
-    """
+    """One layer; time is of one image, and ``None`` where it was not measured."""
 
     name: str
     kind: str
     shape: tuple[int, ...]
-    parents: tuple[str, ...]
+    parents: tuple[str, ...]  # the layers that it takes the output of, or ``images``
     parameters: int
     trainable: int
     multiply_adds: int
     seconds: float | None
-    share: float | None
-    receptive_field: ReceptiveField | None
+    share: float | None  # of the time of all layers
+    receptive_field: ReceptiveField | None  # the pixels that one place depends on; None: all
 
     def to_json(self) -> JsonObject:
-        """Return the row as plain data; the receptive field as height and width, in pixels."""
+        """Plain data; the receptive field as height and width, in pixels."""
         field = self.receptive_field
-        return {
-            "name": self.name,
-            "kind": self.kind,
+        return vars(self) | {
             "shape": list(self.shape),
             "parents": list(self.parents),
-            "parameters": self.parameters,
-            "trainable": self.trainable,
-            "multiply_adds": self.multiply_adds,
-            "seconds": self.seconds,
-            "share": self.share,
             "receptive_field": None if field is None else [field.height, field.width],
         }
 
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """All layers of a network, and their sums.
+    """All layers of a network in the order of their work, and their sums.
 
-    Args:
-        rows: The layers in the order of their work.
-        parameters: Numbers that all of them hold.
-        trainable: Those of them that training changed.
-        multiply_adds: Multiplications with an addition, for one image.
-        seconds: Measured time of all layers for one image, each operator by itself on one
-            thread, which takes longer than an answer does; ``None`` where it was not measured.
-        file_bytes: Size of the file.
-        size: Height and width of an image, in pixels.
+    ``seconds`` is the time of each operator by itself on one thread, which is longer than an
+    answer takes.
     """
 
     rows: tuple[LayerRow, ...]
@@ -85,10 +75,10 @@ class NetworkSummary:
     multiply_adds: int
     seconds: float | None
     file_bytes: int
-    size: tuple[int, int]
+    size: tuple[int, int]  # height and width of an image, in pixels
 
     def to_json(self) -> JsonObject:
-        """Return the summary as plain data."""
+        """Plain data."""
         return {
             "layers": [row.to_json() for row in self.rows],
             "parameters": self.parameters,
@@ -100,42 +90,30 @@ class NetworkSummary:
 
 
 def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True) -> NetworkSummary:
-    """Describe each layer of a classifier.
-
-    Args:
-        classifier: An open classifier.
-        network: The network in its file.
-        timed: Measure how long each layer takes (`opsin.inspection.timing.layer_seconds`), on
-            noise of the images' size: what an image shows makes next to no difference.
-
-    Example:
-        >>> import tempfile, opsin
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> file = run.classifier()
-        >>> summary = summarise(file, OnnxGraph(file.content))
-        >>> [row.name for row in summary.rows], summary.parameters
-        (['input', 'flatten', 'dense1', 'relu1', 'head'], 9610)
-        >>> row = summary.rows[2]
-        >>> row.parents, row.shape, row.receptive_field is None, 0 < row.share < 1
-        (('flatten',), (128,), True, True)
-    """
-    content = classifier.content
+    """Describe each layer of a classifier; time is measured on noise of the images' size."""
+    like, content = classifier.metadata.preparation, classifier.content
     seconds: dict[str, float] = {}
     if timed:
-        seconds = layer_seconds(content, network.layers, _noise(classifier))
-    whole, like = sum(seconds.values()), classifier.metadata.preparation
+        count = min(_IMAGES, max(1, _PIXELS // (like.height * like.width)))
+        shape = (count, like.height, like.width, like.channels)
+        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        seconds = layer_seconds(content, network.layers, noise)
+    whole = sum(seconds.values())
     rows = tuple(
         LayerRow(
             name=layer.name,
             kind=layer.kind,
             shape=layer.shape,
-            parents=network.parents(layer.name),
+            parents=(parents := network.parents(layer.name)),
             parameters=layer.parameters,
             trainable=layer.trainable,
             multiply_adds=layer.multiply_adds,
             seconds=seconds.get(layer.name),
             share=seconds[layer.name] / whole if whole else None,
-            receptive_field=_field(network, layer),
+            # Flattening only lays the places of maps in a row.
+            receptive_field=network.receptive_field(
+                parents[0] if layer.op is LayerOp.FLATTEN else layer.name
+            ),
         )
         for layer in network.layers
     )
@@ -150,15 +128,59 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
     )
 
 
-def _field(network: OnnxGraph, layer: Layer) -> ReceptiveField | None:
-    """Return what a unit of a layer sees; flattening only lays the places of maps in a row."""
-    name = network.parents(layer.name)[0] if layer.op is LayerOp.FLATTEN else layer.name
-    return network.receptive_field(name)
+def layer_seconds(
+    content: bytes, layers: Sequence[Layer], images: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Seconds an image of each layer of a classifier.onnx, for images run as one batch.
+
+    ONNX Runtime's profile tells the time of each operator, the quickest of several runs on one
+    thread; an operator counts for the layer whose output it leads to. For this every operator runs
+    by itself, without the folding of BatchNorm and activations into convolutions. So compare layers
+    by these seconds, and do not add them up to the time of an answer.
+    """
+    graph = OnnxGraph(content, layers)
+    nodes = graph.model.graph.node
+    # Which layer each value leads to: operators are in the order of the work, so from the end
+    # each use of a value comes first.
+    leads_to: dict[str, str | None] = {layer.name: layer.name for layer in layers}
+    owners: dict[str, str] = {}
+    for number, node in reversed(list(enumerate(nodes))):
+        node.name = f"n{number}"  # by which the profile calls it
+        owner = next((leads_to[value] for value in node.output if leads_to.get(value)), None)
+        if owner is not None:
+            owners[node.name] = owner
+        for value in node.input:
+            leads_to[value] = leads_to.get(value) or owner
+    durations = _durations(graph.model.SerializeToString(), images)
+    seconds = dict.fromkeys((layer.name for layer in layers), 0.0)
+    for operator, owner in owners.items():
+        if durations.get(operator):
+            # The quickest run: whatever else the machine does can only add to it.
+            seconds[owner] += min(durations[operator]) * 1e-6 / len(images)
+    return seconds
 
 
-def _noise(classifier: Classifier) -> NDArray[np.uint8]:
-    """Return images to measure with, ``uint8[N, H, W, C]``."""
-    like = classifier.metadata.preparation
-    count = min(_IMAGES, max(1, _PIXELS // (like.height * like.width)))
-    shape = (count, like.height, like.width, like.channels)
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+def _durations(content: bytes, images: NDArray[np.uint8]) -> dict[str, list[int]]:
+    """The microseconds of each operator, run by run, the first runs left out."""
+    options = session_options(threads=1)  # so that the figures do not depend on what else runs
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_profiling = True
+    batch = np.ascontiguousarray(images)
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = cpu_session(content, options)
+        name = session.get_inputs()[0].name
+        for _ in range(_WARM):
+            session.run(None, {name: batch})
+        began = time.perf_counter()
+        for run in range(1, _RUNS + 1):
+            session.run(None, {name: batch})
+            if run >= _LEAST and time.perf_counter() - began > _SECONDS:
+                break
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    durations: dict[str, list[int]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            operator = event["name"].removesuffix(_KERNEL)
+            durations.setdefault(operator, []).append(event["dur"])
+    return {operator: each[_WARM:] for operator, each in durations.items()}

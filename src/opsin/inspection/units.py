@@ -22,39 +22,28 @@ from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
-#: Images that are shown for each unit.
+#: Images that are shown, and that are kept, for each unit.
 BEST: Final = 9
-#: Images that are kept for each unit.
 KEPT: Final = 100
 # Share of the mean activity below which a deviation is rounding.
 _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
-class Exciter:
-    """An image that excites a unit.
-
-    Args:
-        row: Its number among the images.
-        name: What it is called.
-        label: Its class.
-        value: The largest value of the unit's map on it.
-        place: Row and column of the map where that is; ``None`` for a unit without a map.
-        box: What the unit sees from there: top, left, bottom, right in pixels, the ends left out.
-        images: The images, which are read when they are asked for.
-    """
+class TopActivation:
+    """One of the images that excite a unit most."""
 
     row: int
     name: str
     label: str
-    value: float
-    place: tuple[int, int] | None
-    box: tuple[int, int, int, int]
+    value: float  # the largest of the unit's map on it
+    place: tuple[int, int] | None  # row and column of that; None: the unit has no map
+    box: tuple[int, int, int, int]  # what it sees there: top, left, bottom, right in pixels
     images: Images = field(repr=False, compare=False)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """The whole image, ``uint8[H, W, C]``."""
+        """The whole image, ``uint8[H, W, C]``, read when it is asked for."""
         return np.asarray(self.images[self.row])
 
     @property
@@ -64,37 +53,22 @@ class Exciter:
         return self.pixels[top:bottom, left:right]
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the pixels left out."""
-        return {
-            "row": self.row,
-            "name": self.name,
-            "label": self.label,
-            "value": self.value,
-            "place": None if self.place is None else list(self.place),
-            "box": list(self.box),
-        }
+        """Plain data, the pixels left out."""
+        plain = {name: getattr(self, name) for name in ("row", "name", "label", "value")}
+        place = None if self.place is None else list(self.place)
+        return {**plain, "place": place, "box": list(self.box)}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of a layer.
-
-    Args:
-        number: From 0.
-        best: The images that excite it most, the strongest first.
-        mix: How many of the hundred that excite it most are of each class, the most first;
-            classes without any are left out.
-        mean: Mean activity for each class; ``None`` for a class without images.
-        selectivity: How far each class lifts it, in deviations (`UnitRecord.selectivity`).
-        steady: Whether it is the same on all images, as a dead unit is.
-    """
+    """One unit of a layer."""
 
     number: int
-    best: tuple[Exciter, ...]
-    mix: dict[str, int]
-    mean: dict[str, float | None]
-    selectivity: dict[str, float]
-    steady: bool
+    best: tuple[TopActivation, ...]  # the strongest first
+    mix: dict[str, int]  # of the hundred images that excite it most: how many of each class
+    mean: dict[str, float | None]  # mean activity for each class; None: no images of it
+    selectivity: dict[str, float]  # how far each class lifts it, in deviations
+    constant: bool  # the same on all images, as a dead unit is
 
     @property
     def favourite(self) -> str:
@@ -102,11 +76,11 @@ class Unit:
         return max(self.selectivity, key=lambda name: self.selectivity[name])
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the pixels left out."""
+        """Plain data, the pixels left out."""
         return {
             "unit": self.number,
             "favourite": self.favourite,
-            "steady": self.steady,
+            "steady": self.constant,
             "best": [image.to_json() for image in self.best],
             "mix": self.mix,
             "mean": self.mean,
@@ -116,15 +90,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class UnitMatch:
-    """A unit that fires for a class.
-
-    Args:
-        unit: Its number.
-        selectivity: Its mean activity for the class less that for all other images, over the
-            standard deviation of all.
-        mean: The former.
-        rest: The latter.
-    """
+    """A unit that fires for a class: its mean activity for the class and for all other images."""
 
     unit: int
     selectivity: float
@@ -134,19 +100,11 @@ class UnitMatch:
 
 @dataclass(frozen=True)
 class UnitGallery:
-    """The units of a layer.
-
-    Args:
-        layer: The layer.
-        classes: Class names in the order of the probabilities.
-        field: What a place of its maps sees; ``None``: the whole image.
-        record: All figures as arrays.
-        known: The images.
-    """
+    """The units of a layer, with the images that excite them."""
 
     layer: Layer
     classes: tuple[str, ...]
-    field: ReceptiveField | None
+    field: ReceptiveField | None  # what a place of its maps sees; None: the whole image
     record: UnitRecord
     known: ReferenceSet
 
@@ -166,9 +124,9 @@ class UnitGallery:
         return self.record.selectivity()
 
     @cached_property
-    def steady(self) -> NDArray[np.bool_]:
+    def constant(self) -> NDArray[np.bool_]:
         """Which units are the same on all images, ``bool[U]``."""
-        return self.record.steady()
+        return self.record.constant()
 
     def __len__(self) -> int:
         return len(self.record.rows)
@@ -177,7 +135,7 @@ class UnitGallery:
         return (self.unit(number) for number in range(len(self)))
 
     def unit(self, number: int) -> Unit:
-        """Return one unit.
+        """One unit.
 
         Raises:
             ModelFileError: There is no such unit.
@@ -188,25 +146,21 @@ class UnitGallery:
                 f"got {number}",
                 "Choose there.",
             )
-        mix = self.record.mix[number]
-        mean = self.record.mean[number]
+        mix, mean = self.record.mix[number], self.record.mean[number]
+        shown = min(BEST, int(self.record.rows.shape[1]))
         return Unit(
             number=number,
-            best=tuple(self._exciter(number, rank) for rank in range(self._shown)),
+            best=tuple(self._top(number, rank) for rank in range(shown)),
             mix={self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
             mean={
                 name: float(value) if count else None
                 for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
             },
             selectivity=dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
-            steady=bool(self.steady[number]),
+            constant=bool(self.constant[number]),
         )
 
-    @property
-    def _shown(self) -> int:
-        return min(BEST, int(self.record.rows.shape[1]))
-
-    def _exciter(self, number: int, rank: int) -> Exciter:
+    def _top(self, number: int, rank: int) -> TopActivation:
         row = int(self.record.rows[number, rank])
         _, height, width, _ = self.known.images.shape
         place, box = None, (0, 0, height, width)
@@ -215,7 +169,7 @@ class UnitGallery:
             place = y, x
             if self.field is not None:
                 box = self.field.box(y, x, (height, width))
-        return Exciter(
+        return TopActivation(
             row=row,
             name=self.known.names[row],
             label=self.classes[self.known.labels[row]],
@@ -226,10 +180,7 @@ class UnitGallery:
         )
 
     def search(self, class_name: str) -> list[UnitMatch]:
-        """Return the units that fire for a class, the most selective first.
-
-        Args:
-            class_name: Its name.
+        """The units that fire for a class, the most selective first.
 
         Raises:
             RecipeError: There is no such class.
@@ -237,17 +188,17 @@ class UnitGallery:
         (place,) = places_among([class_name], self.classes)
         if place < 0:
             check_choices("class", [class_name], self.classes)
-        by, mean, rest = self.selectivity[:, place], self.record.mean, self.record.rest()
+        by, mean, rest = (each[:, place] for each in (
+            self.selectivity, self.record.mean, self.record.rest(),
+        ))  # fmt: skip
         return [
-            UnitMatch(
-                int(unit), float(by[unit]), float(mean[unit, place]), float(rest[unit, place])
-            )
+            UnitMatch(int(unit), float(by[unit]), float(mean[unit]), float(rest[unit]))
             for unit in np.argsort(-by, kind="stable")
             if by[unit] > 0
         ]
 
     def to_json(self) -> JsonObject:
-        """Return all of it as plain data, the pixels left out."""
+        """Plain data, the pixels left out."""
         return {
             "layer": self.layer.name,
             "kind": self.layer.kind,
@@ -267,27 +218,14 @@ def unit_gallery(
     limit: int | None = None,
     watcher: Watcher = SILENT,
 ) -> UnitGallery:
-    """Find for each unit of a layer the training images that excite it most.
+    """Find the training images that excite each unit of a layer most.
 
-    Args:
-        classifier: An open classifier.
-        network: Its graph.
-        known: The images.
-        layer: Name of the layer.
-        limit: Training images to look at, spread evenly over all (default: all).
-        watcher: Receives the progress of the work.
+    ``limit`` is the number of training images to look at, spread evenly over all.
 
     Raises:
         ModelFileError: There is no such layer.
         RecipeError: The limit is below 1.
         SourceError: There are no training images.
-
-    Example:
-        >>> import opsin, tempfile
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> gallery = opsin.Inspection(run).units("relu1", limit=200)
-        >>> len(gallery), len(gallery.unit(3).best), gallery.search("7")[0].selectivity > 0.5
-        (128, 9, True)
     """
     row = network.layer(layer)
     if limit is not None and limit < 1:
@@ -304,36 +242,24 @@ def unit_gallery(
         counter.add(batch.values[0], batch.rows, known.labels[batch.rows])
         watcher.advance(done := done + len(batch.rows))
     watcher.end()
-    return UnitGallery(
-        row, classifier.classes, network.receptive_field(layer), counter.record(), known
-    )
+    field = network.receptive_field(layer)
+    return UnitGallery(row, classifier.classes, field, counter.record(), known)
 
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What is known of a layer's U units after N images of K classes.
+    """Figures of a layer's U units after N images of K classes; T images are kept for each."""
 
-    Args:
-        rows: The images that excite each unit most, the strongest first, ``int64[U, T]``.
-        values: The largest value of the unit's map on each, ``float32[U, T]``.
-        places: Where in the map that is, counted row by row, ``int64[U, T]``.
-        mix: How many of these are of each class, ``int64[U, K]``.
-        counts: Images of each class, ``int64[K]``.
-        mean: Mean activity: of the map's mean over the images of a class, ``float64[U, K]``;
-            not a number for a class without images.
-        deviation: Standard deviation of the map's mean over all images, ``float64[U]``.
-    """
-
-    rows: NDArray[np.int64]
-    values: NDArray[np.float32]
-    places: NDArray[np.int64]
-    mix: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
+    rows: NDArray[np.int64]  # the images that excite each unit most, the strongest first, [U, T]
+    values: NDArray[np.float32]  # the largest value of the unit's map on each, [U, T]
+    places: NDArray[np.int64]  # where in the map that is, counted row by row, [U, T]
+    mix: NDArray[np.int64]  # how many of these are of each class, [U, K]
+    counts: NDArray[np.int64]  # images of each class, [K]
+    mean: NDArray[np.float64]  # mean activity for a class, [U, K]; NaN without images
+    deviation: NDArray[np.float64]  # of the map's mean over all images, [U]
 
     def rest(self) -> NDArray[np.float64]:
-        """Return the mean activity over the images of all other classes, ``float64[U, K]``."""
+        """The mean activity over the images of all other classes, ``float64[U, K]``."""
         totals = np.where(self.counts, self.mean, 0) * self.counts
         others = self.counts.sum() - self.counts
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -341,42 +267,27 @@ class UnitRecord:
         return rest
 
     def selectivity(self) -> NDArray[np.float64]:
-        """Return how far each class lifts each unit, in deviations, ``float64[U, K]``.
+        """A class's lift on a unit, in deviations, ``float64[U, K]``.
 
-        It is the mean activity for the class less that for all other images, over the standard
-        deviation of all images: a standardised difference of means (J. Cohen, "Statistical power
-        analysis for the behavioral sciences", 1988). 0 for a unit that never changes, and where
-        there is no image of the class, or no other.
+        It is the unit's mean activation on the class minus that on the rest, over the standard
+        deviation of all: a standardised difference of means (J. Cohen, "Statistical power analysis
+        for the behavioral sciences", 1988). 0 for a constant unit, and for a class without images.
         """
         apart = np.nan_to_num(self.mean - self.rest())
-        width, moves = self.deviation[:, None], ~self.steady()[:, None]
+        width, moves = self.deviation[:, None], ~self.constant()[:, None]
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
-    def steady(self) -> NDArray[np.bool_]:
-        """Tell which units are the same on all images, as dead ones are, ``bool[U]``."""
+    def constant(self) -> NDArray[np.bool_]:
+        """Which units are the same on all images, as dead ones are, ``bool[U]``."""
         rounding: NDArray[np.float64] = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)
         return self.deviation <= rounding
 
 
 class UnitCounter:
-    """Takes a layer's maps batch by batch and keeps what a `UnitRecord` says.
+    """Makes a `UnitRecord` of a layer's maps, which come batch by batch.
 
-    The memory that it takes does not depend on the number of images, and its answer not on the
-    size of the batches: of equal values the lowest rows are kept. A value that is no number counts
-    as none.
-
-    Args:
-        units: U, how many units the layer has.
-        classes: K.
-        keep: Images to keep for each unit.
-
-    Example:
-        >>> counter = UnitCounter(units=2, classes=2, keep=1)
-        >>> counter.add(np.float32([[1, 0], [5, 2]]), np.array([7, 8]), np.array([0, 1]))
-        >>> counter.add(np.float32([[5, 3]]), np.array([9]), np.array([1]))
-        >>> record = counter.record()
-        >>> record.rows.tolist(), record.mean.tolist()
-        ([[8], [9]], [[1.0, 5.0], [0.0, 2.5]])
+    Its memory does not depend on the number of images, and its answer not on the size of the
+    batches: of equal values the lowest rows are kept. NaN counts as the smallest value.
     """
 
     def __init__(self, units: int, classes: int, *, keep: int = KEPT) -> None:
@@ -394,18 +305,16 @@ class UnitCounter:
     def add(
         self, maps: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> None:
-        """Take some images.
-
-        Args:
-            maps: What the layer puts out, ``float32[B, U]`` or ``float32[B, U, H, W]``.
-            rows: Numbers of the images, ``int64[B]``; each may come once.
-            labels: Their classes, ``int64[B]``.
-        """
+        """Take the layer's output ``float32[B, U, …]`` for images of these rows and classes."""
         flat = maps.reshape(len(maps), self._units, -1)
         largest = flat.max(axis=2)
         largest[np.isnan(largest)] = -np.inf
         means = flat.mean(axis=2).astype(np.float64)
-        self._add_activity(means, labels)
+        order = np.argsort(labels, kind="stable")
+        present, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        self._counts[present] += counts
+        self._mean[present] += np.add.reduceat(means[order], starts, axis=0)
+        self._squares += np.einsum("bu,bu->u", means, means)
         ahead = largest > self._least
         ahead |= (largest == self._least) & (rows[:, None] < self._last)
         which, units = np.nonzero(ahead)
@@ -416,13 +325,6 @@ class UnitCounter:
         self.waiting += len(which)
         if self.waiting > self._units * self._keep:
             self._thin_out()
-
-    def _add_activity(self, means: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
-        order = np.argsort(labels, kind="stable")
-        present, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-        self._counts[present] += counts
-        self._mean[present] += np.add.reduceat(means[order], starts, axis=0)
-        self._squares += np.einsum("bu,bu->u", means, means)
 
     def _thin_out(self) -> tuple[NDArray[Any], ...]:
         """Keep the strongest of each unit only, and return them, unit by unit."""
@@ -440,21 +342,19 @@ class UnitCounter:
         return kept
 
     def record(self) -> UnitRecord:
-        """Return what is known so far; at least one image must have come."""
-        kept = self._thin_out()
-        shape = (self._units, -1)
-        classes = len(self._counts)
-        pairs = kept[0] * classes + kept[4]
-        counts = self._counts
+        """The figures so far; at least one image must have come."""
+        units, values, rows, places, labels = self._thin_out()
+        shape, classes, counts = (self._units, -1), len(self._counts), self._counts
         with np.errstate(invalid="ignore"):
             mean = (self._mean / counts[:, None]).T
         overall = self._mean.sum(axis=0) / counts.sum()
         variance = self._squares / counts.sum() - overall**2
+        mix = np.bincount(units * classes + labels, minlength=self._units * classes)
         return UnitRecord(
-            rows=kept[2].reshape(shape),
-            values=kept[1].reshape(shape),
-            places=kept[3].reshape(shape),
-            mix=np.bincount(pairs, minlength=self._units * classes).reshape(-1, classes),
+            rows=rows.reshape(shape),
+            values=values.reshape(shape),
+            places=places.reshape(shape),
+            mix=mix.reshape(-1, classes),
             counts=counts.copy(),
             mean=np.ascontiguousarray(mean),
             deviation=np.sqrt(np.maximum(variance, 0)),

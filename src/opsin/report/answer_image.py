@@ -17,12 +17,7 @@ _HEAVY, _QUALITY = 1500, 88
 
 
 def small(pixels: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
-    """Shrink an image to what a page of hundreds can carry; a smaller one stays as it is.
-
-    Args:
-        pixels: ``uint8[H, W, C]``
-        side: Longest side of what is returned.
-    """
+    """Shrink an image to what a page of hundreds can carry; a smaller one stays as it is."""
     height, width, channels = pixels.shape
     if max(height, width) <= side:
         return pixels

@@ -20,16 +20,10 @@ from opsin.report.terminal import corrected_in_words, leaks_in_words, over_class
 
 @dataclass(frozen=True)
 class Publication:
-    """Where others will find a classifier, and under which terms.
+    """Where others will find a classifier, and under which terms."""
 
-    Args:
-        repository: ``owner/name`` on the hub.
-        licence: Of the classifier, as the hub calls it; ``unknown`` where nobody has stated one.
-        inside: The pretrained network that is inside the file, where there is one.
-    """
-
-    repository: str
-    licence: str
+    repository: str  # `owner/name` on the hub
+    licence: str  # of the classifier, as the hub calls it; `unknown` where nobody has stated one
     inside: BackboneFacts | None = None
 
     @property
@@ -52,13 +46,6 @@ def model_card(
     """Return the card as Markdown with the YAML header that Hugging Face reads.
 
     M. Mitchell et al., "Model cards for model reporting", FAT* 2019.
-
-    Args:
-        report: The run's figures, its failures among them.
-        seed: What it was trained with.
-        name: Of the run, or of what is published.
-        source: What its images are called.
-        publication: Where it is published (default: it lies in its run).
     """
     figures = report.judged
     judged = PART_WORDS[report.split]

@@ -13,19 +13,12 @@ from opsin.report.templates import environment
 
 @dataclass(frozen=True)
 class Group:
-    """Images that two runs answered differently, in one of three ways.
+    """Images that two runs answered differently, in one of three ways."""
 
-    Args:
-        title: Which way: ``Only B is right``.
-        count: How many there are.
-        images: The first of them, where they can still be shown.
-        others: The first of the others: name, class and both answers in a line.
-    """
-
-    title: str
+    title: str  # which way: `Only B is right`
     count: int
-    images: Sequence[Disagreement]
-    others: Sequence[str]
+    images: Sequence[Disagreement]  # the first of them, where they can still be shown
+    others: Sequence[str]  # the first of the others: name, class and both answers in a line
 
 
 def render_comparison(
@@ -34,14 +27,7 @@ def render_comparison(
     groups: Sequence[Sequence[Group]],
     word: str,
 ) -> str:
-    """Return the page.
-
-    Args:
-        comparison: The runs and pairs.
-        drawn: The charts ``curves`` and ``accuracy`` as SVG.
-        groups: For each pair, the images on which the two disagree.
-        word: Which images these are: ``test`` or ``validation``.
-    """
+    """Return the page."""
     columns = columns_of(comparison.runs)
     page: str = (
         environment()

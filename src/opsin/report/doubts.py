@@ -17,16 +17,7 @@ def labels_title(failures: Failures) -> str:
 
 
 def labels_grounds(suspected: int, labels: LabelEvidence | None) -> str:
-    """Return what that rests on: what to expect of the suspects, or why there are none.
-
-    Args:
-        suspected: How many there are.
-        labels: What they rest on; runs of earlier versions did not keep it.
-
-    Example:
-        >>> labels_grounds(3, LabelEvidence(too_weak="4 of 9 answers are right"))
-        'The classifier is too weak to tell: 4 of 9 answers are right.'
-    """
+    """Return what that rests on: what to expect of the suspects, or why there are none."""
     if labels and labels.too_weak:
         return f"The classifier is too weak to tell: {labels.too_weak}."
     if suspected and labels and labels.expected:

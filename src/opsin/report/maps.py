@@ -31,18 +31,11 @@ STOPS: Final[dict[ColourMap, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How a layer's values become colours: one scale for all its maps.
-
-    Args:
-        low: The value of the first colour.
-        high: The value of the last.
-        colours: Viridis from 0 where nothing is negative; else PuOr (orange below 0, purple
-            above), with 0 in the middle.
-    """
+    """How a layer's values become colours: one scale for all its maps."""
 
     low: float
     high: float
-    colours: ColourMap
+    colours: ColourMap  # viridis from 0 where nothing is negative
 
     def places(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the place of each value among the 256 colours.
@@ -55,14 +48,7 @@ class Scale:
 
 
 def scale_of(low: float, high: float) -> Scale:
-    """Return the scale of a layer whose values lie between two numbers.
-
-    Example:
-        >>> scale_of(0.0, 3.5)
-        Scale(low=0.0, high=3.5, colours='viridis')
-        >>> scale_of(-1.0, 3.5)
-        Scale(low=-3.5, high=3.5, colours='PuOr')
-    """
+    """Return the scale of a layer whose values lie between two numbers."""
     if low >= 0:
         return Scale(0.0, high, "viridis")
     reach = max(-low, high)
@@ -91,15 +77,7 @@ def gradient(colours: ColourMap) -> str:
 
 
 def sprite(maps: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Lay maps of one size side by side without gaps.
-
-    Args:
-        maps: ``uint8[N, H, W]``
-        columns: Maps in a row.
-
-    Returns:
-        ``uint8[rows · H, columns · W]``, what is left over filled with 0.
-    """
+    """Lay maps of one size side by side without gaps."""
     count, height, width = maps.shape
     rows = -(-count // columns)
     cells = np.zeros((rows * columns, height, width), np.uint8)

@@ -30,19 +30,12 @@ _MATRIX: Final = 25
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the confusion matrix and some of its images.
+    """A cell of the confusion matrix and some of its images."""
 
-    Args:
-        actual: The right class, a place among the classes.
-        predicted: The answer.
-        count: Images in it.
-        answers: Those that are shown.
-    """
-
-    actual: int
+    actual: int  # the right class, a place among the classes
     predicted: int
     count: int
-    answers: Sequence[ShownAnswer]
+    answers: Sequence[ShownAnswer]  # those that are shown
 
     @property
     def anchor(self) -> str:
@@ -52,23 +45,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is probably wrong.
+    """An image whose label is probably wrong."""
 
-    Args:
-        pixels: ``uint8[H, W, C]``
-        name: What the image is called.
-        label: Its label.
-        suggested: The class that the answers suggest.
-        score: Doubt in the label, 0 to 1.
-        example: A typical image of that class, or ``None``.
-    """
-
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]  # uint8[H, W, C]
     name: str
     label: str
-    suggested: str
+    suggested: str  # the class that the answers suggest
     score: float
-    example: NDArray[np.uint8] | None
+    example: NDArray[np.uint8] | None  # a typical image of that class, or `None`
 
 
 @dataclass(frozen=True)
@@ -92,16 +76,7 @@ def render(
     images: PageImages,
     drawn: Mapping[str, str],
 ) -> str:
-    """Return the page.
-
-    Args:
-        report: The run's figures, its failures among them.
-        recipe: Its recipe.
-        history: The lines of ``history.jsonl``.
-        name: Of the run.
-        images: Those to show.
-        drawn: The figures by name, as SVG.
-    """
+    """Return the page."""
     figures = report.judged
     shown = [cell for cell in images.cells if cell.answers]
     leaks = report.leaks
@@ -134,13 +109,7 @@ def render(
 
 
 def verdict(report: Report) -> str:
-    """Say in one sentence how good the classifier is, and on what grounds.
-
-    Example:
-        >>> figures = {"accuracy": 0.92, "low": 0.91, "high": 0.93, "images": 1000}
-        >>> verdict(Report(split="test", figures={"test": figures}))[:34]
-        'Right for 92.0% of 1,000 test imag'
-    """
+    """Say in one sentence how good the classifier is, and on what grounds."""
     figures = report.judged
     span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
     if figures.groups is not None:
@@ -172,12 +141,7 @@ def _titles(report: Report) -> dict[str, str]:
 
 
 def themed(svg: str) -> str:
-    """Return an SVG file's drawing so that it takes text colour and width from the page around it.
-
-    Example:
-        >>> themed('<?xml?><svg width="9pt" height="9pt" fill="#1c2127"></svg>')
-        '<svg aria-hidden="true" fill="currentColor"></svg>'
-    """
+    """Return an SVG that takes text colour and width from the page around it."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
@@ -187,21 +151,13 @@ def themed(svg: str) -> str:
 
 @dataclass(frozen=True)
 class _MatrixCell:
-    """A number of the confusion matrix, as the page shows it.
-
-    Args:
-        count: Images in it.
-        share: Their share of the right class.
-        right: Whether the answer is the right class.
-        depth: How deep its red is, 0 to 1.
-        anchor: Where the page has its images, if it has some.
-    """
+    """A number of the confusion matrix, as the page shows it."""
 
     count: int
-    share: float
+    share: float  # their share of the right class
     right: bool
-    depth: float
-    anchor: str | None
+    depth: float  # how deep its red is, 0 to 1
+    anchor: str | None  # where the page has its images, if it has some
 
 
 def _matrix(figures: PartFigures, shown: Sequence[Cell]) -> list[list[_MatrixCell]]:

@@ -183,27 +183,16 @@ def remarks_on(part: str, comparisons: int, groups: int | None = None) -> list[s
 
 
 class Column(NamedTuple):
-    """One column of the table.
-
-    Args:
-        heading: What it holds.
-        cells: Text for each run, ``""`` where it is not known, and whether to make it stand out.
-    """
+    """One column of the table."""
 
     heading: str
     cells: list[tuple[str, bool]]
 
 
 class _Shown(NamedTuple):
-    """How a column is made.
+    """How a column is made."""
 
-    Args:
-        key: What ``best`` calls it.
-        heading: What stands above it.
-        show: Returns a run's text, or ``None``.
-    """
-
-    key: str
+    key: str  # what `best` calls it
     heading: str
     show: Callable[[ComparedRun], str | None]
 
@@ -236,15 +225,7 @@ def _columns() -> list[_Shown]:
 
 
 def columns_of(rows: Sequence[ComparedRun]) -> list[Column]:
-    """Return the columns of which at least one run knows something.
-
-    Example:
-        >>> row = ComparedRun(letter="A", run="runs/a", model="mlp", source="digits", accuracy=0.9,
-        ...                   low=0.88, high=0.92, log_loss=0.31, rescored=0, reported=None,
-        ...                   bytes=None, parameters=None, seconds=None, parity=None, best=[])
-        >>> [(column.heading, column.cells[0][0]) for column in columns_of([row])][2:]
-        [('Accuracy', '0.9000 ± 0.0200'), ('Log loss', '0.310')]
-    """
+    """Return the columns of which at least one run knows something."""
     columns = [
         Column(heading, [(show(row) or "", key in row.best) for row in rows])
         for key, heading, show in _columns()

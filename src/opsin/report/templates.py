@@ -37,6 +37,7 @@ def environment() -> jinja2.Environment:
         "known_metrics": known_metrics,
         "kind": lambda kind: _explained(kind, term_of_layer(kind)),
         "term": lambda text: _explained(text, find_term(text)),
+        "shape": lambda sides: "×".join(f"{side:,}" for side in sides),
         "thousands": lambda value: f"{value:,}",
     }
     return templates

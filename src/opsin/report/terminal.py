@@ -42,12 +42,7 @@ COMMANDS: Final = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return text on one line, with control characters and broken Unicode made visible.
-
-    Example:
-        >>> len(printable("boot" + chr(10))) > 5
-        True
-    """
+    """Return text on one line, with control characters and broken Unicode made visible."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -85,11 +80,7 @@ class _Rate(ProgressColumn):
 
 
 class Terminal(Watcher):
-    """Shows work as it goes on: a live bar on a terminal, plain lines elsewhere.
-
-    Args:
-        console: Where to.
-    """
+    """Shows work as it goes on: a live bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -196,11 +187,7 @@ class Terminal(Watcher):
 
 
 class LogFile(Terminal):
-    """Writes the same lines into a run's ``log.txt``.
-
-    Args:
-        file: Open for writing text.
-    """
+    """Writes the same lines into a run's ``log.txt``."""
 
     def __init__(self, file: TextIO) -> None:
         # In a notebook, Rich would show the lines there and leave the file empty.
@@ -264,12 +251,7 @@ def layer_table(layers: Sequence[Layer]) -> Table:
 
 
 def leaks_in_words(leaks: Leaks) -> str:
-    """Say how many test images were also trained on, and what comes of it.
-
-    Example:
-        >>> leaks_in_words(Leaks(exact=1))
-        '1 test image has an exact copy among the training images (kept, as they were given)'
-    """
+    """Say how many test images were also trained on, and what comes of it."""
     if leaks.all_copied:
         return (
             f"every test image ({leaks.exact:,}) has an exact copy among the training images, so "
@@ -286,30 +268,13 @@ def leaks_in_words(leaks: Leaks) -> str:
 
 
 def images_in_words(figures: PartFigures) -> str:
-    """Say how many images figures rest on, and in how many groups.
-
-    Example:
-        >>> images_in_words(PartFigures(images=200, accuracy=0.9, low=0.8, high=1, groups=12,
-        ...                             few_groups=True))
-        '200 images in 12 groups, which are few: the interval is rough'
-    """
+    """Say how many images figures rest on, and in how many groups."""
     groups = in_groups(figures.groups, few=figures.few_groups)
     return f"{counted(figures.images, 'image')}{groups}"
 
 
 def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
-    """Say what corrections did to the measure, and what it would be without them.
-
-    Args:
-        corrected: The figures' field of that name.
-        split: ``test`` or ``val``.
-
-    Example:
-        >>> earlier = {"accuracy": 0.9436, "low": 0.9, "high": 0.97, "images": 195}
-        >>> corrected = CorrectedLabels(labels=13, images=195, left_out=0, earlier=earlier)
-        >>> corrected_in_words(corrected, "test")
-        '13 of 195 test labels corrected; with the earlier labels 0.9436 ± 0.0436'
-    """
+    """Say what corrections did to the measure, and what it would be without them."""
     word = {"test": "test ", "val": "validation ", "out_of_fold": "held-out "}.get(split or "", "")
     said = []
     if corrected.labels:
@@ -327,14 +292,7 @@ def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
 
 
 def ood_in_words(ood: OodFigures) -> str:
-    """Say how well unknown images are distinguished from known ones.
-
-    Example:
-        >>> each = [{"name": name, "images": 9, "auroc": auroc}
-        ...         for name, auroc in (("glass", 0.7), ("paper", 0.9))]
-        >>> ood_in_words(OodFigures(near=0.8, far=1, classes=each))
-        'AUROC 0.800 for a class left out (lowest: glass 0.700), 1.000 for noise, text and drawings'
-    """
+    """Say how well unknown images are distinguished from known ones."""
     lowest = min(ood.classes, key=lambda each: each.auroc, default=None)
     some = f" (lowest: {printable(lowest.name)} {lowest.auroc:.3f})" if lowest else ""
     return (
@@ -392,11 +350,6 @@ def confusions(figures: PartFigures, count: int = 3) -> str:
 
 
 def bar(share: float, width: int = 28) -> str:
-    """Return a bar of block characters for a share between 0 and 1.
-
-    Example:
-        >>> bar(0.5, 4), bar(1.0, 4)
-        ('██', '████')
-    """
+    """Return a bar of block characters for a share between 0 and 1."""
     eighths = round(share * width * 8)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

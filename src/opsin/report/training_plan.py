@@ -11,33 +11,19 @@ from opsin.core.stored_json import JsonObject
 
 
 class Plan(BaseModel):
-    """A training that is not begun: what it would do, how long it takes and how much it needs.
-
-    Args:
-        recipe: Every option, decided.
-        summary: The images in one line.
-        images: How many there are in each part: ``train``, ``val``, ``test``.
-        layers: The network; empty for a model without layers, whose size is known once fitted.
-        seconds: About how long the epochs take with their validation, from a few real steps, or
-            the features that are not known yet and the choice of a head; reading, the export and
-            the evaluation come on top. ``None`` for a model without layers on pixels.
-        memory: Bytes that it takes beyond the images; ``None`` for a model without layers.
-        rates: The learning rate: pairs of progress, 0 to 1, and rate; empty where there is none.
-        device: Where it would be trained.
-        notes: Warnings: what is so, then what to do.
-    """
+    """A training that is not begun: what it would do, how long it takes and how much it needs."""
 
     model_config = ConfigDict(frozen=True)
 
-    recipe: Recipe | ClassicalRecipe
-    summary: str
-    images: dict[str, int]
-    layers: tuple[Layer, ...]
+    recipe: Recipe | ClassicalRecipe  # every option, decided
+    summary: str  # the images in one line
+    images: dict[str, int]  # how many there are in each part: `train`, `val`, `test`
+    layers: tuple[Layer, ...]  # the network
     seconds: float | None
-    memory: int | None
-    rates: tuple[tuple[float, float], ...]
+    memory: int | None  # bytes that it takes beyond the images; `None` for a model without layers
+    rates: tuple[tuple[float, float], ...]  # the learning rate: pairs of progress, 0 to 1, and rate
     device: str
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # warnings: what is so, then what to do
 
     @property
     def parameters(self) -> int | None:

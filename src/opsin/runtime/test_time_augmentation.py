@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Share of the smaller side that a view is moved by, one pixel at least. Measured on validation
-# images (docs/how-to/several-views.md): on sides of 28 to 64 pixels one pixel helps, and a
+# images (docs/how-to/predict.md): on sides of 28 to 64 pixels one pixel helps, and a
 # fourteenth of the side does less or harms.
 _SHARE: Final = 1 / 64
 # Below this many pixels a side, one pixel is too much.

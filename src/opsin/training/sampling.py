@@ -11,7 +11,7 @@ from opsin.core.recipe import TrainingRecipe
 
 # Below this ratio, evening out gained nothing beyond chance and cost accuracy
 # on images as unbalanced as the training's; an image that was drawn more often than this in
-# an epoch was learnt by heart (docs/understand/measured-answers.md). The audit warns from the
+# an epoch was learnt by heart (docs/understand/measured.md). The audit warns from the
 # same ratio on.
 _UNBALANCED: Final = 10
 _MOST_REPEATS: Final = 15

@@ -50,7 +50,7 @@ _Converter = Callable[[_LayerWriter, str, Any, list[str]], None]
 
 def _normalise(to: _LayerWriter, name: str, layer: Normalise, inputs: list[str]) -> None:
     # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
-    # and takes a third of the time or less (docs/understand/measured-recipes.md). The numbers are
+    # and takes a third of the time or less (docs/understand/measured.md). The numbers are
     # the same.
     mean, deviation = (
         to.tensor(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
@@ -230,7 +230,7 @@ def check_exportable(network: nn.Module) -> None:
             raise RecipeError(
                 f"layers that a file can hold: {known}",
                 f"{name} is {type(layer).__name__}",
-                "Add it to opsin/onnx_files/operators.py (docs/how-to/add-a-network.md).",
+                "Add it to opsin/onnx_files/operators.py (docs/how-to/extend.md).",
             )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +225,35 @@ def test_swapped_arguments_are_recognised(kind: str, nearest_mean: Path, tmp_pat
         assert f"{model}" in caught.value.advice
     refuse_swapped(nearest_mean, [run, None, 7], "")  # a classifier among the images is none
     refuse_swapped(file, [tmp_path, "digits"], "")
+
+
+REPORT: dict[str, Any] = {
+    "format": 1,
+    "split": "test",
+    "figures": {"test": {"accuracy": 0.9, "low": 0.8, "high": 0.95}},
+    "later": {"a": [1, None]},
+    "training": {"later": "b"},
+}
+
+
+def test_fields_that_nobody_knows_come_back(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    write_json(run.report, REPORT)
+    run.read(Report).write(run.path)
+    assert json.loads(run.report.read_text()) == REPORT
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"format": 2}, r"report\.json has format 2\. Update Opsin"),
+        ({"split": "train"}, "split"),
+        ({"figures": {}}, "no figures of the test part"),
+        ({"seconds": {"train": -1}}, r"seconds\.train"),
+    ],
+)
+def test_a_damaged_report_says_where(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    run = started(tmp_path)
+    write_json(run.report, REPORT | changed)
+    with pytest.raises(RunError, match=words):
+        run.read(Report)

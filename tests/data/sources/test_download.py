@@ -64,9 +64,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     assert watcher.done[-1] == len(CONTENT)
 
 
-def test_it_starts_again_where_it_cannot_go_on(
-    web: Server, published: Published
-) -> None:
+def test_it_starts_again_where_it_cannot_go_on(web: Server, published: Published) -> None:
     break_off(web, published)
     web.manner = "no ranges"
     assert content_of(published) == CONTENT

@@ -31,8 +31,8 @@ def test_every_unit_is_brought_where_the_file_has_it(tmp_path: Path) -> None:
     assert lesson.place is not None
     assert lesson.total == pytest.approx(float(after[(lesson.unit, *lesson.place)]), abs=1e-5)
     assert lesson.output == after.max()
-    assert lesson.rows(2)[0] == lesson.unit
-    assert sorted(lesson.rows()) == list(range(6))
+    assert lesson.rows(2)[0][0] == lesson.unit
+    assert sorted(unit for unit, _ in lesson.rows()) == list(range(6))
     means, deviations = lesson.spread(lesson.after)
     assert np.allclose(means, after.mean(axis=(1, 2)), atol=1e-5)
     assert np.allclose(deviations, after.std(axis=(1, 2)), atol=1e-5)

@@ -14,42 +14,56 @@ from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.lesson_window import strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
-from opsin.runtime.classifier import Classifier
 
-# The standard's own, where an operator says nothing.
+# The standard's own, where an operator does not state it.
 _EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class BatchNormalisationLesson:
-    """What batch normalisation does to each unit.
-
-    Args:
-        layer: Name of the layer.
-        kind: What it is.
-        unit: The unit whose largest number is shown in full.
-        place: Row and column of that number; ``None``: the unit is one number.
-        epsilon: What is added to the variance, so that it is never 0.
-        mean: Of each unit, as measured in training, ``float32[C]``.
-        variance: Likewise.
-        scale: What each unit is multiplied by afterwards, as learnt, ``float32[C]``.
-        shift: What is added then, ``float32[C]``.
-        before: What comes in, ``float32[C, H, W]`` or ``float32[C]``.
-        after: What comes out.
-    """
+    """What batch normalisation does to each of C units; one number is shown in full."""
 
     term: ClassVar[Term] = "batch-normalisation"
     layer: str
     kind: str
     unit: int
-    place: tuple[int, int] | None
-    epsilon: float
-    mean: NDArray[np.float32] = field(repr=False)
+    place: tuple[int, int] | None  # None: each unit is one number
+    epsilon: float  # keeps the variance above 0
+    mean: NDArray[np.float32] = field(repr=False)  # [C], as are the next three
     variance: NDArray[np.float32] = field(repr=False)
     scale: NDArray[np.float32] = field(repr=False)
     shift: NDArray[np.float32] = field(repr=False)
-    before: NDArray[np.float32] = field(repr=False)
+    before: NDArray[np.float32] = field(repr=False)  # [C, H, W] or [C]
     after: NDArray[np.float32] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, network: OnnxGraph, found: LessonLayer, pixels: NDArray[np.uint8]
+    ) -> BatchNormalisationLesson:
+        """The lesson about one image.
+
+        ONNX Runtime folds it into the convolution before it when the classifier answers; asking
+        for its value makes it compute it by itself.
+        """
+        node = found.node
+        values = fetch(network, pixels, [*node.input, node.output[0]])
+        before, scale, shift, mean, variance = (values[name] for name in node.input)
+        after = values[node.output[0]]
+        maps = after.reshape(len(after), -1, math.prod(after.shape[2:]))
+        unit, row, column = strongest_place(maps)
+        return cls(
+            layer=found.name,
+            kind=found.kind,
+            unit=unit,
+            place=(row, column) if after.ndim == 3 else None,
+            epsilon=float(attribute(node, "epsilon", _EPSILON)),
+            mean=mean,
+            variance=variance,
+            scale=scale,
+            shift=shift,
+            before=before,
+            after=after,
+        )
 
     @property
     def given(self) -> float:
@@ -68,7 +82,7 @@ class BatchNormalisationLesson:
 
     @property
     def normalised(self) -> float:
-        """The number after its first half: less the mean, over the deviation."""
+        """The number less the mean, over the deviation."""
         return (self.given - float(self.mean[self.unit])) / float(self.deviation[self.unit])
 
     @property
@@ -76,95 +90,54 @@ class BatchNormalisationLesson:
         """What it becomes, computed here; the file says ``output``."""
         return self.normalised * float(self.scale[self.unit]) + float(self.shift[self.unit])
 
+    @property
+    def steps(self) -> list[tuple[str, float]]:
+        """From the number that comes in to the one that goes out, by name."""
+        return [
+            ("Before", self.given),
+            ("− mean in training", float(self.mean[self.unit])),
+            ("÷ deviation in training", float(self.deviation[self.unit])),
+            ("= normalised", self.normalised),
+            ("× scale", float(self.scale[self.unit])),
+            ("+ shift", float(self.shift[self.unit])),
+            ("= after", self.total),
+            ("In the file", self.output),
+        ]
+
     def spread(
         self, values: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the mean and the deviation of each unit over this image's places.
-
-        Args:
-            values: ``before`` or ``after``.
-        """
+        """Mean and deviation of each unit over the places of ``before`` or ``after``."""
         flat = values.reshape(len(values), -1).astype(np.float64)
         return flat.mean(axis=1), flat.std(axis=1)
 
-    def rows(self, count: int | None = None) -> list[int]:
-        """Return units, the strongest after the layer first, then by number.
+    def rows(self, count: int | None = None) -> list[tuple[int, list[float]]]:
+        """Units, the strongest after the layer first, with the eight figures of each.
 
-        Args:
-            count: How many (default: all).
+        Mean and deviation before, those in training, scale, shift, mean and deviation after.
         """
+        columns = (
+            *self.spread(self.before), self.mean, self.deviation, self.scale, self.shift,
+            *self.spread(self.after),
+        )  # fmt: skip
         peaks = self.after.reshape(len(self.after), -1).max(axis=1)
-        return [int(unit) for unit in np.argsort(-peaks, kind="stable")[:count]]
+        order = np.argsort(-peaks, kind="stable")[:count]
+        return [(int(unit), [float(column[unit]) for column in columns]) for unit in order]
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the whole maps left out."""
-        means, deviations = self.spread(self.before)
-        means_after, deviations_after = self.spread(self.after)
-        units = [
-            {
-                "unit": unit,
-                "mean": plain(self.mean[unit]),
-                "deviation": plain(self.deviation[unit]),
-                "scale": plain(self.scale[unit]),
-                "shift": plain(self.shift[unit]),
-                "before": {"mean": plain(means[unit]), "deviation": plain(deviations[unit])},
-                "after": {
-                    "mean": plain(means_after[unit]),
-                    "deviation": plain(deviations_after[unit]),
-                },
-            }
-            for unit in range(len(self.mean))
-        ]
-        return {
-            "term": self.term,
-            "layer": self.layer,
-            "kind": self.kind,
-            "unit": self.unit,
-            "place": None if self.place is None else list(self.place),
-            "epsilon": plain(np.asarray(self.epsilon)),
-            "given": plain(np.asarray(self.given)),
-            "normalised": plain(np.asarray(self.normalised)),
-            "total": plain(np.asarray(self.total)),
-            "output": plain(np.asarray(self.output)),
+        """Plain data, the whole maps left out."""
+        units = []
+        for unit, figures in sorted(self.rows()):
+            mean_before, spread_before, mean, deviation, scale, shift, *after = figures
+            units.append({
+                "unit": unit, "mean": mean, "deviation": deviation, "scale": scale, "shift": shift,
+                "before": {"mean": mean_before, "deviation": spread_before},
+                "after": {"mean": after[0], "deviation": after[1]},
+            })  # fmt: skip
+        found: JsonObject = plain({
+            "term": self.term, "layer": self.layer, "kind": self.kind, "unit": self.unit,
+            "place": self.place, "epsilon": self.epsilon, "given": self.given,
+            "normalised": self.normalised, "total": self.total, "output": self.output,
             "units": units,
-        }
-
-
-def batch_normalisation_lesson(
-    classifier: Classifier,  # noqa: ARG001  of every lesson
-    network: OnnxGraph,
-    found: LessonLayer,
-    pixels: NDArray[np.uint8],
-) -> BatchNormalisationLesson:
-    """Return what batch normalisation makes of an image.
-
-    ONNX Runtime folds it into the convolution before it where nobody looks; its value is asked
-    for here, so it is computed by itself.
-
-    Args:
-        classifier: An open classifier.
-        network: Its network.
-        found: The layer.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-
-    Raises:
-        ModelFileError: A value is infinite or no number.
-    """
-    node = found.node
-    values = fetch(network, pixels, [*node.input, node.output[0]])
-    before, scale, shift, mean, variance = (values[name] for name in node.input)
-    after = values[node.output[0]]
-    unit, row, column = strongest_place(after.reshape(len(after), -1, math.prod(after.shape[2:])))
-    return BatchNormalisationLesson(
-        layer=found.name,
-        kind=found.kind,
-        unit=unit,
-        place=(row, column) if after.ndim == 3 else None,
-        epsilon=float(attribute(node, "epsilon", _EPSILON)),
-        mean=mean,
-        variance=variance,
-        scale=scale,
-        shift=shift,
-        before=before,
-        after=after,
-    )
+        })  # fmt: skip
+        return found

@@ -8,52 +8,68 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.lesson_window import WindowGrid, strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
-from opsin.runtime.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class ConvolutionLesson:
-    """How one number of a convolution's maps comes about.
-
-    Args:
-        layer: Name of the layer.
-        kind: What it is.
-        unit: The map that the number is in, and whose kernel it is.
-        units: How many maps the layer has.
-        place: Row and column of the number in its map.
-        at: First row and column of the window in the maps that come in; below 0: padding.
-        reach: Rows and columns that the window covers there.
-        first: Number of the first map that the kernel sees; others than 0 in groups.
-        window: What the kernel sees, ``float32[C, h, w]``, 0 in the padding.
-        inside: Which of it lies on the maps, ``bool[h, w]``.
-        kernel: ``float32[C, h, w]``
-        bias: What is added; 0 where the layer has none.
-        output: The number in the file.
-        before: The maps that the kernel sees, ``float32[C, H, W]``.
-        after: The map that the number is in, ``float32[H', W']``.
-    """
+    """How the largest number that a convolution makes of an image comes about."""
 
     term: ClassVar[Term] = "convolution"
     layer: str
     kind: str
-    unit: int
+    unit: int  # the map that the number is in, of as many as `units`
     units: int
     place: tuple[int, int]
-    at: tuple[int, int]
+    at: tuple[int, int]  # first row and column of the window; below 0: padding
     reach: tuple[int, int]
-    first: int
-    window: NDArray[np.float32] = field(repr=False)
-    inside: NDArray[np.bool_] = field(repr=False)
-    kernel: NDArray[np.float32] = field(repr=False)
+    first: int  # the first map that the kernel sees: not 0 in groups
+    window: NDArray[np.float32] = field(repr=False)  # [C, h, w], 0 in the padding
+    inside: NDArray[np.bool_] = field(repr=False)  # [h, w]
+    kernel: NDArray[np.float32] = field(repr=False)  # [C, h, w]
     bias: float
-    output: float
-    before: NDArray[np.float32] = field(repr=False)
-    after: NDArray[np.float32] = field(repr=False)
+    output: float  # the number in the file
+    before: NDArray[np.float32] = field(repr=False)  # [C, H, W]
+    after: NDArray[np.float32] = field(repr=False)  # [H', W']
+
+    @classmethod
+    def of(
+        cls, network: OnnxGraph, found: LessonLayer, pixels: NDArray[np.uint8]
+    ) -> ConvolutionLesson:
+        """The lesson about one image; places whose window reaches into the padding come last."""
+        node = found.node
+        source, weights, *rest = node.input
+        bias = rest[0] if rest else ""
+        values = fetch(network, pixels, [source, weights, bias, node.output[0]])
+        maps, kernels, after = values[source], values[weights], values[node.output[0]]
+        grid = WindowGrid.of(node, kernels.shape[2:], maps.shape[1:])
+        unit, row, column = strongest_place(after, grid.whole(*after.shape[1:]))
+        group = unit // (len(after) // attribute(node, "group", 1))
+        first = group * kernels.shape[1]
+        seen = maps[first : first + kernels.shape[1]]
+        window, inside = grid.cut(seen, row, column)
+        return cls(
+            layer=found.name,
+            kind=found.kind,
+            unit=unit,
+            units=len(after),
+            place=(row, column),
+            at=grid.at(row, column),
+            reach=grid.reach,
+            first=first,
+            window=window,
+            inside=inside,
+            kernel=kernels[unit],
+            bias=float(values[bias][unit]) if bias else 0.0,
+            output=float(after[unit, row, column]),
+            before=seen,
+            after=after[unit],
+        )
 
     @property
     def products(self) -> NDArray[np.float64]:
@@ -75,69 +91,22 @@ class ConvolutionLesson:
         """All products and the bias, added up here; the file says ``output``."""
         return float(self.products.sum()) + self.bias
 
+    def addends(self, count: int) -> list[tuple[str, float]]:
+        """What adds up to the number, by name: the maps that matter most first."""
+        order = np.argsort(-np.abs(self.sums), kind="stable")
+        rows = [(f"Products on map {self.first + i}", float(self.sums[i])) for i in order[:count]]
+        if len(order) > count:
+            others = counted(len(order) - count, "other map")
+            rows.append((f"Products on {others}", float(self.sums[order[count:]].sum())))
+        return [*rows, ("Bias", self.bias), ("Sum", self.total), ("In the file", self.output)]
+
     def to_json(self) -> JsonObject:
-        """Return it as plain data, the whole maps left out."""
-        return {
-            "term": self.term,
-            "layer": self.layer,
-            "kind": self.kind,
-            "unit": self.unit,
-            "place": list(self.place),
-            "at": list(self.at),
+        """Plain data, the whole maps left out."""
+        found: JsonObject = plain({
+            "term": self.term, "layer": self.layer, "kind": self.kind, "unit": self.unit,
+            "place": self.place, "at": self.at,
             "maps": [self.first, self.first + len(self.window) - 1],
-            "window": plain(self.window),
-            "kernel": plain(self.kernel),
-            "sums": plain(self.sums),
-            "bias": plain(np.asarray(self.bias)),
-            "total": plain(np.asarray(self.total)),
-            "output": plain(np.asarray(self.output)),
-        }
-
-
-def convolution_lesson(
-    classifier: Classifier,  # noqa: ARG001  of every lesson
-    network: OnnxGraph,
-    found: LessonLayer,
-    pixels: NDArray[np.uint8],
-) -> ConvolutionLesson:
-    """Return how the largest number that a convolution makes of an image comes about.
-
-    Places whose window reaches into the padding come last.
-
-    Args:
-        classifier: An open classifier.
-        network: Its network.
-        found: The layer.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-
-    Raises:
-        ModelFileError: A value is infinite or no number.
-    """
-    node = found.node
-    source, weights, *rest = node.input
-    bias = rest[0] if rest else ""
-    values = fetch(network, pixels, [source, weights, bias, node.output[0]])
-    maps, kernels, after = values[source], values[weights], values[node.output[0]]
-    grid = WindowGrid.of(node, kernels.shape[2:], maps.shape[1:])
-    unit, row, column = strongest_place(after, grid.whole(*after.shape[1:]))
-    group = unit // (len(after) // attribute(node, "group", 1))
-    first = group * kernels.shape[1]
-    seen = maps[first : first + kernels.shape[1]]
-    window, inside = grid.cut(seen, row, column)
-    return ConvolutionLesson(
-        layer=found.name,
-        kind=found.kind,
-        unit=unit,
-        units=len(after),
-        place=(row, column),
-        at=grid.at(row, column),
-        reach=grid.reach,
-        first=first,
-        window=window,
-        inside=inside,
-        kernel=kernels[unit],
-        bias=float(values[bias][unit]) if bias else 0.0,
-        output=float(after[unit, row, column]),
-        before=seen,
-        after=after[unit],
-    )
+            "window": self.window, "kernel": self.kernel, "sums": self.sums, "bias": self.bias,
+            "total": self.total, "output": self.output,
+        })  # fmt: skip
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,28 +11,22 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from opsin.core.errors import ModelFileError
-from opsin.core.metadata import Layer, LayerOp
+from opsin.core.metadata import LayerOp
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 from opsin.onnx_files.postprocessing import IMAGES, LOGITS, PROBABILITIES
 from opsin.onnx_files.subnetwork import Subnetwork
 
-# What takes a map as a whole to one number, and the axes that it then goes over.
-_REDUCING = {"ReduceMax": "max", "ReduceMean": "mean"}
+# Both ways of naming the axes of height and width, over which a reduction is a pooling.
 _PLACES = ({2, 3}, {-2, -1})
 
 
 @dataclass(frozen=True)
 class LessonLayer:
-    """A layer that a lesson can be about.
+    """A layer that a lesson can be about, and the operator in it that the lesson shows.
 
-    Args:
-        name: Its name in the summary table.
-        kind: What it is: ``Conv 3×3 same``, ``MaxPool 2`` …
-        node: The operator that the lesson is about. A layer may hold others, such as an
-            activation.
-        value: What dropout acts on: the layer's own value, or, where the network has no dropout,
-            what its last layer takes; else ``""``.
+    ``value`` is what dropout acts on: the layer's own output or, in a network without dropout,
+    the input of its last layer.
     """
 
     name: str
@@ -42,26 +36,21 @@ class LessonLayer:
 
 
 def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
-    """Return which layers each lesson can be about, in the order of their work.
+    """The layers that each lesson can be about, in the order of their work.
 
-    Terms that the network has no layer for are left out. A network without dropout is shown what
-    dropout in front of its last layer would do.
-
-    Args:
-        network: The network in a file.
-
-    Example:
-        >>> import opsin, tempfile
-        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> found = lesson_layers(OnnxGraph(run.classifier().content))
-        >>> {term: [each.name for each in layers] for term, layers in found.items()}
-        {'dropout': ['head'], 'softmax': ['head']}
+    A network without dropout is shown what dropout in front of its last layer would do.
     """
     makers = {output: node for node in network.nodes for output in node.output}
     found: dict[Term, list[LessonLayer]] = {term: [] for term in SENTENCES}
     named = {layer.name: layer for layer in network.layers}
     for layer in network.layers:
-        for term, node in _own_terms(network, layer, makers, named).items():
+        first: dict[Term, NodeProto] = {}
+        for node in _own_nodes(layer.name, makers, named):
+            if (term := _term_of(node, network.weights)) is not None:
+                first.setdefault(term, node)
+        if layer.op is LayerOp.DROPOUT and layer.name in makers:
+            first.setdefault("dropout", makers[layer.name])
+        for term, node in first.items():
             value = layer.name if term == "dropout" else ""
             found[term].append(LessonLayer(layer.name, layer.kind, node, value))
     last = named.get(LOGITS) or (network.layers[-1] if network.layers else None)
@@ -75,35 +64,27 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
 
 
 def fetch(
-    network: OnnxGraph,
-    pixels: NDArray[np.uint8],
-    names: Iterable[str],
-    *,
-    whole: bool = False,
+    network: OnnxGraph, pixels: NDArray[np.uint8], names: Iterable[str], *, whole: bool = False
 ) -> dict[str, NDArray[np.float32]]:
-    """Return values of a network for one image, and weights, as they are in its file.
+    """Values of a network for one image, and weights, by name; ``""`` is passed over.
 
-    Args:
-        network: The network in a file.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-        names: Of values and weights; ``""`` is passed over.
-        whole: Keep the axis of images; a network may see several views of one along it.
-
-    Returns:
-        By name; of values without the axis of images, the first view.
+    ``whole`` keeps the axis of images: a network may see several views of one image along it.
 
     Raises:
         ModelFileError: A value is infinite or no number.
     """
     wanted = [name for name in dict.fromkeys(names) if name]
     found = {name: network.weights[name] for name in wanted if name in network.weights}
-    computed = [name for name in wanted if name not in found]
-    if computed:
+    if computed := [name for name in wanted if name not in found]:
         part = Subnetwork(network.up_to(computed))
         values = part.run({IMAGES: np.ascontiguousarray(pixels[None])})
-        made = set() if whole else _of_images(network, computed)
+        # What is made of weights alone has no axis of images.
+        of_images = {IMAGES}
+        for node in network.leading_to(computed):
+            if of_images.intersection(node.input):
+                of_images.update(node.output)
         for name, value in zip(part.outputs, values, strict=True):
-            found[name] = value[0] if name in made else value
+            found[name] = value if whole or name not in of_images else value[0]
     for name, value in found.items():
         if not np.isfinite(value).all():
             raise ModelFileError(
@@ -114,86 +95,57 @@ def fetch(
     return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
 
-def plain(values: NDArray[Any]) -> Any:
-    """Return numbers as lists, to seven digits, which is what float32 holds."""
-    if values.ndim:
-        return [plain(each) for each in values]
-    return float(f"{float(values):.7g}")
-
-
-def _of_images(network: OnnxGraph, names: Iterable[str]) -> set[str]:
-    """Return which values have an axis of images: those that are not made of weights alone."""
-    follows = {IMAGES}
-    for node in network.leading_to(names):
-        if follows.intersection(node.input):
-            follows.update(node.output)
-    return follows
-
-
-def _own_terms(
-    network: OnnxGraph,
-    layer: Layer,
-    makers: Mapping[str, NodeProto],
-    named: Mapping[str, Layer],
-) -> dict[Term, NodeProto]:
-    """Return what a layer can teach, by its first operator of each sort."""
-    found: dict[Term, NodeProto] = {}
-    for node in _own_nodes(layer.name, makers, named):
-        term = _term_of(node, network.weights)
-        if term is not None:
-            found.setdefault(term, node)
-    if layer.op is LayerOp.DROPOUT and layer.name in makers:
-        found.setdefault("dropout", makers[layer.name])
-    return found
+def plain(value: Any) -> Any:
+    """Plain data, numbers to seven digits, which is what float32 holds."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
+        return [plain(each) for each in value]
+    if isinstance(value, float | np.floating | np.ndarray):
+        return float(f"{float(value):.7g}")
+    return value
 
 
 def _own_nodes(
-    name: str, makers: Mapping[str, NodeProto], named: Mapping[str, Layer]
-) -> Iterator[NodeProto]:
-    """Give the operators of a layer, the first first.
-
-    They go back to what other layers put out. What joins values is no part of where they come from.
-    """
+    name: str, makers: Mapping[str, NodeProto], named: Mapping[str, object]
+) -> list[NodeProto]:
+    """The operators of a layer, back to the outputs of other layers, in the order of their work."""
     nodes, pending, seen = [], [name], {name}
     while pending:
         node = makers.get(pending.pop())
         if node is None:
             continue
         nodes.append(node)
-        if node.op_type == "Concat":
-            continue
-        further = [value for value in node.input if value not in named and value not in seen]
-        seen.update(further)
-        pending += further
-    return reversed(nodes)
+        if node.op_type != "Concat":  # what it joins comes from other layers
+            further = [value for value in node.input if value not in named and value not in seen]
+            seen.update(further)
+            pending += further
+    return nodes[::-1]
 
 
 def _term_of(node: NodeProto, weights: Mapping[str, NDArray[Any]]) -> Term | None:
-    """Return which lesson an operator is of, if there is one: those on maps of two axes."""
-    if node.op_type == "Conv":
-        held = weights.get(node.input[1])
+    """The lesson that an operator on maps of two axes is of, if there is one."""
+    kind = node.op_type
+    held = weights.get(node.input[1]) if len(node.input) > 1 else None
+    if kind == "Conv":
         sides = attribute(node, "kernel_shape", () if held is None else held.shape[2:])
         return "convolution" if len(sides) == 2 else None
-    if node.op_type in ("MaxPool", "AveragePool"):
+    if kind in ("MaxPool", "AveragePool"):
         return "pooling" if len(attribute(node, "kernel_shape", ())) == 2 else None
-    if node.op_type in ("GlobalMaxPool", "GlobalAveragePool") or (
-        node.op_type in _REDUCING and _axes(node, weights) in _PLACES
-    ):
-        return "pooling"
-    named: dict[str, Term] = {"BatchNormalization": "batch-normalisation", "Dropout": "dropout"}
-    return named.get(node.op_type)
-
-
-def _axes(node: NodeProto, weights: Mapping[str, NDArray[Any]]) -> set[int]:
-    """Return the axes that a reducing operator goes over, which stand in one of two places."""
-    held = weights.get(node.input[1]) if len(node.input) > 1 else None
-    return set(attribute(node, "axes", ()) if held is None else held.ravel().tolist())
+    if kind in ("ReduceMax", "ReduceMean"):
+        axes = attribute(node, "axes", ()) if held is None else held.ravel().tolist()
+        return "pooling" if set(axes) in _PLACES else None
+    named: dict[str, Term] = {
+        "GlobalMaxPool": "pooling", "GlobalAveragePool": "pooling",
+        "BatchNormalization": "batch-normalisation", "Dropout": "dropout",
+    }  # fmt: skip
+    return named.get(kind)
 
 
 def _dense_before(
     value: str, makers: Mapping[str, NodeProto], weights: Mapping[str, NDArray[Any]]
 ) -> NodeProto | None:
-    """Return the dense operator that a value comes from, past a bias that is added."""
+    """The dense operator that a value comes from, past a bias that is added."""
     while (node := makers.get(value)) is not None:
         given = [each for each in node.input if each and each not in weights]
         if len(given) != 1 or node.op_type not in ("Gemm", "MatMul", "Add", "Identity"):

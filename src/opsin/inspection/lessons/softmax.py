@@ -7,39 +7,57 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
 
 from opsin.core.stored_json import JsonObject
 from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import PROBABILITIES
-from opsin.runtime.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class SoftmaxLesson:
-    """How the logits of an image become its probabilities.
-
-    Args:
-        layer: Name of the layer that puts the logits out.
-        kind: What it is.
-        classes: Names of the classes.
-        logits: ``float32[K]``
-        temperature: What they are divided by: 1, or what calibration found.
-        mix: What is added to each afterwards, since classes are more or less common than in the
-            training, ``float32[K]``; mostly 0.
-        probabilities: Those in the file, ``float32[K]``.
-    """
+    """How the logits of an image become its probabilities, K classes."""
 
     term: ClassVar[Term] = "softmax"
     layer: str
     kind: str
     classes: tuple[str, ...]
-    logits: NDArray[np.float32] = field(repr=False)
-    temperature: float
-    mix: NDArray[np.float32] = field(repr=False)
-    probabilities: NDArray[np.float32] = field(repr=False)
+    logits: NDArray[np.float32] = field(repr=False)  # [K]
+    temperature: float  # 1, or what calibration found
+    mix: NDArray[np.float32] = field(repr=False)  # what the class mix adds, [K]; mostly 0
+    probabilities: NDArray[np.float32] = field(repr=False)  # those in the file, [K]
+
+    @classmethod
+    def of(
+        cls,
+        network: OnnxGraph,
+        found: LessonLayer,
+        pixels: NDArray[np.uint8],
+        classes: tuple[str, ...],
+    ) -> SoftmaxLesson:
+        """The lesson about one image."""
+        # Calibration puts a division and an addition between the network and its softmax.
+        logits, temperature, mix = found.node.input[0], "", ""
+        added = network.maker(logits)
+        if added is not None and added.op_type == "Add" and added.input[1] in network.weights:
+            logits, mix = added.input
+        divided = network.maker(logits)
+        if divided is not None and divided.op_type == "Div" and divided.input[1] in network.weights:
+            logits, temperature = divided.input
+        elif mix:  # a bias of the network's own
+            logits, mix = found.node.input[0], ""
+        values = fetch(network, pixels, [logits, temperature, mix, PROBABILITIES])
+        count = len(classes)
+        return cls(
+            layer=found.name,
+            kind=found.kind,
+            classes=classes,
+            logits=values[logits].reshape(count),
+            temperature=float(values[temperature].ravel()[0]) if temperature else 1.0,
+            mix=np.broadcast_to(values[mix].ravel(), count) if mix else np.zeros(count, np.float32),
+            probabilities=values[PROBABILITIES],
+        )
 
     @property
     def exponentials(self) -> NDArray[np.float64]:
@@ -52,11 +70,7 @@ class SoftmaxLesson:
         return [int(place) for place in np.argsort(-self.probabilities, kind="stable")]
 
     def at(self, temperature: float) -> NDArray[np.float64]:
-        """Return the probabilities at another temperature, ``float64[K]``.
-
-        Args:
-            temperature: Above 0; below 1 the answer is surer, above it less sure.
-        """
+        """The probabilities at another temperature; below 1 the answer is surer, ``float64[K]``."""
         found = self._exponentials(temperature)
         return np.asarray(found / found.sum())
 
@@ -65,69 +79,15 @@ class SoftmaxLesson:
         return np.asarray(np.exp(put - put.max()))
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        return {
-            "term": self.term,
-            "layer": self.layer,
-            "kind": self.kind,
-            "temperature": plain(np.asarray(self.temperature)),
-            "classes": [
-                {
-                    "class": self.classes[place],
-                    "logit": plain(self.logits[place]),
-                    "mix": plain(self.mix[place]),
-                    "total": plain(self.at(self.temperature)[place]),
-                    "probability": plain(self.probabilities[place]),
-                    "uncalibrated": plain(self.at(1)[place]),
-                }
-                for place in self.order
-            ],
-        }
-
-
-def softmax_lesson(
-    classifier: Classifier,
-    network: OnnxGraph,
-    found: LessonLayer,
-    pixels: NDArray[np.uint8],
-) -> SoftmaxLesson:
-    """Return how the logits of an image become its probabilities.
-
-    Args:
-        classifier: An open classifier.
-        network: Its network.
-        found: The layer.
-        pixels: A prepared image, ``uint8[H, W, C]``.
-
-    Raises:
-        ModelFileError: A value is infinite or no number.
-    """
-    logits, temperature, mix = _before_softmax(network, found.node)
-    values = fetch(network, pixels, [logits, temperature, mix, PROBABILITIES])
-    count = len(classifier.classes)
-    return SoftmaxLesson(
-        layer=found.name,
-        kind=found.kind,
-        classes=classifier.classes,
-        logits=values[logits].reshape(count),
-        temperature=float(values[temperature].ravel()[0]) if temperature else 1.0,
-        mix=np.broadcast_to(values[mix].ravel(), count) if mix else np.zeros(count, np.float32),
-        probabilities=values[PROBABILITIES],
-    )
-
-
-def _before_softmax(network: OnnxGraph, softmax: NodeProto) -> tuple[str, str, str]:
-    """Return the logits, and the weights that they are divided by and that are added, if any.
-
-    They are what calibration puts between the network and its softmax.
-    """
-    value, temperature, mix = softmax.input[0], "", ""
-    added = network.maker(value)
-    if added is not None and added.op_type == "Add" and added.input[1] in network.weights:
-        value, mix = added.input
-    divided = network.maker(value)
-    if divided is not None and divided.op_type == "Div" and divided.input[1] in network.weights:
-        value, temperature = divided.input
-    elif mix:  # a bias of the network's own
-        value, mix = softmax.input[0], ""
-    return value, temperature, mix
+        """Plain data."""
+        own, uncalibrated = self.at(self.temperature), self.at(1)
+        classes = [
+            {"class": self.classes[k], "logit": self.logits[k], "mix": self.mix[k],
+             "total": own[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
+            for k in self.order
+        ]  # fmt: skip
+        found: JsonObject = plain({
+            "term": self.term, "layer": self.layer, "kind": self.kind,
+            "temperature": self.temperature, "classes": classes,
+        })  # fmt: skip
+        return found

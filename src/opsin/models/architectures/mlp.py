@@ -42,7 +42,7 @@ def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:
 
 
 # Keras's optimiser, as in the tutorials; schedule and rate were tuned on validation data
-# (docs/understand/measured-recipes.md).
+# (docs/understand/measured.md).
 SPEC: Final = ModelSpec(
     name="mlp",
     description="dense layers",

@@ -80,7 +80,7 @@ def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:
     return total + channels * classes
 
 
-# Tuned on validation data (docs/understand/measured-recipes.md).
+# Tuned on validation data (docs/understand/measured.md).
 SPEC: Final = ModelSpec(
     name="resnet",
     description="small, residual",

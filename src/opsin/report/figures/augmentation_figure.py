@@ -18,14 +18,7 @@ def draw_varied(
     names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw a row for each image: as it is, then its variations.
-
-    Args:
-        images: The images, ``uint8[H, W, C]`` each.
-        varied: The variations of each, ``uint8[M, H, W, C]``.
-        names: Their classes.
-        title: What is done to them, in words.
-    """
+    """Draw a row for each image: as it is, then its variations."""
     count = len(varied[0])
     width = 0.92 * (count + 1) + 1.3
     # About ten letters of the title to an inch.

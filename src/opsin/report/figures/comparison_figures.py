@@ -35,13 +35,7 @@ _KINDS: Final = (
 
 @dataclass(frozen=True)
 class Curve:
-    """The history of one run.
-
-    Args:
-        letter: By which it is called.
-        model: Its network.
-        epochs: Its history.
-    """
+    """The history of one run."""
 
     letter: str
     model: str
@@ -55,16 +49,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One image to which two classifiers gave different answers.
+    """One image to which two classifiers gave different answers."""
 
-    Args:
-        pixels: ``uint8[H, W, C]``
-        name: What the image is called.
-        actual: Its class.
-        answers: Letter, answer and its probability, of the one and of the other.
-    """
-
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]  # uint8[H, W, C]
     name: str
     actual: str
     answers: Sequence[tuple[str, str, float]]
@@ -135,13 +122,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, int, float]]) -> None:
 
 
 def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figure:
-    """Draw each run's accuracy as a dot on its 95% interval.
-
-    Args:
-        rows: The runs.
-        title: The finding.
-        part: Which images, in a word.
-    """
+    """Draw each run's accuracy as a dot on its 95% interval."""
     figure = new_figure(7.6, 1.25 + 0.34 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
@@ -167,10 +148,6 @@ def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], tit
     """Draw images with both answers above them, a row for each group.
 
     Blue is right, red is wrong.
-
-    Args:
-        groups: What the images of a row have in common, and the images, up to five.
-        title: The finding.
     """
     filled = [(name, images) for name, images in groups if images]
     columns = max((len(images) for _, images in filled), default=1)

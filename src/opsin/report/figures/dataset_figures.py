@@ -13,12 +13,7 @@ from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show
 
 
 def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
-    """Draw one image enlarged, its values as colours with a bar from 0 to 255.
-
-    Args:
-        pixels: ``uint8[H, W, C]``; colour is shown as brightness.
-        title: The image's class and name.
-    """
+    """Draw one image enlarged, its values as colours with a bar from 0 to 255."""
     figure = new_figure(5.2, 4.4)
     axes = figure.add_subplot()
     brightness = pixels.mean(axis=2)
@@ -33,13 +28,7 @@ def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
 
 
 def draw_grid(images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: str) -> Figure:
-    """Draw up to 25 images with a name under each.
-
-    Args:
-        images: ``uint8[H, W, C]`` each.
-        names: What stands below them.
-        title: Of the whole.
-    """
+    """Draw up to 25 images with a name under each."""
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(1.45 * columns + 0.2, 1.62 * rows + 0.4)
@@ -95,14 +84,7 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
 def class_means(
     images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
 ) -> NDArray[np.uint8]:
-    """Return the mean image of each class, ``uint8[K, H, W, C]``, read block by block.
-
-    Args:
-        images: ``uint8[N, H, W, C]``
-        labels: ``int64[N]``
-        rows: Which of them count, ``int64[M]``.
-        classes: K, the number of classes.
-    """
+    """Return the mean image of each class, ``uint8[K, H, W, C]``, read block by block."""
     sums = np.zeros((classes, *images.shape[1:]), np.int64)
     for start in range(0, len(rows), 1024):
         places = rows[start : start + 1024]

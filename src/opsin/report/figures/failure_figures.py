@@ -30,11 +30,7 @@ _MARKS: Final = "os^Dv"
 
 
 def draw_slices(found: Slices) -> Figure:
-    """Draw the accuracy of every slice with its interval, the weak ones in red.
-
-    Args:
-        found: What `opsin.evaluation.slices.slice_accuracy` found.
-    """
+    """Draw the accuracy of every slice with its interval, the weak ones in red."""
     shown = [
         (trait.name, _shown(trait.slices))
         for trait in found.traits
@@ -85,11 +81,7 @@ def slices_title(found: Slices) -> str:
 
 
 def draw_robustness(found: RobustnessFigures) -> Figure:
-    """Draw how the accuracy falls with each kind of disturbance.
-
-    Args:
-        found: What `opsin.evaluation.robustness.robustness` found.
-    """
+    """Draw how the accuracy falls with each kind of disturbance."""
     figure = new_figure(8.8, 5.2)
     grid = figure.subplots(2, -(-len(found.kinds) // 2), sharey=True)
     bottom = min(level.low for kind in found.kinds for level in kind.levels)
@@ -144,12 +136,7 @@ def robustness_title(found: RobustnessFigures) -> str:
 
 
 def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.uint8]) -> Figure:
-    """Draw one image as it is and disturbed in each way, from weak to strong.
-
-    Args:
-        examples: What `opsin.evaluation.robustness.disturbed_examples` returns.
-        pixels: The image as it is, ``uint8[H, W, C]``.
-    """
+    """Draw one image as it is and disturbed in each way, from weak to strong."""
     figure = new_figure(1.05 * (len(examples) + 1), 3.6)
     grid = figure.subplots(3, len(examples) + 1)
     for row in range(3):
@@ -168,11 +155,7 @@ def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.ui
 
 
 def draw_map(found: MapFigures) -> Figure:
-    """Draw the map of images, coloured by class, mistakes ringed in red.
-
-    Args:
-        found: What `opsin.evaluation.embedding_map.map_figures` returns.
-    """
+    """Draw the map of images, coloured by class, mistakes ringed in red."""
     points, names = found.points, found.classes
     if not points:
         return _nothing("There are no images to map")

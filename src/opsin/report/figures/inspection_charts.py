@@ -28,11 +28,7 @@ Row = Mapping[str, Any]
 
 
 def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
-    """Return the epochs that have norms, and the norm of each layer after each of them.
-
-    Args:
-        history: The lines of ``history.jsonl``; those without ``norms`` are passed over.
-    """
+    """Return the epochs that have norms, and the norm of each layer after each of them."""
     told = [line for line in history if line.norms]
     names = list(dict.fromkeys(name for line in told for name in line.norms))
     norms = {
@@ -69,11 +65,7 @@ def _most_changed(norms: Mapping[str, NDArray[np.float64]]) -> list[str]:
 
 
 def draw_norms(history: Sequence[Epoch]) -> Figure:
-    """Draw the norm of each layer's weights over the epochs, as a multiple of the first one's.
-
-    Args:
-        history: At least two epochs with ``norms``: L2 norms by layer.
-    """
+    """Draw the norm of each layer's weights over the epochs, as a multiple of the first one's."""
     epochs, norms = norms_of(history)
     figure = new_figure(8.4, 3.8)
     axes = figure.add_subplot()
@@ -122,12 +114,7 @@ def _name_lines(
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Move ascending places as little as it takes for a distance between each two.
-
-    Example:
-        >>> [round(place, 2) for place in _apart([0.5, 0.5, 0.9], 0.1)]
-        [0.45, 0.55, 0.9]
-    """
+    """Move ascending places as little as it takes for a distance between each two."""
     groups: list[tuple[float, int]] = []  # the middle of each, and how many there are
     for height in heights:
         middle, count = height, 1
@@ -143,19 +130,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 
 
 def probes_title(rows: Sequence[Probe]) -> str:
-    """Say between which layers the classes come apart.
-
-    Args:
-        rows: The pixels first, the classifier's own answer last.
-
-    Example:
-        >>> from opsin.inspection.probes import Probe
-        >>> def row(layer, accuracy):
-        ...     low, high = accuracy - 0.02, accuracy + 0.02
-        ...     return Probe(layer, accuracy, low, high, 64, 64, "whole", (1, 1))
-        >>> probes_title([row("pixels", 0.7), row("conv1", 0.8), row("classifier", 0.9)])
-        'Classes come apart most between pixels and conv1: 70.0% to 80.0%'
-    """
+    """Say between which layers the classes come apart."""
     probes = rows[:-1]
     step = _largest_step(rows)
     if step is not None:
@@ -189,11 +164,7 @@ def _largest_step(rows: Sequence[Probe]) -> int | None:
 
 
 def draw_probes(rows: Sequence[Probe]) -> Figure:
-    """Draw the accuracy of a linear probe behind each layer, from the pixels down.
-
-    Args:
-        rows: The pixels first, the classifier's own answer last.
-    """
+    """Draw the accuracy of a linear probe behind each layer, from the pixels down."""
     probes, own = rows[:-1], rows[-1]
     height = min(_ROW * len(probes), _TALL)
     figure = new_figure(8.4, 1.35 + height)

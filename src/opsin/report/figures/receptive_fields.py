@@ -54,12 +54,7 @@ def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def sees(row: LayerRow, size: tuple[int, int]) -> str:
-    """Return in words what the middle place of a layer sees of an image.
-
-    Args:
-        row: The layer.
-        size: Height and width of the image.
-    """
+    """Return in words what the middle place of a layer sees of an image."""
     field = row.receptive_field
     if field is None or _box(row, size) == (0, 0, *size):
         return "whole image"
@@ -87,12 +82,7 @@ def _seen(rows: Sequence[LayerRow], size: tuple[int, int]) -> list[_Seen]:
 
 
 def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
-    """Say from which layer on a unit sees the whole image.
-
-    Args:
-        rows: The layers.
-        size: Height and width of the image.
-    """
+    """Say from which layer on a unit sees the whole image."""
     last = _seen(rows, size)[-1]
     if last.box != (0, 0, *size):
         return f"No unit sees more than {sees(_unflattened(rows)[-1], size)} pixels"
@@ -108,10 +98,6 @@ def draw_receptive_fields(rows: Sequence[LayerRow], pixels: NDArray[np.uint8]) -
 
     Layers that follow each other and see the same share an image. Where there are more than 42
     different fields, images evenly spread over them are drawn, and the title says so.
-
-    Args:
-        rows: The layers in the order of their work.
-        pixels: A prepared image, ``uint8[H, W, C]``.
     """
     size = (pixels.shape[0], pixels.shape[1])
     seen = _seen(rows, size)

@@ -38,20 +38,12 @@ _COLOURS = {"right": RIGHT, "wrong": WRONG, "other": MUTED}
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """One image with its answer, ready to be drawn.
+    """One image with its answer, ready to be drawn."""
 
-    Args:
-        pixels: ``uint8[H, W, C]``
-        name: What the image is called.
-        actual: Its class; ``None`` where it is unknown.
-        probabilities: Probability of each class, in the classes' order.
-        refused: What is said in place of a label, where the image is like none that it knows.
-    """
-
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]  # uint8[H, W, C]
     name: str
-    actual: str | None
-    probabilities: dict[str, float]
+    actual: str | None  # its class; `None` where it is unknown
+    probabilities: dict[str, float]  # probability of each class, in the classes' order
     refused: str = ""
 
     @property
@@ -204,12 +196,7 @@ def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None
 
 
 def draw_answer(answer: ShownAnswer, original: NDArray[np.uint8] | None = None) -> Figure:
-    """Draw one image beside the bars of its probabilities.
-
-    Args:
-        answer: The answer, with the image as the network saw it.
-        original: The image as it came, ``uint8[H, W, C]`` of any size.
-    """
+    """Draw one image beside the bars of its probabilities."""
     images = [] if original is None else [(original, shorten(answer.name, 34))]
     images.append((answer.pixels, "as the network sees it"))
     figure = new_figure(3.9 + 3.1 * len(images), 3.2)

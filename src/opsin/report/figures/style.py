@@ -106,13 +106,7 @@ def _write(figure: Figure, file: Path | io.BytesIO, kind: str) -> None:
 
 
 def show_pixels(axes: Axes, pixels: Any, **options: Any) -> Any:
-    """Draw an image enlarged, each pixel a square, without axes.
-
-    Args:
-        axes: Where.
-        pixels: ``uint8[H, W, 1]`` or ``uint8[H, W, 3]``.
-        **options: Of ``Axes.imshow``.
-    """
+    """Draw an image enlarged, each pixel a square, without axes."""
     grey = pixels.shape[2] == 1
     if grey:
         options = {"cmap": "gray", "vmin": 0, "vmax": 255, **options}
@@ -125,12 +119,7 @@ def show_pixels(axes: Axes, pixels: Any, **options: Any) -> Any:
 
 
 def shorten(text: str, length: int = 18) -> str:
-    """Shorten in the middle, where names differ least.
-
-    Example:
-        >>> shorten("a-very-long-class-name", 11)
-        'a-ver…-name'
-    """
+    """Shorten in the middle, where names differ least."""
     text = printable(" ".join(text.split()))
     if len(text) <= length:
         return text

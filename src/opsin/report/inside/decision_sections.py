@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +28,8 @@ _WIDTH, _HEIGHT = 120.0, 60.0
 _NUMBERS: Final = ("None", "One", "Two", "Three", "Four")
 
 
-@dataclass(frozen=True)
-class Method:
-    """How a kind of heat map is shown and explained.
-
-    Args:
-        title: What it is called.
-        what: What it shows and how, in plain words.
-        source: The paper.
-    """
+class Method(NamedTuple):
+    """How a kind of heat map is called and explained in plain words, and the paper."""
 
     title: str
     what: str
@@ -75,38 +67,14 @@ METHODS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class _Chart:
-    """The probability while the image is hidden, or shown; places on the chart's own plain.
-
-    Args:
-        title: What it shows.
-        words: What it comes to.
-        line: Of the map.
-        chance: Of the map put elsewhere at random, the mean.
-        band: Its deviation around that.
-    """
+class _Chart(NamedTuple):
+    """The probability while the image is hidden, or shown: points on the chart's own plain."""
 
     title: str
     words: str
     line: str
-    chance: str
+    chance: str  # the mean of the map put elsewhere at random, and the deviation around it
     band: str
-
-
-@dataclass(frozen=True)
-class _MapCard:
-    """A heat map as its card shows it; ``heat`` and ``random`` are addresses of images."""
-
-    found: HeatMap
-    heat: str
-    random: str | None
-    charts: list[_Chart]
-
-    @property
-    def method(self) -> Method:
-        """How it is called and explained."""
-        return METHODS[self.found.method]
 
 
 def decision_sections(
@@ -114,43 +82,28 @@ def decision_sections(
 ) -> list[Section]:
     """Return the parts of a page that say why an image got its answer.
 
-    Args:
-        decision: What was found.
-        neighbours: The training images most like it, the nearest first; none: not shown.
-        actual: The right class, where it is known, a place among the classes. Neighbours of that
-            class are then blue, others red.
+    Where the right class is known (``actual``, a place among the classes), neighbours of that class
+    are blue, others red.
     """
     height, width = decision.pixels.shape[:2]
+    image, changed = png_address(small(decision.pixels, _SIDE)), decision.counterfactual
     shared: dict[str, object] = {
         "decision": decision,
         "ratio": f"{width} / {height}",
         "size": (width, height),
+        "image": image,
     }
-    image = png_address(small(decision.pixels, _SIDE))
     sections = [
-        section(
-            "decision",
-            _title(decision),
-            "decision.html",
-            part="maps",
-            grey=png_address(small(_grey(decision.pixels), _SIDE)),
-            image=image,
-            maps=[_shown(each) for each in decision.maps],
-            **shared,
-        ),
-        section(
-            "part",
-            counterfactual_words(decision),
-            "decision.html",
-            part="counterfactual",
-            image=image,
-            changed=decision.counterfactual
-            and png_address(small(decision.counterfactual.pixels, _SIDE)),
-            **shared,
-        ),
-    ]
-    if not decision.maps:  # nor was a part looked for
-        del sections[1:]
+        section("decision", _title(decision), "decision.html", part="maps", methods=METHODS,
+                grey=png_address(small(_grey(decision.pixels), _SIDE)), coloured=_coloured,
+                charts=_charts, **shared)
+    ]  # fmt: skip
+    if decision.maps:  # otherwise no part was looked for either
+        without = None if changed is None else png_address(small(changed.pixels, _SIDE))
+        sections.append(
+            section("part", counterfactual_words(decision), "decision.html",
+                    part="counterfactual", changed=without, **shared)
+        )  # fmt: skip
     if neighbours:
         title = neighbours_words(neighbours, decision)
         sections.append(
@@ -199,7 +152,7 @@ def _title(decision: Decision) -> str:
     return f"Why {name}? {verdict}"
 
 
-def _shown(found: HeatMap) -> _MapCard:
+def _charts(found: HeatMap) -> list[_Chart]:
     curves, chance = found.curves, found.by_chance
     charts = []
     for title, values, area, of_chance, areas in (
@@ -219,12 +172,7 @@ def _shown(found: HeatMap) -> _MapCard:
                 band=" ".join([*upper, *lower[::-1]]),
             )
         )
-    return _MapCard(
-        found,
-        _coloured(found.heat),
-        None if found.random_heat is None else _coloured(found.random_heat),
-        charts,
-    )
+    return charts
 
 
 def _coloured(heat: NDArray[np.float32]) -> str:

@@ -11,13 +11,7 @@ from opsin.report.templates import environment
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
-
-    Args:
-        anchor: Where the page has it, a word.
-        title: Its finding or question, as the headline says it.
-        html: Finished and escaped.
-    """
+    """A part of the page: where the page has it, its headline, and finished HTML."""
 
     anchor: str
     title: str
@@ -25,14 +19,7 @@ class Section:
 
 
 def section(anchor: str, title: str, template: str, **values: Any) -> Section:
-    """Fill one of the templates beside this module and return it as a section.
-
-    Args:
-        anchor: Where the page has it, a word.
-        title: Its headline.
-        template: Name of the file, such as ``layers.html``.
-        **values: What the template shows.
-    """
+    """Fill one of the templates beside this module, such as ``layers.html``."""
     html = environment().get_template(f"inside/{template}").render(**values)
     return Section(anchor, title, html)
 
@@ -40,14 +27,7 @@ def section(anchor: str, title: str, template: str, **values: Any) -> Section:
 def render_page(
     name: str, verdict: str, facts: Mapping[str, str], sections: Sequence[Section]
 ) -> str:
-    """Return the page.
-
-    Args:
-        name: What is looked at, such as a run or an image.
-        verdict: The headline: what was found.
-        facts: A few figures by name, already in words.
-        sections: In the order of the page.
-    """
+    """Return the page about a run or an image; its headline says what was found."""
     template = environment().get_template("inside/page.html")
     html: str = template.render(name=name, verdict=verdict, facts=facts, sections=sections)
     return html

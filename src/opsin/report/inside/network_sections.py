@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opsin.core.format import counted
-from opsin.report.figures.network_diagram import network_title, shape_in_words
+from opsin.report.figures.network_diagram import network_title
 from opsin.report.figures.receptive_fields import fields_title, image_size, sees
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.run_page import themed
@@ -24,23 +23,7 @@ _REM: Final = 96 / 72 / 16
 _PAGE, _ENLARGED = 65.5, 1.3
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A layer as the table shows it, in words, and its two bars, 0 to 100."""
-
-    name: str
-    kind: str
-    shape: str
-    parameters: str
-    parameters_bar: float
-    multiply_adds: str
-    time: str
-    time_bar: float
-    sees: str
-
-
-@dataclass(frozen=True)
-class _Drawing:
+class _Drawing(NamedTuple):
     """A figure for the page: SVG, and how wide it is shown, in rem."""
 
     svg: str
@@ -50,20 +33,24 @@ class _Drawing:
 def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list[Section]:
     """Return the sections about the network as a whole.
 
-    Args:
-        rows: The layers in the order of their work.
-        drawn: The figures ``network`` and ``receptive-fields`` as SVG, those that there are.
+    ``drawn`` may hold the figures ``network`` and ``receptive-fields`` as SVG.
     """
     drawings = {name: _Drawing(themed(svg), _width(svg)) for name, svg in drawn.items()}
-    held = sum(row.parameters for row in rows)
+    size = image_size(rows)
+    held, trainable = (sum(row.parameters for row in rows), sum(row.trainable for row in rows))
     sections = [
         section(
             "network",
             f"{counted(len(rows), 'layer holds', 'layers hold')} {held:,} parameters",
             "network.html",
             finding=network_title(rows),
-            lines=_lines(rows),
-            totals=_totals(rows),
+            rows=rows,
+            sees=[sees(row, size) for row in rows],
+            # Bars are compared with the longest.
+            largest=max(row.parameters for row in rows) or 1,
+            slowest=max(row.share or 0.0 for row in rows) or 1.0,
+            trainable=f"{trainable:,} trainable, {held - trainable:,} not",
+            time=f"{1e3 * sum(row.seconds or 0.0 for row in rows):.3g} ms",
             timed=any(row.share is not None for row in rows),
             drawing=drawings.get("network"),
             long=len(rows) > _LONG,
@@ -71,53 +58,14 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
     ]
     if "receptive-fields" in drawings:
         sections.append(
-            section(
-                "receptive-fields",
-                "What does each layer see?",
-                "receptive_fields.html",
-                finding=fields_title(rows, image_size(rows)),
-                drawing=drawings["receptive-fields"],
-            )
-        )
+            section("receptive-fields", "What does each layer see?", "receptive_fields.html",
+                    finding=fields_title(rows, size), drawing=drawings["receptive-fields"])
+        )  # fmt: skip
     return sections
 
 
 def _width(svg: str) -> float:
-    """Return how wide to show a figure, in rem: large enough to read, on phones beyond the edge."""
+    """How wide to show a figure, in rem: large enough to read, on phones beyond the edge."""
     found = re.search(r'<svg[^>]*? width="([0-9.]+)pt"', svg)
     own = float(found[1]) * _REM if found else _PAGE
     return round(max(own, min(_ENLARGED * own, _PAGE)), 2)
-
-
-def _lines(rows: Sequence[LayerRow]) -> list[_Line]:
-    """Put the layers into words; bars are compared with the longest."""
-    size = image_size(rows)
-    largest = max(row.parameters for row in rows) or 1
-    slowest = max(row.share or 0.0 for row in rows) or 1.0
-    return [
-        _Line(
-            name=row.name,
-            kind=row.kind,
-            shape=shape_in_words(row.shape),
-            parameters=f"{row.parameters:,}" if row.parameters else "",
-            parameters_bar=100 * row.parameters / largest,
-            multiply_adds=f"{row.multiply_adds:,}" if row.multiply_adds else "",
-            time="" if row.share is None else f"{row.share:.1%}",
-            time_bar=100 * (row.share or 0.0) / slowest,
-            sees=sees(row, size),
-        )
-        for row in rows
-    ]
-
-
-def _totals(rows: Sequence[LayerRow]) -> dict[str, str]:
-    """Return the sums below the table."""
-    held = sum(row.parameters for row in rows)
-    trainable = sum(row.trainable for row in rows)
-    seconds = sum(row.seconds or 0.0 for row in rows)
-    return {
-        "parameters": f"{held:,}",
-        "trainable": f"{trainable:,} trainable, {held - trainable:,} not",
-        "multiply_adds": f"{sum(row.multiply_adds for row in rows):,}",
-        "time": f"{1e3 * seconds:.3g} ms",
-    }

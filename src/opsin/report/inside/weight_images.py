@@ -26,34 +26,15 @@ _FINE, _COARSE = 63, 15
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A small image of a unit's weights: its number, or its class; its address; its strongest."""
-
-    name: str
-    address: str
-    strongest: float
-
-
-@dataclass(frozen=True)
 class Sheet:
-    """A map of many weights with numbers along its sides.
-
-    Args:
-        first: The first unit in it.
-        last: The last.
-        address: The image's own.
-        width: In pixels of the page.
-        height: Likewise.
-        rows: Where each label on the left stands, and what it says.
-        columns: Those on top.
-    """
+    """A map of the weights of many units with numbers along its sides; sizes in pixels."""
 
     first: int
     last: int
     address: str
     width: int
     height: int
-    rows: list[tuple[float, str]]
+    rows: list[tuple[float, str]]  # where each label on the left stands, and what it says
     columns: list[tuple[float, str]]
 
     @property
@@ -63,12 +44,10 @@ class Sheet:
 
 
 def tile_address(weights: NDArray[np.float32], limit: float, factor: int = 1) -> str:
-    """Return a unit's weights as the address of an embedded image, 0 in the middle of the scale.
+    """Return a unit's weights ``float32[H, W, C]`` as the address of an embedded image.
 
-    Args:
-        weights: ``float32[H, W, C]``; three channels are drawn as red, green and blue.
-        limit: What the ends of the scale stand for.
-        factor: Height and width of the blocks whose means are drawn.
+    ``limit`` is what the ends of the scale stand for; ``factor`` is height and width of the blocks
+    whose means are drawn. Three channels are drawn as red, green and blue.
     """
     weights = _smaller(weights, factor)
     if weights.shape[2] == 3:
@@ -78,13 +57,7 @@ def tile_address(weights: NDArray[np.float32], limit: float, factor: int = 1) ->
 
 
 def kernel_sheet(weights: NDArray[np.float32], start: int, limit: float) -> Sheet:
-    """Draw the kernels of some units, a gap of one point between each two.
-
-    Args:
-        weights: ``float32[N, M, H, W]``, a kernel for each unit and each map that comes in.
-        start: Number of the first of these units.
-        limit: What the ends of the scale stand for.
-    """
+    """Draw kernels ``float32[N, M, H, W]`` of units from ``start`` on, a gap between each two."""
     units, maps, height, width = weights.shape
     cells = np.zeros((units, height + 1, maps, width + 1), np.float32)
     gaps = np.ones(cells.shape, np.bool_)
@@ -106,16 +79,10 @@ def kernel_sheet(weights: NDArray[np.float32], start: int, limit: float) -> Shee
 def matrix_sheet(
     matrix: NDArray[Any], limit: float, names: Sequence[str] = ()
 ) -> tuple[Sheet, tuple[int, int]]:
-    """Draw a matrix as one map.
+    """Draw a matrix ``float[N, M]`` as one map, with names or numbers beside its rows.
 
-    Args:
-        matrix: ``float[N, M]``
-        limit: What the ends of the scale stand for.
-        names: What stands beside the rows in place of numbers, if there is one for each.
-
-    Returns:
-        The map, and how many rows and columns each point of it stands for: of a block, the number
-        farthest from 0 is drawn.
+    Also returned is how many rows and columns each point of it stands for: of a block, the number
+    farthest from 0 is drawn.
     """
     units = len(matrix)
     down, across = (math.ceil(side / _SIDE) for side in matrix.shape)

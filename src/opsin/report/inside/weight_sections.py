@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.epoch import Epoch
 from opsin.report.figures.inspection_charts import norms_of, norms_title, probes_title
 from opsin.report.inside.inspection_page import Section, section
-from opsin.report.inside.weight_images import (
-    Sheet,
-    Tile,
-    kernel_sheet,
-    matrix_sheet,
-    tile_address,
-)
+from opsin.report.inside.weight_images import Sheet, kernel_sheet, matrix_sheet, tile_address
 from opsin.report.maps import gradient
 from opsin.report.run_page import themed
 
@@ -36,24 +30,24 @@ _TILE_NUMBERS: Final = 4_000_000
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A layer as the page shows it.
-
-    Args:
-        view: What it holds.
-        note: What its images are.
-        limit: End of the colour scale; ``None`` where each image has its own.
-        tiles: An image for each unit, in folds.
-        sheets: Maps of many units each.
-        rgb: Whether the images are red, green and blue.
-    """
+class _Drawn:
+    """A layer's weights as images: one a unit, or maps of many units."""
 
     view: WeightView
     note: str = ""
-    limit: float | None = None
-    tiles: Sequence[Sequence[Tile]] = ()
+    limit: float | None = None  # end of the colour scale; None: each image has its own
+    tiles: Sequence[tuple[str, str, float]] = ()  # unit or class, address, strongest weight
     sheets: Sequence[Sheet] = ()
-    rgb: bool = False
+
+    @property
+    def folds(self) -> list[Sequence[tuple[str, str, float]]]:
+        starts = range(0, len(self.tiles), _TILES)
+        return [self.tiles[start : start + _TILES] for start in starts]
+
+    @property
+    def rgb(self) -> bool:
+        images = self.view.images
+        return bool(self.tiles and images and images.weights.shape[3] == 3)
 
 
 def weight_sections(
@@ -65,80 +59,11 @@ def weight_sections(
 ) -> list[Section]:
     """Return the sections on weights: the first layer, all layers, how their norms grew.
 
-    Args:
-        views: Of each layer that holds weights (`opsin.inspection.weights.weight_views`).
-        history: The lines of ``history.jsonl``; those without ``norms`` are passed over.
-        drawn: The figures by name, as SVG: ``norms`` (left out where it is missing).
-        classes: Names of the classes, for the last layer's rows.
+    ``drawn`` may hold the figure ``norms`` as SVG; ``classes`` name the last layer's rows.
     """
     if not views:
         return [section("weights", "No weights to show", "weights.html", part="none")]
-    whole = _drawn_whole(views)
-    shown = [_shown(view, classes if view is views[-1] else (), whole) for view in views]
-    found = []
-    first = next((one for one in shown if one.tiles), None)
-    if first is not None:
-        title = _first_title(first.view)
-        found.append(
-            section(
-                "first-layer",
-                title,
-                "weights.html",
-                part="first",
-                layer=first,
-                gradient=gradient("PuOr"),
-            )
-        )
-    total = sum(view.parameters for view in views)
-    layers = "layer" if len(views) == 1 else "layers"
-    title = f"{total:,} parameters in {len(views)} {layers} with weights"
-    bars = [[_bars(values) for values in view.values] for view in views]
-    found.append(
-        section(
-            "weights",
-            title,
-            "weights.html",
-            part="all",
-            layers=shown,
-            bars=bars,
-            first=first,
-            gradient=gradient("PuOr"),
-        )
-    )
-    if "norms" in drawn:
-        epochs, norms = norms_of(history)
-        found.append(
-            section(
-                "norms", norms_title(history), "weights.html", part="norms",
-                svg=themed(drawn["norms"]), epochs=epochs,
-                rows=[(name, values[0], values[-1]) for name, values in norms.items()],
-            )
-        )  # fmt: skip
-    return found
-
-
-def probe_sections(probes: Probes, drawn: Mapping[str, str]) -> list[Section]:
-    """Return the section on linear probes.
-
-    Args:
-        probes: What was measured.
-        drawn: The figures by name, as SVG: ``probes``.
-    """
-    title = probes_title(probes.probes)
-    svg = themed(drawn["probes"])
-    return [section("probes", title, "weights.html", part="probes", probes=probes, svg=svg)]
-
-
-def _first_title(view: WeightView) -> str:
-    if view.images is None:
-        return "What the first layer looks for"
-    count, height, width, _ = view.images.weights.shape
-    what = view.images.kind
-    return f"What the first layer looks for: {count:,} {what} of {height}×{width} pixels"
-
-
-def _drawn_whole(views: Sequence[WeightView]) -> set[str]:
-    """Return the layers whose kernels there is room for, the smallest first."""
+    # The layers whose kernels there is room for, the smallest first.
     room, whole = _ALL_POINTS, set()
     sizes = [(view.images.weights.size, view.name) for view in views
              if view.images and view.images.kind == "kernels"]  # fmt: skip
@@ -146,13 +71,45 @@ def _drawn_whole(views: Sequence[WeightView]) -> set[str]:
         room -= size
         if size <= _POINTS and room >= 0:
             whole.add(name)
-    return whole
+    layers = [_drawn(view, classes if view is views[-1] else (), whole) for view in views]
+    colours, found = gradient("PuOr"), []
+    first = next((layer for layer in layers if layer.tiles), None)
+    if first is not None and first.view.images is not None:
+        count, height, width, _ = first.view.images.weights.shape
+        what = f"{count:,} {first.view.images.kind} of {height}×{width} pixels"
+        title = f"What the first layer looks for: {what}"
+        found.append(
+            section("first-layer", title, "weights.html", part="first", layer=first,
+                    gradient=colours)
+        )  # fmt: skip
+    total = sum(view.parameters for view in views)
+    title = (
+        f"{total:,} parameters in {len(views)} {'layers' if views[1:] else 'layer'} with weights"
+    )
+    found.append(
+        section("weights", title, "weights.html", part="all", layers=layers, bars=_bars,
+                first=first, gradient=colours)
+    )  # fmt: skip
+    if "norms" in drawn:
+        epochs, norms = norms_of(history)
+        rows = [(name, values[0], values[-1]) for name, values in norms.items()]
+        found.append(
+            section("norms", norms_title(history), "weights.html", part="norms",
+                    svg=themed(drawn["norms"]), epochs=epochs, rows=rows)
+        )  # fmt: skip
+    return found
 
 
-def _shown(view: WeightView, classes: Sequence[str], whole: set[str]) -> Shown:
+def probe_sections(probes: Probes, drawn: Mapping[str, str]) -> list[Section]:
+    """Return the section on linear probes, with the figure ``probes`` as SVG."""
+    title, svg = probes_title(probes.probes), themed(drawn["probes"])
+    return [section("probes", title, "weights.html", part="probes", probes=probes, svg=svg)]
+
+
+def _drawn(view: WeightView, classes: Sequence[str], whole: set[str]) -> _Drawn:
     images = view.images
     if images is None:
-        return Shown(view)
+        return _Drawn(view)
     if images.kind in ("filters", "units"):
         return _as_tiles(view, images, classes)
     source, weights, limit = " and ".join(images.sources), images.weights, images.limit
@@ -168,43 +125,38 @@ def _shown(view: WeightView, classes: Sequence[str], whole: set[str]) -> Shown:
             f"for each of the {maps:,} maps of {source}."
         )
         return _as_matrix(view, norms, float(np.quantile(norms, 0.995)) or 1.0, note, ())
-    return Shown(
+    starts = range(0, len(weights), _UNITS)
+    return _Drawn(
         view,
         f"{rows} a kernel of {height}×{width} for each of the {maps:,} maps of {source}.",
         limit,
-        sheets=[
-            kernel_sheet(weights[start : start + _UNITS], start, limit)
-            for start in range(0, len(weights), _UNITS)
-        ],
+        sheets=[kernel_sheet(weights[start : start + _UNITS], start, limit) for start in starts],
     )
 
 
-def _as_tiles(view: WeightView, images: WeightImages, classes: Sequence[str]) -> Shown:
+def _as_tiles(view: WeightView, images: WeightImages, classes: Sequence[str]) -> _Drawn:
     weights, count = images.weights, len(images.weights)
     factor = math.ceil(math.sqrt(weights.size / _TILE_NUMBERS))
     own = images.kind == "filters"
-    strongest = np.abs(weights).reshape(count, -1).max(axis=1)
-    limits = np.where(strongest > 0, strongest, 1.0) if own else np.full(count, images.limit)
     names = list(classes) if len(classes) == count else [str(unit) for unit in range(count)]
-    tiles = [
-        Tile(name, tile_address(unit, float(limit), factor), float(strong))
-        for name, unit, limit, strong in zip(names, weights, limits, strongest, strict=True)
-    ]
+    tiles = []
+    for name, unit in zip(names, weights, strict=True):
+        strongest = float(np.abs(unit).max())
+        limit = (strongest or 1.0) if own else images.limit
+        tiles.append((name, tile_address(unit, limit, factor), strongest))
     notes = ["Each has a colour scale of its own, whose ends stand under it."] if own else []
     if factor > 1:
         notes.append(f"Each point is the mean of {factor}×{factor} pixels.")
-    folds = [tiles[start : start + _TILES] for start in range(0, count, _TILES)]
-    limit = None if own else images.limit
-    return Shown(view, " ".join(notes), limit, tiles=folds, rgb=weights.shape[3] == 3)
+    return _Drawn(view, " ".join(notes), None if own else images.limit, tiles=tiles)
 
 
 def _as_matrix(
     view: WeightView, matrix: NDArray[Any], limit: float, note: str, classes: Sequence[str]
-) -> Shown:
+) -> _Drawn:
     sheet, (down, across) = matrix_sheet(matrix, limit, classes)
     if down > 1 or across > 1:
         note += f" Each point is the strongest of {down}×{across} numbers."
-    return Shown(view, note, limit, sheets=[sheet])
+    return _Drawn(view, note, limit, sheets=[sheet])
 
 
 def _bars(values: TensorSummary) -> str:

@@ -1,0 +1,1 @@
+"""A training, from the command to the report: `train` tells the story."""

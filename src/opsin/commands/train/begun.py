@@ -1,0 +1,247 @@
+"""Runs that were begun before: found again, checked, and ready to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
+from opsin.commands.import_recipe import ImportRecipe
+from opsin.commands.installed import need_training, versions
+from opsin.commands.runs import Run
+from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.learner import Learner
+from opsin.commands.train.network import NetworkLearner, with_balance
+from opsin.commands.train.pretrained import check_fine_tuning
+from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
+from opsin.core.artifacts.run_status import RunStatus
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.events import Watcher
+from opsin.core.recipe import TRAINING_OPTIONS, Recipe
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset
+from opsin.data.run_images import Places, load_run_images, with_run_split
+from opsin.models.resolve import changed
+from opsin.training.process_group import ProcessGroup, refuse_several
+
+if TYPE_CHECKING:
+    from opsin.commands.train.network import Start
+
+
+def begun_before(root: Path, group: ProcessGroup) -> RunDirectory | None:
+    """Return the run that these processes had begun, where they may have been started again."""
+    if not group.restarted:
+        return None
+    found: list[tuple[float, Path]] = []
+    for file in root.glob(f"*/{RunStatus.FILE}") if group.writes else ():
+        with contextlib.suppress(RunError):  # a damaged one
+            status = RunStatus.read(file)
+            if status.launch == group.launch:
+                found.append((status.started or 0.0, file.parent))
+    path = group.first(max(found)[1] if found else None)
+    return None if path is None else RunDirectory(path)
+
+
+def learner_of(
+    parent: RunDirectory,
+    data: Dataset | Places,
+    changes: Mapping[str, object] | None = None,
+    *,
+    name: str | None = None,
+    group: ProcessGroup,
+    watcher: Watcher,
+    began: float,
+) -> Learner:
+    """Return what was trained in a run directory, with the state that it goes on from.
+
+    ``changes`` are options that are to be others from here on, in a new run called ``name``.
+    """
+    changes = changes or {}
+    asked = Run(parent.path).recipe
+    if isinstance(asked, ClassicalRecipe) and asked.fine_tunes:
+        return _fine_tuning(parent, asked, data, changes, watcher=watcher, began=began)
+    if not isinstance(asked, Recipe):
+        raise _nothing_to_go_on_from(parent, asked)
+    if group.writes:  # to ask is to hold the run for a moment
+        _check_state(parent, asked, changes, name)
+    dataset = _images_of(parent, data, watcher)
+    _tell_differences(parent, asked, watcher, looks=not changes)
+    if not changes:
+        start = _own_state(parent, asked, watcher)
+        return NetworkLearner(dataset, asked, given=TRAINING_OPTIONS, start=start)
+    recipe = with_balance(changed(asked, **changes), dataset)
+    recipe = recipe.model_copy(update={"parent": parent.path.name})
+    inherited = _inherited_state(parent, asked, recipe, watcher)
+    return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=inherited)
+
+
+def _nothing_to_go_on_from(
+    parent: RunDirectory, recipe: ClassicalRecipe | ImportRecipe
+) -> RunError:
+    """Return the error of what is fitted in one go."""
+    if isinstance(recipe, ImportRecipe):
+        return RunError(
+            "a run that was trained here",
+            f"{parent.path} was imported",
+            f"Train a classifier that begins with it: opsin train SOURCE --from {parent.path}",
+        )
+    name = recipe.model.name
+    how = f"--model {name}"
+    if name == BACKBONE:  # which network, how prepared, is too much for a line
+        how = f"--recipe {shlex.quote(str(parent.recipe))}"
+    return RunError(
+        "the run of a network, which is trained in steps",
+        f"{parent.path} is of the model {name}, which is fitted in one go",
+        f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} {how}",
+    )
+
+
+def _fine_tuning(
+    parent: RunDirectory,
+    recipe: ClassicalRecipe,
+    data: Dataset | Places,
+    changes: Mapping[str, object],
+    *,
+    watcher: Watcher,
+    began: float,
+) -> HeadLearner:
+    """Return the fine-tuning of a pretrained network, which must be where it was."""
+    from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
+
+    refuse_several("fine-tuning")
+    model = cast("FromBackbone", recipe.model)
+    if changes or parent.state()[0] == "done":
+        raise RunError(
+            "a fine-tuning that was stopped or killed, to go on as it was begun",
+            f"got {', '.join(sorted(changes))}" if changes else f"{parent.path} is done",
+            "Train anew: opsin train … --fine-tune",
+        )
+    _check_state(parent, recipe, changes, None)
+    backbone = open_backbone(model.backbone, prepare=model.prepare, at=model.at, watcher=watcher)
+    then, now = recipe.versions.get("backbone"), f"sha256:{backbone.digest}"
+    if then not in (None, now):
+        raise RunError(
+            f"the pretrained network that {parent.path.name} was begun with ({then})",
+            f"{model.backbone} is another now ({now})",
+            "Put the former one in its place, or train anew.",
+        )
+    check_fine_tuning(backbone)
+    dataset = _images_of(parent, data, watcher)
+    _tell_differences(parent, recipe, watcher, looks=True)
+    start = _own_state(parent, recipe, watcher)
+    return HeadLearner(dataset, recipe, backbone, began=began, start=start)
+
+
+def _check_state(
+    parent: RunDirectory,
+    recipe: Recipe | ClassicalRecipe,
+    changes: Mapping[str, object],
+    name: str | None,
+) -> None:
+    """Refuse to go on without PyTorch, with what is being trained, and with nothing to do."""
+    need_training()
+    state = "failed"
+    with contextlib.suppress(RunError):  # a damaged status says nothing, and is written anew
+        state, _ = parent.state()
+    if state == "running":
+        raise RunError("a run that was stopped", f"{parent.path} is still being trained", "Wait.")
+    if state == "done" and not changes:
+        raise RunError(
+            "a run that was stopped or killed",
+            f"{parent.path} is done",
+            f"To train it further, say how far: opsin resume {parent.path} --epochs "
+            f"{2 * cast('Recipe', recipe).training.epochs}",
+        )
+    if name is not None and not changes:
+        raise RecipeError(
+            "a name for a new run",
+            f"nothing changes, so {parent.path.name} itself goes on",
+            "Leave out --name, or say what is to change, such as --epochs.",
+        )
+
+
+def _own_state(
+    parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher
+) -> Start | None:
+    """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+
+    checkpoints = Checkpoints(parent.checkpoints, watcher.note)
+    found = checkpoints.newest()
+    if found is not None:
+        return found
+    if checkpoints.steps():
+        raise RunError("a whole checkpoint", f"{parent.path} has none left", "Train anew.")
+    if recipe.parent is not None:
+        raise RunError(
+            f"the state that {parent.path.name} was to take over from {recipe.parent}",
+            "it was ended before it had",
+            f"Resume {recipe.parent} again, with the same changes.",
+        )
+    watcher.note("there is no checkpoint yet: the training begins again")
+    return None
+
+
+def _inherited_state(
+    parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
+) -> Start:
+    """Find the state that a new run takes over from its parent.
+
+    Weights, optimiser, random states and the place in the schedule are taken over; history, best
+    epoch and checkpoints stay the parent's own.
+    """
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+
+    found = Checkpoints(parent.checkpoints, watcher.note).newest()
+    if found is None:
+        raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
+    tensors, state = found
+    if state.epoch > recipe.training.epochs:
+        raise RecipeError(
+            f"more than the {state.epoch - 1} epochs that are trained already",
+            f"got {recipe.training.epochs}",
+            f"For example --epochs {2 * (state.epoch - 1)}.",
+        )
+    if recipe.training.optimizer != before.training.optimizer:
+        tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
+    fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}
+    watcher.fact("Goes on", f"from {parent.path.name}, after {state.epoch - 1} epochs")
+    return tensors, state.model_copy(update=fresh)
+
+
+def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -> Dataset:
+    """See that the images are those of the run, in its order; return them in its parts."""
+    dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
+    if not parent.dataset.is_file() or not parent.split.is_file():
+        return dataset  # killed before it had written them: it begins again
+    fingerprint = parent.read(DatasetRecord).fingerprint
+    digests = parent.load_arrays(parent.split)["digests"]
+    same = np.array_equal(digests, short_digest(dataset.digests))
+    if not same or fingerprint != dataset.fingerprint:
+        raise RunError(
+            "the images that the run was trained on, in the same order",
+            f"those of {dataset.recipe.source} have changed since",
+            f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
+        )
+    return with_run_split(parent, dataset)
+
+
+def _tell_differences(
+    parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher, *, looks: bool
+) -> None:
+    then, now = recipe.versions.get("torch"), versions()["torch"]
+    if then is not None and then != now:
+        watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
+    with contextlib.suppress(RunError):  # it was stopped before it was evaluated
+        if looks and "test" in RunPredictions.read(parent).parts:
+            watcher.note(
+                f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
+                "end it is evaluated again, which is one more look at them"
+            )

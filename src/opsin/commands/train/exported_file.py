@@ -1,0 +1,225 @@
+"""A file as it was exported, and how sure it may be of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.train.class_mix import shares_of
+from opsin.core.artifacts.run_report import OodFigures
+from opsin.core.events import Watcher
+from opsin.core.metadata import Calibration, ClassMix, Reject
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier, with_outputs
+from opsin.runtime.prediction import Answers
+from opsin.runtime.providers import cpu_session
+
+if TYPE_CHECKING:
+    from opsin.evaluation.out_of_fold import OutOfFold
+    from opsin.evaluation.reject import ClassPrototypes
+
+# Training images that the classes' means are taken from: more make them no better.
+_KNOWN: Final = 5000
+# Training images that further ones are compared with, where these say more than their means.
+_NEAREST: Final = 2000
+_LOGITS: Final = "head"
+_NAMES: Final = (_LOGITS, "embedding", "probabilities")
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that is not calibrated; nothing is on the disk yet."""
+
+    #: Where it will be.
+    path: Path
+    #: What it was trained on.
+    dataset: Dataset
+    content: bytes
+    watcher: Watcher
+    #: A value of the file that is known for every image of the dataset, its name and
+    #: ``float32[N, D]``: only what follows it is computed.
+    known: tuple[str, NDArray[np.float32]] | None = None
+    #: The file before it also learnt from the validation images, for which it answers.
+    held_out: bytes | None = None
+    #: Answers by heads that had not seen the images, and how sure the file may be by them.
+    judged: tuple[OutOfFold, Calibration] | None = None
+    #: What is known of every image, of images of nothing in particular, ``float32[S, D]``.
+    strange: NDArray[np.float32] | None = None
+    device: str = "auto"
+
+    def opened(self, content: bytes) -> Classifier:
+        """Open a file that is made of this one."""
+        return Classifier.of_content(
+            self.path, content, most=None, device=self.device, watcher=self.watcher
+        )
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The one session that all of the calibration is computed in."""
+        return self.opened(with_outputs(self.content, [_LOGITS]))
+
+    @cached_property
+    def mix(self) -> ClassMix | None:
+        """The mix of classes that the file was fitted under, and the one that it assumes."""
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        return OnnxGraph(self.content).metadata.class_mix
+
+    @cached_property
+    def validating(self) -> ExportedFile:
+        """The file that answers for the validation images."""
+        return self if self.held_out is None else replace(self, content=self.held_out)
+
+    @cached_property
+    def validation(self) -> Outputs:
+        """Logits, embedding and uncalibrated probabilities of all validation images."""
+        return self.validating._computed(self.dataset.split.val)
+
+    @cached_property
+    def validation_shift(self) -> NDArray[np.float64] | float:
+        """What brings the logits of the validation images to their own mix, ``float64[K]``.
+
+        A part that was cut from the training images differs from these by an image of a class at
+        most, which tells nothing; so a class without any validation images is no rarer for it.
+        """
+        mix = self.validating.mix
+        if mix is None:
+            return 0.0
+        labels, split = self.dataset.labels, self.dataset.split
+        classes = len(self.dataset.classes)
+        expected = shares_of(labels[split.train], classes) * len(split.val)
+        counts = np.bincount(labels[split.val], minlength=classes)
+        own = np.clip(expected, counts - 1, counts + 1)
+        return np.asarray(np.log(own / own.sum()) - np.log(mix.learnt), np.float64)
+
+    def outputs(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
+        """Return outputs of the file for some images."""
+        if self.known is None:
+            return self._computed(rows, names)
+        return {name: self._every[name][rows] for name in names}
+
+    @cached_property
+    def _every(self) -> Outputs:
+        return self._computed(np.arange(len(self.dataset)))
+
+    def _computed(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
+        if self.known is not None:
+            return self.from_known(self.known[1][rows], names)
+        self.watcher.begin("Calibrate", len(rows), "images")
+        parts, done = [], 0
+        for part in self.classifier.iter_layers(self.dataset.images, names, rows):
+            parts.append(part)
+            self.watcher.advance(done := done + len(part[names[0]]))
+        self.watcher.end()
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
+        """Return outputs of the file for what ``known`` names of some images."""
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        name = cast("tuple[str, NDArray[np.float32]]", self.known)[0]
+        session = cpu_session(OnnxGraph(self.content).between(name, names))
+        return dict(zip(names, session.run(list(names), {name: values}), strict=True))
+
+
+class FileWithAnswers(NamedTuple):
+    """A calibrated file, but for its score and views, and what is known before its evaluation.
+
+    That is its answers to the validation images, before it learnt from these; its answers to all
+    images; and how well it distinguishes unknown images from known ones.
+    """
+
+    classifier: Classifier
+    validation: Answers | None
+    known: Answers | None
+    ood: OodFigures | None
+
+
+def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
+    """Fit a file's temperature and reject threshold on validation and training images alone.
+
+    Where it is not to be adjusted, only how unlike the images are is learnt.
+    """
+    from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
+    from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
+
+    dataset, val = exported.dataset, exported.dataset.split.val
+    known = _prototypes(exported)
+    ratio, val_ratio = (
+        None if mix is None else mix.log_ratio for mix in (exported.mix, exported.validating.mix)
+    )
+    calibrated = Calibrated(1.0, known.scales, known.directions, ratio)
+    calibration, scores, answers = None, None, None
+    if len(val):
+        logits, embeddings = exported.validation[_LOGITS], exported.validation["embedding"]
+        if adjusts:
+            labels, shift = dataset.labels[val], exported.validation_shift
+            temperature = fit_temperature(logits, labels, shift)
+            before = log_loss_of(logits, labels, 1.0, shift)
+            after = log_loss_of(logits, labels, temperature, shift)
+            calibration = Calibration(
+                temperature=temperature, images=len(labels), log_loss=(before, after)
+            )
+            scores = known.ood_score(embeddings)
+            calibrated = replace(calibrated, temperature=temperature)
+        answers = Answers(*replace(calibrated, mix=val_ratio).answer(logits, embeddings))
+    elif exported.judged is not None:
+        judged, calibration = exported.judged
+        calibrated = replace(calibrated, temperature=calibration.temperature)
+        scores = judged.answers.ood_score
+    reject = None
+    if scores is not None and (chosen := choose_threshold(scores)) is not None:
+        reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(scores))
+    update = {"calibration": calibration, "reject": reject}
+    metadata = exported.classifier.metadata.model_copy(update=update)
+    content = finished(exported.content, metadata, calibrated)
+    every, ood = None, None
+    if exported.known is not None:
+        found = exported.outputs(np.arange(len(dataset)))
+        every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
+        if answers is not None:
+            every.probabilities[val] = answers.probabilities
+        if exported.judged is not None and exported.strange is not None:
+            judged = exported.judged[0]
+            ood = near_and_far(
+                judged, found["embedding"][judged.rows], dataset.labels[judged.rows],
+                dataset.classes,
+                strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
+                most=None if reject is None else reject.max_ood_score,
+            )  # fmt: skip
+    return FileWithAnswers(exported.opened(content), answers, every, ood)
+
+
+def _prototypes(exported: ExportedFile) -> ClassPrototypes:
+    """Return the training images that a pretrained network knows, else the means of classes."""
+    from opsin.evaluation.reject import ClassPrototypes  # noqa: PLC0415
+
+    dataset = exported.dataset
+    train = dataset.split.train
+    each = exported.classifier.metadata.backbone is not None and exported.known is not None
+    shown = _spread(dataset.labels[train], train, _NEAREST if each else _KNOWN)
+    seen = exported.outputs(shown, ["embedding"])["embedding"]
+    if each:
+        return ClassPrototypes.of_images(seen)
+    return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
+
+
+def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Choose rows of each class evenly along the set, rare classes whole; in rising order."""
+    classes, counts = np.unique(labels, return_counts=True)
+    share = max(most // max(len(classes), 1), 1)
+    chosen = []
+    for number, count in zip(classes, counts, strict=True):
+        places = np.linspace(0, count - 1, min(share, int(count))).round().astype(np.int64)
+        chosen.append(rows[labels == number][places])
+    return np.sort(np.concatenate(chosen)) if chosen else rows[:0]

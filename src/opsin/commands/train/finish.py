@@ -1,0 +1,186 @@
+"""The end of every training: calibrate, check, test, write once, report."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import numpy as np
+
+from opsin._version import __version__
+from opsin.commands.changes import write_images
+from opsin.commands.evaluate import RunEvaluation, evaluate_run
+from opsin.commands.find_failures import find_failures
+from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
+from opsin.commands.train.exported_file import ExportedFile, FileWithAnswers, calibrate
+from opsin.commands.train.learner import Learner
+from opsin.commands.train.try_views import try_views
+from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import (
+    FileFacts,
+    Report,
+    ReportedFinding,
+    TrainingFacts,
+    ViewsFacts,
+)
+from opsin.core.events import Watcher
+from opsin.core.metadata import Metadata, Views
+from opsin.core.recipe import Recipe
+from opsin.core.storage import write_json
+from opsin.data.audit import Audit
+from opsin.data.cache import short_digest
+from opsin.data.corrections import write_corrections
+from opsin.data.thin_parts import thin_parts
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.model_check import write_classifier
+from opsin.runtime.providers import CPU
+
+# Images that the file and the network, or scikit-learn's model, are compared on; and for a head on
+# a pretrained network, each of which takes that network's time twice.
+_PARITY_IMAGES: Final = 512
+_PARITY_KNOWN: Final = 8
+
+
+def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> None:
+    """Write what was asked for, and of which images, before the training begins."""
+    dataset = learner.dataset
+    write_json(directory.recipe, learner.recipe.model_dump(mode="json"))
+    split = {part: dataset.split.rows(part) for part in ("train", "val", "test")}
+    digests = short_digest(dataset.digests)
+    found = {"findings": audit.counts(), "test_set": key_of(digests, split["test"])}
+    dataset.describe().model_copy(update=found).write(directory.path)
+    sources = short_digest(dataset.source_digests)
+    directory.save_arrays(directory.split, digests=digests, source_digests=sources, **split)
+    write_images(directory, dataset)
+    if dataset.corrected:
+        write_corrections(directory.corrections, dataset.corrected.rows)
+
+
+def finish(
+    directory: RunDirectory,
+    learner: Learner,
+    exported: ExportedFile,
+    audit: Audit,
+    watcher: Watcher,
+    *,
+    seconds: dict[str, float],
+    training: TrainingFacts,
+) -> Report:
+    """Calibrate, check and evaluate a run's file, write it once, and write the report.
+
+    The file is compared with what was fitted before the test set is looked at.
+    """
+    from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
+
+    at = time.perf_counter()
+    watcher.doing("the evaluation")
+    dataset = learner.dataset
+    made = calibrate(exported, adjusts=learner.calibrates)
+    facts = _compared(learner, made)
+    if directory.predictions.is_file():  # it was evaluated, and then went on
+        test_set = directory.read(DatasetRecord).test_set
+        note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
+    judged = None
+    if exported.judged is not None:
+        judged = exported.judged[0]
+        fold = np.full(len(dataset), -1)
+        fold[judged.rows] = judged.fold
+        split = directory.load_arrays(directory.split)
+        directory.save_arrays(directory.split, **split | {"fold": fold})
+    evaluation = evaluate_run(
+        directory, made.classifier, made.validation, dataset, watcher, known=made.known,
+        judged=judged,
+    )  # fmt: skip
+    varied = Views(flip=False, shift=0)
+    if isinstance(learner.recipe, Recipe):
+        varied = Views(flip=learner.recipe.training.flip, shift=learner.recipe.training.shift)
+    views = try_views(made.classifier, made.validation, dataset, varied, watcher)
+    metadata = made.classifier.metadata.model_copy(
+        update={"score": evaluation.score, "views": views}
+    )
+    content = finished(made.classifier.content, metadata)
+    write_classifier(directory.classifier, content)
+    seconds["evaluate"] = time.perf_counter() - at
+    at = time.perf_counter()
+    watcher.doing("the report")
+    training = training.model_copy(update={"answered_on": made.classifier.device})
+    report = _report(
+        learner, audit, training, evaluation, metadata, seconds=seconds
+    ).model_copy(update={
+        "file": facts.model_copy(update={"bytes": len(content)}),
+        "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
+        "ood": made.ood,
+        "failures": find_failures(dataset, evaluation.predictions, evaluation.split, watcher),
+    })  # fmt: skip
+    with spared("the report's page", watcher):
+        draw_run(directory, report, dataset, evaluation.predictions, watcher)
+    seconds["report"] = time.perf_counter() - at
+    report = report.model_copy(update={"seconds": seconds})
+    report.write(directory.path)
+    return report
+
+
+def _compared(learner: Learner, made: FileWithAnswers) -> FileFacts:
+    """Compare the file with what was fitted, on real images; parity is a promise of the CPU."""
+    split, file = learner.dataset.split, made.classifier
+    # What is known of all images has been computed once by the file's own operators.
+    most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
+    rows = np.sort(np.concatenate([split.val, split.train])[:most])
+    if file.device != CPU:
+        file = Classifier.of_content(file.path, file.content, most=None)
+    difference = learner.difference(file, learner.dataset.images[rows])
+    return (
+        FileFacts()
+        if difference is None
+        else FileFacts(parity_images=len(rows), difference=difference)
+    )
+
+
+def _report(
+    learner: Learner,
+    audit: Audit,
+    training: TrainingFacts,
+    evaluation: RunEvaluation,
+    metadata: Metadata,
+    *,
+    seconds: dict[str, float],
+) -> Report:
+    """Return what is known of a run without another look at its images and files."""
+    layers, views, recipe, dataset = (
+        learner.layers, metadata.views, learner.recipe, learner.dataset,
+    )  # fmt: skip
+    return Report(
+        opsin=__version__,
+        parent=recipe.parent,
+        reasons=recipe.reasons,
+        source=recipe.data.source_names,
+        model=recipe.model.name,
+        dataset=dataset.summary(),
+        split=evaluation.split,
+        figures=dict(evaluation.figures),
+        leaks=leaks_of(dataset),
+        rests_on=thin_parts(dataset),
+        unreadable=len(dataset.unreadable),
+        left_out=list(dataset.left_out),
+        repeated_rows=dataset.repeated,
+        findings=[
+            ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
+            for finding in audit.findings
+        ],
+        training=training.model_copy(
+            update={
+                "device": learner.device_name,
+                "parameters": sum(layer.parameters for layer in layers),
+                "trainable": sum(layer.trainable for layer in layers),
+                "multiply_adds": sum(layer.multiply_adds for layer in layers),
+            }
+        ),
+        calibration=metadata.calibration,
+        class_mix=metadata.class_mix,
+        reject=metadata.reject,
+        views=None if views is None else ViewsFacts(**views.model_dump(), words=views.words),
+        layers=layers,
+        seconds=dict(seconds),
+    )

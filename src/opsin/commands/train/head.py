@@ -1,0 +1,443 @@
+"""A model that scikit-learn fits, to pixels or to a pretrained network's features."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.backbones.named_backbones import NAMED
+from opsin.classical.classical_recipe import (
+    BACKBONE,
+    ClassicalRecipe,
+    FromBackbone,
+    PixelModel,
+    resolve_classical,
+)
+from opsin.commands.backbones import milliseconds_of
+from opsin.commands.installed import answering_device, versions
+from opsin.commands.train.class_mix import assumed_mix
+from opsin.commands.train.exported_file import ExportedFile
+from opsin.commands.train.fine_tune import FineTuning, is_better
+from opsin.commands.train.learner import Learner, Loaded, facts_of
+from opsin.commands.train.pretrained import MANY_IMAGES, views_of
+from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import TrainingFacts
+from opsin.core.defaults import cores
+from opsin.core.errors import ModelFileError, RecipeError
+from opsin.core.events import Watcher
+from opsin.core.format import about
+from opsin.core.metadata import Layer
+from opsin.core.pace import seconds_of
+from opsin.core.storage import write_json
+from opsin.data.cache import digest_rows
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU
+from opsin.training.process_group import ALONE, ProcessGroup
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+    from opsin.classical.backbone_features import BackboneFeatures
+    from opsin.classical.backbone_head import ChosenHead, HeadChoice
+    from opsin.classical.fit import Fitted
+    from opsin.classical.interruptible import FitProgress
+    from opsin.commands.train.network import Start
+    from opsin.core.metadata import Calibration, ClassMix
+    from opsin.core.recipe import TrainingRecipe
+    from opsin.evaluation.out_of_fold import OutOfFold
+    from opsin.runtime.prediction import Answers
+    from opsin.training.trainer import Outcome
+
+# Training images from which on fine-tuning mixes them: of fewer, each says too much.
+_MIXED: Final = 1_000
+# Training images that figures are computed on, where a model has no steps of its own.
+_SAMPLE: Final = 2_000
+# Images of each strange kind: of 20 in all, the features take less than a second.
+_STRANGE: Final = 5
+# Times as long as a network's features of an image that a step of fine-tuning takes for it, and
+# the least shorter side of a photograph.
+_STEP, _PHOTOGRAPH = 4.5, 64
+
+
+class HeadLearner(Learner):
+    """A model without layers, or a head on a pretrained network, which may be fine-tuned."""
+
+    recipe: ClassicalRecipe
+    #: Training images that it is fitted to; validation images that it then learns from, as well.
+    rows: NDArray[np.int64]
+    also: NDArray[np.int64]
+    #: What is delivered, as a model and as a file.
+    fitted: Fitted
+    exported: ExportedFile
+    #: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
+    features: NDArray[np.float32]
+    choice: HeadChoice
+    #: Answers by heads that had not seen the images, and how sure the head may be; features of
+    #: strange images beside these, ``float32[S, V, D]``.
+    judged: tuple[OutOfFold, Calibration] | None = None
+    strange: NDArray[np.float32] | None = None
+    #: Trees or rounds; none for a model without such steps.
+    steps: int = 0
+    unit: str = "fits"
+    #: How fine-tuning went, and whether its network is delivered.
+    outcome: Outcome | None = None
+    tuned: bool = False
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: ClassicalRecipe,
+        backbone: Backbone | None,
+        *,
+        began: float,
+        start: Start | None = None,
+    ) -> None:
+        self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
+        # A budget counts from the time when the run began (`time.perf_counter`).
+        self.began, self.start = began, start
+        self.layers, self.threads = [], cores()
+        height, width, channels = dataset.images.shape[1:]
+        self.shape = height, width, channels
+
+    @classmethod
+    def decide(
+        cls,
+        loaded: Loaded,
+        options: Mapping[str, Any],
+        *,
+        began: float,
+    ) -> HeadLearner:
+        """Decide everything that the caller left open; a budget is for fine-tuning alone."""
+        dataset, budget = loaded.dataset, loaded.budget
+        tunes = options.get("fine_tune")
+        if tunes and len(dataset.split.train) < _MIXED and options.get("mixup") is None:
+            options = {**options, "mixup": 0.0}
+        recipe = resolve_classical(
+            dataset.recipe, model=str(loaded.model), mirrored=dataset.mirrored, **options,
+            **({} if tunes else {"budget": budget}),
+        )  # fmt: skip
+        every, seconds = {**loaded.reasons, **recipe.reasons}, None
+        if budget is not None:
+            seconds = seconds_of(budget)
+            every["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
+        recipe = recipe.model_copy(update={"budget": seconds, "reasons": every})
+        return cls(dataset, recipe, loaded.backbone, began=began)
+
+    @contextlib.contextmanager
+    def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
+        """Choose the images, and see that there is something to tell apart."""
+        from opsin.classical.pixels import Pooling, drawn  # noqa: PLC0415  stays quick to import
+
+        dataset, recipe, split = self.dataset, self.recipe, self.dataset.split
+        labels, train = dataset.labels, split.train
+        self.rows = drawn(train, labels[train], recipe.model.images, recipe.training.seed)
+        self.also = split.val if len(self.rows) == len(train) else split.val[:0]
+        missing = set(range(len(dataset.classes))) - set(labels[self.rows].tolist())
+        if missing or len(dataset.classes) < 2:
+            received = "there is one class only"
+            if missing:
+                received = f"class {dataset.classes[min(missing)]!r} has none"
+            raise RecipeError(
+                "training images of two classes or more", received, "Add images, or a class."
+            )
+        reasons = {}
+        if len(self.rows) < len(train):
+            reasons["Images"] = (
+                f"{len(self.rows):,} of {len(train):,} training images, each class at its share; "
+                f"for more: --images {len(train)}"
+            )
+        reasons["Class mix"] = class_mix_in_words(recipe.training.class_mix, dataset)
+        torch = ("torch",) if recipe.fine_tunes else ()
+        packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
+        if self.backbone is not None:
+            if len(self.rows) > MANY_IMAGES and getattr(recipe.model, "at", None) is None:
+                self.backbone = replace(self.backbone, at=self.backbone.at[:1])
+            reasons["Backbone"] = self.backbone.words
+            packages["backbone"] = f"sha256:{self.backbone.digest}"
+        elif not isinstance(recipe.model, FromBackbone):
+            pooling = Pooling.to_fit(self.shape, recipe.model.side)
+            if pooling.factor > 1:
+                height, width, _ = self.shape
+                reasons["Pixels"] = (
+                    f"{height}×{width} averaged down to {pooling.shape[1]}×{pooling.shape[2]}; "
+                    f"for all of them: --side {max(height, width)}"
+                )
+        self.decided(**reasons)
+        self.recipe = self.recipe.model_copy(update={"versions": packages})
+        answering_device(self.recipe)  # refuses what is not there
+        group.wait()
+        yield
+
+    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
+        """Fit, fine-tune where the recipe says so, and keep the better of the two."""
+        at, held_out = time.perf_counter(), None
+        if isinstance(self.recipe.model, FromBackbone):
+            chosen = self._fit_head(self.recipe.model, watcher, stop)
+            self.fitted, held_out = chosen.final, chosen.held_out
+            if self.start is None:  # what goes on is decided already
+                write_json(directory.recipe, self.recipe.model_dump(mode="json"))
+        else:
+            self._fit_pixels(self.recipe.model, watcher, stop)
+        watcher.doing("the export")
+        self.exported, self.layers = self._exported(directory, watcher, self.fitted, held_out)
+        if self.recipe.fine_tunes:
+            left = (self.recipe.budget or math.inf) - (time.perf_counter() - self.began)
+            if self.start is None and left <= 0:
+                watcher.note("the budget is spent: the head on frozen features is delivered")
+            else:
+                self._fine_tune(directory, watcher, stop)
+        tell_model(watcher, self)
+        seconds = time.perf_counter() - at
+        if not self.steps and self.outcome is None:
+            watcher.epoch(self._only_epoch(seconds))
+        return seconds
+
+    def _fit_pixels(self, model: PixelModel, watcher: Watcher, stop: threading.Event) -> None:
+        from opsin.classical.fit import TrainingRows, fit, work_of  # noqa: PLC0415  loads scikit-learn
+        from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.classical.pixels import Pooling  # noqa: PLC0415
+
+        dataset, val = self.dataset, self.dataset.split.val
+        pooling = Pooling.to_fit(self.shape, model.side)
+        watcher.begin("Pixels", len(self.rows) + len(val), "images")
+
+        def read(done: int) -> None:
+            watcher.advance(done)
+            if stop.is_set():
+                raise KeyboardInterrupt("Ctrl-C while the images were read")
+
+        pixels = pooling.read(dataset.images, self.rows, read)
+        train = TrainingRows(pixels, dataset.labels[self.rows])
+        checked = TrainingRows(pooling.read(dataset.images, val), dataset.labels[val])
+        watcher.end()
+        watcher.doing("the fitting")
+        total, unit = work_of(model)
+        self.fitted = run_interruptible(
+            lambda progress: fit(
+                model, pooling, train, checked, classes=len(dataset.classes),
+                seed=self.recipe.training.seed, threads=self.threads, progress=progress,
+            ),
+            what="Fit", total=total, unit=unit, watcher=watcher, stop=stop,
+        )  # fmt: skip
+        if unit in ("trees", "rounds"):
+            self.steps, self.unit = total, unit
+
+    def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
+        """Choose a head for the features, and say what was chosen among the reasons."""
+        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
+        from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
+        from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415
+        from opsin.evaluation.out_of_fold import folds_of, most_folds, out_of_fold  # noqa: PLC0415
+
+        dataset, backbone = self.dataset, cast("Backbone", self.backbone)
+        sources = source_keys(dataset.source_digests, dataset.preparation)
+        views = views_of(dataset, len(self.rows))
+        self.features = self._features(
+            backbone,
+            dataset.images,
+            dataset.digests,
+            views,
+            watcher=watcher,
+            stop=stop,
+            sources=sources,
+        )
+        watcher.doing("the choice of a head")
+        seed, units, most = self.recipe.training.seed, dataset.units, most_folds(len(dataset))
+        folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed, most)
+        search = HeadSearch(
+            backbone, self.shape, backbone.at, self.features,
+            labels=dataset.labels, units=units, views=views,
+            assumed=assumed_mix(self.recipe.training.class_mix, dataset),
+            wanted=None if model.head == "auto" else model.head, seed=seed, threads=self.threads,
+        )  # fmt: skip
+
+        def chosen_and_judged(progress: FitProgress) -> tuple[ChosenHead, OutOfFold | None]:
+            def answer(train: NDArray[np.int64], test: NDArray[np.int64]) -> Answers:
+                return search.answer(search.choose(train, test[:0], progress), train, test)
+
+            judged = out_of_fold(folds, answer) if folds else None
+            return search.choose(self.rows, self.also, progress), judged
+
+        heads = len(search.candidates(dataset.labels[self.rows])) * (len(folds) + 1)
+        chosen, judged = run_interruptible(
+            chosen_and_judged, what="Heads", total=heads, unit="heads", watcher=watcher, stop=stop
+        )
+        self.choice = choice = chosen.choice
+        facts = {
+            "Features": f"{', '.join(choice.at)} · image seen {' and '.join(choice.views)}",
+            "Head": choice.words,
+        }
+        for heading, words in facts.items():
+            watcher.fact(heading, words)
+        self.decided(**facts)
+        if judged is not None and chosen.calibration is not None:
+            self.judged = judged, chosen.calibration
+            kinds = strange_images(*self.shape, count=_STRANGE)
+            del kinds["digits"]  # these may be what is known
+            images = np.concatenate(list(kinds.values()))
+            self.strange = self._features(
+                backbone, images, digest_rows(images), views, watcher=watcher, stop=stop
+            )
+        return chosen
+
+    def _features(self, backbone: Backbone, *images: Any, **options: Any) -> NDArray[np.float32]:
+        """Compute features (arguments as for `compute`), and refuse what no head can learn from."""
+        from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+
+        features = compute(backbone, *images, device=answering_device(self.recipe), **options)
+        if not np.isfinite([features.min(), features.max()]).all():
+            raise ModelFileError(
+                "finite numbers from the network",  # perhaps it computes in half precision
+                f"{backbone.name} gives others for some images",
+                "Check --prepare, or take an export of it in 32 bits.",
+            )
+        return features
+
+    def _fine_tune(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+        """Fine-tune, fit the chosen head anew, and take it where validation says it is better."""
+        from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
+
+        dataset, choice = self.dataset, self.choice
+        tuning = FineTuning(
+            dataset, self.recipe, self.rows, cast("Backbone", self.backbone), self.metadata,
+            self.began, self.start,
+        )  # fmt: skip
+        backbone = tuning.run(directory, self.features, choice, watcher, stop)
+        self.recipe, self.outcome = tuning.recipe, tuning.outcome
+        if backbone is not None and self.outcome is not None:
+            self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
+            self.features = self._features(
+                backbone, dataset.images, dataset.digests, choice.views, watcher=watcher, kept=False
+            )
+            chosen = fit_as(
+                choice, backbone, self.shape, self.features, dataset.labels,
+                train=self.rows, val=self.also, classes=len(dataset.classes),
+            )  # fmt: skip
+            tuned, layers = self._exported(directory, watcher, chosen.final, chosen.held_out)
+            self.tuned, words = is_better(self.exported, tuned)
+            watcher.fact("Fine-tune", words)
+            self.decided(**{"Fine-tune": words})
+            if self.tuned:
+                self.exported, self.fitted = tuned, chosen.final
+                self.layers = [
+                    each.model_copy(update={"trainable": each.parameters}) for each in layers
+                ]
+        write_json(directory.recipe, self.recipe.model_dump(mode="json"))
+
+    def _exported(
+        self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
+    ) -> tuple[ExportedFile, list[Layer]]:
+        """Return the file of what was fitted, and its layers.
+
+        ``held_out`` is the same before it also learnt from the validation images.
+        """
+        from opsin.classical.fitted_file import Written  # noqa: PLC0415
+        from opsin.classical.pixels import Pooling  # noqa: PLC0415
+        from opsin.onnx_files.postprocessing import FEATURES  # noqa: PLC0415  loads onnx
+
+        layers, known, strange = Written(fitted).layers, None, None
+        if not isinstance(fitted.numbers, Pooling):
+            known = (FEATURES, _seen(self.features, fitted.numbers))
+            strange = None if self.strange is None else _seen(self.strange, fitted.numbers)
+
+        def content_of(model: Fitted) -> bytes:
+            metadata = self.metadata(model.labels, layers=layers)
+            if not isinstance(model.numbers, Pooling):
+                mix = cast("ClassMix", metadata.class_mix)
+                learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
+                of_backbone = {
+                    "backbone": model.numbers.facts,
+                    "class_mix": mix.model_copy(update={"learnt": learnt}),
+                }
+                metadata = metadata.model_copy(update=of_backbone)
+            return Written(model).content(metadata)
+
+        exported = ExportedFile(
+            directory.classifier, self.dataset, content_of(fitted), watcher, known,
+            None if held_out is None else content_of(held_out),
+            judged=self.judged, strange=strange, device=answering_device(self.recipe),
+        )  # fmt: skip
+        return exported, layers
+
+    def _only_epoch(self, seconds: float) -> Epoch:
+        """Return the one event of a model that is fitted in one go, by the answers of its file."""
+        from opsin.classical.fit import figures_of  # noqa: PLC0415
+
+        labels, exported, rows = self.dataset.labels, self.exported, self.rows
+        places = np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64)
+        known = exported.outputs(rows[places], ["probabilities"])["probabilities"]
+        train_loss, train_accuracy = figures_of(known, labels[rows[places]])
+        if exported.judged is None:
+            val, answers = self.dataset.split.val, exported.validation["probabilities"]
+        else:
+            val, answers = exported.judged[0].rows, exported.judged[0].answers.probabilities
+        val_loss, val_accuracy = figures_of(answers, labels[val])
+        return Epoch(
+            epoch=1, epochs=1, step=1,
+            train_loss=train_loss, train_accuracy=train_accuracy,
+            val_loss=val_loss, val_accuracy=val_accuracy,
+            rate=0.0, seconds=seconds, images_per_second=len(rows) / max(seconds, 1e-9), best=True,
+        )  # fmt: skip
+
+    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+        """Return the better file."""
+        del directory, watcher
+        return self.exported
+
+    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
+        """Compare the file with scikit-learn."""
+        from opsin.classical import fitted_file  # noqa: PLC0415
+
+        return fitted_file.check_parity(file, self.fitted, images)
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """Return how the epochs of fine-tuning went, or the fitting."""
+        if self.tuned and self.outcome is not None:
+            training = cast("TrainingRecipe", self.recipe.training)
+            return facts_of(self.outcome, training, interrupted=interrupted)
+        steps = self.steps or 1
+        return TrainingFacts(
+            best_epoch=steps, epochs=steps, asked=steps, stopped=False, interrupted=interrupted,
+            diverged=None, stepped_back=False, balance="none", precision="float32",
+            fitted_to=len(self.fitted.labels), unit=self.unit,
+        )  # fmt: skip
+
+    @property
+    def device_name(self) -> str:
+        """Where scikit-learn computes, and ONNX Runtime where that is elsewhere."""
+        where = f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        what = "answers" if self.backbone is None else "features and answers"
+        answers_on = answering_device(self.recipe)
+        return where if answers_on == CPU else f"{where}; {what} on {answers_on}"
+
+    def further(self) -> str | None:
+        """Say how long fine-tuning would take, where photographs got a named network, frozen."""
+        dataset, backbone = self.dataset, self.backbone
+        if self.recipe.fine_tunes or backbone is None or backbone.name not in NAMED:
+            return None
+        if dataset.images.shape[3] == 1 or np.median(dataset.sizes.min(axis=1)) < _PHOTOGRAPH:
+            return None
+        tuned = resolve_classical(
+            dataset.recipe, model=BACKBONE, backbone=backbone.name, fine_tune=True
+        ).training
+        steps = cast("TrainingRecipe", tuned).epochs * len(self.rows)
+        seconds = steps * _STEP * milliseconds_of(backbone) / 1000
+        return fine_tuning_in_words(backbone.name, seconds)
+
+
+def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
+    """Return those features that were chosen, the mean over the views that were."""
+    chosen = features[:, : len(numbers.views), : numbers.features]
+    mean: NDArray[np.float32] = chosen.mean(axis=1, dtype=np.float32)
+    return mean

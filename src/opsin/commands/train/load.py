@@ -1,0 +1,167 @@
+"""What was given to train on, as a dataset, and the kind of model that it gets."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from opsin.classical.classical_recipe import BACKBONE
+from opsin.commands.installed import can_train_networks, need_training
+from opsin.commands.train.learner import Loaded
+from opsin.commands.train.pretrained import (
+    are_here,
+    leaves_open,
+    model_asked,
+    network_in_time,
+    open_given,
+)
+from opsin.commands.train.trial import known_trial, solved_by_gradients, try_backbone
+from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
+from opsin.core.errors import RecipeError
+from opsin.core.events import Watcher
+from opsin.core.pace import seconds_of
+from opsin.core.recipe import DATA_OPTIONS, DataRecipe
+from opsin.data.dataset import Dataset, load
+from opsin.data.split import Split
+from opsin.training.process_group import Launch
+
+# Images up to which heads are judged by all of them: choosing one anew for each fold takes a
+# while (`python -m benchmarks.pretrained`).
+_FEW: Final = 2_000
+# Options by which a user asks for parts.
+_OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold", "parts_of")
+
+
+def load_for(
+    data: object,
+    model: str | None,
+    options: dict[str, Any],
+    *,
+    budget: str | float | None = None,
+    offline: bool,
+    watcher: Watcher,
+    by_all: bool = True,
+    planned: bool = False,
+) -> Loaded:
+    """Return what is to be trained on what, as far as it is settled.
+
+    Where no model was named, a pretrained network of the box is taken, unless its features take
+    too long or turn out worse than training from scratch. Options of the data part are taken out.
+    ``by_all``: a head may learn from all images, and be judged by all of them. ``planned``: nothing
+    is to be computed that takes long.
+    """
+    model = model_asked(model, options)
+    by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
+    launch = Launch.current()
+    single = launch is None or launch.world == 1  # processes that train together need a training
+    is_open = single and leaves_open(model, options) and not isinstance(data, Dataset)
+    if is_open and not are_here():
+        watcher.note(NOT_HERE)
+        is_open = False
+    if not is_open:
+        need_training(model)
+    if model == BACKBONE:
+        backbone = open_given(data, options, offline=offline, watcher=watcher)
+        loaded = Loaded(model, _dataset(data, options, watcher), backbone, budget)
+    else:
+        loaded = Loaded(model, _dataset(data, dict(options), watcher), budget=budget)
+        if is_open:
+            loaded = _perhaps_pretrained(data, loaded, options, planned=planned, watcher=watcher)
+    if loaded.backbone is None:
+        need_training(model)
+        for name in DATA_OPTIONS:
+            options.pop(name, None)
+    elif by_all:
+        loaded = replace(loaded, dataset=_judged_by_all(loaded.dataset, options))
+    return loaded
+
+
+def _perhaps_pretrained(
+    data: object, loaded: Loaded, options: dict[str, Any], *, planned: bool, watcher: Watcher
+) -> Loaded:
+    """Take a pretrained network of the box, unless training from scratch turns out better."""
+    seed, dataset = options.get("seed") or 0, loaded.dataset
+    seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+    can_train = can_train_networks()
+    if can_train and (simple := solved_by_gradients(dataset, seed)) is not None:
+        return replace(loaded, reasons={"Trial": simple})
+    network = network_in_time(dataset, seconds)
+    if network is None:
+        words = f"none: the features of {len(dataset):,} images would take too long here"
+        return replace(loaded, reasons={"Backbone": words})
+    own = {**options, "backbone": network}
+    backbone = open_given(data, own, offline=True, watcher=watcher)
+
+    @functools.cache
+    def photographs() -> Dataset:
+        return _dataset(data, own, watcher)
+
+    began, trial = time.perf_counter(), None
+    if can_train and planned:
+        trial = known_trial(dataset, backbone, seed)
+    elif can_train:
+        trial = try_backbone(
+            dataset, photographs, backbone, seed=seed, budget=seconds, watcher=watcher
+        )
+    reasons = {"Trial": trial.words} if trial and trial.words else {}
+    if trial is not None and trial.scratch:
+        left = None if seconds is None else max(1.0, seconds - (time.perf_counter() - began))
+        return replace(loaded, budget=left, reasons=reasons)
+    dataset, budget = photographs(), loaded.budget
+    options.clear()
+    options.update(own)
+    if budget is not None and not can_train:
+        watcher.note(WITHOUT_PYTORCH)
+        budget = None
+    if budget is not None and not (trial and trial.stopped):
+        options["fine_tune"] = True
+    return replace(
+        loaded,
+        model=BACKBONE,
+        dataset=dataset,
+        backbone=backbone,
+        budget=budget if options.get("fine_tune") else None,
+        reasons=reasons,
+        is_open=trial is None and can_train,
+    )
+
+
+def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
+    """Let a head on frozen features learn from all images, and be judged by all of them.
+
+    Where parts are given, by the source or by the user, or the images are many, they stay.
+    """
+    from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
+
+    recipe, usual = dataset.recipe, DataRecipe.model_fields
+    asked = any(getattr(recipe, name) != usual[name].default for name in _OF_PARTS)
+    if options.get("fine_tune") or dataset.given_parts or asked or len(dataset) > _FEW:
+        return dataset
+    none = np.zeros(0, np.int64)
+    every = Split(np.arange(len(dataset)), none, none)
+    # Without folds, as where a class has but one group, parts have to do.
+    return replace(dataset, split=every) if folds_of(dataset.labels, dataset.units, 0) else dataset
+
+
+def sources_in(data: object) -> list[object]:
+    """Return the sources that were given as one or as a list."""
+    return list(data) if isinstance(data, list | tuple) else [data]
+
+
+def _dataset(data: object, options: dict[str, Any], watcher: Watcher) -> Dataset:
+    """Return the dataset, loaded where sources were given; their options are taken out."""
+    own = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
+    if not isinstance(data, Dataset):
+        return load(*sources_in(data), watcher=watcher, **own)
+    if own:
+        raise RecipeError(
+            "options of the model and the training beside a loaded dataset",
+            f"got {', '.join(own)}",
+            "Give these to opsin.load.",
+        )
+    return data

@@ -1,0 +1,237 @@
+"""A network that is trained from its first weights, or goes on from a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.installed import answering_device, versions
+from opsin.commands.train.automatic import choose
+from opsin.commands.train.exported_file import ExportedFile
+from opsin.commands.train.learner import Learner, Loaded, facts_of
+from opsin.commands.train.words import MIRRORED, class_mix_in_words
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import TrainingFacts
+from opsin.core.errors import RecipeError
+from opsin.core.events import Watcher
+from opsin.core.format import clock
+from opsin.core.pace import seconds_of
+from opsin.core.recipe import Recipe
+from opsin.data.dataset import Dataset
+from opsin.models.resolve import resolve
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.providers import CPU
+from opsin.training.process_group import ALONE, ProcessGroup
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from opsin.training.checkpoint import Tensors, TrainingState
+    from opsin.training.trainer import Outcome
+
+    #: The state to go on from.
+    Start = tuple[Tensors, TrainingState]
+
+
+class NetworkLearner(Learner):
+    """A network of Opsin's own.
+
+    What the user has given, nothing may change. Without a state to start from, weights are fresh.
+    ``epoch_seconds`` are known where a budget was held against them.
+    """
+
+    network: nn.Sequential
+    device: torch.device
+    #: Multiply-adds of one forward pass over a batch.
+    work: int
+    outcome: Outcome
+    recipe: Recipe
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        given: Collection[str] = (),
+        start: Start | None = None,
+        epoch_seconds: float | None = None,
+    ) -> None:
+        self.dataset, self.recipe, self.layers = dataset, recipe, []
+        self.given, self.start, self.epoch_seconds = given, start, epoch_seconds
+        self.group = ALONE
+
+    @classmethod
+    def decide(
+        cls,
+        loaded: Loaded,
+        options: Mapping[str, object],
+        watcher: Watcher,
+    ) -> NetworkLearner:
+        """Choose network, size, epochs and balance where they were not given."""
+        from opsin.training.budget import fit_budget  # noqa: PLC0415
+        from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
+
+        dataset = loaded.dataset
+        seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+        given = {key: value for key, value in options.items() if value is not None}
+        named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
+        # Refuses an unknown option before any of them is used.
+        recipe = resolve(dataset.recipe, model=named, mirrored=mirrored, **given)
+        device = choose_device(recipe.training.device)
+        chosen_by: dict[str, str] = {}
+        if named is None:
+            height, width, channels = dataset.images.shape[1:]
+            quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
+            choice = choose(
+                shape=(height, width, channels), counts=_counts(dataset).tolist(),
+                mirrored=mirrored, device=device.type, quick=quick, given=given,
+            )  # fmt: skip
+            chosen_by = {"Auto": choice.reason}
+            recipe = resolve(
+                dataset.recipe, model=choice.model, mirrored=mirrored, **choice.options
+            )
+        if recipe.training.flip and not mirrored:
+            watcher.note(MIRRORED)
+        recipe, epoch_seconds = with_balance(recipe, dataset), None
+        if seconds is not None:
+            recipe, chosen, epoch_seconds = fit_budget(
+                seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
+            )
+            # Its network and its epochs are the ones that hold.
+            chosen_by = {"Budget": f"{clock(seconds)} · {chosen}"}
+        every = {**loaded.reasons, **chosen_by, **recipe.reasons}
+        recipe = recipe.model_copy(update={"reasons": every})
+        return cls(dataset, recipe, given=set(given), epoch_seconds=epoch_seconds)
+
+    @contextlib.contextmanager
+    def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
+        """Build the network with fresh weights, and see that all has room."""
+        from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+
+        self.group = group
+        self.recipe = group.first(self.recipe)  # a budget is measured by the clock
+        self.device = choose_device(self.recipe.training.device)
+        with own_randomness(self.device, self.recipe.training.seed):
+            self._build()
+            group.wait()  # until every process has read what it goes on from
+            with threads_for(self.work):
+                yield
+
+    def _build(self) -> None:
+        from opsin.models import build_network  # noqa: PLC0415
+        from opsin.models.statistics import statistics_of  # noqa: PLC0415
+        from opsin.training.device import settle_precision  # noqa: PLC0415
+        from opsin.training.memory import fit_memory  # noqa: PLC0415
+        from opsin.training.torch_to_onnx import check_exportable  # noqa: PLC0415
+
+        dataset = self.dataset
+        self.recipe = self.recipe.model_copy(update={"versions": versions()})
+        mix = class_mix_in_words(self.recipe.training.class_mix, dataset)
+        self.decided(**{"Class mix": mix})
+        answering_device(self.recipe)  # refuses what is not there
+        height, width, channels = shape = dataset.images.shape[1:]
+        side = self.recipe.training.crop_side
+        if side is not None and (side, side) != (height, width):
+            raise RecipeError(
+                f"crops in the size of the images, {height}×{width}, for a network trained from "
+                "scratch",
+                f"got --crop-side {side}",
+                "Leave it out.",
+            )
+        statistics = statistics_of(dataset.images, dataset.split.train)
+        self.network = build_network.build(
+            self.recipe.model, (height, width, channels), len(dataset.classes),
+            statistics=statistics,
+        )  # fmt: skip
+        check_exportable(self.network)
+        self.layers = build_network.summarise(self.network, (height, width, channels))
+        self.recipe, note = fit_memory(
+            self.recipe, self.layers, device=self.device, processes=self.group.world,
+            images=(len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape),
+            given=self.given,
+        )  # fmt: skip
+        if note:
+            self.decided(Memory=note)
+        settled = settle_precision(self.recipe, self.layers, self.device)
+        self.recipe, self.work = self.group.first(settled)
+
+    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
+        """Train the network, which then holds the best epoch's weights."""
+        from opsin.training.batches import TrainingBatches  # noqa: PLC0415
+        from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+        from opsin.training.trainer import fit  # noqa: PLC0415
+
+        data = self.dataset
+        train, val = (
+            TrainingBatches(data.images, data.labels, rows, self.device, self.group)
+            for rows in (data.split.train, data.split.val)
+        )
+        self.outcome = fit(
+            self.network,
+            train,
+            val,
+            self.recipe.training,
+            classes=len(data.classes),
+            checkpoints=Checkpoints(directory.checkpoints, watcher.note),
+            watcher=watcher,
+            stop=stop,
+            start=self.start,
+        )
+        self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
+        return self.outcome.seconds
+
+    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+        """Write the network as ONNX."""
+        from opsin.training.torch_to_onnx import to_onnx  # noqa: PLC0415
+
+        labels = self.dataset.labels[self.dataset.split.train]
+        balanced = self.recipe.training.balance in ("weights", "sampling")
+        content = to_onnx(self.network, self.metadata(labels, balanced=balanced))
+        device = answering_device(self.recipe)
+        return ExportedFile(directory.classifier, self.dataset, content, watcher, device=device)
+
+    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
+        """Compare the file with PyTorch."""
+        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415
+
+        return check_parity(file, self.network, images)
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """Return how the epochs went."""
+        return facts_of(self.outcome, self.recipe.training, interrupted=interrupted)
+
+    @property
+    def device_name(self) -> str:
+        """Where PyTorch computes, and ONNX Runtime where that is elsewhere."""
+        from opsin.training.device import describe_device  # noqa: PLC0415
+
+        where, answers_on = describe_device(self.device), answering_device(self.recipe)
+        if self.recipe.training.precision == "bfloat16":
+            where += ", bfloat16"
+        if self.group.world > 1:
+            where = f"{self.group.world} processes, {where}"
+        return where if answers_on == CPU else f"{where}; answers on {answers_on}"
+
+
+def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Return a recipe that says whether rare classes count more; decide it where it is open."""
+    from opsin.training.sampling import choose_balance  # noqa: PLC0415
+
+    if recipe.training.balance != "auto":
+        return recipe
+    in_shards = recipe.training.shuffle_buffer is not None
+    balance, reason = choose_balance(_counts(dataset), in_shards=in_shards)
+    reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
+    return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})
+
+
+def _counts(dataset: Dataset) -> NDArray[np.int64]:
+    """Return how many training images each class has, ``int64[K]``."""
+    return np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes))

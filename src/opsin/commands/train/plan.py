@@ -1,0 +1,208 @@
+"""What a training would be, before it begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
+from opsin.commands.backbones import milliseconds_of
+from opsin.commands.train.fine_tune import FineTuning
+from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.learner import Loaded
+from opsin.commands.train.load import load_for
+from opsin.commands.train.network import NetworkLearner
+from opsin.commands.train.pretrained import views_of
+from opsin.commands.train.trial import TRIAL_SECONDS
+from opsin.commands.train.words import tell_limits
+from opsin.core.arguments import checked
+from opsin.core.events import Watcher, WatcherGroup
+from opsin.core.format import about, counted, file_size, millions
+from opsin.core.keyword_options import TrainOptions
+from opsin.core.recipe import Recipe, TrainingRecipe
+from opsin.report.terminal import for_people
+from opsin.report.training_plan import Plan
+from opsin.training.process_group import refuse_several
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+
+#: Points of the learning-rate curve.
+_POINTS: Final = 100
+#: Seconds for which steps are measured, once the first ones are over.
+_MEASURED: Final = 0.5
+# Seconds of a core that the choice of a head takes, however few images there are, and for the
+# square of those that heads are compared on.
+_HEAD, _SQUARE = 0.1, 2.4e-6
+
+
+class _Noted(Watcher):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@checked
+def plan(
+    data: object,
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    offline: bool = False,
+    **options: Unpack[TrainOptions],
+) -> Plan:
+    """Say what `train` would do with the same arguments; no run is begun and nothing is kept.
+
+    Images that were never read before are read and kept in the cache, as `train` would.
+
+    Args:
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
+        model: As in `train`.
+        budget: As in `train`; the sizes of the network are then measured for a few seconds.
+        watcher: Receives how far reading and measuring are (default: a progress display on
+            standard error).
+        quiet: Show nothing.
+        offline: Fetch no pretrained network: use what is on this machine.
+        **options: Fields of the recipe, as in `train`.
+
+    Raises:
+        OpsinError: As from `train`, for everything that it refuses before it begins.
+
+    Example:
+        >>> planned = plan("digits", model="mlp", epochs=3, quiet=True)
+        >>> planned.parameters, planned.recipe.training.epochs
+        (9610, 3)
+    """
+    refuse_several("a plan")
+    noted = _Noted()
+    watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
+    given: dict[str, Any] = {**options}
+    loaded = load_for(
+        data, model, given, budget=budget, offline=offline, watcher=watcher, planned=True
+    )
+    dataset = loaded.dataset
+    tell_limits(watcher, dataset)
+    if loaded.model in FITTED:
+        planned = _of_head(loaded, given)
+    else:
+        planned = _of_network(loaded, given, watcher)
+    images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
+    images["train"] = cast("int", planned.pop("fitted", images["train"]))
+    return Plan.model_validate(
+        {"summary": dataset.summary(), "notes": tuple(noted.notes), "images": images, **planned}
+    )
+
+
+def _of_network(
+    loaded: Loaded, options: Mapping[str, object], watcher: Watcher
+) -> dict[str, object]:
+    from opsin.training.budget import measure_epoch  # noqa: PLC0415  these need PyTorch
+    from opsin.training.memory import estimate  # noqa: PLC0415
+    from opsin.training.optimizers import rate_at  # noqa: PLC0415
+
+    learner = NetworkLearner.decide(loaded, options, watcher)
+    # The audit changes nothing of a training, and would take longer than all else.
+    with learner.ready():
+        recipe, device = learner.recipe, learner.device
+        # What was measured for a budget is not measured again: a plan says one time.
+        an_epoch = learner.epoch_seconds or measure_epoch(
+            recipe, loaded.dataset, device, seconds=_MEASURED, given=learner.given
+        )
+        where = learner.device_name
+    steps = [point / (_POINTS - 1) for point in range(_POINTS)]
+    return {
+        "recipe": recipe,
+        "layers": tuple(learner.layers),
+        "seconds": recipe.training.epochs * an_epoch,
+        "memory": estimate(recipe, learner.layers, gpu=device.type != "cpu").total,
+        "rates": tuple((step, rate_at(recipe.training, step)) for step in steps),
+        "device": where,
+    }
+
+
+def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]:
+    dataset, backbone = loaded.dataset, loaded.backbone
+    learner = HeadLearner.decide(loaded, options, began=0.0)
+    with learner.ready():
+        seconds = None if backbone is None else _seconds_of_head(learner, backbone)
+        if learner.recipe.fine_tunes and learner.backbone is not None:
+            tuning = FineTuning(
+                dataset, learner.recipe, learner.rows, learner.backbone, learner.metadata, 0.0
+            )
+            epochs = tuning.planned_seconds()
+            learner.recipe = tuning.recipe
+            seconds = min((seconds or 0.0) + epochs, tuning.recipe.budget or math.inf)
+        if loaded.is_open:
+            learner.decided(
+                Trial="where histograms of gradients come close to the features, a network is "
+                f"trained from scratch for {TRIAL_SECONDS:.0f} s on training images; if that one "
+                "is better, it is trained in full"
+            )
+    return {
+        "recipe": learner.recipe,
+        "layers": (),
+        "seconds": seconds,
+        "memory": None,
+        "rates": (),
+        "device": learner.device_name,
+        "fitted": len(learner.rows),
+    }
+
+
+def _seconds_of_head(learner: HeadLearner, backbone: Backbone) -> float:
+    """Return about how long the features take that are not known yet, and the choice of a head."""
+    from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
+    from opsin.classical.backbone_head import COMPARED  # noqa: PLC0415  loads scikit-learn
+    from opsin.evaluation.out_of_fold import most_folds  # noqa: PLC0415  likewise
+
+    dataset, count = learner.dataset, len(learner.rows)
+    height, width, channels = dataset.images.shape[1:]
+    missing = 0
+    for view in views_of(dataset, count):
+        cache = Extractor(backbone, (height, width, channels), view).cache
+        missing += len(dataset) - int(cache.knows(dataset.digests).sum())
+    choices = 1 + most_folds(count) * dataset.judged_by_all
+    heads = choices * (_HEAD + _SQUARE * min(count, COMPARED) ** 2) / learner.threads
+    return missing * milliseconds_of(backbone) / 1000 + heads
+
+
+def in_words(planned: Plan) -> list[tuple[str, str]]:
+    """Return the plan as lines of a heading and a text.
+
+    Example:
+        >>> dict(in_words(plan("digits", model="forest", quiet=True)))["Model"]
+        'forest · its size is known once it is fitted'
+    """
+    recipe = planned.recipe
+    lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
+    if planned.parameters is None or planned.multiply_adds is None:
+        lines.append(("Model", f"{recipe.model.name} · its size is known once it is fitted"))
+    else:
+        work = planned.multiply_adds
+        size = f"{planned.parameters:,} parameters · {millions(work)} multiply-adds an image"
+        lines.append(("Model", f"{recipe.model.name} · {size}"))
+    lines += recipe.reasons.items()
+    lines.append(("Device", planned.device))
+    if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
+        epochs, seconds = recipe.training.epochs, planned.seconds
+        most = "at most " if recipe.training.patience else ""
+        time = f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"
+        if isinstance(recipe, ClassicalRecipe) and recipe.budget is not None:
+            time = f"at most about {about(seconds)}"
+        lines.append(("Time", time))
+    elif planned.seconds is not None:
+        lines.append(("Time", f"about {about(planned.seconds)} for features and head"))
+    if isinstance(recipe, Recipe):
+        # Two digits: more would say more than is known.
+        lines.append(("Memory", f"about {file_size(planned.memory or 0)} beside the images"))
+        rates = [rate for _, rate in planned.rates]
+        ends = f"{rates[0]:.2g} at first, {rates[-1]:.2g} at the end"
+        lines.append(("Rate", f"{recipe.training.schedule} · {max(rates):.2g} at most, {ends}"))
+    return lines

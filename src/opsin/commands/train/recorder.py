@@ -1,0 +1,151 @@
+"""A run's status, history and log, kept while it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError
+from opsin.core.events import SILENT, Watcher, WatcherGroup
+from opsin.core.pace import epoch_of
+from opsin.core.storage import storage_errors
+from opsin.report.terminal import LogFile, for_people, with_observers
+from opsin.trackers.tracking import tracking_of
+from opsin.training.process_group import ALONE, ProcessGroup
+
+#: Seconds between two signs of life in ``status.json``, at the least.
+_HEARTBEAT: Final = 1.0
+
+
+class Recorder(WatcherGroup):
+    """Passes everything on, and keeps history and heartbeat of the run."""
+
+    def __init__(self, directory: RunDirectory, *watchers: Watcher) -> None:
+        super().__init__(*watchers)
+        self.directory = directory
+        #: Set when Ctrl-C has ended the training early.
+        self.stopped = False
+        #: Why the training came to no good end, if it did not.
+        self.cause: str | None = None
+        self._beat = time.monotonic()
+        self._doing = "the start"
+        # Work in hand: what, units in all, their name.
+        self._work: tuple[str, int, str] | None = None
+        # Of the whole training, as it last said: how much is done, and when it ends.
+        self._share: float | None = None
+        self._ends: float | None = None
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Pass on, and say what is being done."""
+        self._work = what, total, unit
+        if self._share is not None and epoch_of(what) is None:
+            self._share, self._ends = 1.0, None  # what comes after a training
+        self._show(0, {})
+        super().begin(what, total, unit)
+
+    def advance(self, done: int, **figures: float) -> None:
+        """Pass on, and at most once a second write how far it is."""
+        self._show(done, figures)
+        super().advance(done, **figures)
+
+    def end(self) -> None:
+        """Pass on; what comes next is said by `doing`."""
+        self._work = None
+        super().end()
+
+    def doing(self, what: str) -> None:
+        """Write into ``status.json`` what is done, where no work is counted."""
+        self._doing = what
+        if self._work is None:
+            self._show(0, {})
+
+    def _show(self, done: int, figures: dict[str, float]) -> None:
+        now = time.monotonic()
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self._share = figures.pop("share", self._share)
+        if "left" in figures:
+            self._ends = now + figures.pop("left")
+        if now - self._beat < _HEARTBEAT:
+            return
+        self._beat = now
+        what, total, unit = self._work or (self._doing, 0, "")
+        self.directory.show_progress(
+            doing=what, done=done, total=total, unit=unit, share=self._share,
+            left=None if self._ends is None else max(0.0, self._ends - now),
+            speed=figures.pop("speed", None), figures=figures,
+        )  # fmt: skip
+
+    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """Keep an epoch's confusion matrix, before the epoch itself, and pass on."""
+        self.directory.append_confusion(epoch, counts)
+        super().confusion(epoch, counts)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Keep an epoch in the history, and pass on."""
+        self.directory.append_history(epoch)
+        self._share = epoch.epoch / epoch.epochs
+        super().epoch(epoch)
+
+    def rewind(self, epochs: int) -> None:
+        """Take back the epochs that will be trained again, and pass on."""
+        self.directory.cut_history(epochs)
+        self._ends = None
+        super().rewind(epochs)
+
+
+def watcher_of_run(
+    watcher: Watcher | None,
+    observers: Sequence[Watcher],
+    track: str | Sequence[str] | None = None,
+    *,
+    quiet: bool,
+    group: ProcessGroup = ALONE,
+) -> Watcher:
+    """Return what gets the events of a run; of processes that train together, the first's do."""
+    if not group.writes:
+        return SILENT
+    display = watcher or for_people(quiet=quiet)
+    return with_observers(display, [*observers, *tracking_of(track, display)])
+
+
+@contextlib.contextmanager
+def recorded(
+    directory: RunDirectory, watcher: Watcher, launch: str | None = None
+) -> Iterator[Recorder]:
+    """Keep ``status.json`` and ``log.txt`` true, however the block ends.
+
+    By ``launch``, processes that are started again know the run.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(directory.hold())
+        with storage_errors(directory.log):
+            added = stack.enter_context(directory.open_to_add(directory.log))
+        log = io.TextIOWrapper(added, encoding="utf-8", errors="backslashreplace")
+        file = stack.enter_context(log)
+        directory.set_status("running", **({} if launch is None else {"launch": launch}))
+        recorder = Recorder(directory, watcher, LogFile(file))
+        try:
+            yield recorder
+        except BaseException as error:
+            recorder.end()
+            stopped = isinstance(error, KeyboardInterrupt)
+            cause = str(error) if isinstance(error, OpsinError) else repr(error)
+            cause = (str(error) or "Ctrl-C, twice") if stopped else cause
+            # On a full disk this fails as well; then the first error is the one to tell.
+            with contextlib.suppress(OpsinError, OSError):
+                directory.set_status("stopped" if stopped else "failed", cause=cause)
+                file.write(f"{cause}\n")
+                if any(directory.checkpoints.glob("*.json")):
+                    recorder.note(f"nothing is lost; to go on: opsin resume {directory.path}")
+            raise
+        else:
+            over = recorder.stopped or recorder.cause
+            directory.set_status("stopped" if over else "done", cause=recorder.cause)
+        finally:
+            recorder.run_ended(directory.path)

@@ -1,0 +1,176 @@
+"""From a source to a run: load, decide, fit, export, calibrate, test, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Unpack
+
+from opsin.classical.classical_recipe import FITTED
+from opsin.commands.runs import Run
+from opsin.commands.train.begun import begun_before, learner_of
+from opsin.commands.train.finish import finish, write_request
+from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.learner import Learner
+from opsin.commands.train.load import load_for
+from opsin.commands.train.network import NetworkLearner
+from opsin.commands.train.pretrained import model_asked
+from opsin.commands.train.recorder import recorded, watcher_of_run
+from opsin.commands.train.words import tell_end, tell_start
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
+from opsin.core.events import SILENT, Watcher
+from opsin.core.keyword_options import TrainOptions
+from opsin.core.storage import check_writable
+from opsin.data.audit import audit
+from opsin.training.graceful_interrupt import graceful_interrupt
+from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_several
+
+_IN_ONE_GO: Final = "a model that is not a network trained from the start"
+
+
+@checked
+def train(
+    data: object,
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
+    quiet: bool = False,
+    offline: bool = False,
+    **options: Unpack[TrainOptions],
+) -> Run:
+    """Train a classifier and evaluate the file that comes out.
+
+    The first Ctrl-C ends the epoch where it is; the run is then finished with what there is, and
+    `resume` can go on with it.
+
+    Processes that ``torchrun`` started train one network together, and return the same run; started
+    again, they continue the run that they had begun.
+
+    Args:
+        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
+        model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) takes a pretrained network, or
+            chooses network, size and recipe, by the images and the machine. Without layers, and
+            without PyTorch: ``logistic``, ``forest``, ``knn``, ``svm``,
+            ``hist-gradient-boosting``.
+        budget: Time that the training may take, in seconds or as ``10m``. Where ``auto`` takes a
+            pretrained network, it is fine-tuned in what is left of it; else epochs and size are
+            fitted to it after a short measurement.
+        runs: Folder for run directories.
+        name: What the run directory is called (default: source and model).
+        watcher: Receives the progress of the work (default: a progress display on standard error).
+        observers: Get the same events beside the display, such as trackers of yours; one that
+            raises costs a warning, and never the run.
+        track: Programs that the run is shown in as well: ``tensorboard``, ``mlflow``, ``wandb``,
+            or several with commas between them. One that fails costs a warning, never the run.
+        quiet: Show nothing.
+        offline: Fetch no pretrained network: use what is on this machine.
+        **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
+            `opsin.classical.classical_recipe`); with a source also those of its data part:
+            ``classes``, ``size`` …
+
+    Returns:
+        The finished run. Where the loss ran away for good, ``report.training.diverged``
+        says so, and the file is that of the best epoch before.
+
+    Raises:
+        MissingExtraError: PyTorch, or the package of a tracker, is not installed.
+        SourceError: The source is missing, damaged, or no classifier can be made from it.
+        RecipeError: An option has an impossible value.
+        ParityError: The exported file answers otherwise than the network.
+        StorageError: ``runs`` cannot be written, which is said at once; or the disk refuses a write
+            later.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=2, runs=folder, quiet=True)
+        >>> run.accuracy > 0.5
+        True
+    """
+    check_writable(Path(runs) / "run")  # at once, not when all is read
+    began = time.perf_counter()
+    with joined() as group:
+        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
+        given: dict[str, Any] = {**options}
+        begun = begun_before(Path(runs), group)
+        if begun is not None and begun.read(RunStatus).state == "done":
+            return Run(begun.path)
+        if model_asked(model, given) in FITTED:  # said at once
+            refuse_several(_IN_ONE_GO)
+        loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
+        dataset = loaded.dataset
+        if loaded.model in FITTED:
+            refuse_several(_IN_ONE_GO)
+        in_steps = loaded.model not in FITTED or given.get("fine_tune")
+        learner: Learner
+        if begun is not None and begun.recipe.is_file() and in_steps:
+            learner = learner_of(begun, dataset, group=group, watcher=tell, began=began)
+        elif loaded.model in FITTED:
+            learner = HeadLearner.decide(loaded, given, began=began)
+        else:
+            learner = NetworkLearner.decide(loaded, given, tell)
+
+        def directory_of() -> RunDirectory:
+            title = name or f"{dataset.recipe.title}-{learner.recipe.model.name}"
+            return begun or RunDirectory.create(Path(runs), title)
+
+        return run_training(learner, directory_of, watcher=tell, began=began, group=group)
+
+
+def run_training(
+    learner: Learner,
+    directory_of: Callable[[], RunDirectory],
+    *,
+    watcher: Watcher,
+    began: float,
+    group: ProcessGroup = ALONE,
+) -> Run:
+    """Train in a directory that is found or made once all else is known to be usable.
+
+    Of processes that train together, the first one writes. ``began``: when the loading did.
+    """
+    audited = audit(learner.dataset, watcher=watcher)
+    with learner.ready(group):
+        if not group.writes:
+            return _train_as_worker(learner, group)
+        directory = directory_of()
+        group.first(directory.path)
+        with recorded(directory, watcher, group.launch) as recorder:
+            write_request(directory, learner, audited)
+            recorder.run_started(directory.path)
+            tell_start(recorder, directory, learner, audited)
+            seconds = {"load": time.perf_counter() - began}
+            # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.
+            with graceful_interrupt() as stop:
+                trained = learner.fit(directory, recorder, stop)
+                recorder.stopped, recorder.cause = learner.stopped, learner.cause
+                at = time.perf_counter()
+                recorder.doing("the export")
+                exported = learner.export(directory, recorder)
+                if trained is not None:
+                    seconds |= {"train": trained, "export": time.perf_counter() - at}
+                report = finish(
+                    directory, learner, exported, audited, recorder, seconds=seconds,
+                    training=learner.facts(interrupted=stop.is_set()),
+                )  # fmt: skip
+            tell_end(recorder, report, learner.further())
+        group.wait()
+    return Run(directory.path)
+
+
+def _train_as_worker(learner: Learner, group: ProcessGroup) -> Run:
+    """Train together with the process that writes the run."""
+    directory = RunDirectory(group.first(Path()))
+    with graceful_interrupt() as stop:
+        learner.fit(directory, SILENT, stop)
+    group.wait()
+    return Run(directory.path)

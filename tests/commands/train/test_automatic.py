@@ -1,0 +1,131 @@
+"""The chosen recipe can be built and trained, fits its time, and keeps what the user gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.commands.train.automatic import choose
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import DataRecipe, Recipe
+from opsin.models.registry import MODELS
+from opsin.models.resolve import resolve
+
+SHAPES = st.tuples(st.integers(4, 512), st.integers(4, 512), st.sampled_from([1, 3]))
+COUNTS = st.one_of(
+    st.lists(st.integers(2, 400), min_size=1, max_size=30),
+    st.builds(lambda each, classes: [each] * classes, st.integers(2, 10_000), st.integers(1, 1000)),
+)
+DEVICES = st.sampled_from(["cpu", "cuda", "mps"])
+
+
+def resolved(shape: tuple[int, int, int], counts: list[int], **options: Any) -> Recipe:
+    chosen = choose(shape=shape, counts=counts, **options)
+    data = DataRecipe.of("images", size=shape[:2])
+    return resolve(data, model=chosen.model, mirrored=True, **chosen.options)
+
+
+@given(shape=SHAPES, counts=COUNTS, mirrored=st.booleans(), device=DEVICES)
+def test_every_choice_is_a_recipe_and_says_why(
+    shape: tuple[int, int, int], counts: list[int], mirrored: bool, device: str
+) -> None:
+    recipe = resolved(shape, counts, mirrored=mirrored, device=device)
+    chosen = choose(shape=shape, counts=counts, mirrored=mirrored, device=device)
+    hidden = ",".join(map(str, recipe.model.hidden))
+    assert chosen.reason.startswith(f"{recipe.model.name} {hidden}, {recipe.training.epochs} epoch")
+    assert f"{sum(counts):,} images of {shape[0]}×{shape[1]}" in chosen.reason
+    assert f"{len(counts)} classes" in chosen.reason
+    assert "\n" not in chosen.reason
+
+
+@pytest.mark.torch
+@given(shape=SHAPES, counts=COUNTS, device=DEVICES)
+def test_every_choice_can_be_built(
+    shape: tuple[int, int, int], counts: list[int], device: str
+) -> None:
+    torch = pytest.importorskip("torch")
+    from opsin.models import build_network
+    from opsin.models.statistics import Statistics
+
+    model = resolved(shape, counts, device=device).model
+    statistics = Statistics([128.0] * shape[2], [64.0] * shape[2])
+    with torch.device("meta"):
+        network = build_network.build(model, shape, len(counts), statistics=statistics)
+    assert network.get_submodule("head").out_features == len(counts)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", MODELS)
+@given(
+    larger=st.tuples(st.integers(0, 32), st.integers(0, 32)),
+    channels=st.sampled_from([1, 3]),
+    hidden=st.lists(st.integers(1, 20), min_size=1, max_size=3).map(tuple),
+    classes=st.integers(1, 20),
+)
+def test_multiply_adds_are_those_of_the_network(
+    name: str, larger: tuple[int, int], channels: int, hidden: tuple[int, ...], classes: int
+) -> None:
+    pytest.importorskip("torch")
+    from opsin.models import build_network
+    from opsin.models.statistics import Statistics
+
+    least = max(8, MODELS[name].min_side)
+    shape = (least + larger[0], least + larger[1], channels)
+    model = resolve(DataRecipe.of("x"), model=name, hidden=hidden).model
+    network = build_network.build(
+        model, shape, classes, statistics=Statistics([1.0] * channels, [1.0] * channels)
+    )
+    layers = build_network.summarise(network, shape)
+    assert MODELS[name].cost(hidden, shape, classes) == sum(each.multiply_adds for each in layers)
+
+
+def test_few_images_are_shown_often_in_small_batches_and_varied_more() -> None:
+    few, many = resolved((64, 64, 3), [20, 20]), resolved((64, 64, 3), [5_000] * 10)
+    assert few.training.epochs > 4 * many.training.epochs
+    assert few.training.batch_size < many.training.batch_size
+    assert few.training.rate < many.training.rate
+    assert few.training.rotate > 0
+    assert many.training.rotate == 0
+    assert "varied more" in choose(shape=(64, 64, 3), counts=[20, 20]).reason
+    plain = choose(shape=(64, 64, 3), counts=[20, 20], given={"augment": "none"})
+    assert "varied more" not in plain.reason
+    assert "zoom" not in plain.options
+
+
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
+def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opsin.commands.train.automatic.cores", lambda: 2)
+    recipe = resolved((side, side, 3), [165] * 10)
+    work = MODELS[recipe.model.name].cost(recipe.model.hidden, (side, side, 3), 10)
+    assert 3 * work * 1_650 * recipe.training.epochs < 5 * 60 * 100e9
+
+
+@given(
+    shape=SHAPES,
+    counts=COUNTS,
+    given=st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(1, 50),
+            "batch_size": st.integers(2, 512),
+            "rate": st.floats(1e-4, 1.0),
+            "hidden": st.lists(st.integers(1, 64), min_size=1, max_size=2).map(tuple),
+            "rotate": st.floats(0, 30),
+        },
+    ),
+)
+def test_what_was_given_is_kept(
+    shape: tuple[int, int, int], counts: list[int], given: dict[str, Any]
+) -> None:
+    recipe = resolved(shape, counts, given=given)
+    kept = {**dict(recipe.model), **dict(recipe.training)}
+    assert {name: kept[name] for name in given} == given
+
+
+@pytest.mark.parametrize("given", [{"epochs": "many"}, {"epochs": 0}, {"colour": 3}])
+def test_nonsense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        choose(shape=(28, 28, 1), counts=[100] * 3, given=given)

@@ -1,0 +1,164 @@
+"""Answers are moved to the mix of classes that they are for, by Bayes' rule."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import opsin
+from opsin.commands.train.class_mix import assumed_mix
+from opsin.commands.train.words import class_mix_in_words
+from opsin.core.errors import RecipeError
+from opsin.data.dataset import Dataset
+from tests.backbones.small_networks import network
+
+
+@pytest.fixture(scope="module")
+def uneven() -> Dataset:
+    """Digits: many zeros, fewer ones, few sevens."""
+    digits = opsin.load("digits", classes=("0", "1", "7"))
+    images, labels = np.asarray(digits.images), digits.labels
+    rows = np.concatenate([
+        np.flatnonzero(labels == label)[:count] for label, count in enumerate((150, 80, 30))
+    ])  # fmt: skip
+    return opsin.from_arrays(images[rows], labels[rows], digits.classes)
+
+
+@pytest.fixture(scope="module")
+def overlapping() -> Dataset:
+    """Return images of two classes, one in twenty of the rarer, whose tones overlap."""
+    return opsin.from_arrays(*tones(3000, 0.05, seed=0), ("ok", "bad"))
+
+
+def tones(count: int, rare: float, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return images whose tone is drawn from the Gaussian of their class."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(count) < rare).astype(np.int64)
+    tone = 128 + 25 * random.normal(np.where(labels == 1, 0.72, -0.72))
+    noise = random.normal(0, 1, (count, 8, 8, 3))
+    return (tone[:, None, None, None] + noise).round().clip(0, 255).astype(np.uint8), labels
+
+
+def answers(
+    data: Dataset, runs: Path, **options: Any
+) -> tuple[opsin.Classifier, NDArray[np.float32]]:
+    run = opsin.train(data, runs=runs, quiet=True, **options)
+    file = opsin.Classifier(run.path / "classifier.onnx")
+    return file, file.probabilities(np.asarray(data.images[:60]))
+
+
+BALANCES = [
+    {"model": "mlp", "epochs": 10, "balance": how} for how in ("none", "weights", "sampling")
+]
+CLASSICAL = [
+    {"model": "logistic"}, {"model": "forest", "trees": 50}, {"model": "knn", "neighbours": 50},
+    {"model": "svm"}, {"model": "hist-gradient-boosting", "trees": 20},
+]  # fmt: skip
+BACKBONE = [{"head": head} for head in ("auto", "nearest-mean", "logistic")]
+
+
+def check_mix(data: Dataset, runs: Path, asked: str, rare: float, **options: Any) -> None:
+    """Show that the mix which is stated is the one of the answers to images of that mix."""
+    run = opsin.train(data, runs=runs, quiet=True, class_mix=asked, **options)
+    file = run.classifier()
+    assert file.metadata.class_mix is not None
+    assert file.metadata.class_mix == run.report.class_mix
+    assert file.metadata.class_mix.assumed[1] == pytest.approx(rare, abs=0.01)
+    images, labels = tones(4000, rare, seed=1)
+    found = file.probabilities(images)
+    assert found[:, 1].mean() == pytest.approx(rare, abs=min(0.2, rare / 2))
+    if asked == "as-trained":  # 0.951 by the Gaussians themselves
+        assert (found.argmax(axis=1) == labels).mean() > 0.94
+
+
+@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
+@pytest.mark.parametrize("options", CLASSICAL, ids=str)
+def test_the_mix_that_is_stated_is_applied_without_layers(
+    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path
+) -> None:
+    check_mix(overlapping, tmp_path, asked, rare, **options)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
+@pytest.mark.parametrize("options", BALANCES, ids=str)
+def test_the_mix_that_is_stated_is_applied_however_a_network_is_balanced(
+    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path
+) -> None:
+    check_mix(overlapping, tmp_path, asked, rare, **options)
+
+
+@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
+@pytest.mark.parametrize("options", BACKBONE, ids=str)
+def test_the_mix_that_is_stated_is_applied_on_a_pretrained_network(
+    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path
+) -> None:
+    backbone = tmp_path / "small.onnx"
+    backbone.write_bytes(network())
+    check_mix(overlapping, tmp_path, asked, rare, backbone=backbone, prepare="-1..1", **options)
+
+
+def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
+    uneven: Dataset, tmp_path: Path
+) -> None:
+    _, expected = answers(uneven, tmp_path, model="logistic")
+    moved, found = answers(uneven, tmp_path, model="logistic", class_mix="even")
+    mix = moved.metadata.class_mix
+    assert mix is not None
+    expected = expected.astype(np.float64) * np.array(mix.assumed) / np.array(mix.learnt)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.torch
+def test_a_network_that_was_balanced_learnt_an_even_mix(uneven: Dataset, tmp_path: Path) -> None:
+    shares = tmp_path / "mix.json"
+    shares.write_text(json.dumps({"0": 8, "1": 1, "7": 1}))
+    file, _ = answers(uneven, tmp_path, model="mlp", epochs=1, balance="weights",
+                      class_mix=str(shares))  # fmt: skip
+    mix = file.metadata.class_mix
+    assert mix is not None
+    np.testing.assert_allclose(mix.learnt, 1 / 3)
+    np.testing.assert_allclose(mix.assumed, (0.8, 0.1, 0.1))
+
+
+def test_the_mix_is_said_in_words(uneven: Dataset) -> None:
+    assert (
+        class_mix_in_words("even", uneven) == "answers assume that all classes are equally common"
+    )
+    shares = assumed_mix("as-trained", uneven)
+    words = ", ".join(f"{name} {share:.0%}" for name, share in zip("017", shares, strict=True))
+    assert class_mix_in_words("as-trained", uneven) == (
+        f"answers assume {words}, as among the training images"
+    )
+    digits = opsin.load("digits", classes=("0", "1"))
+    assert class_mix_in_words("as-trained", digits) == (
+        "answers assume that all classes are about equally common, as among the training images"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1, 2]",
+        '{"0": 1, "1": 1}',
+        '{"0": 1, "1": 1, "7": 0}',
+        '{"0": -1, "1": 1, "7": 1}',
+        '{"0": 1, "1": 1, "7": 1, "8": 1}',
+        '{"0": 1, "1": 1, "7": "many"}',
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(
+    content: str, uneven: Dataset, tmp_path: Path
+) -> None:
+    shares = tmp_path / "mix.json"
+    shares.write_text(content)
+    with pytest.raises(RecipeError, match="share above 0 for each class"):
+        assumed_mix(str(shares), uneven)
+    with pytest.raises(RecipeError, match="no file"):
+        assumed_mix("evn", uneven)

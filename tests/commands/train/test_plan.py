@@ -1,0 +1,114 @@
+"""A plan is what the training then does, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import opsin
+from opsin.cli.plan_output import tell_plan
+from opsin.commands.train.plan import in_words, plan
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import Recipe, TrainingRecipe
+from opsin.data.dataset import Dataset
+from opsin.report.training_plan import Plan
+from tests.backbones.small_networks import network
+from tests.conftest import Cli, only_json
+
+
+@pytest.mark.torch
+def test_the_training_does_what_was_planned(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    planned = plan(digits, model="mlp", epochs=2, hidden=(16,), quiet=True)
+    assert not list(here.iterdir())
+    run = opsin.train(digits, model="mlp", epochs=2, hidden=(16,), runs=tmp_path, quiet=True)
+    assert planned.recipe == run.recipe
+    assert list(planned.layers) == run.report.layers
+    assert planned.parameters == run.report.training.parameters
+    assert planned.multiply_adds == run.report.training.multiply_adds
+    split = run.directory.load_arrays(run.directory.split)
+    assert planned.images == {part: len(split[part]) for part in ("train", "val", "test")}
+    assert planned.device == run.report.training.device
+    assert planned.seconds is not None
+    assert planned.memory is not None
+    assert planned.seconds > 0
+    assert 1e7 < planned.memory < 1e10
+
+
+@pytest.mark.torch
+def test_a_plan_with_a_budget_says_one_time(digits: Dataset) -> None:
+    planned = plan(digits, model="mlp", budget="10s", quiet=True)
+    assert planned.seconds is not None and isinstance(planned.recipe, Recipe)
+    chosen = re.search(r"(\d+) epochs of about ([\d.]+) s", planned.recipe.reasons["Budget"])
+    assert chosen is not None
+    assert int(chosen[1]) == planned.recipe.training.epochs
+    an_epoch = planned.seconds / planned.recipe.training.epochs
+    assert an_epoch == pytest.approx(float(chosen[2]), rel=0.06)
+    assert planned.seconds <= 10
+
+
+@pytest.mark.torch
+def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
+    with pytest.raises(RecipeError, match="rate"):
+        plan(digits, model="mlp", rate=-1.0, quiet=True)
+    with pytest.raises(RecipeError, match="loaded dataset"):
+        plan(digits, model="mlp", size=16, quiet=True)
+
+
+def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> None:
+    planned = plan(digits, model="forest", trees=7, images=1_000, quiet=True)
+    found = json.loads(json.dumps(planned.to_json()))
+    assert Plan.model_validate(found) == planned  # as the studio reads it
+    assert found["recipe"]["model"]["trees"] == 7
+    assert 1_000 <= found["images"]["train"] < 1_010  # each class at its share, rounded
+    assert (found["layers"], found["rates"]) == ([], [])
+    assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
+    assert " of 1,457 training images" in dict(in_words(planned))["Images"]
+
+
+@pytest.mark.torch
+def test_a_person_reads_the_table_the_reasons_and_the_cost(
+    digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_plan(plan(digits, model="mlp", epochs=2, quiet=True), as_json=False)
+    said = capsys.readouterr().out
+    for words in ("1,457 train", "dense1", "9,610 parameters", "for 2 epochs", "0.003 at most"):
+        assert words in said
+
+
+def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path: Path) -> None:
+    process = cli("train", "digits", "--model", "forest", "--trees", "5", "--plan", "--json")
+    assert only_json(process)["recipe"]["model"]["trees"] == 5
+    assert not list(tmp_path.iterdir())
+    named = cli("train", "digits", "--model", "forest", "--plan", "--name", "mine", "--json")
+    assert only_json(named)["recipe"]["model"]["name"] == "forest"
+    assert not list(tmp_path.iterdir())
+    refused = cli("train", "digits", "--plan", "--repeats", "2")
+    assert refused.returncode == 2
+    assert "--plan" in refused.stderr
+
+
+@pytest.mark.torch
+def test_fine_tuning_is_planned_as_it_is_trained(tmp_path: Path) -> None:
+    backbone = tmp_path / "small.onnx"
+    backbone.write_bytes(network())
+    options: dict[str, Any] = {
+        "backbone": backbone, "prepare": "-1..1", "fine_tune": True, "epochs": 1,
+        "head": "nearest-mean", "budget": "10m", "quiet": True,
+    }  # fmt: skip
+    planned = plan("digits", **options)
+    assert planned.seconds is not None and planned.seconds > 0
+    run = opsin.train("digits", runs=tmp_path, **options)
+    assert planned.recipe.training == run.recipe.training
+    assert isinstance(planned.recipe.training, TrainingRecipe)
+    assert planned.recipe.training.augment == "symbols"  # mirrored digits are no digits
+    with pytest.raises(RecipeError, match="10 parsecs"):
+        plan("digits", **{**options, "budget": "10 parsecs"})

@@ -1,0 +1,101 @@
+"""A run's files say how far it is, and keep every epoch's confusions through crash and resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from opsin.commands.train import recorder as module
+from opsin.commands.train.recorder import recorded
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
+from opsin.core.events import Watcher
+from tests.made_epochs import made_epoch
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path, "counted")
+
+
+def test_how_far_it_is_stands_in_the_status(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_HEARTBEAT", 0.0)
+    with recorded(directory, Watcher()) as recorder:
+        recorder.begin("2/5", 400, "images")
+        recorder.advance(100, loss=0.5, acc=float("nan"), share=0.25, left=7.0)
+        status = json.loads(directory.status.read_text(), parse_constant=pytest.fail)
+        assert (status["doing"], status["done"], status["total"]) == ("2/5", 100, 400)
+        assert status["unit"] == "images"
+        assert (status["share"], status["left"]) == (0.25, 7.0)
+        assert status["figures"] == {"loss": 0.5}  # what is no number is left out
+        assert directory.state() == ("running", None)
+        recorder.doing("validation")
+        assert json.loads(directory.status.read_text())["doing"] == "2/5"
+        recorder.end()
+        recorder.doing("the export")
+        status = json.loads(directory.status.read_text())
+        assert (status["doing"], status["total"]) == ("the export", 0)
+        began = status["started"]
+    status = json.loads(directory.status.read_text())
+    assert (status["state"], status["started"]) == ("done", began)
+    assert "doing" not in status
+    assert not list(directory.path.glob(".status*"))
+
+
+def test_it_is_written_at_most_once_a_second(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("opsin.commands.train.recorder.time.monotonic", lambda: now[0])
+    shown: list[float] = []
+    with recorded(directory, Watcher()) as recorder:
+        monkeypatch.setattr(directory, "show_progress", lambda **_: shown.append(now[0]))
+        recorder.begin("1/1", 1_000, "images")
+        for done in range(1_000):
+            now[0] += 0.01
+            recorder.advance(done)
+            recorder.doing("a training step")
+    assert len(shown) == 10
+    assert min(after - before for before, after in itertools.pairwise(shown)) >= 1.0
+
+
+def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDirectory) -> None:
+    directory.set_status("running")
+    (directory.path / ".status.json.next").mkdir()
+    directory.show_progress(doing="1/1", done=1, total=2, unit="images")
+    assert directory.read(RunStatus).state == "running"
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    epochs=st.integers(1, 6), first=st.integers(1, 3), keep=st.integers(0, 6),
+    killed=st.sampled_from(["between the two", "in the line", "not"]),
+)  # fmt: skip
+def test_confusions_go_with_their_epochs(
+    tmp_path_factory: pytest.TempPathFactory, epochs: int, first: int, keep: int, killed: str
+) -> None:
+    directory = RunDirectory.create(tmp_path_factory.mktemp("runs"), "kept")
+    with recorded(directory, Watcher()) as recorder:
+        for number in range(first, first + epochs):
+            recorder.confusion(number, [[number, 0], [1, 2]])
+            recorder.epoch(made_epoch(number))
+        if killed == "between the two":
+            recorder.confusion(first + epochs, [[9, 9], [9, 9]])
+        elif killed == "in the line":
+            with directory.confusions.open("a") as file:
+                file.write('{"epoch":7,"conf')
+        assert len(directory.read_confusions()) >= epochs
+        recorder.rewind(keep)
+        kept = [event.epoch for event in directory.read_history()]
+        assert kept == list(range(first, first + min(keep, epochs)))
+        assert [each.epoch for each in directory.read_confusions()] == kept
+        # What is added now stands in a line of its own.
+        recorder.confusion(first + len(kept), [[5, 5], [5, 5]])
+        assert directory.read_confusions()[-1].confusion == [[5, 5], [5, 5]]

@@ -1,0 +1,167 @@
+"""A run goes on as if never left, or says why it cannot."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError, RunError
+from opsin.data.dataset import Dataset, from_arrays
+from tests.conftest import Notes, without_drawing
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> opsin.Run:
+    """A run that Ctrl-C ended in the middle of its first epoch."""
+    run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                      watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
+    assert run.directory.state()[0] == "stopped"
+    return run
+
+
+def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    whole = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path / "whole",
+                        quiet=True)  # fmt: skip
+    again = opsin.resume(stopped, quiet=True)
+    assert again.path == stopped.path
+    assert again.directory.state()[0] == "done"
+    assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
+    assert [e.val_loss for e in again.history] == [e.val_loss for e in whole.history]
+    assert again.figures == whole.figures
+    assert again.report.training == whole.report.training
+    assert again.report.seconds["train"] >= sum(e.seconds for e in again.history[1:])
+
+
+@pytest.mark.drawn
+def test_a_run_that_goes_on_after_its_evaluation_has_looked_twice(stopped: opsin.Run) -> None:
+    assert stopped.report.looks == 1
+    notes = Notes()
+    again = opsin.resume(stopped, watcher=notes)
+    assert again.report.looks == 2
+    assert any("one more look" in note for note in notes.notes)
+    assert "looked at 2 times" in again.directory.page.read_text(encoding="utf-8")
+    assert opsin.evaluate(again.path, "digits").looks == 3
+
+
+def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
+    kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
+    longer = opsin.resume(first, epochs=4, optimizer="sgd", rate=0.01, quiet=True)
+    assert longer.path != first.path
+    assert longer.recipe.parent == first.path.name == longer.report.parent
+    assert [epoch.epoch for epoch in longer.history] == [3, 4]
+    assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
+    with pytest.raises(RecipeError, match="more than the 2 epochs"):
+        opsin.resume(first, epochs=2, quiet=True)
+    with pytest.raises(RecipeError, match="got hidden"):
+        opsin.resume(first, hidden=(3,), quiet=True)
+
+
+def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
+    with pytest.raises(RunError, match="--epochs 6"):
+        opsin.resume(run, quiet=True)
+
+
+def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
+    directory = RunDirectory(stopped.path)
+    with directory.hold():
+        directory.set_status("running")
+        with pytest.raises(RunError, match="still being trained"):
+            opsin.resume(stopped, quiet=True)
+
+
+def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    def some(count: int) -> Dataset:
+        return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
+
+    run = opsin.train(some(600), model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                      watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
+    with pytest.raises(RunError, match="have changed since"):
+        opsin.resume(run, some(601), quiet=True)
+    assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
+
+
+def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
+    shutil.rmtree(stopped.directory.checkpoints)
+    notes = Notes()
+    again = opsin.resume(stopped, watcher=notes)
+    assert any("begins again" in note for note in notes.notes)
+    assert [epoch.epoch for epoch in again.history] == [1, 2, 3]
+    shutil.rmtree(stopped.directory.checkpoints)
+    with pytest.raises(RunError, match="a run with a checkpoint"):
+        opsin.resume(stopped, epochs=9, quiet=True)
+
+
+def test_killed_before_anything_but_the_recipe_was_written(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    bare = tmp_path / "2026-01-01-bare"
+    bare.mkdir()
+    shutil.copy(stopped.directory.recipe, bare)
+    assert opsin.resume(bare, quiet=True).accuracy > 0.5
+
+
+@pytest.mark.drawn
+def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
+    run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", rate=100.0,
+                      weight_decay=10.0, schedule="constant", runs=tmp_path,
+                      quiet=True)  # fmt: skip
+    assert "the loss became" in str(run.report.training.diverged)
+    state, cause = run.directory.state()
+    assert (state, cause) == ("stopped", run.report.training.diverged)
+    assert run.classifier().predict(np.zeros((8, 8, 1), np.uint8)).label
+    assert run.directory.page.is_file()
+
+
+def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
+    stopped: opsin.Run,
+) -> None:
+    for file in stopped.directory.checkpoints.glob("*.safetensors"):
+        file.write_bytes(b"rotten")
+    with pytest.raises(RunError, match="none left"):
+        opsin.resume(stopped, quiet=True)
+
+
+def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None:
+    class Dies(Notes):
+        def advance(self, done: int, **figures: float) -> None:
+            if "share" in figures:
+                raise SystemExit
+
+    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "a", quiet=True)
+    whole = opsin.resume(first, epochs=4, name="whole", quiet=True)
+    with pytest.raises(SystemExit):
+        opsin.resume(first, epochs=4, name="cut", watcher=Dies())
+    [cut] = [run for run in opsin.list_runs(tmp_path / "a") if "cut" in run.path.name]
+    again = opsin.resume(cut, quiet=True)
+    assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
+    # Before even that was written, it does not begin with fresh weights in silence.
+    shutil.rmtree(cut.directory.checkpoints)
+    cut.directory.set_status("failed")
+    with pytest.raises(RunError, match="was to take over"):
+        opsin.resume(cut, quiet=True)
+
+
+@pytest.mark.drawn
+def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
+    labels = digits.labels[:700]
+    rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:6]])
+    data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
+    with without_drawing():
+        run = opsin.train(data, epochs=3, hidden=(4,), runs=tmp_path,
+                          watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
+    reasons = run.report.reasons
+    assert "resnet 4" in reasons["Auto"]
+    assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]
+    again = opsin.resume(run, data, quiet=True)
+    assert again.report.reasons == reasons
+    assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")

@@ -1,0 +1,261 @@
+"""A training keeps Opsin's promises: honest, repeatable, and nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
+from tests.conftest import Notes, write_shapes
+
+pytestmark = pytest.mark.torch
+
+
+def weights_of(run: opsin.Run) -> str:
+    from opsin.training.checkpoint import Checkpoints
+
+    found = Checkpoints(run.directory.checkpoints).newest()
+    assert found is not None
+    tensors, _ = found
+    whole = b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))
+    return hashlib.sha256(whole).hexdigest()
+
+
+@pytest.mark.drawn
+def test_a_finished_run_is_whole(run: opsin.Run) -> None:
+    directory = run.directory
+    for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
+                 "report", "page", "card", "log"):  # fmt: skip
+        assert getattr(directory, file).stat().st_size > 0, file
+    names = {path.name for path in directory.figures.iterdir()}
+    figures = ("curves", "confusion", "answers", "mistakes", "calibration", "roc", "slices")
+    assert names == {f"{figure}.png" for figure in figures}
+    assert directory.state() == ("done", None)
+    assert list(directory.path.rglob(".*")) == [directory.lock]  # no scratch left
+    assert len(run.history) == 3
+    assert isinstance(run.recipe, opsin.Recipe)
+    assert run.recipe.training.epochs == 3
+    assert "Run" in repr(run)
+    assert "data:image/png" in run._repr_html_()
+
+
+def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Any) -> None:
+    rows = digits.split.test
+    probabilities = run.classifier().probabilities(digits.images[rows])
+    right = float(np.mean(probabilities.argmax(axis=1) == digits.labels[rows]))
+    assert run.accuracy == pytest.approx(right)
+    kept = run.directory.load_arrays(run.directory.predictions)
+    assert np.array_equal(kept["test_probabilities"], probabilities)
+    score = run.classifier().metadata.score
+    assert score is not None
+    assert (score.split, score.accuracy) == ("test", run.accuracy)
+    assert run.report.file.difference is not None
+    assert run.report.file.difference <= 1e-4
+
+
+def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    (answers,) = run.classifier().iter_answers(images[..., None])
+    assert answers.ood_score is not None
+    return answers.ood_score
+
+
+def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 90, (400, 8, 8), np.uint8)
+    labels = np.arange(400) % 2
+    images[labels == 1, 2:6, 2:6] += 120
+    runs = []
+    for test_labels in (labels[:60], random.integers(0, 2, 60)):
+        data = opsin.from_arrays(images[60:], labels[60:], test=(images[:60], test_labels))
+        runs.append(opsin.train(data, model="mlp", epochs=12, runs=tmp_path, quiet=True))
+    one, two = runs
+    assert weights_of(one) == weights_of(two)
+    assert one.report.training.best_epoch == two.report.training.best_epoch
+    assert one.report.figures["val"] == two.report.figures["val"]
+    assert one.report.calibration == two.report.calibration is not None
+    assert one.report.reject == two.report.reject is not None
+    assert np.array_equal(ood_score_of(one, images[:9]), ood_score_of(two, images[:9]))
+    assert one.accuracy > 0.9
+    assert two.accuracy < 0.8
+
+
+def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
+    made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
+            for _ in range(2)]  # fmt: skip
+    assert weights_of(made[0]) == weights_of(made[1])
+    reports = [json.dumps(run.report.to_json()["figures"]) for run in made]
+    assert reports[0] == reports[1]
+    other = opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path,
+                        quiet=True)  # fmt: skip
+    assert weights_of(other) != weights_of(made[0])
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.drawn
+def test_without_test_data_the_verdict_is_called_optimistic(
+    tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opsin.train(shapes, model="mlp", epochs=1, test_fraction=0.0, runs=tmp_path)
+    assert run.report.split == "val"
+    assert set(run.report.figures) == {"val"}
+    assert "optimistic" in run.directory.page.read_text(encoding="utf-8")
+    assert "optimistic" in capsys.readouterr().err
+    assert run.row()["split"] == "val"
+
+
+@pytest.mark.drawn
+def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
+    run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
+                      watcher=Notes(interrupt_at=30))  # fmt: skip
+    assert run.directory.state() == ("stopped", None)
+    assert run.report.training.stopped
+    assert run.accuracy > 0.5
+    assert run.classifier().predict(digits.images[0]).label in digits.classes
+    assert "Training was stopped in epoch" in run.directory.page.read_text(encoding="utf-8")
+
+
+def test_a_failed_run_says_why_and_leaves_no_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from opsin.commands.train.network import NetworkLearner
+
+    def differs(*_: object) -> None:
+        raise ParityError("the same answers", "they differ by 0.2", "Report this.")
+
+    monkeypatch.setattr(NetworkLearner, "export", differs)
+    with pytest.raises(ParityError):
+        opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    (path,) = tmp_path.iterdir()
+    state, cause = RunDirectory(path).state()
+    assert state == "failed"
+    assert cause is not None
+    assert "differ by 0.2" in cause
+    log = (path / "log.txt").read_text(encoding="utf-8")
+    assert "differ by 0.2" in log
+    assert f"opsin resume {path}" in log
+    assert not (path / "classifier.onnx").exists()
+    assert not (path / "report.json").exists()
+    (listed,) = opsin.list_runs(tmp_path)
+    assert listed.row()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"model": "vgg"}, RecipeError),
+        ({"model": "cnn"}, RecipeError),
+        ({"classes": ["0", "x"]}, SourceError),
+        ({"device": "tpu"}, RecipeError),
+    ],
+)
+def test_a_request_that_cannot_work_makes_no_directory(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="not a directory"):  # and not that there is no source
+        opsin.train(tmp_path / "none", model="mlp", runs=tmp_path / "file" / "runs", quiet=True)
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import os
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = opsin.load("digits")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left on device"):
+        opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    (path,) = tmp_path.iterdir()
+    assert {file.name for file in path.iterdir()} == {"log.txt", ".lock"}
+
+
+def test_a_dataset_is_loaded_with_its_own_options(tmp_path: Path, digits: Any) -> None:
+    with pytest.raises(RecipeError, match=r"opsin\.load"):
+        opsin.train(digits, classes=["1", "2"], runs=tmp_path)
+
+
+def test_without_pytorch_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
+        opsin.train("digits", model="mlp", runs=tmp_path)
+
+
+@pytest.mark.drawn
+@pytest.mark.parametrize("model", ["mlp", "logistic"])
+def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
+    tmp_path: Path, model: str
+) -> None:
+    write_shapes(tmp_path / "both" / "train")
+    write_shapes(tmp_path / "both" / "test", count=3)
+    options: dict[str, Any] = {"epochs": 1} if model == "mlp" else {}
+    planned = opsin.plan(tmp_path / "both", model=model, quiet=True, **options)
+    assert any("every test image (6) has an exact copy" in note for note in planned.notes)
+    notes = Notes()
+    run = opsin.train(
+        tmp_path / "both", model=model, runs=tmp_path / "runs", watcher=notes, **options
+    )
+    assert any("every test image (6) has an exact copy" in note for note in notes.notes)
+    assert run.directory.state()[0] == "done"
+    assert run.report.split == "val"
+    assert "test" not in run.report.figures
+    page = run.directory.page.read_text(encoding="utf-8")
+    assert "every test image (6) has an exact copy" in page
+    assert "optimistic" in page
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("no ink")
+
+
+@pytest.mark.drawn
+@pytest.mark.parametrize(
+    "failing",
+    [
+        {"draw_reliability": "the figure calibration", "model_card": "the model card"},
+        {"save": "the figure confusion"},
+    ],
+    ids=" and ".join,
+)
+def test_a_failing_figure_costs_that_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: dict[str, str]
+) -> None:
+    for part in failing:
+        monkeypatch.setattr(f"opsin.commands.report.{part}", fails)
+    notes = Notes()
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
+    assert run.directory.state() == ("done", None)
+    for name in failing.values():
+        assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
+    missing = run.directory.page.read_text("utf-8").count("This figure could not be drawn.")
+    assert missing > 1 if "save" in failing else missing == 1
+    assert run.directory.card.is_file() == ("model_card" not in failing)
+    assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label

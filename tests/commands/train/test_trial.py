@@ -1,0 +1,206 @@
+"""Photographs get a pretrained network of the box, where no model is named."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.backbones.backbone import open_backbone
+from opsin.backbones.named_backbones import PackagedWeights
+from opsin.commands.backbones import MeasuredBackbone
+from opsin.commands.train import load, pretrained, trial
+from opsin.commands.train.load import load_for
+from opsin.commands.train.pretrained import leaves_open, network_in_time
+from opsin.commands.train.trial import solved_by_gradients
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.events import SILENT, Watcher
+from opsin.data.split import Split
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Two kinds of image, each with noise of its own colour, 80 pixels high."""
+    random = np.random.default_rng(5)
+    for label, colour in (("bees", (200, 160, 40)), ("ants", (90, 40, 30))):
+        folder = tmp_path / "insects" / label
+        folder.mkdir(parents=True)
+        for place in range(20):
+            noise = random.normal(colour, 40, (80, 90, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(folder / f"{place}.png")
+    return tmp_path / "insects"
+
+
+def test_photographs_get_the_better_network_and_each_is_judged(
+    photographs: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(photographs, runs=tmp_path / "runs", quiet=True)
+    facts = run.classifier().metadata.backbone
+    assert facts is not None
+    assert (facts.name, facts.licence) == ("efficientnet-lite2", "apache-2.0")
+    assert (run.report.split, run.report.judged.images) == ("out_of_fold", 40)
+    planned = opsin.plan(photographs, quiet=True)
+    assert planned.recipe.model.name == "backbone"
+    assert planned.seconds is not None
+    assert planned.seconds < 10  # all features are known
+
+
+@pytest.mark.torch
+def test_without_the_packages_a_network_is_trained(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PackagedWeights, "find", lambda _: None)
+    assert opsin.plan(photographs, size=32, quiet=True).recipe.model.name != "backbone"
+
+
+def test_a_wish_is_kept(photographs: Path) -> None:
+    planned = opsin.plan(photographs, model="forest", quiet=True)
+    assert planned.recipe.model.name == "forest"
+    assert leaves_open(None, {"size": 64, "epochs": None})
+    assert not leaves_open(None, {"epochs": 3})
+
+
+def test_what_takes_too_long_takes_the_quicker_network_or_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1), np.uint8)
+    data = opsin.from_arrays(images, np.repeat([0, 1], 40))
+
+    def network(
+        milliseconds: dict[str, float], budget: float | None = None, *, busy: float = 1.0
+    ) -> str | None:
+        monkeypatch.setattr(
+            pretrained,
+            "measured_backbone",
+            lambda name, *, anew: MeasuredBackbone(
+                side=(8, 8),
+                multiply_adds=1,
+                milliseconds=milliseconds[name[-5:]] * (1 if anew else busy),
+            ),
+        )
+        return network_in_time(data, budget)
+
+    usual = {"lite0": 300.0, "lite2": 600.0}
+    assert network(usual) == "efficientnet-lite2"
+    assert network({"lite0": 800.0, "lite2": 1600.0}) == "efficientnet-lite0"
+    assert network({"lite0": 8000.0, "lite2": 9000.0}) is None
+    assert network(usual, busy=5.0) == "efficientnet-lite2"
+    assert network(usual, budget=100.0) == "efficientnet-lite0"
+    assert network(usual, budget=1.0) == "efficientnet-lite0"
+
+
+@pytest.mark.torch
+def test_small_images_that_gradients_tell_apart_need_no_pretrained_network() -> None:
+    digits = opsin.load("digits")
+    assert "right on 9" in (solved_by_gradients(digits, seed=0) or "")
+    planned = opsin.plan("digits", quiet=True)
+    assert planned.recipe.model.name == "resnet"
+    assert "Trial" in planned.recipe.reasons
+    random = np.random.default_rng(0)
+    noise = opsin.from_arrays(random.integers(0, 256, digits.images.shape, np.uint8), digits.labels)
+    assert solved_by_gradients(noise, seed=0) is None
+
+
+@pytest.fixture(scope="module")
+def marks() -> opsin.Dataset:
+    """Noise with labels, which features tell apart no better than gradients."""
+    images = np.random.default_rng(5).integers(0, 256, (220, 12, 12, 1), np.uint8)
+    return opsin.from_arrays(images, np.repeat([0, 1], 110))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_what_a_short_training_reaches_decides_once(
+    marks: opsin.Dataset, monkeypatch: pytest.MonkeyPatch, accuracy: float
+) -> None:
+    backbone = open_backbone("efficientnet-lite0", offline=True)
+    photographs = opsin.from_arrays(
+        np.asarray(marks.images), marks.labels, size=(32, 32), channels=3
+    )
+    asked = []
+
+    def trained(tried: opsin.Dataset, *_: object) -> float:
+        asked.append(len(tried.split.train))
+        assert set(tried.split.train).isdisjoint(tried.split.val)
+        return accuracy
+
+    monkeypatch.setattr(trial, "_accuracy_from_scratch", trained)
+    seed = round(10 * accuracy)  # what was found is kept
+    found = [trial.try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0].scratch is (accuracy == 1.0)
+    assert len(asked) == 1
+    assert "trained from scratch" in found[0].words
+
+
+@pytest.mark.torch
+def test_a_trial_trains_a_network_and_shows_no_epochs(
+    marks: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 100.0)  # it is stopped at once
+    seen, stop = Seen(), threading.Event()
+    stop.set()
+    rows = np.arange(len(marks))
+    small = trial._averaged_down(marks, Split(rows[::2], rows[1::2], rows[:0]))
+    assert small.images.shape == marks.images.shape
+    assert np.array_equal(small.images[0], marks.images[0])
+    assert 0 <= trial._accuracy_from_scratch(small, stop, seen) <= 1
+    assert seen.work == ["Trial"]
+    assert seen.epochs == 0
+
+
+class Seen(Watcher):
+    """Keeps what is shown."""
+
+    def __init__(self) -> None:
+        self.work: list[str] = []
+        self.epochs = 0
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Keep what was begun."""
+        self.work.append(what)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Count."""
+        self.epochs += 1
+
+
+def test_too_few_images_for_a_trial_get_features(photographs: Path) -> None:
+    backbone = open_backbone("efficientnet-lite0", offline=True)
+    found = trial.known_trial(opsin.load(photographs), backbone, 0)
+    assert found is not None
+    assert not found.scratch
+
+
+@pytest.mark.torch
+def test_a_budget_is_for_fine_tuning(photographs: Path) -> None:
+    loaded = load_for(photographs, None, {}, budget="90s", offline=True, watcher=SILENT)
+    assert (loaded.model, loaded.budget) == ("backbone", "90s")
+    assert len(loaded.dataset.split.val) > 0  # which decides whether it is delivered
+
+
+def test_without_pytorch_a_budget_is_for_nothing(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "can_train_networks", lambda: False)
+    seen = Noted()
+    options: dict[str, object] = {}
+    loaded = load_for(photographs, None, options, budget="90s", offline=True, watcher=seen)
+    assert (loaded.model, loaded.budget) == ("backbone", None)
+    assert "fine_tune" not in options
+    assert "PyTorch" in seen.notes[0]
+
+
+class Noted(Watcher):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
