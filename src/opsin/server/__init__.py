@@ -86,7 +86,6 @@ def _named(
     models: Models,
     watcher: Watcher,
 ) -> dict[str, Path]:
-    """Return models by their names; see first that what serves them is installed."""
     try:
         import opsin.server.run  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:

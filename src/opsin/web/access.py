@@ -58,22 +58,7 @@ def _ignore(_: RequestError) -> None:
 
 
 class AccessMiddleware:
-    """Lets requests pass that come from where they should, and gives every reply its headers.
-
-    Args:
-        app: What is guarded.
-        host: Address that is listened on.
-        headers: What replies say that do not say otherwise themselves, in small letters.
-        allowed_hosts: Further names by which clients may call the server.
-        token: What clients must show.
-        sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
-            its codes are the only way in.
-        dropped: Names of request headers that the application never sees, in small letters.
-        refused: Called with each refused request and the reason.
-
-    Example:
-        ``AccessMiddleware(app, host="127.0.0.1", headers=HEADERS)``
-    """
+    """Lets requests pass that come from where they should, and gives every reply its headers."""
 
     def __init__(
         self,
@@ -149,7 +134,6 @@ class AccessMiddleware:
             _LOG.debug("a client has gone", exc_info=error)
 
     def _check_host(self, scope: Scope) -> bytes:
-        """Return the one Host header, which must name this server."""
         hosts = _values(scope, b"host")
         if len(hosts) != 1:
             raise BadRequest(
@@ -184,7 +168,6 @@ class AccessMiddleware:
         )
 
     def _admit(self, scope: Scope) -> ASGIApp:
-        """Return what answers: the application, to who shows the token, or signing in."""
         if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
@@ -211,7 +194,6 @@ class AccessMiddleware:
         raise error
 
     def _is_own(self, host: bytes) -> bool:
-        """Tell whether a Host header names this server; its port may be a proxy's."""
         found = _HOST.fullmatch(host.decode("latin-1").lower())
         if not found:
             return False
@@ -236,7 +218,6 @@ def _values(scope: Scope, name: bytes) -> list[bytes]:
 
 
 def _credentials(shown: bytes) -> bytes:
-    """Return what an Authorization header shows: a token, or a password."""
     kind, _, given = shown.strip().partition(b" ")
     if kind.lower() == b"bearer":
         return given.strip()
@@ -249,7 +230,6 @@ def _credentials(shown: bytes) -> bytes:
 
 
 def _is_link(scope: Scope) -> bool:
-    """Return whether a link was followed, which shows a page and changes nothing."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     headers = dict(scope["headers"])

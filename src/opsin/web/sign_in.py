@@ -31,20 +31,7 @@ _LOOPBACK: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re
 
 
 class SignIn:
-    """Gives cookies for the token or a code, knows them again, and asks for the token.
-
-    Args:
-        cookie: Its name. Browsers keep cookies by host, whatever the port, so that the name of
-            each server on one machine must be another.
-        page: Writes the page that asks for the token, given whether a wrong one was shown and
-            the other fields of the address, which it must hand on.
-
-    Attributes:
-        used: Called with each code that was used.
-
-    Example:
-        ``AccessMiddleware(app, …, token=token, sign_in=SignIn("studio-8600", page))``
-    """
+    """Gives cookies for the token or a code, knows them again, and asks for the token."""
 
     def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
         self._cookie, self._page = cookie, page
@@ -92,7 +79,6 @@ class SignIn:
         )
 
     def _is_right(self, shown: bytes, token: bytes | None) -> bool:
-        """Return whether it is the token or an unused code."""
         if token is not None and hmac.compare_digest(shown, token):
             return True
         for code in self._codes:
@@ -137,7 +123,6 @@ def _is_read(scope: Scope) -> bool:
 
 
 def _fields(scope: Scope) -> tuple[list[str], Fields]:
-    """Return the tokens of an address, and its other fields."""
     fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     shown = [value for name, value in fields if name == FIELD]
     return shown, [(name, value) for name, value in fields if name != FIELD]

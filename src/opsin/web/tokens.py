@@ -26,12 +26,7 @@ _TOKEN_FILE_MOST: Final = 4096
 
 
 def check_token(token: str) -> None:
-    """Refuse a token that could be guessed.
-
-    Raises:
-        RecipeError: It has fewer than 128 bits, few different characters, or characters that
-            cannot stand in a header.
-    """
+    """Refuse a token that could be guessed."""
     if re.fullmatch(r"[0-9A-Fa-f]+", token):
         kind, least = "hex", _HEX_LEAST
     else:
@@ -56,10 +51,6 @@ def token_from_file(path: str | os.PathLike[str]) -> str:
     """Read a token from its file, or make both where there is none.
 
     A file that is made holds 256 random bits, and only its owner can read it.
-
-    Raises:
-        RecipeError: Others can read the file (POSIX), or what it holds is no good token.
-        StorageError: It can be neither read nor made.
     """
     path = Path(path)
     try:

@@ -56,29 +56,7 @@ _TITLE_MOST: Final = 500
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work that a child process does, with all that must survive the studio.
-
-    Args:
-        id: Twelve hexadecimal digits, the name of the job's folder.
-        kind: What is done.
-        title: What is done, as people call it.
-        argv: The command line, a list built by us: no shell reads it.
-        created: When it was asked for, in seconds since 1970.
-        state: Where it stands; ``failed`` if its process ended without its work done.
-        cause: Why it stands there, in one line.
-        run: Name of the run directory that it writes, once there is one.
-        pid: Its process, once it was started.
-        started: When that was.
-        ended: When the process was gone.
-        asked: When it was asked to stop or pause.
-        signals: How often it was asked.
-        goes_on: Whether it is to go on from the run's last checkpoint when its turn comes.
-
-    Example:
-        >>> job = new_job("train", "digits, mlp", command("train", "digits"))
-        >>> job.state, job.argv[1:4]
-        ('waiting', ('-m', 'opsin', 'train'))
-    """
+    """One piece of work that a child process does, with all that must survive the studio."""
 
     id: str
     kind: Kind
@@ -117,12 +95,7 @@ class Job:
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Return the command line of a verb of Opsin's that answers with one JSON object.
-
-    Example:
-        >>> command("data", "digits")[-3:]
-        ('data', 'digits', '--json')
-    """
+    """Return the command line of a verb of Opsin's that answers with one JSON object."""
     return (sys.executable, "-m", "opsin", *(os.fspath(word) for word in words), "--json")
 
 
@@ -132,20 +105,12 @@ def new_job(kind: Kind, title: str, argv: Sequence[str], *, run: str | None = No
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Keep a job in its folder, whole or not at all.
-
-    Raises:
-        StorageError: The disk is full or refuses the write.
-    """
+    """Keep a job in its folder, whole or not at all."""
     write_json(folder / _JOB, asdict(job))
 
 
 def read_job(folder: Path) -> Job:
-    """Read what `write_job` kept.
-
-    Raises:
-        RunError: The file is missing or damaged.
-    """
+    """Read what `write_job` kept."""
     try:
         content = json.loads((folder / _JOB).read_text(encoding="utf-8"))
         known = {each.name for each in fields(Job)}
@@ -176,13 +141,7 @@ def read_output(folder: Path, kind: type[M]) -> M | None:
 
 
 def read_log(folder: Path, lines: int, *, most: int = 200_000) -> list[str]:
-    """Return the last lines of the job's log, oldest first.
-
-    Args:
-        folder: The job's folder.
-        lines: How many at most.
-        most: Bytes at the file's end that are looked at.
-    """
+    """Return the last lines of the job's log, oldest first."""
     with contextlib.suppress(OSError), (folder / LOG).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - most))

@@ -36,13 +36,7 @@ class TrainingAnswer(JobAnswer):
 
 
 def ended(job: Job, folder: Path, status: int | None) -> Job:
-    """Return the job as it is now that its process is gone.
-
-    Args:
-        job: As it was while the process was there.
-        folder: The job's folder.
-        status: The process's exit status, below zero for a signal; ``None`` if unknown.
-    """
+    """Return the job as it is now that its process is gone."""
     said = read_output(folder, TrainingAnswer if job.training else JobAnswer)
     state: State
     cause: str | None
@@ -59,7 +53,6 @@ def ended(job: Job, folder: Path, status: int | None) -> Job:
 
 
 def _wished(job: Job) -> State | None:
-    """Return the state that was asked for, if one was."""
     wishes: dict[str, State] = {"stopping": "stopped", "pausing": "paused"}
     return wishes.get(job.state)
 

@@ -37,12 +37,6 @@ class Children:
         """Start a process of its own session that outlives this one, and return its number.
 
         Its standard output becomes ``out.json``; what it tells is added to ``log.txt``.
-
-        Raises:
-            OSError: It cannot be started.
-            ValueError: The command line holds what no process can be given.
-            RunError: One is at work for this job, there is no command line, or the system has no
-                such locks.
         """
         if not CHILDREN_INHERIT:
             raise RunError(

@@ -19,9 +19,6 @@ class JobStore:
 
     Changes are made by one thread at a time; reading needs no lock, since every change puts a new
     table in the place of the old one.
-
-    Args:
-        home: The studio's folder; the jobs are in ``jobs/``, their order in ``queue.json``.
     """
 
     def __init__(self, home: Path) -> None:
@@ -65,11 +62,7 @@ class JobStore:
         return self._jobs.get(number)
 
     def get(self, number: str) -> Job:
-        """Return a job.
-
-        Raises:
-            NotThere: There is none of this number.
-        """
+        """Return a job."""
         job = self._jobs.get(number)
         if job is None:
             raise NotThere(
@@ -78,11 +71,7 @@ class JobStore:
         return job
 
     def put(self, job: Job) -> None:
-        """Keep a job, a new one or a changed one.
-
-        Raises:
-            StorageError: The disk is full or refuses the write.
-        """
+        """Keep a job, a new one or a changed one."""
         folder = self.folder(job)
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +111,6 @@ class JobStore:
         self.touched.add("")
 
     def _load(self) -> None:
-        """Read all jobs; one whose file is damaged is shown as failed."""
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             if len(folder.name) != 12 or not (folder / "job.json").exists():
                 continue

@@ -24,21 +24,6 @@ class JsonlFollower(Generic[M]):
     Only what was added since the last call is read. A file that became shorter, or was replaced by
     another one (a training that went back, or was begun again), is read anew. A last line that is
     not finished yet waits for the next call.
-
-    Args:
-        path: The file; it need not be there yet.
-        kind: What a line holds; lines that hold anything else are left out.
-
-    Example:
-        >>> import tempfile
-        >>> from opsin.core.artifacts.epoch import EpochConfusion
-        >>> file = Path(tempfile.mkdtemp()) / "history.jsonl"
-        >>> tail = JsonlFollower(file, EpochConfusion)
-        >>> tail.read()
-        []
-        >>> _ = file.write_text('{"epoch": 1, "confusion": []}' + chr(10) + '{"epo')
-        >>> tail.read()
-        [EpochConfusion(epoch=1, confusion=[])]
     """
 
     def __init__(self, path: Path, kind: type[M]) -> None:
@@ -82,12 +67,7 @@ class JsonlFollower(Generic[M]):
 
 
 def last_lines(path: Path, lines: int) -> list[str]:
-    """Return the end of a log, the oldest line first; nothing where it cannot be read.
-
-    Args:
-        path: The log.
-        lines: How many at most.
-    """
+    """Return the end of a log, the oldest line first; nothing where it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG))

@@ -24,22 +24,7 @@ _LONGEST: Final = 1e7
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, by its own word: what every page shows of it.
-
-    Args:
-        doing: What it does now: ``3/10`` while it trains epoch 3.
-        done: Units done of that.
-        total: Units that there are; 0 where they are not counted.
-        unit: What they are: ``images``.
-        share: How much of the whole training is done, 0 to 1; ``None`` before it has begun.
-        left: Seconds until its end, evaluation not counted; ``None`` if unknown.
-        speed: Units a second; ``None`` if unknown.
-        pid: Its process.
-
-    Example:
-        >>> Progress("3/10", 500, 1000, "images", share=0.25, left=75.0).in_words()
-        'Epoch 3 of 10 · 25% of all · about 1:15 left'
-    """
+    """How far a training is, by its own word: what every page shows of it."""
 
     doing: str
     done: float
@@ -51,11 +36,7 @@ class Progress:
     pid: int | None = None
 
     def in_words(self, *, full: bool = False) -> str:
-        """Say what is done, how far the whole is and how long it still takes.
-
-        Args:
-            full: Also how far the step in hand is, and how fast.
-        """
+        """Say what is done, how far the whole is and how long it still takes."""
         epoch = epoch_of(self.doing)
         doing = f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else safe(self.doing, 60)
         words = [doing[:1].upper() + doing[1:]]

@@ -31,18 +31,6 @@ class Queue:
 
     All methods may be called from any thread. Those that ask for something where there is nothing
     to do any more (another window was quicker) change nothing.
-
-    Args:
-        home: The studio's folder; the jobs are in ``jobs/``, their order in ``queue.json``.
-        at_once: Trainings that run at the same time.
-        runs: The folder of the run directories.
-
-    Example:
-        >>> import tempfile
-        >>> queue = Queue(Path(tempfile.mkdtemp()))
-        >>> job = queue.add("train", "digits, mlp", command("train", "digits"))
-        >>> [(each.title, each.state) for each in queue.jobs()]
-        [('digits, mlp', 'waiting')]
     """
 
     def __init__(self, home: Path, at_once: int = 1, runs: Path | None = None) -> None:
@@ -65,11 +53,7 @@ class Queue:
         return self._shelf.jobs()
 
     def get(self, id: str) -> Job:  # noqa: A002  the word that everybody uses for it
-        """Return a job.
-
-        Raises:
-            NotThere: There is none of this number.
-        """
+        """Return a job."""
         return self._shelf.get(id)
 
     def of_run(self, run: str) -> Job | None:
@@ -96,18 +80,7 @@ class Queue:
         run: str | None = None,
         first: bool = False,
     ) -> Job:
-        """Put a job at the queue's end, or at its beginning; it starts at a later `tick`.
-
-        Args:
-            kind: What is done; trainings wait for their turn, the others run beside them.
-            title: What is done, as people call it.
-            argv: The whole command line: see `command`.
-            run: Name of the run directory that it works on, where there is one already.
-            first: Whether it is the next one.
-
-        Raises:
-            StorageError: The disk is full or refuses the write.
-        """
+        """Put a job at the queue's end, or at its beginning; it starts at a later `tick`."""
         job = new_job(kind, title, argv, run=run)
         with self._guard:
             self._shelf.put(job)
@@ -189,11 +162,7 @@ class Queue:
             self._shelf.arrange([id, *(each for each in self._shelf.pending() if each != id)])
 
     def remove(self, id: str) -> None:  # noqa: A002
-        """Forget a job; its run stays. A short one that is at work is ended.
-
-        Raises:
-            RunError: It is a training at work.
-        """
+        """Forget a job; its run stays. A short one that is at work is ended."""
         with self._guard:
             job = self._shelf.find(id)
             if job is None:
@@ -215,10 +184,6 @@ class Queue:
         """Update the running jobs, and start those that are next.
 
         Called each second, in a thread: it asks the disk and starts processes.
-
-        Returns:
-            The numbers of the jobs that changed since the last call or are at work; an empty one
-            for the queue.
         """
         with self._guard:
             for job in self._shelf.jobs():
@@ -246,7 +211,6 @@ class Queue:
             self._ask(job)
 
     def _may_break_off(self, job: Job) -> bool:
-        """Tell whether the state that a pause asked for has reached the disk."""
         asked = job.asked or 0.0
         if job.run is not None:
             for place in RunDirectory(self.runs / job.run).checkpoints.glob("*.json"):
@@ -293,11 +257,6 @@ class Queue:
             self._shelf.arrange(self._shelf.pending())
 
     def _argv(self, job: Job) -> Sequence[str]:
-        """Return the job's command line, or that which goes on with its run.
-
-        Raises:
-            RunError: The run that it was to go on with was deleted meanwhile.
-        """
         if job.goes_on and job.run is not None and not (self.runs / job.run).is_dir():
             raise RunError(
                 "the run that it goes on with", f"{job.run} is gone", "Restore it, or train again."
@@ -307,7 +266,6 @@ class Queue:
         return job.argv
 
     def _resumable(self, job: Job) -> bool:
-        """Tell whether the job is to go on with a run, and the run has kept its state."""
         if not (job.goes_on and job.training and job.run):
             return False
         return any(RunDirectory(self.runs / job.run).checkpoints.glob("*.json"))
