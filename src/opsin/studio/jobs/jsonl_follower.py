@@ -7,13 +7,9 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-
-# Bytes at a log's end that are looked at.
-_LOG: Final = 200_000
-
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,13 +60,3 @@ class JsonlFollower(Generic[M]):
         for line in text.split(b"\n"):
             with contextlib.suppress(ValidationError):
                 yield self._kind.model_validate_json(line)
-
-
-def last_lines(path: Path, lines: int) -> list[str]:
-    """Return the end of a log, the oldest line first; nothing where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-    except OSError:
-        return []

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -13,11 +10,8 @@ from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RunError
 from opsin.core.format import clock, count
 from opsin.core.pace import epoch_of
-from opsin.studio.jobs.job import Job
 from opsin.studio.words import safe
 
-# A run's clock and a job's may differ by what starting takes, and by a file system's rounding.
-_SLACK: Final = 5.0
 # Seconds beyond which no time left is shown.
 _LONGEST: Final = 1e7
 
@@ -69,22 +63,3 @@ def progress_of(run: RunDirectory) -> Progress | None:
         speed=status.speed,
         pid=status.pid,
     )
-
-
-def run_of(job: Job, runs: Path) -> str | None:
-    """Return the name of the run that the job's process writes, once its directory is there.
-
-    It is the one that says this process number and began after the job.
-    """
-    if job.run or not job.training or job.pid is None or job.started is None:
-        return job.run
-    with contextlib.suppress(OSError), os.scandir(runs) as entries:
-        for entry in entries:
-            file = Path(entry.path) / RunStatus.FILE
-            with contextlib.suppress(OSError, RunError):
-                if file.lstat().st_mtime < job.started - _SLACK:
-                    continue
-                status = RunStatus.read(file)
-                if status.pid == job.pid and (status.started or 0.0) >= job.started - _SLACK:
-                    return entry.name
-    return None

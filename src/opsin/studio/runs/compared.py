@@ -13,8 +13,7 @@ from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.file_stamp import file_stamp
 from opsin.core.storage import write_json
 from opsin.report.side_by_side import Comparison
-from opsin.studio.jobs.job import Job, command
-from opsin.studio.jobs.job_outcome import JobAnswer
+from opsin.studio.jobs.job import Job, JobAnswer, command
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import RunIndex
 
