@@ -80,7 +80,8 @@ if TYPE_CHECKING:
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.side_by_side import Comparison
-    from opsin.runtime.classifier import Classifier, Prediction
+    from opsin.runtime.classifier import Classifier
+    from opsin.runtime.prediction import Prediction
     from opsin.server import serve
     from opsin.studio import open_studio
 

@@ -15,7 +15,7 @@ from opsin.core.metadata import Layer
 from opsin.inspection.decision import Decision
 from opsin.inspection.layers import view_of
 from opsin.inspection.units import unit_gallery
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 from tests.inspection.made_network import made
 
 

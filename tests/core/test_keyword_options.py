@@ -15,8 +15,8 @@ from opsin.core.recipe import DATA_OPTIONS, DataRecipe
 
 SOURCE = Path(__file__).parents[2] / "src" / "opsin"
 # The checker reads these whole; everything else stands for anything, or it would take a minute.
-READ = ("__init__", "core/arguments", "core/keyword_options", "commands/train", "data/dataset",
-        "commands/plan", "sklearn")  # fmt: skip
+READ = ("__init__", "core/arguments", "core/keyword_options", "commands/train/train",
+        "commands/train/plan", "data/dataset", "sklearn")  # fmt: skip
 SNIPPET = """
 from pathlib import Path
 

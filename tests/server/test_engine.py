@@ -24,7 +24,8 @@ from onnx import TensorProto, helper
 from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.data.dataset import Dataset
 from opsin.inspection.occlusion import occlusion_map
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from opsin.server import engine as engine_module
 from opsin.server import workers
 from opsin.server.body import MemoryBudget

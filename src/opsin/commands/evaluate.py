@@ -46,7 +46,8 @@ from opsin.data.left_out import left_out_in_words
 from opsin.data.near_duplicates import near_duplicates
 from opsin.data.spelling import places_among
 from opsin.data.split import TEST
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_fold import OutOfFold

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.errors import CLIENT_GONE
 from opsin.server.models import ServedModel
 from opsin.server.waiting import PredictResult

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from opsin.core.defaults import cores
 from opsin.data.blank_images import warning_among
-from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.body import CancelOnDisconnect, MemoryBudget, Upload, limited, read_images
 from opsin.server.describe import described_router, error_replies, image_body
 from opsin.server.engine import Engine

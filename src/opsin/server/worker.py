@@ -1,8 +1,7 @@
 """The process that decodes and computes.
 
-It is started as ``python -m opsin.server.worker`` with its socket as standard input, carries out
-one frame after another, and ends when the other side closes, so that no worker outlives its server,
-however the server ended. Its only state is the models.
+It is started as ``python -m opsin.server.worker`` with its socket as standard input, and ends when
+the other side closes, so that no worker outlives its server. Its only state is the models.
 """
 
 from __future__ import annotations
@@ -34,7 +33,8 @@ from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
-from opsin.runtime.classifier import Answers, Classifier, Prepared
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers, Prepared
 from opsin.runtime.providers import CPU
 
 _LOG: Final = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from tests.conftest import Notes
 from tests.data.sources.test_archive import pack
 
@@ -212,27 +213,24 @@ def test_only_wanted_rows_are_kept(tmp_path: Path, nearest_mean: Path, images: P
         classify(nearest_mean, images, out=some, where=where)
 
 
-def of_format_2(path: Path, target: Path, threshold: float) -> Path:
-    """Let a classifier refuse images as files did before they had an OOD score.
-
-    How familiar an image is, is how probable its first class is.
-    """
+def with_threshold(path: Path, target: Path, threshold: float) -> Path:
+    """Let a classifier refuse images that are less like the first class than a threshold."""
     model = onnx.load(path)
     axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+    one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one")
     ends = [onnx.numpy_helper.from_array(np.array([n]), f"n{n}") for n in (0, 1)]
-    model.graph.initializer.extend([axes, *ends])
+    model.graph.initializer.extend([axes, one, *ends])
     model.graph.node.extend([
         onnx.helper.make_node("Slice", ["probabilities", "n0", "n1", "axes"], ["first"]),
-        onnx.helper.make_node("Squeeze", ["first", "axes"], ["familiarity"]),
+        onnx.helper.make_node("Squeeze", ["first", "axes"], ["alike"]),
+        onnx.helper.make_node("Sub", ["one", "alike"], ["ood_score"]),
     ])  # fmt: skip
     float32 = onnx.TensorProto.FLOAT
-    model.graph.output.append(onnx.helper.make_tensor_value_info("familiarity", float32, ["N"]))
-    reject = json.dumps({"threshold": threshold, "rate": 0.05, "images": 100})
+    model.graph.output.append(onnx.helper.make_tensor_value_info("ood_score", float32, ["N"]))
+    reject = json.dumps({"max_ood_score": 1 - threshold, "rate": 0.05, "images": 100})
     for prop in model.metadata_props:
         if prop.key == "opsin.reject":
             prop.value = reject
-        elif prop.key == "opsin.format":
-            prop.value = "2"
     onnx.save_model(model, target)
     return target
 
@@ -240,7 +238,7 @@ def of_format_2(path: Path, target: Path, threshold: float) -> Path:
 def test_strange_images_are_refused_or_not(
     tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
-    model = of_format_2(nearest_mean, tmp_path / "refuses.onnx", 0.1)
+    model = with_threshold(nearest_mean, tmp_path / "refuses.onnx", 0.1)
     done = classify(model, images, out=tmp_path / "r.jsonl")
     strange = [row for row in rows(tmp_path / "r.jsonl") if row["rejected"]]
     assert 0 < len(strange) == done.refused == done.answers["none of these"] < 20
@@ -347,7 +345,7 @@ def test_other_models_and_sources_do_not_mix(
 ) -> None:
     out = tmp_path / "r.jsonl"
     classify(nearest_mean, images, out=out)
-    other = of_format_2(nearest_mean, tmp_path / "other.onnx", 0.1)
+    other = with_threshold(nearest_mean, tmp_path / "other.onnx", 0.1)
     with pytest.raises(RecipeError, match=r"the classifier was .* and is"):
         classify(other, images, out=out)
     moved = images.rename(tmp_path / "moved")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from opsin.commands.predict.rows import ResultRow, RowFormat, flat, row_of
 from opsin.core.csv_cells import unguard
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 # What a file's name can hold: any character, and bytes that are no UTF-8.
 NAMES = st.one_of(

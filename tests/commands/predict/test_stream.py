@@ -23,7 +23,8 @@ from opsin.data.image_stream import Unlabelled
 from opsin.data.lazy_images import THREADS
 from opsin.data.sources import open_stream
 from opsin.runtime import image_engine
-from opsin.runtime.classifier import Classifier, Prediction, Prepared
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction, Prepared
 from tests.data.sources.test_archive import pack
 
 

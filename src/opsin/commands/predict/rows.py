@@ -16,7 +16,7 @@ import numpy as np
 from opsin.core.csv_cells import guard
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
 from opsin.core.stored_json import json_text
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 Form = Literal["jsonl", "csv", "parquet"]
 Cell = str | float | bool | None

@@ -8,7 +8,7 @@ from typing import Final
 from opsin.commands.predict.rows import UNREADABLE, ResultRow
 from opsin.core.errors import RecipeError
 from opsin.data.spelling import closest_first
-from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.runtime.prediction import NONE_OF_THESE
 
 _KEYS: Final = ("label", "answer")
 

@@ -20,9 +20,10 @@ from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
 from opsin.data.stream_shard import cut_stream
-from opsin.runtime.classifier import Classifier, Prediction, Prepared
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, Unseen, unseen_or
 from opsin.runtime.image_engine import ImageSteps, answer_images
+from opsin.runtime.prediction import Prediction, Prepared
 from opsin.runtime.providers import CPU
 
 Answered = tuple[Unlabelled, Prediction | ImageError]

@@ -21,8 +21,9 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.format import counted
 from opsin.data.image_stream import Stream, Unlabelled
-from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster
+from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 
 # Answers are kept at least this often: images, and seconds.
 _BATCH: Final = 512
