@@ -37,10 +37,7 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
 }
 #: Options that may name a file on the command line, with what can be chosen here.
 CHOICES: Final[dict[str, dict[str, str]]] = {
-    "class_mix": {
-        "as-trained": "As common as in the training images",
-        "even": "All equally common",
-    },
+    "class_mix": {"as-trained": "As common as in the training images", "even": "All equally common"}
 }
 #: Those in front of the others.
 FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")

@@ -22,12 +22,7 @@ from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.applied_corrections import Correction
 from opsin.data.cache import as_keys, digest_names
-from opsin.data.corrections import (
-    LEFT_OUT,
-    correct,
-    read_corrections,
-    write_corrections,
-)
+from opsin.data.corrections import LEFT_OUT, correct, read_corrections, write_corrections
 from opsin.studio.library.audit_result import MOVED
 from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.trash import KEPT

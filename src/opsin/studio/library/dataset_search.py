@@ -12,12 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.core.child_process import (
-    child_environment,
-    error_from,
-    error_values,
-    module_command,
-)
+from opsin.core.child_process import child_environment, error_from, error_values, module_command
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.framing import Header
 from opsin.core.operating_system import limit_memory

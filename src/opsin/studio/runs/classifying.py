@@ -163,8 +163,5 @@ def _heat(
 
 
 _ASKED: Final[
-    dict[
-        str,
-        Callable[[Classifier, NDArray[np.uint8], Header], tuple[Header, Sequence[bytes]]],
-    ]
+    dict[str, Callable[[Classifier, NDArray[np.uint8], Header], tuple[Header, Sequence[bytes]]]]
 ] = {"predict": _predict, "heat": _heat}

@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.child_process import (
-    child_environment,
-    error_from,
-    exit_reason,
-    module_command,
-)
+from opsin.core.child_process import child_environment, error_from, exit_reason, module_command
 from opsin.core.errors import OpsinError
 from opsin.core.file_stamp import FileStamp
 from opsin.core.framing import Header, pack, receive_soon
