@@ -43,30 +43,23 @@ def listen(held: socket.socket, host: str, port: int) -> None:
 def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.socket]:
     """Take connections on an address, or on the next free port after one that is in use."""
     with contextlib.ExitStack() as stack:
-        for each in range(port, min(port + further, _LAST_PORT) + 1):
-            with contextlib.ExitStack() as attempt:
-                try:
-                    held = attempt.enter_context(bound(host, each))
-                    listen(held, host, each)
-                except RecipeError as error:
-                    last = error
-                    if not _is_in_use(error):
-                        raise
-                    continue
-                stack.push(attempt.pop_all())
+        while True:
+            try:
+                held = stack.enter_context(bound(host, port))
+                listen(held, host, port)
                 break
-        else:
-            raise last
+            except RecipeError as error:
+                cause = error.__cause__
+                in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+                if not (in_use and further and port < _LAST_PORT):
+                    raise
+                port, further = port + 1, further - 1
         yield held
 
 
 def allow_many_files() -> None:
     """Raise the number of open files to what the system grants: each connection is one."""
     allow_open_files(_FILES)
-
-
-def _is_in_use(error: RecipeError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
 
 
 @contextlib.contextmanager
