@@ -27,7 +27,7 @@ from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Preparation
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows
-from opsin.data.decode import content_and_digest
+from opsin.data.fill_cache import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.listed_image import ListedImage
