@@ -390,10 +390,6 @@ def test_hostile_weights_cost_one_line(case: str, tmp_path: Path) -> None:
     assert not (tmp_path / MARK).exists()
 
 
-def test_there_are_forty_of_them() -> None:
-    assert len(HOSTILE) >= 40
-
-
 def test_what_reading_may_take_is_limited(tmp_path: Path) -> None:
     """A process that reads takes no gigabyte, whatever the file asks for."""
     make, _ = HOSTILE["repetition that is a bomb"]

@@ -71,15 +71,6 @@ def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
     assert done[-1] == 48
 
 
-def test_the_choices_of_ranges_differ() -> None:
-    content = made("resnet", hidden=(8,))
-    assert len({to_int8(content, images(), ranges=ranges) for ranges in RANGES}) > 1
-
-
-def test_one_image_is_enough_to_run() -> None:
-    assert OnnxGraph(to_int8(made("mlp"), images(1))).metadata.precision == "int8"
-
-
 def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> None:
     smaller = to_int8(made("resnet"), images())
     model = onnx.load_model_from_string(smaller)
