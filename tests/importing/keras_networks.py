@@ -215,6 +215,7 @@ def channels_first() -> Any:
 def whole() -> dict[str, Build]:
     """Return networks of many layers: graphs, the tutorials', and those that Keras publishes."""
     found: dict[str, Build] = {
+        "merged": merged, "squeeze and excite": squeeze_and_excite,
         "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
         "attention": lambda: attention(plain=True), "attention 2": lambda: attention(plain=False),
         "tutorial, convolutions": tutorial_convolutions, "channels first": channels_first,
