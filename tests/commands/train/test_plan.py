@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.cli.plan_output import tell_plan
+from opsin.cli.train_output import tell_plan
 from opsin.commands.train.plan import in_words, plan
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import Recipe, TrainingRecipe
