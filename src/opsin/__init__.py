@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         describe_backbone,
         list_backbones,
     )
-    from opsin.commands.baselines import compare_baselines, train_baselines
+    from opsin.commands.baselines import compare_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
     from opsin.commands.compare import compare
@@ -164,7 +164,6 @@ __all__ = [
     "resume",
     "serve",
     "train",
-    "train_baselines",
     "train_folds",
     "train_repeats",
     "undo",
@@ -238,7 +237,6 @@ _HOME = {
     "resume": "commands.train.resume",
     "serve": "server",
     "train": "commands.train.train",
-    "train_baselines": "commands.baselines",
     "train_folds": "commands.repeats",
     "train_repeats": "commands.repeats",
     "undo": "commands.predict.undo",
