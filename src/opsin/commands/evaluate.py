@@ -39,7 +39,7 @@ from opsin.core.stored_json import json_text
 from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
-from opsin.data.decode import rows_at_once
+from opsin.data.fill_cache import rows_at_once
 from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words

@@ -26,7 +26,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
 from opsin.data.cache import cache_root
 from opsin.data.dataset import Dataset
-from opsin.data.image_subset import ImageSubset
+from opsin.data.lazy_images import ImageSubset
 from opsin.data.split import Split
 
 if TYPE_CHECKING:
