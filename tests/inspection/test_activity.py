@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from opsin.inspection.activity import (
     ActivityRecord,
     UnitActivity,
     activity_of,
-    layers_with_units,
 )
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.conftest import Notes
@@ -92,20 +89,6 @@ def test_saturated_is_a_tanh_at_its_ends_nearly_everywhere() -> None:
     assert units("Tanh", values).saturated.tolist() == [True, True, False]
     assert not units("Dense", values).saturated.any()
     assert not units("Tanh", values).dead.any()
-
-
-def test_layers_that_pass_on_what_they_are_given_have_no_units() -> None:
-    kinds = ["Normalise", "Scale", "Mean 2×2, scale", "Flatten", "Dropout 0.5", "Dense", "Maximum"]
-    layers = [layer(kind, (2,), kind) for kind in kinds]
-    assert [each.kind for each in layers_with_units(layers)] == ["Dense", "Maximum"]
-
-
-def test_json_is_plain() -> None:
-    activity = Activity(4, {"l": units("ReLU", np.zeros((4, 2), np.float32))})
-    said = json.loads(json.dumps(activity.to_json(), allow_nan=False))
-    assert said["images"] == 4
-    assert said["layers"]["l"]["dead"] == [0, 1]
-    assert said["layers"]["l"]["highest"] == [0, 0]
 
 
 @pytest.fixture
@@ -211,18 +194,6 @@ def test_images_of_another_source_leave_no_file(classifier: opsin.Classifier) ->
     given = known_images(classifier, [known.source])
     assert look(classifier, lambda: given) is not None
     assert not file_of(classifier).exists()
-
-
-def test_without_a_run_nothing_is_written(
-    tmp_path: Path, nearest_mean: Path, classifier: opsin.Classifier
-) -> None:
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    shutil.copy(nearest_mean, alone / "classifier.onnx")
-    elsewhere = opsin.Classifier(alone / "classifier.onnx")
-    assert look(elsewhere, None) is None
-    assert look(elsewhere, lambda: known_images(classifier)) is not None
-    assert [file.name for file in alone.iterdir()] == ["classifier.onnx"]
 
 
 @pytest.mark.parametrize("kind", [SourceError, RunError])

@@ -14,7 +14,6 @@ from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.inspection.save_layers import save_layers
 from tests.conftest import Notes
-from tests.inspection.made_network import made
 
 
 def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
@@ -63,13 +62,6 @@ def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Datase
     with pytest.raises(SourceError, match="at least one image"):
         save_layers(classifier, file, ["head"], digits.images[:0], image_names=[])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_that_an_older_file_lacks(tmp_path: Path) -> None:
-    classifier, _, known = made(tmp_path)
-    with pytest.raises(ModelFileError, match="got 'ood_score'"):
-        save_layers(classifier, tmp_path / "raw.npz", ["ood_score"], known.images,
-                    image_names=known.names)  # fmt: skip
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:

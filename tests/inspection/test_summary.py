@@ -11,7 +11,6 @@ import pytest
 import opsin
 from opsin.inspection.summary import NetworkSummary, summarise
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.runtime.classifier import Classifier
 
 
@@ -52,37 +51,6 @@ def test_a_file_without_pytorch_is_summarised(nearest_mean: Path) -> None:
         "share": 0,
         "receptive_field": None,
     }
-
-
-def test_time_is_measured_only_where_it_is_asked_for(nearest_mean: Path) -> None:
-    summary = summary_of(nearest_mean, timed=False)
-    assert summary.seconds is None
-    assert {(row.seconds, row.share) for row in summary.rows} == {(None, None)}
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
-def test_every_model_is_summarised(name: str, tmp_path: Path) -> None:
-    export = pytest.importorskip("opsin.training.torch_to_onnx")
-    from tests.training.test_torch_to_onnx import trained
-
-    network, metadata = trained(name, hidden=(4, 6))
-    path = tmp_path / "classifier.onnx"
-    path.write_bytes(export.to_onnx(network, metadata))
-    summary = summary_of(path)
-    check_sums(summary, path)
-    rows = {row.name: row for row in summary.rows}
-    assert rows["input"].receptive_field == ReceptiveField(1, 1, (1, 1), (0, 0))
-    assert rows["head"].receptive_field is None
-    # A flattened unit is a place of the maps before it, not a view of all of them.
-    if name == "mlp":
-        assert rows["flatten"].receptive_field == rows["input"].receptive_field
-        assert rows["dense1"].receptive_field is None
-    if name == "cnn":
-        assert rows["flatten"].receptive_field == rows["block2.dropout"].receptive_field
-        assert rows["flatten"].to_json()["receptive_field"] == [16, 16]
-    if name == "resnet":
-        assert rows["residual1.add"].parents == ("stage1.gelu", "residual1.act")
 
 
 @pytest.mark.parametrize("name", ["logistic", "forest", "knn", "svm"])

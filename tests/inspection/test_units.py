@@ -105,18 +105,6 @@ def test_what_is_no_number_is_never_best() -> None:
     assert record.rows.tolist() == [[1, 3, 0, 2]]
 
 
-def test_four_thousand_units_are_kept_in_bounded_memory() -> None:
-    drawing = np.random.default_rng(0)
-    counter = UnitCounter(4096, 10)
-    size = 64
-    for start in range(0, 8 * size, size):
-        rows = np.arange(start, start + size)
-        counter.add(drawing.standard_normal((size, 4096), np.float32), rows, rows % 10)
-        # What waits is thinned out before it outgrows what is kept by more than a batch.
-        assert counter.waiting <= 4096 * 100
-    assert counter.record().rows.shape == (4096, 100)
-
-
 class Steps(Watcher):
     def __init__(self) -> None:
         self.told: list[object] = []
@@ -156,16 +144,6 @@ def test_the_best_images_are_those_of_the_whole_layer(tmp_path: Path) -> None:
             assert (bottom, right) == (min(y + 2, 6), min(x + 2, 6))
             assert np.array_equal(image.patch, known.images[image.row][top:bottom, left:right])
         assert sum(unit.mix.values()) == 100
-
-
-def test_a_unit_that_sees_everything_shows_everything(tmp_path: Path) -> None:
-    gallery = unit_gallery(*made(tmp_path), "dense", limit=7)
-    assert gallery.images == 7
-    assert gallery.sees is None
-    (image, *_) = gallery.unit(4).best
-    assert image.place is None
-    assert image.patch.shape == image.pixels.shape == (6, 6, 1)
-    assert len(gallery.unit(4).best) == 7
 
 
 def test_search_ranks_the_units_that_fire_for_a_class(tmp_path: Path) -> None:
@@ -210,21 +188,3 @@ def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     # Two classes have no images: they have no mean, and lift nothing.
     assert said["units"][0]["mean"]["square"] is None
     assert set(said["units"][0]["selectivity"].values()) == {0}
-
-
-@pytest.mark.slow
-def test_four_thousand_units_of_a_layer_take_seconds(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path, units=1024, side=2)
-    gallery = unit_gallery(classifier, network, known, "flatten")
-    assert len(gallery) == 4096
-    assert len(gallery.unit(4095).best) == 9
-
-
-def test_ctrl_c_comes_through(tmp_path: Path) -> None:
-    class Stop(Watcher):
-        def advance(self, done: int, **figures: float) -> None:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        unit_gallery(*made(tmp_path), "conv", watcher=Stop())
-    assert [path.name for path in tmp_path.iterdir()] == ["classifier.onnx"]

@@ -13,10 +13,9 @@ from PIL import Image
 
 from opsin.core.artifacts.run_report import MapFigures, MapPoint, Slices
 from opsin.evaluation.embedding_map import map_embedding, map_figures
-from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import slice_accuracy
 from opsin.report.figures.failure_figures import (
-    draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
@@ -96,16 +95,6 @@ def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> 
         assert np.allclose(np.asarray(values, float), [found.accuracy, *levels])
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 30, 3)])
-def test_disturbed_images_are_shown(tmp_path: Path, shape: tuple[int, int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    with styled():
-        figure = draw_disturbed(disturbed_examples(pixels), pixels)
-        drawn(figure, tmp_path)
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 19
-
-
 @pytest.mark.parametrize("classes", [2, 8, 30])
 def test_the_map_rings_mistakes_and_names_classes(tmp_path: Path, classes: int) -> None:
     random = np.random.default_rng(0)
@@ -141,11 +130,3 @@ def test_colours_that_repeat_are_not_side_by_side(tmp_path: Path) -> None:
     colours = [tuple(np.asarray(each.get_facecolor())[0]) for each in axes.collections[:8]]
     assert len(set(colours)) == 6
     assert all(colours[k] != colours[k + 4] for k in range(4))
-
-
-def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
-    empty = map_embedding(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    with styled():
-        nothing = map_figures(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])
-        (text,) = drawn(draw_map(nothing), tmp_path)
-    assert "no images" in text

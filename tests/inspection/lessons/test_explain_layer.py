@@ -32,18 +32,6 @@ def test_every_term_names_its_layers(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_network_without_a_term_says_what_it_has(nearest_mean: Path) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    network = OnnxGraph(classifier.content)
-    assert terms_of(network) == {"dropout": ["head"], "softmax": ["head"]}
-    with pytest.raises(ModelFileError) as caught:
-        explain_layer(classifier, network, drawn_image(), "convolution")
-    assert str(caught.value) == (
-        "expected a network with convolution; this mlp has no such layer. "
-        "What it has: dropout, softmax."
-    )
-
-
 def test_a_layer_of_another_kind_is_refused(tmp_path: Path) -> None:
     classifier = opsin.Classifier(write_lesson_network(tmp_path / "classifier.onnx"))
     with pytest.raises(ModelFileError, match="a layer with pooling among pool; got 'conv1'"):
