@@ -8,13 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.recipe import DataRecipe
 from opsin.evaluation.mistakes import cells_of
 from opsin.evaluation.slices import slice_accuracy
 from opsin.models.resolve import resolve
 from opsin.report.card import model_card
-from opsin.report.run_page import Cell, PageImages, Suspect, render
+from opsin.report.run_page import Cell, PageImages, render
 from tests.report.test_figures import HISTORY, HOSTILE, answers, figures_for
 
 RECIPE = resolve(DataRecipe(sources=("digits",)), model="mlp")
@@ -52,7 +52,9 @@ def rendered(names: list[str], split: str = "test") -> str:
         Cell(cell.actual, cell.predicted, cell.count, shown[:1])
         for cell in cells_of(shares, labels)
     ]
-    suspect = Suspect(shown[0].pixels, names[0], names[0], names[1], 0.9, shown[1].pixels)
+    suspected = SuspectedLabel(row=0, name=names[0], digest="", label=names[0], suggested=names[1],
+                               score=0.9, example=1)  # fmt: skip
+    suspect = (suspected, shown[0].pixels, shown[1].pixels)
     images = PageImages(shown, shown, shown[:1], cells, [suspect])
     drawn = {"calibration": '<svg width="9pt" height="9pt"><text>a</text></svg>'}
     return render(report_of(names, split), RECIPE, HISTORY, name=names[0], images=images,

@@ -47,7 +47,7 @@ from opsin.report.figures.failure_figures import (
 )
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled, svg_of
-from opsin.report.run_page import Cell, PageImages, Suspect, render
+from opsin.report.run_page import Cell, PageImages, render
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -275,14 +275,8 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
             for cell in cells_of(probabilities, labels)
         ],
         suspects=[
-            Suspect(
-                pixels=dataset.images[each.row],
-                name=each.name,
-                label=each.label,
-                suggested=each.suggested,
-                score=each.score,
-                example=None if each.example is None else dataset.images[each.example],
-            )
+            (each, dataset.images[each.row],
+             None if each.example is None else dataset.images[each.example])
             for each in suspects
         ],
-    )
+    )  # fmt: skip

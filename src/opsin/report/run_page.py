@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
-from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
 from opsin.core.errors import RunError
 from opsin.core.format import count, in_groups, percent
 from opsin.core.recipe import RecipeModel, without_folders
@@ -44,18 +44,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """An image whose label is probably wrong."""
-
-    pixels: NDArray[np.uint8]  # uint8[H, W, C]
-    name: str
-    label: str
-    suggested: str  # the class that the answers suggest
-    score: float
-    example: NDArray[np.uint8] | None  # a typical image of that class, or `None`
-
-
-@dataclass(frozen=True)
 class PageImages:
     """What the page shows: answers drawn at random by a seed, mistakes, and more."""
 
@@ -63,7 +51,8 @@ class PageImages:
     mistakes: Sequence[ShownAnswer]
     unsure: Sequence[ShownAnswer]
     cells: Sequence[Cell]
-    suspects: Sequence[Suspect]
+    # A label that is probably wrong, its image, and a typical one of the suggested class.
+    suspects: Sequence[tuple[SuspectedLabel, NDArray[np.uint8], NDArray[np.uint8] | None]]
     seed: int = 0
 
 
