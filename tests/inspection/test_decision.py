@@ -90,20 +90,6 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
     assert np.shape(plain["maps"][0]["heat"]) == (12, 16)
 
 
-@pytest.mark.torch
-def test_a_network_without_maps_says_why_there_is_no_grad_cam(
-    run: opsin.Run, digits: Dataset
-) -> None:
-    file, network = opened(run.classifier().path)
-    decision = explain_fully(file, network, np.array(digits.images[0]))
-    assert [each.method for each in decision.maps] == [
-        "saliency", "integrated-gradients", "occlusion"
-    ]  # fmt: skip
-    assert decision.notes == ("Grad-CAM needs a layer with maps, and this network has none.",)
-    assert all(each.curves.deletion[0] > 0.2 for each in decision.maps)
-    assert decision.maps[1].curves.insertion_area > decision.maps[1].by_chance.insertion_area[0]
-
-
 @pytest.mark.parametrize("name", ["forest", "knn"])
 def test_a_model_without_gradients_has_its_occlusion(name: str, tmp_path: Path) -> None:
     path = tmp_path / "classifier.onnx"

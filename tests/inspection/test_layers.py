@@ -48,16 +48,6 @@ def test_the_figures_are_numpys_and_every_unit_has_its_place(values: NDArray[np.
     assert (np.diff(view.strengths[view.order]) <= 0).all()
 
 
-def test_a_smooth_activation_is_sparse_where_it_is_nearly_zero() -> None:
-    values = np.array([0.0, 0.009, -0.009, 0.5, 1.0], np.float32)
-    smooth, other = view_of(layer("GELU", (5,)), values), view_of(layer("Dense", (5,)), values)
-    assert smooth.sparsity == 0.6
-    assert smooth.sparse == "nearer to 0 than 1% of the largest"
-    assert other.sparsity == 0.2
-    assert other.sparse == "exactly 0"
-    assert view_of(layer("GELU", (3,)), np.zeros(3, np.float32)).sparsity == 1
-
-
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     values = np.array([np.nan, np.inf, 2.0, 4.0], np.float32)
     view = view_of(layer("Dense", (4,)), values)

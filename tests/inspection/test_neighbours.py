@@ -111,13 +111,6 @@ def test_the_nearest_are_those_of_a_full_comparison(
     assert found[0].to_json()["class"] == found[0].class_name
 
 
-def test_a_training_image_finds_itself(file: Classifier, known: ReferenceSet) -> None:
-    row = known.train[5]
-    first, second, *_ = nearest(file, known, np.array(known.images[row]))
-    assert (first.row, first.same, second.same) == (row, True, False)
-    assert first.similarity == pytest.approx(1)
-
-
 def test_the_second_image_is_quick_and_the_same(file: Classifier, known: ReferenceSet) -> None:
     pixels = np.array(known.images[known.val[0]])
     first, second = Asked(), Asked()

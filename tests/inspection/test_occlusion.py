@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from opsin.inspection.occlusion import (
     Answer,
-    answers_without,
     counterfactual,
     occlusion_map,
 )
@@ -114,12 +113,3 @@ def test_what_is_found_does_change_the_answer(height: int, width: int, seed: int
         assert found.before == before != found.after
         assert int(answer(found.pixels[None])[0].argmax()) == found.after
         assert np.array_equal(found.pixels[~found.hidden], image[~found.hidden])
-
-
-def test_hidden_pixels_get_the_colour_of_each_channel() -> None:
-    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return images[:, 0, 0].astype(np.float32)
-
-    masks = np.array([[[True, False]], [[False, True]]])
-    rows = answers_without(answer, white(1, 2, 3), masks, np.array([1, 2, 3], np.uint8))
-    assert rows.tolist() == [[1, 2, 3], [255, 255, 255]]

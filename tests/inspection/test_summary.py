@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import opsin
 from opsin.inspection.summary import NetworkSummary, summarise
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
@@ -50,23 +48,4 @@ def test_a_file_without_pytorch_is_summarised(nearest_mean: Path) -> None:
         "seconds": 0,
         "share": 0,
         "receptive_field": None,
-    }
-
-
-@pytest.mark.parametrize("name", ["logistic", "forest", "knn", "svm"])
-def test_models_without_layers_are_summarised(name: str, tmp_path: Path) -> None:
-    from opsin.classical.fitted_file import Written
-    from tests.classical.test_fitted_file import fitted, metadata
-
-    written = Written(fitted(name, 3)[0])
-    path = tmp_path / "classifier.onnx"
-    path.write_bytes(written.content(metadata(3, written)))
-    summary = summary_of(path)
-    check_sums(summary, path)
-    slow = max(summary.rows, key=lambda row: row.share or 0)
-    assert (slow.seconds or 0) > 0
-    images = np.zeros((1, 9, 7, 3), np.uint8)
-    fetched = opsin.Classifier(path).layers(images, [row.name for row in summary.rows])
-    assert {n: value.shape[1:] for n, value in fetched.items()} == {
-        row.name: row.shape for row in summary.rows
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -99,12 +98,6 @@ def test_selectivity_is_the_lift_in_deviations() -> None:
     assert record.constant().tolist() == [False, True, False]
 
 
-def test_what_is_no_number_is_never_best() -> None:
-    maps = np.array([[np.nan], [1.0], [np.nan], [-3.0]], np.float32)
-    record = record_of(maps, np.zeros(4, np.int64), [1, 1, 1])
-    assert record.rows.tolist() == [[1, 3, 0, 2]]
-
-
 class Steps(Watcher):
     def __init__(self) -> None:
         self.told: list[object] = []
@@ -172,19 +165,3 @@ def test_unknown_names_are_told_the_closest_first(tmp_path: Path) -> None:
     none = ReferenceSet(known.images, known.labels, known.names, known.train[:0], known.val, "here")
     with pytest.raises(SourceError, match="here has none"):
         unit_gallery(classifier, network, none, "conv")
-
-
-def test_json_is_plain_and_whole(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path)
-    alone = ReferenceSet(
-        known.images, known.labels * 0, known.names, known.train, known.val, "here"
-    )
-    found = unit_gallery(classifier, network, alone, "add").to_json()
-    said = json.loads(json.dumps(found, allow_nan=False))
-    assert said == found
-    assert said["layer"] == "add"
-    assert said["sees"] == [5, 5]
-    assert [unit["unit"] for unit in said["units"]] == [0, 1, 2, 3]
-    # Two classes have no images: they have no mean, and lift nothing.
-    assert said["units"][0]["mean"]["square"] is None
-    assert set(said["units"][0]["selectivity"].values()) == {0}

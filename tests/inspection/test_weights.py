@@ -14,7 +14,6 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import opsin
-from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.classical.fitted_file import Written
 from opsin.inspection.weights import norm_history, values_of, weight_views
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -82,15 +81,6 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     session = onnxruntime.InferenceSession(model_file.SerializeToString())
     (head,) = session.run(["head"], {"images": images})
     np.testing.assert_allclose(told + network.weights_of("head")["bias"], head, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", [name for name in PIXEL_MODELS if name != "logistic"])
-def test_trees_and_neighbours_are_no_weights(name: str) -> None:
-    model, _ = fitted(name, 3)
-    views = weight_views(OnnxGraph(content_of(model), Written(model).layers))
-    assert [view.name for view in views] == (["pca"] if model.projection is not None else [])
-    for view in views:  # the directions of the pixels that differ most
-        assert view.images and view.images.weights.shape[1:] == (9, 7, 3)
 
 
 @pytest.mark.torch

@@ -12,7 +12,6 @@ from PIL import Image
 from opsin.report.figures.comparison_figures import (
     Curve,
     Disagreement,
-    draw_accuracies,
     draw_disagreements,
     draw_together,
 )
@@ -61,21 +60,6 @@ def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
         assert len(styles) == count
     assert all(f">{LETTERS[place]} hist" in svg for place in range(count))
     assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg
-
-
-def test_each_run_has_its_dot_and_interval_in_its_curves_colour() -> None:
-    rows = [row(0), row(1, accuracy=0.5, low=0.4, high=0.62), row(2, accuracy=1.0, high=1.0)]
-    with styled():
-        figure = draw_accuracies(rows, "The finding", "test")
-        together = draw_together([curve(place, 3) for place in range(3)])
-    (axes,) = figure.axes
-    assert [float(np.asarray(line.get_xdata())[0]) for line in axes.lines] == [0.9, 0.5, 1.0]
-    low, high = axes.get_xlim()
-    assert low < 0.4 and high > 1.0
-    assert [text.get_text() for text in axes.texts] == ["90.00%", "50.00%", "100.00%"]
-    assert [line.get_color() for line in axes.lines] == [
-        line.get_color() for line in together.axes[0].lines
-    ]
 
 
 def test_right_is_blue_and_wrong_is_red_in_every_image(tmp_path: Path) -> None:

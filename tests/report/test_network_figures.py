@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -154,29 +153,6 @@ def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:
     assert "block0.conv\nto block0.add" in words
 
 
-class Balanced(HTMLParser):
-    """Collects what a page says, and fails where a tag is not closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.cells: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "br", "img", "link"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in {"td", "th"}:
-            self.cells.append(data)
-
-
 @pytest.mark.parametrize("timed", [True, False])
 def test_the_page_has_all_layers_their_sums_and_both_figures(timed: bool, tmp_path: Path) -> None:
     rows = chain(50, timed=timed)
@@ -188,12 +164,9 @@ def test_the_page_has_all_layers_their_sums_and_both_figures(timed: bool, tmp_pa
     assert [each.anchor for each in sections] == ["network", "receptive-fields"]
     assert sections[0].title == "50 layers hold 459 parameters"
     page = render_page("run", "A network", {"Layers": "50"}, sections)
-    reader = Balanced()
-    reader.feed(page)
-    assert reader.open == []
-    assert {row.name for row in rows} <= set(reader.cells)
-    assert "<b>Dense" in reader.cells  # shown, not obeyed
-    assert "459" in reader.cells and "339 trainable, 120 not" in reader.cells
-    assert ("Time" in reader.cells) == timed
+    assert all(f'<th scope="row">{row.name}</th>' in page for row in rows)
+    assert "&lt;b&gt;Dense" in page and "<b>Dense" not in page  # shown, not obeyed
+    assert ">459<" in page and "339 trainable, 120 not" in page
+    assert ("Time</th>" in page) == timed
     assert page.count("<svg") == 2 and page.count('role="img" aria-label="') == 2
     assert "What is a receptive field?" in page and "http" not in page.split("<svg")[0]

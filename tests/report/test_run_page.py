@@ -93,14 +93,6 @@ def test_without_test_data_the_page_says_optimistic() -> None:
     assert "<small>optimistic</small>" in text
 
 
-def test_the_card_tells_a_network_inside_from_advice_to_take_one() -> None:
-    report = report_of(["boot", "bag"])
-    for model, inside in (("resnet", False), ("backbone", True)):
-        own = report.model_copy(update={"model": model, "reasons": {"Backbone": "mobilenet"}})
-        card = model_card(own, 0, name="shoes", source="shoes")
-        assert ("Pretrained network inside: mobilenet" in card) is inside
-
-
 @pytest.mark.parametrize("names", [["boot", "bag"], HOSTILE])
 def test_the_card_has_a_header_that_machines_read(names: list[str]) -> None:
     card = model_card(report_of(names), 0, name=names[0], source=names[0])

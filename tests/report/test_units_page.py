@@ -7,8 +7,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
-
 from opsin.inspection.ablation import ablate
 from opsin.inspection.portraits import portraits
 from opsin.inspection.units import unit_gallery
@@ -72,15 +70,6 @@ def test_a_class_can_come_first(tmp_path: Path) -> None:
     assert order[: len(found)] == found
     assert sorted(order) == list(range(5))
     assert 'value="square"' in section.html
-
-
-def test_units_that_never_change_are_named_not_shown(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path)
-    still = replace(known, images=np.zeros_like(known.images))
-    (section,) = unit_sections(unit_gallery(classifier, network, still, "conv"), None)
-    assert "<h3>Unit" not in section.html
-    assert "4 of 4 never change, whatever the image: 0, 1, 2, 3." in section.html
-    Tags(section.html)
 
 
 def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:

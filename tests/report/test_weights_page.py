@@ -25,7 +25,7 @@ from opsin.report.figures.inspection_charts import (
 )
 from opsin.report.figures.style import save, styled
 from opsin.report.inside.inspection_page import Section, render_page
-from opsin.report.inside.weight_images import kernel_sheet, matrix_sheet, tile_address
+from opsin.report.inside.weight_images import matrix_sheet, tile_address
 from opsin.report.inside.weight_sections import probe_sections, weight_sections
 from opsin.report.maps import PUOR
 from tests.made_epochs import made_epoch
@@ -73,18 +73,6 @@ def test_a_tile_is_exact() -> None:
     assert np.ptp(colours[1].astype(int)) < 8 and colours[1].min() > 240  # 0 has no colour
 
 
-def test_kernels_stand_in_rows_of_units_and_columns_of_maps() -> None:
-    weights = np.zeros((2, 3, 3, 3), np.float32)
-    weights[1, 2, 0, 1] = 1.0
-    sheet = kernel_sheet(weights, 64, 1.0)
-    image = opened(sheet.address)
-    assert image.size == (12, 8) and (sheet.first, sheet.last) == (64, 65)
-    pixels = np.asarray(image.convert("RGBA"))
-    assert pixels[4, 9, :3].tolist() == PUOR[255].tolist()
-    assert (pixels[3, :, 3] == 0).all() and (pixels[:, 11, 3] == 0).all()  # gaps
-    assert [text for _, text in sheet.rows] == ["64", "65"]
-
-
 @given(st.integers(1, 3000), st.integers(1, 3000))
 @example(2899, 1)
 def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int) -> None:
@@ -109,11 +97,6 @@ def test_a_page_of_many_large_layers_stays_usable() -> None:
     assert text.count("Units 192 to 255") == 3
     assert "Each point is the strongest of 4×2 numbers" in text
     assert "Too many kernels to draw them weight by weight" in text
-
-
-def test_a_model_without_weights_says_so() -> None:
-    (only,) = weight_sections([], [], {})
-    assert "no layers of weights" in page([only])
 
 
 HISTORY = [

@@ -314,14 +314,12 @@ class UnitCounter:
         self._squares += np.einsum("bu,bu->u", means, means)
         # Only units that one of these images excites as much as the weakest that is kept.
         units = np.flatnonzero((largest >= self._values[:, -1]).any(axis=0))
-        new: tuple[NDArray[Any], ...] = (
-            largest[:, units].T,
-            np.broadcast_to(rows, (len(units), len(rows))),
-            flat[:, units].argmax(axis=2).T,
-            np.broadcast_to(labels, (len(units), len(rows))),
-        )
-        kept: tuple[NDArray[Any], ...]
-        kept = (self._values, self._rows, self._places, self._labels)
+        shape = (len(units), len(rows))
+        new: list[NDArray[Any]] = [
+            largest[:, units].T, np.broadcast_to(rows, shape),
+            flat[:, units].argmax(axis=2).T, np.broadcast_to(labels, shape),
+        ]  # fmt: skip
+        kept: list[NDArray[Any]] = [self._values, self._rows, self._places, self._labels]
         merged = [
             np.concatenate([old[units], more], axis=1) for old, more in zip(kept, new, strict=True)
         ]

@@ -62,13 +62,6 @@ def test_the_sum_is_the_layers_own_number(conv: dict[str, Any], group: int, tmp_
         assert lesson.window[:, down, across] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_largest_number_with_a_whole_window_is_shown(tmp_path: Path) -> None:
-    classifier, lesson = lesson_of(write_lesson_network(tmp_path / "classifier.onnx"), "conv2")
-    own = classifier.layers(drawn_image()[None], ["conv2"])["conv2"][0]
-    assert lesson.inside.all()
-    assert lesson.output == own[:, 1:-1, 1:-1].max()
-
-
 def test_json_holds_the_numbers(tmp_path: Path) -> None:
     _, lesson = lesson_of(write_lesson_network(tmp_path / "classifier.onnx", group=2), "conv2")
     said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))
