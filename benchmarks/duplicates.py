@@ -29,7 +29,7 @@ from PIL import Image, ImageEnhance
 import opsin
 from benchmarks.reading import write_photos
 from opsin.data.images import read_image
-from opsin.data.near_duplicates.find import find_near_duplicates
+from opsin.data.near_duplicates import find_near_duplicates
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -65,7 +64,7 @@ GUIDES: dict[str, tuple[str, ...]] = {
     "import": ("import",),
     "predict": ("predict", "answers-in-a-file", "sort-into-folders"),
     "merge": ("many-machines",),
-    "unsort": ("sort-into-folders",),
+    "undo": ("sort-into-folders",),
     "evaluate": ("evaluate",),
     "inspect": ("inspect", "heat-maps"),
     "explain": ("explain",),
@@ -274,9 +273,7 @@ def keyword_options() -> str:
     for head, summary, names in classes:
         parts += ["", "", f"class {head}:", f'    """{summary}"""', ""]
         for name in names:
-            option = TRAIN_OPTIONS[name]
-            help_lines = textwrap.wrap(f'"""{option.help}"""', 96)
-            parts += [f"    {name}: {_taken(option)}", *(f"    {line}" for line in help_lines)]
+            parts.append(f"    {name}: {_taken(TRAIN_OPTIONS[name])}")
         if not names:
             parts.pop()
     return "\n".join([*parts, ""])

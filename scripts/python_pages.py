@@ -43,7 +43,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Ask a classifier about images.",
         (
             "Classifier", "Prediction", "draw_prediction", "classify", "Classified",
-            "predict_each", "merge", "Merged", "unsort", "Unsorted",
+            "predict_each", "merge", "Merged", "undo", "Undone",
         ),
     ),
     "judging": (

@@ -79,6 +79,9 @@ def test_summaries_of_commands_fit_80_columns(
     summaries = warm.run(["--help"], cwd=tmp_path).stdout.split("Commands:\n")[1].splitlines()
     assert len(summaries) == len(VERBS)
     assert all(line.endswith(".") and not line.endswith("...") for line in summaries), summaries
+    for verb, page in COMMANDS.items():  # as the verb's own help begins
+        text = " ".join(page.read_text(encoding="utf-8").split())
+        assert f" {VERBS[verb]} " in text
 
 
 def test_the_help_of_train_shows_ten_options_first() -> None:

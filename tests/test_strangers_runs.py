@@ -19,7 +19,7 @@ from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.models.resolve import resolve
-from tests.commands.classify.test_strangers_journals import seal
+from tests.commands.predict.test_strangers_answers import seal
 from tests.conftest import Cli, Notes, only_json
 from tests.made_epochs import made_epoch
 

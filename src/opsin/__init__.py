@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from opsin.commands.baselines import compare_baselines, train_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
-    from opsin.commands.classify.classify import Classified, classify
-    from opsin.commands.classify.each import predict_each
-    from opsin.commands.classify.unsort import Unsorted, unsort
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.decoding import decode
@@ -49,6 +46,9 @@ if TYPE_CHECKING:
     from opsin.commands.inspect import inspect
     from opsin.commands.inspect_model import Inspection
     from opsin.commands.merge import Merged, merge
+    from opsin.commands.predict.predict import Classified, classify
+    from opsin.commands.predict.stream import predict_each
+    from opsin.commands.predict.undo import Undone, undo
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
@@ -80,7 +80,8 @@ if TYPE_CHECKING:
     from opsin.data.cache_contents import CacheContents, CacheEntry, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.report.side_by_side import Comparison
-    from opsin.runtime.classifier import Classifier, Prediction
+    from opsin.runtime.classifier import Classifier
+    from opsin.runtime.prediction import Prediction
     from opsin.server import serve
     from opsin.studio import open_studio
 
@@ -127,7 +128,7 @@ __all__ = [
     "SourceError",
     "StorageError",
     "TrainOptions",
-    "Unsorted",
+    "Undone",
     "UploadError",
     "Watcher",
     "__version__",
@@ -166,84 +167,58 @@ __all__ = [
     "train_baselines",
     "train_folds",
     "train_repeats",
-    "unsort",
+    "undo",
     "write_audit",
     "write_report",
 ]
 
-# Where each name lives. It is imported when it is first used, so that `import opsin` is quick and
-# loads neither PyTorch nor matplotlib.
-_HOME = {
-    "Audit": "data.audit",
-    "Benchmark": "commands.bench",
-    "CacheContents": "data.cache_contents",
-    "CacheEntry": "data.cache_contents",
-    "Changes": "commands.changes",
-    "Classified": "commands.classify.classify",
-    "Classifier": "runtime.classifier",
-    "Comparison": "report.side_by_side",
-    "Dataset": "data.dataset",
-    "Embedded": "commands.embed",
-    "Epoch": "core.artifacts.epoch",
-    "Explained": "commands.explain",
-    "Exported": "commands.transfer",
-    "FeatureValue": "commands.backbones",
-    "Finding": "data.audit",
-    "HubExport": "commands.export.hub_folder",
-    "Insight": "commands.insight",
-    "Inspection": "commands.inspect_model",
-    "ImageRate": "commands.bench",
-    "KnownBackbone": "commands.backbones",
-    "ListedBackbone": "commands.backbones",
-    "LoadOptions": "core.keyword_options",
-    "Merged": "commands.merge",
-    "Prediction": "runtime.classifier",
-    "Recipe": "core.recipe",
-    "Repeats": "commands.repeats",
-    "Run": "commands.runs",
-    "Shipped": "commands.export.shipped",
-    "TrainOptions": "core.keyword_options",
-    "Unsorted": "commands.classify.unsort",
-    "Watcher": "core.events",
-    "audit": "data.audit",
-    "bench": "commands.bench",
-    "changes_since": "commands.changes",
-    "classify": "commands.classify.classify",
-    "compare": "commands.compare",
-    "compare_baselines": "commands.baselines",
-    "decode": "commands.decoding",
-    "draw_data": "commands.data",
-    "draw_prediction": "commands.answer_figure",
-    "embed": "commands.embed",
-    "empty_cache": "data.cache_contents",
-    "evaluate": "commands.evaluate",
-    "explain": "commands.explain",
-    "export_data": "commands.transfer",
-    "export_model": "commands.export.export",
-    "from_arrays": "data.dataset",
-    "import_model": "commands.import_model",
-    "inspect": "commands.inspect",
-    "describe_backbone": "commands.backbones",
-    "list_backbones": "commands.backbones",
-    "list_cache": "data.cache_contents",
-    "list_runs": "commands.runs",
-    "load": "data.dataset",
-    "look_at": "data.dataset",
-    "merge": "commands.merge",
-    "open_docs": "commands.docs",
-    "open_studio": "studio",
-    "plan": "commands.train.plan",
-    "predict_each": "commands.classify.each",
-    "resume": "commands.train.resume",
-    "serve": "server",
-    "train": "commands.train.train",
-    "train_baselines": "commands.baselines",
-    "train_folds": "commands.repeats",
-    "train_repeats": "commands.repeats",
-    "unsort": "commands.classify.unsort",
-    "write_audit": "commands.data",
-    "write_report": "commands.report",
+# What each module defines; all other names are errors. It is imported when one of them is first
+# used, so that `import opsin` is quick and loads neither PyTorch nor matplotlib.
+_DEFINED = {
+    "commands.answer_figure": "draw_prediction",
+    "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
+    "list_backbones",
+    "commands.baselines": "compare_baselines train_baselines",
+    "commands.bench": "Benchmark ImageRate bench",
+    "commands.changes": "Changes changes_since",
+    "commands.compare": "compare",
+    "commands.data": "draw_data write_audit",
+    "commands.decoding": "decode",
+    "commands.docs": "open_docs",
+    "commands.embed": "Embedded embed",
+    "commands.evaluate": "evaluate",
+    "commands.explain": "Explained explain",
+    "commands.export.export": "export_model",
+    "commands.export.hub_folder": "HubExport",
+    "commands.export.shipped": "Shipped",
+    "commands.import_model": "import_model",
+    "commands.insight": "Insight",
+    "commands.inspect": "inspect",
+    "commands.inspect_model": "Inspection",
+    "commands.merge": "Merged merge",
+    "commands.predict.predict": "Classified classify",
+    "commands.predict.stream": "predict_each",
+    "commands.predict.undo": "Undone undo",
+    "commands.repeats": "Repeats train_folds train_repeats",
+    "commands.report": "write_report",
+    "commands.runs": "Run list_runs",
+    "commands.train.plan": "plan",
+    "commands.train.resume": "resume",
+    "commands.train.train": "train",
+    "commands.transfer": "Exported export_data",
+    "core.artifacts.epoch": "Epoch",
+    "core.events": "Watcher",
+    "core.keyword_options": "LoadOptions TrainOptions",
+    "core.recipe": "Recipe",
+    "data.audit": "Audit Finding audit",
+    "data.cache_contents": "CacheContents CacheEntry empty_cache list_cache",
+    "data.dataset": "Dataset from_arrays load look_at",
+    "report.side_by_side": "Comparison",
+    "runtime.classifier": "Classifier Prediction",
+    "server": "serve",
+    "studio": "open_studio",
 }
+_HOME = {name: module for module, names in _DEFINED.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

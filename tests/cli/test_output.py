@@ -6,15 +6,12 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from opsin.cli.output import console, encoded
 from opsin.core.storage import write_json
 from opsin.core.stored_json import Json
 from opsin.report.terminal import for_people
-from opsin.server.tensor_answers import Tensor, write_answer
-from opsin.server.tensors import TensorRequest
 from opsin.web.refusals import json_bytes
 
 
@@ -30,8 +27,5 @@ def test_what_is_no_number_is_null_wherever_json_is_written(tmp_path: Path) -> N
     content: Json = {"accuracy": math.nan, "ends": [-math.inf, 0.5], "names": ("a", None)}
     plain = {"accuracy": None, "ends": [None, 0.5], "names": ["a", None]}
     write_json(tmp_path / "report.json", content)
-    tensor = Tensor("p", np.array([[math.nan, 1]], np.float32))
-    served, _ = write_answer({}, {"p": tensor}, TensorRequest("", []))
     for text in (encoded(content), json_bytes(content), (tmp_path / "report.json").read_bytes()):
         assert json.loads(text, parse_constant=pytest.fail) == plain
-    assert json.loads(served, parse_constant=pytest.fail)["outputs"][0]["data"] == [None, 1.0]

@@ -69,7 +69,7 @@ def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parquet files in groups of fewer rows than a shard has."""
-    for module in ("merge", "classify.results"):  # it takes the value over when it is loaded
+    for module in ("merge", "predict.rows"):  # it takes the value over when it is loaded
         monkeypatch.setattr(f"opsin.commands.{module}.GROUP", 3)
 
 

@@ -153,7 +153,7 @@ class World:
 
 
 def opsin_settings(port: int) -> Any:
-    from opsin.server.server_settings import ServerSettings
+    from opsin.server.settings import ServerSettings
 
     return ServerSettings(port=port)
 

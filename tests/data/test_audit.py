@@ -19,7 +19,7 @@ from opsin.data.audit import Audit, Finding, audit
 from opsin.data.dataset import Dataset, from_arrays, load, look_at
 from opsin.data.spelling import alike_names
 from tests.conftest import write_shapes
-from tests.data.near_duplicates.test_find import arrays, cropped, scenes
+from tests.data.test_near_duplicates import arrays, cropped, scenes
 
 
 def scene_set(count: int = 60) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

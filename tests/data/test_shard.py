@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from opsin.commands.classify.each import open_streams
+from opsin.commands.predict.stream import open_streams
 from opsin.core.errors import RecipeError, SourceError
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.shard import Shard, whole_file

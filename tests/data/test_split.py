@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.recipe import DataRecipe
-from opsin.data.duplicate_groups import split_groups
+from opsin.data.groups import split_groups
 from opsin.data.split import (
     LARGE,
     TEST,

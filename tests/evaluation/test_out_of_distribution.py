@@ -13,7 +13,7 @@ from opsin.evaluation.out_of_distribution import (
 )
 from opsin.evaluation.out_of_fold import OutOfFold, folds_of
 from opsin.evaluation.reject import ClassPrototypes
-from opsin.runtime.classifier import Answers
+from opsin.runtime.prediction import Answers
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (20, 33, 3)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opsin.evaluation.intervals import widened, wilson
 from opsin.evaluation.out_of_fold import MANY, folds_of, out_of_fold
-from opsin.runtime.classifier import Answers
+from opsin.runtime.prediction import Answers
 
 
 @given(

@@ -18,12 +18,13 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.commands.predict.sorting import SORTED
 from tests.conftest import Cli, only_json
 
 # Forked from a process that has loaded everything once, so that what is killed is the work.
 PROCESSES = multiprocessing.get_context("forkserver")
 FORMS = ("jsonl", "csv", "parquet")
-WAYS = ("copy", "link", "move")
+WAYS = ("copy", "move")
 
 
 def write_images(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
@@ -34,16 +35,16 @@ def write_images(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
     return folder
 
 
-def predict(model: Path, source: Path, batch: int, **options: Any) -> None:
+def predict_in_batches(model: Path, source: Path, batch: int, **options: Any) -> None:
     """Predict in small batches, so that there are many moments to be killed at."""
-    from opsin.commands.classify import classify, work
+    from opsin.commands.predict import predict, work
 
     work._BATCH = batch  # type: ignore[misc]
-    classify.classify(model, source, **options)
+    predict.classify(model, source, **options)
 
 
 def begin(*arguments: Any, **options: Any) -> Any:
-    process = PROCESSES.Process(target=predict, args=arguments, kwargs=options)
+    process = PROCESSES.Process(target=predict_in_batches, args=arguments, kwargs=options)
     process.start()
     return process
 
@@ -70,7 +71,7 @@ def answers(path: Path) -> list[Any]:
 def kill_at_random_moments(
     count: int, folder: Path, model: Path, digits: opsin.Dataset, forms: tuple[str, ...]
 ) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.commands.classify.classify", "pyarrow.parquet"])
+    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict", "pyarrow.parquet"])
     source = write_images(folder / "source", digits, range(60))
     usual, whole = {}, {}
     for form in forms:
@@ -96,7 +97,7 @@ def kill_at_random_moments(
 
 
 def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.commands.classify.classify"])
+    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict"])
     chance = random.Random(1)
     for number in range(count):
         by = WAYS[number % len(WAYS)]
@@ -120,7 +121,7 @@ def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         process.join()
-        if (root / "sorted" / "sorted.jsonl").exists():
+        if (root / "sorted" / SORTED).exists():
             take_back(root / "sorted")
         assert before == {
             path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")
@@ -129,9 +130,9 @@ def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset
 
 
 def take_back(folder: Path) -> None:
-    from opsin.commands.classify.unsort import unsort
+    from opsin.commands.predict.undo import undo
 
-    assert unsort(folder).left_count == 0
+    assert undo(folder).left_count == 0
 
 
 @pytest.mark.slow
@@ -172,7 +173,7 @@ def test_ctrl_c_says_how_to_go_on(
     source = write_images(tmp_path / "source", digits, range(12))
     script = (
         "import sys; from opsin.core.events import Watcher\n"
-        "from opsin.commands.classify.classify import classify\n"
+        "from opsin.commands.predict.predict import classify\n"
         "class Loud(Watcher):\n"
         "    def note(self, text): print(text, flush=True)\n"
         "try: classify(sys.argv[1], '-', out=sys.argv[2], watcher=Loud())\n"

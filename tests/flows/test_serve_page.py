@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import REJECTED
+from opsin.runtime.prediction import REJECTED
 from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
 from tests.served import serving
 from tests.server.made_engine import png, write_refusing

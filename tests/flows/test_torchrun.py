@@ -178,30 +178,6 @@ def test_what_one_process_does_is_refused_by_the_first(
 
 
 @pytest.mark.slow
-def test_machines_find_each_other_without_a_name_for_the_job(tmp_path: Path) -> None:
-    with socket.create_server(("localhost", 0)) as free:
-        port = str(free.getsockname()[1])
-    words = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
-        "--master-addr", "127.0.0.1", "--master-port", port, "--node-rank",
-    ]  # fmt: skip
-    training = ("-m", "opsin", "train", "digits", "--model", "mlp", "--epochs", "1", "--runs")
-    environment = os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    with contextlib.ExitStack() as stack:
-        agents = []
-        for rank in ("1", "0"):
-            agent = subprocess.Popen(
-                [*words, rank, *training, "runs"],
-                cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-            agents.append(stack.enter_context(agent))
-            stack.callback(agent.kill)
-        assert [agent.wait(timeout=_LONGEST) for agent in agents] == [0, 0]
-    (run,) = (opsin.Run(path) for path in (tmp_path / "runs").iterdir())
-    assert run.directory.state() == ("done", None)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_machine_that_is_lost_leaves_the_training_to_the_others(cli: Cli, tmp_path: Path) -> None:
     """By one torchrun for each machine, one of which is killed with all that it has started."""

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError
-from opsin.importing.keras_to_onnx import Converted, convert
+from opsin.importing.converted import Converted
+from opsin.importing.keras_to_onnx import convert
 from tests.importing.made_keras import (
     Weights,
     drawn,

@@ -194,7 +194,7 @@ HOSTILE: dict[str, tuple[str, Change, str]] = {
         "pipeline",
         lambda schema, _: attributes(schema)["steps"]["content"][0]["content"][1].update(
             __class__="KernelPCA"),
-        "step KernelPCA is not known",
+        "KernelPCA is a step that is not known",
     ),
     "a pipeline without end": (
         "pipeline", lambda schema, _: attributes(schema)["steps"]["content"].extend(

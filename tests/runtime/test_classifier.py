@@ -17,7 +17,8 @@ from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Views
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from opsin.runtime.test_time_augmentation import views
 from tests.data.test_background import photograph
 

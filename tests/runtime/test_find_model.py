@@ -12,7 +12,7 @@ import opsin
 from opsin.core.errors import DownloadError, ModelFileError, RecipeError, RunError
 from opsin.hub.hub_name import HubName
 from opsin.runtime.find_model import find_model
-from opsin.server.served_model import fetch_models, parse_models
+from opsin.server.models import fetch_models, parse_models
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
 from tests.hub_server import COMMIT, HubServer

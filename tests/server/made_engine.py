@@ -20,14 +20,15 @@ from PIL import Image
 import opsin
 from opsin.core.metadata import Layer, Metadata, Preparation, Reject
 from opsin.server.engine import Engine
-from opsin.server.observer import Observer
-from opsin.server.predict_requests import PredictResult
+from opsin.server.metrics import ServerMetrics
+from opsin.server.waiting import PredictResult
 
 
-class Listener(Observer):
+class Listener(ServerMetrics):
     """Writes down what it is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.told: list[tuple[Any, ...]] = []
 
     def batch(self, model: str, images: int, seconds: float) -> None:

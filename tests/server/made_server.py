@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from opsin.server.app import Application
 from opsin.server.engine import Engine
-from opsin.server.rest_api import Application, build_app
-from opsin.server.server_metrics import ServerMetrics
-from opsin.server.server_settings import ServerSettings
+from opsin.server.settings import ServerSettings
 
 Kind = TypeVar("Kind")
 
@@ -39,29 +38,21 @@ class Asks:
 
 
 class Host:
-    """An engine on an event loop of its own, for any number of applications.
+    """An engine on an event loop of its own, for any number of applications."""
 
-    Args:
-        engine: The engine; it is started.
-        metrics: What it tells.
-        loop: Where it lives.
-    """
-
-    def __init__(
-        self, engine: Engine, metrics: ServerMetrics, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.engine, self.metrics, self.loop = engine, metrics, loop
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.engine, self.loop = engine, loop
 
     def asks(self, settings: ServerSettings | None = None) -> Asks:
         """Return what asks an application with these settings."""
-        return Asks(build_app(self.engine, settings or ServerSettings(), self.metrics), self.loop)
+        return Asks(Application(self.engine, settings or ServerSettings()), self.loop)
 
 
 @contextlib.contextmanager
 def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
     """Run an engine with one worker for as long as the block lasts."""
-    metrics, loop = ServerMetrics(), asyncio.new_event_loop()
-    engine = Engine(models, workers=1, observer=metrics, **options)
+    loop = asyncio.new_event_loop()
+    engine = Engine(models, workers=1, **options)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
@@ -71,7 +62,7 @@ def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
     try:
         run(engine.start())
         try:
-            yield Host(engine, metrics, loop)
+            yield Host(engine, loop)
         finally:
             run(engine.stop())
     finally:

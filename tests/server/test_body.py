@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import dataclasses
-import gc
 import json
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
-from opsin.server.body import Body, MemoryBudget, images_of_json, read_images
-from opsin.server.form import Upload
-from opsin.server.http_errors import SlowRequest, WrongMediaType
-from opsin.server.predict_requests import Overloaded, TooLarge
-from opsin.server.server_settings import ServerSettings
+from opsin.server import body as bodies
+from opsin.server.body import (
+    CancelOnDisconnect,
+    MemoryBudget,
+    Upload,
+    images_of_json,
+    limited,
+    read_images,
+)
+from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaType
+from opsin.server.settings import ServerSettings
 from opsin.web.refusals import BadRequest, RequestError
 
 SMALL = ServerSettings(max_bytes=1000, max_parts=3, deadline=60)
-HURRIED = dataclasses.replace(SMALL, deadline=0.2)
+HURRIED = ServerSettings(max_bytes=1000, max_parts=3, deadline=0.2)
+ROOMY = ServerSettings(max_bytes=1_000_000, max_parts=3)
+FORM = "multipart/form-data; boundary=cut"
 
 
 class Pieces:
@@ -60,7 +65,8 @@ def read(
     before = budget.left
 
     async def work() -> list[Upload]:
-        with Body({"headers": given}, receive, settings, budget) as body:
+        request = Request({"type": "http", "headers": given}, receive)
+        with limited(request, settings, budget) as body:
             return await read_images(body, settings)
 
     try:
@@ -93,41 +99,29 @@ def test_compressed_bodies() -> None:
     assert read(Pieces(b"abc"), "image/png", (b"content-encoding", b"identity"))
 
 
-def test_an_empty_body() -> None:
-    for kind in ("image/png", "application/json", "multipart/form-data; boundary=x"):
-        with pytest.raises(BadRequest):
-            read(Pieces(b""), kind)
+@pytest.mark.parametrize("kind", ["image/png", "application/json", FORM])
+def test_empty_slow_and_broken_off_bodies(kind: str) -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(BadRequest):
+        read(Pieces(b""), kind)
+    with pytest.raises(SlowRequest):
+        read(Pieces(b"--cut\r\n", more=True), kind, settings=HURRIED)
+    with pytest.raises(ClientDisconnect):
+        read(gone, kind)
 
 
-@pytest.mark.parametrize("kind", ["image/png", "application/json"])
+@pytest.mark.parametrize("kind", ["image/png", "application/json", FORM])
 def test_too_many_bytes_are_not_read(kind: str) -> None:
     body = Pieces(endless=True)
-    with pytest.raises(TooLarge, match="1,000 bytes"):
-        read(body, kind)
-    assert body.taken == 11  # the piece that was too much, and none after it
-    form = Pieces(endless=True)
     with pytest.raises(RequestError):
-        read(form, "multipart/form-data; boundary=x")
-    assert form.taken <= 11
+        read(body, kind)
+    assert body.taken <= 11  # the piece that was too much, and none after it
     stated = Pieces(endless=True)
     with pytest.raises(TooLarge, match="it has 1,001"):
         read(stated, kind, (b"content-length", b"1001"))
     assert stated.taken == 0
-    assert read(Pieces(b"x" * 1000), "image/png", (b"content-length", b"1000"))
-
-
-def test_a_slow_body() -> None:
-    for kind in ("image/png", "application/json", "multipart/form-data; boundary=x"):
-        with pytest.raises(SlowRequest):
-            read(Pieces(b"--x\r\n", more=True), kind, settings=HURRIED)
-
-
-def test_a_client_that_goes() -> None:
-    async def gone() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
-
-    with pytest.raises(ClientDisconnect):
-        read(gone)
 
 
 def test_room_is_shared() -> None:
@@ -160,23 +154,18 @@ def test_json() -> None:
         b"", b"{", b"null", b"[]", b"{}", b'"x"', b"\xff\xfe\xfa", b"1" * 5000, b"[" * 100_000,
         b'{"image": ' * 50_000, b"[]," * 100_000, b'{"image": 1}', b'{"image": null}',
         b'{"image": {}}', b'{"images": "aGk="}', b'{"images": []}', b'{"images": [1]}',
-        b'{"images": [["aGk="]]}', b'{"image": "aGk=", "images": []}', b'{"photo": "aGk="}',
+        b'{"images": [["aGk="]]}', b'{"image": "aGk=", "images": ["aGk="]}', b'{"photo": "aGk="}',
         b'{"image": "aGk"}', b'{"image": "aG k="}', b'{"image": "aGk=\\n"}', b'{"image": "a"}',
         b'{"image": "aGk=aGk="}', b'{"image": "\xc3\xa4\xc3\xa4=="}', b'{"image": "-_-_"}',
         b'{"image": "data:image/png,aGk="}', b'{"image": "https://example.org/x.png"}',
         b'{"image": "file:///etc/passwd"}', b'{"image": NaN}', b'{"image": 1e999999}',
-        b'{"image": "\\ud800"}',
+        b'{"image": "\\ud800"}', b'{"images": [' + b"[]," * 2001 + b"[]]}",
     ],
 )  # fmt: skip
 def test_json_that_is_none(body: bytes) -> None:
     with pytest.raises((BadRequest, TooLarge)) as caught:
         images_of_json(body, 1000)
     assert len(str(caught.value)) < 400
-
-
-def test_json_that_would_grow_is_not_parsed() -> None:
-    with pytest.raises(TooLarge):
-        images_of_json(b'{"images": [' + b"[]," * 2001 + b"[]]}", 1000)
 
 
 @given(st.recursive(st.none() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(
@@ -188,6 +177,67 @@ def test_any_json(value: object) -> None:
         return
     assert isinstance(value, dict)
     assert 1 <= len(uploads) <= 2
+
+
+def part(content: bytes = b"image", *headers: str, name: str = "a.png") -> bytes:
+    lines = [f'Content-Disposition: form-data; name="image"; filename="{name}"', *headers]
+    head = "".join(f"{line}\r\n" for line in lines).encode()
+    return b"--cut\r\n" + head + b"\r\n" + content + b"\r\n"
+
+
+END = b"--cut--\r\n"
+
+
+def test_files_of_a_form() -> None:
+    body = part(b"one") + part(b"two", "Content-Type: image/png", name="ä b.jpg") + END
+    wanted = [Upload("a.png", b"one"), Upload("ä b.jpg", b"two")]
+    assert read(Pieces(body), FORM) == wanted
+    assert read(Pieces(*(bytes([each]) for each in body)), FORM) == wanted
+    assert read(Pieces(part(b"") + END), FORM) == [Upload("a.png", b"")]
+    with pytest.raises(TooLarge, match="at most 3"):
+        read(Pieces(part() * 4 + END), FORM, settings=ROOMY)
+
+
+def test_a_large_file_of_a_form_comes_upon_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    content = bytes(1_500_000)
+    settings = ServerSettings(max_bytes=2_000_000)
+    (upload,) = read(Pieces(part(content) + END), FORM, settings=settings)
+    assert upload.content == content
+
+
+@given(st.lists(st.binary(max_size=80), min_size=1, max_size=3), st.integers(1, 50))
+def test_any_content_comes_back(contents: list[bytes], step: int) -> None:
+    if any(b"--cut" in content for content in contents):
+        return
+    body = b"".join(part(content) for content in contents) + END
+    pieces = [body[start : start + step] for start in range(0, len(body), step)]
+    assert [upload.content for upload in read(Pieces(*pieces), FORM)] == contents
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        END, b"image", part(), part() + part()[:-5], part() + b"--cut",
+        part()[:-2] + b"\r\n--cu", b"--other\r\n" + part() + END,
+        b"--cut\r\n\r\nimage\r\n" + END,  # a part without headers
+        b'--cut\r\nContent-Disposition: form-data; name="top"\r\n\r\n3\r\n' + END,
+        part(b"", *[f"X-{number}: 1" for number in range(20)]) + END,
+        part(b"", "X: " + "y" * 100_000) + END,
+        b"--cut\r\n" + b"X" * 100_000,
+        b"--cut\r\n: empty\r\n\r\n" + END,
+        part(b"", name="") + END,  # a field in which nothing was chosen
+    ],
+)  # fmt: skip
+def test_forms_that_are_none(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        read(Pieces(body), FORM, settings=ROOMY)
+    for boundary in ("", "; boundary=", "; boundary=" + "x" * 1000):
+        with pytest.raises(BadRequest):
+            read(Pieces(body), f"multipart/form-data{boundary}", settings=ROOMY)
 
 
 @given(st.binary(max_size=200), st.sampled_from(
@@ -202,19 +252,32 @@ def test_any_body(content: bytes, kind: str) -> None:
         assert uploads
 
 
-def test_what_bodies_leave_behind_is_collected_now_and_then() -> None:
-    class Held:
-        """Holds itself, as an error with a traceback does."""
+async def gone() -> dict[str, Any]:
+    await asyncio.sleep(0.05)
+    return {"type": "http.disconnect"}
 
-    held = Held()
-    held.itself = held  # type: ignore[attr-defined]
-    seen, budget = weakref.ref(held), MemoryBudget(1_000_000_000)
-    gc.disable()
-    try:
-        del held
-        budget.give(255_000_000)
-        assert seen() is not None
-        budget.give(1_000_000)
-        assert seen() is None
-    finally:
-        gc.enable()
+
+def test_a_block_ends_once_the_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LOOK_AFTER", 0.05)
+    messages = iter(["http.request", "http.disconnect"])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": next(messages)}
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            with pytest.raises(ClientDisconnect):
+                async with CancelOnDisconnect(receive):
+                    await asyncio.sleep(60)
+            await asyncio.sleep(0.01)  # and nothing is left of it
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+        with pytest.raises(TimeoutError):  # who is cancelled by others stays cancelled
+            async with asyncio.timeout(0.01), CancelOnDisconnect(gone):
+                await asyncio.sleep(60)
+        async with CancelOnDisconnect(receive):  # who is answered at once is not looked for
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(main())

@@ -24,25 +24,24 @@ from onnx import TensorProto, helper
 from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.data.dataset import Dataset
 from opsin.inspection.occlusion import occlusion_map
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from opsin.server import engine as engine_module
-from opsin.server import worker_process
+from opsin.server import workers
 from opsin.server.body import MemoryBudget
 from opsin.server.engine import Engine
-from opsin.server.predict_requests import (
+from opsin.server.errors import (
     BadAnswer,
     Expired,
-    ImageToAnswer,
     Overloaded,
-    PredictResult,
-    Result,
     Stopping,
     TooLarge,
     UnknownModel,
     WorkerDied,
 )
-from opsin.server.predicting import Predict
-from opsin.server.server_settings import ServerSettings
+from opsin.server.predict import Predictor
+from opsin.server.settings import ServerSettings
+from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
 from tests.server.made_engine import Listener, large, png, running, until, write_leaning
@@ -80,14 +79,14 @@ def two_models(
     runner: asyncio.Runner, nearest_mean: Path, network: Path, listener: Listener
 ) -> Iterator[Engine]:
     models = {"means": nearest_mean, "made": network}
-    with shared(runner, models, workers=2, queue=5000, observer=listener) as engine:
+    with shared(runner, models, workers=2, queue=5000, metrics=listener) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 def small(runner: asyncio.Runner, nearest_mean: Path, listener: Listener) -> Iterator[Engine]:
     models = {"m": nearest_mean}
-    with shared(runner, models, workers=1, queue=8, batch=4, observer=listener) as engine:
+    with shared(runner, models, workers=1, queue=8, batch=4, metrics=listener) as engine:
         yield engine
 
 
@@ -100,7 +99,7 @@ def _nothing_is_told(listener: Listener) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The processes that a test starts; those of an engine in another thread are not its own."""
     found: list[subprocess.Popen[bytes]] = []
-    start, own = worker_process._start, threading.current_thread()
+    start, own = workers._start, threading.current_thread()
 
     def noted(connection: socket.socket) -> subprocess.Popen[bytes]:
         new = start(connection)
@@ -108,7 +107,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
             found.append(new)
         return new
 
-    monkeypatch.setattr(worker_process, "_start", noted)
+    monkeypatch.setattr(workers, "_start", noted)
     return found
 
 
@@ -188,7 +187,7 @@ def test_nobody_gets_the_answer_of_another(
 
     async def main() -> None:
         done = await asyncio.gather(*(check(number) for number in range(2000)))
-        assert two_models.load.waiting == two_models.load.computing == 0
+        assert two_models.waiting == two_models.computing == 0
         assert listener.count("answered") == sum(done)
         batches = [told[2] for told in listener.told if told[0] == "batch"]
         assert max(batches) == 16
@@ -267,7 +266,7 @@ def test_the_queue_is_bounded(
                 asyncio.create_task(small.predict("m", [ImageToAnswer(p)] * 4))
                 for p in image_files[:4]
             ]
-            await until(lambda: small.load.computing == 8 and small.load.waiting == 8)
+            await until(lambda: small.computing == 8 and small.waiting == 8)
             with pytest.raises(Overloaded, match="8 images wait") as caught:
                 await small.predict("m", [ImageToAnswer(image_files[0])])
             assert caught.value.retry_after >= 1
@@ -275,7 +274,7 @@ def test_the_queue_is_bounded(
                 await small.predict("m", [ImageToAnswer(image_files[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
             asked[3].cancel()
-            await until(lambda: small.load.waiting == 4)
+            await until(lambda: small.waiting == 4)
             more = asyncio.create_task(small.predict("m", [ImageToAnswer(image_files[5])] * 4))
         done = await asyncio.gather(*asked[:3], more)
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
@@ -289,7 +288,7 @@ def test_a_part_that_is_tried_again_is_no_refusal(
 ) -> None:  # fmt: skip
     images = [ImageToAnswer(each) for each in image_files[:8]]
     settings = ServerSettings(queue=8)
-    door = Predict(small, settings, MemoryBudget.of(settings))
+    door = Predictor(small, settings, MemoryBudget.of(settings))
     filled: list[int] = []
 
     def fill(*_: object) -> None:
@@ -307,7 +306,7 @@ def test_a_part_that_is_tried_again_is_no_refusal(
 
     async def main() -> None:
         now = asyncio.get_running_loop().time()
-        asked = asyncio.create_task(door._ask("m", images, now + 20))
+        asked = asyncio.create_task(door.ask("m", images, now + 20))
         await until(lambda: bool(filled))
         for _ in range(5):  # the second part finds no room
             await asyncio.sleep(0)
@@ -330,42 +329,13 @@ def test_what_came_too_late_is_not_computed(
             await small.predict("m", [ImageToAnswer(image_files[0])], deadline=0)
         async with halted(small):
             first = asyncio.create_task(small.predict("m", [ImageToAnswer(image_files[0])] * 8))
-            await until(lambda: small.load.computing == 8)
+            await until(lambda: small.computing == 8)
             with pytest.raises(Expired, match=r"within 0\.05 s"):
                 await small.predict("m", [ImageToAnswer(image_files[1])] * 3, deadline=0.05)
-            assert small.load.waiting == 0
+            assert small.waiting == 0
         await first
         assert listener.count("refused", "expired") == 2
         assert [told[2] for told in listener.told if told[0] == "batch"] == [4, 4]
-
-    runner.run(main())
-
-
-def test_one_worker_is_kept_from_explanations(
-    runner: asyncio.Runner, two_models: Engine, image_files: list[bytes]
-) -> None:
-    async def main() -> None:
-        async with halted(two_models):
-            slow = [
-                asyncio.create_task(
-                    two_models.predict("made", [ImageToAnswer(p, explain=True)] * 2)
-                )
-                for p in image_files[:9]
-            ]
-            await asyncio.sleep(0.05)
-            assert two_models.load.computing == 1
-            quick = asyncio.create_task(two_models.predict("made", [ImageToAnswer(image_files[0])]))
-            await until(lambda: two_models.load.computing == 2)
-            (kept,) = [
-                worker
-                for worker in two_models._pool.workers
-                if not worker.batches[0].entries[0].alone
-            ]
-            os.kill(kept.pid, signal.SIGCONT)
-            await quick
-            assert two_models.load.computing == 1
-            assert not any(task.done() for task in slow)
-        await asyncio.gather(*slow)
 
     runner.run(main())
 
@@ -376,13 +346,10 @@ def test_a_worker_that_is_killed_is_replaced(
     engine = two_models
 
     async def main() -> None:
-        # A process lies ready, so that nobody waits for another one to start.
-        await until(lambda: engine._pool._spare is not None)
-        spare = engine._pool._spare
         first, second = engine.pids
         os.kill(first, signal.SIGSTOP)
         lost = asyncio.create_task(engine.predict("means", [ImageToAnswer(image_files[0])]))
-        await until(lambda: engine.load.computing == 1)
+        await until(lambda: engine.computing == 1)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="try again"):
             await lost
@@ -391,8 +358,7 @@ def test_a_worker_that_is_killed_is_replaced(
             (await engine.predict("means", [ImageToAnswer(image_files[0])]))[0], PredictResult
         )
         await until(lambda: len(engine.pids) == 2)
-        assert spare is not None
-        assert engine.pids == [second, spare.pid]
+        assert second in engine.pids
         assert listener.count("died") == listener.count("refused", "worker died") == 1
         # One that is being ended at this moment is given nothing any more.
         engine._pool.workers[0].kill()
@@ -404,29 +370,23 @@ def test_a_worker_that_is_killed_is_replaced(
     runner.run(main())
 
 
-def test_an_image_that_kills_is_refused_in_the_end(
-    runner: asyncio.Runner, small: Engine, image_files: list[bytes]
+def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
+    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
-    deadly = large()
+    images = [ImageToAnswer(large()), ImageToAnswer(image_files[0])]
 
     async def main() -> None:
-        for _ in range(2):
-            await until(lambda: small.load.workers == 1)
-            asked = asyncio.create_task(
-                small.predict("m", [ImageToAnswer(deadly), ImageToAnswer(image_files[0])])
-            )
-            await until(lambda: small.load.computing > 0)
-            os.kill(small.pids[0], signal.SIGKILL)
-            with pytest.raises(WorkerDied):
-                await asked
-        refused, answer = await small.predict(
-            "m", [ImageToAnswer(deadly), ImageToAnswer(image_files[0])]
-        )
-        assert isinstance(refused, ImageError)
-        assert "ended over this one" in str(refused)
-        # The one that was with it the first time is cleared, and the server goes on.
-        assert isinstance(answer, PredictResult)
-        assert isinstance((await small.predict("m", [ImageToAnswer(large(1))]))[0], PredictResult)
+        await until(lambda: len(small.pids) == 1)
+        asked = asyncio.create_task(small.predict("m", images))
+        await until(lambda: small.computing > 0)
+        os.kill(small.pids[0], signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            await asked
+        for batches in ([1, 1], [2]):  # once they have answers, they are computed together again
+            listener.told.clear()
+            answers = await small.predict("m", images)
+            assert all(isinstance(answer, PredictResult) for answer in answers)
+            assert [told[2] for told in listener.told if told[0] == "batch"] == batches
 
     runner.run(main())
 
@@ -470,7 +430,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
                 assert not np.array_equal(answer.probabilities, other)
             # One that takes its place knows that too.
             os.kill(engine.pids[0], signal.SIGKILL)
-            await until(lambda: engine.load.workers == 0)
+            await until(lambda: len(engine.pids) == 0)
             again = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
             for before, after in zip(answers, again, strict=True):
                 assert isinstance(before, PredictResult)
@@ -478,32 +438,6 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
                 assert np.array_equal(before.probabilities, after.probabilities)
 
     asyncio.run(main())
-
-
-@pytest.mark.slow
-def test_it_runs_on_uvloop_too(
-    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
-) -> None:
-    uvloop = pytest.importorskip("uvloop")
-
-    async def main() -> None:
-        async with running({"m": nearest_mean}, batch=4) as engine:
-            expected = Classifier(nearest_mean, threads=1)
-            answers = await engine.predict(
-                "m", [ImageToAnswer(image) for image in [*image_files, large()]]
-            )
-            assert all(
-                same(answer, expected.predict(image))
-                for answer, image in zip(answers, image_files, strict=False)
-            )
-            os.kill(engine.pids[0], signal.SIGKILL)
-            await until(lambda: engine.load.workers == 0)
-            assert isinstance(
-                (await engine.predict("m", [ImageToAnswer(image_files[0])]))[0], PredictResult
-            )
-        assert all_ended(started)
-
-    uvloop.run(main())
 
 
 def test_stopping_answers_what_was_taken(
@@ -544,7 +478,7 @@ def test_stopping_in_haste_answers_that_it_stops(
             asyncio.create_task(engine.predict("m", [ImageToAnswer(image)]))
             for image in image_files
         ]
-        await until(lambda: engine.load.computing > 0 and engine.load.waiting > 0)
+        await until(lambda: engine.computing > 0 and engine.waiting > 0)
         await engine.stop(wait=False)
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             assert isinstance(answer, Stopping)
@@ -601,7 +535,7 @@ def test_a_new_file_takes_over_without_a_gap(
                 await asyncio.sleep(0.02)
 
         async with running(
-            {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, observer=listener
+            {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, metrics=listener
         ) as engine:
             first = engine.served["m"].digest
             clients = [asyncio.create_task(client(engine)) for _ in range(3)]
@@ -611,7 +545,7 @@ def test_a_new_file_takes_over_without_a_gap(
             killed = engine.pids[0]
             os.kill(killed, signal.SIGKILL)
             # The one that takes its place has the old model too, though its file is gone.
-            await until(lambda: engine.load.workers == 2 and killed not in engine.pids)
+            await until(lambda: len(engine.pids) == 2 and killed not in engine.pids)
             shutil.copyfile(other, tmp_path / "whole")
             (tmp_path / "whole").replace(file)
             await until(lambda: listener.count("reloaded", "m", True) == 1)
@@ -669,7 +603,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
     seven, other = (np.full((8, 8, 1), value, np.uint8) for value in (7, 8))
 
     async def main() -> None:
-        async with running({"theirs": path}, observer=listener) as engine:
+        async with running({"theirs": path}, metrics=listener) as engine:
             first, second = await engine.predict(
                 "theirs", [ImageToAnswer(seven), ImageToAnswer(other)]
             )

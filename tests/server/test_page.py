@@ -140,7 +140,7 @@ def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:
             reply = client.post(path.format(**given), params=query, json=example["value"])
             assert reply.status_code == 200, (path, reply.text)
             sent += 1
-    assert sent == 8  # two for each of four addresses
+    assert sent == 8  # two for each address that predicts or explains
     for path, methods in schema["paths"].items():
         if "get" in methods:
             given = {each["name"]: each["example"] for each in methods["get"].get("parameters", ())}

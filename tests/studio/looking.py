@@ -29,7 +29,7 @@ class Looking:
     def __init__(self, folder: Path, *, most: int = 2, idle: float = 120.0) -> None:
         home = folder / "home"
         home.mkdir(exist_ok=True)
-        self.settings = StudioSettings(folder / "runs", home, roots=(folder,))
+        self.settings = StudioSettings(runs=folder / "runs", home=home, roots=(folder,))
         self.runs = RunIndex(self.settings.runs)
         self.runs.scan()
         self.jobs = Queue(home, runs=self.settings.runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -29,19 +29,21 @@ from opsin.runtime.model_check import read_classifier
 _LONGEST: Final = 100_000
 #: Said where no licence is stated.
 UNKNOWN: Final = "unknown"
+# Any scale of pixels, until one is stated.
+_UNSTATED: Final = PixelValues(scale=1.0)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network, as it will be used."""
+    """A pretrained network, and what is known of it."""
 
     name: str
     path: Path
-    digest: str
+    digest: str  # SHA-256 of the file, in hexadecimal
     content: bytes = field(repr=False)
     probed: Probed = field(repr=False)
-    pixels: PixelValues
-    at: tuple[str, ...]
+    pixels: PixelValues  # `_UNSTATED` where nothing says them
+    at: tuple[str, ...]  # the values that are taken as features
     licence: str
     where: HubName | None = None
 
@@ -67,42 +69,14 @@ class Backbone:
     def facts(self, at: tuple[str, ...]) -> BackboneFacts:
         """Return what files say of it that hold it, or features of it."""
         return BackboneFacts(
-            name=self.name,
-            sha256=self.digest,
-            licence=self.licence,
-            pixels=self.pixels.words,
+            name=self.name, sha256=self.digest, licence=self.licence, pixels=self.pixels.words,
             at=at,
-        )
+        )  # fmt: skip
 
     @property
     def units(self) -> tuple[int, ...]:
         """How many numbers each of `at` comes to."""
         return tuple(self.value(name).units for name in self.at)
-
-
-@dataclass(frozen=True)
-class FoundNetwork:
-    """A pretrained network that was looked into."""
-
-    name: str
-    path: Path
-    digest: str
-    size: int
-    content: bytes = field(repr=False)
-    probed: Probed = field(repr=False)
-    pixels: PixelValues | None
-    licence: str
-    where: HubName | None
-
-    def backbone(self, pixels: PixelValues, at: tuple[str, ...] | None = None) -> Backbone:
-        """Return it ready for use."""
-        own = self.probed
-        names = tuple(dict.fromkeys(at or (own.features, *own.depths)))
-        check_choices("value", names, [value.name for value in own.values], RecipeError)
-        return Backbone(
-            self.name, self.path, self.digest, self.content, own, pixels, names, self.licence,
-            self.where,
-        )  # fmt: skip
 
 
 def open_backbone(
@@ -113,16 +87,20 @@ def open_backbone(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> Backbone:
-    """Open a pretrained network."""
+    """Open a pretrained network whose pixels are known."""
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    if found.pixels is None:
+    if not found.pixels.stated:
         raise RecipeError(
             f"the pixels that {found.path.name} was trained on",
             "neither the file nor one beside it (preprocessor_config.json, config.json) says them",
             f"Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a JSON "
             "file; where the network was published, it is called preprocessing.",
         )
-    return found.backbone(found.pixels, at)
+    if not at:
+        return found
+    names = [value.name for value in found.probed.values]
+    check_choices("value", at, names, RecipeError)
+    return replace(found, at=tuple(dict.fromkeys(at)))
 
 
 def look_into(
@@ -131,8 +109,8 @@ def look_into(
     prepare: str | None = None,
     offline: bool = False,
     watcher: Watcher = SILENT,
-) -> FoundNetwork:
-    """Find a pretrained network and what is known of it; asks for nothing."""
+) -> Backbone:
+    """Find a pretrained network and what is known of it; its pixels may be unstated."""
     given = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))
     if text in NAMED and not Path(what).exists():
@@ -150,9 +128,11 @@ def look_into(
         beside = None
     side = next((each.side for each in (given, beside) if each and each.side), None)
     probed, present = probed_network(content, str(path), side)
-    own = _own_metadata(probed, str(path))
-    if own is not None or probed.dtype == "uint8":
-        given = _of_bytes(given, path.name, ours=own is not None)
+    ours = any(key.startswith("opsin.") for key in probed.properties)
+    if ours:
+        Metadata.from_props(probed.properties, str(path))  # refuses a damaged one
+    if ours or probed.dtype == "uint8":
+        given = _of_bytes(given, path.name, ours=ours)
     elif given is not None and beside is not None and not given.same_as(beside):
         watcher.note(
             f"{given.stated} is used, although {beside.stated} beside {path.name} says otherwise: "
@@ -160,32 +140,32 @@ def look_into(
         )
     stated = probed.properties.get("license") or probed.properties.get("licence")
     name = f"{where.repository}@{where.revision[:12]}" if where else path.stem
-    return FoundNetwork(
+    return Backbone(
         path.parent.name if path.name == "classifier.onnx" else name,
         path,
         hashlib.sha256(content).hexdigest(),
-        len(content),
         present,
         probed,
-        given or beside,
+        given or beside or _UNSTATED,
+        _usual_values(probed),
         stated or (_licence_on_hub(where) if where else licence_beside(path)),
         where,
     )
 
 
-def _in_the_box(name: str, weights: PackagedWeights, given: PixelValues | None) -> FoundNetwork:
+def _usual_values(probed: Probed) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((probed.features, *probed.depths)))
+
+
+def _in_the_box(name: str, weights: PackagedWeights, given: PixelValues | None) -> Backbone:
     """Return a network whose weights come with Opsin."""
     if given is not None and not given.same_as(PIXELS):
-        raise RecipeError(
-            f"no --prepare, since it is known how {name} was trained", f"got {given.stated}",
-            "Leave it out.",
-        )  # fmt: skip
+        wanted = f"no --prepare, since it is known how {name} was trained"
+        raise RecipeError(wanted, f"got {given.stated}", "Leave it out.")
     path = weights.checked()
     content, probed = read_network(weights.package, path)
-    size, licence = path.stat().st_size, NAMED[name].licence
-    return FoundNetwork(
-        name, path, weights.sha256, size, content, probed, PIXELS, licence, where=None
-    )
+    at = _usual_values(probed)
+    return Backbone(name, path, weights.sha256, content, probed, PIXELS, at, NAMED[name].licence)
 
 
 def _of_bytes(given: PixelValues | None, name: str, *, ours: bool) -> PixelValues:
@@ -224,13 +204,6 @@ def _file_of(
     return found.path, found.where
 
 
-def _own_metadata(probed: Probed, name: str) -> Metadata | None:
-    """Return what travels in a classifier of ours; ``None`` for another's network."""
-    if not any(key.startswith("opsin.") for key in probed.properties):
-        return None
-    return Metadata.from_props(probed.properties, name)
-
-
 def _licence_on_hub(where: HubName) -> str:
     """Return the licence of a repository, else that of the model which its weights are from."""
     folder = snapshot_of(where)
@@ -249,7 +222,6 @@ def licence_beside(path: Path) -> str:
 
 
 def _licence_in(folder: Path) -> str:
-    """Return the licence that a file beside a network names."""
     for name in CARDS:
         try:
             with (folder / name).open(encoding="utf-8", errors="replace") as file:
@@ -261,6 +233,6 @@ def _licence_in(folder: Path) -> str:
             if key.strip().lower() in ("license", "licence") and value.strip():
                 return value.strip().strip("\"'")[:100]
         for line in lines[:5] if name.startswith("LICENSE") else ():
-            if "License" in line and line.strip():
+            if "License" in line:
                 return line.strip()[:100]
     return UNKNOWN

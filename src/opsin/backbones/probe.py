@@ -11,7 +11,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from typing import Any, Final
@@ -20,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
+from pydantic import BaseModel, ConfigDict
 
 from opsin.backbones.batch_axis import batch_axes
 from opsin.core.errors import ModelFileError, OpsinError
@@ -63,6 +63,7 @@ _AFTER_HEAD: Final = frozenset((
 ))  # fmt: skip
 #: What stands between a last convolution and its pooled answers.
 _POOLING: Final = frozenset(("GlobalAveragePool", "AveragePool", "ReduceMean", "Relu", "Clip"))
+_WITHOUT_IT: Final = "Export the network again without it."
 # Names, or how names begin, of what stands before and behind a backbone.
 _OURS: Final = re.compile(
     r"(images|calibrated|class_mix|embedding|probabilities|temperature|tempered|votes)$|(head|pca)$|(input|features|head|ood_score|pca)\."
@@ -76,14 +77,15 @@ _WHERE_IN_RUNTIME: Final = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(BaseModel):
     """A value of the network that could be taken as features."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     op: str
-    shape: tuple[int, ...]
-    patches: int = 0
+    shape: tuple[int, ...]  # for one image
+    patches: int = 0  # how many of its tokens are, where a class token was put first
 
     @property
     def units(self) -> int:
@@ -92,9 +94,10 @@ class Value:
         return 2 * width if self.patches else width
 
 
-@dataclass(frozen=True)
-class Probed:
+class Probed(BaseModel):
     """A network as it was found."""
+
+    model_config = ConfigDict(frozen=True)
 
     input: str
     side: tuple[int, int]
@@ -126,7 +129,7 @@ def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     except Exception as error:
         raise refused(name, printable(error) or type(error).__name__) from error
     found, model = probe_model(model, name, header["side"])
-    return asdict(found), [model.SerializeToString()]
+    return found.model_dump(mode="json"), [model.SerializeToString()]
 
 
 def probe_model(
@@ -149,18 +152,11 @@ def check_bounded(model: onnx.ModelProto, name: str) -> None:
         for node in graphs.pop().node:
             count += node.op_type != "Constant"
             if node.op_type in _LOOPS:
-                raise refused(
-                    name,
-                    f"its operator {node.op_type} is a loop",
-                    "Export the network again without it.",
-                )
+                raise refused(name, f"its operator {node.op_type} is a loop", _WITHOUT_IT)
             graphs += (each.g for each in node.attribute if each.HasField("g"))
     if count > _MOST_OPERATORS:
-        raise refused(
-            name,
-            f"it has {count:,} operators, and up to {_MOST_OPERATORS:,} are read",
-            "Simplify it, for example with onnxsim.",
-        )
+        reason = f"it has {count:,} operators, and up to {_MOST_OPERATORS:,} are read"
+        raise refused(name, reason, "Simplify it, for example with onnxsim.")
 
 
 class _Probe:
@@ -182,26 +178,31 @@ class _Probe:
         shapes = self._shapes(2)
         patches = self._patches(shapes)
         values = tuple(
-            Value(
-                node.output[0],
-                node.op_type,
-                shapes[node.output[0]],
-                patches.get(shapes[node.output[0]][:-1], 0),
-            )
+            Value(name=name, op=node.op_type, shape=shapes[name],
+                  patches=patches.get(shapes[name][:-1], 0))
             for node in self._graph.node
-            if node.output and node.output[0] in shapes
-        )
+            for name in node.output[:1]
+            if name in shapes
+        )  # fmt: skip
         if not values:
             raise refused(self._name, "none of its values could be features")
         features = self._features({value.name: value for value in values})
         self._leave_out_unused()
-        height, width = self.side
         found = Probed(
-            self.input, (height, width), self.open_side, self.channels, self.channels_last,
-            np.dtype(self.dtype).name, features, tuple(self._depths(values, features)), values,
-            {each.key[:200]: each.value[:10_000] for each in self._model.metadata_props},
+            input=self.input, side=self.side, open_side=self.open_side, channels=self.channels,
+            channels_last=self.channels_last, dtype=np.dtype(self.dtype).name, features=features,
+            depths=tuple(self._depths(values, features)), values=values,
+            properties={e.key[:200]: e.value[:10_000] for e in self._model.metadata_props},
         )  # fmt: skip
         return found, self._model
+
+    def _set_nodes(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+
+    def _weigh(self, name: str, value: Any) -> str:
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
 
     def _refuse_large(self) -> None:
         """Refuse values that eight images could not be computed with, before they are computed."""
@@ -226,11 +227,7 @@ class _Probe:
         foreign = next((n for n in self._graph.node if not _is_standard(n)), None)
         if foreign is not None:
             operator = f"{printable(foreign.domain)}.{printable(foreign.op_type)}"
-            raise refused(
-                self._name,
-                f"its operator {operator} is no standard one",
-                "Export the network again without it.",
-            )
+            raise refused(self._name, f"its operator {operator} is no standard one", _WITHOUT_IT)
         if len(self._model.functions) or not len(self._graph.node):
             raise refused(self._name, "it holds no operators, or functions of its own")
         names = Counter(weight.name for weight in self._graph.initializer)
@@ -255,8 +252,7 @@ class _Probe:
             return
         nodes = [self._graph.node[place] for place in TopologicalSorter(needs).static_order()]
         ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del self._graph.node[:]
-        self._graph.node.extend(ordered)
+        self._set_nodes(ordered)
 
     def _constants_to_weights(self) -> None:
         """Keep constants where weights are, which is where all that follows looks for them."""
@@ -268,8 +264,7 @@ class _Probe:
             else:
                 value.name = node.output[0]
                 self._graph.initializer.append(value)
-        del self._graph.node[:]
-        self._graph.node.extend(kept)
+        self._set_nodes(kept)
 
     def _find_input(self, side: int | None) -> None:
         held = {weight.name for weight in self._graph.initializer}
@@ -297,13 +292,13 @@ class _Probe:
         del self._graph.input[:]
         self._graph.input.append(self._declared("N"))
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (*self.side, self.channels) if self.channels_last else (self.channels, *self.side)
+
     def _declared(self, batch: str | int) -> onnx.ValueInfoProto:
-        height, width = self.side
-        maps = [height, width, self.channels] if self.channels_last else [
-            self.channels, height, width
-        ]  # fmt: skip
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
-        return helper.make_tensor_value_info(self.input, kind, [batch, *maps])
+        return helper.make_tensor_value_info(self.input, kind, [batch, *self._shape])
 
     def _to_present_operators(self) -> None:
         version = max((e.version for e in self._model.opset_import if e.domain in ("", "ai.onnx")),
@@ -342,7 +337,7 @@ class _Probe:
         inner = (n for n in self._graph.node if any(each.HasField("g") for each in n.attribute))
         for node in inner:
             found = f"its operator {printable(node.op_type)} is a loop or a branch"
-            return refused(self._name, found, "Export the network again without it.")
+            return refused(self._name, found, _WITHOUT_IT)
         try:
             self._run(1)
         except Exception as error:  # noqa: BLE001  whatever it is, it is the reason
@@ -382,11 +377,9 @@ class _Probe:
             name: _opened([np.asarray(each[name]) for each in found])
             for name in made.intersection(used)
         }
-        del self._graph.node[:]
-        self._graph.node.extend(kept)
-        self._graph.initializer.extend(
-            numpy_helper.from_array(value, name) for name, value in small.items()
-        )
+        self._set_nodes(kept)
+        for name, value in small.items():
+            self._weigh(name, value)
 
     def _shapes_of_one(self) -> dict[str, list[int]]:
         """Return the shape of each reshaped value for one image, the number of images open."""
@@ -418,14 +411,11 @@ class _Probe:
                 is_open = shape == _OPEN
                 if is_open.any():
                     shape[is_open] = 0 if (shape[~is_open] == -1).any() else -1
-                    name = f"{node.input[1]}.open{place}"
-                    self._graph.initializer.append(numpy_helper.from_array(shape, name))
-                    node.input[1] = name
+                    node.input[1] = self._weigh(f"{node.input[1]}.open{place}", shape)
             elif node.op_type == "Concat" and attribute(node, "axis", 0) != 0:
                 nodes += self._repeated(node, weights)
             nodes.append(node)
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
+        self._set_nodes(nodes)
         for output in self._graph.output:
             output.type.tensor_type.ClearField("shape")
 
@@ -440,16 +430,12 @@ class _Probe:
             if held is None or not moving or len(held.dims) != 3 or held.dims[0] != 1:
                 continue
             stem = f"{node.output[0]}.repeated{place}"
-            parts = {"start": [0], "end": [1], "axis": [1]}
-            for part, value in parts.items():
-                array = np.array(value, np.int64)
-                self._graph.initializer.append(numpy_helper.from_array(array, f"{stem}.{part}"))
-            zero = np.zeros((), numpy_helper.to_array(held).dtype)
-            self._graph.initializer.append(numpy_helper.from_array(zero, f"{stem}.zero"))
-            slices = [moving[0], *(f"{stem}.{part}" for part in parts)]
+            bounds = [self._weigh(f"{stem}.{part}", np.array(value, np.int64))
+                      for part, value in (("start", [0]), ("end", [1]), ("axis", [1]))]  # fmt: skip
+            zero = self._weigh(f"{stem}.zero", np.zeros((), numpy_helper.to_array(held).dtype))
             added += [
-                helper.make_node("Slice", slices, [f"{stem}.one"]),
-                helper.make_node("Mul", [f"{stem}.one", f"{stem}.zero"], [f"{stem}.nothing"]),
+                helper.make_node("Slice", [moving[0], *bounds], [f"{stem}.one"]),
+                helper.make_node("Mul", [f"{stem}.one", zero], [f"{stem}.nothing"]),
                 helper.make_node("Add", [name, f"{stem}.nothing"], [stem]),
             ]
             node.input[place] = stem
@@ -469,11 +455,7 @@ class _Probe:
         self.input = changed.get(self.input, self.input)
 
     def _images(self, count: int) -> NDArray[Any]:
-        height, width = self.side
-        shape = (height, width, self.channels) if self.channels_last else (
-            self.channels, height, width
-        )  # fmt: skip
-        drawn = np.random.default_rng(0).random((count, *shape), np.float32)
+        drawn = np.random.default_rng(0).random((count, *self._shape), np.float32)
         values: NDArray[Any] = (drawn * 255 if self.dtype == np.uint8 else drawn).astype(self.dtype)
         return values
 
@@ -588,14 +570,14 @@ class _Probe:
             weighed = len(node.input) > 1 and len(moving) == 1
             dense = node.op_type in ("Gemm", "MatMul") and weighed
             if dense and moving[0] in values:
-                return self._before(moving[0], makers, values)
+                return _undropped(moving[0], makers, values)
             if node.op_type == "Conv" and self._is_pointwise(node):
                 source = moving[0]
                 alone = source in values and values[source].shape[1:] == (1, 1)
                 # A last convolution before the mean is a head, but where an activation follows it
                 # and no probabilities: there the network ends with its features.
                 if alone or (pooled and (answers or not bent)):
-                    return self._before(source, makers, values) if alone else source
+                    return _undropped(source, makers, values) if alone else source
                 break
             if node.op_type not in _AFTER_HEAD | _POOLING or len(moving) != 1:
                 break
@@ -604,16 +586,6 @@ class _Probe:
             bent |= node.op_type in ("Relu", "Clip")
             name = moving[0]
         return start if start in values else list(values)[-1]
-
-    def _before(
-        self, name: str, makers: dict[str, onnx.NodeProto], values: dict[str, Value]
-    ) -> str:
-        """Return a value, or where it is one pixel of maps, or one token, what that was."""
-        node = makers.get(name)
-        while node is not None and node.op_type in ("Dropout", "Identity", "Cast"):
-            name = str(node.input[0])
-            node = makers.get(name)
-        return name if name in values else list(values)[-1]
 
     def _is_pointwise(self, node: onnx.NodeProto) -> bool:
         kernel = attribute(node, "kernel_shape", None)
@@ -652,6 +624,13 @@ class _Probe:
         parts = [ends[start:stop] for start, stop in pairwise(cuts) if stop > start]
         # The last of equals: it has seen the most of the image.
         return [max(reversed(part), key=lambda value: value.shape[0]).name for part in parts]
+
+
+def _undropped(name: str, makers: Mapping[str, onnx.NodeProto], values: Mapping[str, Value]) -> str:
+    """Return a value, or what it is a copy of."""
+    while name in makers and makers[name].op_type in ("Dropout", "Identity", "Cast"):
+        name = str(makers[name].input[0])
+    return name if name in values else list(values)[-1]
 
 
 def _is_standard(node: onnx.NodeProto) -> bool:

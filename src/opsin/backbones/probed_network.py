@@ -18,9 +18,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from opsin.backbones.probe import Probed, Value, refused
+from opsin.backbones.probe import Probed, refused
 from opsin.core.errors import SandboxError, StorageError
-from opsin.core.framing import Header
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import StoredArrays
@@ -46,18 +45,23 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
         if is_own(place):
             with StoredArrays(place) as arrays:
                 about, present = arrays.read("about"), arrays.read("network")
-            return as_probed(json.loads(about.tobytes())), present.tobytes()
+            return Probed.model_validate_json(about.tobytes()), present.tobytes()
     seconds = _SECONDS + len(content) / _BYTES_A_SECOND
     memory = _MEMORY + _COPIES * len(content)
+    where = "opsin.backbones.probe:probe"
     try:
-        with Sandbox(
-            "opsin.backbones.probe:probe", seconds=_BUSY * seconds, memory=memory
-        ) as sandbox:
+        with Sandbox(where, seconds=_BUSY * seconds, memory=memory) as sandbox:
             found, form = sandbox.call({"name": name, "side": side, "seconds": seconds}, content)
     except SandboxError as error:
         raise refused(name, error.received) from error
-    _keep(place, found, form)
-    return as_probed(found), form
+    about, network = (np.frombuffer(part, np.uint8) for part in (json.dumps(found).encode(), form))
+    # Where the cache may not be written, the file is looked into each time.
+    with contextlib.suppress(StorageError, OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(place) as scratch, scratch.open("wb") as file:
+            np.savez(file, about=about, network=network)
+        make_own(place)
+    return Probed.model_validate(found), form
 
 
 def _place_of(content: bytes, side: int | None) -> Path:
@@ -65,25 +69,3 @@ def _place_of(content: bytes, side: int | None) -> Path:
     key = hashlib.sha256(content)
     key.update(f"side {side}".encode())
     return cache_root() / FOLDER / rules / f"{key.hexdigest()}.npz"
-
-
-def _keep(place: Path, found: Header, form: bytes) -> None:
-    about = json.dumps(found).encode()
-    # Where the cache may not be written, the file is looked into each time.
-    with contextlib.suppress(StorageError, OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(place) as scratch, scratch.open("wb") as file:
-            np.savez(
-                file, about=np.frombuffer(about, np.uint8), network=np.frombuffer(form, np.uint8)
-            )
-        make_own(place)
-
-
-def as_probed(found: Header) -> Probed:
-    """Return what another process found, which came as JSON."""
-    fields = dict(found)
-    values = [Value(**each | {"shape": tuple(each["shape"])}) for each in fields["values"]]
-    fields |= {
-        "side": tuple(fields["side"]), "depths": tuple(fields["depths"]), "values": tuple(values)
-    }  # fmt: skip
-    return Probed(**fields)

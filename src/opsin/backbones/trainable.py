@@ -34,7 +34,7 @@ def trainable(backbone: Backbone) -> Backbone:
     del model.graph.value_info[:]
     probed = backbone.probed
     if probed.dtype == "float16":
-        probed = replace(probed, dtype="float32")
+        probed = probed.model_copy(update={"dtype": "float32"})
     return replace(backbone, content=model.SerializeToString(), probed=probed)
 
 

@@ -26,7 +26,7 @@ from opsin.core.metadata import Calibration
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
 from opsin.evaluation.out_of_fold import Fold, folds_of
 from opsin.evaluation.reject import ClassPrototypes
-from opsin.runtime.classifier import Answers
+from opsin.runtime.prediction import Answers
 
 try:
     from scipy.special import log_softmax, softmax

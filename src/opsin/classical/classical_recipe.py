@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
@@ -34,14 +34,6 @@ class ClassicalModelRecipe(RecipeModel):
     """Options of a model without layers."""
 
     group: ClassVar[str] = WITHOUT_LAYERS
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_earlier(cls, given: Any) -> Any:
-        """Read recipes of the first releases, which say ``pictures`` for `images`."""
-        if isinstance(given, dict) and "pictures" in given and "images" not in given:
-            return {"images" if key == "pictures" else key: given[key] for key in given}
-        return given
 
 
 _Side = Annotated[

@@ -15,9 +15,12 @@ from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Sv
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.kernel_ridge import KernelRidge
 from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.kernels import gaussian_kernel
-from opsin.onnx_files.neighbour_votes import write_neighbours
-from opsin.onnx_files.support_vectors import SupportVectors, write_scores
+from opsin.onnx_files.kernels import (
+    SupportVectors,
+    gaussian_kernel,
+    write_neighbours,
+    write_scores,
+)
 from opsin.onnx_files.tree_ensemble import TreeNodes, write_trees
 
 

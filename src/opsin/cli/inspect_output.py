@@ -11,7 +11,7 @@ from rich.table import Table
 
 from opsin.core.format import file_size
 from opsin.report.terminal import bar, printable
-from opsin.runtime.classifier import CANNOT_TELL, Prediction
+from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
     from opsin.commands.insight import Insight

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -12,10 +11,19 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.defaults import DEVICE_WORDS, DEVICES
-from opsin.core.recipe import AUGMENTATION, SOURCE, DataRecipe
-from opsin.core.recipe_options import RecipeOption, options_of
+
+
+def flag(name: str, text: str, **more: Any) -> Any:
+    """Declare an option such as ``--out FILE``; its default is shown with ``show_default=True``."""
+    name, _, metavar = name.partition(" ")
+    declared = {"help": text, "metavar": metavar or None, "show_default": False, **more}
+    return typer.Option(name, **declared)
+
+
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    """Declare an argument, whose default is not shown."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False, **more)
 
 
 def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -30,10 +38,7 @@ def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
-_SOURCES = typer.Argument(
-    metavar="SOURCE",
-    show_default=False,
-)
+_SOURCES = typer.Argument(metavar="SOURCE", show_default=False)
 
 
 def describe_sources() -> None:
@@ -51,65 +56,56 @@ Sources = Annotated[list[str], _SOURCES]
 AnySources = Annotated[list[str] | None, _SOURCES]
 Model = Annotated[
     Path,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the "
+    argument(
+        "MODEL",
+        "A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the "
         "Hugging Face hub.",
-        show_default=False,
     ),
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Images with labels to do it with (default: those of its run).",
-        show_default=False,
-    ),
+    flag("--data SOURCE", "Images with labels to do it with (default: those of its run)."),
 ]
 Moved = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Where the run's images are now, if they were moved; they must be the same.",
-        show_default=False,
+    flag(
+        "--data SOURCE",
+        "Where the run's images are now, if they were moved; they must be the same.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+AsJson = Annotated[bool, flag("--json", "Print one JSON object and nothing else.")]
 Examples = Annotated[
     int,
-    typer.Option(
+    flag(
         "--seed",
+        "Which images are drawn as examples, at random; another number draws others.",
         min=0,
-        help="Which images are drawn as examples, at random; another number draws others.",
+        show_default=True,
     ),
 ]
 Tta = Annotated[
     bool,
-    typer.Option(
+    flag(
         "--tta",
-        help="Average the answers to small variations of each image, if these helped on the "
+        "Average the answers to small variations of each image, if these helped on the "
         "validation images of the training.",
     ),
 ]
 ShardToMake = Annotated[
     str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Only the I-th of N equal parts of the source, into a file of its own; any machine "
+    flag(
+        "--shard I/N",
+        "Only the I-th of N equal parts of the source, into a file of its own; any machine "
         "can make it, and opsin merge joins them.",
-        show_default=False,
     ),
 ]
 WhereToWork = Annotated[
     str,
-    typer.Option(
-        "--on",
-        metavar="PLACE",
-        help="Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
+    flag(
+        "--on PLACE",
+        "Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
         "part of) or ray://HOST:PORT.",
+        show_default=True,
     ),
 ]
 
@@ -122,34 +118,27 @@ def _device(text: str) -> str:
 
 Device = Annotated[
     str,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help=f"Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX Runtime "
+    flag(
+        "--device DEVICE",
+        f"Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX Runtime "
         "can use one.",
         parser=parser_of(_device),
+        show_default=True,
     ),
 ]
-OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
+OpenPage = Annotated[bool, flag("--open", "Show the page in the web browser.")]
+Quiet = Annotated[bool, flag("--quiet", "Show no progress and no notes.")]
 Offline = Annotated[
-    bool,
-    typer.Option("--offline", help="Fetch no pretrained network: use what is on this machine."),
+    bool, flag("--offline", "Fetch no pretrained network: use what is on this machine.")
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")
+    Path, flag("--runs", "Folder of the run directories.", envvar="OPSIN_RUNS", show_default=True)
 ]
 
 
-_Verb = Callable[..., None]
+Verb = Callable[..., None]
 #: The heading of the options that most people use, which the help shows first.
 MOST_USED: Final = "Most used"
-#: Those that say how images are varied while training.
-VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
-#: Those that say how a source is read, and nothing about its split.
-READING: Final = tuple(
-    n for n, each in TRAIN_OPTIONS.items() if each.group == SOURCE and n != "test"
-)
 
 
 class GroupedCommand(TyperCommand):
@@ -173,61 +162,8 @@ class GroupedCommand(TyperCommand):
                     formatter.write_dl(records)
 
 
-def takes_data(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[_Verb], _Verb]:
-    """Give a verb the options for fields of `DataRecipe` (default: all of them).
-
-    The verb gets those that were given as keyword arguments.
-
-    Args:
-        *fields: Names of the fields.
-        after: The verb's own parameter that they stand behind.
-        most_used: Those that the help shows first.
-    """
-    return _takes(fields or tuple(options_of(DataRecipe)), after, most_used)
-
-
-def takes_training(
-    *fields: str, after: str, most_used: Sequence[str] = ()
-) -> Callable[[_Verb], _Verb]:
-    """Give a verb the options for fields of the model and the training (default: all).
-
-    The verb gets those that were given as keyword arguments.
-
-    Args:
-        *fields: Names of the fields.
-        after: The verb's own parameter that they stand behind.
-        most_used: Those that the help shows first.
-    """
-    data = options_of(DataRecipe)
-    every = tuple(name for name in TRAIN_OPTIONS if name not in data)
-    return _takes(fields or every, after, most_used)
-
-
-def _takes(wanted: Sequence[str], after: str, most_used: Sequence[str]) -> Callable[[_Verb], _Verb]:
-    def decorate(verb: _Verb) -> _Verb:
-        @functools.wraps(verb)
-        def call(**given: Any) -> None:
-            left_out = {name for name in wanted if given[name] is None}
-            verb(**{name: value for name, value in given.items() if name not in left_out})
-
-        added = [_parameter(TRAIN_OPTIONS[name], first=name in most_used) for name in wanted]
-        add_parameters(call, verb, added, after)
-        return call
-
-    return decorate
-
-
-def add_parameters(
-    call: _Verb, verb: _Verb, added: Sequence[inspect.Parameter], after: str
-) -> None:
-    """Give a call the parameters of a verb and some more, in place of the verb's ``**``.
-
-    Args:
-        call: What Typer makes a command of.
-        verb: What it calls.
-        added: The further parameters.
-        after: The verb's parameter that they stand behind.
-    """
+def add_parameters(call: Verb, verb: Verb, added: Sequence[inspect.Parameter], after: str) -> None:
+    """Give a call a verb's parameters and, behind one of them, more in place of its ``**``."""
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
         if parameter.kind is not parameter.VAR_KEYWORD:
@@ -236,22 +172,3 @@ def add_parameters(
             parameters += added
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters}
-
-
-def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
-    """Return a field of the recipe as a parameter that Typer makes a flag of."""
-    flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
-    declared = typer.Option(
-        flag,
-        help=option.help,
-        show_default=False,
-        rich_help_panel=MOST_USED if first else option.group,
-        metavar=option.metavar,
-        parser=parser_of(option.read) if option.is_structured else None,
-    )
-    return inspect.Parameter(
-        option.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[option.kind | None, declared],
-    )

@@ -2,149 +2,123 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
-from opsin.commands.classify.classify import Classified, classify
-from opsin.commands.classify.each import (
+from opsin.commands.predict.predict import Classified, classify
+from opsin.commands.predict.stream import (
+    Answered,
     each_answer,
-    note_unused_views,
     open_classifier,
     open_streams,
     refuse_swapped_sources,
 )
-from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
 from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
-from opsin.runtime.classifier import CANNOT_TELL, Prediction
 from opsin.runtime.cluster import is_elsewhere
+from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 # More images than this are a line each, without bars.
 _FEW = 20
 
 
-ImagesToClassify = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="IMAGE...",
-        help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), addresses on "
-        "a store (s3://, gs:// or az://bucket/photos); - reads an image, or names of files, from "
-        "standard input.",
-        show_default=False,
-    ),
-]
-AnswersFile = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="Write the answers into this .jsonl, .csv or .parquet file, or object "
-        "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
-        show_default=False,
-    ),
-]
-SortInto = Annotated[
-    Path | None,
-    typer.Option(
-        "--sort-into",
-        metavar="FOLDER",
-        help="Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
-        show_default=False,
-    ),
-]
-SortBy = Annotated[
-    Literal["copy", "link", "move"],
-    typer.Option("--by", help="How --sort-into places an image."),
-]
-Top = Annotated[int, typer.Option("--top", min=1, help="Classes to name for an image.")]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="KEY=CLASS",
-        help="Only these: label=Bag, answer='none of these', answer=unreadable.",
-        show_default=False,
-    ),
-]
-MinConfidence = Annotated[
-    float,
-    typer.Option(
-        "--min-confidence", metavar="0-1", help="Only answers of at least this probability."
-    ),
-]
-MayRefuse = Annotated[
-    bool,
-    typer.Option(
-        "--reject/--no-reject",
-        help='Answer "none of these" to an image unlike the training images.',
-    ),
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
-        help="Draw the image beside its bars into this file; for several "
-        "images a number is added to the name.",
-        show_default=False,
-    ),
-]
-AsIs = Annotated[
-    bool,
-    typer.Option(
-        "--as-is",
-        help="Never invert an image whose background is light where the "
-        "training images' was dark, or the other way round.",
-    ),
-]
-TableColumns = Annotated[
-    dict[str, str] | None,
-    typer.Option(
-        "--columns",
-        metavar="OURS=THEIRS",
-        help="Name of a table's column of paths: path=file.",
-        parser=options.parser_of(split_pairs),
-        show_default=False,
-    ),
-]
-FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
-]
-Outside = Annotated[
-    bool,
-    typer.Option("--outside", help="Let a table name images anywhere, not only in its folder."),
-]
-
-
 def predict(
     model: options.Model,
-    images: ImagesToClassify,
+    images: Annotated[
+        list[str],
+        argument(
+            "IMAGE...",
+            "Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), "
+            "addresses on a store (s3://, gs:// or az://bucket/photos); - reads an image, or "
+            "names of files, from standard input.",
+        ),
+    ],
     *,
-    out: AnswersFile = None,
-    sort_into: SortInto = None,
-    by: SortBy = "copy",
-    top: Top = 5,
-    where: Where = None,
-    min_confidence: MinConfidence = 0.0,
-    reject: MayRefuse = True,
+    out: Annotated[
+        str | None,
+        flag(
+            "--out FILE",
+            "Write the answers into this .jsonl, .csv or .parquet file, or object "
+            "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
+        ),
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        flag(
+            "--sort-into FOLDER",
+            "Give each image a place in FOLDER/<answer>; opsin undo takes it back.",
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["copy", "move"], flag("--by", "How --sort-into places an image.", show_default=True)
+    ] = "copy",
+    top: Annotated[
+        int, flag("--top", "Classes to name for an image.", min=1, show_default=True)
+    ] = 5,
+    where: Annotated[
+        list[str] | None,
+        flag(
+            "--where KEY=CLASS", "Only these: label=Bag, answer='none of these', answer=unreadable."
+        ),
+    ] = None,
+    min_confidence: Annotated[
+        float,
+        flag(
+            "--min-confidence 0-1", "Only answers of at least this probability.", show_default=True
+        ),
+    ] = 0.0,
+    reject: Annotated[
+        bool,
+        flag(
+            "--reject/--no-reject",
+            'Answer "none of these" to an image unlike the training images.',
+            show_default=True,
+        ),
+    ] = True,
     tta: options.Tta = False,
-    plot: Plot = None,
-    as_is: AsIs = False,
-    columns: TableColumns = None,
-    follow_links: FollowLinks = False,
-    outside: Outside = False,
+    plot: Annotated[
+        Path | None,
+        flag(
+            "--plot",
+            "Draw the image beside its bars into this file; for several "
+            "images a number is added to the name.",
+        ),
+    ] = None,
+    as_is: Annotated[
+        bool,
+        flag(
+            "--as-is",
+            "Never invert an image whose background is light where the "
+            "training images' was dark, or the other way round.",
+        ),
+    ] = False,
+    columns: Annotated[
+        dict[str, str] | None,
+        flag(
+            "--columns OURS=THEIRS",
+            "Name of a table's column of paths: path=file.",
+            parser=options.parser_of(split_pairs),
+        ),
+    ] = None,
+    follow_links: Annotated[
+        bool, flag("--follow-links", "Also follow links that lead out of a folder.")
+    ] = False,
+    outside: Annotated[
+        bool, flag("--outside", "Let a table name images anywhere, not only in its folder.")
+    ] = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",
     device: options.Device = "auto",
@@ -160,10 +134,10 @@ def predict(
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn s3://bucket/photos --out s3://bucket/answers.csv
     """
     into_files = out is not None or sort_into is not None
-    _check_places(plot, sort_into, by, into_files=into_files)
+    part = None if shard is None else Shard.parse(shard)
+    _check_places(plot, into_files=into_files, sorts=sort_into is not None, by=by)
     if is_elsewhere(on) and not into_files:
         raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
-    part = None if shard is None else Shard.parse(shard)
     if part is not None and out is None:
         raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
     refuse_swapped_sources(model, images)
@@ -172,24 +146,27 @@ def predict(
         images, columns=columns, follow_links=follow_links, outside=outside, shard=part,
         watcher=watcher,
     )  # fmt: skip
-    classifier = open_classifier(model, device=device, watcher=watcher)
-    chosen = _Chosen(
-        where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta
-    )
     if into_files:
-        with _silent_stop():
+        classifier = open_classifier(model, device=device, watcher=watcher)
+        try:
             done = classify(
-                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
-                on=on, watcher=watcher, **chosen,
+                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top, where=where
+                or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, on=on,
+                watcher=watcher,
             )  # fmt: skip
+        except KeyboardInterrupt:  # it has said what is kept, and how to go on
+            STOP_SAID.set()
+            raise typer.Exit(130) from None
         if as_json:
             print_json(done.to_json())
         else:
             _summarise(console(), done)
         return
-    if tta:
-        note_unused_views(classifier, watcher)
-    answers = each_answer(classifier, stream, watcher=watcher, **chosen)
+    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
+    answers = each_answer(
+        classifier, stream, where=where or (), min_confidence=min_confidence, reject=reject,
+        as_is=as_is, tta=tta, watcher=watcher,
+    )  # fmt: skip
     single = stream.kind in ("file", "image")
     screen = _AnswerPrinter(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
@@ -202,49 +179,22 @@ def predict(
         raise typer.Exit(1)
 
 
-class _Chosen(TypedDict):
-    """Which answers are wanted, and how they are made."""
-
-    where: Sequence[str]
-    min_confidence: float
-    reject: bool
-    as_is: bool
-    tta: bool
-
-
-def _check_places(plot: Path | None, sort_into: Path | None, by: str, *, into_files: bool) -> None:
+def _check_places(plot: Path | None, *, into_files: bool, sorts: bool, by: str) -> None:
     """Refuse at once what could not be drawn or sorted."""
     if plot is not None:
         check_drawing(plot)
-    if plot is not None and into_files:
-        raise RecipeError(
-            "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
-        )
-    if by != "copy" and sort_into is None:
+        if into_files:
+            raise RecipeError(
+                "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
+            )
+    if by != "copy" and not sorts:
         raise RecipeError(
             f"a folder to {by} the images into", "there is none", "Give --sort-into FOLDER."
         )
 
 
-@contextlib.contextmanager
-def _silent_stop() -> Iterator[None]:
-    """Exit on Ctrl-C without a further word: `classify` has said what is kept, and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        STOP_SAID.set()
-        raise typer.Exit(130) from None
-
-
 class _AnswerPrinter:
-    """Prints each image's answer, and draws it.
-
-    Args:
-        plot: File to draw into.
-        top: Classes to name for an image.
-        numbered: Whether an image's number is added to the file's name.
-        bars: Whether an image's bars are printed.
-    """
+    """Prints each image's answer, with bars or in a line, and draws it."""
 
     def __init__(self, plot: Path | None, top: int, *, numbered: bool, bars: bool) -> None:
         self.plot, self.numbered, self.bars, self.top = plot, numbered, bars, top
@@ -289,6 +239,7 @@ class _AnswerPrinter:
         Whatever ends the work early, what was begun becomes one whole object.
         """
         head = b'{"model": ' + encoded(model) + b', "predictions": ['
+        more: tuple[str, ...] = ()
         try:
             for answer in self.noted(answers):
                 before = b", " if DOCUMENT_BEGUN.is_set() else head
@@ -298,14 +249,13 @@ class _AnswerPrinter:
                 raise
             self.fail(error)
         except BaseException:
-            if DOCUMENT_BEGUN.is_set():
-                self._end_document(b"", "The work was stopped before its end.")
+            more = ("The work was stopped before its end.",)
             raise
-        self._end_document(b"" if DOCUMENT_BEGUN.is_set() else head)
-
-    def _end_document(self, before: bytes, *more: str) -> None:
-        errors = encoded([*self.failures, *more])
-        write_document(before + b'], "errors": ' + errors + b"}\n")
+        finally:
+            if DOCUMENT_BEGUN.is_set() or sys.exc_info()[0] is None:
+                before = b"" if DOCUMENT_BEGUN.is_set() else head
+                errors = encoded([*self.failures, *more])
+                write_document(before + b'], "errors": ' + errors + b"}\n")
 
 
 def _summarise(screen: Console, done: Classified) -> None:
@@ -327,7 +277,7 @@ def _summarise(screen: Console, done: Classified) -> None:
         folder = escape(printable(str(done.sorted_into)))
         screen.print(
             f"[bold]Sorted[/]    {folder} · {counted(done.placed, 'image')} placed        "
-            f"Undo  opsin unsort {folder}"
+            f"Undo  opsin undo {folder}"
         )
         if done.unplaced:
             screen.print(f"          {counted(done.unplaced, 'image')} could not be placed")

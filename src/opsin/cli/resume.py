@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from opsin.cli import options
+from opsin.cli import options, recipe_flags
+from opsin.cli.options import flag
 from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
 from opsin.core.recipe import CHANGEABLE
 
 
-@options.takes_training(*CHANGEABLE, after="run")
+@recipe_flags.takes_training(*CHANGEABLE, after="run")
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     *,
     name: Annotated[
-        str | None,
-        typer.Option("--name", help="Name of the new run, where options make it one."),
+        str | None, flag("--name", "Name of the new run, where options make it one.")
     ] = None,
     data: options.Moved = None,
     track: Track = None,

@@ -2,33 +2,78 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from opsin.cli import options, server_options
+from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import STOP_SAID
+from opsin.cli.server_options import AllowHost, Host, PrintAddress, TokenFile, token_of
+from opsin.core.defaults import DEVICE_WORDS
+from opsin.core.errors import RecipeError
 from opsin.core.events import WatcherGroup
 from opsin.report.terminal import for_people
 from opsin.server import serve as run_server
-from opsin.server.server_settings import ServerSettings
+from opsin.server.settings import ServerSettings
 
 
-@server_options.takes_settings(ServerSettings, after="models")
 def serve(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
+        argument(
+            "MODEL...",
+            "Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
             "Hugging Face hub; NAME=MODEL gives one another name.",
-            show_default=False,
         ),
     ],
     *,
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int, flag("--port", "Port; 0 takes one that is free.", min=0, max=65_535, show_default=True)
+    ] = 8000,
+    token_file: TokenFile = None,
+    allowed_hosts: AllowHost = None,
+    workers: Annotated[
+        int | None, flag("--workers", "Processes that compute (default: one a core).", min=1)
+    ] = None,
+    device: Annotated[
+        str, flag("--device DEVICE", f"Where to compute: {DEVICE_WORDS}.", show_default=True)
+    ] = "auto",
+    queue: Annotated[
+        int,
+        flag(
+            "--queue",
+            "Images that may wait; beyond them, requests are refused.",
+            min=1,
+            show_default=True,
+        ),
+    ] = 256,
+    batch: Annotated[
+        int, flag("--batch", "Images that are computed together at most.", min=1, show_default=True)
+    ] = 16,
+    deadline: Annotated[
+        float,
+        flag(
+            "--deadline SECONDS", "Time for a request to be read and answered.", show_default=True
+        ),
+    ] = 30.0,
+    max_megabytes: Annotated[
+        float, flag("--max-megabytes MB", "Most of one request's body.", show_default=True)
+    ] = 20.0,
+    max_megapixels: Annotated[
+        float, flag("--max-megapixels MP", "Most million pixels of an image.", show_default=True)
+    ] = 50.0,
+    top: Annotated[
+        int, flag("--top", "Classes in an answer by default.", min=1, show_default=True)
+    ] = 5,
+    page: Annotated[
+        str | None,
+        flag("--page FILE", "HTML file of your own to show at / in place of Opsin's page."),
+    ] = None,
+    access_log: Annotated[bool, flag("--access-log", "Write a line for each request.")] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
-    **settings: Any,
 ) -> None:
     """Serve classifiers over HTTP: a REST API and a page to try it.
 
@@ -37,10 +82,33 @@ def serve(
 
     Example: opsin serve runs/2026-11-21-fashion-mnist-cnn
     """
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        token=token_of(token_file),
+        allowed_hosts=tuple(allowed_hosts or ()),
+        workers=workers,
+        device=device,
+        queue=queue,
+        batch=batch,
+        deadline=deadline,
+        max_bytes=_millions("--max-megabytes", max_megabytes),
+        max_pixels=_millions("--max-megapixels", max_megapixels),
+        top=top,
+        page=page,
+        access_log=access_log,
+    )
     people = for_people(quiet=quiet)
-    watcher = WatcherGroup(people, server_options.Address("Page")) if as_json else people
+    watcher = WatcherGroup(people, PrintAddress()) if as_json else people
     try:
-        run_server(models, ServerSettings(**settings), watcher=watcher)
+        run_server(models, settings, watcher=watcher)
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
         STOP_SAID.set()
         raise typer.Exit(130) from None
+
+
+def _millions(flag: str, value: float) -> int:
+    """A number of millions as a whole number."""
+    if not 1e-6 <= value <= 1e6:  # of what is not a number, neither holds
+        raise RecipeError(f"{flag} above 0", f"got {value:g}", f"Say {flag} 10.")
+    return round(value * 1_000_000)

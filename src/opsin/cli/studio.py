@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from opsin.cli import options, server_options
+from opsin.cli import options
+from opsin.cli.options import flag
 from opsin.cli.output import STOP_SAID, print_json
+from opsin.cli.server_options import AllowHost, Host, TokenFile, token_of
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
-from opsin.studio.studio_settings import StudioSettings
+from opsin.studio.studio_settings import PORT
 
 
-@server_options.takes_settings(StudioSettings, after="root")
 def studio(
     *,
     runs: options.Runs = Path("runs"),
     home: Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--home",
-            help="Folder of the studio's own files: queue, sets, corrections "
+            "Folder of the studio's own files: queue, sets, corrections "
             "(default: the user's data folder).",
-            show_default=False,
         ),
     ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--root",
-            metavar="FOLDER",
-            help="A folder below which people may browse for images (default: your home).",
-            show_default=False,
+        flag(
+            "--root FOLDER",
+            "A folder below which people may browse for images (default: your home).",
         ),
     ] = None,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Do not open a browser window.")
-    ] = False,
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int,
+        flag(
+            "--port",
+            "Port, or the next that is free; 0 takes any.",
+            min=0,
+            max=65_535,
+            show_default=True,
+        ),
+    ] = PORT,
+    token_file: TokenFile = None,
+    allowed_hosts: AllowHost = None,
+    at_once: Annotated[
+        int, flag("--at-once", "Trainings that run at the same time.", min=1, show_default=True)
+    ] = 1,
+    no_browser: Annotated[bool, flag("--no-browser", "Do not open a browser window.")] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
-    **settings: Any,
 ) -> None:
     """Open the studio in a browser: images, training and results.
 
@@ -55,7 +66,11 @@ def studio(
             runs,
             home=home,
             roots=root or (),
-            **settings,
+            host=host,
+            port=port,
+            token=token_of(token_file),
+            allowed_hosts=allowed_hosts or (),
+            at_once=at_once,
             open_browser=not (no_browser or as_json),
             watcher=for_people(quiet=quiet),
             announce=(lambda address: print_json({"url": address})) if as_json else None,

@@ -15,8 +15,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from opsin._version import __version__
-from opsin.cli.options import GroupedCommand, describe_sources
-from opsin.cli.output import STOP_SAID, print_error, print_json_error
 from opsin.core.errors import OpsinError
 from opsin.training.process_group import Launch, refuse_several
 
@@ -39,23 +37,42 @@ def _about(
     """
 
 
-#: Every verb, a module of this package each, in the order of the help.
-VERBS: Final = (
-    "data", "embed", "train", "resume", "import", "predict", "merge", "unsort", "evaluate",
-    "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones",
-    "bench", "docs",
-)  # fmt: skip
+#: Every verb, a module of this package each, with the first line of its help: to load them all
+#: takes longer than to answer an image.
+VERBS: Final = {
+    "data": "Show what a source holds: classes, counts, sizes and samples.",
+    "embed": "Write what a pretrained network says of images into a file.",
+    "train": "Train a classifier, evaluate it, and write its report.",
+    "resume": "Continue a run that was stopped or killed where it left off.",
+    "import": "Bring in a classifier that another program saved, as a run.",
+    "predict": "Predict the class of each image, with its probability.",
+    "merge": "Join the shards of a file: the same bytes as made in one go.",
+    "undo": "Undo what `opsin predict --sort-into FOLDER` did.",
+    "evaluate": "Evaluate a classifier on labelled images.",
+    "inspect": "Look inside a classifier: its layers, its units, its decisions.",
+    "explain": "Explain what a layer does, with its real numbers for one image.",
+    "report": "Analyse a finished run in depth, and write its report again.",
+    "runs": "List the runs, rename one, or say where its images are now.",
+    "compare": "Compare runs on the test images that they share.",
+    "export": "Write a classifier in another form, and show what changes.",
+    "serve": "Serve classifiers over HTTP: a REST API and a page to try it.",
+    "studio": "Open the studio in a browser: images, training and results.",
+    "backbones": "List pretrained networks to build on, or look into one.",
+    "bench": "Measure images a second in training and answering on this machine.",
+    "docs": "Open the documentation in a browser; it needs no network.",
+}
 #: Those in which processes that torchrun started work together.
 _TOGETHER: Final = ("train", "resume")
 # What Python's own words are called instead.
-_NAMES: Final = {"import": "import_model"}
+_MODULES: Final = {"import": "import_model"}
+# Words of before, which are still understood.
+_FORMER: Final = {"unsort": "undo"}
+# Typer keeps the parent of its usage errors to itself.
+_UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
 def _application(words: Sequence[str]) -> typer.Typer:
-    """Return the command line, with no more verbs loaded than are needed.
-
-    Loading all of them takes longer than to answer an image.
-    """
+    """Return the command line: the verb that is asked for, or the list of all."""
     app = typer.Typer(
         name="opsin",
         add_completion=False,
@@ -64,17 +81,18 @@ def _application(words: Sequence[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_about)
+    if not words or words[0] not in VERBS:
+        for verb, summary in VERBS.items():
+            app.command(verb, help=summary)(lambda: None)
+        return app
+    from opsin.cli import options  # noqa: PLC0415  nor is it needed for the list
+
     if "--help" in words:
-        describe_sources()
-    for verb in words[:1] if words and words[0] in VERBS else VERBS:
-        name = _NAMES.get(verb, verb)
-        module = importlib.import_module(f"opsin.cli.{name}")
-        app.command(verb, cls=GroupedCommand)(getattr(module, name))
+        options.describe_sources()
+    module = _MODULES.get(words[0], words[0])
+    verb = getattr(importlib.import_module(f"opsin.cli.{module}"), module)
+    app.command(words[0], cls=options.GroupedCommand)(verb)
     return app
-
-
-# Typer keeps the parent of its usage errors to itself.
-_UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
 def run() -> int:
@@ -92,29 +110,36 @@ def run() -> int:
 
 
 def _run(words: Sequence[str]) -> int:
+    words = [*(_FORMER.get(word, word) for word in words[:1]), *words[1:]]
+    stopped = OpsinError("to finish", "Ctrl-C stopped it", "Run it again.")
     try:
         if words and words[0] in VERBS and words[0] not in _TOGETHER:
             refuse_several(f"opsin {words[0]}")
-        status: int = _application(words)(standalone_mode=False) or 0
-        # Typer turns Ctrl-C into this status and says nothing.
-        if status == 130 and not STOP_SAID.is_set():
-            return _said(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
+        status: int = _application(words)(words, standalone_mode=False) or 0
     except OpsinError as error:
-        return _said(error)
+        return _failed(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _said(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
+        return _failed(stopped, status=130)
     except MemoryError:
-        return _said(OpsinError("enough memory", "there was too little", "Give a smaller --size."))
+        return _failed(
+            OpsinError("enough memory", "there was too little", "Give a smaller --size.")
+        )
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         what = f"{error.filename}: {reason}" if error.filename else reason
-        return _said(OpsinError("the system to do its part", what, "See to it and run it again."))
+        return _failed(OpsinError("the system to do its part", what, "See to it and run it again."))
     except _UsageError as error:
         if "--json" in sys.argv:
+            from opsin.cli.output import print_json_error  # noqa: PLC0415
+
             print_json_error("UsageError", "another command line", str(error), "See --help.")
         if _is_first():
             error.show()
         return 2
+    if status == 130:  # Typer turns Ctrl-C into it, and a verb that was stopped ends with it
+        from opsin.cli.output import STOP_SAID  # noqa: PLC0415
+
+        return status if STOP_SAID.is_set() else _failed(stopped, status=130)
     return status
 
 
@@ -123,7 +148,9 @@ def _is_first() -> bool:
     return launch is None or launch.rank == 0
 
 
-def _said(error: OpsinError, *, status: int = 1) -> int:
+def _failed(error: OpsinError, *, status: int = 1) -> int:
+    from opsin.cli.output import print_error  # noqa: PLC0415
+
     told = not _is_first() if error.told is None else error.told
     with contextlib.suppress(OSError):  # the reader may have gone
         if not told:

@@ -12,7 +12,7 @@ from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.storage import check_writable
 from opsin.data.images import ImageLike, open_image
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 _DRAWN: Final = (".png", ".svg", ".pdf")
 

@@ -217,28 +217,25 @@ def describe_backbone(
     """
     try:
         from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx
-        from opsin.backbones.pixel_values import PixelValues  # noqa: PLC0415  where that is loaded
     except ImportError as error:
         raise MissingExtraError("looking into networks", "evaluate") from error
 
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    # Another scale of pixels is the same work.
-    backbone = found.backbone(found.pixels or PixelValues(scale=1.0))
-    probed, measured = found.probed, _measured(backbone)
+    probed, measured = found.probed, _measured(found)  # another scale of pixels is the same work
     return KnownBackbone(
         name=found.name,
         path=found.path,
         sha256=found.digest,
         repository=str(found.where) if found.where else None,
-        size=found.size,
+        size=found.path.stat().st_size,
         side=probed.side,
         channels=probed.channels,
-        pixels=found.pixels.words if found.pixels else None,
+        pixels=found.pixels.words if found.pixels.stated else None,
         licence=found.licence,
         multiply_adds=measured.multiply_adds,
         milliseconds=measured.milliseconds,
         values=tuple(
-            FeatureValue(value.name, value.op, value.shape, value.name in backbone.at)
+            FeatureValue(value.name, value.op, value.shape, value.name in found.at)
             for value in probed.values
         ),
     )

@@ -17,7 +17,7 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.data import sources
 from opsin.data.dataset import find_given
-from opsin.data.decode import ImagePixels, read_found, read_pixels
+from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
 from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.named import is_place
@@ -66,7 +66,7 @@ def decode(
 
 @dataclass(frozen=True)
 class _Readers:
-    """The machines of a cluster, as `opsin.data.decode.RemoteReader`."""
+    """The machines of a cluster, as `opsin.data.fill_cache.RemoteReader`."""
 
     cluster: Cluster
 

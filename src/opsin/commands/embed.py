@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.commands.classify.results import reason_of
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
 from opsin.commands.images_to_embed import ImagesToEmbed, find_images
 from opsin.commands.out_file import OutFile
+from opsin.commands.predict.rows import reason_of
 from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -27,7 +27,7 @@ from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Preparation
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows
-from opsin.data.decode import content_and_digest
+from opsin.data.fill_cache import content_and_digest
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.listed_image import ListedImage

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opsin.commands.classify.each import open_classifier
 from opsin.commands.nearly_seen import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
+from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import LeftOut
@@ -39,13 +39,15 @@ from opsin.core.stored_json import json_text
 from opsin.data.applied_corrections import Applied
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
-from opsin.data.decode import rows_at_once
-from opsin.data.duplicate_groups import groups_by_name, near_duplicates, pairs_of, split_groups
+from opsin.data.fill_cache import rows_at_once
+from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.left_out import left_out_in_words
+from opsin.data.near_duplicates import near_duplicates
 from opsin.data.spelling import places_among
 from opsin.data.split import TEST
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_fold import OutOfFold

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.arrays_file import add_array
-from opsin.commands.classify.results import load_pyarrow
+from opsin.commands.predict.rows import load_pyarrow
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.storage import atomic_file, check_writable, scratch_directory, storage_errors
 from opsin.core.stored_json import JsonObject

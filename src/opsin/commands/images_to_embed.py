@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from opsin.commands.classify.each import open_streams
+from opsin.commands.predict.stream import open_streams
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe

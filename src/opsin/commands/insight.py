@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.stored_json import JsonObject
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation

@@ -16,7 +16,8 @@ from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
 from opsin.data.images import ImageLike
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from opsin.inspection.summary import NetworkSummary

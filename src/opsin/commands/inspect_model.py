@@ -20,7 +20,8 @@ from opsin.data.images import ImageLike
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:

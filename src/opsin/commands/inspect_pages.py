@@ -17,7 +17,7 @@ from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.layer_sections import layer_sections
 from opsin.report.inside.lesson_sections import lesson_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -34,7 +34,7 @@ from opsin.core.events import Watcher
 from opsin.core.framing import Header, pack, receive, whole
 from opsin.data.image_encoding import png_address
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from opsin.commands.classify.results import GROUP, load_pyarrow, write_tables
 from opsin.commands.feature_file import (
     PARTS,
     FeatureRow,
@@ -21,6 +20,7 @@ from opsin.commands.feature_file import (
     as_arrow_text,
     check_feature_file,
 )
+from opsin.commands.predict.rows import GROUP, load_pyarrow, write_groups
 from opsin.commands.shards import ShardManifest, manifest_of
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
@@ -273,7 +273,8 @@ def _join_tables(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None
         if rows:
             yield arrow.Table.from_batches(waiting).combine_chunks()
 
-    write_tables(path, schema, tables())
+    with atomic_file(path) as temporary:
+        write_groups(temporary, schema, tables())
 
 
 def _join_features(shards: Sequence[_Shard], path: Path, watcher: Watcher) -> None:

@@ -16,7 +16,8 @@ from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ImageError, RunError
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
-from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
 
 _One = TypeVar("_One")
 

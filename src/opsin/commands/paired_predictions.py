@@ -21,7 +21,7 @@ from opsin.core.artifacts.run_predictions import (
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.format import grey_or_colour
-from opsin.data.duplicate_groups import pairs_of, split_groups
+from opsin.data.groups import pairs_of, split_groups
 from opsin.data.run_images import RunImage, pair_up, read_images
 from opsin.data.spelling import places_among
 

@@ -19,23 +19,7 @@ _MOMENT: Final = 2.0
 def call_in_thread(
     call: Callable[[], T], *, name: str, look: Callable[[], None] = lambda: None
 ) -> T:
-    """Make a call in a thread of its own, and return its result.
-
-    Some libraries spend minutes inside one call, in which Python sees no Ctrl-C. This thread only
-    waits, so it sees it, and leaves the call to itself.
-
-    Args:
-        call: Without arguments.
-        name: The thread's.
-        look: Called every 0.2 s and once at the end; whatever it raises ends the wait.
-
-    Raises:
-        Exception: What the call or ``look`` has raised.
-
-    Example:
-        >>> call_in_thread(lambda: 7, name="seven")
-        7
-    """
+    """Make a call in a thread of its own, and return its result."""
     result: Future[T] = Future()
 
     def work() -> None:

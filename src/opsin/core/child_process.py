@@ -20,29 +20,12 @@ _PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of Opsin's with this interpreter.
-
-    Python's own search path applies, but never the working directory, where a stranger's
-    ``numpy.py`` may lie.
-
-    Example:
-        >>> module_command("opsin.core.sandbox", "5")[1:]
-        ['-P', '-m', 'opsin.core.sandbox', '5']
-    """
+    """Return the command that runs a module of Opsin's with this interpreter."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def child_environment(*, one_thread: bool = False) -> dict[str, str]:
-    """Return this process's environment without what is private to it.
-
-    Args:
-        one_thread: Whether numerical libraries may start no threads of their own, as where there
-            is one process for each core.
-
-    Example:
-        >>> child_environment(one_thread=True)["OMP_NUM_THREADS"]
-        '1'
-    """
+    """Return this process's environment without what is private to it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
     if one_thread:
         kept |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -51,12 +34,7 @@ def child_environment(*, one_thread: bool = False) -> dict[str, str]:
 
 
 def exit_reason(status: int) -> str:
-    """Name the signal that ended a process, or its exit status.
-
-    Example:
-        >>> exit_reason(-9), exit_reason(3)
-        ('SIGKILL', 'status 3')
-    """
+    """Name the signal that ended a process, or its exit status."""
     if status >= 0:
         return f"status {status}"
     try:
@@ -66,21 +44,12 @@ def exit_reason(status: int) -> str:
 
 
 def error_values(error: OpsinError) -> list[str]:
-    """Return an error as plain values, which `error_from` turns into the error again.
-
-    Example:
-        >>> error_values(OpsinError("a number", "got 'x'", "Write 3."))
-        ['OpsinError', 'a number', "got 'x'", 'Write 3.']
-    """
+    """Return an error as plain values, which `error_from` turns into the error again."""
     return [type(error).__name__, *error.args]
 
 
 def error_from(parts: Sequence[str]) -> OpsinError:
-    """Return the error that a child described; one that Opsin does not know is an `OpsinError`.
-
-    Args:
-        parts: What `error_values` returned.
-    """
+    """Return the error that a child described; one that Opsin does not know is an `OpsinError`."""
     kind, *texts = parts
     known = getattr(opsin.core.errors, kind, None)
     if not (isinstance(known, type) and issubclass(known, OpsinError)):
@@ -91,10 +60,7 @@ def error_from(parts: Sequence[str]) -> OpsinError:
 
 
 def take_output() -> BinaryIO:
-    """Return this process's standard output; what it prints from now on goes to standard error.
-
-    So nothing that a library prints gets between two answers.
-    """
+    """Return this process's standard output; what it prints from now on goes to standard error."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return output

@@ -31,12 +31,7 @@ _MODES: Final = {
 
 
 def is_plain_name(name: object) -> bool:
-    """Tell whether this is the name of something right inside a folder, not a path.
-
-    Example:
-        >>> [is_plain_name(name) for name in ("Bag", "..", "a/b", "/etc", "", 5)]
-        [True, False, False, False, False, False]
-    """
+    """Tell whether this is the name of something right inside a folder, not a path."""
     if not isinstance(name, str) or name in {"", ".", ".."} or "\0" in name:
         return False
     try:
@@ -47,22 +42,7 @@ def is_plain_name(name: object) -> bool:
 
 
 class ClosedFolder:
-    """An open folder; its names are single ones, and links among them are not followed.
-
-    Args:
-        path: The folder. Its own path may lead through links: the user chose it.
-
-    Raises:
-        OSError: There is no such folder, or it may not be entered.
-
-    Example:
-        >>> import tempfile
-        >>> with ClosedFolder(Path(tempfile.mkdtemp())) as folder:
-        ...     os.symlink("/etc", folder.path / "inside")
-        ...     folder.folder("inside")
-        Traceback (most recent call last):
-        NotADirectoryError: [Errno 20] Not a folder of its own, maybe a link: 'inside'
-    """
+    """An open folder; its names are single ones, and links among them are not followed."""
 
     def __init__(self, path: Path, *, _handle: int | None = None) -> None:
         self.path = path
@@ -89,15 +69,7 @@ class ClosedFolder:
         return name if FOLDER_HANDLES else str(self.path / name)
 
     def folder(self, name: str, *, make: bool = False) -> ClosedFolder:
-        """Open a folder right inside this one.
-
-        Args:
-            name: Its name.
-            make: Whether to make it where there is none.
-
-        Raises:
-            OSError: There is no such folder, or that name is a link or a file.
-        """
+        """Open a folder right inside this one."""
         place = self._at(name)
         if make:
             with suppress(FileExistsError):
@@ -109,11 +81,7 @@ class ClosedFolder:
         return ClosedFolder(self.path / name, _handle=open_folder(place, within=self._handle))
 
     def stat(self, name: str) -> os.stat_result:
-        """Return what a name is, itself: of a link, not of what it leads to.
-
-        Raises:
-            OSError: There is none.
-        """
+        """Return what a name is, itself: of a link, not of what it leads to."""
         return os.stat(self._at(name), dir_fd=self._handle, follow_symlinks=False)
 
     def has(self, name: str) -> bool:
@@ -125,11 +93,7 @@ class ClosedFolder:
         return True
 
     def open(self, name: str, mode: Literal["rb", "rb+", "ab", "xb"] = "rb") -> BinaryIO:
-        """Open a regular file, unbuffered where it is added to.
-
-        Raises:
-            OSError: There is none, or it is a link, a pipe, a device or a folder.
-        """
+        """Open a regular file, unbuffered where it is added to."""
         place = self._at(name)
         if mode != "xb" and (mode != "ab" or self.has(name)):
             # Opening some devices does something by itself, so they are not even opened.
@@ -144,35 +108,19 @@ class ClosedFolder:
         return cast(BinaryIO, opened)
 
     def link(self, name: str, to: ClosedFolder, new: str) -> None:
-        """Give a file a second name, which must be free.
-
-        Raises:
-            OSError: It is taken, or the system refuses it.
-        """
+        """Give a file a second name, which must be free."""
         hard_link(self._at(name), to._at(new), within=self._handle, into=to._handle)
 
     def rename(self, name: str, to: ClosedFolder, new: str) -> None:
-        """Give a file another name, in place of whatever bears it.
-
-        Raises:
-            OSError: The system refuses it.
-        """
+        """Give a file another name, in place of whatever bears it."""
         os.replace(self._at(name), to._at(new), src_dir_fd=self._handle, dst_dir_fd=to._handle)
 
     def unlink(self, name: str) -> None:
-        """Take a file's name away; of a link, the link.
-
-        Raises:
-            OSError: There is none, or the system refuses it.
-        """
+        """Take a file's name away; of a link, the link."""
         os.unlink(self._at(name), dir_fd=self._handle)
 
     def rmdir(self, name: str) -> None:
-        """Remove an empty folder right inside this one.
-
-        Raises:
-            OSError: It is none, it is not empty, or the system refuses it.
-        """
+        """Remove an empty folder right inside this one."""
         os.rmdir(self._at(name), dir_fd=self._handle)
 
 

@@ -19,35 +19,17 @@ _DASH: Final = "-"
 
 
 def guard(text: str) -> str:
-    """Return a cell's text so that no spreadsheet runs it.
-
-    Text that begins with apostrophes before such a character gets one more, so that each text is
-    written in a way of its own.
-
-    Example:
-        >>> [guard(text) for text in ["=1+1", "'=1+1", "-", "cat", "'cat"]]
-        ["'=1+1", "''=1+1", '-', 'cat', "'cat"]
-    """
+    """Return a cell's text so that no spreadsheet runs it."""
     return f"'{text}" if text != _DASH and _FORMULA.match(text) else text
 
 
 def unguard(text: str) -> str:
-    """Return the text that `guard` was given.
-
-    Example:
-        >>> unguard("'=1+1"), unguard("'cat"), unguard("=1+1")
-        ('=1+1', "'cat", '=1+1')
-    """
+    """Return the text that `guard` was given."""
     return text[1:] if text[:1] == "'" and _GUARDED.match(text) else text
 
 
 class Writer:
-    """Writes rows as CSV (RFC 4180), their texts guarded; numbers stay numbers.
-
-    Args:
-        stream: An open text file, its line ends untranslated.
-        **dialect: As `csv.writer` takes it.
-    """
+    """Writes rows as CSV (RFC 4180), their texts guarded; numbers stay numbers."""
 
     def __init__(self, stream: TextIO, **dialect: Any) -> None:
         self._writer = csv.writer(stream, **dialect)
@@ -63,16 +45,7 @@ class Writer:
 
 
 class Reader:
-    """Reads rows of CSV as `Writer` was given them.
-
-    Args:
-        lines: The lines, with their ends.
-        **dialect: As `csv.reader` takes it.
-
-    Example:
-        >>> list(Reader(["name,label", "'+1.png,cat"]))
-        [['name', 'label'], ['+1.png', 'cat']]
-    """
+    """Reads rows of CSV as `Writer` was given them."""
 
     def __init__(self, lines: Iterable[str], **dialect: Any) -> None:
         self._reader = csv.reader(lines, **dialect)

@@ -43,11 +43,6 @@ DEVICE_WORDS: Final = (
 
 
 def cores() -> int:
-    """Return how many cores this process may use; a container may allow fewer than there are.
-
-    Example:
-        >>> cores() >= 1
-        True
-    """
+    """Return how many cores this process may use; a container may allow fewer than there are."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -17,16 +17,7 @@ _GLOSSARY: Final = "reference/glossary.html"
 
 
 def find_page(topic: str, site: Path = SITE) -> str:
-    """Return the address of the page or the section about something, within the site.
-
-    Args:
-        topic: A page's name (``"serving"``), a verb, a term of the glossary (``"dropout"``) or a
-            heading; nothing for the first page. Capitals and spaces do not matter.
-        site: The folder of the site.
-
-    Raises:
-        OpsinError: The site was not built, or nothing in it is called so.
-    """
+    """Return the address of the page or the section about something, within the site."""
     index = site / "search.json"
     if not index.is_file():
         raise OpsinError(

@@ -21,35 +21,13 @@ _LONGEST: Final = 32 << 20
 
 
 class EventLog:
-    r"""A file of events, for one process at a time.
-
-    Args:
-        folder: Where the file lies, open.
-        name: Its name. It need not be there: then there are no events yet.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> folder = ClosedFolder(Path(tempfile.mkdtemp()))
-        >>> log = EventLog(folder, "undo.jsonl")
-        >>> log.append({"do": "put"})
-        >>> with folder.open("undo.jsonl", "ab") as file:
-        ...     _ = file.write(b'{"do": "un')  # and the power failed
-        >>> log.append({"do": "redo"})
-        >>> list(log.read())
-        [{'do': 'put'}, {'do': 'redo'}]
-    """
+    """A file of events, for one process at a time."""
 
     def __init__(self, folder: ClosedFolder, name: str) -> None:
         self._folder, self._name = folder, name
 
     def append(self, *events: Any) -> None:
-        """Add events, and bring them to the disk. A last line that was cut short goes.
-
-        Raises:
-            OSError: The disk is full or refuses the write, or the name is a link or no file. What
-                was there before is safe.
-        """
+        """Add events, and bring them to the disk. A last line that was cut short goes."""
         content = b"".join(json.dumps(event).encode() + b"\n" for event in events)
         with self._folder.open(self._name, "ab") as file:
             size = os.fstat(file.fileno()).st_size
@@ -73,15 +51,7 @@ class EventLog:
         return start + end
 
     def read(self, *, skip: bool = False) -> Iterator[Any]:
-        """Yield the events, the oldest first; a last line that was cut short is left out.
-
-        Args:
-            skip: Pass over lines that are no JSON, as earlier versions left them behind a crash.
-
-        Raises:
-            OSError: The name is a link or no regular file, or the system refuses it.
-            ValueError: A line is no JSON, or longer than any.
-        """
+        """Yield the events, the oldest first; a last line that was cut short is left out."""
         if not self._folder.has(self._name):
             return
         with self._folder.open(self._name) as file:

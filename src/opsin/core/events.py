@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.metadata import Layer
@@ -88,62 +89,20 @@ class WatcherGroup(Watcher):
         for watcher in self.watchers:
             event(watcher)
 
-    def fact(self, name: str, text: str) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.fact(name, text))
 
-    def layers(self, layers: Sequence[Layer]) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.layers(layers))
+def _passing_on(name: str) -> Callable[..., None]:
+    def hook(group: WatcherGroup, *values: Any, **figures: Any) -> None:
+        group.each(lambda watcher: getattr(watcher, name)(*values, **figures))
 
-    def note(self, text: str) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.note(text))
+    return hook
 
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.begin(what, total, unit))
 
-    def advance(self, done: int, **figures: float) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.advance(done, **figures))
-
-    def end(self) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.end())
-
-    def run_started(self, run: Path) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.run_started(run))
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.epoch(epoch))
-
-    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.confusion(epoch, counts))
-
-    def rewind(self, epochs: int) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.rewind(epochs))
-
-    def run_ended(self, run: Path) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.run_ended(run))
-
-    def doing(self, what: str) -> None:
-        """Pass on."""
-        self.each(lambda watcher: watcher.doing(what))
+for _name in [name for name in vars(Watcher) if not name.startswith("_")]:
+    setattr(WatcherGroup, _name, _passing_on(_name))
 
 
 class Observers(WatcherGroup):
-    """Watchers that a user adds: one that raises costs a warning, and never the work.
-
-    Args:
-        display: Gets the warning. The observer gets no further events.
-        observers: The user's.
-    """
+    """Watchers that a user adds: one that raises costs a warning and gets no further events."""
 
     def __init__(self, display: Watcher, observers: Sequence[Watcher]) -> None:
         super().__init__(*observers)

@@ -21,12 +21,7 @@ _LONGEST_NUMBERED: Final = 200
 
 
 def legal_name(name: str) -> str:
-    """Return a name as near to ``name`` as every file system allows; letters of any script stay.
-
-    Example:
-        >>> legal_name("T-shirt/top"), legal_name("..."), legal_name("con.jpg"), legal_name("円")
-        ('T-shirt-top', '_', '_con.jpg', '円')
-    """
+    """Return a name as near to ``name`` as every file system allows; letters of any script stay."""
     text = unicodedata.normalize("NFC", name)
     text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
     if is_device(text):
@@ -39,29 +34,12 @@ def legal_name(name: str) -> str:
 
 
 def is_device(name: str) -> bool:
-    """Tell whether Windows would take a name for a device, whatever its suffix.
-
-    Example:
-        >>> is_device("aux"), is_device("Con.jpg"), is_device("cone.jpg")
-        (True, True, False)
-    """
+    """Tell whether Windows would take a name for a device, whatever its suffix."""
     return _DEVICE.match(name) is not None
 
 
 def free_name(name: str, used: Callable[[str], bool]) -> str:
-    """Return ``name``, or ``name`` with a number before its suffix, that is not used.
-
-    The number is found by doubling and halving, so a million equal names take a million times
-    twenty looks.
-
-    Args:
-        name: The wish; folders before it stay.
-        used: Tells of a name whether it is.
-
-    Example:
-        >>> free_name("cat/1.png", {"cat/1.png", "cat/1-2.png"}.__contains__)
-        'cat/1-3.png'
-    """
+    """Return ``name``, or ``name`` with a number before its suffix, that is not used."""
 
     def numbered(number: int) -> str:
         return f"{folder}{short}-{number}{suffix}"
@@ -83,13 +61,7 @@ def free_name(name: str, used: Callable[[str], bool]) -> str:
 
 
 class NamesInUse:
-    """Gives each name a number where another like it is in use, whatever the case of its letters.
-
-    Example:
-        >>> names = NamesInUse()
-        >>> [names.take(name) for name in ("a.jpg", "A.jpg", "a-2.jpg", "a.jpg")]
-        ['a.jpg', 'A-2.jpg', 'a-2-2.jpg', 'a-3.jpg']
-    """
+    """Gives a name a number where another like it, in any case, is in use."""
 
     def __init__(self) -> None:
         self._used: set[str] = set()

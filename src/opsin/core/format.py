@@ -8,12 +8,7 @@ from typing import Protocol
 
 
 def clock(seconds: float) -> str:
-    """Return a time as 0:12 or 1:04:09.
-
-    Example:
-        >>> clock(72.4), clock(3849)
-        ('1:12', '1:04:09')
-    """
+    """Return a time as 0:12 or 1:04:09."""
     # To the millisecond first: a rounding error must not make 2:02.5 another time elsewhere.
     whole = round(round(seconds, 3))
     hours, minutes = whole // 3600, whole % 3600 // 60
@@ -21,24 +16,14 @@ def clock(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return a time that is not known well, with the digits that are.
-
-    Example:
-        >>> about(0.4), about(80), about(4196), about(9000)
-        ('1 s', '80 s', '70 min', '2.5 h')
-    """
+    """Return a time that is not known well, with the digits that are."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def ago(then: float, now: float | None = None) -> str:
-    """Return how long ago a moment was, in seconds since 1970.
-
-    Example:
-        >>> ago(1000, now=1330)
-        '5 min ago'
-    """
+    """Return how long ago a moment was, in seconds since 1970."""
     seconds = (time.time() if now is None else now) - then
     if seconds < 60:
         return "just now"
@@ -53,70 +38,33 @@ def ago(then: float, now: float | None = None) -> str:
 
 
 def day(then: float) -> str:
-    """Return a moment's date and time on this machine's clock.
-
-    Example:
-        >>> len(day(0))
-        16
-    """
+    """Return a moment's date and time on this machine's clock."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(then))
 
 
 def count(number: float) -> str:
-    """Return a number with thousands separators.
-
-    Example:
-        >>> count(70000)
-        '70,000'
-    """
+    """Return a number with thousands separators."""
     return f"{number:,.0f}"
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun, in the singular or plural.
-
-    Args:
-        number: How many.
-        one: The singular, or a whole phrase: ``label is``.
-        several: The plural, where it does not end in "s": ``labels are``.
-
-    Example:
-        >>> counted(1, "image"), counted(70_000, "image"), counted(2, "class", "classes")
-        ('1 image', '70,000 images', '2 classes')
-    """
+    """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def grey_or_colour(channels: int) -> str:
-    """Return what images of 1 or 3 channels are called.
-
-    Example:
-        >>> grey_or_colour(1), grey_or_colour(3)
-        ('grey', 'colour')
-    """
+    """Return what images of 1 or 3 channels are called."""
     return "grey" if channels == 1 else "colour"
 
 
 def decimals(largest: float) -> int:
-    """Return how many decimals show three digits of the largest of some numbers, 2 to 6.
-
-    So numbers in a column have their points below each other.
-
-    Example:
-        >>> decimals(12.3), decimals(0.0456), decimals(0)
-        (2, 4, 2)
-    """
+    """Return how many decimals show three digits of the largest of some numbers, 2 to 6."""
     digits = 2 - math.floor(math.log10(abs(largest))) if largest else 0
     return min(6, max(2, digits))
 
 
 def short_count(number: float) -> str:
-    """Return a count in few letters.
-
-    Example:
-        >>> short_count(896), short_count(147_584), short_count(24_300_000)
-        ('896', '148 k', '24 M')
-    """
+    """Return a count in few letters."""
     for unit, least in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         value = number / least
         if value >= 0.9995:
@@ -125,22 +73,12 @@ def short_count(number: float) -> str:
 
 
 def millions(number: int) -> str:
-    """Return a count of operations, in millions from one million on.
-
-    Example:
-        >>> millions(4_123_456), millions(101_632)
-        ('4.1 M', '101,632')
-    """
+    """Return a count of operations, in millions from one million on."""
     return f"{number / 1e6:.1f} M" if number >= 1_000_000 else f"{number:,}"
 
 
 def file_size(size: float) -> str:
-    """Return a number of bytes: megabytes with three digits, other units below and above.
-
-    Example:
-        >>> file_size(1_234), file_size(970_000), file_size(12_400_000), file_size(1_200_000_000)
-        ('1.2 kB', '0.97 MB', '12.4 MB', '1.2 GB')
-    """
+    """Return a number of bytes: megabytes with three digits, other units below and above."""
     if size < 1_000:
         return f"{max(size, 0):.0f} B"
     if size < 10_000:
@@ -152,34 +90,17 @@ def file_size(size: float) -> str:
 
 
 def speed(per_second: float) -> str:
-    """Return images a second with the digits that matter.
-
-    Example:
-        >>> speed(12345.6), speed(0.4321)
-        ('12,346', '0.43')
-    """
+    """Return images a second with the digits that matter."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 def percent(value: float) -> str:
-    """Return one answer's probability.
-
-    Example:
-        >>> percent(0.991)
-        '99.1%'
-    """
+    """Return one answer's probability."""
     return f"{100 * value:.1f}%"
 
 
 def with_interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """Return a share with the larger half of its 95% interval.
-
-    The larger half, since Wilson's interval leans towards one half.
-
-    Example:
-        >>> with_interval(0.9214, 0.9160, 0.9266), with_interval(0.9214), with_interval(None)
-        ('0.9214 ± 0.0054', '0.9214', '–')
-    """
+    """Return a share with the larger half of its 95% interval."""
     if value is None:
         return "–"
     if low is None or high is None:
@@ -204,34 +125,18 @@ class WithAccuracy(Protocol):
 
 
 def in_groups(groups: int | None, *, few: bool) -> str:
-    """Say in how many groups images come; ``""`` where each stands alone.
-
-    Example:
-        >>> in_groups(12, few=True)
-        ' in 12 groups, which are few: the interval is rough'
-    """
+    """Say in how many groups images come; ``""`` where each stands alone."""
     if groups is None:
         return ""
     return f" in {counted(groups, 'group')}{', which are few: the interval is rough' * few}"
 
 
 def repeats(rows: int) -> str:
-    """Say how many rows of a table name an image once more.
-
-    Example:
-        >>> repeats(270)
-        '270 rows repeat an image; each image counts once'
-    """
+    """Say how many rows of a table name an image once more."""
     says = "rows repeat" if rows > 1 else "row repeats"
     return f"{rows:,} {says} an image; each image counts once"
 
 
 def plus_minus(figures: WithAccuracy) -> str:
-    """Return the accuracy of some figures with its interval.
-
-    Example:
-        >>> from opsin.core.artifacts.run_report import PartFigures
-        >>> plus_minus(PartFigures(accuracy=0.9214, low=0.9160, high=0.9266))
-        '0.9214 ± 0.0054'
-    """
+    """Return the accuracy of some figures with its interval."""
     return with_interval(figures.accuracy, figures.low, figures.high)

@@ -22,25 +22,13 @@ Header = dict[str, Any]
 
 
 def pack(header: Header, parts: Sequence[bytes] = ()) -> list[bytes]:
-    """Return a frame in pieces, ready to be sent one after another.
-
-    Example:
-        >>> b"".join(pack({"do": "rest"}, [b"ab", b"c"]))[12:]
-        b'{"do":"rest"}abc'
-    """
+    """Return a frame in pieces, ready to be sent one after another."""
     head = json.dumps(header, separators=(",", ":")).encode()
     return [_LENGTHS.pack(len(head), sum(map(len, parts))) + head, *parts]
 
 
 class Unpacker:
-    """Puts frames together from whatever pieces arrive.
-
-    Example:
-        >>> unpacker = Unpacker()
-        >>> sent = b"".join(pack({"do": "rest"}, [b"abc"]))
-        >>> list(unpacker.feed(sent[:20])), list(unpacker.feed(sent[20:]))
-        ([], [({'do': 'rest'}, b'abc')])
-    """
+    """Puts frames together from whatever pieces arrive."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -82,12 +70,7 @@ async def receive_soon(stream: asyncio.StreamReader) -> tuple[Header, bytes] | N
 
 
 def whole(view: memoryview) -> bytes:
-    """Return a frame's body as bytes, without a copy where it arrived as such.
-
-    Example:
-        >>> whole(memoryview(b"abc"))
-        b'abc'
-    """
+    """Return a frame's body as bytes, without a copy where it arrived as such."""
     own = view.obj
     return own if isinstance(own, bytes) and len(own) == len(view) else bytes(view)
 

@@ -13,29 +13,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Term:
-    """A word of the field, as Opsin uses it.
-
-    Args:
-        title: Its name, as a heading.
-        says: Three sentences.
-        studio: The page of the studio that shows it at work.
-        command: What shows it in a terminal.
-        words: Other names that it is printed under: headings, labels, and options with dashes.
-        layers: Words in the kinds of layers that it explains, such as ``BatchNorm``.
-        picture: Name of the picture that explains it, where one does.
-
-    Example:
-        >>> term = find_term("Learning rate")
-        >>> term.key, len(term.says), term.address
-        ('learning-rate', 3, 'reference/glossary.html#learning-rate')
-    """
+    """A word of the field, as Opsin uses it, explained in three sentences."""
 
     title: str
     says: tuple[str, ...]
+    #: The page of the studio and the command that show it at work.
     studio: str
     command: str
+    #: Other names that it is printed under: headings, labels, and options with dashes.
     words: tuple[str, ...] = ()
+    #: Words in the kinds of layers that it explains, such as ``BatchNorm``.
     layers: tuple[str, ...] = ()
+    #: Name of the picture that explains it, where one does.
     picture: str = ""
 
     @property
@@ -68,33 +57,12 @@ def _term(fields: Mapping[str, Any]) -> Term:
 
 
 def find_term(text: str) -> Term | None:
-    """Return the term for a word as it is printed, or ``None`` where the glossary has none.
-
-    Capitals do not matter, nor does a unit in brackets, or what a mean is taken over. An option is
-    written with its dashes.
-
-    Args:
-        text: A term, the title of a column or a chart, a label, or an option.
-
-    Example:
-        >>> [find_term(text).key for text in ("Log loss (nats)", "Val loss", "--rate")]
-        ['log-loss', 'loss', 'learning-rate']
-        >>> find_term("Date") is None
-        True
-    """
+    """Return the term for a word as it is printed, or ``None`` where the glossary has none."""
     return _words().get(re.split(r" \(| over ", text)[0].strip().lower())
 
 
 def term_of_layer(kind: str) -> Term | None:
-    """Return the term for a layer, or ``None`` where the glossary has none.
-
-    Args:
-        kind: What the summary table says that it is.
-
-    Example:
-        >>> [term_of_layer(kind).key for kind in ("MaxPool 2", "Conv 3×3 same + BatchNorm")]
-        ['max-pooling', 'convolution']
-    """
+    """Return the term for a layer, or ``None`` where the glossary has none."""
     words = (word.strip(",").removesuffix("1d").removesuffix("2d") for word in kind.split())
     return next((_layers()[word] for word in words if word in _layers()), None)
 

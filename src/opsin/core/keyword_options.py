@@ -14,172 +14,84 @@ class ImageOptions(TypedDict, total=False):
     """How images are prepared, and validation is cut."""
 
     size: int | tuple[int, int] | None
-    """Height and width of the prepared images in pixels (default: their own if all share one of up
-    to 64, otherwise 64)."""
     channels: Literal[1, 3] | None
-    """1 for grey, 3 for colour (default: as in the images)."""
     resize: Literal["fit", "fill", "squash"] | None
-    """fit: keep the whole image and fill the border; fill: crop to fill; squash: stretch."""
     bits: Literal[8, 10, 12, 14, 16] | None
-    """Bits that are used in files of 16 bits a channel (default: as many as the brightest of the
-    images needs)."""
     group_by: str | None
-    """Regular expression: images whose names match with the same text (of the first group) belong
-    together: on one side of the split, and one observation."""
     near_duplicates: Literal["together", "apart"] | None
-    """together: near duplicates stay on one side of the split; apart: they may be on both."""
     val_fraction: float | None
-    """Share of the training images used for validation."""
     split_seed: int | None
-    """Another seed gives another split."""
     max_unreadable: float | None
-    """Stop if more than this share of the files is unreadable."""
     disk_limit: float | None
-    """GB of decoded images to keep on disk; a larger set is decoded on the fly (default: half of
-    the free space)."""
 
 
 class FitOptions(TypedDict, total=False):
     """What is trained, and how."""
 
     hidden: Sequence[int] | None
-    """Units of each dense layer, or filters of each block."""
     depth: int | None
-    """Number of dense layers, or of blocks."""
     activation: Literal["relu", "gelu", "silu", "tanh"] | None
-    """Non-linearity after each layer."""
     dropout: float | None
-    """Share of values dropped during training."""
     epochs: int | None
-    """Passes over the training images."""
     batch_size: int | None
-    """Images per step."""
     micro_batch: int | None
-    """Images computed at once: a step adds up the gradients of several such parts of its batch,
-    which takes less memory (default: the whole batch)."""
     shuffle_buffer: int | None
-    """Images shuffled at a time, read in shards of neighbours, for collections larger than the
-    memory (default: all images at once)."""
     optimizer: Literal["adam", "adamw", "sgd", "muon"] | None
-    """adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights by
-    adamw)."""
     rate: float | None
-    """Learning rate (the peak, if it varies)."""
     schedule: Literal["constant", "cosine", "one-cycle", "step"] | None
-    """constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% and 75%."""
     momentum: float | None
-    """Momentum of sgd and muon, first beta of adam."""
     weight_decay: float | None
-    """Weight decay per step, times the learning rate."""
     label_smoothing: float | None
-    """Share of the target spread evenly over all classes."""
     balance: Literal["auto", "none", "weights", "sampling"] | None
-    """Make rare classes count as much as common ones in the training, by weights in the loss or by
-    drawing them more often; auto: decided by the counts. Answers assume the class mix all the
-    same."""
     augment: Literal["none", "photos", "documents", "symbols"] | None
-    """What the training images show, which decides how they are varied: photos, documents, symbols
-    (never mirrored), or none. The other options of augmentation change one part each."""
     flip: bool | None
-    """Mirror half of the training images left to right."""
     shift: int | None
-    """Move training images at random by up to this many pixels."""
     zoom: float | None
-    """Enlarge or shrink them by up to this share of their size."""
     rotate: float | None
-    """Rotate them by up to this many degrees."""
     light: float | None
-    """Change brightness and contrast by up to this share."""
     erase: float | None
-    """Side of a square erased at a random place, as a share of the image's side."""
     crop: float | None
-    """Show a part of each image, of any place and shape, that is at least this share of it (0: the
-    whole image)."""
     crop_side: int | None
-    """Height and width that such a part is brought to (default: the image's own)."""
     colour: float | None
-    """Change saturation and tint by up to this share."""
     mixup: float | None
-    """Mix each image, and its label, with another's: the parameter of the beta distribution that
-    their shares are drawn from (0: never)."""
     ema: float | None
-    """Deliver the weights' moving average, which keeps this share of itself at each step (0: the
-    weights of the best epoch)."""
     patience: int | None
-    """Stop after this many epochs without a better validation accuracy."""
     class_mix: str | None
-    """How common the classes are among the images that answers are for: as-trained, even, or a JSON
-    file with a share for each class."""
     device: Literal["auto", "cpu", "cuda", "mps"] | str | None
-    """Where to train, compute features and evaluate: auto, cpu, cuda, tensorrt, coreml or mps,
-    directml, openvino; perhaps a number: cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] | None
-    """Arithmetic of training: float32, or bfloat16 for all large products; auto: bfloat16 if the
-    processor has units for it and the network is large enough to gain."""
     checkpoint_every: float | None
-    """Seconds between checkpoints: the training time that a crash may cost."""
     c: float | None
-    """Inverse strength of regularisation (logistic, svm): a larger one fits the training images
-    more closely."""
     side: int | None
-    """Longest side in pixels that a model without layers looks at: larger images are averaged down
-    by 2, 3 … until they fit."""
     images: int | None
-    """Most training images to fit it to, drawn by the seed with each class at its share."""
     trees: int | None
-    """Trees of a forest; rounds of boosting, each with a tree for each class."""
     leaves: int | None
-    """Most leaves of each tree."""
     neighbours: int | None
-    """Nearest training images that vote (knn)."""
     components: int | None
-    """Principal components that images are reduced to first (knn, svm)."""
     backbone: str | os.PathLike[str] | None
-    """A pretrained network to build on: an ONNX file, a run, or a name that opsin backbones lists.
-    Best for few photographs."""
     prepare: str | None
-    """The pixels that the pretrained network was trained on, where nothing beside it says them:
-    imagenet, -1..1, 0..1 or 0..255, each also with ,bgr, or a JSON file."""
     at: Sequence[str] | None
-    """Values of the pretrained network to take as features (default: that before its last dense
-    layer, and a few depths where they help)."""
     head: Literal["auto", "logistic", "kernel-ridge", "nearest-mean"] | None
-    """What learns from the features; auto: the best by cross-validation on the training images."""
     fine_tune: bool | None
-    """Train the pretrained network's own weights as well, which takes minutes to hours and needs
-    PyTorch; delivered only where validation images say that it is better."""
 
 
 class LoadOptions(ImageOptions, total=False):
     """The options of `opsin.load`."""
 
     test: object
-    """A source that is used for the test only."""
     classes: Sequence[str] | None
-    """Keep only these classes, in this order."""
     columns: Mapping[str, str] | None
-    """Columns of a table that have other names, such as path=file,label=kind."""
     labels: str | os.PathLike[str] | None
-    """A table of corrections (digest or name, label; the label - leaves an image out), such as
-    opsin report RUN --fix writes."""
     parts_of: str | os.PathLike[str] | None
-    """A run whose images keep the parts that they had there, known by their content; new ones fill
-    the parts up."""
     follow_links: bool | None
-    """Follow symbolic links that lead out of the source's folder."""
     outside: bool | None
-    """Let a table name images outside its own folder, too."""
     fold: str | None
-    """2/5: test on the second of five folds, train on the other four."""
     test_fraction: float | None
-    """Share used for the test if the source has no test images of its own."""
 
 
 class TrainOptions(LoadOptions, FitOptions, total=False):
     """The options of `opsin.train`."""
 
     seed: int | None
-    """Same seed, data and machine: same weights (on a CPU)."""
 
 
 class ImageClassifierOptions(ImageOptions, FitOptions, total=False):

@@ -55,39 +55,28 @@ class _Frozen(BaseModel):
 
 
 class Background(_Frozen):
-    """What lies behind the subjects of the training images, and how these stand before it.
+    """What lies behind the subjects of the training images, and how these stand before it."""
 
-    Args:
-        level: Median brightness of the images' outermost pixels, 0 (black) to 255 (white).
-        share: Share of training images whose border lies on the same side of grey.
-        fill: Median share of the image's side that the subject takes up.
-        contrast: Median difference between the background and the subject's strongest pixels.
-    """
-
+    #: Median brightness of the images' outermost pixels, 0 (black) to 255 (white).
     level: int = Field(ge=0, le=255)
+    #: Share of training images whose border lies on the same side of grey.
     share: _Share
+    #: Median share of the image's side that the subject takes up.
     fill: float = Field(gt=0, le=1)
+    #: Median difference between the background and the subject's strongest pixels.
     contrast: float = Field(gt=0, le=255)
 
 
 class Preparation(_Frozen):
-    """How bytes become the network's pixels: ``uint8[height, width, channels]``.
-
-    Args:
-        height: Of the pixels.
-        width: Of the pixels.
-        channels: 1 for grey, 3 for colour.
-        resize: How an image is brought to that size.
-        background: What lies behind the subjects, where the training images agree.
-        bits: Bits that the training images use in files of 16 bits a channel, so that white is
-            ``2**bits - 1``; ``None`` where they have 8 bits, and deeper files are taken for 16.
-    """
+    """How bytes become the network's pixels: ``uint8[height, width, channels]``."""
 
     height: _Side
     width: _Side
     channels: Literal[1, 3]
     resize: Resize
+    #: Where the training images agree on one.
     background: Background | None = None
+    #: Bits used in files of 16 bits a channel; ``None``: deeper files are taken for 16.
     bits: Bits | None = None
 
 
@@ -117,12 +106,7 @@ class LayerOp(StrEnum):
 
     @classmethod
     def of(cls, kind: str) -> LayerOp:
-        """Return what a layer of some kind computes.
-
-        Example:
-            >>> LayerOp.of("Conv 3×3 same + BatchNorm").name, LayerOp.of("Fourier 7").name
-            ('CONV', 'OTHER')
-        """
+        """Return what a layer of some kind computes."""
         word, *_ = kind.split() or [""]
         word = word.removesuffix("1d").removesuffix("2d")  # as PyTorch calls them
         return cls(word)
@@ -133,22 +117,16 @@ class LayerOp(StrEnum):
 
 
 class Layer(_Frozen):
-    """One row of the summary table.
-
-    Args:
-        name: Its name in the network and of its output in the file.
-        kind: What it is: ``Conv 3×3``, ``Dense``, ``ReLU`` …
-        shape: Shape of its output for one image: ``(channels, height, width)`` or ``(units,)``.
-        parameters: Numbers it holds, BatchNorm's running mean and variance included.
-        trainable: Those of them that training changes.
-        multiply_adds: Multiplications with an addition, for one image.
-    """
+    """One row of the summary table; its name is that of its output in the file."""
 
     name: _Name
     kind: _Name
+    #: Of its output for one image: ``(channels, height, width)`` or ``(units,)``.
     shape: Annotated[tuple[_Count, ...], Field(max_length=8)]
+    #: BatchNorm's running mean and variance included.
     parameters: _Count
     trainable: _Count
+    #: Multiplications with an addition, for one image.
     multiply_adds: _Count
 
     @property
@@ -168,28 +146,16 @@ class Score(_Frozen):
 
 
 class Calibration(_Frozen):
-    """How the file learnt to say how sure it may be.
-
-    Args:
-        temperature: What its logits are divided by.
-        images: How many validation images that was fitted to.
-        log_loss: Their mean cross entropy in nats before and after.
-    """
+    """The temperature that logits are divided by, and what it was fitted to."""
 
     temperature: float = Field(gt=0)
+    #: Validation images, and their mean cross entropy in nats before and after.
     images: _Count
     log_loss: tuple[float, float]
 
 
 class ClassMix(_Frozen):
-    """How common each class is among the images that the answers are for.
-
-    Args:
-        learnt: Shares of the classes that the model's scores imply: those of its training images,
-            equal ones where each class counted the same, or for a head on a pretrained network
-            those that answers to images it had not learnt from show; they sum to 1.
-        assumed: Shares that its answers assume; they sum to 1.
-    """
+    """How common each class is: in what the scores imply, and in what the answers assume."""
 
     learnt: Annotated[tuple[_Part, ...], Field(max_length=MAX_CLASSES)]
     assumed: Annotated[tuple[_Part, ...], Field(max_length=MAX_CLASSES)]
@@ -202,48 +168,38 @@ class ClassMix(_Frozen):
 
 
 class Reject(_Frozen):
-    """When the answer is "none of these".
-
-    Args:
-        max_ood_score: Largest ``ood_score`` of an image that gets an answer.
-        rate: Share of images of the known classes that are refused by mistake, as expected.
-        images: How many validation images the limit was chosen on.
-    """
+    """When the answer is "none of these": above a limit chosen on validation images."""
 
     max_ood_score: float
+    #: Expected share of images of the known classes that are refused by mistake.
     rate: float = Field(gt=0, lt=1)
     images: _Count
 
     @model_validator(mode="before")
     @classmethod
     def _read_earlier(cls, given: Any) -> Any:
-        """Read the least cosine that earlier formats have, as ``threshold``."""
+        """Read the least cosine of format 2, as float32 like the scores."""
         if isinstance(given, dict) and isinstance(given.get("threshold"), int | float):
             given = dict(given)
-            # As float32, like the scores that it is compared with.
             given["max_ood_score"] = float(np.float32(1) - np.float32(given.pop("threshold")))
         return given
 
 
 class Views(_Frozen):
-    """How the training varied its images, and whether answers are better over several such views.
+    """How the training varied its images, and whether answers over several such views are better.
 
-    Args:
-        flip: Whether it mirrored them.
-        shift: How many pixels it moved them by at most.
-        images: How many validation images the views were tried on; 0 where there are no views.
-        gained: How many of them the mean over the views puts right, and the image alone does not.
-        lost: How many it is the other way round.
-        p: Of the exact McNemar test.
-        helped: Whether they help beyond chance, and are used where they are asked for.
+    They were tried on validation images: so many were gained, so many lost (exact McNemar test).
     """
 
     flip: bool
+    #: Pixels that images were moved by, at most.
     shift: int = Field(ge=0)
+    #: 0 where there are no views.
     images: int = Field(0, ge=0)
     gained: int = Field(0, ge=0)
     lost: int = Field(0, ge=0)
     p: float = Field(1.0, ge=0, le=1)
+    #: Whether they help beyond chance, and are used where they are asked for.
     helped: bool = False
 
     @property
@@ -262,31 +218,23 @@ class Views(_Frozen):
 
 
 class BackboneFacts(_Frozen):
-    """The pretrained network that is inside the file.
-
-    Args:
-        name: What people call it.
-        sha256: Of the file that it was read from, in hexadecimal.
-        licence: Under which it is published; ``unknown`` where nothing says so.
-        pixels: What it takes for pixels, and where that is stated.
-        at: Names of the values that are taken as features.
-    """
+    """The pretrained network that is inside the file."""
 
     name: _Name
+    #: Of the file that it was read from, in hexadecimal.
     sha256: _Name
+    #: ``unknown`` where nothing says it.
     licence: _Name
+    #: What it takes for pixels, and where that is stated.
     pixels: _Name
+    #: Names of the values that are taken as features.
     at: Annotated[tuple[_Name, ...], Field(max_length=10_000)]
 
 
 class Metadata(_Frozen):
     """All that a reader needs to use the file as it was meant.
 
-    It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
-    that any language can read it. ``precision`` says what the network's weights are kept in, and
-    is left out of the file where that is float32. ``views`` is not in files of earlier versions,
-    ``backbone`` only in those that are built on a pretrained network, and ``class_mix`` not in
-    imported ones; a file of an earlier version without it adds nothing to its logits.
+    Kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value.
     """
 
     format: int = FORMAT
@@ -316,21 +264,17 @@ class Metadata(_Frozen):
         """Return the properties to write into the ONNX file."""
         fields = self.model_dump(mode="json") | {"format": FORMAT}
         if self.precision == "float32":
-            del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
+            del fields["precision"]
         for name in ("views", "backbone", "class_mix"):
             if fields[name] is None:
-                del fields[name]  # likewise
+                del fields[name]
         if self.preparation.bits is None:
-            del fields["preparation"]["bits"]  # likewise
+            del fields["preparation"]["bits"]
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod
     def from_props(cls, props: dict[str, str], file: str) -> Metadata:
-        """Read what `to_props` wrote.
-
-        Raises:
-            ModelFileError: ``file`` was not written by Opsin, or by a later one.
-        """
+        """Read what `to_props` wrote."""
         own = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
         try:
             fields = {

@@ -46,31 +46,13 @@ _FOLDER: Final = getattr(os, "O_DIRECTORY", 0)
 
 
 def open_folder(place: str | os.PathLike[str], *, within: int | None = None) -> int:
-    """Open a folder where there are `FOLDER_HANDLES`.
-
-    Args:
-        place: Its path, or its name in the folder ``within``, which may not be a link then.
-        within: The handle of an open folder.
-
-    Raises:
-        OSError: There is no such folder, or it may not be entered.
-    """
+    """Open a folder where there are `FOLDER_HANDLES`."""
     no_link = 0 if within is None else NO_LINK  # a handle may be 0, where stdin is closed
     return os.open(place, os.O_RDONLY | _FOLDER | no_link, dir_fd=within)
 
 
 def hard_link(name: str, new: str, *, within: int | None, into: int | None) -> None:
-    """Give a file a second name, which must be free.
-
-    Args:
-        name: The file's name in the folder ``within``; a path where there are no handles.
-        new: Its second name in the folder ``into``.
-        within: The handle of an open folder.
-        into: The handle of an open folder.
-
-    Raises:
-        OSError: The name is taken, or the system refuses it.
-    """
+    """Give a file a second name, which must be free."""
     os.link(
         name, new, src_dir_fd=within, dst_dir_fd=into, follow_symlinks=not FOLDER_HANDLES
     )  # fmt: skip
@@ -109,14 +91,7 @@ def only_we_write(found: os.stat_result) -> bool:
 
 @contextlib.contextmanager
 def inheritable_lock(path: Path) -> Iterator[int]:
-    """Lock a file by a handle that a child can take over, where ``CHILDREN_INHERIT``.
-
-    The system frees the lock when the last process that has the handle ends, however it ends.
-
-    Raises:
-        BlockingIOError: Another process holds the lock.
-        OSError: The file cannot be made, or the system has no such locks.
-    """
+    """Lock a file by a handle that a child can take over, where ``CHILDREN_INHERIT``."""
     if sys.platform == "win32":
         raise OSError(errno.ENOTSUP, "A lock belongs to one process on Windows", str(path))
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -144,27 +119,14 @@ def is_locked(path: Path) -> bool:
 
 
 def process_exists(pid: int) -> bool:
-    """Tell whether there is a process of this number, of any user.
-
-    Example:
-        >>> process_exists(os.getpid())
-        True
-    """
+    """Tell whether there is a process of this number, of any user."""
     import psutil  # noqa: PLC0415  0.04 s
 
     return psutil.pid_exists(pid)
 
 
 def command_line(pid: int) -> str | None:
-    """Return the command line of a process; ``None`` where the system does not show it.
-
-    Raises:
-        ProcessLookupError: There is no such process.
-
-    Example:
-        >>> "python" in command_line(os.getpid())
-        True
-    """
+    """Return the command line of a process; ``None`` where the system does not show it."""
     import psutil  # noqa: PLC0415  0.04 s
 
     try:
@@ -176,23 +138,14 @@ def command_line(pid: int) -> str | None:
 
 
 def interrupt(pid: int) -> None:
-    """Ask a process to stop, as Ctrl-C does.
-
-    Raises:
-        ProcessLookupError: There is none.
-        PermissionError: It is another user's, or this is Windows, where only the keyboard can ask.
-    """
+    """Ask a process to stop, as Ctrl-C does."""
     if sys.platform == "win32":
         raise PermissionError(errno.EPERM, "Windows can only end another process")
     os.kill(pid, signal.SIGINT)
 
 
 def end_group(pid: int) -> None:
-    """End a process that leads a group, and all that it started, at once.
-
-    Args:
-        pid: Its number; the caller makes sure that it still belongs to that process.
-    """
+    """End a process that leads a group, and all that it started, at once."""
     if sys.platform == "win32":
         import psutil  # noqa: PLC0415  0.04 s
 
@@ -248,10 +201,7 @@ def ended_after(seconds: float) -> Iterator[None]:
 
 
 def limit_computing(seconds: float) -> None:
-    """End this process once it has computed for so long; waiting for a core does not count.
-
-    Enforced where there are such timers, on all systems but Windows.
-    """
+    """End this process once it has computed for so long; waiting for a core does not count."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
@@ -269,11 +219,7 @@ def lower_priority() -> None:
 
 
 def limit_process(memory: int) -> None:
-    """Let this process take no more memory, write no file and leave no core dump behind.
-
-    Args:
-        memory: Bytes beyond what it has now. Enforced on Linux.
-    """
+    """Let this process take no more memory, write no file and leave no core dump behind."""
     if sys.platform == "win32":
         return
 
@@ -288,11 +234,7 @@ def limit_process(memory: int) -> None:
 
 
 def limit_memory(memory: int) -> None:
-    """Let this process take no more memory from now on; the limit may be changed again.
-
-    Args:
-        memory: Bytes beyond what it has now. Enforced on Linux.
-    """
+    """Let this process take no more memory from now on; the limit may be changed again."""
     if sys.platform == "win32":
         return
     if (present := _addresses()) is not None:
@@ -323,20 +265,13 @@ def allow_open_files(wanted: int) -> None:
 
 
 def reuse_address(listener: socket.socket) -> None:
-    """Let a port be taken again right after the server before; Windows does so by itself.
-
-    There, the option would let two servers have the same port.
-    """
+    """Let a port be taken again right after the server before; Windows does so by itself."""
     if sys.platform != "win32":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def return_memory() -> None:
-    """Give free memory back to the system, where the C library keeps it (glibc).
-
-    It returns only what lies at the end of its heap by itself; a process whose blocks lie anywhere
-    would seem to grow for hours.
-    """
+    """Give free memory back to the system, where the C library keeps it (glibc)."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -345,12 +280,7 @@ def return_memory() -> None:
 
 
 def processor_name() -> str:
-    """Name the processor as its maker does, or at least its kind.
-
-    Example:
-        >>> processor_name() != ""
-        True
-    """
+    """Name the processor as its maker does, or at least its kind."""
     about = Path("/proc/cpuinfo")
     if about.is_file():
         for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -365,18 +295,7 @@ def processor_name() -> str:
 
 
 def memory_left(system: Path = Path("/")) -> int:
-    """Return how many bytes this process may still take.
-
-    The least of what the system has free, what the process's control groups leave (the limits of
-    containers and of batch systems), and what its own limits leave (``ulimit -v``).
-
-    Args:
-        system: Root of the system's files.
-
-    Example:
-        >>> memory_left() > 0
-        True
-    """
+    """Return how many bytes this process may still take."""
     bounds = [_system_leaves(system), *_groups_leave(system), *_limits_leave(system)]
     return max(0, min(bounds))
 
@@ -391,10 +310,7 @@ def _system_leaves(system: Path) -> int:
 
 
 def _groups_leave(system: Path) -> Iterator[int]:
-    """Yield what each control group above this process leaves, of version 1 and 2 (Linux).
-
-    Pages of files that no process uses at the moment are given back when memory is short.
-    """
+    """Yield what each control group above this process leaves, of version 1 and 2 (Linux)."""
     for line in _text(system / "proc/self/cgroup").splitlines():
         _, controllers, place = line.split(":", 2)
         if controllers == "":
@@ -427,11 +343,7 @@ def _limits_leave(system: Path) -> Iterator[int]:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep large blocks that are freed, for those that are asked for next.
-
-    By default glibc gives them back to the system, which fills them with zeros each time: half of
-    the processor's time of a training step whose tensors are large. Other libraries are left alone.
-    """
+    """Let the C library keep large blocks that are freed, for those that are asked for next."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):

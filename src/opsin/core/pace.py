@@ -19,23 +19,7 @@ _EPOCH: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
 class Pace:
-    """The speed of work over the last half of the time that it has taken.
-
-    That half leaves out the slow first steps, follows a machine that became slower, and is long
-    enough to hold the pauses of a training, such as validation.
-
-    Args:
-        total: Units that there are.
-        done: Units that were done before.
-        now: The time in seconds, of any clock (default: of a monotonic one).
-
-    Example:
-        >>> pace = Pace(100, now=0.0)
-        >>> pace.saw(20, now=4.0)
-        >>> pace.saw(40, now=8.0)
-        >>> pace.speed, pace.left
-        (5.0, 12.0)
-    """
+    """The speed of work over the last half of the time that it has taken."""
 
     def __init__(self, total: float, done: float = 0.0, now: float | None = None) -> None:
         self._total = total
@@ -71,26 +55,13 @@ class Pace:
 
 
 def epoch_of(doing: str) -> tuple[int, int] | None:
-    """Return the epoch in hand and how many there are, from the name of the work.
-
-    Example:
-        >>> epoch_of("3/10"), epoch_of("Read")
-        ((3, 10), None)
-    """
+    """Return the epoch in hand and how many there are, from the name of the work."""
     found = _EPOCH.fullmatch(doing.strip())
     return (int(found[1]), int(found[2])) if found else None
 
 
 def seconds_of(text: str | float) -> float:
-    """Read a time: ``10m``, ``90s``, ``1h30m`` or a number of seconds.
-
-    Raises:
-        RecipeError: It is no time, or none at all.
-
-    Example:
-        >>> seconds_of("10m"), seconds_of("1h30m"), seconds_of(600)
-        (600.0, 5400.0, 600.0)
-    """
+    """Read a time: ``10m``, ``90s``, ``1h30m`` or a number of seconds."""
     plain = str(text).strip().lower()
     found = _TIME.fullmatch(f"{plain}s" if re.fullmatch(_NUMBER, plain) else plain)
     hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, 0.0)

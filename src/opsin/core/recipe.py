@@ -5,6 +5,7 @@ Defaults that depend on the network are filled in by `opsin.models.resolve`.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +20,8 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from opsin.core.defaults import AUGMENTATIONS, DEVICE_WORDS, DEVICES
@@ -79,21 +80,13 @@ Named = Annotated[
 ]
 
 
-#: Options of the data part that recipes of earlier versions have, and that say nothing any more.
-_RETIRED: Final = ("assignment", "split_by")
-
 #: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
 SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
 NETWORK, TRAINING, AUGMENTATION = "Network", "Training", "Augmentation"
 
 
 class RecipeModel(BaseModel):
-    """Fields that a person can set, each with what its option needs beside type and help.
-
-    ``json_schema_extra`` of a field holds its ``group``, where it is not the part's own, and its
-    ``metavar``, the word that the command line's help shows for a value.
-    `opsin.core.recipe_options.options_of` makes options of them.
-    """
+    """Fields that a person can set, each with what its option needs beside type and help."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False,
@@ -104,9 +97,19 @@ class RecipeModel(BaseModel):
     group: ClassVar[str] = SOURCE
 
 
-def without_retired(options: JsonObject) -> JsonObject:
-    """Return the options of a recipe without those that earlier versions had."""
-    return {name: value for name, value in options.items() if name not in _RETIRED}
+def _option(
+    text: str, default: Any = ..., *, group: str = "", metavar: str = "", **limits: Any
+) -> Any:
+    """Declare a field with its help, heading and the word that stands for its value there."""
+    extra: JsonDict = {"group": group} if group else {}
+    if metavar:
+        extra["metavar"] = metavar
+    return Field(default, description=text, json_schema_extra=extra, **limits)
+
+
+_preparation = functools.partial(_option, group=PREPARATION)
+_split = functools.partial(_option, group=SPLIT)
+_augmentation = functools.partial(_option, group=AUGMENTATION)
 
 
 def _without_folder(source: str) -> str:
@@ -117,12 +120,7 @@ def _without_folder(source: str) -> str:
 
 
 def without_folders(value: Any) -> Any:
-    """Return JSON in which paths are their last part, for others to read.
-
-    Example:
-        >>> without_folders({"sources": ["/home/someone/photos", "digits"], "size": 64})
-        {'sources': ['photos', 'digits'], 'size': 64}
-    """
+    """Return JSON in which paths are their last part, for others to read."""
     match value:
         case dict():
             return {key: without_folders(each) for key, each in value.items()}
@@ -136,128 +134,73 @@ def without_folders(value: Any) -> Any:
 class DataRecipe(RecipeModel):
     """Which images, and how they become arrays and splits."""
 
-    sources: tuple[str, ...] = Field(
-        min_length=1, description="Names, folders, tables, archives or arrays, joined into one."
+    sources: tuple[str, ...] = _option(
+        "Names, folders, tables, archives or arrays, joined into one.", min_length=1
     )
-    test: Named | None = Field(
-        None,
-        description="A source that is used for the test only.",
-        json_schema_extra={"metavar": "SOURCE"},
+    test: Named | None = _option("A source that is used for the test only.", None, metavar="SOURCE")
+    classes: tuple[str, ...] | None = _option(
+        "Keep only these classes, in this order.", None, metavar="A,B,C", min_length=1
     )
-    classes: tuple[str, ...] | None = Field(
-        None,
-        min_length=1,
-        description="Keep only these classes, in this order.",
-        json_schema_extra={"metavar": "A,B,C"},
+    size: Sides | None = _preparation(
+        "Height and width of the prepared images in pixels (default: their own if all share one "
+        "of up to 64, otherwise 64).", None, metavar="N or HxW",
+    )  # fmt: skip
+    channels: Literal[1, 3] | None = _preparation(
+        "1 for grey, 3 for colour (default: as in the images).", None
     )
-    size: Sides | None = Field(
-        None,
-        description="Height and width of the prepared images in pixels (default: their own if all "
-        "share one of up to 64, otherwise 64).",
-        json_schema_extra={"group": PREPARATION, "metavar": "N or HxW"},
+    resize: Resize = _preparation(
+        "fit: keep the whole image and fill the border; fill: crop to fill; squash: stretch.", "fit"
     )
-    channels: Literal[1, 3] | None = Field(
-        None,
-        description="1 for grey, 3 for colour (default: as in the images).",
-        json_schema_extra={"group": PREPARATION},
+    bits: Bits | None = _preparation(
+        "Bits that are used in files of 16 bits a channel (default: as many as the brightest of "
+        "the images needs).", None,
+    )  # fmt: skip
+    columns: dict[str, str] | None = _option(
+        "Columns of a table that have other names, such as path=file,label=kind.",
+        None, metavar="OURS=THEIRS,…",
+    )  # fmt: skip
+    labels: Named | None = _option(
+        "A table of corrections (digest or name, label; the label - leaves an image out), such as"
+        " opsin report RUN --fix writes.", None, metavar="CSV",
+    )  # fmt: skip
+    parts_of: Named | None = _option(
+        "A run whose images keep the parts that they had there, known by their content; new ones "
+        "fill the parts up.", None, metavar="RUN",
+    )  # fmt: skip
+    follow_links: bool = _option(
+        "Follow symbolic links that lead out of the source's folder.", False
     )
-    resize: Resize = Field(
-        "fit",
-        description="fit: keep the whole image and fill the border; fill: crop to fill; squash: "
-        "stretch.",
-        json_schema_extra={"group": PREPARATION},
-    )
-    bits: Bits | None = Field(
-        None,
-        description="Bits that are used in files of 16 bits a channel (default: as many as the "
-        "brightest of the images needs).",
-        json_schema_extra={"group": PREPARATION},
-    )
-    columns: dict[str, str] | None = Field(
-        None,
-        description="Columns of a table that have other names, such as path=file,label=kind.",
-        json_schema_extra={"metavar": "OURS=THEIRS,…"},
-    )
-    labels: Named | None = Field(
-        None,
-        description="A table of corrections (digest or name, label; the label - leaves an image "
-        "out), such as opsin report RUN --fix writes.",
-        json_schema_extra={"metavar": "CSV"},
-    )
-    parts_of: Named | None = Field(
-        None,
-        description="A run whose images keep the parts that they had there, known by their "
-        "content; new ones fill the parts up.",
-        json_schema_extra={"metavar": "RUN"},
-    )
-    follow_links: bool = Field(
-        False, description="Follow symbolic links that lead out of the source's folder."
-    )
-    outside: bool = Field(False, description="Let a table name images outside its own folder, too.")
-    group_by: str | None = Field(
-        None,
-        description="Regular expression: images whose names match with the same text (of the "
-        "first group) belong together: on one side of the split, and one observation.",
-        json_schema_extra={"group": SPLIT, "metavar": "REGEX"},
-    )
-    near_duplicates: Literal["together", "apart"] = Field(
+    outside: bool = _option("Let a table name images outside its own folder, too.", False)
+    group_by: str | None = _split(
+        "Regular expression: images whose names match with the same text (of the first group) "
+        "belong together: on one side of the split, and one observation.", None, metavar="REGEX",
+    )  # fmt: skip
+    near_duplicates: Literal["together", "apart"] = _split(
+        "together: near duplicates stay on one side of the split; apart: they may be on both.",
         "together",
-        description="together: near duplicates stay on one side of the split; apart: they may be "
-        "on both.",
-        json_schema_extra={"group": SPLIT},
+    )  # fmt: skip
+    fold: str | None = _split(
+        "2/5: test on the second of five folds, train on the other four.",
+        None, metavar="I/K", pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$", examples=["2/5"],
+    )  # fmt: skip
+    val_fraction: float = _split(
+        "Share of the training images used for validation.", 0.1, gt=0, lt=1
     )
-    fold: str | None = Field(
-        None,
-        pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$",
-        description="2/5: test on the second of five folds, train on the other four.",
-        examples=["2/5"],
-        json_schema_extra={"group": SPLIT, "metavar": "I/K"},
+    test_fraction: float = _split(
+        "Share used for the test if the source has no test images of its own.", 0.1, ge=0, lt=1
     )
-    val_fraction: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description="Share of the training images used for validation.",
-        json_schema_extra={"group": SPLIT},
+    split_seed: int = _split("Another seed gives another split.", 0, ge=0, lt=2**31)
+    max_unreadable: float = _option(
+        "Stop if more than this share of the files is unreadable.", 0.1, ge=0, le=1
     )
-    test_fraction: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="Share used for the test if the source has no test images of its own.",
-        json_schema_extra={"group": SPLIT},
-    )
-    split_seed: int = Field(
-        0,
-        ge=0,
-        lt=2**31,
-        description="Another seed gives another split.",
-        json_schema_extra={"group": SPLIT},
-    )
-    max_unreadable: float = Field(
-        0.1, ge=0, le=1, description="Stop if more than this share of the files is unreadable."
-    )
-    disk_limit: float | None = Field(
-        None,
-        ge=0,
-        description="GB of decoded images to keep on disk; a larger set is decoded on the fly "
-        "(default: half of the free space).",
-        json_schema_extra={"metavar": "GB"},
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_retired(cls, data: Any) -> Any:
-        return without_retired(data) if isinstance(data, dict) else data
+    disk_limit: float | None = _option(
+        "GB of decoded images to keep on disk; a larger set is decoded on the fly (default: half "
+        "of the free space).", None, metavar="GB", ge=0,
+    )  # fmt: skip
 
     @property
     def title(self) -> str:
-        """What people call the first source: no path, and no suffix of a kind of file.
-
-        Example:
-            >>> DataRecipe.of("photos/pets v1.2.tar.gz").title, DataRecipe.of("pets v1.2").title
-            ('pets v1.2', 'pets v1.2')
-        """
+        """What people call the first source: no path, and no suffix of a kind of file."""
         name = os.path.basename(os.path.abspath(self.sources[0]))  # noqa: PTH100, PTH119
         return _KIND_OF_FILE.sub("", name) or name
 
@@ -268,22 +211,13 @@ class DataRecipe(RecipeModel):
 
     @property
     def source_names(self) -> str:
-        """All sources in one word, without the folders that they lie in: for others to read.
-
-        Example:
-            >>> DataRecipe.of("/home/someone/photos", "digits", test="later.zip").source_names
-            'photos + digits · test: later.zip'
-        """
+        """All sources in one word, without the folders that they lie in: for others to read."""
         names = [_without_folder(source) for source in self.sources]
         return " + ".join(names) + (f" · test: {_without_folder(self.test)}" if self.test else "")
 
     @classmethod
     def of(cls, *sources: str, **options: Any) -> DataRecipe:
-        """Check options, ``None`` meaning "the default".
-
-        Raises:
-            RecipeError: An unknown option, or a value outside its range.
-        """
+        """Check options, ``None`` meaning "the default"."""
         refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
         try:
@@ -310,14 +244,13 @@ class ModelRecipe(RecipeModel):
 
     group: ClassVar[str] = NETWORK
 
-    name: str = Field(description="Which network; `opsin train --help` lists them.")
-    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        description="Units of each dense layer, or filters of each block.",
-        json_schema_extra={"metavar": "N,N,N"},
+    name: str = _option("Which network; `opsin train --help` lists them.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = _option(
+        "Units of each dense layer, or filters of each block.", metavar="N,N,N"
     )
-    depth: int = Field(ge=0, le=DEEPEST, description="Number of dense layers, or of blocks.")
-    activation: Activation = Field("relu", description="Non-linearity after each layer.")
-    dropout: float = Field(ge=0, lt=1, description="Share of values dropped during training.")
+    depth: int = _option("Number of dense layers, or of blocks.", ge=0, le=DEEPEST)
+    activation: Activation = _option("Non-linearity after each layer.", "relu")
+    dropout: float = _option("Share of values dropped during training.", ge=0, lt=1)
 
 
 #: What ``--class-mix`` takes.
@@ -337,147 +270,88 @@ class TrainingRecipe(RecipeModel):
 
     group: ClassVar[str] = TRAINING
 
-    epochs: int = Field(ge=1, le=10_000, description="Passes over the training images.")
-    batch_size: int = Field(ge=2, le=65_536, description="Images per step.")
-    micro_batch: int | None = Field(
-        None,
-        ge=2,
-        le=65_536,
-        description="Images computed at once: a step adds up the gradients of several such parts "
-        "of its batch, which takes less memory (default: the whole batch).",
-        json_schema_extra={"metavar": "IMAGES"},
+    epochs: int = _option("Passes over the training images.", ge=1, le=10_000)
+    batch_size: int = _option("Images per step.", ge=2, le=65_536)
+    micro_batch: int | None = _option(
+        "Images computed at once: a step adds up the gradients of several such parts of its "
+        "batch, which takes less memory (default: the whole batch).",
+        None, metavar="IMAGES", ge=2, le=65_536,
+    )  # fmt: skip
+    shuffle_buffer: int | None = _option(
+        "Images shuffled at a time, read in shards of neighbours, for collections larger than the"
+        " memory (default: all images at once).", None, metavar="IMAGES", ge=48, le=1_000_000_000,
+    )  # fmt: skip
+    optimizer: Optimizer = _option(
+        "adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights "
+        "by adamw)."
     )
-    shuffle_buffer: int | None = Field(
-        None,
-        ge=48,
-        le=1_000_000_000,
-        description="Images shuffled at a time, read in shards of neighbours, for collections "
-        "larger than the memory (default: all images at once).",
-        json_schema_extra={"metavar": "IMAGES"},
+    rate: float = _option("Learning rate (the peak, if it varies).", gt=0, le=100)
+    schedule: Schedule = _option(
+        "constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% and 75%."
     )
-    optimizer: Optimizer = Field(
-        description="adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the "
-        "other weights by adamw)."
+    momentum: float = _option("Momentum of sgd and muon, first beta of adam.", 0.9, ge=0, lt=1)
+    weight_decay: float = _option("Weight decay per step, times the learning rate.", ge=0, le=10)
+    label_smoothing: float = _option(
+        "Share of the target spread evenly over all classes.", ge=0, lt=1
     )
-    rate: float = Field(gt=0, le=100, description="Learning rate (the peak, if it varies).")
-    schedule: Schedule = Field(
-        description="constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% "
-        "and 75%."
+    balance: Literal["auto", "none", "weights", "sampling"] = _option(
+        "Make rare classes count as much as common ones in the training, by weights in the loss "
+        "or by drawing them more often; auto: decided by the counts. Answers assume the class mix"
+        " all the same.", "auto",
+    )  # fmt: skip
+    augment: Augmentation = _augmentation(
+        "What the training images show, which decides how they are varied: photos, documents, "
+        "symbols (never mirrored), or none. The other options of augmentation change one part "
+        "each."
     )
-    momentum: float = Field(
-        0.9, ge=0, lt=1, description="Momentum of sgd and muon, first beta of adam."
+    flip: bool = _augmentation("Mirror half of the training images left to right.")
+    shift: int = _augmentation(
+        "Move training images at random by up to this many pixels.", metavar="PIXELS", ge=0, le=64
     )
-    weight_decay: float = Field(
-        ge=0, le=10, description="Weight decay per step, times the learning rate."
+    zoom: float = _augmentation(
+        "Enlarge or shrink them by up to this share of their size.", ge=0, le=0.5
     )
-    label_smoothing: float = Field(
-        ge=0, lt=1, description="Share of the target spread evenly over all classes."
+    rotate: float = _augmentation(
+        "Rotate them by up to this many degrees.", metavar="DEGREES", ge=0, le=180
     )
-    balance: Literal["auto", "none", "weights", "sampling"] = Field(
-        "auto",
-        description="Make rare classes count as much as common ones in the training, by weights in "
-        "the loss or by drawing them more often; auto: decided by the counts. Answers assume the "
-        "class mix all the same.",
+    light: float = _augmentation("Change brightness and contrast by up to this share.", ge=0, le=1)
+    erase: float = _augmentation(
+        "Side of a square erased at a random place, as a share of the image's side.", ge=0, le=0.9
     )
-    augment: Augmentation = Field(
-        description="What the training images show, which decides how they are varied: photos, "
-        "documents, symbols (never mirrored), or none. The other options of augmentation change "
-        "one part each.",
-        json_schema_extra={"group": AUGMENTATION},
+    crop: float = _augmentation(
+        "Show a part of each image, of any place and shape, that is at least this share of it (0:"
+        " the whole image).", 0.0, ge=0, lt=1,
+    )  # fmt: skip
+    crop_side: int | None = _augmentation(
+        "Height and width that such a part is brought to (default: the image's own).",
+        None, metavar="PIXELS", ge=8, le=1024,
+    )  # fmt: skip
+    colour: float = _augmentation(
+        "Change saturation and tint by up to this share.", 0.0, ge=0, le=1
     )
-    flip: bool = Field(
-        description="Mirror half of the training images left to right.",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    shift: int = Field(
-        ge=0,
-        le=64,
-        description="Move training images at random by up to this many pixels.",
-        json_schema_extra={"group": AUGMENTATION, "metavar": "PIXELS"},
-    )
-    zoom: float = Field(
-        ge=0,
-        le=0.5,
-        description="Enlarge or shrink them by up to this share of their size.",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    rotate: float = Field(
-        ge=0,
-        le=180,
-        description="Rotate them by up to this many degrees.",
-        json_schema_extra={"group": AUGMENTATION, "metavar": "DEGREES"},
-    )
-    light: float = Field(
-        ge=0,
-        le=1,
-        description="Change brightness and contrast by up to this share.",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    erase: float = Field(
-        ge=0,
-        le=0.9,
-        description="Side of a square erased at a random place, as a share of the image's side.",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    crop: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Show a part of each image, of any place and shape, that is at least this "
-        "share of it (0: the whole image).",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    crop_side: int | None = Field(
-        None,
-        ge=8,
-        le=1024,
-        description="Height and width that such a part is brought to (default: the image's own).",
-        json_schema_extra={"group": AUGMENTATION, "metavar": "PIXELS"},
-    )
-    colour: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Change saturation and tint by up to this share.",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    mixup: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Mix each image, and its label, with another's: the parameter of the beta "
-        "distribution that their shares are drawn from (0: never).",
-        json_schema_extra={"group": AUGMENTATION},
-    )
-    ema: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Deliver the weights' moving average, which keeps this share of itself at each "
-        "step (0: the weights of the best epoch).",
-    )
-    patience: int | None = Field(
-        None,
-        ge=1,
-        description="Stop after this many epochs without a better validation accuracy.",
-        json_schema_extra={"metavar": "EPOCHS"},
-    )
-    seed: int = Field(
-        0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
-    )
+    mixup: float = _augmentation(
+        "Mix each image, and its label, with another's: the parameter of the beta distribution "
+        "that their shares are drawn from (0: never).", 0.0, ge=0, le=1,
+    )  # fmt: skip
+    ema: float = _option(
+        "Deliver the weights' moving average, which keeps this share of itself at each step (0: "
+        "the weights of the best epoch).", 0.0, ge=0, lt=1,
+    )  # fmt: skip
+    patience: int | None = _option(
+        "Stop after this many epochs without a better validation accuracy.",
+        None, metavar="EPOCHS", ge=1,
+    )  # fmt: skip
+    seed: int = _option("Same seed, data and machine: same weights (on a CPU).", 0, ge=0, lt=2**31)
     class_mix: ClassMixAsked = "as-trained"
     device: Device = "auto"
-    precision: Precision = Field(
-        "auto",
-        description="Arithmetic of training: float32, or bfloat16 for all large products; auto: "
-        "bfloat16 if the processor has units for it and the network is large enough to gain.",
-    )
-    checkpoint_every: float = Field(
-        30,
-        ge=0,
-        description="Seconds between checkpoints: the training time that a crash may cost.",
-        json_schema_extra={"metavar": "SECONDS"},
-    )
+    precision: Precision = _option(
+        "Arithmetic of training: float32, or bfloat16 for all large products; auto: bfloat16 if "
+        "the processor has units for it and the network is large enough to gain.", "auto",
+    )  # fmt: skip
+    checkpoint_every: float = _option(
+        "Seconds between checkpoints: the training time that a crash may cost.",
+        30, metavar="SECONDS", ge=0,
+    )  # fmt: skip
 
     @field_validator("balance")
     @classmethod
@@ -497,20 +371,16 @@ class Recipe(RecipeModel):
     data: DataRecipe
     model: ModelRecipe
     training: TrainingRecipe
-    parent: str | None = Field(None, description="The run that this one goes on from.")
-    reasons: dict[str, str] = Field(
-        default_factory=dict, description="What was decided by images, machine and time, and why."
+    parent: str | None = _option("The run that this one goes on from.", None)
+    reasons: dict[str, str] = _option(
+        "What was decided by images, machine and time, and why.", default_factory=dict
     )
-    versions: dict[str, str] = Field(
-        default_factory=dict, description="The packages that the run was made with."
+    versions: dict[str, str] = _option(
+        "The packages that the run was made with.", default_factory=dict
     )
 
     def with_training(self, **changes: Any) -> Recipe:
-        """Return the recipe with other, checked values in its training part.
-
-        Raises:
-            RecipeError: An unknown option, or a value outside its range.
-        """
+        """Return the recipe with other, checked values in its training part."""
         refuse_unknown(changes, TRAINING_OPTIONS)
         try:
             training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
@@ -537,15 +407,7 @@ BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Return the options of a recipe with those that are given beside it in their place.
-
-    Another choice takes along what belonged to the older one (`BELONGING`), and another model all
-    but the options of the data.
-
-    Example:
-        >>> override({"optimizer": "sgd", "rate": 0.1, "epochs": 5}, {"optimizer": "adamw"})
-        {'optimizer': 'adamw', 'epochs': 5}
-    """
+    """Return the options of a recipe with those that are given beside it in their place."""
     kept = dict(options)
     if given.get("model", options.get("model")) != options.get("model"):
         kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
@@ -556,16 +418,7 @@ def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict
 
 
 def flat_options(content: Mapping[str, Json]) -> JsonObject:
-    """Return the options of a recipe's sections side by side; ``model`` is the model's name.
-
-    Args:
-        content: A run's ``recipe.json``, or a recipe file, whose options may also stand outside
-            sections.
-
-    Example:
-        >>> flat_options({"model": {"name": "mlp", "depth": 1}, "training": {"seed": 7}})
-        {'model': 'mlp', 'depth': 1, 'seed': 7}
-    """
+    """Return the options of a recipe's sections side by side; ``model`` is the model's name."""
     found: JsonObject = {}
     for key, value in content.items():
         if key in ("versions", "parent", "reasons"):
@@ -574,15 +427,11 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
         if key == "model" and "name" in section:
             section = {"model": section.pop("name"), **section}
         found |= section
-    return without_retired(found)
+    return found
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse options of which there are none.
-
-    Raises:
-        RecipeError: One of ``options`` is not among ``known``.
-    """
+    """Refuse options of which there are none."""
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise RecipeError(

@@ -13,24 +13,7 @@ from opsin.core.operating_system import NO_LINK, NO_WAITING
 def open_regular(
     path: str | os.PathLike[str], *, follow_links: bool = True, buffering: int = -1
 ) -> BinaryIO:
-    """Open a file for reading bytes, but no pipe, device, socket or folder.
-
-    A name that a stranger chose may lead to any of these: a pipe would keep the reader waiting
-    for ever, and a device has no end.
-
-    Args:
-        path: The file.
-        follow_links: Whether the name itself may be a symbolic link.
-        buffering: As `open` takes it.
-
-    Raises:
-        OSError: There is no such file, it may not be read, or it is no regular file.
-
-    Example:
-        >>> open_regular(os.devnull)
-        Traceback (most recent call last):
-        OSError: [Errno 22] Not a regular file
-    """
+    """Open a file for reading bytes, but no pipe, device, socket or folder."""
 
     def opener(name: str, flags: int) -> int:
         # Opening some devices does something by itself, so they are not even opened.

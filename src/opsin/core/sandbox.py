@@ -44,25 +44,7 @@ Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
 
 
 class Sandbox:
-    """Keeps processes that run one task each time they are asked.
-
-    Processes start when they are first needed, are used again, and end with this object or with
-    the process that owns it, whichever comes first. It may be called from several threads.
-
-    Args:
-        task: Where the function is, as ``"module:function"``. Its module must belong to Opsin: a
-            name never comes from a file. An `OpsinError` that it raises is raised by `call`.
-        seconds: What one call may take; up to three times that where the machine is too busy to
-            work on it.
-        memory: Bytes that the process may take beyond what it has once the module is imported.
-            Held on Linux; elsewhere only the time is.
-        processes: How many calls may run at the same time; further ones wait.
-
-    Example:
-        >>> with Sandbox("opsin.core.sandbox:echo") as sandbox:
-        ...     sandbox.call({"a": 1}, b"bc")
-        ({'a': 1}, b'bc')
-    """
+    """Keeps processes that run one task each time they are asked."""
 
     def __init__(
         self, task: str, *, seconds: float = SECONDS, memory: int = MEMORY, processes: int = 1
@@ -82,16 +64,7 @@ class Sandbox:
         self.close()
 
     def call(self, header: Header, body: bytes | memoryview = b"") -> tuple[Header, bytes]:
-        """Run the task and return the header and the body of its answer.
-
-        Args:
-            header: Short plain values for JSON.
-            body: The file's bytes, or part of them.
-
-        Raises:
-            SandboxError: It took too long or too much memory, or the process crashed.
-            OpsinError: What the task raised, or no process could be started.
-        """
+        """Run the task and return the header and the body of its answer."""
         child = self._idle.get()
         try:
             if child is None or not child.usable:

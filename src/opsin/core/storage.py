@@ -30,16 +30,7 @@ _swept: set[Path] = set()
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
-
-    The content reaches the disk before the name does (fsync, rename, fsync of the directory), so
-    a reader, or a machine that lost its power, finds the old file or the new one. What a killed
-    process leaves behind is swept away by a later one that writes into the same directory, a day
-    on.
-
-    Raises:
-        StorageError: The disk is full or refuses the write; nothing is left behind.
-    """
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.parent not in _swept:
@@ -62,13 +53,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_directory(parent: Path) -> Iterator[Path]:
-    """Yield a hidden directory inside ``parent`` that is gone when the block ends.
-
-    What it leaves behind when the process is killed is swept away by a later call, a day on.
-
-    Raises:
-        StorageError: The disk is full or refuses the write.
-    """
+    """Yield a hidden directory inside ``parent`` that is gone when the block ends."""
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         for stale in _left_behind(parent, _SCRATCH):
@@ -83,13 +68,7 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 
 def publish_directory(scratch: Path, path: Path) -> None:
-    """Bring a `scratch_directory` of files to the disk and give it its name, whole.
-
-    Where another process made ``path`` meanwhile, theirs stays.
-
-    Raises:
-        StorageError: The disk refuses the write.
-    """
+    """Bring a `scratch_directory` of files to the disk and give it its name, whole."""
     with storage_errors(path):
         for file in scratch.iterdir():
             sync(file)
@@ -103,32 +82,20 @@ def publish_directory(scratch: Path, path: Path) -> None:
 
 
 def rename_file(file: Path, path: Path) -> None:
-    """Give a file that is on the disk another name in its directory, for good.
-
-    Raises:
-        StorageError: The system refuses it.
-    """
+    """Give a file that is on the disk another name in its directory, for good."""
     with storage_errors(path):
         file.replace(path)
         sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file.
-
-    Raises:
-        StorageError: The disk is full or refuses the write.
-    """
+    """Write a whole file."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_new(path: Path, content: bytes) -> bool:
-    """Write a whole file where there is none; ``False``: there is one, and it stays.
-
-    Raises:
-        StorageError: The disk is full or refuses the write.
-    """
+    """Write a whole file where there is none; ``False``: there is one, and it stays."""
     with storage_errors(path):
         try:
             path.touch(exist_ok=False)
@@ -143,31 +110,14 @@ def write_new(path: Path, content: bytes) -> bool:
 
 
 def write_json(path: Path, content: Json) -> None:
-    """Write a whole JSON file, readable by people.
-
-    Bytes of file names that are no Unicode (Python's lone surrogates) become JSON escapes, which
-    reading turns back.
-
-    Raises:
-        StorageError: The disk is full or refuses the write.
-    """
+    """Write a whole JSON file, readable by people."""
     text = json_text(content, indent=2) + "\n"
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
 def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Keep other processes out of the block; the system lets them in when this process ends.
-
-    Where the file system has no locks, as some network disks, no process waits for another.
-
-    Args:
-        lock: A file for this; it stays, empty.
-        wait: Called once where another process is inside.
-
-    Raises:
-        OSError: The lock's file cannot be made.
-    """
+    """Keep other processes out of the block; the system lets them in when this process ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = filelock.FileLock(lock)
     try:
@@ -186,13 +136,7 @@ def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-    """See that a file can be written at ``path``, before long work is done for it.
-
-    Nothing is left behind, and folders that are missing above it are not made yet.
-
-    Raises:
-        StorageError: The system would refuse it.
-    """
+    """See that a file can be written at ``path``, before long work is done for it."""
     place = path.parent
     while not os.path.lexists(place):
         place = place.parent
@@ -202,12 +146,7 @@ def check_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(path: Path, elsewhere: str = "") -> Iterator[None]:
-    """Turn the system's refusal to write ``path`` into one line that says what to do.
-
-    Args:
-        path: The file or folder.
-        elsewhere: How its users choose another place.
-    """
+    """Turn the system's refusal to write ``path`` into one line that says what to do."""
     try:
         yield
     except OSError as error:

@@ -24,17 +24,7 @@ _MEMORY: Final = 448 << 20
 
 
 def json_text(content: object, *, indent: int | None = None, compact: bool = False) -> str:
-    """Return JSON, letters as they are; numbers that are not finite, as JSON has none, are null.
-
-    Args:
-        content: Plain data.
-        indent: Spaces a level, for people; all in one line without.
-        compact: Leave out the spaces after commas and colons.
-
-    Example:
-        >>> json_text({"straße": [1, float("nan")]})
-        '{"straße": [1, null]}'
-    """
+    """Return JSON, letters as they are; numbers that are not finite, as JSON has none, are null."""
     between = (",", ":") if compact else None
     write = functools.partial(
         json.dumps, ensure_ascii=False, allow_nan=False, indent=indent, separators=between
@@ -56,44 +46,12 @@ def _with_null(content: object) -> object:
 
 
 def read_json(file: BinaryIO) -> Json:
-    """Read a file of JSON.
-
-    Args:
-        file: Open for reading, at its beginning.
-
-    Raises:
-        OSError: The system refuses it.
-        ValueError: It is no JSON, holds numbers that are none, or is too long or nested too deep.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryFile() as file:
-        ...     _ = file.write(b'{"a": [1, NaN]}') + file.seek(0)
-        ...     read_json(file)
-        Traceback (most recent call last):
-        ValueError: it holds NaN, which is no number
-    """
+    """Read a file of JSON."""
     return parse_json(_content(file))
 
 
 def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[JsonObject]:
-    """Read lines of JSON up to the first that is no object: a crash may have cut the last.
-
-    Args:
-        file: Open for reading, at its beginning.
-        skip: Pass over what is no object, and go on.
-
-    Raises:
-        OSError: The system refuses it.
-        ValueError: It is too long.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryFile() as file:
-        ...     _ = file.write(b'{"epoch": 1}' + bytes([10]) + b'{"epo') + file.seek(0)
-        ...     read_json_lines(file)
-        [{'epoch': 1}]
-    """
+    """Read lines of JSON up to the first that is no object: a crash may have cut the last."""
     found: list[JsonObject] = []
     content = _content(file)
     _check_memory(content)
@@ -119,15 +77,7 @@ def _content(file: BinaryIO) -> bytes:
 
 
 def parse_json(content: bytes) -> Json:
-    """Read JSON from its bytes.
-
-    Raises:
-        ValueError: It is no JSON, holds numbers that are none, or is too long or nested too deep.
-
-    Example:
-        >>> parse_json(b'{"epoch": 1}')
-        {'epoch': 1}
-    """
+    """Read JSON from its bytes."""
     _check_memory(content)
     return _loaded(content.decode("utf-8"))
 

@@ -10,19 +10,7 @@ from opsin.core.artifacts.dataset_record import CorrectionCounts
 
 
 class Correction(NamedTuple):
-    """A row of a corrections file.
-
-    Args:
-        digest: First 16 bytes of the SHA-256 of the image's prepared pixels, as hexadecimal
-            digits, or ``""``.
-        name: What the image is called, or ``""``.
-        label: Its class from now on; ``-`` or ``""`` to leave it out.
-        suggested: What Opsin suggests; for the reader.
-        score: Doubt in the present label, 0 to 1; for the reader.
-        line: Where the row stands in its file, for errors.
-        present: The class that the image has without the row; ``""`` where that is not stated. An
-            image of another class is not meant.
-    """
+    """A row of a corrections file."""
 
     digest: str
     name: str
@@ -38,15 +26,7 @@ class Correction(NamedTuple):
 
 @dataclass(frozen=True)
 class Applied:
-    """What corrections have done.
-
-    Args:
-        file: The file, as it was given.
-        rows: What it says.
-        relabelled: Images that have another class now.
-        left_out: Images that are left out.
-        by_name: Rows whose image was known by its name, not by its content.
-    """
+    """What corrections have done."""
 
     file: str
     rows: tuple[Correction, ...]

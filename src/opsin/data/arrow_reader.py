@@ -23,11 +23,7 @@ _MOST_ROWS: Final = 1024
 
 
 def batches_of(files: Iterable[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of Parquet and Arrow files in batches, each with the number of its file.
-
-    Raises:
-        SourceError: A file is damaged.
-    """
+    """Yield the rows of Parquet and Arrow files in batches, each with the number of its file."""
     for number, name in enumerate(files):
         path = Path(name)
         try:
@@ -114,14 +110,7 @@ _reading: _Reading | None = None
 
 
 def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Begin with files, or read on: `opsin.core.sandbox` runs this.
-
-    Args:
-        header: ``files``, ``columns`` and ``labelled`` to begin with; nothing to go on.
-
-    Raises:
-        SourceError: A file is damaged, or lacks a column.
-    """
+    """Begin with files, or read on: `opsin.core.sandbox` runs this."""
     global _reading  # noqa: PLW0603  one process reads one source
     if header:
         _reading = _Reading(header)

@@ -32,12 +32,7 @@ _BAND = 1 << 20
 
 
 def border_of(image: Image.Image) -> tuple[int, ...]:
-    """Return the median colour of the outermost pixels, one number a channel.
-
-    Example:
-        >>> border_of(Image.new("RGB", (5, 4), (10, 20, 30)))
-        (10, 20, 30)
-    """
+    """Return the median colour of the outermost pixels, one number a channel."""
     width, height = image.size
     lines = [(0, 0, width, 1), (0, height - 1, width, height)]
     if height > 2:
@@ -48,11 +43,7 @@ def border_of(image: Image.Image) -> tuple[int, ...]:
 
 
 def measure_background(images: NDArray[np.uint8]) -> Background | None:
-    """Find the usual border brightness of ``images``, ``uint8[N, H, W, C]``.
-
-    Returns:
-        ``None`` where the images disagree, as photographs do.
-    """
+    """Find the usual border brightness of ``images``, ``uint8[N, H, W, C]``."""
     levels = np.median(_border(images).mean(axis=2), axis=1)
     level = float(np.median(levels))
     if _DARK <= level <= _LIGHT:
@@ -87,20 +78,7 @@ def lies_on_other_side(image: Image.Image, background: Background) -> bool:
 def match_background(
     image: Image.Image, preparation: Preparation
 ) -> tuple[NDArray[np.uint8], str] | None:
-    """Invert, cut out and square an image whose background lies on the other side.
-
-    The uneven light of the background is taken off, the subject is cut out as a square that it
-    fills as the training images' subjects fill theirs, and its contrast is brought to theirs:
-    what Fashion-MNIST's makers did to their photographs (arXiv:1708.07747, section 2).
-
-    Args:
-        image: An upright image, mode ``L`` or ``RGB``.
-        preparation: What it is wanted for; without a ``background`` every image stays as it is.
-
-    Returns:
-        The prepared pixels, ``uint8[height, width, channels]``, and a sentence that says what was
-        done; ``None``: nothing.
-    """
+    """Invert, cut out and square an image whose background lies on the other side."""
     background = preparation.background
     if background is None or not lies_on_other_side(image, background):
         return None
@@ -176,11 +154,7 @@ def _squared(
     preparation: Preparation,
     background: Background,
 ) -> NDArray[np.uint8]:
-    """Cut the box out as a square that it fills as far as in training, and resize that.
-
-    A square that would take many times the memory of the image is resized in one direction band
-    by band, and then in the other, as Pillow does it itself.
-    """
+    """Cut the box out as a square that it fills as far as in training, and resize that."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     side = max(round(max(width, height) / max(background.fill, _LEAST_FILL)), width, height)

@@ -33,18 +33,7 @@ _LEAST_SIDE: Final = 16
 
 
 def warning_of(pixels: NDArray[np.uint8]) -> str | None:
-    """Say so where an image holds nothing to recognise.
-
-    Args:
-        pixels: As the network sees it, ``uint8[H, W, C]``.
-
-    Returns:
-        One of the sentences above, or ``None``, as of nearly all images.
-
-    Example:
-        >>> warning_of(np.full((8, 8, 1), 200, np.uint8))
-        'nothing to recognise: the image has no contrast'
-    """
+    """Say so where an image holds nothing to recognise."""
     if has_no_contrast(pixels):
         return NO_CONTRAST
     if _is_noise(pixels):

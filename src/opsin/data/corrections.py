@@ -24,7 +24,6 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.data.applied_corrections import Applied, Correction
 from opsin.data.cache import Decoded, digest_names
-from opsin.data.image_subset import take
 from opsin.data.sources.manifest import fields
 from opsin.data.spelling import nfc
 
@@ -38,26 +37,7 @@ _SHOWN: Final = 3
 
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
-    """Write a corrections file, ready to be edited with any spreadsheet or editor (RFC 4180).
-
-    With the present labels in the column ``label`` it changes nothing until somebody edits it.
-
-    Args:
-        path: The file, such as ``labels.csv``; what is there is replaced.
-        rows: The rows.
-
-    Raises:
-        StorageError: The disk refuses the write.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     doubt = Correction("", "cat/7.jpg", "cat", suggested="dog", score=0.97)
-        ...     print(write_corrections(f"{folder}/labels.csv", [doubt]).read_text())
-        digest,name,label,suggested,score
-        ,cat/7.jpg,cat,dog,0.97
-        <BLANKLINE>
-    """
+    """Write a corrections file, ready to be edited with any spreadsheet or editor (RFC 4180)."""
     rows = list(rows)
     columns = [name for name in COLUMNS if name != "present" or any(row.present for row in rows)]
     table: list[Sequence[str]] = [columns]
@@ -77,21 +57,7 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
 
 
 def with_earlier(rows: Iterable[Correction], earlier: Sequence[Correction]) -> list[Correction]:
-    """Return rows about images as corrections left them, and those corrections behind them.
-
-    The file that they make is applied to the source: what an image was before its correction is
-    not stated, and what was corrected stays so. As it is, it changes nothing that is not changed.
-
-    Args:
-        rows: Rows that state the labels that images have by now.
-        earlier: What was corrected before.
-
-    Example:
-        >>> before = [Correction("", "7.jpg", "dog"), Correction("", "8.jpg", "-")]
-        >>> both = with_earlier([Correction("", "7.jpg", "dog", "cat", present="dog")], before)
-        >>> [(row.name, row.label, row.present) for row in both]
-        [('7.jpg', 'dog', ''), ('8.jpg', '-', '')]
-    """
+    """Return rows about images as corrections left them, and those corrections behind them."""
     touched = {text for row in earlier for text in (row.digest, row.name)} - {""}
     stated = [row._replace(present="") if {row.digest, row.name} & touched else row for row in rows]
     named = {(row.digest, row.name) for row in stated}
@@ -99,15 +65,7 @@ def with_earlier(rows: Iterable[Correction], earlier: Sequence[Correction]) -> l
 
 
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
-    """Read a corrections file: ``label``, and ``digest`` or ``name`` or both.
-
-    The column ``present`` is read where it is there; others pass.
-
-    Fields may be parted by commas, semicolons or tabs, as spreadsheets write them.
-
-    Raises:
-        SourceError: It cannot be read, lacks a column, or a row says nothing or is damaged.
-    """
+    """Read a corrections file: ``label``, and ``digest`` or ``name`` or both."""
     table = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
     lines = fields(table)
     _, head = next(lines, (0, list[str]()))
@@ -152,28 +110,7 @@ def correct(
     missing_ok: bool = False,
     watcher: Watcher = SILENT,
 ) -> Decoded:
-    """Return images with their labels corrected; all corrections are applied, or none.
-
-    A row means the image with its digest, whatever that is called by now; where several are the
-    same to the pixel, the one with its name, or all of them if none has. A row without a digest
-    means the image of its name. A row that states the present class means no image of another
-    one, and where only such are found, nothing is applied. Where no digest of the file is known at
-    all, images were prepared differently when it was written (another ``--size``), and names
-    decide.
-
-    Args:
-        decoded: Images as they were read.
-        path: The corrections file.
-        missing_ok: Pass over images that are no longer there.
-        watcher: Receives notes on what was done, and where names had to decide.
-
-    Returns:
-        The images; ``corrected`` is what was `Applied`, ``source_labels`` the labels before.
-
-    Raises:
-        SourceError: The file is damaged, names an image or a class that is not there, states
-            another class than an image has, or contradicts itself.
-    """
+    """Return images with their labels corrected; all corrections are applied, or none."""
     rows = read_corrections(path)
     index = _Index.of(decoded)
     by_digest = any(row.digest in index.digests for row in rows)
@@ -210,11 +147,7 @@ def _label_of_each(
     meant: Sequence[Sequence[int] | None],
     wanted: Sequence[int | None],
 ) -> dict[int, int | None]:
-    """Return the label that the rows give each image that they mean; ``None`` leaves it out.
-
-    Raises:
-        SourceError: Two rows give an image different labels.
-    """
+    """Return the label that the rows give each image that they mean; ``None`` leaves it out."""
     by: dict[int, int] = {}
     for place, images in enumerate(meant):
         for image in images or ():
@@ -275,11 +208,7 @@ def _check_known(
 def _wanted(
     path: str | os.PathLike[str], rows: list[Correction], classes: Sequence[str]
 ) -> list[int | None]:
-    """Return the class that each row asks for; ``None`` to leave the image out.
-
-    Raises:
-        SourceError: There is no such class.
-    """
+    """Return the class that each row asks for; ``None`` to leave the image out."""
     # A class that is called like the mark is a class; an empty cell will still do.
     known: dict[str, int | None] = {"": None, LEFT_OUT: None}
     known |= {nfc(name): label for label, name in enumerate(classes)}
@@ -304,11 +233,7 @@ def _as_stated(
     wanted: Sequence[int | None],
     decoded: Decoded,
 ) -> list[list[int] | None]:
-    """Return the images that rows mean, without those of another class than a row states.
-
-    Raises:
-        SourceError: A row states a class that none of its images has, and asks for another.
-    """
+    """Return the images that rows mean, without those of another class than a row states."""
     classes, labels = [nfc(_written(name)) for name in decoded.classes], decoded.labels
     found, strange = list(meant), list[str]()
     for place, (row, images) in enumerate(zip(rows, meant, strict=True)):
@@ -358,4 +283,4 @@ def _kept(decoded: Decoded, keep: NDArray[np.bool_]) -> Decoded:
         return decoded
     if not keep.any():
         raise SourceError("images that remain", "all of them are left out", "Keep some.")
-    return take(decoded, np.flatnonzero(keep))
+    return decoded.take(np.flatnonzero(keep))

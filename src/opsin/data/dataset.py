@@ -31,11 +31,11 @@ from opsin.data import cache, sources
 from opsin.data.applied_corrections import Applied
 from opsin.data.background import measure_background
 from opsin.data.corrections import correct
-from opsin.data.decode import read_by_default, read_found
-from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_groups
+from opsin.data.fill_cache import read_by_default, read_found
+from opsin.data.groups import groups_by_name, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
-from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
+from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.recorded_parts import recorded_parts
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
@@ -46,13 +46,7 @@ from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, Subjects, find_leak
 
 @dataclass(frozen=True, eq=False)
 class DatasetPart:
-    """Images with their labels, one by one.
-
-    Args:
-        images: Of the whole dataset, ``uint8[N, H, W, C]``.
-        labels: Likewise, ``int64[N]``.
-        rows: Which of them are meant, ``int64[M]``.
-    """
+    """Images with their labels, one by one."""
 
     images: Images = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
@@ -316,13 +310,7 @@ def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOpti
 def find_given(
     given: Sequence[object], options: dict[str, Any], watcher: Watcher
 ) -> tuple[DataRecipe, LocatedSource | None]:
-    """Return the recipe of what `load` is given, and the sources where a program holds one of them.
-
-    Args:
-        given: Sources and objects.
-        options: Fields of the recipe.
-        watcher: Receives the progress of reading objects.
-    """
+    """Return the recipe of what `load` is given, and the sources a program holds."""
     test = options.get("test")
     everything = [*given, *([] if test is None else [test])]
     names = _names_of(everything)
@@ -359,17 +347,7 @@ def load_recipe(
     for_training: bool = True,
     prove: Callable[[cache.Decoded], cache.Decoded] | None = None,
 ) -> Dataset:
-    """Load what a recipe asks for: `load`, with every option checked already.
-
-    Args:
-        recipe: Which images.
-        watcher: Receives the progress of the work.
-        found: The sources, where a program holds one of them.
-        missing_ok: Pass over corrections of images that are no longer there.
-        for_training: Refuse images that no classifier can be made of.
-        prove: Is given what was read before it is split, and refuses it, or returns it, perhaps
-            in another order.
-    """
+    """Load what a recipe asks for: `load`, with every option checked already."""
     # Listing a folder, or asking the hub, is done once.
     place = found or sources.find_all(recipe, watcher=watcher)
     before = _read(recipe, place, watcher, for_training=for_training)
@@ -398,11 +376,7 @@ def read_corrected(
     for_training: bool = True,
     missing_ok: bool = False,
 ) -> cache.Decoded:
-    """Read a source's images and apply the user's corrections to them.
-
-    Raises:
-        SourceError: The source or the file of corrections is unusable.
-    """
+    """Read a source's images and apply the user's corrections to them."""
     found = found or sources.find_all(recipe, watcher=watcher)
     decoded = _read(recipe, found, watcher, for_training=for_training)
     return _corrected(decoded, recipe, missing_ok=missing_ok, watcher=watcher)
@@ -419,16 +393,7 @@ def _corrected(
 def split_decoded(
     decoded: cache.Decoded, recipe: DataRecipe, *, watcher: Watcher = SILENT
 ) -> Dataset:
-    """Return the dataset of images that were decoded as they are by default: see `look_at`.
-
-    Args:
-        decoded: All images of a source.
-        recipe: How they were read, and how they are split.
-        watcher: Receives the progress of the work.
-
-    Raises:
-        SourceError: The file of corrections is unusable.
-    """
+    """Return the dataset of images that were decoded as they are by default: see `look_at`."""
     before = replace(decoded, rows=np.arange(len(decoded.labels)))
     decoded = _corrected(before, recipe, missing_ok=False, watcher=watcher)
     return _with_split(before, decoded, recipe, None, watcher, for_training=False)
@@ -501,16 +466,7 @@ def from_arrays(
 def from_contents(
     contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
 ) -> Dataset:
-    """Decode and split labelled images that no source names: arrays, or files from anywhere.
-
-    Args:
-        contents: The images with their labels.
-        recipe: How they are prepared and split.
-        watcher: Receives the progress of the work.
-
-    Raises:
-        SourceError: No classifier can be made from them, or too many cannot be read.
-    """
+    """Decode and split labelled images that no source names: arrays, or files from anywhere."""
     return load_recipe(recipe, found=located(contents), watcher=watcher)
 
 
@@ -565,16 +521,7 @@ def _with_split(
     *,
     for_training: bool,
 ) -> Dataset:
-    """Return images as a dataset.
-
-    Args:
-        before: All images of the source. These are split, so that corrections move none of them.
-        decoded: What the corrections left, perhaps in another order.
-        recipe: How they are split.
-        place: Their source.
-        watcher: Receives the progress of the work.
-        for_training: Refuse images that no classifier can be made of.
-    """
+    """Return images as a dataset."""
     classes, groups = tuple(decoded.classes), before.groups
     if recipe.group_by:
         groups = groups_by_name(before.names, recipe.group_by)

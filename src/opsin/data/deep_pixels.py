@@ -26,24 +26,14 @@ _OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little"
 
 
 class StatedDepth(NamedTuple):
-    """What a file says of its numbers.
-
-    Args:
-        bits: Bits that they may use; 0 where it does not say.
-        scaled: Bits of the numbers that Pillow makes of them, where white is stated; else 0.
-    """
+    """What a file says of its numbers."""
 
     bits: int = 0
     scaled: int = 0
 
 
 def bits_needed(largest: int) -> Bits:
-    """Return the fewest bits of a camera or scanner that hold a number.
-
-    Example:
-        >>> bits_needed(255), bits_needed(1500), bits_needed(4095), bits_needed(4096)
-        (8, 12, 12, 14)
-    """
+    """Return the fewest bits of a camera or scanner that hold a number."""
     return next((bits for bits in DEPTHS if largest < 1 << bits), 16)
 
 
@@ -56,12 +46,7 @@ def brighter_than(bits: int) -> str:
 
 
 def stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
-    """Return what a file that is not decoded yet says of its numbers.
-
-    Args:
-        header: The file as Pillow opens it.
-        content: Its bytes.
-    """
+    """Return what a file that is not decoded yet says of its numbers."""
     if isinstance(header, TiffImagePlugin.TiffImageFile):
         if header.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
             return StatedDepth(12, 12)
@@ -90,16 +75,7 @@ def stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
 def grey_bytes(
     image: Image.Image, bits: Bits | None, stated: StatedDepth
 ) -> tuple[Image.Image, int]:
-    """Bring grey of 16 bits, or of 32 that hold 16, to bytes.
-
-    Args:
-        image: In one of Pillow's modes ``I`` and ``I;16``.
-        bits: Bits that the collection uses (``None``: 16).
-        stated: What its file says.
-
-    Returns:
-        The image, and the bits that its own numbers use.
-    """
+    """Bring grey of 16 bits, or of 32 that hold 16, to bytes."""
     deep: NDArray[np.integer] = np.asarray(image)
     if deep.dtype.itemsize > 2:
         deep = np.clip(deep, 0, 65535)
@@ -119,15 +95,7 @@ def grey_bytes(
 
 
 def take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:
-    """Let a file of 16 bits a colour be decoded to the upper, or the lower, bytes of its numbers.
-
-    Args:
-        header: The file, not decoded yet.
-        lower: Whether the lower ones are wanted.
-
-    Returns:
-        Whether it is such a file.
-    """
+    """Have a file of 16 bits a colour decoded to the upper (or lower) bytes; tell if it is one."""
     if not header.tile:
         return False
     tiles = list(header.tile)
@@ -149,13 +117,7 @@ def colour_bits(upper: Image.Image) -> Bits:
 
 
 def colour_bytes(upper: Image.Image, lower: Image.Image, bits: Bits) -> Image.Image:
-    """Bring colours of 16 bits to bytes.
-
-    Args:
-        upper: The upper bytes of their numbers.
-        lower: The lower ones.
-        bits: Bits that the collection uses, fewer than 16.
-    """
+    """Bring colours of 16 bits to bytes."""
     white, shift = 1 << (bits - 8), 16 - bits
     high = [min(255, value << shift) if value < white else 255 for value in range(256)]
     low = [value >> (bits - 8) for value in range(256)]

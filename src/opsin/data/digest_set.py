@@ -13,16 +13,7 @@ _BUCKET_BITS: Final = 10
 
 
 class DigestSet:
-    """A set of 64-bit digests in little more than 8 bytes each.
-
-    They lie in 1,024 sorted arrays, so that finding and adding take a microsecond up to tens of
-    millions, and growing one array copies a thousandth of the memory.
-
-    Example:
-        >>> digests = DigestSet()
-        >>> digests.add(7), digests.add(7), 7 in digests, 8 in digests, len(digests)
-        (True, False, True, False, 1)
-    """
+    """A set of 64-bit digests in little more than 8 bytes each."""
 
     def __init__(self) -> None:
         self._buckets = [array("Q") for _ in range(1 << _BUCKET_BITS)]

@@ -13,22 +13,7 @@ from opsin.data.split import make_split
 
 
 def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
-    """Return the dataset once for each fold, with that fold as its test part.
-
-    Only the splits differ, and they are those of `opsin.load` with ``fold="1/5"``, ``"2/5"`` ….
-
-    Args:
-        dataset: Images whose split was left to Opsin.
-        folds: How many, at least 2.
-
-    Raises:
-        RecipeError: The source names its parts, or a fold has no images.
-
-    Example:
-        >>> from opsin.data.dataset import load
-        >>> [len(part.split.test) for part in cut_into_folds(load("digits"), 3)]
-        [599, 599, 599]
-    """
+    """Return the dataset once for each fold, with that fold as its test part."""
     if dataset.recipe.fold:
         raise RecipeError(
             "a number of folds, or one of them",
@@ -62,15 +47,7 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
 
 
 def folds_that_work(dataset: Dataset, most: int) -> str:
-    """Return the option that cuts a dataset into folds with images to test in each.
-
-    Args:
-        dataset: Images whose split was left to Opsin.
-        most: How many folds at most.
-
-    Returns:
-        Such as ``--folds 5``; ``""`` where no number of folds works.
-    """
+    """Return the option that cuts a dataset into folds with images to test in each."""
     for folds in dict.fromkeys((most, 20, 10, 5, 4, 3, 2)):
         with contextlib.suppress(OpsinError):
             if folds <= most and all(len(part.split.test) for part in _cut(dataset, folds)):

@@ -110,15 +110,7 @@ TURN_TOP: Final = (3, 4, 7, 8)
 
 
 def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
-    """Find out what a file is and how large, without decoding it.
-
-    The decoders are called one by one, not by `PIL.Image.open`: that would warn of large images
-    by its own limit, and a warning can be silenced for the whole process only.
-
-    Raises:
-        UnidentifiedImageError: It is no image of a known format.
-        ImageError: It is too large, or HEIC without the package that reads it.
-    """
+    """Find out what a file is and how large, without decoding it."""
     for kind, opener in _OPENERS.items():
         # A text instead of True says that this build of Pillow lacks the format.
         accept = Image.OPEN[kind][1] or (lambda _: _is_tga(content, name))
@@ -166,12 +158,7 @@ def _open_heif(content: bytes, name: str) -> ImageFile.ImageFile:
 
 
 def is_heif(content: bytes) -> bool:
-    r"""Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike.
-
-    Example:
-        >>> is_heif(b"\0\0\0\x18ftypheic"), is_heif(b"\x89PNG")
-        (True, False)
-    """
+    r"""Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike."""
     return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
@@ -251,12 +238,7 @@ def is_simple_jpeg(content: bytes, size: tuple[int, int], *, grey: bool) -> bool
 def decode_jpeg(
     content: bytes, size: tuple[int, int], eighths: int, *, grey: bool
 ) -> Image.Image | None:
-    """Decode a simple JPEG at ``eighths``/8 of its size, each side rounded up.
-
-    Returns:
-        The image as it is stored, mode ``L`` or ``RGB``; ``None`` where the file is damaged,
-        and Pillow has to say whether it can still be read.
-    """
+    """Decode a simple JPEG at ``eighths``/8 of its size, each side rounded up."""
     width, height = (-(-side * eighths // 8) for side in size)
     try:
         pixels = simplejpeg.decode_jpeg(
@@ -275,11 +257,7 @@ def is_grey(header: Image.Image) -> bool:
 
 
 def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white.
-
-    Raises:
-        ImageError: It holds floating-point numbers.
-    """
+    """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":
         raise ImageError(
             "an image of 8 or 16 bits a channel",
@@ -309,9 +287,6 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Keep libtiff from writing about damaged files to standard error, past Python.
-
-    What Pillow says of the damage becomes an error with the file's name.
-    """
+    """Keep libtiff from writing about damaged files to standard error, past Python."""
     with contextlib.suppress(OSError, AttributeError):  # linked into Pillow's library: no way in
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)

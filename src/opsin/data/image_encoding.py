@@ -20,16 +20,7 @@ def png_address(pixels: NDArray[np.uint8]) -> str:
 
 
 def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
-    """Lay images of one shape side by side, two white pixels apart.
-
-    Args:
-        images: ``uint8[H, W, C]`` each.
-        columns: Images in a row.
-
-    Example:
-        >>> contact_sheet([np.zeros((4, 4, 1), np.uint8)] * 3, columns=2).shape
-        (10, 10, 1)
-    """
+    """Lay images of one shape side by side, two white pixels apart."""
     height, width, channels = images[0].shape
     rows = -(-len(images) // columns)
     sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, channels), 255, np.uint8)

@@ -16,17 +16,7 @@ from opsin.stores.store_address import StoredObject, is_stored
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """One image.
-
-    Args:
-        name: What it is called, relative to its source, with ``/``; no two of a folder or an
-            archive share it, but a table or a list may hold a name twice.
-        image: Where its file or object is, or its content, for members of archives and standard
-            input.
-        path: The file on disk, where the image is a file of its own.
-        problem: Why there is nothing to decode, where that is known already: a damaged member of
-            an archive.
-    """
+    """One image."""
 
     name: str
     image: str | bytes | StoredObject
@@ -47,24 +37,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Stream:
-    """Images from one source, found while they are asked for: any number in the same memory.
-
-    Args:
-        source: The source as the user wrote it.
-        kind: ``folder``, ``store``, ``table``, ``archive``, ``file`` for one image in a file,
-            ``image`` for one on standard input, ``paths`` for names there, ``several``, or another
-            kind's name.
-        each: Yields the images.
-        number: Counts them, as `count` says.
-        stop: Ends a wait for input.
-        inputs: Where these are one shard of a source, which; ``None``: the whole of it.
-        passing: Whether they come once only, as on standard input.
-
-    Example:
-        >>> from opsin.data.sources import open_stream
-        >>> [image.name for image in open_stream("boot.png")]
-        ['boot.png']
-    """
+    """Images from one source, found while they are asked for: any number in the same memory."""
 
     source: str
     kind: str
@@ -80,19 +53,11 @@ class Stream:
         return self.kind in ("folder", "store", "archive", "image")
 
     def __iter__(self) -> Iterator[Unlabelled]:
-        """Yield the images, one at a time.
-
-        Raises:
-            SourceError: The source is damaged, hostile, or holds no images; those before the
-                damage have been yielded.
-        """
+        """Yield the images, one at a time."""
         return self.each()
 
     def count(self) -> int | None:
-        """Return how many images there are, by a quick pass; ``None`` where only reading tells.
-
-        That is so for a tar, for standard input, and for a source that turns out to be damaged.
-        """
+        """Return how many images there are, by a quick pass; ``None`` where only reading tells."""
         return self.number()
 
     def sample(self) -> Unlabelled | None:
@@ -105,31 +70,13 @@ class Stream:
 
 
 def stream_of_one(source: str, path: Path) -> Stream:
-    """Return the stream of one image file.
-
-    Args:
-        source: What the user called it.
-        path: Where it is.
-    """
+    """Return the stream of one image file."""
     place = str(path)
     return Stream(source, "file", lambda: iter([Unlabelled(source, place, place)]), lambda: 1)
 
 
 def join_streams(streams: Sequence[Stream]) -> Stream:
-    """Return the images of several sources as one stream.
-
-    A file keeps the name that the user wrote; names within other sources begin with the source, so
-    that those of two folders stay apart.
-
-    Args:
-        streams: One or more, as `opsin.data.sources.open_stream` returns them.
-
-    Example:
-        >>> from opsin.data.sources import open_stream
-        >>> joined = join_streams([open_stream("a.png"), open_stream("b.png")])
-        >>> joined.kind, [image.name for image in joined]
-        ('file', ['a.png', 'b.png'])
-    """
+    """Return the images of several sources as one stream."""
     if len(streams) == 1:
         return streams[0]
     alone = all(stream.kind == "file" for stream in streams)

@@ -30,32 +30,17 @@ _NUMBER: Final = re.compile(r"\d+")
 
 
 def is_visible(name: str) -> bool:
-    """Tell whether a file or folder of this name counts: not hidden, and not left by a system.
-
-    Example:
-        >>> is_visible("cat"), is_visible(".git"), is_visible("Thumbs.db")
-        (True, False, False)
-    """
+    """Tell whether a file or folder of this name counts: not hidden, and not left by a system."""
     return not name.startswith(".") and name not in _LITTER
 
 
 def is_image_name(name: str) -> bool:
-    """Tell whether a name ends as an image's does.
-
-    Example:
-        >>> is_image_name("cat/1.JPG"), is_image_name("notes.txt")
-        (True, False)
-    """
+    """Tell whether a name ends as an image's does."""
     return os.path.splitext(name)[1].lower() in _IMAGES  # noqa: PTH122  as text
 
 
 def is_within(place: str, folder: str) -> bool:
-    """Tell whether a path is a folder or lies below it; both absolute, links resolved.
-
-    Example:
-        >>> is_within("/a/b", "/a"), is_within("/ab", "/a")
-        (True, False)
-    """
+    """Tell whether a path is a folder or lies below it; both absolute, links resolved."""
     return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
 
 
@@ -65,12 +50,7 @@ def is_run(folder: str) -> bool:
 
 
 def natural(name: str) -> str:
-    """Return a key that sorts numbers inside names by their value, before other text.
-
-    Example:
-        >>> sorted(["b", "a10", "a9", "a"], key=natural)
-        ['a', 'a9', 'a10', 'b']
-    """
+    """Return a key that sorts numbers inside names by their value, before other text."""
     # One flat string a name: a million nested tuples would take a gigabyte.
     return _NUMBER.sub(_by_value, name.casefold())
 
@@ -85,12 +65,7 @@ def _by_value(number: re.Match[str]) -> str:
 
 
 def kind_of_entry(entry: os.DirEntry[str]) -> Literal["folder", "image", "file"] | None:
-    """Return what an entry of a folder is, links followed.
-
-    Returns:
-        ``None`` for what is passed over: hidden entries, links that lead nowhere, and whatever is
-        neither a folder nor a regular file.
-    """
+    """Return what an entry of a folder is, links followed."""
     if not is_visible(entry.name):
         return None
     try:
@@ -105,15 +80,7 @@ def kind_of_entry(entry: os.DirEntry[str]) -> Literal["folder", "image", "file"]
 
 @contextlib.contextmanager
 def readable_folder(place: str, *, called: str | None = None) -> Iterator[None]:
-    """Say in one line why a folder cannot be read.
-
-    Args:
-        place: The folder.
-        called: What the error calls it (default: its path).
-
-    Raises:
-        SourceError: The system refuses to read it.
-    """
+    """Say in one line why a folder cannot be read."""
     try:
         yield
     except OSError as error:
@@ -124,13 +91,7 @@ def readable_folder(place: str, *, called: str | None = None) -> Iterator[None]:
 
 
 class _Entry(NamedTuple):
-    """An image, a folder, or a link to a folder that may be followed.
-
-    Args:
-        name: Its name in its folder.
-        kind: What it is.
-        target: Where a link leads.
-    """
+    """An image, a folder, or a link to a folder that may be followed."""
 
     name: str
     kind: Literal["image", "folder", "link"]
@@ -138,39 +99,14 @@ class _Entry(NamedTuple):
 
 
 class _Folder(NamedTuple):
-    """A folder on the way.
-
-    Args:
-        name: Its path from the root, ``""`` for the root itself.
-        real: Where it is, links resolved.
-    """
+    """A folder on the way."""
 
     name: str
     real: str
 
 
 class ImageTree:
-    """The images below a folder, each named by its path from there.
-
-    Hidden files and folders, files that do not end like an image, and runs of Opsin are passed
-    over, and so are symbolic links that lead out of the root, unless they are to be followed.
-
-    Args:
-        root: The folder; it may be a link itself.
-        follow_links: Also follow links that lead out of it.
-        stream: List a folder with more than 10,000 entries in the order of the file system, so
-            that the memory does not grow with it, and pass over folders that cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> root = Path(tempfile.mkdtemp())
-        >>> (root / "cat").mkdir()
-        >>> for name in ("cat/10.jpg", "cat/2.jpg", "cat/notes.txt", "1.jpg"):
-        ...     (root / name).touch()
-        >>> tree = ImageTree(root)
-        >>> tree.folders(""), list(tree.images())
-        (['cat'], ['1.jpg', 'cat/2.jpg', 'cat/10.jpg'])
-    """
+    """The images below a folder, each named by its path from there."""
 
     def __init__(self, root: Path, *, follow_links: bool = False, stream: bool = False) -> None:
         self.root = str(root)
@@ -192,11 +128,7 @@ class ImageTree:
         self._listed: dict[str, list[_Entry]] = {}
 
     def folders(self, folder: str) -> list[str]:
-        """Return the names of the folders in a folder, links among them, in natural order.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
+        """Return the names of the folders in a folder, links among them, in natural order."""
         return [each.name for each in self._listing(folder) if each.kind != "image"]
 
     def loose(self, folder: str = "") -> list[str]:
@@ -205,18 +137,7 @@ class ImageTree:
         return [f"{within}{each.name}" for each in self._listing(folder) if each.kind == "image"]
 
     def images(self, folder: str = "") -> Iterator[str]:
-        """Yield the images in a folder and in all below it.
-
-        First the images of a folder, then its folders, each in natural order (``2`` before
-        ``10``). Links to folders come last, and lead to no folder that was listed before, nor to
-        one above ``folder``, so that loops end.
-
-        Real folders are a tree, so each is reached once, and only where links lead has to be
-        remembered: the memory does not grow with the number of folders.
-
-        Raises:
-            SourceError: It cannot be read.
-        """
+        """Yield the images in a folder and in all below it."""
         start = _Folder(folder, os.path.realpath(self._place(folder)))
         above = [folder.rsplit("/", depth)[0] for depth in range(1, folder.count("/") + 1)]
         # Folders that are not entered again, and those below which everything is listed already.
@@ -353,11 +274,5 @@ def _is_below(real: str, walked: set[str]) -> bool:
 
 
 def holds_images(folder: Path) -> bool:
-    """Tell whether a folder has an image in it or below; it is read until one is found.
-
-    Example:
-        >>> import tempfile
-        >>> holds_images(Path(tempfile.mkdtemp()))
-        False
-    """
+    """Tell whether a folder has an image in it or below; it is read until one is found."""
     return next(iter(ImageTree(folder, stream=True).images()), None) is not None

@@ -59,17 +59,7 @@ class _DamagedError(Exception):
 
 
 class Ready(NamedTuple):
-    """What `prepare` makes of an image.
-
-    Whether there is anything to recognise in it, `opsin.runtime.classifier.Prepared` says.
-
-    Args:
-        pixels: ``uint8[H, W, C]``
-        height: Of the whole upright image.
-        width: Of the whole upright image.
-        notes: What was done to it beyond decoding and resizing.
-        depth: Bits that its own numbers use; 0 where they are bytes.
-    """
+    """What `prepare` makes of an image."""
 
     pixels: NDArray[np.uint8]
     height: int
@@ -112,40 +102,19 @@ def open_image(
 def read_image(
     image: ImageLike, preparation: Preparation, name: str | None = None
 ) -> NDArray[np.uint8]:
-    """Decode an image into the network's pixels: `open_upright`, then `to_pixels`.
-
-    Returns:
-        ``uint8[height, width, channels]``
-
-    Raises:
-        ImageError: It cannot be read.
-    """
+    """Decode an image into the network's pixels: `open_upright`, then `to_pixels`."""
     return read_sized(image, preparation, name).pixels
 
 
 def read_sized(image: ImageLike, preparation: Preparation, name: str | None = None) -> Ready:
-    """Do as `read_image`, and return what is known of the whole image too.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
+    """Do as `read_image`, and return what is known of the whole image too."""
     return prepare(image, preparation, name, match=False)
 
 
 def prepare(
     image: ImageLike, preparation: Preparation, name: str | None = None, *, match: bool = True
 ) -> Ready:
-    """Make the network's pixels of an image, wherever it can be decoded safely.
-
-    Args:
-        image: What `open_image` takes.
-        preparation: How it becomes pixels.
-        name: What to call it in an error (default: the file's name).
-        match: Whether its background is matched to the training images'.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
+    """Make the network's pixels of an image, wherever it can be decoded safely."""
     name = name or _name_of(image)
     if is_decoded(image):
         return prepare_here(image, preparation, name, match=match)
@@ -192,11 +161,7 @@ def prepare_here(
 
 
 def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
-    """Return an image's upright height and width and whether it has colours, by its header.
-
-    Raises:
-        ImageError: It is no image of a known format, or too large.
-    """
+    """Return an image's upright height and width and whether it has colours, by its header."""
     name = name or _name_of(image)
     if is_decoded(image):
         decoded = open_image(image, name)
@@ -218,12 +183,7 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
 
 
 def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, name: str) -> bytes:
-    """Return an image file's bytes.
-
-    Raises:
-        ImageError: There is no such file, or it is too large, or ``image`` is nothing of the kind.
-        SourceError: The store that it lies in does not give it.
-    """
+    """Return an image file's bytes."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, bytearray | memoryview):
@@ -274,20 +234,7 @@ def open_upright(
     *,
     side: int | None = None,
 ) -> Iterator[Upright]:
-    """Decode an image and turn it upright, for as long as the block lasts.
-
-    Of a JPEG that is much larger than a preparation asks for, no more is decoded than its pixels
-    need. The block should be short: while a very large image is open, others of its kind wait.
-
-    Args:
-        image: What `open_image` takes.
-        preparation: What the image is wanted for (default: decode it whole).
-        name: What to call it in an error (default: the file's name).
-        side: Where no longer side is wanted, less may travel between processes.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
+    """Decode an image and turn it upright, for as long as the block lasts."""
     name = name or _name_of(image)
     with contextlib.ExitStack() as stack:
         if is_decoded(image):
@@ -311,18 +258,7 @@ def open_here(
     name: str,
     stated: PlainFile | None = None,
 ) -> Iterator[Upright]:
-    """Do as `open_upright`, in this process.
-
-    Args:
-        image: A file's bytes, a Pillow image or an array.
-        preparation: What it is wanted for.
-        name: What to call it in an error.
-        stated: What a plain file states.
-
-    Raises:
-        ImageError: It cannot be read.
-        _DamagedError: A plain JPEG is damaged; Pillow has to say whether it can be read.
-    """
+    """Do as `open_upright`, in this process."""
     bits = preparation.bits if preparation else None
     if not isinstance(image, Image.Image) and is_decoded(image):
         with explained(name):  # a tensor on another device, say
@@ -423,14 +359,7 @@ def _from_jpeg(
 def _whole(
     image: Image.Image, name: str, bits: Bits | None, content: bytes | None = None
 ) -> Upright:
-    """Decode all of an image with Pillow, its numbers by the bits that are used.
-
-    Args:
-        image: The image, or a file that was opened and not decoded.
-        name: What to call it in an error.
-        bits: Bits that the collection uses in files of 16 (``None``: all).
-        content: The file's bytes.
-    """
+    """Decode all of an image with Pillow, its numbers by the bits that are used."""
     stated, colours, depth = StatedDepth(), False, 0
     if content is not None and isinstance(image, ImageFile.ImageFile):
         stated, colours = stated_depth(image, content), take_bytes(image)
@@ -453,10 +382,7 @@ def _whole(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings about an image that somebody opened with it from our users.
-
-    Warnings are silenced for a whole process, so this is for nothing that takes long.
-    """
+    """Keep Pillow's warnings about an image that somebody opened with it from our users."""
     with _one_quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -33,15 +33,7 @@ _KIND_OF: Final = {
 
 
 class LeftOutCounts:
-    """Counts what is left out; of each kind it keeps the first five names.
-
-    Example:
-        >>> found = LeftOutCounts()
-        >>> found.add_file("cat/notes.txt")
-        >>> found.add("empty folder", "dog")
-        >>> left_out_in_words(found.listed())
-        '1 text file (cat/notes.txt), 1 empty folder (dog)'
-    """
+    """Counts what is left out; of each kind it keeps the first five names."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}

@@ -18,15 +18,7 @@ from opsin.stores.store_address import StoredObject
 
 @dataclass(frozen=True)
 class ListedImage:
-    """One image of a collection, before it is decoded.
-
-    Args:
-        name: What it is called: its path below the source.
-        image: Where its file or object is, its content, an array, or the row of a loaded dataset.
-        label: Its class; -1 where it has none.
-        part: Split code.
-        problem: Why there is nothing to decode, where that is known already.
-    """
+    """One image of a collection, before it is decoded."""
 
     name: str
     image: str | Path | StoredObject | bytes | NDArray[np.uint8] | int

@@ -24,18 +24,7 @@ _BLOCK: Final = 4096
 
 
 class ListedImages:
-    """A list of images in a file without a name, which is gone with the list.
-
-    It lies where the system keeps temporary files (``TMPDIR``), and packed takes some ten bytes an
-    image. Those in archives have no place in it.
-
-    Example:
-        >>> listed = ListedImages()
-        >>> for name in ("a.png", "b.png", "c.png"):
-        ...     listed.add(Unlabelled(name, f"photos/{name}", f"photos/{name}"))
-        >>> [image.image for image in listed.rows(range(1, 3))]
-        ['photos/b.png', 'photos/c.png']
-    """
+    """A list of images in a file without a name, which is gone with the list."""
 
     def __init__(self) -> None:
         self._place = Path(tempfile.gettempdir()) / "a list of images"
@@ -47,11 +36,7 @@ class ListedImages:
         self._one_at_a_time = threading.Lock()
 
     def add(self, image: Unlabelled) -> None:
-        """Add the next image: a file, an object of a store, or one that cannot be read.
-
-        Raises:
-            StorageError: The disk is full.
-        """
+        """Add the next image: a file, an object of a store, or one that cannot be read."""
         where = astuple(image.image) if isinstance(image.image, StoredObject) else image.image
         path = "" if image.path == image.image else image.path
         problem = None if image.problem is None else image.problem.args

@@ -46,16 +46,7 @@ _OLD_EXIF: Final = (b"Raw profile type exif\0", b"exif\0")
 
 
 class PlainFile(NamedTuple):
-    """What a plain file states.
-
-    Args:
-        kind: ``JPEG`` or ``PNG``.
-        width: As it is stored.
-        height: As it is stored.
-        channels: Of a JPEG 1 (grey) or 3; of a PNG 0, for Pillow to say.
-        orientation: EXIF's, 1 to 8; of a PNG 0, for Pillow to say.
-        passes: Whether a decoder keeps all of a JPEG in memory for pass after pass.
-    """
+    """What a plain file states."""
 
     kind: str
     width: int
@@ -66,12 +57,7 @@ class PlainFile(NamedTuple):
 
 
 def plain(content: bytes) -> PlainFile | None:
-    r"""Return what a JPEG or PNG states, or ``None`` where it is not plainly harmless.
-
-    Example:
-        >>> plain(b"GIF89a"), plain(b"\xff\xd8\xff\xd9")
-        (None, None)
-    """
+    r"""Return what a JPEG or PNG states, or ``None`` where it is not plainly harmless."""
     if len(content) > _BYTES:
         return None
     try:
@@ -156,14 +142,7 @@ def _plain_png(content: bytes) -> PlainFile | None:
 
 
 def exif_orientation(tiff: bytes) -> int | None:
-    r"""Return the orientation that EXIF data state, 0 where they state none.
-
-    Args:
-        tiff: What follows ``Exif\0\0``.
-
-    Returns:
-        ``None`` where they are damaged or unusual, and a decoder might have another opinion.
-    """
+    r"""Return the orientation that EXIF data state, 0 where they state none."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         return None

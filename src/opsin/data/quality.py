@@ -43,12 +43,7 @@ class QualityMeasures:
 
 
 def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
-    """Measure every image.
-
-    Args:
-        images: ``uint8[N, H, W, C]``
-        watcher: Receives the progress of the work.
-    """
+    """Measure every image."""
     count, height, width, _ = images.shape
     measured = np.zeros((5, count), np.float32)
     size = max(1, _BLOCK_PIXELS // (height * width))
@@ -67,11 +62,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
 
 
 def measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the five `QualityMeasures` of some images, ``float32[5, N]``.
-
-    Args:
-        pixels: ``uint8[N, H, W, C]``
-    """
+    """Return the five `QualityMeasures` of some images, ``float32[5, N]``."""
     count, height, width, channels = pixels.shape
     measured = np.zeros((5, count), np.float32)
     # Plane by plane: along an axis of three, NumPy takes ten times as long.
@@ -128,11 +119,7 @@ def blurred(looks: QualityMeasures) -> Odd:
 
 
 def odd_shapes(sizes: NDArray[np.int32]) -> Odd:
-    """Return images at least twice as long, or as wide, as the others.
-
-    Args:
-        sizes: Height and width, ``int32[N, 2]``.
-    """
+    """Return images at least twice as long, or as wide, as the others."""
     shape = np.log2(sizes[:, 1] / sizes[:, 0])
     away = np.abs(shape - np.median(shape))
     odd = _rare(-away, away >= 1, "{:.0f}")

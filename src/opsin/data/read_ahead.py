@@ -40,23 +40,7 @@ _Image = TypeVar("_Image", bound=_Listed)
 
 
 def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
-    """Yield images in their order; those that lie in a store with their contents, or a problem.
-
-    Some are read at the same time, so that their latency counts once, and no more of them than a
-    fixed number or amount of bytes: the memory is the same for ten and for ten million. Images that
-    lie elsewhere pass through as they are, one at a time.
-
-    Args:
-        images: The images.
-
-    Raises:
-        SourceError: The store does not give one; those before it were yielded.
-
-    Example:
-        >>> from opsin.data.image_stream import Unlabelled
-        >>> [image.name for image in read_ahead([Unlabelled("boot.png", "photos/boot.png")])]
-        ['boot.png']
-    """
+    """Yield images in their order; those that lie in a store with their contents, or a problem."""
     waiting: deque[tuple[_Image, int, Future[bytes | ImageError] | None]] = deque()
     held, pool = 0, None
     try:

@@ -14,19 +14,7 @@ from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 
 
 def recorded_parts(run: str, decoded: Decoded, watcher: Watcher) -> NDArray[np.uint8]:
-    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones.
-
-    Images are known by their source bytes, or by their prepared pixels.
-
-    Args:
-        run: The run directory.
-        decoded: The images.
-        watcher: Receives how many of them the run has.
-
-    Raises:
-        RunError: There is no such run, it recorded no parts, or its files are damaged.
-        RecipeError: The run has none of these images.
-    """
+    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones."""
     directory = RunDirectory.open(run)
     if not directory.split.is_file():
         raise RunError(

@@ -18,20 +18,7 @@ _PARTS = {"train": "training images", "val": "validation images"}
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Images with known classes, prepared for one classifier.
-
-    Args:
-        images: ``uint8[N, H, W, C]``, read in batches.
-        labels: Their classes as places among the classifier's, ``int64[N]``.
-        names: The name of each image.
-        train: Rows that the classifier was trained on, ``int64``; of other images, rows that it
-            would be trained on.
-        val: Rows that it was chosen by.
-        source: Where the images come from.
-        test: Rows that it was judged by.
-        own: Whether these are the images of the run that the file lies in.
-        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
-    """
+    """Images with known classes, prepared for one classifier."""
 
     images: Images
     labels: NDArray[np.int64]
@@ -44,10 +31,7 @@ class ReferenceSet:
     groups: NDArray[np.int64] | None = None
 
     def row_called(self, name: str) -> int | None:
-        """Return the row of an image by its name, or by its part and number: ``test/17``.
-
-        An image's own name counts first.
-        """
+        """Return the row of an image by its name, or by its part and number: ``test/17``."""
         if name in self.names:
             return list(self.names).index(name)
         part, _, number = name.partition("/")
@@ -57,11 +41,7 @@ class ReferenceSet:
         return int(rows[int(number)])
 
     def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:
-        """Return the rows of a part in the order of the disk.
-
-        Raises:
-            SourceError: The part is empty.
-        """
+        """Return the rows of a part in the order of the disk."""
         rows = np.sort(self.train if part == "train" else self.val)
         if not len(rows):
             raise SourceError(

@@ -13,19 +13,7 @@ from opsin.core.metadata import Preparation
 
 @dataclass(frozen=True)
 class Upright:
-    """An image that stands upright, decoded whole or at a fraction of its size.
-
-    Args:
-        image: Mode ``L`` (grey) or ``RGB``; transparent parts have become white.
-        width: Of the whole image.
-        height: Of the whole image.
-        eighths: ``image`` has this many eighths of width and height, rounded up.
-        left: Where in ``image`` the image begins: what was added by rounding up lies at the far
-            ends, unless those came to the left or to the top when it was turned.
-        top: Likewise.
-        note: What its numbers were taken for, where they were no bytes.
-        depth: Bits that its own numbers use; 0 where they are bytes.
-    """
+    """An image that stands upright, decoded whole or at a fraction of its size."""
 
     image: Image.Image
     width: int
@@ -43,15 +31,7 @@ class Upright:
 
 
 def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
-    """Resize an upright image and convert it to grey or colour.
-
-    ``fit`` keeps the whole image and fills the rest with the colour of its border, ``fill``
-    cuts what stands out, ``squash`` stretches. Shrinking averages over the pixels it covers
-    (Pillow's bilinear filter), so that thin lines survive.
-
-    Returns:
-        ``uint8[height, width, channels]``
-    """
+    """Resize an upright image and convert it to grey or colour."""
     if isinstance(upright, Image.Image):
         upright = Upright.whole(upright)
     image, mode = upright.image, "L" if preparation.channels == 1 else "RGB"
@@ -87,12 +67,7 @@ def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.ui
 def placement(
     width: int, height: int, preparation: Preparation
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
-    """Say which part of an image becomes how large.
-
-    Returns:
-        Width and height of the result without its filling, and the part of the image that it
-        is made from: left, top, right, bottom.
-    """
+    """Say which part of an image becomes how large."""
     wide, high = preparation.width, preparation.height
     everything = (0.0, 0.0, float(width), float(height))
     match preparation.resize:

@@ -17,42 +17,13 @@ if TYPE_CHECKING:
 
 
 def check_rows_file(file: str | os.PathLike[str]) -> None:
-    """Refuse a name that NumPy would change.
-
-    Args:
-        file: Where the rows are to go.
-
-    Raises:
-        RecipeError: The name does not end in ``.npz``.
-    """
+    """Refuse a name that NumPy would change."""
     if Path(file).suffix.lower() != ".npz":
         raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
 
 
 def write_rows(dataset: Dataset, findings: Audit | None, file: str | os.PathLike[str]) -> Path:
-    """Write which rows of a collection are in which part, and which were found suspicious.
-
-    Args:
-        dataset: The images.
-        findings: What an audit found of them, if there was one.
-        file: An ``.npz`` file: ``train``, ``val`` and ``test``, ``int64[…]``, ascending; and for
-            each kind of finding ``finding_<kind>``, ``int64[…]``, the worst first (empty where a
-            finding concerns no image that could be read).
-
-    Returns:
-        The file.
-
-    Raises:
-        RecipeError: The name does not end in ``.npz``.
-        StorageError: The disk refuses the write.
-
-    Example:
-        >>> import tempfile
-        >>> from opsin.data.dataset import load
-        >>> file = write_rows(load("digits"), None, tempfile.mkdtemp() + "/rows.npz")
-        >>> [(name, len(rows)) for name, rows in np.load(file).items()]
-        [('train', 1457), ('val', 161), ('test', 179)]
-    """
+    """Write which rows of a collection are in which part, and which were found suspicious."""
     check_rows_file(file)
     split = dataset.split
     arrays = {part: split.rows(part) for part in ("train", "val", "test")}

@@ -26,7 +26,6 @@ from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
-from opsin.data.image_subset import take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
@@ -39,11 +38,7 @@ _LOCATION: Final = {"sources", "test", "labels"}
 
 
 def is_moved(run: RunDirectory) -> bool:
-    """Tell whether there is nothing any more where a run's images were.
-
-    Raises:
-        RunError: The run's files are damaged.
-    """
+    """Tell whether there is nothing any more where a run's images were."""
     return not has_no_images(run) and bool(_gone(_recorded(run)))
 
 
@@ -53,19 +48,7 @@ def has_no_images(run: RunDirectory) -> bool:
 
 
 def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
-    """Return which images a run was made from, and where they are now.
-
-    Args:
-        run: The run.
-        data: Where they are now: a place for each source of the run, and, behind them, one for its
-            test source if that has moved too (default: where they were).
-        others: ``data`` may also name other sources, in any number.
-
-    Raises:
-        MovedError: They are not where they were, and ``data`` names no other place.
-        RecipeError: ``data`` names more places than the run has sources, or fewer.
-        RunError: The run's files are damaged.
-    """
+    """Return which images a run was made from, and where they are now."""
     recipe = _recorded(run)
     given = [data] if isinstance(data, str | os.PathLike) else list(data)
     if given:
@@ -125,21 +108,7 @@ def _gone(recipe: DataRecipe) -> list[str]:
 
 
 def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
-    """Read the images that a run was made from, in its order and its parts; prove they are these.
-
-    Where the recorded place is gone, the run remembers the new one.
-
-    Args:
-        run: The run.
-        data: Where its images are now; see `recipe_of_run`.
-        watcher: Receives the progress of the work.
-
-    Raises:
-        MovedError: They are not where they were, and ``data`` names no other place.
-        SourceError: There are others now, by the fingerprint that the run keeps.
-        RecipeError: ``data`` names more places than the run has sources, or fewer.
-        RunError: The run's files are damaged.
-    """
+    """Read the images a run was made from, in its order and parts; prove they are these."""
     if has_no_images(run):
         raise RunError(
             "a run with images of its own",
@@ -164,7 +133,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
             )
         # Files that were renamed come in another order; the run's rows stay what they are.
         in_order = np.array_equal(rows, np.arange(len(rows)))
-        return decoded if in_order else take(decoded, rows)
+        return decoded if in_order else decoded.take(rows)
 
     # A correction of an image that is gone is no error of its own: the fingerprint tells.
     # Nor is a split that Opsin would refuse today.
@@ -181,17 +150,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
 
 
 def with_run_split(directory: RunDirectory, dataset: Dataset) -> Dataset:
-    """Return a run's images with the split that the run keeps.
-
-    How Opsin cuts a split has changed and may change again; what a classifier learnt from has not.
-
-    Args:
-        directory: The run.
-        dataset: Its images in its order.
-
-    Raises:
-        RunError: ``split.npz`` is damaged.
-    """
+    """Return a run's images with the split that the run keeps."""
     if not directory.split.is_file():
         return dataset
     kept = directory.load_arrays(directory.split)
@@ -221,14 +180,7 @@ def _remember(run: RunDirectory, dataset: Dataset) -> None:
 
 
 class RunImage(NamedTuple):
-    """An image as a run keeps it: a row of ``pictures.csv``.
-
-    Args:
-        name: What it is called: its path below the source, or ``train/123``.
-        label: Its class.
-        part: ``train``, ``val`` or ``test``.
-        digest: First 16 bytes of the SHA-256 of its prepared pixels, as hexadecimal digits.
-    """
+    """An image as a run keeps it: a row of ``pictures.csv``."""
 
     name: str
     label: str
@@ -263,21 +215,7 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
 def pair_up(
     then: Sequence[_One], now: Sequence[_One], keys: Sequence[Callable[[_One], Hashable]]
 ) -> list[tuple[int, int, int]]:
-    """Pair what is the same on two sides one to one: no place of either side is used twice.
-
-    Args:
-        then: One side.
-        now: The other side.
-        keys: What two of a pair have in common: all that agree by the first are paired, of the
-            rest those that agree by the second, and so on; in their order on both sides.
-
-    Returns:
-        For each pair its place in ``then``, its place in ``now``, and the place of its key.
-
-    Example:
-        >>> pair_up(["a1", "a2"], ["a2", "b1", "a3"], [lambda x: x, lambda x: x[0]])
-        [(1, 0, 0), (0, 2, 1)]
-    """
+    """Pair what is the same on two sides one to one: no place of either side is used twice."""
     pairs: list[tuple[int, int, int]] = []
     ones, others = list(range(len(then))), list(range(len(now)))
     for step, key in enumerate(keys):
@@ -304,22 +242,7 @@ _SAME: Final[tuple[Callable[[RunImage], Hashable], ...]] = (
 
 
 def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] | None:
-    """Return where each image of a run is today.
-
-    Files that were renamed come in another order, so that the run's rows mean other images. They
-    are matched by pixels and class, one to one: of exact copies in two classes each keeps its own.
-
-    Args:
-        directory: The run.
-        decoded: The images as they are now, the run's corrections applied.
-
-    Returns:
-        For each row of the run's files a row of ``decoded``, ``int64[N]``; ``None`` where they are
-        not the images that the run was made from.
-
-    Raises:
-        RunError: One of the run's files is damaged.
-    """
+    """Return where each image of a run is today."""
     split = directory.load_arrays(directory.split)
     here, mine = short_digest(decoded.digests), split["digests"]
     if here.shape != mine.shape:

@@ -36,16 +36,7 @@ _refused: dict[bytes, tuple[str, float]] = {}
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """An image that was opened in a process of its own.
-
-    Args:
-        pixels: Upright, ``uint8[H, W, 1]`` (grey) or ``uint8[H, W, 3]``; transparent parts are
-            white.
-        width: Of the whole image, upright.
-        height: Of the whole image, upright.
-        format: What kind of file it is, as Pillow calls it: ``JPEG``, ``PNG`` …
-        orientation: EXIF's, 1 to 8; the pixels are turned already.
-    """
+    """An image that was opened in a process of its own."""
 
     pixels: NDArray[np.uint8] = field(repr=False, compare=False)
     width: int
@@ -55,22 +46,7 @@ class OpenedImage:
 
 
 def open_apart(content: bytes, name: str = "the image", *, side: int | None = None) -> OpenedImage:
-    """Open an image in a process of its own, whatever it is.
-
-    Args:
-        content: The file's bytes.
-        name: What to call it in an error.
-        side: Make it smaller, so that neither side is longer (default: as large as it is).
-
-    Raises:
-        ImageError: It cannot be read, or it took too long or too much memory.
-        OpsinError: No process could be started.
-
-    Example:
-        >>> opened = open_apart(b"P5 2 1 255 ab", side=64)
-        >>> opened.format, opened.pixels.tolist()
-        ('PPM', [[[97], [98]]])
-    """
+    """Open an image in a process of its own, whatever it is."""
     said, pixels = ask({"do": "open", "name": name, "side": side}, content)
     width, height = said["size"]
     shaped = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
@@ -78,12 +54,7 @@ def open_apart(content: bytes, name: str = "the image", *, side: int | None = No
 
 
 def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    """Have `opsin.data.decoder` do something with a file's bytes.
-
-    Raises:
-        ImageError: It cannot be read, or it took too long or too much memory.
-        OpsinError: No process could be started.
-    """
+    """Have `opsin.data.decode_worker` do something with a file's bytes."""
     # A file is looked at more than once: it takes its time once.
     digest = _digest(content) if _refused else b""
     reason, since = _refused.get(digest, ("", -math.inf))
@@ -111,5 +82,5 @@ def _sandbox(owner: int) -> Sandbox:
     """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
     del owner
     return Sandbox(
-        "opsin.data.decoder:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
+        "opsin.data.decode_worker:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
     )

@@ -16,20 +16,7 @@ _NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,
 
 @dataclass(frozen=True, order=True)
 class Shard:
-    """One of several parts of equal size.
-
-    Args:
-        number: Which, from 1.
-        count: How many there are.
-
-    Raises:
-        RecipeError: There is no such part.
-
-    Example:
-        >>> shard = Shard.parse("2/3")
-        >>> shard.rows(10), shard.file(Path("answers.csv")).name
-        (range(3, 6), 'answers-00002-of-00003.csv')
-    """
+    """One of several parts of equal size."""
 
     number: int
     count: int
@@ -48,11 +35,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read ``2/3``, the second of three.
-
-        Raises:
-            RecipeError: It is something else.
-        """
+        """Read ``2/3``, the second of three."""
         found = _WRITTEN.fullmatch(text)
         if found is None:
             raise RecipeError(
@@ -70,12 +53,7 @@ class Shard:
 
 
 def named_shard(part: Path) -> Shard | None:
-    """Return which shard a file is by its name; ``None`` where it is none.
-
-    Example:
-        >>> named_shard(Path("answers-00002-of-00003.csv"))
-        Shard(number=2, count=3)
-    """
+    """Return which shard a file is by its name; ``None`` where it is none."""
     found = _NAMED.fullmatch(part.stem)
     if found is None or not 1 <= int(found["number"]) <= int(found["count"]):
         return None
@@ -83,25 +61,14 @@ def named_shard(part: Path) -> Shard | None:
 
 
 def whole_file(part: Path) -> Path | None:
-    """Return the file of which another is a shard by its name; ``None`` where it is none.
-
-    Example:
-        >>> whole_file(Path("answers-00002-of-00003.csv"))
-        PosixPath('answers.csv')
-    """
+    """Return the file of which another is a shard by its name; ``None`` where it is none."""
     found = _NAMED.fullmatch(part.stem)
     return None if found is None else part.with_stem(found["stem"])
 
 
 @dataclass(frozen=True)
 class ShardInputs:
-    """The images of a whole source, and which of them are in a shard.
-
-    Args:
-        shard: The shard.
-        images: How many images the whole source has.
-        fingerprint: SHA-256 of their names in order, in hexadecimal.
-    """
+    """The images of a whole source, and which of them are in a shard."""
 
     shard: Shard
     images: int
@@ -114,14 +81,7 @@ class ShardInputs:
 
 
 class NamesDigest:
-    """SHA-256 of the names of a source's images, in their order.
-
-    Example:
-        >>> names = NamesDigest()
-        >>> names.add("boot.png")
-        >>> names.count, names.hex[:8]
-        (1, '51242865')
-    """
+    """SHA-256 of the names of a source's images, in their order."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()

@@ -15,16 +15,7 @@ _NAMED: Final = 30
 
 
 def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Return pairs of names that differ in case, spaces, marks, a plural or a single letter.
-
-    Numbers must be equal (``class 1`` is not ``class 2``). A single letter counts within words of
-    six letters or more only (``cat`` is not ``rat``, ``class A`` not ``class B``), not at their
-    start (``typical`` is not ``atypical``), and not where three names or more would be one.
-
-    Example:
-        >>> alike_names(["Cat", "cat ", "dog", "dogs", "T-shirt", "tshirt"])
-        [(0, 1), (2, 3), (4, 5)]
-    """
+    """Return pairs of names that differ in case, spaces, marks, a plural or a single letter."""
     plain = [_plain(name) for name in names]
     pairs: set[tuple[int, int]] = set()
     # Each name is looked up by all that it might be taken for, so that many names cost little.
@@ -44,33 +35,18 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def nfc(name: str) -> str:
-    """Return a name in the form in which names are compared: Macs write é as two characters.
-
-    Example:
-        >>> len("cafe\N{COMBINING ACUTE ACCENT}"), len(nfc("cafe\N{COMBINING ACUTE ACCENT}"))
-        (5, 4)
-    """
+    """Return a name in the form in which names are compared: Macs write é as two characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def places_among(names: Iterable[str], known: Sequence[str]) -> list[int]:
-    """Return where each name stands among known ones, compared in NFC; -1 for none of them.
-
-    Example:
-        >>> places_among(["dog", "rat"], ["cat", "dog"])
-        [1, -1]
-    """
+    """Return where each name stands among known ones, compared in NFC; -1 for none of them."""
     places = {nfc(name): place for place, name in enumerate(known)}
     return [places.get(nfc(name), -1) for name in names]
 
 
 def closest_first(names: Sequence[str], given: str) -> str:
-    """Return names in one line, the most like the given one first; of very many only those.
-
-    Example:
-        >>> closest_first(["input", "dense1", "relu1"], "dense_1")
-        'dense1, relu1, input'
-    """
+    """Return names in one line, the most like the given one first; of very many only those."""
     alike = difflib.SequenceMatcher(b=given.lower())
 
     def likeness(name: str) -> float:
@@ -88,23 +64,7 @@ def check_choices(
     known: Sequence[str],
     error: type[OpsinError] = RecipeError,
 ) -> None:
-    """Refuse names that are not among the known ones.
-
-    Args:
-        what: What the names are called, such as ``layer``.
-        given: The names to check.
-        known: The names that there are.
-        error: The error to raise.
-
-    Raises:
-        OpsinError: A name is unknown; the error lists the known ones, the closest first.
-
-    Example:
-        >>> check_choices("class", ["dgo"], ["cat", "dog"])
-        Traceback (most recent call last):
-            ...
-        opsin.core.errors.RecipeError: expected a class among dog, cat; got 'dgo'. Choose there.
-    """
+    """Refuse names that are not among the known ones."""
     for name in given:
         if name not in known:
             raise error(

@@ -31,12 +31,7 @@ _UNLIKELY: Final = 5
 
 
 def part_named(name: str) -> int | None:
-    """Return the code of a part by one of its usual names, in any case and form; else ``None``.
-
-    Example:
-        >>> part_named("Training"), part_named("test_set"), part_named("cat")
-        (1, 3, None)
-    """
+    """Return the code of a part by one of its usual names, in any case and form; else ``None``."""
     word = re.sub(r"[-_\s]", "", name.casefold())
     return _PART_NAMES.get(word, _PART_NAMES.get(word.removesuffix("set")))
 
@@ -57,22 +52,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What a split is made of: the images as their source has them, before any correction.
-
-    Args:
-        labels: Class index of each image, ``int64[N]``.
-        digests: Hash of each image's pixels, ``uint8[N, 32]``.
-        source_digests: Hash of what each was decoded from, ``uint8[N, 32]``.
-        given: What the source says: ``UNASSIGNED``, ``TRAIN``, ``VAL`` or ``TEST``, ``uint8[N]``.
-        classes: Class names, for errors.
-        units: Images with the same number stay on one side, ``int64[N]``
-            (`opsin.data.duplicate_groups`).
-        groups: What the images of a unit are known by, ``""`` for none; or empty.
-        recorded: Parts of an earlier run that are taken up, ``UNASSIGNED`` for images that it did
-            not have, ``uint8[N]`` (default: none).
-        corrected: The images that corrections left, as rows of these, and their classes since,
-            ``int64[M]`` each (default: all as they are).
-    """
+    """What a split is made of: the images as their source has them, before any correction."""
 
     labels: NDArray[np.int64]
     digests: NDArray[np.uint8]
@@ -93,15 +73,7 @@ class Subjects:
         )
 
     def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
-        """Return a number from 0 to 1 for each image, the same for those of one unit.
-
-        It is a hash of the group's name or else of the image's source bytes, so that nothing but
-        content decides; one image of a unit, itself chosen by a hash, speaks for all.
-
-        Args:
-            recipe: Which numbers, by its ``split_seed``.
-            cut: Each cut has its own.
-        """
+        """Return a number from 0 to 1 for each image, the same for those of one unit."""
         seed = recipe.split_seed + (2**31 if cut == "val" else 0)
         start = hashlib.sha256(f"opsin split {seed}".encode())
 
@@ -124,28 +96,7 @@ class Subjects:
 
 
 def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
-    """Cut validation, and test where none is given, out of the training images.
-
-    Each unit of images (exact and near copies, groups) has a number from 0 to 1 for each cut, a
-    hash of its source bytes. A class of few units is cut by rank: units are taken in the order of
-    their numbers where that brings the part nearer to its share of the class, so that it is off by
-    at most half a unit. A class of `LARGE` units or more is cut by thresholds: those whose number
-    is below the part's share are taken, so that images that are added later move no old one, and
-    the part's size varies by chance, by ``sqrt(n p (1 - p))``; unless the numbers are not evenly
-    spread, since these images were left over from such a cut. Units of several classes go with the
-    smaller ones; those that are larger than a whole part are trained on.
-
-    Corrections change nobody's part: what they leave out is cut with the others.
-
-    Returns:
-        The parts, of the images that corrections left.
-
-    Raises:
-        SourceError: A class has too few images to be both learnt and checked, or too many of
-            them belong together.
-        RecipeError: Folds are asked for of a source that names its test images, or of parts of
-            another run.
-    """
+    """Cut validation, and test where none is given, out of the training images."""
     given, recorded = subjects.given, subjects.recorded
     # A source that names a training part but no test has said which images are for training.
     cut_val, cut_test = not np.any(given == VAL), not np.any(given)
@@ -177,11 +128,7 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
 def _take_up(
     subjects: Subjects, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    """Write recorded parts into ``parts``; return whose are settled: theirs, and of their units.
-
-    What the source says of an image counts more; of the training images that it gives, the same
-    are kept for validation.
-    """
+    """Write recorded parts into ``parts``; return whose are settled: theirs, and of their units."""
     given, units = subjects.given, subjects.units
     known = np.where((given == UNASSIGNED) | ((given == TRAIN) & (recorded == VAL)), recorded, 0)
     settled = known > 0
@@ -196,15 +143,7 @@ def _take_up(
 
 @dataclass(frozen=True)
 class _Cut:
-    """A part that is cut out of the training images.
-
-    Args:
-        subjects: All images.
-        parts: The part of each; what is cut is written here.
-        free: Which may be moved.
-        keys: Their numbers for this cut.
-        part: The part.
-    """
+    """A part that is cut out of the training images."""
 
     subjects: Subjects
     parts: NDArray[np.uint8]
@@ -241,19 +180,7 @@ class _Cut:
     def _units(
         self, among: NDArray[np.bool_], edges: NDArray[np.float64], early: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, list[tuple[int, int]]]]:
-        """Return the units that may be cut.
-
-        Args:
-            among: Images to look at, ``bool[N]``.
-            edges: Thresholds, ascending from 0.
-            early: Units of several classes come before the others if their number is below this,
-                and else after them: so a few are no likelier to be cut than any image.
-
-        Returns:
-            The unit of each image, -1 for those of none, ``int64[N]``; the number of each unit,
-            ``float64[U]``; and those that are cut by rank, in its order, with their classes and
-            how many images they have of each.
-        """
+        """Return the units that may be cut."""
         labels, classes = self.subjects.labels, len(self.subjects.classes)
         rows = np.flatnonzero(among & self.free & (self.parts == TRAIN))
         unit = np.full(len(labels), -1)
@@ -296,10 +223,7 @@ class _Cut:
         return found
 
     def _keep_learnable(self) -> None:
-        """Give a class without training images the unit of the highest number back.
-
-        Of a test part that has several, a second one for validation.
-        """
+        """Give a class without training images the unit of the highest number back."""
         parts, free, units = self.parts, self.free, self.subjects.units
         for label in range(len(self.subjects.classes)):
             own = free & (self.subjects.labels == label)
@@ -311,11 +235,7 @@ class _Cut:
                     parts[free & (units == units[last])] = TRAIN
 
     def _lend(self, large: NDArray[np.int64]) -> None:
-        """Give a part that lacks a class its unit of the lowest number, if that can be spared.
-
-        Only classes of a few units are ever affected. Units that are larger than a whole part come
-        last, the smallest first.
-        """
+        """Give a part that lacks a class its unit of the lowest number, if that can be spared."""
         parts, free = self.parts, self.free
         labels, units = self.subjects.labels, self.subjects.units
         for label in range(len(self.subjects.classes)):
@@ -342,14 +262,7 @@ def _are_even(
     classes: int,
     edges: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Tell in which classes numbers are spread evenly, as far as chance explains, ``bool[K]``.
-
-    Args:
-        labels: The class of each number, ``int64[M]``.
-        numbers: From 0 to 1, ``float64[M]``.
-        classes: How many classes there are.
-        edges: The borders between which they are counted, ascending from 0.
-    """
+    """Tell in which classes numbers are spread evenly, as far as chance explains, ``bool[K]``."""
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     found = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
@@ -362,11 +275,7 @@ def _are_even(
 
 
 def _checked(subjects: Subjects, parts: NDArray[np.uint8]) -> Split:
-    """Return the parts of the images that corrections left.
-
-    Raises:
-        SourceError: A class cannot be learnt from them, or nothing is left for validation.
-    """
+    """Return the parts of the images that corrections left."""
     rows, labels = subjects.corrected or (np.arange(len(parts)), subjects.labels)
     given, parts = subjects.given[rows], parts[rows]
     flat = as_keys(subjects.digests[rows])
@@ -398,17 +307,7 @@ def _checked(subjects: Subjects, parts: NDArray[np.uint8]) -> Split:
 def find_leaks(
     split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find test images that were also trained or chosen on: exact copies, and near ones.
-
-    Args:
-        split: The split.
-        digests: Hash of each image's pixels, ``uint8[N, 32]``.
-        pairs: Rows of near duplicates, ``int64[M, 2]``.
-
-    Returns:
-        Rows of test images with an exact copy outside the test part, and of those that have
-        none but a near duplicate there, ``int64[...]`` each.
-    """
+    """Find test images that were also trained or chosen on: exact copies, and near ones."""
     flat = as_keys(digests)
     tested = np.zeros(len(flat), bool)
     tested[split.test] = True

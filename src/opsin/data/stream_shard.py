@@ -15,21 +15,7 @@ from opsin.data.shard import NamesDigest, Shard, ShardInputs
 
 
 def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
-    """Return the images of a source that are in one shard.
-
-    The source is listed at once; an archive, which holds what it lists, is read once more later.
-
-    Args:
-        stream: The source.
-        shard: The shard.
-        again: The source once more.
-        once: Pass over later images of a name that was there before.
-
-    Raises:
-        SourceError: The source is damaged or empty; or, while the images are asked for, an archive
-            was changed after it had been listed.
-        StorageError: The disk is full.
-    """
+    """Return the images of a source that are in one shard."""
     names = NamesDigest()
     listed: ListedImages | None = ListedImages()
     for image in _each(stream, once=once):

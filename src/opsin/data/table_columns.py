@@ -13,25 +13,7 @@ from opsin.data.sources.named import is_place
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:
-    """Return what is known of each image in words: its group, and a table's other columns.
-
-    The table (or the ``metadata.csv`` of a folder) is read again: nothing but this needs them. Of
-    several sources joined, of parts with a table each and of archives, groups are all there is.
-
-    Args:
-        dataset: The images.
-
-    Returns:
-        For each column in which the images differ a text for each of them, ``""`` for none.
-
-    Raises:
-        SourceError: The table was damaged since the images were loaded.
-
-    Example:
-        >>> from opsin.data.dataset import load
-        >>> columns_of(load("digits"))
-        {}
-    """
+    """Return what is known of each image in words: its group, and a table's other columns."""
     found = {"group": list(dataset.groups)} if dataset.groups else {}
     table = _table_of(dataset.located)
     if table is not None:

@@ -16,21 +16,7 @@ _LEAST: Final = 4
 
 
 def thin_parts(dataset: Dataset) -> str:
-    """Say which part has far fewer images than were asked for, or lacks a class, and the remedy.
-
-    A remedy is named only where it works for these images.
-
-    Args:
-        dataset: The images with their split.
-
-    Returns:
-        Sentences to stand beside the figure; ``""`` where there is nothing to say.
-
-    Example:
-        >>> from opsin.data.dataset import load
-        >>> thin_parts(load("digits"))
-        ''
-    """
+    """Say which part has far fewer images than were asked for, or lacks a class, and the remedy."""
     said = [*_few(dataset), *_lacking(dataset)]
     if not said or dataset.judged_by_all:
         return ""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.runtime.classifier import Answers
+from opsin.runtime.prediction import Answers
 
 try:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -12,8 +13,8 @@ from typing import Any, Final
 from opsin.core.errors import RecipeError
 from opsin.core.regular_file import open_regular
 
-#: What other programs call the file beside a network, in the order of looking.
-BESIDE: Final = (
+# What other programs call the file beside a network, in the order of looking.
+_BESIDE: Final = (
     "labels.txt", "class_names.json", "class_names.txt", "classes.txt", "classes.json",
     "metadata.json", "config.json",
 )  # fmt: skip
@@ -23,14 +24,13 @@ _LARGEST: Final = 8 << 20
 
 
 def names_from(path: Path) -> tuple[str, ...]:
-    r"""Return the names in a file, or those of a folder's sub-folders in the alphabet's order."""
-    found = None
+    """Return the names in a text or JSON file, or those of a folder's sub-folders, sorted."""
     try:
         if path.is_dir():
             found = tuple(sorted(each.name for each in path.iterdir()
                                  if each.is_dir() and not each.name.startswith(".")))  # fmt: skip
         else:
-            found = _read(path)
+            found = _read(path) or ()
     except OSError as error:
         raise RecipeError(
             "a folder or file with the names of the classes",
@@ -49,23 +49,17 @@ def names_from(path: Path) -> tuple[str, ...]:
 
 def names_beside(path: Path) -> tuple[tuple[str, ...], str] | None:
     """Return the names that a file beside a network says, and which; ``None`` where none does."""
-    for name in BESIDE:
-        try:
-            found = _read(path.parent / name)
-        except OSError:
-            continue
-        if found:
-            return found, name
+    for name in _BESIDE:
+        with contextlib.suppress(OSError):
+            if found := _read(path.parent / name):
+                return found, name
     return None
 
 
 def names_in(properties: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return the names that travel in an ONNX file; ``None`` where there are none."""
-    for key in _KEYS:
-        text = properties.get(key)
-        if not text:
-            continue
-        found = _of_value(_parsed(text))
+    for text in filter(None, map(properties.get, _KEYS)):
+        found = _names(_parsed(text)) if len(text) <= _LARGEST else None
         if found is None and "," in text and "{" not in text:
             found = tuple(part.strip() for part in text.split(","))
         if found:
@@ -74,6 +68,7 @@ def names_in(properties: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def _read(path: Path) -> tuple[str, ...] | None:
+    """Read JSON, or a name a line, also with numbers before them as Teachable Machine has it."""
     with open_regular(path) as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
@@ -84,10 +79,9 @@ def _read(path: Path) -> tuple[str, ...] | None:
             given = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        inner = given
         if isinstance(given, dict):
-            inner = next((given[key] for key in _KEYS if key in given), None)
-        return _of_value(inner)
+            given = next((given[key] for key in _KEYS if key in given), None)
+        return _names(given)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [re.match(r"(\d+)[\s:,]+(.+)", line) for line in lines]
     if all(each and int(each[1]) == place for place, each in enumerate(numbered)):
@@ -97,19 +91,14 @@ def _read(path: Path) -> tuple[str, ...] | None:
 
 def _parsed(text: str) -> Any:
     """Return the plain value that a text stands for, as JSON or as Python writes it."""
-    if len(text) > _LARGEST:
-        return None
-    try:
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return None
+    return None
 
 
-def _of_value(given: Any) -> tuple[str, ...] | None:
+def _names(given: Any) -> tuple[str, ...] | None:
     """Return names out of a list, or out of a dictionary from numbers to names or back."""
     if isinstance(given, list | tuple):
         return tuple(map(str, given)) if all(isinstance(e, str | int) for e in given) else None

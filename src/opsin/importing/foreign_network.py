@@ -5,26 +5,27 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from pydantic import BaseModel, ConfigDict, Field
 
-from opsin.backbones.probe import Probed, check_bounded, probe_model
-from opsin.backbones.probed_network import as_probed
+from opsin.backbones.probe import Probed, Value, check_bounded, probe_model
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
 from opsin.core.framing import Header
+from opsin.core.metadata import Layer
 from opsin.core.operating_system import limit_computing
 from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
+from opsin.importing.converted import Converted
 from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
-from opsin.importing.keras_to_onnx import ConvertedLayer, convert
+from opsin.importing.keras_to_onnx import convert
 from opsin.importing.sklearn_operators import StandardOperators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.refusal import quoted, refused
@@ -42,19 +43,20 @@ _COPIES: Final = 8
 _READ: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class ForeignNetwork:
-    """A classifier that another program saved."""
+class ForeignNetwork(BaseModel):
+    """A classifier that another program saved, as operators that end in `answers.ANSWERS`."""
+
+    model_config = ConfigDict(frozen=True)
 
     path: Path
-    digest: str
-    content: bytes = field(repr=False)
-    probed: Probed = field(repr=False)
+    digest: str  # SHA-256 of the file, in hexadecimal
+    content: bytes = Field(repr=False)
+    probed: Probed = Field(repr=False)
     answers: FoundAnswers
-    layers: tuple[ConvertedLayer, ...] | None = field(repr=False)
+    layers: tuple[Layer, ...] = Field(repr=False)  # none: each operator is one
     maker: str
     network: str
-    scales: str | None
+    scales: str | None  # the layer inside it that scales pixels from 0 to 255
     classes: tuple[str, ...] | None
 
 
@@ -66,14 +68,14 @@ def read_foreign(
     architecture: Architecture | None = None,
     graph: Path | None = None,
 ) -> ForeignNetwork:
-    """Read a classifier that another program saved; nothing in the file is run or looked up."""
+    """Read a file of Keras, ONNX, skops, or weights alone; nothing in it is run or looked up."""
     if graph is not None:
         _digest(graph)  # says so where it is no file
     digest, size = _digest(path)
+    seconds = _SECONDS + size / _BYTES_A_SECOND
     memory = _MEMORY + _COPIES * size
     where = "opsin.importing.foreign_network:read"
     try:
-        seconds = _SECONDS + size / _BYTES_A_SECOND
         with Sandbox(where, seconds=_BUSY * seconds, memory=memory) as sandbox:
             found, content = sandbox.call({
                 "path": str(path), "side": side, "output": output, "architecture": architecture,
@@ -81,23 +83,7 @@ def read_foreign(
             })  # fmt: skip
     except SandboxError as error:
         raise refused(path.name, error.received) from error
-    layers, classes = found["layers"], found["classes"]
-    return ForeignNetwork(
-        path,
-        digest,
-        content,
-        as_probed(found["probed"]),
-        FoundAnswers(**found["answers"]),
-        None if layers is None else tuple(_row(each) for each in layers),
-        found["maker"],
-        found["network"],
-        found["scales"],
-        None if classes is None else tuple(classes),
-    )
-
-
-def _row(given: dict[str, Any]) -> ConvertedLayer:
-    return ConvertedLayer(**{**given, "shape": tuple(given["shape"])})
+    return ForeignNetwork(path=path, digest=digest, content=content, **found)
 
 
 def _digest(path: Path) -> tuple[str, int]:
@@ -135,63 +121,41 @@ def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  #
         if error.received.startswith(start):
             raise refused(path.name, error.received.removeprefix(start), error.advice) from error
         raise
-    except OpsinError:
-        raise
-    except MemoryError:
+    except (OpsinError, MemoryError):
         raise
     except Exception as error:
         raise refused(path.name, quoted(error) or type(error).__name__) from error
 
 
 def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
-    side, output = header["side"], header["output"]
-    layers, scales, classes, stated = None, None, None, None
     kind = kind_of(path)
     if kind is FileKind.WEIGHTS:
         model = _of_weights(path, header["architecture"], header["graph"])
-        network = model.graph.name
-        maker = "weights by name"
+        found = Converted(model, "weights by name", model.graph.name, output=header["output"])
     elif kind is FileKind.KERAS:
-        converted = convert(path, side=side, output=output)
-        model, layers, output = converted.model, converted.layers, None
-        maker, network, scales = converted.maker, converted.network, converted.scales
+        found = convert(path, side=header["side"], output=header["output"])
     elif kind is FileKind.SKOPS:
-        estimator = convert_estimator(path)
-        model, layers, output = estimator.model, estimator.layers, estimator.output
-        maker, network, classes = estimator.maker, estimator.network, estimator.classes
-        stated = estimator.form
+        found = convert_estimator(path)
     else:
-        with open_regular(path) as file:
-            model = _parsed(path.name, file.read())
-        if any(each.key.startswith("opsin.") for each in model.metadata_props):
-            raise refused(
-                path.name,
-                "it is a classifier of Opsin's own already",
-                f"Use it as it is: opsin evaluate {path.name} SOURCE.",
-            )
-        maker = " ".join(filter(None, (model.producer_name, model.producer_version))) or "unknown"
-        network = model.graph.name
-        classes = names_in({each.key: each.value for each in model.metadata_props})
+        found = _of_onnx(path, header["output"])
+    model = found.model
     check_bounded(model, path.name)
     operators = StandardOperators(model)
     operators.rewrite()
-    classes = classes or operators.classes
     _take_images(path.name, model)
-    probed, model = probe_model(model, path.name, side)
-    found = asdict(probed)
-    shown = [row.name for row in layers or ()]
-    answers = find_answers(path.name, model, chosen=output, shown=shown, stated=stated)
-    found["values"] = [
-        *found["values"], {"name": ANSWERS, "op": "Identity", "shape": (answers.classes,)}
-    ]  # fmt: skip
+    probed, model = probe_model(model, path.name, header["side"])
+    shown = [row.name for row in found.layers]
+    answers = find_answers(path.name, model, chosen=found.output, shown=shown, stated=found.form)
+    last = Value(name=ANSWERS, op="Identity", shape=(answers.classes,))
+    probed = probed.model_copy(update={"values": (*probed.values, last)})
     return {
-        "probed": found,
-        "answers": asdict(answers),
-        "layers": None if layers is None else [asdict(row) for row in layers],
-        "maker": quoted(maker),
-        "network": quoted(network),
-        "scales": scales,
-        "classes": classes,
+        "probed": probed.model_dump(mode="json"),
+        "answers": answers.model_dump(),
+        "layers": [row.model_dump() for row in found.layers],
+        "maker": quoted(found.maker),
+        "network": quoted(found.network),
+        "scales": found.scales,
+        "classes": found.classes or operators.classes,
     }, [model.SerializeToString()]
 
 
@@ -212,6 +176,17 @@ def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx
         return with_tensors(path.name, _parsed(Path(graph).name, file.read()), tensors)
 
 
+def _of_onnx(path: Path, output: str | None) -> Converted:
+    with open_regular(path) as file:
+        model = _parsed(path.name, file.read())
+    properties = {each.key: each.value for each in model.metadata_props}
+    if any(key.startswith("opsin.") for key in properties):
+        advice = f"Use it as it is: opsin evaluate {path.name} SOURCE."
+        raise refused(path.name, "it is a classifier of Opsin's own already", advice)
+    maker = " ".join(filter(None, (model.producer_name, model.producer_version))) or "unknown"
+    return Converted(model, maker, model.graph.name, output=output, classes=names_in(properties))
+
+
 def _parsed(name: str, content: bytes) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(content)
@@ -228,24 +203,20 @@ def _take_images(name: str, model: onnx.ModelProto) -> None:
     (given,) = inputs
     kind = given.type.tensor_type
     dims = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
-    if len(dims) == 3 and all(dims[1:]):
-        shape, back = [1, *dims[1:]], [-1, *dims[1:]]
-    elif len(dims) == 2 and dims[1]:
-        side = math.isqrt(dims[1])
-        third = math.isqrt(dims[1] // 3)
+    if len(dims) not in (2, 3) or not all(dims[1:]):
+        return
+    shape = [1, *dims[1:]]
+    if len(dims) == 2:
+        side, third = math.isqrt(dims[1]), math.isqrt(dims[1] // 3)
         if side * side == dims[1]:
             shape = [1, side, side]
         elif 3 * third * third == dims[1]:
             shape = [third, third, 3]
         else:
             raise refused(name, f"it takes {dims[1]} numbers, which are no square image")
-        back = [-1, dims[1]]
-    else:
-        return
+    back = numpy_helper.from_array(np.array([-1, *dims[1:]], np.int64), f"{given.name}.shape")
     image = f"{given.name}.image"
-    shape_name = f"{given.name}.shape"
-    model.graph.initializer.append(numpy_helper.from_array(np.array(back, np.int64), shape_name))
-    node = helper.make_node("Reshape", [image, shape_name], [given.name])
-    model.graph.node.insert(0, node)
+    model.graph.initializer.append(back)
+    model.graph.node.insert(0, helper.make_node("Reshape", [image, back.name], [given.name]))
     model.graph.input.remove(given)
     model.graph.input.append(helper.make_tensor_value_info(image, kind.elem_type, ["N", *shape]))

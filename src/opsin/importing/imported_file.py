@@ -34,20 +34,13 @@ class ImportedFile:
         named = {name.removeprefix("backbone."): name for name in made}
         #: Its layers by the names in its file.
         self.layers: Sequence[Layer] = (
-            self._operators()
-            if network.layers is None
-            else [
-                Layer(
-                    name=named[row.name],
-                    kind=row.kind,
-                    shape=row.shape,
-                    parameters=row.parameters,
-                    trainable=row.trainable,
-                    multiply_adds=row.multiply_adds,
-                )
+            [
+                row.model_copy(update={"name": named[row.name]})
                 for row in network.layers
                 if row.name in named
             ]
+            if network.layers
+            else self._operators()
         )
 
     def _operators(self) -> Sequence[Layer]:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
 
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
@@ -22,9 +20,9 @@ _LARGEST: Final = 1 << 28
 class KerasTensor:
     """A value for one image, as Keras knows it, and what it is called in the graph."""
 
-    shape: tuple[int, ...]
-    plain: str | None = None
-    maps: str | None = None  # [C, H, W]
+    shape: tuple[int, ...]  # as Keras has it, without the axis of images
+    plain: str | None = None  # the value in that shape
+    maps: str | None = None  # the same as [C, H, W], for shapes of three axes
 
 
 @dataclass
@@ -67,7 +65,7 @@ class KerasGraph(GraphWriter):
     def tensor(
         self, shape: Sequence[int], *, plain: str | None = None, maps: str | None = None
     ) -> KerasTensor:
-        """Return a value of the graph, its shape as Keras has it."""
+        """Return a value of the graph; larger ones than any network's are refused."""
         sizes = tuple(int(size) for size in shape)
         if any(size < 1 for size in sizes) or math.prod(sizes) > _LARGEST:
             shown = "×".join(map(str, sizes))
@@ -75,30 +73,26 @@ class KerasGraph(GraphWriter):
         return KerasTensor(sizes, plain, maps)
 
     def of_maps(self, sizes: tuple[int, int, int], maps: str) -> KerasTensor:
-        """Return a value that is channels first in the graph."""
+        """Return a value ``[N, C, H, W]`` of the graph, of this height, width and channels."""
         height, width, channels = sizes
         if self.channels_first:
             return self.tensor((channels, height, width), plain=maps, maps=maps)
-        return self.tensor((height, width, channels), maps=maps)
+        return self.tensor(sizes, maps=maps)
 
     def sizes(self, value: KerasTensor) -> tuple[int, int, int]:
         """Return height, width and channels of an image or of maps."""
         if len(value.shape) != 3:
             raise self.refuse(f"a layer for images is given a value of {len(value.shape)} axes")
-        if self.channels_first:
-            channels, height, width = value.shape
-        else:
-            height, width, channels = value.shape
-        return height, width, channels
+        first, second, third = value.shape
+        return (second, third, first) if self.channels_first else (first, second, third)
 
     def maps(self, value: KerasTensor) -> str:
         """Return the name of an image or of maps as ``[N, C, H, W]``."""
         self.sizes(value)
         if value.maps is None:
-            plain = str(value.plain)
-            value.maps = plain if self.channels_first else self.apply(
-                "Transpose", [plain], f"{plain}.maps", perm=[0, 3, 1, 2]
-            )  # fmt: skip
+            value.maps = plain = str(value.plain)
+            if not self.channels_first:
+                value.maps = self.apply("Transpose", [plain], f"{plain}.maps", perm=[0, 3, 1, 2])
         return value.maps
 
     def plain(self, value: KerasTensor) -> str:
@@ -108,19 +102,21 @@ class KerasGraph(GraphWriter):
             value.plain = self.apply("Transpose", [maps], f"{maps}.last", perm=[0, 2, 3, 1])
         return value.plain
 
-    def like(self, value: KerasTensor, name: str) -> KerasTensor:
-        """Return a value of the same shape in the same order, which `native` was made into."""
-        if value.maps is not None:
-            plain = name if self.channels_first else None
-            return KerasTensor(value.shape, plain, name)
-        return KerasTensor(value.shape, name, None)
-
     def native(self, value: KerasTensor) -> str:
         """Return the name of a value in whichever order it is in already."""
         return value.maps if value.maps is not None else str(value.plain)
 
+    def like(self, value: KerasTensor, name: str) -> KerasTensor:
+        """Return a value of the same shape in the same order, which `native` was made into."""
+        if value.maps is None:
+            return KerasTensor(value.shape, name)
+        return KerasTensor(value.shape, name if self.channels_first else None, name)
+
     def show(self, value: KerasTensor, name: str, since: int) -> KerasTensor:
-        """Let a layer's value bear the layer's name: maps channels first, all else as it is."""
+        """Let the value of a layer, whose operators began at `since`, bear the layer's name.
+
+        Maps are shown channels first, all else as it is.
+        """
         if len(value.shape) == 3 and value.maps is None and not self.channels_first:
             self.maps(value)
         shown = self.native(value)
@@ -132,24 +128,5 @@ class KerasGraph(GraphWriter):
                 for part in (node.input, node.output):
                     part[:] = [named if each == shown else each for each in part]
         if value.maps is None:
-            return KerasTensor(value.shape, named, None)
-        plain = named if value.plain == shown else value.plain
-        return KerasTensor(value.shape, plain, named)
-
-    def model(self, image: KerasTensor, answer: KerasTensor) -> ModelProto:
-        """Return a network with one input and one output, both in Keras' order."""
-        from opsin.onnx_files.postprocessing import IR_VERSION, OPSET  # noqa: PLC0415
-
-        given, made = (
-            helper.make_tensor_value_info(self.plain(value), TensorProto.FLOAT, ["N", *value.shape])
-            for value in (image, answer)
-        )
-        graph = helper.make_graph(self.nodes, "keras", [given], [made], self.weights)
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
-
-
-def as_array(value: Any) -> NDArray[np.float32]:
-    """Return numbers of a configuration as an array."""
-    return np.asarray(value, np.float32)
+            return KerasTensor(value.shape, named)
+        return KerasTensor(value.shape, named if value.plain == shown else value.plain, named)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from onnx import ModelProto
+from onnx import TensorProto
 
+from opsin.core.metadata import Layer
+from opsin.importing.converted import Converted, model_of
 from opsin.importing.keras_config import (
     Call,
     LayerConfig,
@@ -26,7 +27,7 @@ from opsin.importing.keras_layers import (
     shapes,
 )
 from opsin.importing.keras_layers.layer_call import LayerCall, Writer, tensors_in
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.onnx_files.refusal import quoted
 
 _LAYERS: Final[dict[str, Writer]] = {
     **activations.LAYERS,
@@ -40,119 +41,73 @@ _CODE: Final = frozenset(("Lambda", "TFOpLambda", "TensorFlowOpLayer", "SlicingO
 # Layers that bring pixels to the numbers that a network was trained on, before any that learns.
 _SCALING: Final = frozenset(("Rescaling", "Normalization", "BatchNormalization"))
 _BEFORE: Final = frozenset(("InputLayer", "Reshape", "Resizing", "CenterCrop", "ZeroPadding2D"))
-
-
-@dataclass(frozen=True)
-class ConvertedLayer:
-    """A layer of the network, as the summary table shows it."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    trainable: int
-    multiply_adds: int
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A network of standard operators."""
-
-    model: ModelProto
-    layers: tuple[ConvertedLayer, ...]
-    maker: str
-    network: str
-    scales: str | None
+_ELSEWHERE: Final = "Export it to ONNX from the program that made it: model.export(…)."
 
 
 def convert(path: Path, *, side: int | None = None, output: str | None = None) -> Converted:
-    """Read a network that Keras saved."""
+    """Read a network that Keras saved, in a ``.keras``, ``.h5`` or ``.hdf5`` file."""
     with open_keras(path) as file:
-        return _Conversion(file, side, output).result()
+        return _Conversion(file).result(side, output)
 
 
 class _Conversion:
-    def __init__(self, file: KerasFile, side: int | None, output: str | None) -> None:
-        self._file, self._side, self._output = file, side, output
+    def __init__(self, file: KerasFile) -> None:
+        self._file = file
         self._network = read_network(file.name, file.config)
         first = any(
             layer.config.get("data_format") == "channels_first"
             for layer in _all_layers(self._network)
         )
         self._to = KerasGraph(file=file.name, channels_first=first)
-        self._rows: list[ConvertedLayer] = []
-        self._names: set[str] = set()
+        self._rows: list[Layer] = []
 
-    def result(self) -> Converted:
-        network = self._network
+    def result(self, side: int | None, output: str | None) -> Converted:
+        network, to = self._network, self._to
         if len(network.inputs) != 1:
-            raise refused(self._file.name, f"it has {len(network.inputs)} inputs")
-        image = self._to.tensor(self._input_shape(network), plain=self._to.fresh("pixels"))
+            raise to.refuse(f"it has {len(network.inputs)} inputs")
+        image = to.tensor(self._input_shape(side), plain=to.fresh("pixels"))
         known = {network.inputs[0]: image}
         self._walk(network, known, ())
-        answer = known[self._chosen(network)]
+        answer = known[self._chosen(output)]
+        ends = [(to.plain(each), TensorProto.FLOAT, each.shape) for each in (image, answer)]
         version = ".".join(map(str, self._file.version))
         return Converted(
-            self._to.model(image, answer),
-            tuple(self._rows),
+            model_of(to, "keras", "", *ends),
             f"Keras {version}",
             network.name,
-            self._scaling(network),
+            tuple(self._rows),
+            scales=_scaling(network),
         )
 
-    def _chosen(self, network: NetworkConfig) -> Reference:
+    def _chosen(self, output: str | None) -> Reference:
         """Return the output that answers."""
-        names = [each.layer for each in network.outputs]
-        if self._output is not None:
-            found = [each for each in network.outputs if each.layer == self._output]
-            if not found:
-                raise refused(
-                    self._file.name,
-                    f"it has no output {quoted(self._output)}",
-                    f"Choose among {quoted(', '.join(names))}.",
-                )
-            return found[0]
-        if len(names) != 1:
-            raise refused(
-                self._file.name,
-                f"it has {len(names)} outputs",
-                f"Say which one answers: --output with one of {quoted(', '.join(names))}.",
-            )
-        return network.outputs[0]
+        outputs = self._network.outputs
+        names = quoted(", ".join(each.layer for each in outputs))
+        if output is None and len(outputs) != 1:
+            advice = f"Say which one answers: --output with one of {names}."
+            raise self._to.refuse(f"it has {len(outputs)} outputs", advice)
+        found = [each for each in outputs if output in (None, each.layer)]
+        if not found:
+            raise self._to.refuse(f"it has no output {quoted(output)}", f"Choose among {names}.")
+        return found[0]
 
-    def _input_shape(self, network: NetworkConfig) -> tuple[int, ...]:
+    def _input_shape(self, side: int | None) -> tuple[int, ...]:
         """Return the shape of an image, open sides filled in."""
-        given = _stated_shape(network, self._file.config)
+        given = _stated_shape(self._network, self._file.config)
         if given is None:
-            raise refused(
-                self._file.name,
+            raise self._to.refuse(
                 "it does not say which images it takes",
                 "Begin it with keras.Input((height, width, channels)), and save it again.",
             )
         if len(given) == 3 and None in given:
-            if self._side is None:
-                raise refused(
-                    self._file.name,
-                    "it takes images of any size",
-                    "Say the size that it is for: --size 224.",
-                )
-            given = [self._side if each is None else each for each in given]
+            if side is None:
+                advice = "Say the size that it is for: --size 224."
+                raise self._to.refuse("it takes images of any size", advice)
+            given = [side if each is None else each for each in given]
         whole = all(isinstance(each, int) and 0 < each <= 1 << 24 for each in given)
         if not given or len(given) > 3 or not whole:
-            raise refused(self._file.name, f"its input {quoted(given)} is no image")
+            raise self._to.refuse(f"its input {quoted(given)} is no image")
         return tuple(given)
-
-    def _scaling(self, network: NetworkConfig) -> str | None:
-        """Return the layer that scales the pixels, if one does before any other that computes."""
-        for call in network.calls:
-            layer = call.layer
-            if layer.kind in _SCALING:
-                return layer.name
-            if layer.inner is not None:
-                return self._scaling(layer.inner)
-            if layer.kind not in _BEFORE and _LAYERS.get(layer.kind) is not _LAYERS["Dropout"]:
-                return None
-        return None
 
     def _walk(
         self,
@@ -163,80 +118,71 @@ class _Conversion:
         """Write the calls of a network; ``known`` is filled with what they put out."""
         for call in network.calls:
             given = _replaced(call.given, known)
-            named = _replaced(dict(call.named), known)
             if call.layer.inner is None:
-                known[Reference(call.layer.name, call.number, 0)] = self._layer(
-                    call, given, named, trail
-                )
-            else:
-                self._inner(call, call.layer.inner, given, known, trail)
-
-    def _inner(
-        self,
-        call: Call,
-        network: NetworkConfig,
-        given: Any,
-        known: dict[Reference, KerasTensor],
-        trail: tuple[LayerConfig, ...],
-    ) -> None:
-        """Write a network in the place of a layer."""
-        values = tensors_in(given)
-        if len(values) != len(network.inputs):
-            raise refused(self._file.name, f"{quoted(network.name)} is given {len(values)} values")
-        own = dict(zip(network.inputs, values, strict=True))
-        self._walk(network, own, (*trail, call.layer))
-        for place, output in enumerate(network.outputs):
-            known[Reference(call.layer.name, call.number, place)] = own[output]
+                named = _replaced(dict(call.named), known)
+                made = self._layer(call, given, named, trail)
+                known[Reference(call.layer.name, call.number, 0)] = made
+                continue
+            inner, values = call.layer.inner, tensors_in(given)
+            if len(values) != len(inner.inputs):
+                raise self._to.refuse(f"{quoted(inner.name)} is given {len(values)} values")
+            own = dict(zip(inner.inputs, values, strict=True))
+            self._walk(inner, own, (*trail, call.layer))
+            for place, output in enumerate(inner.outputs):
+                known[Reference(call.layer.name, call.number, place)] = own[output]
 
     def _layer(
         self, call: Call, given: Any, named: Any, trail: tuple[LayerConfig, ...]
     ) -> KerasTensor:
-        layer = call.layer
+        layer, to = call.layer, self._to
         write = _LAYERS.get(layer.kind)
         if layer.kind in _CODE:
-            raise refused(
-                self._file.name,
-                f"layer {quoted(layer.name)} ({layer.kind}) is a program inside the file, which is "
-                "never run",
-                "Export it to ONNX from the program that made it: model.export(…).",
-            )
+            what = f"({layer.kind}) is a program inside the file, which is never run"
+            raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
         if write is None:
-            raise refused(
-                self._file.name,
-                f"layer {quoted(layer.name)} is of the kind {quoted(layer.kind)}, which is not "
-                "known here",
-                "Export it to ONNX from the program that made it: model.export(…).",
-            )
-        name = self._own_name(layer, trail)
-        since = len(self._to.nodes)
+            what = f"is of the kind {quoted(layer.kind)}, which is not known here"
+            raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
+        name, since = layer.name, len(to.nodes)
+        if trail and name in {each.name for each in self._network.layers}:
+            name = "/".join((*(each.name for each in trail), name))
         stored = self._file.weights.of((*trail, layer))
         written = LayerCall(
-            self._to, layer.kind, name, layer.config, stored, self._file.version, given, named
+            to, layer.kind, name, layer.config, stored, self._file.version, given, named
         )
         try:
             made = write(written)
         except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
             raise written.refuse("has options that are none of Keras'") from error
-        shown = self._to.show(made, name, since)
-        shape = self._to.sizes(shown) if shown.maps is not None else shown.shape
+        shown = to.show(made, name, since)
+        shape = shown.shape
+        if shown.maps is not None:
+            height, width, channels = to.sizes(shown)
+            shape = (channels, height, width)
+        held = written.parameters if call.number == 0 else 0
         self._rows.append(
-            ConvertedLayer(
-                self._to.native(shown),
-                str(written.words or layer.kind),
-                (shape[2], *shape[:2]) if shown.maps is not None else shape,
-                written.parameters if call.number == 0 else 0,
-                written.parameters - written.fixed if call.number == 0 else 0,
-                written.multiply_adds,
+            Layer(
+                name=to.native(shown),
+                kind=str(written.words or layer.kind),
+                shape=shape,
+                parameters=held,
+                trainable=held and held - written.fixed,
+                multiply_adds=written.multiply_adds,
             )
         )
         return shown
 
-    def _own_name(self, layer: LayerConfig, trail: tuple[LayerConfig, ...]) -> str:
-        """Return what a layer is called: by the network within the network where names meet."""
-        taken = {each.name for each in self._network.layers}
-        if not trail or layer.name not in taken:
+
+def _scaling(network: NetworkConfig) -> str | None:
+    """Return the layer that scales the pixels, if one does before any other that computes."""
+    for call in network.calls:
+        layer = call.layer
+        if layer.kind in _SCALING:
             return layer.name
-        return "/".join((*(each.name for each in trail), layer.name))
+        if layer.inner is not None:
+            return _scaling(layer.inner)
+        if layer.kind not in _BEFORE and _LAYERS.get(layer.kind) is not _LAYERS["Dropout"]:
+            return None
+    return None
 
 
 def _all_layers(network: NetworkConfig) -> Iterator[LayerConfig]:
@@ -257,10 +203,10 @@ def _stated_shape(network: NetworkConfig, config: Mapping[str, Any]) -> list[Any
     if first is not None:
         stated = first.config.get("batch_shape") or first.config.get("batch_input_shape")
     if stated is None:
-        options = config.get("config")
-        inner = options.get("build_input_shape") if isinstance(options, dict) else None
-        built = config.get("build_config")
-        stated = inner or (built.get("input_shape") if isinstance(built, dict) else None)
+        options, built = config.get("config"), config.get("build_config")
+        stated = options.get("build_input_shape") if isinstance(options, dict) else None
+        if not stated and isinstance(built, dict):
+            stated = built.get("input_shape")
     return list(stated[1:]) if isinstance(stated, list) and len(stated) > 1 else None
 
 

@@ -18,7 +18,7 @@ def forest_trees(forest: SkopsObject, units: int, classes: int) -> list[TreeNode
     estimators = forest.items("estimators_")
     forest.whole("n_estimators", len(estimators), len(estimators))
     if not estimators:
-        raise refused(forest.file.name, f"its {forest.kind} has no trees")
+        raise forest.refusal("has no trees")
     found = []
     for tree in (each.object("tree_") for each in estimators):
         nodes = tree.records("nodes", left_child="iu", right_child="iu", feature="iu",
@@ -27,7 +27,7 @@ def forest_trees(forest: SkopsObject, units: int, classes: int) -> list[TreeNode
         values = tree.numbers("values", len(leaf), 1, classes)[:, 0]
         sums = values.sum(axis=1, keepdims=True)
         if (values < 0).any() or not (sums[leaf] > 0).all():
-            raise refused(forest.file.name, f"a tree of its {forest.kind} has no votes in a leaf")
+            raise forest.refusal("has a tree with no votes in a leaf")
         shares = np.zeros_like(values)
         shares[leaf] = values[leaf] / sums[leaf] / len(estimators)
         one = TreeNodes(
@@ -45,7 +45,7 @@ def boosted_trees(boosting: SkopsObject, units: int, classes: int) -> list[TreeN
     for one_round in boosting.items("_predictors"):
         predictors = one_round.listed
         if len(predictors) != len(columns):
-            raise refused(boosting.file.name, f"a round of its {boosting.kind} lacks trees")
+            raise boosting.refusal("has a round that lacks trees")
         for column, predictor in zip(columns, predictors, strict=True):
             nodes = predictor.records(
                 "nodes", left="iu", right="iu", feature_idx="iu", num_threshold="f", value="f",
@@ -53,9 +53,9 @@ def boosted_trees(boosting: SkopsObject, units: int, classes: int) -> list[TreeN
             )  # fmt: skip
             leaf = nodes["is_leaf"] != 0
             if nodes["is_categorical"].any():
-                raise refused(boosting.file.name, f"its {boosting.kind} splits by categories")
+                raise boosting.refusal("splits by categories")
             if not (np.abs(nodes["value"]) <= _LARGEST).all():
-                raise refused(boosting.file.name, "a leaf of its trees holds no number")
+                raise boosting.refusal("has a leaf that holds no number")
             values = np.zeros((len(leaf), classes))
             values[leaf, column] = nodes["value"][leaf]
             one = TreeNodes(
@@ -64,7 +64,7 @@ def boosted_trees(boosting: SkopsObject, units: int, classes: int) -> list[TreeN
             )  # fmt: skip
             found.append(_checked(boosting.file.name, one, units))
     if not found:
-        raise refused(boosting.file.name, f"its {boosting.kind} has no trees")
+        raise boosting.refusal("has no trees")
     return found
 
 

@@ -23,8 +23,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import ModelFileError
 from opsin.core.regular_file import open_regular
-from opsin.importing.archive_member import read_member
+from opsin.importing.file_kind import read_member
 from opsin.onnx_files.refusal import quoted, refused
 
 _SCHEMA: Final = "schema.json"
@@ -108,12 +109,16 @@ class SkopsObject:
         """Name of its class, fit for a message."""
         return quoted(self.node["__class__"])
 
+    def refusal(self, reason: str, advice: str = "") -> ModelFileError:
+        """Return the error of an object that is not as it should be."""
+        return refused(self.file.name, f"its {self.kind} {reason}", advice)
+
     @property
     def attributes(self) -> Mapping[str, Any]:
         """How the file describes its attributes."""
         content = self.node.get("content")
         if not isinstance(content, dict) or content.get("__loader__") != "DictNode":
-            raise refused(self.file.name, f"its {self.kind} has no attributes")
+            raise self.refusal("has no attributes")
         found: Mapping[str, Any] = content["content"]
         return found
 
@@ -122,10 +127,8 @@ class SkopsObject:
 
     def _attribute(self, name: str) -> Mapping[str, Any]:
         if name not in self.attributes:
-            raise refused(
-                self.file.name, f"its {self.kind} has no {name}, so it is not fitted",
-                "Fit it before it is saved.",
-            )  # fmt: skip
+            advice = "Fit it before it is saved."
+            raise self.refusal(f"has no {name}, so it is not fitted", advice)
         found: Mapping[str, Any] = self.attributes[name]
         return found
 
@@ -141,7 +144,7 @@ class SkopsObject:
     def listed(self) -> list[SkopsObject]:
         """Its items, where it is a list or a tuple."""
         if self.node["__loader__"] not in ("ListNode", "TupleNode"):
-            raise refused(self.file.name, f"its {self.kind} stands in the place of a list")
+            raise self.refusal("stands in the place of a list")
         return [SkopsObject(self.file, each) for each in self.node["content"]]
 
     def plain(self, name: str) -> Any:
@@ -160,7 +163,7 @@ class SkopsObject:
             found = json.loads(content)
             if found is None or isinstance(found, str | int | float):
                 return found
-        raise refused(self.file.name, f"its {self.kind} stands in the place of a number or a text")
+        raise self.refusal("stands in the place of a number or a text")
 
     def whole(self, name: str, least: int, most: int) -> int:
         """Return an attribute that is a whole number within bounds."""

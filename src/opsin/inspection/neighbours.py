@@ -18,7 +18,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import scales_of
+from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
 #: Where a run keeps the embeddings of its training images, and the bytes that it keeps at most.
@@ -103,7 +103,7 @@ def nearest(
     """
     content = classifier.content
     network = OnnxGraph(content, classifier.metadata.layers)
-    scales = scales_of(network.weights)
+    scales = network.weights.get(SCALES)
     scales = None if scales is None else np.asarray(scales, np.float32)
 
     def direction_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:

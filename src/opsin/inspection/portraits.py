@@ -13,7 +13,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import scales_of
+from opsin.onnx_files.postprocessing import SCALES
 from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
@@ -102,7 +102,7 @@ def _portrait(
     done: int,
 ) -> Portrait:
     network = OnnxGraph(classifier.content)
-    logits, scales = network.layers[-1].name, scales_of(network.weights)
+    logits, scales = network.layers[-1].name, network.weights.get(SCALES)
     part = Subnetwork(network.up_to(list(dict.fromkeys(("probabilities", logits, "embedding")))))
     total = np.zeros(known.images.shape[1:], np.int64)
     scores, leads, embeddings = [], [], []

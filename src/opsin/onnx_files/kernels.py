@@ -1,7 +1,9 @@
-"""How near an image is to each of some points: what neighbours and kernel machines begin with."""
+"""What models on distances and kernels compute: neighbours' votes, kernel machines' scores."""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,20 +18,25 @@ KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
 KERNELS = get_args(KernelName)
 
 
-def half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
-    """Return half the squared distances to points, but for half the image's own square."""
+def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
+    """Write an image's products with some points, in double precision; keep the image so."""
     kept = to.weight("head.points", points.T, np.float32)
     double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
+    image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
+    return to.node("MatMul", [image, double], "head.products")
+
+
+def _half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
+    """Write half the squared distances to points, but for half the image's own square."""
+    products = _products(to, source, points)
     halves = (points.astype(np.float32).astype(np.float64) ** 2).sum(axis=1) / 2
     lengths = to.weight("head.lengths", halves, np.float64)
-    image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
-    products = to.node("MatMul", [image, double], "head.products")
     return to.node("Sub", [lengths, products], "head.halves")
 
 
 def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], gamma: float) -> str:
     """Write how near an image is to each of some points, by a Gaussian."""
-    halves = half_distances(to, source, points)
+    halves = _half_distances(to, source, points)
     axis = to.weight("head.axis", [1], np.int64)
     own = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
     own = to.node("Mul", [own, to.weight("head.half", 0.5, np.float64)], "head.own.half")
@@ -51,10 +58,7 @@ def kernel(
     """Write a kernel between an image and some points, ``float64[N, M]``."""
     if name == "rbf":
         return gaussian_kernel(to, source, points, gamma)
-    kept = to.weight("head.points", points.T, np.float32)
-    double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
-    image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
-    products = to.node("MatMul", [image, double], "head.products")
+    products = _products(to, source, points)
     if name == "linear":
         return products
     width = to.weight("head.gamma", gamma, np.float64)
@@ -63,3 +67,102 @@ def kernel(
     if name == "sigmoid":
         return to.node("Tanh", [raised], "head.kernel")
     return to.node("Pow", [raised, to.weight("head.degree", degree, np.float64)], "head.kernel")
+
+
+def write_neighbours(
+    to: GraphWriter,
+    source: str,
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    count: int,
+    classes: int,
+) -> str:
+    """Write each class's share of the votes, ``votes: float32[N, K]``."""
+    halves = _half_distances(to, source, points)
+    most = to.weight("head.count", [count], np.int64)
+    to.node("TopK", [halves, most], "head.nearest", "head.places", axis=1, largest=0)
+    held = to.weight("head.labels", labels, np.int64)
+    voting = to.node("Gather", [held, "head.places"], "head.voting")
+    depth = to.weight("head.classes", classes, np.int64)
+    share = to.weight("head.share", [0, 1 / count], np.float32)
+    each = to.node("OneHot", [voting, depth, share], "head.each")
+    axis = to.weight("head.axis", [1], np.int64)
+    return to.node("ReduceSum", [each, axis], "votes", keepdims=0)
+
+
+@dataclass(frozen=True)
+class SupportVectors:
+    """The fitted numbers of a kernel machine of K classes, named as scikit-learn does."""
+
+    coefficients: NDArray[np.float64]  # float64[K - 1, M]
+    intercepts: NDArray[np.float64]  # float64[K * (K - 1) / 2]
+    counts: NDArray[np.int64]  # int64[K]
+    classes: int
+
+
+def write_scores(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
+    """Write the score of each class, ``head: float32[N, K]``: votes of pairs, then confidence."""
+    decisions = _decisions(to, machine, kernel)
+    if machine.classes == 2:
+        sides = to.weight("head.sides", [[-0.5, 0.5]], np.float64)
+        scores = to.node("MatMul", [decisions, sides], "head.scores")
+    else:
+        scores = _votes(to, decisions, machine.classes)
+    return to.node("Cast", [scores], "head", to=TensorProto.FLOAT)
+
+
+def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
+    """Return the decision of each pair of classes."""
+    coefficients, classes = machine.coefficients.T, machine.classes
+    if classes == 2:
+        weight = to.weight("head.coefficients", coefficients, np.float64)
+        total = to.node("MatMul", [kernel, weight], "head.sums")
+        return _shifted(to, total, machine.intercepts)
+    # The support vectors are sorted by class; those of class i have a coefficient against each
+    # of the others.
+    counts = machine.counts
+    parts = [f"head.kernel{label}" for label in range(classes)]
+    to.node("Split", [kernel, to.weight("head.split", counts, np.int64)], *parts, axis=1)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    sums = []
+    for label, part in enumerate(parts):
+        own = coefficients[ends[label] : ends[label + 1]]
+        weight = to.weight(f"head.coefficients{label}", own, np.float64)
+        sums.append(to.node("MatMul", [part, weight], f"head.sums{label}"))
+    joined = to.node("Concat", sums, "head.sums", axis=1)
+    pairs = np.array(list(itertools.combinations(range(classes), 2)))
+    first, second = pairs.T
+    for_first = to.weight("head.for", first * (classes - 1) + second - 1, np.int64)
+    against = to.weight("head.against", second * (classes - 1) + first, np.int64)
+    one = to.node("Gather", [joined, for_first], "head.one", axis=1)
+    other = to.node("Gather", [joined, against], "head.other", axis=1)
+    both = to.node("Add", [one, other], "head.both")
+    return _shifted(to, both, machine.intercepts)
+
+
+def _shifted(to: GraphWriter, source: str, by: NDArray[np.float64]) -> str:
+    return to.node("Add", [source, to.weight("head.bias", by, np.float64)], "head.decisions")
+
+
+def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
+    """Return scikit-learn's score of each class: pairs won, plus less than a half by how much."""
+    pairs = np.array(list(itertools.combinations(range(classes), 2)))
+    places = np.arange(len(pairs))
+    signs = np.zeros((len(pairs), classes))
+    signs[places, pairs[:, 0]], signs[places, pairs[:, 1]] = 1, -1
+    margins = to.node(
+        "MatMul", [decisions, to.weight("head.signs", signs, np.float64)], "head.margins"
+    )
+    nothing = to.weight("head.nothing", 0.0, np.float64)
+    lost = to.node("Less", [decisions, nothing], "head.below")
+    lost = to.node("Cast", [lost], "head.lost", to=TensorProto.DOUBLE)
+    moved = to.node("MatMul", [lost, "head.signs"], "head.moved")
+    # All pairs won by their first class, and those it lost given to the second.
+    won = to.weight("head.won", (signs > 0).sum(axis=0), np.float64)
+    votes = to.node("Sub", [won, moved], "head.votes")
+    size = to.node("Abs", [margins], "head.size")
+    more = to.node("Add", [size, to.weight("head.unit", 1.0, np.float64)], "head.more")
+    thrice = to.node("Mul", [more, to.weight("head.three", 3.0, np.float64)], "head.thrice")
+    share = to.node("Div", [margins, thrice], "head.confidence")
+    return to.node("Add", [votes, share], "head.scores")

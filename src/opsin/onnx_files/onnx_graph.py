@@ -18,7 +18,7 @@ try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from opsin.onnx_files.postprocessing import IMAGES, PROBABILITIES, upgrade
+    from opsin.onnx_files.postprocessing import IMAGES, PROBABILITIES
     from opsin.onnx_files.receptive_field import ReceptiveField, receptive_fields
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
@@ -215,7 +215,6 @@ def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     weights = {}
     try:
         model: onnx.ModelProto = onnx.load_model_from_string(content)
-        upgrade(model)
         for weight in model.graph.initializer:
             name = weight.name
             if weight.data_location == onnx.TensorProto.EXTERNAL:

@@ -18,105 +18,59 @@ class Operator:
     """An ONNX operator."""
 
     name: str
-    layer: str = ""
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    sees: Literal["place", "window", "all"] = "place"
-    weighted: bool = False
-    learnt: tuple[int, ...] = ()
-    quantised: bool = False
+    layer: str = ""  # PyTorch's, if one computes just this
+    attributes: Mapping[str, str] = field(default_factory=dict)  # and what it calls its options
+    sees: Literal["place", "window", "all"] = "place"  # what a place of its output depends on
+    weighted: bool = False  # whether its second input is a layer's weights
+    learnt: tuple[int, ...] = ()  # inputs that training may change
+    quantised: bool = False  # whether ONNX Runtime computes it in integers
 
 
+# What computes each place by itself, and what mixes places; nothing else is to be said of them.
+_PLACE: Final = (
+    "Abs", "And", "Cast", "Ceil", "Cos", "DequantizeLinear", "Div", "Dropout", "Equal", "Erf",
+    "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "Less", "LessOrEqual", "Log", "Max",
+    "Mean", "Min", "Mod", "Neg", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Reciprocal",
+    "ReduceSum", "Sin", "Softplus", "Sqrt", "Sub", "Transpose", "Where",
+)  # fmt: skip
+_ALL: Final = (
+    "ConstantOfShape", "DepthToSpace", "Exp", "Flatten", "Gather", "GlobalAveragePool",
+    "GlobalMaxPool", "LogSoftmax", "LpNormalization", "Range", "ReduceL2", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare", "Reshape", "Resize", "Shape",
+    "Size", "Slice", "Softmax", "SpaceToDepth", "Split", "Squeeze", "Unsqueeze",
+)  # fmt: skip
 _ROWS: Final = (
-    Operator("Abs"),
     Operator("Add", quantised=True, learnt=(0, 1)),
-    Operator("And"),
     Operator("AveragePool", sees="window"),
     Operator("BatchNormalization", learnt=(1, 2)),
-    Operator("Cast"),
-    Operator("Ceil"),
     Operator("Celu", "CELU", {"alpha": "alpha"}),
     Operator("Clip", quantised=True),
     Operator("Concat", sees="all", learnt=(0, 1)),
-    Operator("ConstantOfShape", sees="all"),
     Operator("Conv", sees="window", weighted=True, quantised=True, learnt=(1, 2)),
-    Operator("Cos"),
-    Operator("DepthToSpace", sees="all"),
-    Operator("DequantizeLinear"),
-    Operator("Div"),
-    Operator("Dropout"),
     Operator("Einsum", sees="all", learnt=(0, 1)),
     Operator("Elu", "ELU", {"alpha": "alpha"}),
-    Operator("Equal"),
-    Operator("Erf"),
-    Operator("Exp", sees="all"),
     Operator("Expand", sees="all", learnt=(0,)),
-    Operator("Flatten", sees="all"),
-    Operator("Floor"),
-    Operator("Gather", sees="all"),
     Operator("Gelu", "GELU", {"approximate": "approximate"}),
     Operator("Gemm", sees="all", weighted=True, quantised=True, learnt=(1, 2)),
-    Operator("GlobalAveragePool", sees="all"),
-    Operator("GlobalMaxPool", sees="all"),
-    Operator("Greater"),
-    Operator("GreaterOrEqual"),
     Operator("GroupNormalization", sees="all", learnt=(1, 2)),
-    Operator("HardSigmoid"),
     Operator("HardSwish", "Hardswish"),
     Operator("Identity", "Identity"),
     Operator("InstanceNormalization", sees="all", learnt=(1, 2)),
     Operator("LayerNormalization", sees="all", learnt=(1, 2)),
     Operator("LeakyRelu", "LeakyReLU", {"alpha": "negative_slope"}),
-    Operator("Less"),
-    Operator("LessOrEqual"),
-    Operator("Log"),
-    Operator("LogSoftmax", sees="all"),
-    Operator("LpNormalization", sees="all"),
     Operator("MatMul", sees="all", learnt=(0, 1)),
-    Operator("Max"),
     Operator("MaxPool", sees="window", quantised=True),
-    Operator("Mean"),
-    Operator("Min"),
     Operator("Mish", "Mish"),
-    Operator("Mod"),
     Operator("Mul", learnt=(0, 1)),
-    Operator("Neg"),
-    Operator("Not"),
-    Operator("Or"),
     Operator("PRelu", learnt=(1,)),
-    Operator("Pad"),
-    Operator("Pow"),
-    Operator("QuantizeLinear"),
-    Operator("Range", sees="all"),
-    Operator("Reciprocal"),
-    Operator("ReduceL2", sees="all"),
-    Operator("ReduceMax", sees="all"),
-    Operator("ReduceMean", sees="all"),
-    Operator("ReduceMin", sees="all"),
-    Operator("ReduceProd", sees="all"),
-    Operator("ReduceSum"),
-    Operator("ReduceSumSquare", sees="all"),
     Operator("Relu", "ReLU", quantised=True),
-    Operator("Reshape", sees="all"),
-    Operator("Resize", sees="all"),
     Operator("Selu", "SELU"),
-    Operator("Shape", sees="all"),
     Operator("Sigmoid", "Sigmoid"),
-    Operator("Sin"),
-    Operator("Size", sees="all"),
-    Operator("Slice", sees="all"),
-    Operator("Softmax", sees="all"),
-    Operator("Softplus"),
-    Operator("SpaceToDepth", sees="all"),
-    Operator("Split", sees="all"),
-    Operator("Sqrt"),
-    Operator("Squeeze", sees="all"),
-    Operator("Sub"),
     Operator("Sum", learnt=(0, 1)),
     Operator("Tanh", "Tanh"),
     Operator("Tile", sees="all", learnt=(0,)),
-    Operator("Transpose"),
-    Operator("Unsqueeze", sees="all"),
-    Operator("Where"),
+    *map(Operator, _PLACE),
+    *(Operator(name, sees="all") for name in _ALL),
 )
 #: The operators by name.
 OPERATORS: Final = {row.name: row for row in _ROWS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -97,25 +97,6 @@ def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def scales_of(weights: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
-    """Return what a file multiplies each unit of its embedding by, ``float32[D]``, if it says."""
-    found = weights.get(SCALES)
-    return weights.get("familiarity.scales") if found is None else found
-
-
-def upgrade(model: onnx.ModelProto) -> None:
-    """Let a file of an earlier format answer with an ``ood_score``; others stay as they are."""
-    declared = next((each for each in model.graph.output if each.name == "familiarity"), None)
-    if declared is None:
-        return
-    one = numpy_helper.from_array(np.ones((), np.float32), "ood_score.one")
-    model.graph.initializer.append(one)
-    model.graph.node.append(
-        helper.make_node("Sub", [one.name, declared.name], ["ood_score"], name="ood_score/Sub")
-    )
-    declared.name = "ood_score"
-
-
 @dataclass(frozen=True)
 class Calibrated:
     """What the last operators are given once the network is trained."""
@@ -204,7 +185,6 @@ def write_file(
 def finished(content: bytes, metadata: Metadata, calibrated: Calibrated | None = None) -> bytes:
     """Return a file with what it is given after its training; its network stays as it is."""
     model = onnx.load_model_from_string(content)
-    upgrade(model)
     helper.set_model_props(model, metadata.to_props())
     if calibrated is not None:
         calibrated.set_in(model.graph.initializer)

@@ -7,8 +7,8 @@ import html
 import itertools
 import os
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -19,11 +19,8 @@ from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import grey_or_colour, plus_minus
-from opsin.core.metadata import Metadata, Reject, Views
-from opsin.core.stored_json import JsonObject
+from opsin.core.metadata import Metadata, Views
 from opsin.data.array_image import to_bytes
-from opsin.data.blank_images import warning_among, warning_of
-from opsin.data.image_encoding import png_address
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy_images import Images
 from opsin.hub.hub_name import PREFIX, HubName
@@ -37,152 +34,12 @@ from opsin.runtime.model_check import (
     unsound,
 )
 from opsin.runtime.onnx_scan import printable
+from opsin.runtime.prediction import Answers, Prediction, Prepared
 from opsin.runtime.providers import CPU, Session, choose
 from opsin.runtime.test_time_augmentation import views as views_of
 
-# The output that says how unlike the training images an image is; in files of the first formats,
-# the cosine itself.
-_SCORES: Final = ("ood_score", "familiarity")
-#: The answer to an image that is like none of the training images, and how it is put.
-NONE_OF_THESE: Final = "none of these"
-REJECTED: Final = "None of these: looks unlike the training images"
-CANNOT_TELL: Final = (
-    "Cannot tell whether it is similar to the training images: this classifier has no threshold"
-)
-
-
 # Sets of layers whose sessions stay open: each holds the network's weights once more.
 _LAYER_SESSIONS: Final = 2
-
-
-def _nothing() -> NDArray[np.uint8]:
-    return np.zeros((0, 0, 1), np.uint8)
-
-
-@checked
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one image.
-
-    Args:
-        name: What the image is called.
-        label: The most probable class.
-        confidence: Its probability, 0 to 1.
-        probabilities: Probability of each class, the classes in the file's order.
-        ood_score: How unlike the training images it is, 0 (alike) to 2; ``None`` where
-            the file cannot tell.
-        rejected: Whether it is so unlike them that the answer is "none of these"; ``None`` where
-            the file has no threshold, and so cannot tell.
-        notes: What was done to the image beyond decoding and resizing; first of all, where it
-            holds nothing to recognise, that.
-        pixels: The image as the network saw it, ``uint8[H, W, C]``.
-    """
-
-    name: str
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-    ood_score: float | None = None
-    rejected: bool | None = None
-    notes: tuple[str, ...] = ()
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
-
-    @property
-    def answer(self) -> str:
-        """The label, or ``none of these`` where the image is like nothing in the training."""
-        return NONE_OF_THESE if self.rejected else self.label
-
-    @property
-    def warning(self) -> str | None:
-        """Why the answer means nothing: the image has no contrast, is a gradient or noise."""
-        return warning_among(self.notes)
-
-    @functools.cached_property
-    def digest(self) -> bytes:
-        """SHA-256 of the pixels, by which a run knows its own images."""
-        from opsin.data.cache import digest_rows  # noqa: PLC0415  few predictions need it
-
-        return bytes(digest_rows(self.pixels[None])[0])
-
-    def without_pixels(self) -> Prediction:
-        """Return the same without its pixels, whose digest stays: a hundredth of the bytes."""
-        made = replace(self, pixels=_nothing())
-        made.__dict__["digest"] = self.digest
-        return made
-
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """Return the most probable classes with their probabilities, the best first."""
-        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
-        return ranked[:count]
-
-    def to_json(self) -> JsonObject:
-        """Return the answer as plain data, the pixels left out."""
-        return {
-            "image": self.name,
-            "warning": self.warning,
-            "answer": self.answer,
-            "label": self.label,
-            "confidence": self.confidence,
-            "ood_score": self.ood_score,
-            "rejected": self.rejected,
-            "probabilities": self.probabilities,
-            "notes": list(self.notes),
-        }
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{share:.1%}</td>"
-            f"<td><div style='background:#2166ac;height:.8em;width:{12 * share:.2f}em'></div></td>"
-            "</tr>"
-            for name, share in self.top()
-        )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        seen = ""
-        if self.pixels.size:
-            seen = (
-                f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
-                "style='image-rendering:pixelated;float:left;margin-right:1em'>"
-            )
-        if self.rejected is not False:
-            notes = f"<p>{CANNOT_TELL if self.rejected is None else REJECTED}.</p>{notes}"
-        return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared image, with its name and what there is to say of it."""
-
-    name: str
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False)  # uint8[H, W, C]
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> Prepared:
-        """Look whether there is anything to recognise, and say so first where there is nothing."""
-        warning = warning_of(pixels)
-        return cls(name, pixels, notes if warning is None else (warning, *notes))
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers to a batch of images."""
-
-    probabilities: NDArray[np.float32]  # float32[N, K]
-    ood_score: NDArray[np.float32] | None  # float32[N]
-    embedding: NDArray[np.float32] | None = None  # float32[N, D]
-
-    def of(self, rows: NDArray[np.int64]) -> Answers:
-        """Return the answers to some of the images."""
-        further = (
-            None if part is None else part[rows] for part in (self.ood_score, self.embedding)
-        )
-        return Answers(self.probabilities[rows], *further)
-
-    def rejected(self, reject: Reject | None) -> NDArray[np.bool_] | None:
-        """Tell which images are like none of the training images, ``bool[N]``."""
-        if reject is None or self.ood_score is None:
-            return None
-        return np.asarray(self.ood_score > reject.max_ood_score)
 
 
 @checked
@@ -232,19 +89,7 @@ class Classifier:
         device: str = CPU,
         watcher: Watcher = SILENT,
     ) -> Classifier:
-        """Open a file's content that `opsin.runtime.model_check.check_model` has let in.
-
-        Args:
-            path: Where the content was read.
-            content: Of the file.
-            most: How many images may be computed at once, as the check says.
-            threads: As for the class.
-            device: As for the class, but on the CPU where none is named.
-            watcher: As for the class.
-
-        Raises:
-            ModelFileError: It cannot be loaded.
-        """
+        """Open a file's content that `opsin.runtime.model_check.check_model` has let in."""
         made = cls.__new__(cls)
         made.published = None
         made._open(path, content, most, threads=threads, device=device, watcher=watcher)
@@ -252,18 +97,14 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the file: a copy in another process answers as this one, wherever the file is."""
-        return {
-            "path": str(self.path),
-            "content": self.content,
-            "threads": self.threads,
-            "device": self._asked,
-        }
+        kept = {"path": str(self.path), "content": self.content, "threads": self.threads}
+        return kept | {"device": self._asked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        path, content = state["path"], state["content"]
         self.published = None
         # The other machine may have another ONNX Runtime.
         device = choose(state["device"], needed=False)
+        path, content = state["path"], state["content"]
         most = check_model(content, path)
         self._open(Path(path), content, most, threads=state["threads"], device=device)
 
@@ -294,7 +135,6 @@ class Classifier:
         self._layer_session = functools.lru_cache(_LAYER_SESSIONS)(
             lambda layers: opened(with_outputs(content, layers))[0]
         )
-        self._scores = [name for name in _SCORES if name in self._outputs][:1]
 
     @property
     def device(self) -> str:
@@ -347,12 +187,12 @@ class Classifier:
             "model": self.metadata.model,
             "images": f"{like.height}×{like.width} {grey_or_colour(like.channels)}",
             "classes": ", ".join(self.classes[:30]) + (" …" if len(self.classes) > 30 else ""),
-            "accuracy": score and f"{plus_minus(score)} ({score.images:,} {score.split} images)",
         }
+        if score is not None:
+            said["accuracy"] = f"{plus_minus(score)} ({score.images:,} {score.split} images)"
         cells = "".join(
             f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(text)}</td></tr>"
             for name, text in said.items()
-            if text
         )
         return f"<table>{cells}</table>"
 
@@ -501,9 +341,9 @@ class Classifier:
             ImageError: As in `probabilities`.
         """
         images = self._batch(images)[:]
-        wanted = ("probabilities", *self._scores, "embedding" if embedding else "")
+        wanted = ("probabilities", "ood_score", "embedding" if embedding else "")
         found = self._ask([name for name in wanted if name in self._outputs], images)
-        return Answers(found["probabilities"], _ood_score(found), found.get("embedding"))
+        return Answers(found["probabilities"], found.get("ood_score"), found.get("embedding"))
 
     def iter_answers(
         self,
@@ -523,16 +363,12 @@ class Classifier:
             ImageError: As in `probabilities`.
             RecipeError: There are no such rows.
         """
-        if views is not None:
-            for batch in self._batches(images, rows):
-                plain = self.answers(batch)
-                mean = self._mean_over_views(batch, plain.probabilities, views)
-                yield replace(plain, probabilities=mean)
-            return
-        names = ["probabilities", *self._scores]
         for batch in self._batches(images, rows):
-            values = self._ask(names, batch)
-            yield Answers(values["probabilities"], _ood_score(values))
+            answers = self.answers(batch)
+            if views is not None:
+                mean = self._mean_over_views(batch, answers.probabilities, views)
+                answers = replace(answers, probabilities=mean)
+            yield answers
 
     def _batches(
         self, images: Images, rows: NDArray[np.int64] | None
@@ -577,34 +413,27 @@ class Classifier:
         """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
         like = self.metadata.preparation
         wanted = (like.height, like.width, like.channels)
+        expected = f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]"
         if not hasattr(images, "__array__"):
-            raise ImageError(
-                f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]",
-                f"got {type(images).__name__}",
-                "For anything else: classifier.predict(images)",
-            )
+            advice = "For anything else: classifier.predict(images)"
+            raise ImageError(expected, f"got {type(images).__name__}", advice)
         if images.dtype == np.uint8 and images.shape[1:] == wanted:
             return images
         given, array = list(images.shape), np.asarray(images)
         if array.ndim == 3 and like.channels == 1:
             array = array[..., None]
-        if array.shape[1:] != wanted:
+        advice = "Bring them there: (255.0 * images).round().astype('uint8')"
+        if tuple(given) == wanted:
+            advice = "It is one image, give a batch of it: images[None]"
+        elif array.shape[1:] != wanted:
             line = "np.stack([classifier.prepare(image, 'its name').pixels for image in images])"
-            raise ImageError(
-                f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]",
-                f"got {array.dtype}{given}",
-                "It is one image, give a batch of it: images[None]"
-                if tuple(given) == wanted
-                else f"Prepare them: {line}",
-            )
-        pixels, note = to_bytes(array, "the batch", "images")
-        if note:  # there is no place where it could be said
-            raise ImageError(
-                "prepared images of whole numbers from 0 to 255",
-                f"got {array.dtype}{given}",
-                "Bring them there: (255.0 * images).round().astype('uint8')",
-            )
-        return pixels
+            advice = f"Prepare them: {line}"
+        else:
+            pixels, note = to_bytes(array, "the batch", "images")
+            if not note:  # there is no place where it could be said
+                return pixels
+            expected = "prepared images of whole numbers from 0 to 255"
+        raise ImageError(expected, f"got {array.dtype}{given}", advice)
 
     def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return what layers put out, under the names of the summary table.
@@ -651,12 +480,6 @@ def _checked_rows(rows: Any, count: int) -> NDArray[np.int64]:
             "Choose rows of these images.",
         )
     return found.astype(np.int64)
-
-
-def _ood_score(values: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
-    if "familiarity" in values:
-        return np.asarray(1 - values["familiarity"], np.float32)
-    return values.get("ood_score")
 
 
 def _called(image: object, otherwise: str) -> str:

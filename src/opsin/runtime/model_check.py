@@ -52,7 +52,7 @@ _RULES: Final = 1
 #: Probabilities add up to 1 as closely as this.
 TOLERANCE: Final = 1e-3
 #: What a file may answer with, and the dimensions of that.
-ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1, "familiarity": 1}
+ANSWERS: Final = {"probabilities": 2, "embedding": 2, "ood_score": 1}
 
 
 def read_classifier(path: Path) -> bytes:
@@ -67,17 +67,26 @@ def read_classifier(path: Path) -> bytes:
 
 
 def check_model(content: bytes, name: str) -> int | None:
-    """See that a file is a classifier that can be used without harm."""
+    """Try a file out, once, and return how many images may be computed at once (``None``: any)."""
     place = _known(content)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         if is_own(place):
-            entry = json.loads(place.read_text(encoding="utf-8"))
-            most = entry["most"]
+            most = json.loads(place.read_text(encoding="utf-8"))["most"]
             if most is None or (type(most) is int and most > 0):
                 return most
-    most = _tried(content, name)
-    _remember(place, most)
-    return most
+    memory = _MEMORY + _COPIES * len(content)
+    where = "opsin.runtime.model_check:try_out"
+    try:
+        with Sandbox(where, seconds=SECONDS, memory=memory + _MAX_LAYERS) as sandbox:
+            answer, _ = sandbox.call({"memory": memory, "name": name}, content)
+    except SandboxError as error:
+        raise ModelFileError(
+            f"a classifier.onnx that opens within {SECONDS:g} s and {memory >> 20:,} MB",
+            f"{name} does not: {error.received}",
+            "Give a run directory, or the classifier.onnx inside one.",
+        ) from error
+    _remember(place, int(answer["most"]))
+    return int(answer["most"])
 
 
 def write_classifier(path: Path, content: bytes, *, most: int | None = None) -> None:
@@ -97,21 +106,6 @@ def _remember(place: Path, most: int | None) -> None:
     with contextlib.suppress(StorageError, OSError):
         write_json(place, {"most": most})
         make_own(place)
-
-
-def _tried(content: bytes, name: str) -> int:
-    memory = _MEMORY + _COPIES * len(content)
-    where = "opsin.runtime.model_check:try_out"
-    try:
-        with Sandbox(where, seconds=SECONDS, memory=memory + _MAX_LAYERS) as sandbox:
-            answer, _ = sandbox.call({"memory": memory, "name": name}, content)
-    except SandboxError as error:
-        raise ModelFileError(
-            f"a classifier.onnx that opens within {SECONDS:g} s and {memory >> 20:,} MB",
-            f"{name} does not: {error.received}",
-            "Give a run directory, or the classifier.onnx inside one.",
-        ) from error
-    return int(answer["most"])
 
 
 def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -143,13 +137,12 @@ def open_session(
         raise unreadable(name, f"it is no readable ONNX file: {printable(error)}") from error
     opened = session.opened
     metadata = Metadata.from_props(opened.get_modelmeta().custom_metadata_map, name)
-    like = metadata.preparation
+    like, kind = metadata.preparation, "tensor(float)"
     wanted: dict[str, tuple[str, list[int | None]]] = {
         "images": ("tensor(uint8)", [like.height, like.width, like.channels]),
-        "probabilities": ("tensor(float)", [len(metadata.classes)]),
-        "embedding": ("tensor(float)", [None]),
-        "ood_score": ("tensor(float)", []),
-        "familiarity": ("tensor(float)", []),
+        "probabilities": (kind, [len(metadata.classes)]),
+        "embedding": (kind, [None]),
+        "ood_score": (kind, []),
     }
     inputs, outputs = opened.get_inputs(), opened.get_outputs()
     found = {value.name: (value.type, value.shape) for value in (*inputs, *outputs)}
@@ -223,11 +216,9 @@ def _try_batches(session: Session, metadata: Metadata, name: str) -> int:
 def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> ModelFileError:
     """Return the error of a classifier whose answers are none."""
     if all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
-        return ModelFileError(
-            "a classifier.onnx whose answers are sound",
-            f"{name}: {fault}",
-            "The file is damaged or was changed; take the original.",
-        )
+        advice = "The file is damaged or was changed; take the original."
+        wanted = "a classifier.onnx whose answers are sound"
+        return ModelFileError(wanted, f"{name}: {fault}", advice)
     return ModelFileError(
         "a network whose weights and answers are finite numbers",
         f"{name} answers with infinity or NaN (not a number): {fault}",
@@ -244,7 +235,7 @@ def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> s
             sound = value.dtype == np.float32 and value.ndim == ANSWERS[name]
         if not sound or len(value) != count:
             return f"its {printable(name)} are {value.dtype}{list(value.shape)} for {count} images"
-        if name in ("embedding", "ood_score", "familiarity") and not np.isfinite(value).all():
+        if name in ("embedding", "ood_score") and not np.isfinite(value).all():
             return f"its {name} is not finite"
     shares = answers.get("probabilities")
     if shares is None or not count:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 from opsin.core.arguments import checked
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.server.server_settings import ServerSettings
+from opsin.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from opsin.server.rest_api import Application
+    from opsin.server.app import Application
+
+Models = (
+    str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
+)
 
 
 @checked
 def serve(
-    models: str
-    | os.PathLike[str]
-    | Sequence[str | os.PathLike[str]]
-    | Mapping[str, str | os.PathLike[str]],
+    models: Models,
     settings: ServerSettings | None = None,
     *,
     watcher: Watcher = SILENT,
@@ -32,7 +33,7 @@ def serve(
         models: A run directory, a ``classifier.onnx``, or ``hf:owner/name[@revision]`` on the
             Hugging Face hub; several, each also as ``NAME=MODEL``; or these by name.
         settings: How to listen, whom to answer and what to accept
-            (default: `ServerSettings` of ``opsin.server.server_settings`` as it is: this machine
+            (default: `ServerSettings` of ``opsin.server.settings`` as it is: this machine
             only, port 8000).
         watcher: Receives what is served, and where.
 
@@ -49,17 +50,14 @@ def serve(
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
     named = _named(models, watcher)
-    from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+    from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
 
-    serving.serve(named, settings, watcher=watcher)
+    run.serve(named, settings, watcher=watcher)
 
 
 @checked
 def served_app(
-    models: str
-    | os.PathLike[str]
-    | Sequence[str | os.PathLike[str]]
-    | Mapping[str, str | os.PathLike[str]],
+    models: Models,
     **settings: Any,
 ) -> Application:
     """Return what `serve` serves as an ASGI application, for a server of another program.
@@ -79,26 +77,23 @@ def served_app(
         ``serve.ingress(lambda: served_app("runs/boots", workers=1))`` with Ray Serve.
     """
     named = _named(models, SILENT)
-    from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
+    from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
 
-    return serving.application(named, ServerSettings(**settings))
+    return run.application(named, ServerSettings(**settings))
 
 
 def _named(
-    models: str
-    | os.PathLike[str]
-    | Sequence[str | os.PathLike[str]]
-    | Mapping[str, str | os.PathLike[str]],
+    models: Models,
     watcher: Watcher,
 ) -> dict[str, Path]:
     """Return models by their names; see first that what serves them is installed."""
     try:
-        import opsin.server.serving  # noqa: F401, PLC0415
+        import opsin.server.run  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("serving", "serve") from error
-    from opsin.server.served_model import (  # noqa: PLC0415
+    from opsin.server.models import (  # noqa: PLC0415
         check_models,
         fetch_models,
         parse_models,

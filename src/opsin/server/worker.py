@@ -1,8 +1,7 @@
 """The process that decodes and computes.
 
-It is started as ``python -m opsin.server.worker`` with its socket as standard input, carries out
-one frame after another, and ends when the other side closes, so that no worker outlives its server,
-however the server ended. Its only state is the models.
+It is started as ``python -m opsin.server.worker`` with its socket as standard input, and ends when
+the other side closes, so that no worker outlives its server. Its only state is the models.
 """
 
 from __future__ import annotations
@@ -34,7 +33,8 @@ from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
-from opsin.runtime.classifier import Answers, Classifier, Prepared
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers, Prepared
 from opsin.runtime.providers import CPU
 
 _LOG: Final = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _TRIAL: Final = 3.0
 
 @dataclass
 class LoadedModel:
-    """A classifier in a worker, and what is known of it."""
+    """A classifier in a worker."""
 
     classifier: Classifier
     batch_invariant: bool = True
@@ -81,11 +81,7 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 
 
 def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
-    """Open a classifier from its file's content, and say what it is.
-
-    Raises:
-        OpsinError: It is none; the error names the file that the content came from.
-    """
+    """Open a classifier from its file's content, and say what it is, or raise `OpsinError`."""
     classifier = Classifier.of_content(
         Path(header["path"]),
         bytes(content),
@@ -142,13 +138,10 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
 
 
 def size_of(image: bytes) -> tuple[int, int]:
-    """Return an image's width and height by its header.
+    """An image's width and height by its header, or `ImageError`.
 
     The two usual formats are read directly, in a tenth of the time. A file that states its size
     twice may deceive this, but not the decoder, which has a limit of its own.
-
-    Raises:
-        ImageError: It is no image of a known format, or far too large.
     """
     if image[:8] == b"\x89PNG\r\n\x1a\n" and image[12:16] == b"IHDR" and len(image) >= 24:
         return int.from_bytes(image[16:20]), int.from_bytes(image[20:24])
@@ -168,17 +161,10 @@ def prepare(
     as_is: bool,
     max_pixels: int,
 ) -> Prepared:
-    """Make an image ready: decode its file, or take prepared pixels as they are.
-
-    Args:
-        classifier: What it is made ready for.
-        content: The file's bytes, or the pixels.
-        shape: The pixels' shape; ``None``: it is a file.
-        as_is: Leave the background as it is.
-        max_pixels: Of the largest image that is decoded.
+    """Make an image ready: decode its file, or take prepared pixels, whose shape is known, as is.
 
     Raises:
-        ImageError: It cannot be read, or is too large.
+        ImageError: It cannot be read, or has more than ``max_pixels``.
     """
     if shape is not None:
         return Prepared.of("image", np.frombuffer(content, np.uint8).reshape(shape))
@@ -205,12 +191,7 @@ def prepare(
 def sound_answers(
     model: LoadedModel, images: NDArray[np.uint8], *, embedding: bool
 ) -> tuple[Answers | None, list[ModelFileError | None]]:
-    """Answer what has a sound answer, and say of each image what is wrong with the answer to it.
-
-    Returns:
-        The answers to the images without a fault, ``None`` where there are none; and the faults,
-        one for each image.
-    """
+    """The answers to the images that have a sound one, and what is wrong with each other's."""
     try:
         return model.answers(images, embedding=embedding), [None] * len(images)
     except ModelFileError as error:
@@ -220,54 +201,6 @@ def sound_answers(
     alone = [sound_answers(model, image[None], embedding=embedding) for image in images]
     parts = [answers for answers, _ in alone if answers]
     return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
-
-
-@dataclass
-class PreparedBatch:
-    """A batch whose images are decoded; all keys are places in the batch.
-
-    Args:
-        ready: The images that could be read.
-        errors: What is wrong with the others.
-        explained: Those whose heat map is wanted.
-        embedding: Whether the embedding of any is wanted.
-    """
-
-    ready: dict[int, Prepared]
-    errors: dict[int, list[str]]
-    explained: set[int]
-    embedding: bool = False
-
-    @classmethod
-    def of(cls, model: LoadedModel, header: Header, body: memoryview) -> PreparedBatch:
-        """Decode the images of a batch, as `answer` receives them."""
-        batch, start = cls({}, {}, set()), 0
-        for place, (size, shape, as_is, embedding, explain) in enumerate(header["images"]):
-            content = body[start : start + size]
-            start += size
-            try:
-                batch.ready[place] = prepare(
-                    model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
-                )
-            except ImageError as error:
-                batch.errors[place] = error_values(error)
-                continue
-            batch.embedding = batch.embedding or embedding
-            if explain:
-                batch.explained.add(place)
-        return batch
-
-    def answers(self, model: LoadedModel) -> Answers | None:
-        """Answer the images that are ready; those without a sound answer move to the errors."""
-        if not self.ready:
-            return None
-        pixels = np.stack([each.pixels for each in self.ready.values()])
-        answers, faults = sound_answers(model, pixels, embedding=self.embedding)
-        for place, fault in zip(list(self.ready), faults, strict=True):
-            if fault:
-                self.errors[place] = error_values(fault)
-                del self.ready[place]
-        return answers
 
 
 def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
@@ -286,24 +219,46 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         any image wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M]
         where the file has a threshold.
     """
-    began = time.perf_counter()
-    batch = PreparedBatch.of(model, header, body)
-    notes = {place: each.notes for place, each in batch.ready.items() if each.notes}
-    answers = batch.answers(model)
-    reply: Header = {"errors": batch.errors, "notes": notes, "shape": [0, 0], "heat": []}
+    began, start = time.perf_counter(), 0
+    ready: dict[int, Prepared] = {}
+    errors: dict[int, list[str]] = {}
+    explained = set()
+    embedding = False
+    for place, (size, shape, as_is, with_embedding, explain) in enumerate(header["images"]):
+        content = body[start : start + size]
+        start += size
+        try:
+            ready[place] = prepare(
+                model.classifier, content, shape, as_is=as_is, max_pixels=header["max_pixels"]
+            )
+        except ImageError as error:
+            errors[place] = error_values(error)
+            continue
+        embedding = embedding or with_embedding
+        if explain:
+            explained.add(place)
+    notes = {place: each.notes for place, each in ready.items() if each.notes}
+    reply: Header = {"errors": errors, "notes": notes, "shape": [0, 0], "heat": []}
     parts: list[bytes] = []
+    answers = None
+    if ready:
+        pixels = np.stack([each.pixels for each in ready.values()])
+        answers, faults = sound_answers(model, pixels, embedding=embedding)
+        for place, fault in zip(list(ready), faults, strict=True):
+            if fault:
+                errors[place] = error_values(fault)
+                del ready[place]
     if answers:
         reply["shape"] = answers.probabilities.shape
         reply["ood_score"] = answers.ood_score is not None
         reply["embedding"] = 0 if answers.embedding is None else answers.embedding.shape[1]
         values = (answers.probabilities, answers.ood_score, answers.embedding)
         parts = [value.tobytes() for value in values if value is not None]
-        for row, place in enumerate(batch.ready):
-            pixels = batch.ready[place].pixels
-            if place not in batch.explained or has_no_contrast(pixels):
+        for row, (place, each) in enumerate(ready.items()):
+            if place not in explained or has_no_contrast(each.pixels):
                 continue
             with contextlib.suppress(ModelFileError):  # no answer, so no map of its evidence
-                heat = model.heat(pixels, int(answers.probabilities[row].argmax()))
+                heat = model.heat(each.pixels, int(answers.probabilities[row].argmax()))
                 reply["heat"].append([row, *heat.shape])
                 parts.append(heat.tobytes())
         rejected = answers.rejected(model.classifier.metadata.reject)

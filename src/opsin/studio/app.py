@@ -18,7 +18,6 @@ import uvicorn
 from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
-from starlette.types import ASGIApp
 
 from opsin.core.events import SILENT, Watcher
 from opsin.studio import help_routes, image_routes
@@ -31,7 +30,7 @@ from opsin.studio.security import Entrance, guarded, sign_in_at, signed_in_addre
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from opsin.web.addresses import url_of
-from opsin.web.connections import Connection
+from opsin.web.connections import ConnectionLimits
 from opsin.web.graceful_server import Server
 from opsin.web.listening import allow_many_files, listening
 
@@ -39,13 +38,6 @@ from opsin.web.listening import allow_many_files, listening
 _RECONNECT: Final = 10.0
 # Ports tried after the one that is wanted.
 _FURTHER: Final = 20
-
-
-class _Connection(Connection):
-    """A browser's connection, or a stranger's; each window that is open has a WebSocket."""
-
-    most = 2_000
-    most_web_sockets = 250
 
 
 def build(studio: Studio) -> FastAPI:
@@ -146,8 +138,19 @@ def serve(
             if open_browser:
                 webbrowser.open(entrance.file.as_uri())
 
+        # Each window that is open has a WebSocket.
+        limits = ConnectionLimits(most=2_000, most_web_sockets=250)
+        config = uvicorn.Config(
+            limits.around(door),
+            http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
+            log_level="error",  # at "warning", each malformed request would be a line
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            ws_max_size=1_000_000,
+        )
         server = Server(
-            _configuration(door),
+            config,
             started=started,
             stopping=lambda: watcher.fact(
                 "Stops", "trainings go on; opsin studio shows them again"
@@ -159,15 +162,3 @@ def serve(
             entrance.remove()
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-
-
-def _configuration(door: ASGIApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        door,
-        http=_Connection,
-        log_level="error",  # at "warning", each malformed request would be a line
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-        ws_max_size=1_000_000,
-    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from platformdirs import user_data_path
+from pydantic import Field
 
 from opsin.core.errors import RecipeError
-from opsin.web.addresses import ALLOWED_HOSTS_HELP, HOST_HELP, check_address
-from opsin.web.settings import check_settings, setting
+from opsin.web.settings import AddressSettings
 
 #: Default port of the studio.
 PORT: Final = 8600
@@ -21,16 +20,16 @@ def default_home() -> Path:
     return user_data_path("opsin") / "studio"
 
 
-@dataclass(frozen=True)
-class StudioSettings:
+class StudioSettings(AddressSettings):
     """Where a studio reads and writes, on which address, and how much it takes.
 
     Args:
         runs: Folder of the run directories.
         home: Folder of the studio's own files: queue, sets, corrections, uploads.
         roots: Folders below which people may browse for images.
-
-    The other fields say what they mean themselves; most are options of ``opsin studio``, too.
+        port: Port, or the next that is free; 0 takes any.
+        token: What visitors may show; without, each start has codes of its own.
+        at_once: Trainings that run at the same time.
 
     Raises:
         RecipeError: A value cannot work, or a token is missing.
@@ -43,26 +42,17 @@ class StudioSettings:
     runs: Path
     home: Path
     roots: tuple[Path, ...]
-    host: str = setting("127.0.0.1", HOST_HELP, flag="--host")
-    port: int = setting(
-        PORT, "Port, or the next that is free; 0 takes any.", flag="--port", least=0, most=65_535
-    )
-    token: str | None = setting(
-        None, "What visitors may show; without, each start has codes of its own.", repr=False
-    )
-    allowed_hosts: tuple[str, ...] = setting(
-        (), ALLOWED_HOSTS_HELP, flag="--allow-host", metavar="NAME"
-    )
-    at_once: int = setting(1, "Trainings that run at the same time.", flag="--at-once", least=1)
+    port: int = Field(PORT, ge=0, le=65_535)
+    at_once: int = Field(1, ge=1)
 
     @property
     def entrance(self) -> Path:
         """Return the page that signs its owner in as long as the studio runs."""
         return self.home / "sign-in.html"
 
-    def __post_init__(self) -> None:
-        check_address(self.host, self.token, self.allowed_hosts)
-        check_settings(self)
+    def model_post_init(self, _: object) -> None:
+        """Check what a field's type cannot say."""
+        super().model_post_init(_)
         for folder in (self.runs, self.home):
             if folder.exists() and not folder.is_dir():
                 raise RecipeError(

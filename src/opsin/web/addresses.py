@@ -16,11 +16,6 @@ EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  compared, not bound to
 _HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
 
 
-#: What the settings of servers mean that say where they listen, and under which names.
-HOST_HELP: Final = "Address to listen on; any but this machine's own needs a token."
-ALLOWED_HOSTS_HELP: Final = "A further name by which clients may call it."
-
-
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can reach an address.
 

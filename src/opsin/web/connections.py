@@ -1,23 +1,21 @@
 """HTTP connections that come to an end, for every server of Opsin's.
 
 uvicorn 0.54 waits for a request's headers as long as the client likes, keeps as many of them as it
-sends, and closes a connection so that a client that still sends cannot read why. Each of these lets
-a few hundred slow clients hold a server ("slowloris"), or its memory.
-
-A request that becomes a WebSocket leaves these connections once its headers are there. How many
-WebSockets there may be is checked here; how large their messages, and whether the other side still
-answers, by uvicorn's settings.
+sends, and waits for clients that do not read their answer. Each of these lets a few hundred slow
+clients hold a server ("slowloris"), or its memory. So its connections have another around them
+that sees what comes and goes as bytes, and its applications one that sees requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from http import HTTPStatus
-from typing import Any, ClassVar, Final
+import logging
+from typing import Any, Final, cast
 
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.importer import import_from_string
 
 from opsin.web.refusals import (
     BadRequest,
@@ -29,177 +27,205 @@ from opsin.web.refusals import (
     refusal,
 )
 
-#: Seconds within which a request's headers must be there.
+#: Seconds within which a request's headers must be there, or the rest of a body that is refused.
 HEADER_SECONDS: Final = 10.0
-#: Bytes that they may have.
+#: Bytes that headers may have.
 HEADER_BYTES: Final = 65_536
-#: Seconds that a client may take for reading a reply, or for the rest of a body that is refused.
+#: Seconds that a client may take for reading what it is sent.
 PATIENCE_SECONDS: Final = 20.0
-# Bytes of a refused body that are read and forgotten, so that the client comes to read the reply.
+# Bytes of a refused body that are read and forgotten, so that the client comes to read the reply;
+# of one whose length is not stated, fewer.
 _FORGOTTEN: Final = 100_000_000
+_FORGOTTEN_CHUNKS: Final = 20_000_000
 
 
-class Connection(HttpToolsProtocol):
-    """One client's connection.
+class ConnectionLimits:
+    """Limits on the connections of one server.
 
-    Attributes:
+    Args:
         most: Connections at a time; beyond them, requests are refused with status 503.
         most_web_sockets: Of these, WebSockets; beyond them, further ones are refused.
+
+    Example:
+        ``uvicorn.Config(limits.around(app), http=limits.protocol, proxy_headers=False)``
     """
 
-    most: ClassVar[int] = 12_000
-    most_web_sockets: ClassVar[int] = 0
+    def __init__(self, most: int = 12_000, most_web_sockets: int = 0) -> None:
+        self.most, self.most_web_sockets = most, most_web_sockets
+        self._plain = import_from_string(HTTP_PROTOCOLS["httptools"])
+        logging.getLogger("uvicorn.error").addFilter(_is_no_client_that_left)
+        self.open: dict[tuple[str, int], _Connection] = {}  # by the client's address
+        self._web_sockets = 0
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        self._timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
-        self._in_headers = True
-        self._in_body = False
-        self._received = 0
-        self._wrong = ""
-        self._requests: deque[RequestResponseCycle] = deque()
+    def protocol(self, config: uvicorn.Config, **named: Any) -> asyncio.Protocol:
+        """Uvicorn's own protocol for a new connection, with one of ours around it."""
+        return _Connection(self, self._plain(config=config, **named))
 
-    def connection_made(  # type: ignore[override]  # as uvicorn does
-        self, transport: asyncio.Transport
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """An application whose requests are known to their connections."""
+
+        async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+            connection = self.open.get(tuple(scope.get("client") or ()))
+            if connection is None:
+                await app(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await self._web_socket(connection, app, scope, receive, send)
+            else:
+                await self._request(connection, app, scope, receive, send)
+
+        return limited
+
+    async def _web_socket(
+        self, connection: _Connection, app: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Start to wait for the first request."""
-        super().connection_made(transport)
-        if len(self.connections) > self.most:
-            self.app = self._too_many
-        self._wait(HEADER_SECONDS)
+        connection.wait(None)  # from here on, uvicorn reads without us
+        if self._web_sockets >= self.most_web_sockets or connection.too_many:
+            app = _refuse_web_socket
+        self._web_sockets += 1
+        try:
+            await app(scope, receive, send)
+        finally:
+            self._web_sockets -= 1
+            connection.forget()
+
+    async def _request(
+        self, connection: _Connection, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        headers = dict(scope["headers"])
+        stated = headers.get(b"content-length", b"0")
+        rest = int(stated) if stated.isdigit() else 0
+        if b"transfer-encoding" in headers:
+            rest = _FORGOTTEN_CHUNKS
+        if connection.too_many:
+            expected = f"at most {self.most:,} connections"
+            app = _closing(TooManyConnections(expected, "there are more", "Try again."))
+        elif rest and b"upgrade" in headers.get(b"connection", b"").lower():
+            # The body would be left out: better an error than an empty image.
+            received = "it has a body and asks for another protocol (Upgrade)"
+            advice = "Use an HTTP client, set to HTTP/1.1."
+            app = _closing(BadRequest("a request in HTTP/1.1", received, advice))
+
+        async def receive_and_look() -> Message:
+            nonlocal rest
+            message = await receive()
+            rest = max(0, rest - len(message.get("body", b"")))
+            if not message.get("more_body", False):
+                rest = 0
+            return message
+
+        connection.begin()
+        try:
+            await app(scope, receive_and_look, send)
+        finally:
+            connection.end(rest)
+
+
+class _Connection(asyncio.Protocol):
+    """One client's connection: uvicorn's, and timers."""
+
+    def __init__(self, limits: ConnectionLimits, inner: asyncio.Protocol) -> None:
+        self._limits, self._inner = limits, inner
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._requests = 0  # that are being answered
+        self._outside = 0  # bytes that came while none was
+        self._rest = 0  # of these, those that may belong to a request that was answered early
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._client = tuple((transport.get_extra_info("peername") or ("", 0))[:2])
+        self._limits.open[self._client] = self
+        self.too_many = len(self._limits.open) > self._limits.most
+        self._inner.connection_made(transport)
+        self.wait(HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._wait(None)
-        self._expect_reading(expected=False)
-        super().connection_lost(exc)
-        for request in self._requests:  # uvicorn tells the last one alone
-            request.disconnected = True
-            request.message_event.set()
+        self.wait(None)
+        self.resume_writing()
+        self.forget()
+        self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
-        self._received += len(data)
-        super().data_received(data)
-        if self.transport.is_closing() or self._is_web_socket():
-            return
-        if self._in_headers and self._received > HEADER_BYTES:
-            self._refuse(LongHeaders("headers of at most 64 KB", "they have more", "Send fewer."))
-        elif self._is_refused() and self._received > _FORGOTTEN:
-            self.transport.close()
-        elif self._timer is None and self._is_idle():
-            self._wait(HEADER_SECONDS)
+        inside = self._requests > 0
+        if not inside:
+            self._outside += len(data)
+            if self._timer is None:
+                self.wait(HEADER_SECONDS)
+        self._inner.data_received(data)
+        if not inside:  # looked at once a request that begins with it has begun
+            self._loop.call_soon(self._check, self._outside)
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._in_headers, self._received = True, 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """Its headers are there."""
-        self._wait(None)
-        self._in_headers, self._in_body = False, True
-        if self.parser.should_upgrade() and self._has_body():
-            # httptools would leave out the body: better an error than an empty image.
-            self._wrong = "it has a body and asks for another protocol (Upgrade)"
-            raise ValueError(self._wrong)
-        super().on_headers_complete()
-        if not self._is_web_socket():
-            self._requests.append(self.cycle)
-
-    def on_message_complete(self) -> None:
-        """All of it is there."""
-        self._in_body = False
-        self._received = 0
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """It is answered, maybe before all of it was there."""
-        self._requests.popleft()
-        super().on_response_complete()
-        if self._is_refused() and not self.transport.is_closing():
-            self._received = 0
-            self._wait(PATIENCE_SECONDS)
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is answered."""
-        super().pause_writing()
-        self._expect_reading(expected=True)
+        self._inner.pause_writing()
+        self._read_timer = self._loop.call_later(PATIENCE_SECONDS, self._transport.abort)
 
     def resume_writing(self) -> None:
-        """The client has read."""
-        super().resume_writing()
-        self._expect_reading(expected=False)
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+            self._inner.resume_writing()
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to a WebSocket, where one more may be."""
-        self._expect_reading(expected=False)
-        there = sum(not isinstance(each, Connection) for each in self.connections)
-        if there >= self.most_web_sockets or self.app == self._too_many:
-            self._refuse(self._full(f"at most {self.most_web_sockets:,} WebSockets"))
-        else:
-            super().handle_websocket_upgrade()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
-        wrong = self._wrong or f"it is none ({msg})"
-        self._refuse(
-            BadRequest("a request in HTTP/1.1", wrong, "Use an HTTP client, set to HTTP/1.1.")
-        )
-
-    def _is_web_socket(self) -> bool:
-        """Tell whether the request asks for a WebSocket, and this server has any."""
-        return self.parser.should_upgrade() and self._should_upgrade()
-
-    def _has_body(self) -> bool:
-        return any(
-            name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
-            for name, value in self.headers
-        )
-
-    def _is_idle(self) -> bool:
-        """Tell whether part of the headers is there, or nothing but line breaks."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return not self._in_body and answered and self.timeout_keep_alive_task is None
-
-    def _is_refused(self) -> bool:
-        """Tell whether a body still arrives whose request has been answered."""
-        return self._in_body and self.cycle.response_complete
-
-    def _wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float | None) -> None:
+        """Close the connection where no request begins in time."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._give_up)
+        self._timer = None if seconds is None else self._loop.call_later(seconds, self._give_up)
 
-    def _expect_reading(self, *, expected: bool) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-        self._write_timer = (
-            self.loop.call_later(PATIENCE_SECONDS, self.transport.abort) if expected else None
-        )
+    def begin(self) -> None:
+        """A request's headers are there."""
+        self._requests += 1
+        self._outside = self._rest = 0
+        self.wait(None)
+
+    def end(self, rest: int) -> None:
+        """It is answered, maybe before the rest of it was there."""
+        self._requests -= 1
+        self._rest = min(rest, _FORGOTTEN)
+        if rest:
+            self.wait(HEADER_SECONDS)
+
+    def forget(self) -> None:
+        """Count the connection no more."""
+        if self._limits.open.get(self._client) is self:
+            del self._limits.open[self._client]
 
     def _give_up(self) -> None:
         self._timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+        self._transport.close()
+        self.forget()
 
-    def _refuse(self, error: RequestError) -> None:
-        """Answer without a request, and close."""
-        content = json_bytes({"error": error_parts(error)})
-        further = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
-        head = (
-            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n{further}"
-            "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + content)
-        self.transport.close()
+    def _check(self, outside: int) -> None:
+        """Close the connection where more came outside of requests than headers may have."""
+        too_long = outside > self._rest + HEADER_BYTES
+        if self._requests or self._transport.is_closing() or not too_long:
+            return
+        if not self._rest:
+            error = LongHeaders("headers of at most 64 KB", "they have more", "Send fewer.")
+            content = json_bytes({"error": error_parts(error)})
+            head = (
+                "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+            )
+            self._transport.write(head.encode("ascii") + content)
+        self._transport.close()
 
-    async def _too_many(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = refusal(self._full(f"at most {self.most:,} connections"))
-        reply.headers["connection"] = "close"
-        await reply(scope, receive, send)
 
-    def _full(self, expected: str) -> RequestError:
-        return TooManyConnections(expected, "there are more", "Try again.")
+def _closing(error: RequestError) -> ASGIApp:
+    reply = refusal(error)
+    reply.headers["connection"] = "close"
+    return reply
+
+
+async def _refuse_web_socket(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.close", "code": 1013, "reason": "too many"})
+
+
+def _is_no_client_that_left(record: logging.LogRecord) -> bool:
+    # Of several requests on a connection that is lost, uvicorn tells the last one alone; the others
+    # fail at writing, which no client may fill the log with.
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, RuntimeError) and "handler is closed" in str(error))

@@ -6,7 +6,7 @@ An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
@@ -34,8 +34,8 @@ class ErrorReply(TypedDict):
 class RequestError(OpsinError):
     """A request that is not answered; its children say why, and their ``status`` is HTTP's."""
 
-    status: ClassVar[int] = 400
-    headers: ClassVar[Mapping[str, str]] = {}
+    status: int = 400
+    headers: Mapping[str, str] = {}
 
 
 class BadRequest(RequestError):  # noqa: N818
@@ -47,7 +47,7 @@ class Unauthorized(RequestError):  # noqa: N818
 
     status = 401
     # The browser's own dialog asks for it: any user name, the token as password.
-    headers: ClassVar[Mapping[str, str]] = {
+    headers: Mapping[str, str] = {
         "www-authenticate": 'Basic realm="Opsin: any name, the token as password", charset="UTF-8"'
     }
 
@@ -65,10 +65,10 @@ class LongHeaders(RequestError):  # noqa: N818
 
 
 class TooManyConnections(RequestError):  # noqa: N818
-    """More connections, or WebSockets, than the server holds at a time."""
+    """More connections than the server holds at a time."""
 
     status = 503
-    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+    headers: Mapping[str, str] = {"retry-after": "1"}
 
 
 class WrongHost(RequestError):  # noqa: N818
@@ -78,7 +78,7 @@ class WrongHost(RequestError):  # noqa: N818
 
 
 def error_parts(error: OpsinError) -> Error:
-    """Return an error's parts as plain data: kind, expected, received, advice."""
+    """An error as plain data."""
     return {
         "kind": type(error).__name__,
         "expected": error.expected,
@@ -88,7 +88,7 @@ def error_parts(error: OpsinError) -> Error:
 
 
 def json_bytes(content: Any) -> bytes:
-    """Return plain data as UTF-8 JSON without spaces."""
+    """Plain data as UTF-8 JSON without spaces."""
     # A label or a file name may hold half a surrogate pair, which UTF-8 cannot.
     return json_text(content, compact=True).encode("utf-8", "backslashreplace")
 
@@ -96,10 +96,10 @@ def json_bytes(content: Any) -> bytes:
 def json_reply(
     content: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return plain data as a reply."""
+    """Plain data as a reply."""
     return Response(json_bytes(content), status, headers, media_type="application/json")
 
 
 def refusal(error: RequestError) -> Response:
-    """Return the reply to a request that is not answered."""
+    """The reply to a request that is not answered."""
     return json_reply({"error": error_parts(error)}, error.status, error.headers)

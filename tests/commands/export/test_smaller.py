@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import opsin
-from opsin.commands.export import smaller, speed
+from opsin.commands.export import smaller
 from opsin.commands.export.export import export_model
 from opsin.commands.export.shipped import To
 from opsin.commands.export.smaller import divergence
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "_SECONDS", 0.002)
+    monkeypatch.setattr(smaller, "_SECONDS", 0.002)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.runtime.classifier import CANNOT_TELL, NONE_OF_THESE
+from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE
 from opsin.studio.runs.classifying import Classifying
 from tests.conftest import Cli, only_json
 

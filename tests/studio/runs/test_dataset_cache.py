@@ -46,7 +46,9 @@ class Around:
         self.runs = RunIndex(folder / "runs")
         self.runs.scan()
         self.sets = Library(folder / "home", Queue(folder / "home"))
-        self.settings = StudioSettings(folder / "runs", folder / "home", roots=(Path("/"),))
+        self.settings = StudioSettings(
+            runs=folder / "runs", home=folder / "home", roots=(Path("/"),)
+        )
         self.folders = Folders(self.settings.roots)
 
     def open(self, most: int = 2) -> DatasetCache:

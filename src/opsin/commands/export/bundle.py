@@ -7,6 +7,7 @@ import re
 import string
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -15,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.commands.export.client_files import (
+from opsin.commands.evaluate import answers
+from opsin.commands.export.for_others import (
     SUMS,
     checksums,
     classes_json,
     client,
+    for_others,
     json_bytes,
 )
-from opsin.commands.export.for_others import for_others
-from opsin.commands.export.samples import Sample, choose_samples
 from opsin.commands.export.shipped import SHIPPED_WORDS, Shipped, ShippedPart
 from opsin.commands.known_images import known_images
 from opsin.core.artifacts.run_predictions import PART_WORDS
@@ -32,7 +33,8 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
 from opsin.core.storage import write_bytes
 from opsin.data.reference_set import ReferenceSet
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
 
 #: Largest difference of probabilities that is put down to rounding.
@@ -42,6 +44,20 @@ _COMPARED: Final = 512
 # Years before it are unknown to zip; a time of the clock would make each bundle another.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 _CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
+# Among the rightly recognised images of a class, in rising order of confidence: sure, and yet
+# no extreme.
+_PLACE: Final = 0.75
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """An image and what Opsin answers to it."""
+
+    name: str
+    shows: int
+    answer: int
+    probabilities: NDArray[np.float32]  # float32[K]
+    pixels: NDArray[np.uint8]  # uint8[H, W, C]
 
 
 def write_bundle(
@@ -65,10 +81,10 @@ def write_bundle(
             "Name others: --data SOURCE.",
         )
     content = for_others(classifier)
-    found = _answers(classifier, known, rows, watcher)
+    found = answers(classifier, known.images, rows, "Samples", watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))
-    samples = choose_samples(classifier, known, rows, found)
+    samples = _choose(classifier, known, rows, found)
     zipped = _zip(_files(classifier.metadata, content, samples, part))
     write_bytes(target, zipped)
     return Shipped(
@@ -84,12 +100,25 @@ def write_bundle(
     )
 
 
-def _answers(
-    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], watcher: Watcher
-) -> Answers:
-    from opsin.commands.evaluate import answers  # noqa: PLC0415
-
-    return answers(classifier, known.images, rows, "Samples", watcher)
+def _choose(
+    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], found: Answers
+) -> list[_Sample]:
+    """Choose an image of each class that has any, those rightly recognised first."""
+    labels, answered = known.labels[rows], found.probabilities.argmax(axis=1)
+    refused = found.rejected(classifier.metadata.reject)
+    sure = answered == labels if refused is None else (answered == labels) & ~refused
+    chosen = []
+    for shows in np.unique(labels):
+        right = np.flatnonzero((labels == shows) & sure)
+        among = right if len(right) else np.flatnonzero(labels == shows)
+        ranked = among[np.argsort(found.probabilities[among, shows], kind="stable")]
+        row = int(rows[ranked[int(_PLACE * (len(ranked) - 1)) if len(right) else -1]])
+        # Asked once more, alone: what a client is compared with is the answer to one image.
+        pixels = np.ascontiguousarray(known.images[row : row + 1])
+        probabilities = classifier.answers(pixels).probabilities[0]
+        answer = int(probabilities.argmax())
+        chosen.append(_Sample(str(known.names[row]), int(shows), answer, probabilities, pixels[0]))
+    return chosen
 
 
 def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) -> float:
@@ -112,11 +141,19 @@ def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) 
 
 
 def _files(
-    metadata: Metadata, content: bytes, samples: Sequence[Sample], part: ShippedPart
+    metadata: Metadata, content: bytes, samples: Sequence[_Sample], part: ShippedPart
 ) -> dict[str, bytes]:
     """Return what the bundle holds, by name."""
     names = [_file_name(metadata, sample) for sample in samples]
-    expected = {name: sample.to_json() for name, sample in zip(names, samples, strict=True)}
+    expected = {
+        name: {
+            "image": sample.name,
+            "class": metadata.classes[sample.shows],
+            "label": metadata.classes[sample.answer],
+            "probabilities": [float(share) for share in sample.probabilities],
+        }
+        for name, sample in zip(names, samples, strict=True)
+    }
     files = {
         "classifier.onnx": content,
         "classes.json": classes_json(metadata),
@@ -129,7 +166,7 @@ def _files(
     return files | {SUMS: checksums(files)}
 
 
-def _file_name(metadata: Metadata, sample: Sample) -> str:
+def _file_name(metadata: Metadata, sample: _Sample) -> str:
     """Return a name that every file system takes: ``3-ankle-boot.png``."""
     tame = re.sub(r"[^a-z0-9]+", "-", metadata.classes[sample.shows].lower()).strip("-")[:40]
     width = len(str(len(metadata.classes) - 1))
@@ -142,7 +179,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: ShippedPart) -> bytes:
+def _readme(text: str, metadata: Metadata, samples: Sequence[_Sample], part: ShippedPart) -> bytes:
     like, score = metadata.preparation, metadata.score
     shown = {sample.shows for sample in samples}
     without = [name for place, name in enumerate(metadata.classes) if place not in shown]

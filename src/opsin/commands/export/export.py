@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, get_args, overload
 
@@ -112,9 +111,18 @@ def export_model(
     """
     name = HubName.prefixed(to)
     if name is not None:
-        _refuse_for_hub(name, force=force, data=data, upload=upload, public=public)
+        from opsin.commands.export.hub_folder import export_to_hub  # noqa: PLC0415  draws on much
+
+        if force or data:
+            raise RecipeError(
+                "neither force nor data for the hub",
+                "got one of them",
+                "The very file is published, with the figures of its run: leave them out.",
+            )
         classifier = Classifier(model, device=CPU, watcher=watcher)
-        return _to_hub(classifier, name, out, licence, watcher, upload=upload, public=public)
+        return export_to_hub(
+            classifier, name, out, licence=licence, upload=upload, public=public, watcher=watcher
+        )
     if to not in get_args(To):
         raise RecipeError(
             "int8, fp16, bundle or hf:owner/name", f"got {to!r}", "For example --to int8."
@@ -136,60 +144,6 @@ def export_model(
     from opsin.commands.export.smaller import write_smaller  # noqa: PLC0415  it needs onnx
 
     return write_smaller(classifier, form, target, force=force, data=data, watcher=watcher)
-
-
-def _refuse_for_hub(
-    name: HubName,
-    *,
-    force: bool,
-    data: Sequence[str | os.PathLike[str]],
-    upload: bool,
-    public: bool,
-) -> None:
-    """Refuse options that say nothing of a folder for the hub."""
-    if force or data:
-        raise RecipeError(
-            "neither force nor data for the hub",
-            "got one of them",
-            "The very file is published, with the figures of its run: leave them out.",
-        )
-    if public and not upload:
-        raise RecipeError(
-            "upload, where it is to be public", "nothing is uploaded", "Give --upload as well."
-        )
-    if name.revision != "main":
-        raise RecipeError(
-            "owner/name alone to write to",
-            f"got a revision, {name.revision}",
-            f"Leave it out: hf:{name.repository}",
-        )
-
-
-def _to_hub(
-    classifier: Classifier,
-    name: HubName,
-    out: str | os.PathLike[str] | None,
-    licence: str | None,
-    watcher: Watcher,
-    *,
-    upload: bool,
-    public: bool,
-) -> HubExport:
-    """Write the folder for the hub, and send it where that is asked for."""
-    from opsin.commands.export.hub_folder import write_hub_folder  # noqa: PLC0415  draws on much
-
-    folder = Path(out) if out is not None else classifier.path.with_name(_folder_name(name))
-    written, files = write_hub_folder(classifier, name, folder, licence=licence, watcher=watcher)
-    if not upload:
-        return written
-    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
-
-    sent = send(name.repository, files, public=public, watcher=watcher)
-    return replace(written, address=sent.address, commit=sent.commit, private=sent.private)
-
-
-def _folder_name(name: HubName) -> str:
-    return f"hub-{name.repository.replace('/', '-')}"
 
 
 def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) -> Path:

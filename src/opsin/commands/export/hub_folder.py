@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from opsin.commands.export.client_files import SUMS, checksums, classes_json, client, sums_in
-from opsin.commands.export.for_others import for_others
+from pydantic import BaseModel, ConfigDict
+
+from opsin.commands.export.for_others import (
+    SUMS,
+    checksums,
+    classes_json,
+    client,
+    for_others,
+    run_of,
+)
 from opsin.commands.runs import Run
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.core.format import file_size
@@ -29,8 +34,7 @@ CARD: Final = "README.md"
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 
 
-@dataclass(frozen=True)
-class HubExport:
+class HubExport(BaseModel):
     """A folder for the hub, and what became of it there.
 
     Args:
@@ -44,9 +48,11 @@ class HubExport:
         private: Whether only the repository's owners see it.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     path: Path
     repository: str
-    files: Mapping[str, int]
+    files: dict[str, int]
     licence: str
     kept: tuple[str, ...] = ()
     address: str | None = None
@@ -72,17 +78,40 @@ class HubExport:
 
     def to_json(self) -> JsonObject:
         """Return it as plain data."""
-        return {
-            "path": str(self.path),
-            "to": f"{PREFIX}{self.repository}",
-            "files": dict(self.files),
-            "licence": self.licence,
-            "kept": list(self.kept),
-            "address": self.address,
-            "commit": self.commit,
-            "private": self.private,
-            "verdict": self.verdict,
-        }
+        fields = self.model_dump(mode="json", exclude={"repository"})
+        return fields | {"to": f"{PREFIX}{self.repository}", "verdict": self.verdict}
+
+
+def export_to_hub(
+    classifier: Classifier,
+    name: HubName,
+    out: str | os.PathLike[str] | None,
+    *,
+    licence: str | None,
+    upload: bool,
+    public: bool,
+    watcher: Watcher,
+) -> HubExport:
+    """Write the folder for the hub, and send it where that is asked for."""
+    if public and not upload:
+        wanted = "upload, where it is to be public"
+        raise RecipeError(wanted, "nothing is uploaded", "Give --upload as well.")
+    if name.revision != "main":
+        raise RecipeError(
+            "owner/name alone to write to",
+            f"got a revision, {name.revision}",
+            f"Leave it out: hf:{name.repository}",
+        )
+    beside = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
+    folder = beside if out is None else Path(out)
+    written, files = write_hub_folder(classifier, name, folder, licence=licence, watcher=watcher)
+    if not upload:
+        return written
+    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
+
+    sent = send(name.repository, files, public=public, watcher=watcher)
+    there = {"address": sent.address, "commit": sent.commit, "private": sent.private}
+    return written.model_copy(update=there)
 
 
 def write_hub_folder(
@@ -94,8 +123,21 @@ def write_hub_folder(
     watcher: Watcher,
 ) -> tuple[HubExport, dict[str, bytes]]:
     """Write the folder."""
-    stated = _checked_licence(licence)
-    run = _run_of(classifier)
+    stated = UNSTATED if licence is None else licence
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        raise RecipeError(
+            "a licence as the hub calls it, such as apache-2.0, mit or cc-by-4.0",
+            f"got {licence!r}",
+            "The hub's documentation lists them under Licenses.",
+        )
+    directory = run_of(classifier)
+    if classifier.published is not None or directory is None or not directory.report.is_file():
+        raise RunError(
+            "a finished run, whose figures stand in the card",
+            f"{classifier.title} is none, or has no figures",
+            "Give the run directory.",
+        )
+    run = Run(directory.path)
     content = for_others(classifier)
     publication = Publication(name.repository, stated, classifier.metadata.backbone)
     card = model_card(
@@ -124,32 +166,10 @@ def write_hub_folder(
             write_bytes(folder / each, value)
     sizes = {each: len(value) for each, value in files.items()}
     kept = () if changed is None else (CARD,)
-    return HubExport(folder, name.repository, sizes, stated, kept), files
-
-
-def _checked_licence(licence: str | None) -> str:
-    if licence is None:
-        return UNSTATED
-    if not _LICENCE.fullmatch(licence):
-        raise RecipeError(
-            "a licence as the hub calls it, such as apache-2.0, mit or cc-by-4.0",
-            f"got {licence!r}",
-            "The hub's documentation lists them under Licenses.",
-        )
-    return licence
-
-
-def _run_of(classifier: Classifier) -> Run:
-    """Return the run whose figures are those of the file."""
-    directory = RunDirectory(classifier.path.parent)
-    own = directory.classifier == classifier.path and directory.recipe.is_file()
-    if classifier.published is not None or not own or not directory.report.is_file():
-        raise RunError(
-            "a finished run, whose figures stand in the card",
-            f"{classifier.title} is none, or has no figures",
-            "Give the run directory.",
-        )
-    return Run(directory.path)
+    written = HubExport(
+        path=folder, repository=name.repository, files=sizes, licence=stated, kept=kept
+    )
+    return written, files
 
 
 def _changed_card(folder: Path, content: bytes) -> bytes | None:
@@ -162,10 +182,11 @@ def _changed_card(folder: Path, content: bytes) -> bytes | None:
         if not any(folder.iterdir()):
             return None
     try:
-        sums = sums_in((folder / SUMS).read_text("utf-8"))
+        lines = (folder / SUMS).read_text("utf-8").splitlines()
         card = (folder / CARD).read_bytes() if (folder / CARD).exists() else None
     except (OSError, UnicodeDecodeError) as error:
         raise _something_else(folder) from error
+    sums = {line[66:]: line[:64] for line in lines if line[64:66] == "  "}
     if not {CLASSIFIER, "classes.json", "predict.py"} <= set(sums):
         raise _something_else(folder)
     if card is None or hashlib.sha256(card).hexdigest() == sums.get(CARD):

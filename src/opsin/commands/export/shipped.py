@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from opsin.core.format import counted
-from opsin.core.metadata import Score
 from opsin.core.stored_json import JsonObject
 
 #: What a classifier can be exported to.
@@ -23,8 +23,11 @@ SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
 _NOTABLE = 1.05
 
 
-@dataclass(frozen=True)
-class Quality:
+class _Figures(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Quality(_Figures):
     """How good a file's answers are."""
 
     accuracy: float
@@ -33,18 +36,9 @@ class Quality:
     log_loss: float
     refused: float | None
 
-    def as_score(self, part: ShippedPart, images: int) -> Score | None:
-        """Return it as it travels in a file; what was learnt from says nothing."""
-        if part == "train":
-            return None
-        return Score(
-            split=part, images=images, accuracy=self.accuracy, low=self.low, high=self.high
-        )
 
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast the original and the export answer, measured in turn on this machine."""
+class Speed(_Figures):
+    """Images a second of the original and the export, measured in turn on this machine."""
 
     batch: int
     before: tuple[float, ...]
@@ -64,7 +58,7 @@ class Speed:
     @property
     def slower(self) -> bool:
         """Whether the original was, likewise."""
-        return Speed(self.batch, self.after, self.before).faster
+        return Speed(batch=self.batch, before=self.after, after=self.before).faster
 
     def in_words(self) -> str:
         """Say it, and call nothing faster that a turn contradicts."""
@@ -74,7 +68,7 @@ class Speed:
         return f"as fast as before {how}"
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data: images a second, medians and turns."""
+        """Return images a second, medians and turns."""
         return {
             "batch": self.batch,
             "before": statistics.median(self.before),
@@ -84,8 +78,7 @@ class Speed:
         }
 
 
-@dataclass(frozen=True)
-class Shipped:
+class Shipped(_Figures):
     """An exported file and how it compares with its original.
 
     Args:
@@ -143,32 +136,22 @@ class Shipped:
         brings = f"{size}; {', '.join(speed.in_words() for speed in self.speed)}."
         if not any(speed.faster for speed in self.speed):
             brings += " It is not faster on this machine: take it for its size alone."
+        where = SHIPPED_WORDS[self.part]
         costs = (
             f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
-            f"{self.images:,} {SHIPPED_WORDS[self.part]} images; "
-            f"{counted(self.labels_changed, 'label')} changed."
+            f"{self.images:,} {where} images; {counted(self.labels_changed, 'label')} changed."
         )
         if self.optimistic:
-            costs += (
-                f" These are {SHIPPED_WORDS[self.part]} images, so both figures are optimistic."
-            )
+            costs += f" These are {where} images, so both figures are optimistic."
         if self.forced:
             costs += " The accuracy fell by more than 0.3 points; it was written by force."
         return f"{brings} {costs}"
 
     def to_json(self) -> JsonObject:
         """Return it as plain data."""
-        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        quality = {
-            name: None if value is None else dict(vars(value))
-            for name, value in (("before", self.before), ("after", self.after))
-        }
         return {
-            **said,
-            **quality,
-            "path": str(self.path),
+            **self.model_dump(mode="json"),
             "speed": [speed.to_json() for speed in self.speed],
-            "layers_gone": list(self.layers_gone),
             "optimistic": self.optimistic,
             "verdict": self.verdict,
         }

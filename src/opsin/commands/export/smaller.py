@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -12,20 +13,20 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.evaluate import answers
-from opsin.commands.export.shipped import Quality, Shipped, ShippedPart, To
-from opsin.commands.export.speed import compare_speed
+from opsin.commands.export.shipped import Quality, Shipped, ShippedPart, Speed, To
 from opsin.commands.known_images import known_images
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, SourceError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Metadata
+from opsin.core.metadata import Score
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.models.registry import names
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
+from opsin.runtime.prediction import Answers
 
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
@@ -34,6 +35,11 @@ _CALIBRATION, _CHOICE = 1000, 1000
 # Values of all layers that are looked at in one calibration, about ten seconds' work; never fewer
 # images than these.
 _VALUES, _FEWEST = 300_000_000, 64
+# In each turn both have their time, so that a machine that is busy for a while is busy for both.
+_TURNS: Final = 7
+# Images of a large batch, at most, and seconds that a turn of one may take.
+_MANY: Final = 256
+_SECONDS: Final = 0.1
 
 
 def write_smaller(
@@ -47,28 +53,34 @@ def write_smaller(
 ) -> Shipped:
     """Make a classifier smaller, compare it with its original, and write it."""
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  it needs onnx
+    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415
 
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
     part, rows = _judged(known)
-    content, ranges = _shrink(classifier, to, known, watcher)
+    ranges = None
+    if to == "int8":
+        content, ranges = _best_ranges(classifier, known, watcher)
+    else:
+        content = to_fp16(classifier.content)
     fresh = _opened(classifier, content)
     before = answers(classifier, known.images, rows, "Original", watcher)
     after = answers(fresh, known.images, rows, to, watcher)
-    labels = known.labels[rows]
-    groups = None if known.groups is None else known.groups[rows]
-    qualities = (
-        _quality(classifier, before, labels, groups),
-        _quality(fresh, after, labels, groups),
-    )
-    looks = _note(classifier, known, rows, qualities[0], watcher) if part == "test" else None
-    too_far = qualities[0].accuracy - qualities[1].accuracy > MOST_LOST + 1e-9
+    old, new = _quality(classifier, before, known, rows), _quality(fresh, after, known, rows)
+    looks = _note(classifier, known, rows, old, watcher) if part == "test" else None
+    too_far = old.accuracy - new.accuracy > MOST_LOST + 1e-9
     if too_far and not force:
-        raise _fell(to, part, len(rows), *qualities)
+        raise _fell(to, part, len(rows), old, new)
     speed = compare_speed(classifier, fresh, _at(known.images, rows[:256]), watcher)
-    score = qualities[1].as_score(part, len(rows))
+    score = None  # what was learnt from says nothing
+    if part != "train":
+        score = Score(
+            split=part, images=len(rows), accuracy=new.accuracy, low=new.low, high=new.high
+        )
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
+    labels = (each.probabilities.argmax(axis=1) for each in (before, after))
+    left = {layer.name for layer in fresh.metadata.layers}
     return Shipped(
         path=target,
         to=to,
@@ -76,41 +88,22 @@ def write_smaller(
         bytes_before=len(classifier.content),
         part=part,
         images=len(rows),
-        labels_changed=_labels_changed(before, after),
+        labels_changed=int(np.not_equal(*labels).sum()),
         largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
-        before=qualities[0],
-        after=qualities[1],
+        before=old,
+        after=new,
         speed=speed,
         ranges=ranges,
         looks=looks,
-        layers_gone=_layers_gone(classifier, fresh),
+        layers_gone=tuple(
+            layer.name for layer in classifier.metadata.layers if layer.name not in left
+        ),
         forced=too_far,
     )
 
 
-def _shrink(
-    classifier: Classifier, to: To, known: ReferenceSet, watcher: Watcher
-) -> tuple[bytes, str | None]:
-    """Return the smaller file, and of int8 how the ranges of its values were chosen."""
-    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415  it needs onnx
-
-    if to == "int8":
-        return _best_ranges(classifier, classifier.content, known, watcher)
-    return to_fp16(classifier.content), None
-
-
-def _labels_changed(before: Answers, after: Answers) -> int:
-    one, other = (answer.probabilities.argmax(axis=1) for answer in (before, after))
-    return int((one != other).sum())
-
-
-def _layers_gone(before: Classifier, after: Classifier) -> tuple[str, ...]:
-    left = {layer.name for layer in after.metadata.layers}
-    return tuple(layer.name for layer in before.metadata.layers if layer.name not in left)
-
-
 def _refuse_others(classifier: Classifier, to: To) -> None:
-    metadata: Metadata = classifier.metadata
+    metadata = classifier.metadata
     if metadata.model in PIXEL_MODELS:
         raise ModelFileError(
             f"a network to export to {to}: {names()}",
@@ -146,12 +139,20 @@ def _opened(original: Classifier, content: bytes) -> Classifier:
 
 
 def _best_ranges(
-    classifier: Classifier, content: bytes, known: ReferenceSet, watcher: Watcher
+    classifier: Classifier, known: ReferenceSet, watcher: Watcher
 ) -> tuple[bytes, str]:
     """Quantise with each choice of ranges; keep what answers most like the original."""
     from opsin.onnx_files.quantize.int8 import RANGES, to_int8  # noqa: PLC0415
 
-    shown = _calibration(classifier, known)
+    if not len(known.train):
+        raise SourceError(
+            "training images to take the ranges of the values from",
+            f"{known.source} has none",
+            "Name images with a training part: --data SOURCE.",
+        )
+    values = sum(int(np.prod(layer.shape)) for layer in classifier.metadata.layers)
+    most = max(_FEWEST, min(_CALIBRATION, _VALUES // max(values, 1)))
+    shown = _at(known.images, _spread(known.train, most))
     rows = _spread(known.val if len(known.val) else known.train, _CHOICE)
     like = classifier.probabilities(_at(known.images, rows))
     found = []
@@ -162,7 +163,7 @@ def _best_ranges(
             def progress(done: int, before: int = place * len(shown)) -> None:
                 watcher.advance(before + done)
 
-            smaller = to_int8(content, shown, ranges=ranges, progress=progress)
+            smaller = to_int8(classifier.content, shown, ranges=ranges, progress=progress)
             own = _opened(classifier, smaller)
             apart = divergence(like, own.probabilities(_at(known.images, rows)))
             found.append((apart, place, smaller, ranges))
@@ -170,18 +171,6 @@ def _best_ranges(
         watcher.end()
     _, _, best, ranges = min(found, key=lambda each: each[:2])
     return best, ranges
-
-
-def _calibration(classifier: Classifier, known: ReferenceSet) -> NDArray[np.uint8]:
-    if not len(known.train):
-        raise SourceError(
-            "training images to take the ranges of the values from",
-            f"{known.source} has none",
-            "Name images with a training part: --data SOURCE.",
-        )
-    values = sum(int(np.prod(layer.shape)) for layer in classifier.metadata.layers)
-    most = max(_FEWEST, min(_CALIBRATION, _VALUES // max(values, 1)))
-    return _at(known.images, _spread(known.train, most))
 
 
 def _at(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -203,13 +192,11 @@ def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def _quality(
-    classifier: Classifier,
-    found: Answers,
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
+    classifier: Classifier, found: Answers, known: ReferenceSet, rows: NDArray[np.int64]
 ) -> Quality:
     from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a while to load
 
+    labels, groups = known.labels[rows], None if known.groups is None else known.groups[rows]
     right = found.probabilities.argmax(axis=1) == labels
     low, high = share(right, groups)
     own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -243,20 +230,47 @@ def _note(
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
-    few = images * MOST_LOST < 1
     wrong = round((before.accuracy - after.accuracy) * images)
-    noun = "image" if wrong == 1 else "images"
+    advice = "Write it all the same with --force."
+    if images * MOST_LOST < 1:
+        advice = (
+            "One image is more than 0.3 points here; judge by more of them (--data SOURCE), or "
+            "write it all the same with --force."
+        )
     return ParityError(
         f"an accuracy within 0.3 points of the original's on the {part} images",
         f"{to} answers with {after.accuracy:.4f} instead of {before.accuracy:.4f}, {wrong:,} more "
-        f"{noun} of {images:,} wrong",
-        "Nothing was written. "
-        + (
-            "One image is more than 0.3 points here; judge by more of them (--data SOURCE), or "
-            "write"
-            if few
-            else "Write"
-        )
-        + " it all the same with --force."
-        + (" Or take --to fp16." if to == "int8" else ""),
+        f"{'image' if wrong == 1 else 'images'} of {images:,} wrong",
+        f"Nothing was written. {advice}" + (" Or take --to fp16." if to == "int8" else ""),
     )
+
+
+def compare_speed(
+    before: Classifier, after: Classifier, images: NDArray[np.uint8], watcher: Watcher
+) -> tuple[Speed, ...]:
+    """Measure images a second of two classifiers in turn: one at a time, then many at once."""
+    slower = min(_rate(each, images[:8], 1) for each in (before, after))
+    many = int(max(1, min(_MANY, len(images), slower * _SECONDS)))
+    found = []
+    watcher.begin("Speed", 2 * _TURNS, "turns")
+    try:
+        for step, count in enumerate((1, many)):
+            repeats = max(1, int(slower * _SECONDS / count))
+            turns = []
+            for turn in range(_TURNS):
+                turns.append([_rate(each, images[:count], repeats) for each in (before, after)])
+                watcher.advance(step * _TURNS + turn + 1)
+            first, second = zip(*turns, strict=True)
+            found.append(Speed(batch=count, before=first, after=second))
+    finally:
+        watcher.end()
+    return tuple(found)
+
+
+def _rate(classifier: Classifier, images: NDArray[np.uint8], repeats: int) -> float:
+    """Return images a second, after one batch that is not counted."""
+    classifier.answers(images)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        classifier.answers(images)
+    return repeats * len(images) / max(time.perf_counter() - began, 1e-9)

@@ -61,14 +61,7 @@ def learner_of(
 ) -> Learner:
     """Return what was trained in a run directory, with the state that it goes on from.
 
-    Args:
-        parent: The run.
-        data: Its images, or where they are now.
-        changes: Options that are to be others from here on, in a new run.
-        name: What a new run is to be called.
-        group: The processes that train it together.
-        watcher: Receives the progress of the work.
-        began: When the loading began (`time.perf_counter`).
+    ``changes`` are options that are to be others from here on, in a new run called ``name``.
     """
     changes = changes or {}
     asked = Run(parent.path).recipe
@@ -79,9 +72,8 @@ def learner_of(
     if group.writes:  # to ask is to hold the run for a moment
         _check_state(parent, asked, changes, name)
     dataset = _images_of(parent, data, watcher)
-    _tell_versions(asked, watcher)
+    _tell_differences(parent, asked, watcher, looks=not changes)
     if not changes:
-        _tell_looks(parent, watcher)
         start = _own_state(parent, asked, watcher)
         return NetworkLearner(dataset, asked, given=TRAINING_OPTIONS, start=start)
     recipe = with_balance(changed(asked, **changes), dataset)
@@ -142,8 +134,7 @@ def _fine_tuning(
         )
     check_fine_tuning(backbone)
     dataset = _images_of(parent, data, watcher)
-    _tell_versions(recipe, watcher)
-    _tell_looks(parent, watcher)
+    _tell_differences(parent, recipe, watcher, looks=True)
     start = _own_state(parent, recipe, watcher)
     return HeadLearner(dataset, recipe, backbone, began=began, start=start)
 
@@ -242,15 +233,14 @@ def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -
     return with_run_split(parent, dataset)
 
 
-def _tell_versions(recipe: Recipe | ClassicalRecipe, watcher: Watcher) -> None:
+def _tell_differences(
+    parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher, *, looks: bool
+) -> None:
     then, now = recipe.versions.get("torch"), versions()["torch"]
     if then is not None and then != now:
         watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
-
-
-def _tell_looks(parent: RunDirectory, watcher: Watcher) -> None:
     with contextlib.suppress(RunError):  # it was stopped before it was evaluated
-        if "test" in RunPredictions.read(parent).parts:
+        if looks and "test" in RunPredictions.read(parent).parts:
             watcher.note(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"

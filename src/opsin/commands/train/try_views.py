@@ -10,7 +10,8 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset
 from opsin.evaluation.mistakes import drawn_rows
-from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Answers
 from opsin.runtime.test_time_augmentation import step_of
 
 # Validation images that are asked about: up to ten views of each are much work at a training's end.

@@ -47,10 +47,7 @@ class Stored(BaseModel):
 
 
 class Artifact(Stored):
-    """A JSON file of a run.
-
-    A subclass names its file in ``FILE``. A file that says nothing of its format has the first.
-    """
+    """A JSON file of a run."""
 
     FILE: ClassVar[str]
     FORMAT: ClassVar[int] = 1
@@ -59,11 +56,7 @@ class Artifact(Stored):
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read and check a file.
-
-        Raises:
-            RunError: It is missing or damaged, or a later Opsin wrote it in another format.
-        """
+        """Read and check a file."""
         content = read_object(file)
         stated = content.get("format", 1)
         if type(stated) is int and stated > cls.FORMAT:
@@ -78,20 +71,12 @@ class Artifact(Stored):
             raise damaged(file, first_of(error)) from error
 
     def write(self, folder: Path) -> None:
-        """Write the file into a folder.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Write the file into a folder."""
         write_json(folder / self.FILE, {"format": self.FORMAT} | self.to_json())
 
 
 def read_object(file: Path) -> JsonObject:
-    """Read a file that holds one JSON object; no link is followed.
-
-    Raises:
-        RunError: The file is missing or damaged.
-    """
+    """Read a file that holds one JSON object; no link is followed."""
     try:
         with open_regular(file, follow_links=False) as stream:
             content = read_json(stream)
@@ -103,15 +88,7 @@ def read_object(file: Path) -> JsonObject:
 
 
 def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
-    """Read a file of JSON lines up to the first that is no object; no link is followed.
-
-    Args:
-        file: The file; one that is missing has no lines.
-        skip: Pass over what is no object, and go on.
-
-    Raises:
-        RunError: The file is a link or no regular file, or longer than any of a run.
-    """
+    """Read a file of JSON lines up to the first that is no object; no link is followed."""
     if not os.path.lexists(file):
         return []
     try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from opsin.core.artifacts.artifact import Count, Stored
 from opsin.core.stored_json import JsonObject
@@ -61,23 +60,3 @@ class EpochConfusion(Stored):
 
     epoch: Count
     confusion: list[list[Count]]
-
-
-def epochs_of(lines: Iterable[JsonObject]) -> list[Epoch]:
-    """Return lines of ``history.jsonl`` as epochs.
-
-    Raises:
-        pydantic.ValidationError: A line is no epoch.
-    """
-    return [Epoch.model_validate(line) for line in lines]
-
-
-def confusions_of(lines: Iterable[JsonObject]) -> list[EpochConfusion]:
-    """Return lines of ``confusions.jsonl``; lines that hold no matrix are left out."""
-    found = []
-    for line in lines:
-        try:
-            found.append(EpochConfusion.model_validate(line))
-        except ValidationError:
-            continue
-    return found

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from opsin.core.artifacts.artifact import Artifact, Count, Stored, Text
 from opsin.core.recipe import DataRecipe
-
-
-def _with_earlier_meaning(data: object) -> object:
-    """Say what a recipe meant where it lacks an option.
-
-    Tables might name images anywhere before there was ``outside``.
-    """
-    return {"outside": True, **data} if isinstance(data, dict) else data
 
 
 class RecordedModel(Stored):
@@ -31,18 +23,10 @@ class RecordedTraining(Stored):
 
 
 class RecordedRecipe(Artifact):
-    """A recipe of which only the images and the model's name are known.
-
-    The model may be of another version of Opsin, or one without layers.
-
-    Example:
-        >>> content = {"data": {"sources": ["labels.csv"]}, "model": {"name": "mlp", "depth": 1}}
-        >>> RecordedRecipe.model_validate(content).data.outside
-        True
-    """
+    """A recipe of which only the images and the model's name are known."""
 
     FILE: ClassVar[str] = "recipe.json"
 
-    data: Annotated[DataRecipe, BeforeValidator(_with_earlier_meaning)]
+    data: DataRecipe
     model: RecordedModel
     training: RecordedTraining = RecordedTraining()

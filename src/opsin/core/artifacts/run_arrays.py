@@ -20,18 +20,7 @@ class MissingArrayError(RunError, KeyError):
 
 
 class RunArrays(dict[str, NDArray[Any]]):
-    """Arrays of a run's file by their names; one that is not there is a `RunError`.
-
-    Args:
-        file: The file.
-        arrays: What it holds.
-
-    Example:
-        >>> RunArrays(Path("split.npz"), {})["digests"]  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
-        Traceback (most recent call last):
-        opsin.core.artifacts.run_arrays.MissingArrayError: expected digests in split.npz; the file
-        lacks it...
-    """
+    """Arrays of a run's file by their names; one that is not there is a `RunError`."""
 
     def __init__(self, file: Path, arrays: dict[str, NDArray[Any]]) -> None:
         super().__init__(arrays)
@@ -42,11 +31,7 @@ class RunArrays(dict[str, NDArray[Any]]):
 
 
 def check_split(arrays: dict[str, NDArray[Any]]) -> None:
-    """See that the parts are rows of the run's images.
-
-    Raises:
-        ValueError: They are not.
-    """
+    """See that the parts are rows of the run's images."""
     count = None
     for name in ("digests", "source_digests"):
         if (digests := arrays.get(name)) is not None:
@@ -61,11 +46,7 @@ def check_split(arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
-    """See that each part has a row, a label and probabilities for each of its images.
-
-    Raises:
-        ValueError: It has not.
-    """
+    """See that each part has a row, a label and probabilities for each of its images."""
     for part in (*_PARTS[1:], "out_of_fold"):
         rows, labels, answers = (
             arrays.get(f"{part}_{what}") for what in ("rows", "labels", "probabilities")

@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.artifact import Artifact, damaged, first_of, read_objects
+from opsin.core.artifacts.artifact import Artifact, Stored, damaged, first_of, read_objects
 from opsin.core.artifacts.dataset_record import DatasetRecord, Location
-from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
+from opsin.core.artifacts.epoch import Epoch, EpochConfusion
 from opsin.core.artifacts.import_record import ImportRecord
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
@@ -36,6 +36,7 @@ from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import MOST
 
 A = TypeVar("A", bound=Artifact)
+S = TypeVar("S", bound=Stored)
 
 CLASSIFIER: Final = "classifier.onnx"
 # Seconds without a sign of life after which no process number proves that a run goes on.
@@ -43,11 +44,7 @@ _STALE: Final = 1800.0
 
 
 class RunDirectory:
-    """One directory of plain files that is the whole truth about one training.
-
-    Args:
-        path: The directory. It is not created here: see `create`.
-    """
+    """One directory of plain files that is the whole truth about one training."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -76,11 +73,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunDirectory:
-        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken.
-
-        Raises:
-            StorageError: The directory cannot be made.
-        """
+        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken."""
         day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
         # Letters of any script stay; what a file system or a shell could trip over does not.
         tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
@@ -99,11 +92,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
-        """Open an existing directory.
-
-        Raises:
-            RunError: It is missing or was not made by ``opsin train``.
-        """
+        """Open an existing directory."""
         run = cls(path)
         if not os.path.isfile(run.recipe):  # noqa: PTH113
             there = "is no run directory" if os.path.exists(path) else "does not exist"  # noqa: PTH110
@@ -114,11 +103,7 @@ class RunDirectory:
         return run
 
     def check_own(self) -> None:
-        """See that all of the directory is its own: a stranger's may hold links to anywhere.
-
-        Raises:
-            RunError: There is a link, a pipe or a device in it.
-        """
+        """See that all of the directory is its own: a stranger's may hold links to anywhere."""
         folders = [self.path]
         try:
             while folders:
@@ -139,29 +124,14 @@ class RunDirectory:
                 "Check its rights.",
             ) from error
 
-    @staticmethod
-    def _open(file: Path) -> BinaryIO:
-        return open_regular(file, follow_links=False)
-
     def open_to_add(self, file: Path) -> BinaryIO:
-        """Open one of the directory's files to add lines to it; no link is followed.
-
-        Raises:
-            OSError: It is a link or no regular file, or the system refuses it.
-        """
+        """Open one of the directory's files to add lines to it; no link is followed."""
         with ClosedFolder(self.path) as own:
             return io.BufferedWriter(cast(io.RawIOBase, own.open(file.name, "ab")))
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep the run to this process, so that no other trains in it or takes it for dead.
-
-        The system lets go of it when the process ends, however it ends.
-
-        Raises:
-            RunError: Another process holds it.
-            StorageError: The directory may not be written to.
-        """
+        """Keep the run to this process, so that no other trains in it or takes it for dead."""
         lock = FileLock(self.lock)
         with storage_errors(self.lock):
             try:
@@ -191,23 +161,11 @@ class RunDirectory:
             return None
 
     def set_status(self, state: State, **fields: Any) -> None:
-        """Record what the run is doing, with this process and the present time.
-
-        Args:
-            state: What it is doing.
-            **fields: ``cause`` and ``launch`` of `RunStatus`; without the latter it stays.
-        """
+        """Record what the run is doing, with this process and the present time."""
         self._status(state, **fields).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
-        """Say in ``status.json`` how far a running work is; called every second.
-
-        Readers see a whole file, but it is not synced to the disk: a training must not wait
-        for a sign of life. Where it cannot be written, the next one says more.
-
-        Args:
-            **work: ``doing``, ``done`` and other fields of `RunStatus`.
-        """
+        """Say in ``status.json`` how far a work is; not synced, as it comes every second."""
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
@@ -225,92 +183,74 @@ class RunDirectory:
         return RunStatus.model_validate({**kept, **about, "cause": None, **fields})
 
     def state(self) -> tuple[State, str | None]:
-        """Return the state and, for a failure, its cause.
-
-        A run that says "running" while its process is gone has failed.
-
-        Raises:
-            RunError: ``status.json`` is damaged.
-        """
+        """Return the state and, for a failure, its cause."""
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
         status = RunStatus.read(self.status)
         if status.state == "running":
             held = self._held()
-            if held is None:
-                held = _alive(status.pid, status.heartbeat)
+            if held is None:  # the number may by now be another process's
+                held = time.time() - status.heartbeat <= _STALE and process_exists(status.pid)
             if not held:
                 return "failed", f"its process {status.pid} ended without a message"
         return status.state, status.cause
 
+    def _append(self, file: Path, line: str, *, sync: bool = False) -> None:
+        """Add a line to one of the directory's files; no link is followed."""
+        with storage_errors(file), self.open_to_add(file) as stream:
+            stream.write(f"{line}\n".encode())
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def _lines(self, file: Path, kind: type[S], *, skip: bool = False) -> list[S]:
+        """Return a file's lines that are of a kind, up to a last one cut short by a crash."""
+        found = []
+        for line in read_objects(file, skip=skip):
+            with contextlib.suppress(ValidationError):
+                found.append(kind.model_validate(line))
+        return found
+
     def append_history(self, epoch: Epoch) -> None:
         """Add an epoch to ``history.jsonl``."""
-        with storage_errors(self.history), self.open_to_add(self.history) as file:
-            file.write(f"{epoch.model_dump_json()}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._append(self.history, epoch.model_dump_json(), sync=True)
 
     def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Add an epoch's confusion matrix on the validation images to ``confusions.jsonl``.
-
-        It is not synced: after a loss of power the last ones may be missing.
-
-        Args:
-            epoch: Its number.
-            counts: Row: the right class; column: the answer; ``[K][K]``.
-        """
-        line = json.dumps({"epoch": epoch, "confusion": counts}, separators=(",", ":"))
-        with storage_errors(self.confusions), self.open_to_add(self.confusions) as file:
-            file.write(f"{line}\n".encode())
+        """Add an epoch's confusion matrix to ``confusions.jsonl``; it is not synced."""
+        content = {"epoch": epoch, "confusion": counts}
+        self._append(self.confusions, json.dumps(content, separators=(",", ":")))
 
     def cut_history(self, events: int) -> None:
         """Keep only the first lines of ``history.jsonl``, and their confusion matrices."""
         if self.history.is_file():
-            with storage_errors(self.history), self._open(self.history) as file:
+            with (
+                storage_errors(self.history),
+                open_regular(self.history, follow_links=False) as file,
+            ):
                 lines = file.read(MOST).splitlines(keepends=True)
             if len(lines) > events:
                 write_bytes(self.history, b"".join(lines[:events]))
         if self.confusions.is_file():
             # By the epochs' numbers: the last line may have no event yet, or be half of a line.
             kept = {epoch.epoch for epoch in self.read_history()}
-            with storage_errors(self.confusions), self._open(self.confusions) as file:
-                text = file.read(MOST)
             matrices = [each for each in self.read_confusions() if each.epoch in kept]
-            whole = "".join(each.model_dump_json() + "\n" for each in matrices)
-            if whole.encode() != text:
-                write_bytes(self.confusions, whole.encode())
+            text = "".join(each.model_dump_json() + "\n" for each in matrices)
+            write_bytes(self.confusions, text.encode())
 
     def read_history(self) -> list[Epoch]:
-        """Return the epochs so far; a last line cut short by a crash is left out.
-
-        Raises:
-            RunError: The file is damaged.
-        """
+        """Return the epochs so far; a last line cut short by a crash is left out."""
         try:
-            return epochs_of(read_objects(self.history))
+            return [Epoch.model_validate(line) for line in read_objects(self.history)]
         except ValidationError as error:
             raise damaged(self.history, first_of(error)) from error
 
     def read_confusions(self) -> list[EpochConfusion]:
-        """Return each epoch's confusion matrix on the validation images, where there are any.
-
-        Networks of up to 50 classes have them.
-        """
-        return confusions_of(read_objects(self.confusions))
+        """Return each epoch's confusion matrix; networks of up to 50 classes have them."""
+        return self._lines(self.confusions, EpochConfusion)
 
     def read(self, kind: type[A]) -> A:
-        """Read one of the directory's JSON files.
-
-        Args:
-            kind: What it holds, such as `DatasetRecord`.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
-        self._check_there(self.path / kind.FILE)
-        return kind.read(self.path / kind.FILE)
-
-    def _check_there(self, file: Path) -> None:
+        """Read one of the directory's JSON files."""
+        file = self.path / kind.FILE
         if not file.is_file():
             advice = "Train again: opsin train …"
             if self.imported.is_file():
@@ -320,39 +260,21 @@ class RunDirectory:
                 f"{self.path} has none ({self.state()[0]})",
                 advice,
             )
+        return kind.read(file)
 
     def location(self) -> Location:
-        """Return where the run's images came from.
-
-        The corrections of labels are the run's own copy, whatever became of the user's file.
-
-        Raises:
-            RunError: ``dataset.json`` is missing or damaged.
-        """
+        """Return where the run's images came from."""
         location = self.read(DatasetRecord).location
         if self.corrections.is_file():
             location = location.model_copy(update={"labels": str(self.corrections)})
         return location
 
     def read_notes(self) -> RunNotes:
-        """Return the name and the note that people gave the run; empty where they gave none.
-
-        Raises:
-            RunError: ``notes.json`` is damaged.
-        """
+        """Return the name and the note that people gave the run; empty where they gave none."""
         return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
-        """Keep a name, a note or both; the directory keeps its own name.
-
-        Args:
-            name: At most 200 characters; ``None`` leaves it as it is.
-            note: At most 10,000 characters.
-
-        Raises:
-            RunError: One is too long, or ``notes.json`` is damaged.
-            StorageError: The disk refuses the write.
-        """
+        """Keep a name, a note or both; the directory keeps its own name."""
         given = {"name": name, "note": note}
         for (what, text), most in zip(given.items(), (NAME_MOST, NOTE_MOST), strict=True):
             if text is not None and len(text) > most:
@@ -363,47 +285,21 @@ class RunDirectory:
         self.read_notes().model_copy(update=changed).write(self.path)
 
     def log_evaluation(self, evaluation: LoggedEvaluation) -> None:
-        """Add an evaluation on test images to ``looks.jsonl``.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
-        with storage_errors(self.looks), self.open_to_add(self.looks) as file:
-            file.write(f"{evaluation.model_dump_json()}\n".encode())
+        """Add an evaluation on test images to ``looks.jsonl``."""
+        self._append(self.looks, evaluation.model_dump_json())
 
     def read_evaluations(self) -> list[LoggedEvaluation]:
-        """Return the evaluations on test images after the training; others' lines are left out.
-
-        Raises:
-            RunError: ``looks.jsonl`` is no regular file, or is too long.
-        """
-        found = []
-        for line in read_objects(self.looks, skip=True):
-            with contextlib.suppress(ValidationError):
-                found.append(LoggedEvaluation.model_validate(line))
-        return found
+        """Return the evaluations on test images after the training."""
+        return self._lines(self.looks, LoggedEvaluation, skip=True)
 
     def log_tracked(self, tracked: TrackedRun) -> None:
-        """Add a line to ``trackers.jsonl``: what a tracker calls the run.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
-        with storage_errors(self.trackers), self.open_to_add(self.trackers) as file:
-            file.write(f"{tracked.model_dump_json()}\n".encode())
+        """Add what a tracker calls the run to ``trackers.jsonl``."""
+        self._append(self.trackers, tracked.model_dump_json())
 
     def tracked_as(self, tracker: str) -> str | None:
-        """Return what a tracker called the run last; ``None`` where it was not tracked there.
-
-        Raises:
-            RunError: ``trackers.jsonl`` is no regular file, or is too long.
-        """
-        found = None
-        for line in read_objects(self.trackers, skip=True):
-            with contextlib.suppress(ValidationError):
-                tracked = TrackedRun.model_validate(line)
-                found = tracked.id if tracked.tracker == tracker else found
-        return found
+        """Return what a tracker called the run last, if it did."""
+        names = self._lines(self.trackers, TrackedRun, skip=True)
+        return next((each.id for each in reversed(names) if each.tracker == tracker), None)
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
         """Write arrays into one of the directory's ``.npz`` files."""
@@ -411,11 +307,7 @@ class RunDirectory:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
-        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
+        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too."""
         try:
             with StoredArrays(file, follow_links=False) as stored:
                 arrays = {name: stored.read(name) for name in stored.names}
@@ -437,21 +329,8 @@ class RunDirectory:
         return RunArrays(file, arrays)
 
 
-def _alive(pid: int, heartbeat: float) -> bool:
-    """Tell whether a process still works on its run.
-
-    A number may by now be another process's, so the heartbeat has a say as well.
-    """
-    age = time.time() - heartbeat
-    return age <= _STALE and process_exists(pid)
-
-
 def find_classifier(model: str | os.PathLike[str]) -> Path:
-    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory.
-
-    Raises:
-        RunError: There is no such file or directory, or the run has no classifier.
-    """
+    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory."""
     path = Path(model)
     if os.path.isfile(path):  # noqa: PTH113  answers for impossible names instead of raising
         return path
@@ -467,16 +346,7 @@ def find_classifier(model: str | os.PathLike[str]) -> Path:
 
 
 def refuse_swapped(model: object, others: Iterable[object], line: str) -> None:
-    """Refuse a classifier that was given where the images belong, and the other way round.
-
-    Args:
-        model: What was given as the classifier; an open one is none of the names looked at here.
-        others: What was given as images.
-        line: The line to type, ``{model}`` and ``{images}`` in it.
-
-    Raises:
-        RecipeError: One of ``others`` is a classifier, and ``model`` is none.
-    """
+    """Refuse a classifier that was given where the images belong, and the other way round."""
     if not isinstance(model, str | os.PathLike) or _is_classifier(model):
         return
     for other in others:
@@ -498,15 +368,8 @@ def _is_classifier(path: str | os.PathLike[str]) -> bool:
 
 def find_runs(root: Path) -> list[RunDirectory]:
     """Return the run directories below ``root``, the newest first."""
-    if not root.is_dir():
-        return []
-    runs = [(when, path) for path in root.iterdir() if (when := _written(path / "recipe.json"))]
+    runs = []
+    for path in root.iterdir() if root.is_dir() else ():
+        with contextlib.suppress(OSError):  # no recipe, or a directory that may not be entered
+            runs.append(((path / "recipe.json").lstat().st_mtime, path))
     return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
-
-
-def _written(file: Path) -> float | None:
-    """Return when a file was written, or whatever bears its name; ``None`` where nothing does."""
-    try:
-        return file.lstat().st_mtime or 1.0
-    except OSError:  # nothing there, or a directory that may not be entered
-        return None

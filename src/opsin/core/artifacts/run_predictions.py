@@ -23,25 +23,18 @@ _PARTS: Final[tuple[PredictedPart, ...]] = ("val", "test", "out_of_fold")
 
 @dataclass(frozen=True)
 class PartPredictions:
-    """The answers to one part of the images.
+    """The answers to one part of the images."""
 
-    Args:
-        rows: Each image's row among those of the run, ``int64[N]``.
-        labels: Its class, ``int64[N]``.
-        probabilities: The calibrated answers, ``float32[N, K]``.
-        ood_score: How unlike the training images each image is, 0 (alike) to 2, ``float32[N]``;
-            ``None`` where the file cannot tell.
-        source_labels: The labels before the user's corrections, ``int64[N]``; ``None`` where
-            nothing was corrected.
-        groups: Images with the same number belong together: copies, near copies, groups of the
-            source, ``int64[N]``; ``None`` in a run that did not keep them.
-    """
-
+    #: Each image's row among those of the run, and its class, ``int64[N]``.
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    #: The calibrated answers, ``float32[N, K]``.
     probabilities: NDArray[np.float32]
+    #: How unlike the training images each image is, 0 (alike) to 2, ``float32[N]``.
     ood_score: NDArray[np.float32] | None = None
+    #: The labels before the user's corrections, ``int64[N]``; ``None``: nothing was corrected.
     source_labels: NDArray[np.int64] | None = None
+    #: Images with the same number belong together: copies, groups of the source, ``int64[N]``.
     groups: NDArray[np.int64] | None = None
 
     @property
@@ -59,30 +52,13 @@ class PartPredictions:
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """The answers to the parts of a run's images that there are.
-
-    Args:
-        parts: Those of ``val`` and ``test``.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> run = RunDirectory.create(Path(tempfile.mkdtemp()), "some")
-        >>> val = PartPredictions(np.array([4]), np.array([1]), np.array([[0.1, 0.9]], np.float32))
-        >>> RunPredictions({"val": val}).write(run)
-        >>> RunPredictions.read(run).of("val").right
-        array([ True])
-    """
+    """The answers to the parts of a run's images that there are."""
 
     parts: Mapping[PredictedPart, PartPredictions]
 
     @classmethod
     def read(cls, directory: RunDirectory) -> RunPredictions:
-        """Read a run's ``predictions.npz``.
-
-        Raises:
-            RunError: The file is missing or damaged.
-        """
+        """Read a run's ``predictions.npz``."""
         arrays = directory.load_arrays(directory.predictions)
         parts: dict[PredictedPart, PartPredictions] = {}
         for part in _PARTS:
@@ -91,18 +67,12 @@ class RunPredictions:
                 for field in fields(PartPredictions)
                 if (name := f"{part}_{field.name}") in arrays
             }
-            if (cosines := arrays.get(f"{part}_familiarity")) is not None:
-                own["ood_score"] = np.asarray(1 - cosines, np.float32)  # runs of the first releases
             if {"rows", "labels", "probabilities"} <= own.keys():
                 parts[part] = PartPredictions(**own)
         return cls(parts)
 
     def write(self, directory: RunDirectory) -> None:
-        """Write ``predictions.npz`` into a run.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Write ``predictions.npz`` into a run."""
         arrays = {
             f"{part}_{field.name}": array
             for part, own in self.parts.items()
@@ -112,11 +82,7 @@ class RunPredictions:
         directory.save_arrays(directory.predictions, **arrays)
 
     def of(self, part: PredictedPart) -> PartPredictions:
-        """Return the answers to one part.
-
-        Raises:
-            RunError: There are none.
-        """
+        """Return the answers to one part."""
         if part not in self.parts:
             raise RunError(
                 f"answers to the {part} images in predictions.npz",

@@ -224,11 +224,7 @@ class SuspectedLabel(Stored):
 
 
 class ExpectedSuspects(Stored):
-    """What suspects are worth, by trials with labels flipped at random.
-
-    Of a trial as many suspects were looked at as there are without it, and no more than labels
-    were flipped: its ``first`` ones. ``hits``: how many of those were flipped, the mean.
-    """
+    """What suspects are worth, by trials with labels flipped at random."""
 
     flipped: Count = Field(description="Labels that a trial flipped.")
     first: Count
@@ -338,10 +334,7 @@ class StrangeKind(Stored):
 
 
 class OodFigures(Stored):
-    """How well the OOD score distinguishes unknown images from known ones, judged by all images.
-
-    Areas under ROC curves: the probability that an unknown image has the larger score.
-    """
+    """How well the OOD score distinguishes unknown images from known ones, judged by all images."""
 
     near: Share = Field(
         description="For images of a class that is left out: the mean over classes."

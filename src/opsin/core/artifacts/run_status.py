@@ -13,12 +13,7 @@ _Amount = Annotated[float, Field(ge=0)]
 
 
 class RunStatus(Artifact):
-    """What a run is doing or how it ended; while it trains, also how far it is.
-
-    Example:
-        >>> RunStatus(state="done", pid=1, heartbeat=0.0).cause is None
-        True
-    """
+    """What a run is doing or how it ended; while it trains, also how far it is."""
 
     FILE: ClassVar[str] = "status.json"
 

@@ -10,10 +10,7 @@ from opsin.core.artifacts.artifact import Stored, Text
 
 
 class TrackedRun(Stored):
-    """What a tracker calls the run, a line of the file; the last line of a tracker counts.
-
-    A training that goes on goes on there, too.
-    """
+    """What a tracker calls the run, a line of the file; the last line of a tracker counts."""
 
     FILE: ClassVar[str] = "trackers.jsonl"
 

@@ -172,7 +172,7 @@ def _checked(
 def to_bytes_or_deep(
     images: NDArray[Any], source: str
 ) -> tuple[NDArray[np.uint8 | np.uint16], str | None]:
-    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `opsin.data.decode` to bring.
+    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `fill_cache` to bring.
 
     What white is, only all images of the collection tell.
     """

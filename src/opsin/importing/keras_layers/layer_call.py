@@ -24,14 +24,12 @@ class LayerCall:
     name: str
     options: Mapping[str, Any]
     stored: WeightList
-    version: tuple[int, ...]
-    given: tuple[Any, ...]
+    version: tuple[int, ...]  # of the Keras that saved it
+    given: tuple[Any, ...]  # values, and constants among them
     named: Mapping[str, Any]
-    #: What it is, in the words of the summary table; its class where a layer says nothing.
-    words: str = ""
+    words: str = ""  # its kind in the summary table; its class where a layer says nothing
     parameters: int = field(default=0, init=False)
-    #: Those of them that training does not change.
-    fixed: int = field(default=0, init=False)
+    fixed: int = field(default=0, init=False)  # parameters that training does not change
     multiply_adds: int = field(default=0, init=False)
 
     def refuse(self, reason: str) -> Exception:
@@ -51,31 +49,38 @@ class LayerCall:
             raise self.refuse(f"is given {len(values)} values")
         return values[0]
 
-    def inner(self, part: str) -> str:
-        """Return how names of its operators and weights begin."""
-        return f"{self.name}.{part}"
-
     def apply(self, kind: str, inputs: Sequence[str], part: str = "value", **further: Any) -> str:
         """Add an operator and return the name of its output."""
-        return self.to.apply(kind, inputs, self.inner(part), **further)
+        return self.to.apply(kind, inputs, f"{self.name}.{part}", **further)
 
     def constant(self, part: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
         """Store numbers that are no weights."""
-        return self.to.constant(self.inner(part), value, dtype)
+        return self.to.constant(f"{self.name}.{part}", value, dtype)
 
     def weight(self, part: str, value: NDArray[np.float32]) -> str:
         """Store a weight as the graph has it."""
-        return self.to.held(self.inner(part), value)
+        return self.to.held(f"{self.name}.{part}", value)
+
+    def plainly(self, shape: Sequence[int], name: str) -> KerasTensor:
+        """Return a value that is in the graph in the shape that Keras has it in."""
+        return self.to.tensor(shape, plain=name)
+
+    def affine(self, value: str, factor: str | None, offset: str | None, part: str) -> str:
+        """Write a product and a sum."""
+        for kind, by in (("Mul", factor), ("Add", offset)):
+            if by is not None:
+                value = self.apply(kind, [value, by], part)
+        return value
 
     def take(self, *shapes: tuple[int, ...] | None) -> list[NDArray[np.float32]]:
-        """Read the layer's weights."""
+        """Read the layer's weights; ``None`` stands for one that the options leave out."""
         wanted = [shape for shape in shapes if shape is not None]
         if len(self.stored) < len(wanted):
             raise self.refuse(f"has {len(self.stored)} weights, and needs {len(wanted)}")
         for place, shape in enumerate(wanted):
             if self.stored.shape(place) != shape:
-                has = "×".join(map(str, self.stored.shape(place))) or "one number"
-                needs = "×".join(map(str, shape)) or "one number"
+                has, needs = ("×".join(map(str, each)) or "one number"
+                              for each in (self.stored.shape(place), shape))  # fmt: skip
                 raise self.refuse(f"has a weight of {has} where {needs} is needed")
         self.parameters += sum(math.prod(shape) for shape in wanted)
         return [self.stored.read(place, self.name) for place in range(len(wanted))]
@@ -116,7 +121,7 @@ class LayerCall:
 
     def text(self, name: str, default: str, choices: Sequence[str]) -> str:
         """Return an option that is one of a few words."""
-        found = self.options.get(name, default)
+        found = self.options.get(name)
         found = default if found is None else found
         if found not in choices:
             raise self.refuse(f"has {name}={quoted(found)}, which is not known here")

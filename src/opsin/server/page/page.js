@@ -60,8 +60,8 @@ const chosen = () => models[part.model.selectedIndex] || models[0];
 function address_of(explain) {
   const query = new URLSearchParams({ top: String(SHOWN) });
   if (part.keep.checked && !part["as-is"].hidden) query.set("as_is", "true");
-  if (explain) query.set("explain", "true");
-  return `v1/models/${encodeURIComponent(chosen().name)}:predict-image?${query}`;
+  const verb = explain ? "explain-image" : "predict-image";
+  return `v1/models/${encodeURIComponent(chosen().name)}:${verb}?${query}`;
 }
 
 async function start() {

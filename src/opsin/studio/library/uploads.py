@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -51,7 +51,7 @@ _SILENCE: Final = 60.0
 class UploadTooLarge(RequestError):  # noqa: N818
     """More bytes or files than the studio takes."""
 
-    status: ClassVar[int] = 413
+    status = 413
 
 
 class Uploads:

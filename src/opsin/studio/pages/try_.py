@@ -17,7 +17,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
 from opsin.core.glossary import find_term
 from opsin.data.blank_images import NO_CONTRAST
-from opsin.runtime.classifier import CANNOT_TELL, Prediction
+from opsin.runtime.prediction import CANNOT_TELL, Prediction
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.library.upload_import import SentFile, common_name, file_name

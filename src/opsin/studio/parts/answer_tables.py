@@ -6,7 +6,7 @@ from nicegui import ui
 from pydantic import BaseModel
 
 from opsin.core.format import count, percent
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link

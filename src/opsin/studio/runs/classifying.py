@@ -1,7 +1,4 @@
-"""Classifiers of runs, loaded and asked in processes that may die.
-
-A run's ``classifier.onnx`` may be a stranger's: whatever its network does, the studio goes on.
-"""
+"""Classifiers of runs, perhaps a stranger's, loaded and asked in processes that may die."""
 
 from __future__ import annotations
 
@@ -23,8 +20,9 @@ from opsin.core.sandbox import Sandbox
 from opsin.data.images import prepare
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
-from opsin.runtime.classifier import Classifier, Prediction, Prepared
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import check_model, read_classifier
+from opsin.runtime.prediction import Prediction, Prepared
 
 # A heat map asks a network hundreds of times; one that never ends was found out before.
 _SECONDS: Final = 60.0

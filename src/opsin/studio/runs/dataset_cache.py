@@ -22,8 +22,7 @@ from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decode import cache_key, look_up, read_found
-from opsin.data.image_subset import take
+from opsin.data.fill_cache import cache_key, look_up, read_found
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
@@ -221,7 +220,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             "Put them back, or train again.",
         )
     if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
-        decoded, kept = take(decoded, rows), kept[rows]
+        decoded, kept = decoded.take(rows), kept[rows]
     opened = DecodedDataset(run_id, decoded, key=key, kept=kept, recipe=read)
     if written:
         opened.take_split(directory.load_arrays(directory.split))

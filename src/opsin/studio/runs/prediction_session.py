@@ -20,7 +20,7 @@ from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
-from opsin.runtime.classifier import Prediction
+from opsin.runtime.prediction import Prediction
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.jobs.output_folder import output_of
 from opsin.studio.jobs.queue import Queue

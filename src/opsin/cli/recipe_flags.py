@@ -1,0 +1,71 @@
+"""Flags for the fields of a recipe."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.cli.options import MOST_USED, Verb, add_parameters, parser_of
+from opsin.core.recipe import AUGMENTATION, SOURCE, DataRecipe
+from opsin.core.recipe_options import RecipeOption, options_of
+
+#: Those that say how images are varied while training.
+VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
+#: Those that say how a source is read, and nothing about its split.
+READING: Final = tuple(
+    n for n, each in TRAIN_OPTIONS.items() if each.group == SOURCE and n != "test"
+)
+
+
+def takes_data(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[Verb], Verb]:
+    """Give a verb options for fields of the data (default: all), behind one of its parameters."""
+    return _takes(fields or tuple(options_of(DataRecipe)), after, most_used)
+
+
+def takes_training(
+    *fields: str, after: str, most_used: Sequence[str] = ()
+) -> Callable[[Verb], Verb]:
+    """Give a verb options for fields of the model and the training (default: all)."""
+    data = options_of(DataRecipe)
+    every = tuple(name for name in TRAIN_OPTIONS if name not in data)
+    return _takes(fields or every, after, most_used)
+
+
+def _takes(wanted: Sequence[str], after: str, most_used: Sequence[str]) -> Callable[[Verb], Verb]:
+    """Pass those that were given to the verb as keyword arguments."""
+
+    def decorate(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def call(**given: Any) -> None:
+            left_out = {name for name in wanted if given[name] is None}
+            verb(**{name: value for name, value in given.items() if name not in left_out})
+
+        added = [_parameter(TRAIN_OPTIONS[name], first=name in most_used) for name in wanted]
+        add_parameters(call, verb, added, after)
+        return call
+
+    return decorate
+
+
+def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
+    """Return a field of the recipe as a parameter that Typer makes a flag of."""
+    flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
+    declared = typer.Option(
+        flag,
+        help=option.help,
+        show_default=False,
+        rich_help_panel=MOST_USED if first else option.group,
+        metavar=option.metavar,
+        parser=parser_of(option.read) if option.is_structured else None,
+    )
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[option.kind | None, declared],
+    )

@@ -1,0 +1,448 @@
+"""What is answered, in one SQLite file beside the output, whatever ended the work.
+
+It may be a stranger's. So nothing is opened that SQLite would follow elsewhere (a rollback journal,
+links), the tables must be ours to the letter, and nothing of its schema is ever run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from opsin._version import __version__
+from opsin.core.artifacts.artifact import Stored
+from opsin.core.errors import RecipeError
+from opsin.core.storage import atomic_file, storage_errors
+from opsin.core.stored_json import JsonObject
+from opsin.data.digest_set import DigestSet
+
+_APPLICATION: Final = int.from_bytes(b"Opsn")
+_TABLES: Final = {
+    "about": "CREATE TABLE about (content TEXT NOT NULL)",
+    "answers": "CREATE TABLE answers (id INTEGER PRIMARY KEY, image BLOB NOT NULL, "
+    "answer INTEGER NOT NULL, line BLOB)",
+    "moves": "CREATE TABLE moves (id INTEGER PRIMARY KEY, image BLOB NOT NULL, source BLOB, "
+    "target BLOB NOT NULL, by TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, "
+    "identity TEXT NOT NULL, done INTEGER NOT NULL)",
+}
+# Bytes of the longest value, and where a file says that it has a write-ahead log.
+_LONGEST: Final = 32 << 20
+_WAL: Final = slice(18, 20)
+_FULL: Final = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
+_REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
+
+
+class Sorting(Stored):
+    """The folder that images are sorted into.
+
+    Args:
+        folders: Its folders for answers.
+        made: Whether it was made for this.
+        results: Whether the output lies in it, under the usual name.
+    """
+
+    folders: list[str]
+    made: bool
+    results: bool
+
+
+class About(Stored):
+    """What an answers file says about its work.
+
+    Args:
+        opsin: The version that began it.
+        key: Random; by it no other work is taken for this one.
+        begun: What rows depend on.
+        written: Bytes of the output, once there was one.
+        next: Bytes of the output that was to replace it.
+        rows: Rows in the output.
+        sorting: Where images are sorted into.
+        undone: Whether they were being taken back.
+    """
+
+    format: Literal[1] = 1
+    opsin: str = __version__
+    key: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    begun: dict[str, object]
+    written: int | None = None
+    next: int | None = None
+    rows: int | None = None
+    sorting: Sorting | None = None
+    undone: bool = False
+
+    def to_text(self) -> str:
+        """The text that is kept: names that are no Unicode are escaped."""
+        return json.dumps(self.model_dump())
+
+
+class Answer(NamedTuple):
+    """An image that is done: its answer's number, and its row as JSON where it is kept."""
+
+    image: str
+    answer: int
+    line: bytes | None
+
+
+def database_beside(out: Path) -> Path:
+    """Where the answers that become a file are kept."""
+    return out.with_name(f".{out.name}.sqlite")
+
+
+class AnswersFile:
+    """The answers of one work, held by this process alone.
+
+    Args:
+        path: The SQLite file.
+        out: The output that is written from it.
+        begun: What rows depend on, under names that the user understands; with other values the
+            work cannot continue.
+        kinds: How many numbers an answer may have.
+
+    Raises:
+        RecipeError: The file is none of ours, or was begun with other values; the output is there
+            without it; or another process is at it.
+        StorageError: The disk refuses a write.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp()) / "results.jsonl"
+        >>> with AnswersFile(database_beside(out), out, {"model": "m"}, kinds=1) as answers:
+        ...     if answers.claim("boot.png"):
+        ...         answers.append([Answer("boot.png", 0, b"{}")])
+        >>> with AnswersFile(database_beside(out), out, {"model": "m"}, kinds=1) as answers:
+        ...     answers.resumed, answers.holds("boot.png"), answers.holds("bag.png")
+        (1, True, False)
+    """
+
+    def __init__(self, path: Path, out: Path, begun: JsonObject, *, kinds: int = 1 << 31) -> None:
+        self.path, self.out, self._kinds = path, out, kinds
+        #: How many images have each answer, and of these how many are in the output.
+        self.answers: Counter[int] = Counter()
+        self.kept: Counter[int] = Counter()
+        self._digests = DigestSet()
+        self._db: sqlite3.Connection | None = None
+        with storage_errors(out):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(path, out)
+        try:
+            with self._errors():
+                self._open(begun)
+                self._key = bytes.fromhex(self.about.key)
+                self._learn()
+        except BaseException:
+            self.close()
+            raise
+        #: How many images were done before.
+        self.resumed = self.images
+
+    def _open(self, begun: JsonObject) -> None:
+        """Begin, or find what is done."""
+        there = os.path.lexists(self.out)
+        if there and not stat.S_ISREG(self.out.lstat().st_mode):
+            raise RecipeError(
+                "results in a file of their own",
+                f"{self.out} is a link, or no regular file",
+                "Give another file, or take that one away.",
+            )
+        if os.path.lexists(self.path):
+            self._db, self.about = open_database(self.path)
+            if not self._is_to_begin_anew(begun, there=there):
+                self._check_begun(begun)
+                return
+            self._db.close()
+            for name in (self.path, _beside(self.path, "-wal"), self.out):
+                name.unlink(missing_ok=True)
+        elif there:
+            raise RecipeError(
+                "results that are new, or were begun by this command",
+                f"{self.out} is there, and {self.path.name}, which says what is done, is not",
+                "Give another file, or move that one away; Opsin overwrites nothing.",
+            )
+        _create(self.path, About(key=os.urandom(16).hex(), begun={**begun}))
+        self._db, self.about = open_database(self.path)
+
+    def _is_to_begin_anew(self, begun: JsonObject, *, there: bool) -> bool:
+        """Whether nothing is lost by that, or the user removed the output, which asks for it."""
+        written = self.about.written
+        if self._any("moves"):
+            return False
+        if not there:
+            return written is not None or not self._any("answers")
+        other = self.about.begun != begun and self.out.stat().st_size == written
+        return other and not self._any("answers")
+
+    def _any(self, table: str) -> bool:
+        return self.db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
+
+    def _check_begun(self, begun: JsonObject) -> None:
+        then = self.about.begun
+        other = [
+            f"{name} was {_shown(then.get(name))} and is {_shown(value)}"
+            for name, value in begun.items()
+            if then.get(name) != value
+        ]
+        if other:
+            raise RecipeError(
+                f"the model, source and options that {self.out} was begun with",
+                "; ".join(other),
+                "Give another file, or the same again.",
+            )
+
+    def _learn(self) -> None:
+        """Read which images are done, and how many have each answer."""
+        query = "SELECT answer, line IS NULL, count(*) FROM answers GROUP BY 1, 2"
+        for answer, left_out, count in self.db.execute(query):
+            if type(answer) is not int or not 0 <= answer < self._kinds:
+                raise damaged(self.path)
+            self._count(answer, count, kept=not left_out)
+        names = self.db.execute("SELECT image FROM answers")
+        while some := names.fetchmany(1 << 16):
+            if not all(isinstance(name, bytes) for (name,) in some):
+                raise damaged(self.path)
+            self._digests.extend(np.fromiter((self._digest(name) for (name,) in some), np.uint64))
+        self._digests.sort()
+
+    def _count(self, answer: int, count: int, *, kept: bool) -> None:
+        self.answers[answer] += count
+        if kept:
+            self.kept[answer] += count
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The open database."""
+        if self._db is None:
+            raise TypeError("the file is closed")
+        return self._db
+
+    @property
+    def images(self) -> int:
+        """How many images are done."""
+        return self.answers.total()
+
+    def _digest(self, name: bytes) -> int:
+        # Keyed by a number of the file's own, so that no name can be chosen which is taken for
+        # another. Among a hundred million names the chance that two share one is 3e-4.
+        return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=self._key).digest())
+
+    def holds(self, name: str) -> bool:
+        """Whether an image was done before, or claimed since."""
+        return self._digest(as_bytes(name)) in self._digests
+
+    def claim(self, name: str, *, unique: bool = False) -> bool:
+        """Whether an image is new: neither done nor claimed before; a unique one is forgotten."""
+        digest = self._digest(as_bytes(name))
+        return digest not in self._digests if unique else self._digests.add(digest)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """What is done in the block is on the disk at its end, all of it or nothing."""
+        with self._errors():
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def append(self, answers: Sequence[Answer], *, written: int | None = None) -> None:
+        """Keep images that are done; `written`: bytes that the output then has."""
+        with self.transaction():
+            self.insert(answers)
+            if written is not None:
+                self.note(written=written)
+        self.count(answers)
+
+    def insert(self, answers: Sequence[Answer]) -> None:
+        """Add images that are done to the transaction; `count` them when it has ended well."""
+        rows = ((as_bytes(image), answer, line) for image, answer, line in answers)
+        self.db.executemany("INSERT INTO answers (image, answer, line) VALUES (?, ?, ?)", rows)
+
+    def count(self, answers: Sequence[Answer]) -> None:
+        """Count images that were inserted."""
+        for _, answer, line in answers:
+            self._count(answer, 1, kept=line is not None)
+
+    def note(self, **facts: object) -> None:
+        """Keep facts about the work, in the transaction if there is one."""
+        self.about = self.about.model_copy(update=facts)
+        with self._errors():
+            self.db.execute("UPDATE about SET content = ?", (self.about.to_text(),))
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the rows of the output as JSON, in their order."""
+        with self._errors():
+            for (line,) in self.db.execute(
+                "SELECT line FROM answers WHERE line IS NOT NULL ORDER BY id"
+            ):
+                if not isinstance(line, bytes):
+                    raise damaged(self.path)
+                yield line
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with database_errors(self.path, self.out):
+            yield
+
+    def remove(self) -> None:
+        """Remove the file: what was written from it is finished, and stays as it is."""
+        self._close_database()
+        with storage_errors(self.path):
+            self.path.unlink()
+        self.close()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _close_database(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def close(self) -> None:
+        """Close the file, and let others in."""
+        try:
+            self._close_database()
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> AnswersFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def hold(path: Path, shown: Path) -> FileLock:
+    """Keep an answers file to this process until the lock is released."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    with storage_errors(shown):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RecipeError(
+                "results that no other process writes to",
+                f"another one is writing to {shown}",
+                "Wait until it is done, or give another file.",
+            ) from None
+    return lock
+
+
+def open_database(path: Path) -> tuple[sqlite3.Connection, About]:
+    """Open an answers file, and what it says about its work; refuse what is none of ours."""
+    for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), _beside(path, "-journal")):
+        if not os.path.lexists(name):
+            continue
+        found = name.lstat()
+        if name.name.endswith("-journal") or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise damaged(path, f"{name.name} is none of it, or a link")
+    with path.open("rb") as file:
+        if file.read(_WAL.stop)[_WAL] != b"\2\2":
+            raise damaged(path)
+    try:
+        with closing(_connect(path, "immutable=1")) as first:
+            _check_tables(first, path)
+        db = _connect(path, "mode=rw")
+        try:
+            # Alone, SQLite needs no shared memory, which network disks lack.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            _check_tables(db, path)  # the log may say otherwise
+            db.execute("PRAGMA synchronous = FULL")
+            (content,) = db.execute("SELECT content FROM about").fetchone()
+            return db, About.model_validate(json.loads(content))
+        except BaseException:
+            db.close()
+            raise
+    except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError) as error:
+        if isinstance(error, sqlite3.OperationalError) and _code(error) in _REFUSED:
+            raise
+        raise damaged(path) from error
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    return db
+
+
+def _check_tables(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse any table, index, view or trigger but ours."""
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    found = db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_TABLES) + 1)
+    ours = {("table", name, sql) for name, sql in _TABLES.items()}
+    if application != _APPLICATION or set(found) != ours or len(found) != len(ours):
+        raise damaged(path)
+
+
+def _create(path: Path, about: About) -> None:
+    """Make an empty answers file, whole or not at all."""
+    with atomic_file(path) as temporary:
+        with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            for table in _TABLES.values():
+                db.execute(table)
+            db.execute("INSERT INTO about VALUES (?)", (about.to_text(),))
+        for left in ("-wal", "-shm"):
+            _beside(temporary, left).unlink(missing_ok=True)
+
+
+@contextmanager
+def database_errors(path: Path, shown: Path) -> Iterator[None]:
+    """Turn what SQLite says into what a user can act on."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if (code := _code(error)) in _REFUSED:
+            number = _FULL.get(code, errno.EIO)
+            with storage_errors(shown):
+                raise OSError(number, os.strerror(number)) from error
+        raise damaged(path) from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def damaged(path: Path, why: str = "it is damaged, or something else wrote it") -> RecipeError:
+    """The error for an answers file that is not as Opsin left it."""
+    return RecipeError(
+        f"{path} as this command left it",
+        f"{why}, so it is unknown which images are done",
+        f"Give another file, or move the results and {path.name} away.",
+    )
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def as_bytes(name: str) -> bytes:
+    """A name as it is kept, even one that is no Unicode."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _shown(value: Any) -> str:
+    """An option's value as a user would write it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)

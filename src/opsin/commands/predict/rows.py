@@ -1,0 +1,211 @@
+"""Answers as rows of JSON, CSV or Parquet."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from opsin.core.csv_cells import guard
+from opsin.core.errors import ImageError, MissingExtraError, RecipeError
+from opsin.core.stored_json import json_text
+from opsin.runtime.prediction import Prediction
+
+Form = Literal["jsonl", "csv", "parquet"]
+Cell = str | float | bool | None
+
+FORMS: Final[tuple[Form, ...]] = ("jsonl", "csv", "parquet")
+#: What stands in place of an answer where an image cannot be read.
+UNREADABLE: Final = "unreadable"
+#: Rows of a group in a Parquet file.
+GROUP: Final = 10_000
+# Ends of lines to some readers, though not to JSON.
+_LINES: Final = re.compile("[\x85\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """What is kept of one image; `error` says in one line why it cannot be read."""
+
+    image: str
+    answer: str | None = None
+    label: str | None = None
+    confidence: float | None = None
+    ood_score: float | None = None
+    rejected: bool | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+    def to_json_line(self) -> bytes:
+        """The row as a line of JSON, without its end; names that are no Unicode are escaped."""
+        top = [{"label": label, "probability": share} for label, share in self.top]
+        text = json_text({**vars(self), "top": top, "notes": list(self.notes)})
+        text = _LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        return text.encode("utf-8", "backslashreplace")
+
+
+def row_of(
+    name: str, answer: Prediction | ImageError, top: int, *, reject: bool = True
+) -> ResultRow:
+    """The row of an answer with the best ``top`` classes; without ``reject`` none is refused."""
+    if isinstance(answer, ImageError):
+        return ResultRow(name, error=reason_of(name, answer))
+    answer = answer if reject else replace(answer, rejected=False)
+    return ResultRow(
+        name,
+        answer.answer,
+        answer.label,
+        _short(answer.confidence),
+        _short(answer.ood_score),
+        answer.rejected,
+        tuple((label, _short(share) or 0.0) for label, share in answer.top(top)),
+        answer.notes,
+    )
+
+
+def reason_of(name: str, error: ImageError) -> str:
+    """Why an image cannot be read; its name stands in the row already."""
+    if error.received.startswith(f"{name}: "):
+        return error.received.removeprefix(f"{name}: ")
+    return f"expected {error.expected}; {error.received}"
+
+
+def _short(value: float | None) -> float | None:
+    """The shortest number that is the same ``float32``: 0.9 for 0.8999999761581421."""
+    return None if value is None or not math.isfinite(value) else float(str(np.float32(value)))
+
+
+class RowFormat:
+    r"""How rows are written into a file, by its ending.
+
+    Example:
+        >>> form = RowFormat(Path("results.csv"), top=2)
+        >>> form.heading
+        b'image,answer,label,confidence,ood_score,rejected,label_2,probability_2,notes,error\n'
+        >>> row = ResultRow("a,b.png", "Bag", "Bag", 0.9, None, False, (("Bag", 0.9),))
+        >>> form.encode(row.to_json_line())
+        b'"a,b.png",Bag,Bag,0.9,,false,,,,\n'
+    """
+
+    def __init__(self, out: Path, top: int) -> None:
+        form = out.suffix.lower().removeprefix(".")
+        if form not in FORMS:
+            raise RecipeError(
+                f"a file name that ends in .{', .'.join(FORMS)}",
+                f"got {out.name or 'no name'!r}",
+                "Give another name.",
+            )
+        self.form: Form = form
+        self.top = top
+        # The columns of a table, with the names of Arrow's types.
+        self.columns = {
+            "image": "string", "answer": "string", "label": "string", "confidence": "float",
+            "ood_score": "float", "rejected": "bool",
+        }  # fmt: skip
+        for place in range(2, top + 1):
+            self.columns |= {f"label_{place}": "string", f"probability_{place}": "float"}
+        self.columns |= {"notes": "string", "error": "string"}
+        if form == "parquet":
+            load_pyarrow()
+
+    @property
+    def heading(self) -> bytes:
+        """What a file begins with."""
+        return (",".join(self.columns) + "\n").encode() if self.form == "csv" else b""
+
+    def encode(self, line: bytes) -> bytes:
+        """A row of the file, from the line of JSON that is kept of it."""
+        if self.form == "jsonl":
+            return line + b"\n"
+        fields = flat(json.loads(line), self.top)
+        text = ",".join(_field(fields[name]) for name in self.columns) + "\n"
+        try:  # a name that is no Unicode keeps its bytes
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # half a surrogate pair, which no file's name can hold
+            return text.encode("utf-8", "backslashreplace")
+
+    def write(self, file: Path, lines: Iterable[bytes]) -> None:
+        """Write a whole new file from lines of JSON."""
+        if self.form == "parquet":
+            self._write_parquet(file, iter(lines))
+            return
+        with file.open("wb") as stream:
+            stream.write(self.heading)
+            for line in lines:
+                stream.write(self.encode(line))
+
+    def _write_parquet(self, file: Path, lines: Iterator[bytes]) -> None:
+        arrow, _ = load_pyarrow()
+        kinds = {"string": arrow.string(), "float": arrow.float32(), "bool": arrow.bool_()}
+        schema = arrow.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
+
+        def tables() -> Iterator[Any]:
+            while group := list(islice(lines, GROUP)):
+                rows = [flat(json.loads(line), self.top) for line in group]
+                yield arrow.Table.from_pylist(
+                    [{name: _as_utf8(value) for name, value in row.items()} for row in rows],
+                    schema=schema,
+                )
+
+        write_groups(file, schema, tables())
+
+
+def _as_utf8(value: Cell) -> Cell:
+    """A cell as Arrow takes it: bytes that are no Unicode become visible escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def write_groups(file: Path, schema: Any, tables: Iterable[Any]) -> None:
+    """Write a Parquet file from tables of `GROUP` rows."""
+    _, parquet = load_pyarrow()
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:
+    """A row of JSON as the columns of a table.
+
+    Example:
+        >>> top = [{"label": "Bag", "probability": 0.9}, {"label": "Coat", "probability": 0.1}]
+        >>> fields = flat({"image": "a.png", "top": top, "notes": ["a", "b"]}, 2)
+        >>> fields["label_2"], fields["probability_2"], fields["notes"]
+        ('Coat', 0.1, 'a; b')
+    """
+    fields = {name: value for name, value in row.items() if name != "top"}
+    for place in range(2, top + 1):
+        best = row["top"][place - 1] if place <= len(row["top"]) else {}
+        fields[f"label_{place}"] = best.get("label")
+        fields[f"probability_{place}"] = best.get("probability")
+    fields["notes"] = "; ".join(row["notes"]) or None
+    return fields
+
+
+def _field(value: Cell) -> str:
+    """A field of a CSV file, in quotes where a reader would take it apart otherwise."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = guard(value) if isinstance(value, str) else str(value)
+    if text and not any(c in ',"\r\n' for c in text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def load_pyarrow() -> tuple[Any, Any]:
+    """The modules ``pyarrow`` and ``pyarrow.parquet``."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415  an extra
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError(".parquet files", "parquet") from error
+    return pa, parquet

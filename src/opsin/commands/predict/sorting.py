@@ -1,0 +1,306 @@
+"""Images sorted into folders by their answer.
+
+Copies are made before the answers file calls their images done, and taken back if it does not.
+Moves are made after it, since an image that has left its place would not be seen again. So either
+way every image is placed once, however often the work is killed and continued.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from sqlite3 import Error as DatabaseError
+from typing import Final, Literal
+
+from opsin.commands.predict.answers_file import Answer, Sorting, as_bytes
+from opsin.commands.predict.moves import Move, identity_of, insert_move, read_moves
+from opsin.commands.predict.origins import Origins
+from opsin.commands.predict.output import Output
+from opsin.commands.predict.placing import Placement, copy_file, move_file, write_file
+from opsin.core.closed_folder import ClosedFolder
+from opsin.core.errors import RecipeError
+from opsin.core.events import Watcher
+from opsin.core.file_names import NamesInUse, free_name, legal_name
+from opsin.core.regular_file import open_regular
+from opsin.core.storage import storage_errors
+from opsin.data.image_stream import Unlabelled
+
+By = Literal["copy", "move"]
+
+#: In a sorted folder: the answers, the file of them where no other was named, and what is written.
+SORTED: Final = ".sorted.sqlite"
+RESULTS: Final = "results.jsonl"
+SCRATCH: Final = ".sorting"
+# Reasons to end the work: they would meet every further image too.
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_NAMED: Final = 3
+
+
+class Sorter:
+    """Places images in the folders of their answers.
+
+    Args:
+        folder: Where the folders lie; it is there.
+        by: Whether images are copied or moved.
+        labels: Every answer there may be.
+        output: The answers and their file; open.
+        sources: Folders that the user named as those the images are in.
+        watcher: Receives what could not be placed.
+
+    Raises:
+        RecipeError: A folder of an answer is a link, images were taken back since, or the moves
+            name places from which this account sorted nothing.
+        StorageError: The disk refuses a write.
+    """
+
+    def __init__(
+        self, folder: Path, by: By, labels: Sequence[str], output: Output, *,
+        sources: Sequence[Path] = (), watcher: Watcher,
+    ) -> None:  # fmt: skip
+        self.folder, self.by, self.watcher = folder, by, watcher
+        self.placed, self.unplaced = 0, 0
+        self._answers, self._output = output.answers, output
+        self._origins = Origins(self._answers.about.key, sources)
+        self._remembers = True
+        self._inside = os.path.realpath(folder) + os.sep
+        names = NamesInUse()
+        for own in (SORTED, RESULTS):
+            names.take(own)
+        self._folders = {label: names.take(legal_name(label)) for label in labels}
+        with storage_errors(folder):
+            self._own = ClosedFolder(folder)
+        self._scratch = Placement(self._own, SCRATCH)
+        try:
+            self._begin()
+            with storage_errors(folder):
+                self._settle()
+        except BaseException:
+            self._own.close()
+            raise
+
+    def _begin(self) -> None:
+        for name in self._folders.values():
+            try:
+                if self._own.has(name):
+                    self._own.folder(name).close()
+            except NotADirectoryError as error:
+                raise RecipeError(
+                    "a folder of its own for the images of each answer",
+                    f"{self.folder / name} is a link or a file",
+                    "Take it away, or sort into another folder.",
+                ) from error
+        about = self._answers.about
+        if about.undone:
+            raise RecipeError(
+                f"{self.folder} with every image in its place",
+                "images were taken back since",
+                "Sort into another folder, with other results.",
+            )
+        if about.sorting is None:
+            own = {self._answers.out.name}
+            others = [
+                name
+                for name in os.listdir(self.folder)  # noqa: PTH208  names are all it takes
+                if name not in own and not name.startswith(f"{SORTED}")
+            ]
+            results = self._answers.out.absolute() == (self.folder / RESULTS).absolute()
+            sorting = Sorting(
+                folders=list(self._folders.values()), made=not others, results=results
+            )
+            self._answers.note(sorting=sorting)
+
+    def _settle(self) -> None:
+        """Bring a batch to its end that the process was killed in."""
+        self._scratch.unlink(missing_ok=True)
+        moves = list(read_moves(self._answers.db, self._answers.path, undone=True))
+        for move in moves:
+            if move.source is not None and not self._origins.holds(move.source):
+                raise RecipeError(
+                    f"{self._answers.path} as this command left it",
+                    f"it names {move.source}, from where this account sorted nothing",
+                    "Sort into another folder, with other results.",
+                )
+        undone, again = [], []
+        for move in moves:
+            done, place_again = self._settle_one(move)
+            if not done:
+                undone.append(move.target)
+            if place_again and move.source is not None:
+                image = Unlabelled(move.image, move.source, move.source)
+                again.append((image, move.folder))
+        self._mark(undone)
+        self._place(again, [])
+
+    def _settle_one(self, move: Move) -> tuple[bool, bool]:
+        """Whether an image is where it was to go, and whether it has to be placed once more."""
+        with ExitStack() as stack:
+            target, source = None, None
+            with suppress(FileNotFoundError):
+                target = Placement(stack.enter_context(self._own.folder(move.folder)), move.name)
+            if move.source is not None:
+                with suppress(OSError):
+                    source = stack.enter_context(self._origins.place(move.source))
+            made = target is not None and move.looks_done(target)
+            if move.by == "move":  # its answer is kept
+                if made and source is not None:
+                    _take_old_name(move, source)
+                return made, not made
+            # It will be answered again; but if the original has gone since, its copy stays.
+            only = move.by == "copy" and (source is None or source.is_free)
+            if made and not only and target is not None:
+                target.unlink()
+            return made and only, False
+
+    def has_inside(self, image: Unlabelled) -> bool:
+        """Whether an image lies in the folder, where sorted ones are found again."""
+        return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
+
+    def place(self, images: Sequence[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
+        """Keep answers, and place the images that have one of the folders.
+
+        Raises:
+            StorageError: The disk refuses a write; the same command continues.
+        """
+        self._place([(image, self._folders[answer]) for image, answer in images], answers)
+
+    def _place(self, images: list[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
+        planned: list[tuple[Unlabelled, Move]] = []
+        taken: set[str] = set()
+        for image, folder in images:
+            try:
+                move = self._plan(image, folder, taken)
+            except OSError as error:
+                move = (error.strerror or str(error)).lower()
+            if isinstance(move, str):
+                self._note_unplaced(image.name, move)
+                continue
+            taken.add(move.target.casefold())
+            planned.append((image, move))
+        if not planned:
+            self._output.append(answers)
+            return
+        self._remember([move.source for _, move in planned if move.source is not None])
+        rows, moving = self._output.encode(answers), self.by == "move"
+        with self._answers.transaction() as db:
+            for _, move in planned:
+                insert_move(db, move)
+            if moving:
+                self._keep(answers, rows)
+        undone = [move.target for image, move in planned if not self._act(image, move)]
+        self._mark(undone, *(() if moving else (answers, rows)))
+        self._answers.count(answers)
+        self._output.write(rows)
+
+    def _keep(self, answers: Sequence[Answer], rows: bytes) -> None:
+        self._answers.insert(answers)
+        if (written := self._output.written_with(rows)) is not None:
+            self._answers.note(written=written)
+
+    def _mark(
+        self, undone: Sequence[str], answers: Sequence[Answer] = (), rows: bytes = b""
+    ) -> None:
+        """Call the planned moves done, but for some."""
+        with self._answers.transaction() as db:
+            for target in undone:
+                known = (as_bytes(target),)
+                db.execute("DELETE FROM moves WHERE done = 0 AND target = ?", known)
+            db.execute("UPDATE moves SET done = 1 WHERE done = 0")
+            self._keep(answers, rows)
+
+    def _remember(self, sources: list[str]) -> None:
+        """Keep where images come from; where that cannot be written, `undo` will ask."""
+        try:
+            self._origins.add(sources)
+        except (OSError, DatabaseError) as error:
+            if self._remembers:
+                reason = getattr(error, "strerror", None) or str(error)
+                self.watcher.note(
+                    f"where the images came from cannot be kept in {self._origins.path} "
+                    f"({reason.lower()}): opsin undo will ask for it"
+                )
+            self._remembers = False
+
+    def _plan(self, image: Unlabelled, folder: str, taken: set[str]) -> Move | str:
+        """What is going to be done with an image, or why nothing is."""
+        if image.path is None:
+            if self.by != "copy":
+                return "lies inside a file, from which it can only be copied"
+            name = self._free_name(folder, legal_name(image.name.rsplit("/", 1)[-1]), taken)
+            content = image.image if isinstance(image.image, bytes) else b""
+            # Whole seconds, which every file system keeps.
+            now = int(time.time()) * 1_000_000_000
+            return Move(image.name, None, folder, name, "write", len(content), now)
+        path = Path(image.path)
+        found = path.stat() if self.by == "copy" else path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is a symbolic link, which is left where it is"
+        return Move(
+            image.name, str(path.absolute()), folder, self._free_name(folder, path.name, taken),
+            self.by, found.st_size, found.st_mtime_ns, identity_of(found),
+        )  # fmt: skip
+
+    def _free_name(self, folder: str, name: str, taken: set[str]) -> str:
+        """A name that no file of a folder has, and none that is planned."""
+
+        def is_taken(name: str) -> bool:
+            if f"{folder}/{name}".casefold() in taken:
+                return True
+            try:
+                with self._own.folder(folder) as inside:
+                    return inside.has(name)
+            except FileNotFoundError:
+                return False
+
+        return free_name(name, is_taken)
+
+    def _act(self, image: Unlabelled, move: Move) -> bool:
+        """Do what was planned; return whether it was done."""
+        source = Path(move.source or "")
+        try:
+            with ExitStack() as stack:
+                folder = stack.enter_context(self._own.folder(move.folder, make=True))
+                target = Placement(folder, move.name)
+                if move.by == "write":
+                    content = image.image if isinstance(image.image, bytes) else b""
+                    write_file(content, target, self._scratch, move.mtime_ns)
+                elif move.by == "copy":
+                    with open_regular(source) as file:
+                        copy_file(file, target, self._scratch)
+                else:
+                    parent = stack.enter_context(ClosedFolder(source.parent))
+                    move_file(Placement(parent, source.name), target, self._scratch)
+        except FileExistsError:
+            self._note_unplaced(move.image, f"something else took the name {move.target} meanwhile")
+            return False
+        except OSError as error:
+            if error.errno in _DISK:
+                with storage_errors(self.folder / move.target):
+                    raise
+            self._note_unplaced(move.image, (error.strerror or str(error)).lower())
+            return False
+        self.placed += 1
+        return True
+
+    def _note_unplaced(self, name: str, reason: str) -> None:
+        """Say of the first few that they were not placed, and count the others."""
+        self.unplaced += 1
+        if self.unplaced <= _NAMED:
+            self.watcher.note(f"{name} was not placed: {reason}")
+
+    def close(self) -> None:
+        """Close the folder."""
+        self._own.close()
+
+
+def _take_old_name(move: Move, source: Placement) -> None:
+    """Take the old name of a moved image away, where only that was left to do."""
+    with suppress(FileNotFoundError):
+        there = source.stat()
+        same = (there.st_size, there.st_mtime_ns) == (move.size, move.mtime_ns)
+        if same and identity_of(there) == move.identity:
+            source.unlink()

@@ -1,0 +1,250 @@
+"""Images of one source or several, and their answers one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from opsin.commands.own_images import noting_looks
+from opsin.commands.predict.rows import row_of
+from opsin.commands.predict.selection import Selection
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import refuse_swapped
+from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.data.image_stream import Stream, Unlabelled, join_streams
+from opsin.data.lazy_images import THREADS
+from opsin.data.read_ahead import read_ahead
+from opsin.data.shard import Shard
+from opsin.data.sources import STANDARD_INPUT, open_stream
+from opsin.data.stream_shard import cut_stream
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.cluster import Cluster, Unseen, unseen_or
+from opsin.runtime.image_engine import ImageSteps, answer_images
+from opsin.runtime.prediction import Prediction, Prepared
+from opsin.runtime.providers import CPU
+
+Answered = tuple[Unlabelled, Prediction | ImageError]
+Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def open_streams(
+    sources: Sources,
+    *,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    shard: Shard | None = None,
+    once: bool = True,
+    watcher: Watcher = SILENT,
+) -> Stream:
+    """Find the images of one source or of several, without reading any: see `open_stream`.
+
+    Of a shard, all names are listed at once; ``once``: images of the same name count as one.
+    """
+    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if not several:
+        raise SourceError("one source or more", "got none", "Check what was to find them.")
+    inputs = sum(os.fspath(source) == STANDARD_INPUT for source in several)
+    if inputs > 1:
+        raise SourceError(
+            "- once, for standard input can be read only once", "got it twice", "Give it once."
+        )
+
+    def opened(watcher: Watcher) -> Stream:
+        return join_streams(
+            [
+                open_stream(
+                    source,
+                    columns=columns,
+                    follow_links=follow_links,
+                    outside=outside,
+                    stdin=stdin,
+                    watcher=watcher,
+                )
+                for source in several
+            ]
+        )
+
+    if shard is None:
+        return opened(watcher)
+    if inputs:
+        raise RecipeError(
+            "a source that each shard's process can read for itself",
+            "- is standard input",
+            "Write the names into a table with a column path, and give that.",
+        )
+    return cut_stream(opened(watcher), shard, opened(SILENT), once=once)
+
+
+def refuse_swapped_sources(model: str | os.PathLike[str] | Classifier, sources: Sources) -> None:
+    """Refuse a classifier and images that were given in the wrong order."""
+    several = [sources] if isinstance(sources, str | os.PathLike) else sources
+    refuse_swapped(model, several, "opsin predict {model} {images}")
+
+
+def open_classifier(
+    model: str | os.PathLike[str] | Classifier,
+    *,
+    device: str = "auto",
+    tta: bool = False,
+    watcher: Watcher = SILENT,
+) -> Classifier:
+    """Open a classifier for many images; one that is open stays as it is."""
+    # Several threads would add up an image's numbers in an order that depends on its batch.
+    if not isinstance(model, Classifier):
+        model = Classifier(model, threads=1, device=device, watcher=watcher)
+    if tta and model.without_views:
+        watcher.note(model.without_views)
+    return model
+
+
+def classify_stream(
+    classifier: Classifier,
+    stream: Iterable[Unlabelled],
+    *,
+    as_is: bool = False,
+    tta: bool = False,
+) -> Generator[Answered]:
+    """Yield each image of a stream with its answer, or the reason why there is none.
+
+    The answers are those of `Classifier.predict`, in the stream's order. Threads list, decode and
+    compute a few batches ahead of the caller, so the memory is the same for ten images and ten
+    million. It is quickest with a classifier of one thread: then each core computes batches of its
+    own or decodes, and the answers are the same, bit by bit, whatever the batches.
+    """
+    like = classifier.metadata.preparation
+    pixels = like.height * like.width * like.channels
+    # Batches that are computed at the same time take the memory of one together.
+    together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
+    steps: ImageSteps[Unlabelled, Prepared, Prediction] = ImageSteps(
+        prepare=lambda item: prepare(classifier, item, as_is=as_is),
+        compute=lambda batch: classifier.predict_prepared(batch, tta=tta),
+        cost=lambda item: pixels + _held(item),
+        batch=max(8, classifier.batch_size // together),
+        together=together,
+    )
+    end_wait = stream.close if isinstance(stream, Stream) else lambda: None
+    return answer_images(steps, read_ahead(stream), end_wait=end_wait)
+
+
+def prepare(classifier: Classifier, item: Unlabelled, *, as_is: bool) -> Prepared:
+    """Decode an image; `ImageError` where it cannot be read."""
+    if item.problem:
+        raise item.problem
+    return classifier.prepare(item.image, item.name, as_is=as_is)
+
+
+def _held(item: Unlabelled) -> int:
+    return len(item.image) if isinstance(item.image, bytes) else 0
+
+
+def classify_on(
+    cluster: Cluster, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool
+) -> Generator[Answered]:
+    """Yield what `classify_stream` does, computed by the machines of a cluster."""
+    answer = _BlockAnswerer(classifier, as_is, tta)
+    return cluster.answers(answer, stream, cost=_held, count=stream.count())
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockAnswerer:
+    """Answers blocks of images in another process, one after the other."""
+
+    classifier: Classifier
+    as_is: bool
+    tta: bool
+
+    def __call__(self, items: list[Unlabelled]) -> list[Prediction | ImageError | Unseen]:
+        answers: dict[int, Prediction | ImageError | Unseen] = {}
+        ready: dict[int, Prepared] = {}
+
+        def compute() -> None:
+            found = self.classifier.predict_prepared(list(ready.values()), tta=self.tta)
+            answers.update(
+                (place, answer.without_pixels()) for place, answer in zip(ready, found, strict=True)
+            )
+            ready.clear()
+
+        for place, item in enumerate(read_ahead(items)):
+            try:
+                ready[place] = prepare(self.classifier, item, as_is=self.as_is)
+            except ImageError as error:
+                answers[place] = unseen_or(error, item.path)
+            if len(ready) >= max(8, self.classifier.batch_size):
+                compute()
+        compute()
+        return [answers[place] for place in range(len(items))]
+
+
+def each_answer(
+    classifier: Classifier,
+    stream: Stream,
+    *,
+    where: Sequence[str] = (),
+    min_confidence: float = 0.0,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    watcher: Watcher = SILENT,
+) -> Iterator[Answered]:
+    """Yield each image with its answer, or why there is none, those that were asked for."""
+    rejects = reject and classifier.metadata.reject is not None
+    selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
+    answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
+
+    def selected() -> Iterator[Answered]:
+        for image, answer in noting_looks(answers, classifier, watcher):
+            if not selection.keeps(row_of(image.name, answer, 1, reject=reject)):
+                continue
+            if isinstance(answer, Prediction) and not reject:
+                yield image, replace(answer, rejected=False)
+            else:
+                yield image, answer
+
+    return selected()
+
+
+@checked
+def predict_each(
+    model: str | os.PathLike[str] | Classifier,
+    source: Sources,
+    *,
+    where: Sequence[str] = (),
+    min_confidence: float = 0.0,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+) -> Iterator[Prediction | ImageError]:
+    """Yield the answer for each image of a source, or why there is none; no file is written.
+
+    Arguments and errors are those of `classify`. Memory does not grow with the number of images.
+
+    Example:
+        >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
+        ...     print(answer.name, answer.answer)
+    """
+    refuse_swapped_sources(model, source)
+    stream = open_streams(
+        source,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        stdin=stdin,
+        watcher=watcher,
+    )
+    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
+    answers = each_answer(
+        classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
+        as_is=as_is, tta=tta, watcher=watcher,
+    )  # fmt: skip
+    return (answer for _, answer in answers)

@@ -1,0 +1,286 @@
+"""`opsin undo`: a sorting is taken back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Final
+
+from opsin.commands.predict.answers_file import (
+    About,
+    damaged,
+    database_errors,
+    hold,
+    open_database,
+)
+from opsin.commands.predict.moves import Move, identity_of, read_moves
+from opsin.commands.predict.origins import Origins
+from opsin.commands.predict.placing import Placement, move_file
+from opsin.commands.predict.sorting import RESULTS, SCRATCH, SORTED
+from opsin.core.arguments import checked
+from opsin.core.closed_folder import ClosedFolder, is_plain_name
+from opsin.core.errors import RecipeError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import storage_errors
+from opsin.core.stored_json import JsonObject
+
+# Images that could not be taken back and are named; all of them stay in the answers file.
+_NAMED: Final = 100
+_BATCH: Final = 256
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What `undo` did.
+
+    Args:
+        folder: The sorted folder.
+        moved_back: Images that are where they came from again.
+        removed: Copies that are gone.
+        left: Images that stayed, up to a hundred of them: below the folder, and why.
+        left_count: How many stayed; the folder's answers file still lists them all.
+    """
+
+    folder: Path
+    moved_back: int
+    removed: int
+    left: tuple[tuple[str, str], ...]
+    left_count: int
+
+    def to_json(self) -> JsonObject:
+        """Return everything as ``--json`` prints it."""
+        left = [{"image": image, "reason": reason} for image, reason in self.left]
+        return vars(self) | {"folder": str(self.folder), "left": left}
+
+
+@checked
+def undo(
+    folder: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    watcher: Watcher = SILENT,
+) -> Undone:
+    """Take back what ``classify(…, sort_into=folder)`` did there.
+
+    Moved images go back where they came from, never over something that is there now. Copies are
+    removed, if they are unchanged and the image they were made of is still there. Then empty
+    folders go, and the answers that were written into the folder. What cannot be taken back
+    stays, and is listed. Killed on its way, it can be called again.
+
+    Where the images came from is known by the account that sorted them. Of a folder that was
+    sorted elsewhere, nothing is believed: name the source.
+
+    Args:
+        folder: The sorted folder.
+        source: One folder or several that the images came from, where this account does not know.
+        watcher: Receives the progress.
+
+    Raises:
+        RecipeError: Nothing was sorted into it, it names places where this account sorted nothing,
+            or another process is at it.
+        StorageError: The disk refuses a write.
+
+    Example:
+        >>> undo("sorted")  # doctest: +SKIP
+        Undone(folder=PosixPath('sorted'), moved_back=1200, removed=0, left=(), left_count=0)
+    """
+    several = [source] if isinstance(source, str | os.PathLike) else source
+    folder = Path(folder)
+    path = folder / SORTED
+    if not os.path.lexists(path):
+        raise RecipeError(
+            "a folder that opsin predict --sort-into made",
+            f"{folder} is none",
+            "Give the sorted folder.",
+        )
+    with ExitStack() as stack:
+        stack.callback(hold(path, folder).release)
+        stack.enter_context(database_errors(path, folder))
+        db, about = open_database(path)
+        stack.enter_context(closing(db))
+        with storage_errors(folder):
+            own = stack.enter_context(ClosedFolder(folder))
+        origins = Origins(about.key, [Path(each) for each in several])
+        work = _Undoing(db, about, own, origins, watcher)
+        work.run()
+        if not work.left_count:
+            db.close()
+            with storage_errors(folder):
+                _clear(own, about)
+            origins.forget()
+    return Undone(folder, work.moved_back, work.removed, tuple(work.left), work.left_count)
+
+
+class _Undoing:
+    """Takes back the moves of a sorted folder, and keeps those that could not be."""
+
+    def __init__(
+        self, db: Connection, about: About, own: ClosedFolder, origins: Origins, watcher: Watcher
+    ) -> None:
+        self.moved_back = self.removed = self.left_count = 0
+        self.left: list[tuple[str, str]] = []
+        self._db, self._about, self._own = db, about, own
+        self._origins, self._watcher = origins, watcher
+        self._path = own.path / SORTED
+        # In the source's folder, where another file must not have it.
+        self._scratch = f"{SCRATCH}-{about.key}"
+
+    def run(self) -> None:
+        """Take back all that can be."""
+        total = self._checked()
+        # From here on no command continues this sorting.
+        about = self._about.model_copy(update={"undone": True})
+        self._db.execute("UPDATE about SET content = ?", (about.to_text(),))
+        self._watcher.begin("Undo", max(total, 1), "images")
+        over: list[tuple[int]] = []
+        for number, move in enumerate(read_moves(self._db, self._path), start=1):
+            try:
+                reason = self._undo(move)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+            if reason:
+                self.left_count += 1
+                if len(self.left) < _NAMED:
+                    self.left.append((move.target, reason))
+            else:
+                over.append((move.id,))
+            if len(over) >= _BATCH:
+                self._forget(over)
+                over = []
+            self._watcher.advance(number)
+        self._forget(over)
+        self._watcher.end()
+
+    def _forget(self, rows: list[tuple[int]]) -> None:
+        """Remove moves that were taken back; killed before that, they are found as they are."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("DELETE FROM moves WHERE id = ?", rows)
+        self._db.execute("COMMIT")
+
+    def _checked(self) -> int:
+        """How many images there are, once all of the moves are sound and of this account."""
+        total, strange = 0, set()
+        for move in read_moves(self._db, self._path):
+            total += 1
+            if move.source is not None and not self._origins.holds(move.source):
+                strange.add(os.path.dirname(move.source))  # noqa: PTH120
+        folders = self._about.sorting.folders if self._about.sorting else []
+        if not all(map(is_plain_name, folders)):
+            raise damaged(self._path)
+        if strange:
+            try:
+                place = os.path.commonpath(strange)
+            except ValueError:  # on several drives
+                place = min(strange)
+            folder = self._own.path
+            raise RecipeError(
+                "a folder that this account sorted, so that it knows where the images came from",
+                f"{self._path} says {place}, from where it sorted nothing into {folder}",
+                f"If that is right, say so: opsin undo {folder} --source {place}",
+            )
+        return total
+
+    def _undo(self, move: Move) -> str | None:
+        """Undo one move, and say why that could not be; it may have been undone before."""
+        with ExitStack() as stack:
+            target = None
+            with suppress(FileNotFoundError):
+                target = Placement(stack.enter_context(self._own.folder(move.folder)), move.name)
+            if move.by == "move":
+                return self._move_back(move, target)
+            if target is None or target.is_free:
+                return None
+            if not move.looks_done(target):
+                return "was changed since" if move.done else None
+            if move.source is not None:
+                source = None
+                with suppress(OSError):
+                    source = stack.enter_context(self._origins.place(move.source))
+                if source is None or not _is_there(move, source, target):
+                    gone = source is None or source.is_free
+                    became = "is gone" if gone else "is another image now"
+                    return f"{move.source} {became}, so this may be the only one"
+            target.unlink()
+            self.removed += 1
+            return None
+
+    def _move_back(self, move: Move, target: Placement | None) -> str | None:
+        """Undo the move of an image, as `_undo` does."""
+        missing = target is None or target.is_free
+        with ExitStack() as stack:
+            source = None
+            with suppress(FileNotFoundError):
+                place = self._origins.place(move.source or "", make=not missing)
+                source = stack.enter_context(place)
+            free = source is None or source.is_free
+            there = target is not None and move.looks_done(target)
+            # What lies there is the image even if it was edited since, where it was done for sure.
+            if target is None or source is None or missing or not (there or move.done):
+                return "is no longer there" if free else None
+            if not stat.S_ISREG(target.stat().st_mode):
+                return "is a link now, or no file"
+            if there and not free and _is_back(source, target):  # killed between two steps
+                target.unlink()
+            elif free:
+                move_file(target, source, Placement(source.folder, self._scratch))
+            else:
+                return f"something else is at {move.source} now"
+            self.moved_back += 1
+            return None
+
+
+def _same_content(one: Placement, other: Placement) -> bool:
+    with one.folder.open(one.name) as first, other.folder.open(other.name) as second:
+        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
+            return False
+        while block := first.read(_BLOCK):
+            if block != second.read(_BLOCK):
+                return False
+        return not second.read(1)
+
+
+def _is_back(source: Placement, target: Placement) -> bool:
+    """Whether a moved image lies where it came from too, as a second name or a copy."""
+    # A symbolic link that was left there leads to the only copy.
+    return stat.S_ISREG(source.stat().st_mode) and _same_content(source, target)
+
+
+def _is_there(move: Move, source: Placement, target: Placement) -> bool:
+    """Whether the image that a copy was made of is still where it was."""
+    try:
+        found, copy = source.stat(), target.stat()
+        linked = stat.S_ISLNK(found.st_mode)
+        if linked:  # the image that was copied may have been one that a link leads to
+            found = os.stat(move.source or "")  # noqa: PTH116
+    except OSError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    if identity_of(found) == identity_of(copy):
+        return not linked
+    return move.is_like(found) or (not linked and _same_content(source, target))
+
+
+def _clear(own: ClosedFolder, about: About) -> None:
+    """Remove what the sorting made beside the images; the answers last."""
+    Placement(own, SCRATCH).unlink(missing_ok=True)
+    sorting = about.sorting
+    for name in sorting.folders if sorting else ():
+        with suppress(OSError):  # not empty: something else is in there
+            own.rmdir(name)
+    results = Placement(own, RESULTS)
+    if sorting and sorting.results and not results.is_free:
+        found = results.stat()
+        if stat.S_ISREG(found.st_mode) and found.st_size == about.written:
+            results.unlink()
+    for name in (SORTED, f"{SORTED}-wal", f"{SORTED}.lock"):
+        Placement(own, name).unlink(missing_ok=True)
+    if sorting and sorting.made:
+        with suppress(OSError):
+            own.path.rmdir()

@@ -1,0 +1,89 @@
+"""What ``/openapi.json`` says beyond what FastAPI reads from the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from fastapi import APIRouter
+
+from opsin.data.image_encoding import png_address
+from opsin.server.body import JsonImages
+from opsin.web.refusals import ErrorReply
+
+_ERRORS: Final[Mapping[int, str]] = {
+    400: "The body, the query or the Host header cannot be understood.",
+    401: "The token is missing or wrong.",
+    403: "A page of another site asks.",
+    404: "There is no such model.",
+    408: "The body did not arrive in time.",
+    413: "The body has too many bytes, or too many images.",
+    415: "A body of this kind is not read here.",
+    421: "The Host header is no name of this server.",
+    422: "The one image that was sent cannot be read.",
+    503: "The server is busy or stopping; try again after the seconds in Retry-After.",
+    504: "There was no answer in time.",
+}
+
+#: The tags of the routes, in the order in which ``/docs`` shows them.
+TAGS: Final = [
+    {"name": "Predict", "description": "An image in, its label out."},
+    {"name": "Models", "description": "What is served."},
+    {
+        "name": "Open Inference Protocol",
+        "description": "KServe V2: for clients of Triton, KServe and their like.",
+    },
+    {"name": "Server", "description": "How it fares."},
+]
+
+#: A part of an OpenAPI description, as FastAPI takes and returns it.
+OpenApi = dict[str, Any]
+#: What a route may reply, by status, as FastAPI's ``responses`` takes it.
+Replies = dict[int | str, OpenApi]
+
+
+def error_replies(*statuses: int) -> Replies:
+    """The replies of some statuses that are errors, or of all."""
+    return {
+        status: {"model": ErrorReply, "description": text}
+        for status, text in _ERRORS.items()
+        if status in (statuses or _ERRORS)
+    }
+
+
+def described_router(tag: str, prefix: str = "") -> APIRouter:
+    """A router whose routes are described with the refusals of `AccessMiddleware`."""
+    return APIRouter(prefix=prefix, tags=[tag], responses=error_replies(400, 401, 403, 421))
+
+
+def image_body() -> OpenApi:
+    """The body of a predicting route: FastAPI itself knows bodies of one media type alone."""
+    image = {"schema": {"type": "string", "format": "binary"}}
+    files = {"type": "array", "items": image["schema"], "minItems": 1}
+    form = {"type": "object", "properties": {"image": files}, "required": ["image"]}
+    schema = JsonImages.model_json_schema()
+    both = disc(), disc(radius=5)
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": schema,
+                "examples": {
+                    "one": {"summary": "One image", "value": {"image": both[0]}},
+                    "many": {"summary": "Two images", "value": {"images": list(both)}},
+                },
+            },
+            "image/png": image,
+            "image/jpeg": image,
+            "application/octet-stream": image,
+            "multipart/form-data": {"schema": form},
+        },
+    }
+
+
+def disc(radius: int = 9) -> str:
+    """A light disc on black, 28×28 grey, as the address of a PNG: an example's image."""
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    inside = rows**2 + columns**2 <= radius**2
+    return png_address((inside * np.uint8(220)).astype(np.uint8)[:, :, None])

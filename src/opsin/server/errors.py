@@ -1,0 +1,174 @@
+"""The server's errors and their replies.
+
+An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``; its
+status says who can mend it. Those of the guard are in `opsin.web.refusals`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from opsin.core.errors import ImageError, OpsinError
+from opsin.web.refusals import BadRequest, Error, RequestError, error_parts, json_reply
+
+_LOG: Final = logging.getLogger(__name__)
+#: What is counted where a client went away before its answer, as nginx does; it is never sent.
+CLIENT_GONE: Final = 499
+
+
+class NotFound(RequestError):  # noqa: N818
+    """No such address."""
+
+    status = 404
+
+
+class UnknownModel(RequestError):  # noqa: N818
+    """No model of that name is served."""
+
+    status = 404
+
+    @classmethod
+    def named(cls, name: str, served: Iterable[str]) -> UnknownModel:
+        """The error for a name that is none of the models in service."""
+        return cls(
+            f"a model among {', '.join(served)}", f"got {name[:80]!r}", "Choose one of them."
+        )
+
+
+class MethodNotAllowed(RequestError):  # noqa: N818
+    """An address that knows other methods."""
+
+    status = 405
+
+
+class SlowRequest(RequestError):  # noqa: N818
+    """A body that did not arrive in time."""
+
+    status = 408
+    headers: Mapping[str, str] = {"connection": "close"}
+
+
+class TooLarge(RequestError):  # noqa: N818
+    """A request with more bytes or images than this server takes, even when nothing else waits."""
+
+    status = 413
+
+
+class WrongMediaType(RequestError):  # noqa: N818
+    """A kind of body that is not read here."""
+
+    status = 415
+
+
+class InternalError(RequestError):
+    """A fault of the server; what happened stays in its log."""
+
+    status = 500
+
+    def __init__(
+        self,
+        expected: str = "an answer",
+        received: str = "the server failed at it",
+        advice: str = "Tell its administrator; its log holds the reason.",
+    ) -> None:
+        super().__init__(expected, received, advice)
+
+
+class BadAnswer(RequestError):  # noqa: N818
+    """A model's answer to an image is none: no number, or no probability."""
+
+    status = 500
+
+
+class Overloaded(RequestError):  # noqa: N818
+    """More images wait than the queue holds; none of the request's was taken."""
+
+    status = 503
+
+    def __init__(self, expected: str, received: str, advice: str, *, retry_after: float) -> None:
+        super().__init__(expected, received, advice)
+        self.retry_after = retry_after
+        self.headers = {"retry-after": str(max(1, math.ceil(retry_after)))}
+
+
+class WorkerDied(RequestError):  # noqa: N818
+    """The process that computed the answer ended; another takes its place."""
+
+    status = 503
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+    def __init__(
+        self,
+        expected: str = "an answer",
+        received: str = "the process that computed it ended",
+        advice: str = "Another takes its place: try again.",
+    ) -> None:
+        super().__init__(expected, received, advice)
+
+
+class Stopping(RequestError):  # noqa: N818
+    """The server is on its way out and takes no further images."""
+
+    status = 503
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+    def __init__(
+        self,
+        expected: str = "a server that runs",
+        received: str = "this one is being stopped",
+        advice: str = "Ask again in a moment.",
+    ) -> None:
+        super().__init__(expected, received, advice)
+
+
+class Expired(RequestError):  # noqa: N818
+    """The deadline passed before the answer was there."""
+
+    status = 504
+
+
+def client_error(error: OpsinError) -> OpsinError:
+    """The error itself where it is made for clients; else one that says nothing of the server."""
+    return error if isinstance(error, RequestError | ImageError) else InternalError()
+
+
+def status_of(error: OpsinError) -> int:
+    """The status of the reply to an error."""
+    if isinstance(error, RequestError):
+        return error.status
+    return 422 if isinstance(error, ImageError) else 500
+
+
+def error_object(error: OpsinError) -> Error:
+    """An error as plain data, without what clients must not read."""
+    return error_parts(client_error(error))
+
+
+def error_reply(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
+    """The reply to an error: its status, its headers and the one shape."""
+    error = client_error(error)
+    own = error.headers if isinstance(error, RequestError) else {}
+    return json_reply({"error": error_parts(error)}, status_of(error), {**own, **(headers or {})})
+
+
+def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_reply) -> Response:
+    """The reply to whatever went wrong; what is no client's business goes into the log alone."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=CLIENT_GONE)
+    if isinstance(error, RequestValidationError | ValidationError):
+        first: Any = error.errors()[0]
+        name, said = str(first["loc"][-1])[:40], first["msg"].lower()
+        error = BadRequest(
+            "options as /docs lists them", f"{name}: {said}", "Say for instance ?top=3&all=true."
+        )
+    if not isinstance(error, OpsinError) or status_of(error) == 500:
+        _LOG.error("a request failed", exc_info=error)
+    return write(error if isinstance(error, OpsinError) else InternalError())

@@ -1,0 +1,461 @@
+"""The Open Inference Protocol (KServe V2) over REST: JSON, and tensors as bytes behind it.
+
+Opsin's models for clients of other servers. Sources:
+https://github.com/kserve/open-inference-protocol, and Triton's extension for binary tensors. An
+error is ``{"error": "one line"}``, as the protocol says; everywhere else the server uses the shape
+of `opsin.server.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import re
+import struct
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, StrictInt, ValidationError
+from typing_extensions import TypedDict
+
+from opsin._version import __version__
+from opsin.core.errors import OpsinError
+from opsin.core.metadata import Preparation
+from opsin.server.body import CancelOnDisconnect, check_encoding, in_time, limited
+from opsin.server.describe import OpenApi, Replies, described_router, disc
+from opsin.server.engine import Engine
+from opsin.server.errors import NotFound, UnknownModel, client_error, status_of
+from opsin.server.models import ServedModel
+from opsin.server.predict import Predictor
+from opsin.server.waiting import ImageToAnswer, PredictResult, Result
+from opsin.web.refusals import BadRequest, RequestError, json_bytes, json_reply
+
+#: The header that says how many bytes of the body are JSON.
+JSON_LENGTH: Final = "Inference-Header-Content-Length"
+#: What this server knows beyond the protocol, by Triton's names for it.
+EXTENSIONS: Final = ("binary_tensor_data", "parameters")
+# How the length of an element of bytes is written before it.
+_LENGTH: Final = struct.Struct("<I")
+_ADVICE: Final = "See docs/reference/open-inference.md."
+# What is counted before it is parsed: lists inside each other cost twenty times their size as
+# objects, and many numbers hold up everybody else.
+_MOST_BRACKETS: Final = 100_000
+_MOST_NUMBERS: Final = 250_000
+# Characters of a file's SHA-256 that are its version: who names it never gets answers of another
+# file, not even after the file was changed.
+_VERSION: Final = 12
+_ERRORS: Final = {
+    400: "The request does not follow the protocol, or does not fit the model.",
+    404: "There is no such model, or no such version of it.",
+    408: "The body did not arrive in time.",
+    413: "The body has too many bytes.",
+    415: "The body is compressed.",
+    422: "An image cannot be read; the protocol has no answers in part.",
+    503: "The server is busy or stopping; try again after the seconds in Retry-After.",
+    504: "There was no answer in time.",
+}
+
+Image = bytes | NDArray[np.uint8]
+Shapes = Mapping[str, tuple[str, list[int]]]
+Parameters = dict[str, bool | StrictInt | float | str]
+
+
+class ProtocolError(TypedDict):
+    """An error in the protocol's shape."""
+
+    error: Annotated[str, Field(description="What is wrong, in one line.")]
+
+
+class TensorError(BadRequest):
+    """A request that does not follow the protocol, or does not fit the model."""
+
+    def __init__(self, expected: str, received: str, advice: str = _ADVICE) -> None:
+        super().__init__(expected, received, advice)
+
+
+class InputTensor(BaseModel):
+    """A tensor that a client sends: images."""
+
+    name: Literal["image_bytes", "images"] = Field(description="Encoded files, or prepared pixels")
+    shape: list[Annotated[StrictInt, Field(ge=0)]] = Field(
+        max_length=8, description="`[N]` for `image_bytes`, `[N, height, width, channels]` else"
+    )
+    datatype: Literal["BYTES", "UINT8"] = Field(description="Of `image_bytes`; of `images`")
+    parameters: Parameters = {}
+    data: list[Any] | None = Field(
+        None, description="Files in base64, or pixels 0 to 255; left out where bytes follow"
+    )
+
+
+class OutputTensor(BaseModel):
+    """A tensor that a client wants."""
+
+    name: str = Field(description="`probabilities`, `embedding`, `ood_score` or `rejected`")
+    parameters: Parameters = {}
+
+
+class InferRequest(BaseModel):
+    """What a client asks: one tensor of images, and which tensors it wants of the answers."""
+
+    id: str = ""
+    parameters: Parameters = {}
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
+    outputs: list[OutputTensor] = Field([], max_length=16)
+
+
+class BinaryTensor(TypedDict):
+    """Where a tensor's numbers are when they are not in the JSON."""
+
+    binary_data_size: Annotated[int, Field(description="Bytes of it behind the JSON.")]
+
+
+class AnswerTensor(TypedDict):
+    """A tensor of the answer in the JSON; its numbers may follow as bytes."""
+
+    name: str
+    datatype: Literal["FP32", "BOOL"]
+    shape: list[int]
+    data: NotRequired[list[Any]]
+    parameters: NotRequired[BinaryTensor]
+
+
+class InferAnswer(TypedDict):
+    """The answer to an infer request."""
+
+    model_name: str
+    model_version: Annotated[str, Field(description="Start of the file's SHA-256.")]
+    id: NotRequired[str]
+    outputs: list[AnswerTensor]
+
+
+def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in the protocol's own shape: ``{"error": "one line"}``."""
+    error = client_error(error)
+    own = error.headers if isinstance(error, RequestError) else {}
+    reply: ProtocolError = {"error": str(error)}
+    return json_reply(reply, status_of(error), {**own, **(headers or {})})
+
+
+def version_of(served: ServedModel) -> str:
+    """The version of a model: the first characters of its file's SHA-256."""
+    return served.digest[:_VERSION]
+
+
+def routes(predictor: Predictor) -> APIRouter:
+    """The routes of the protocol, below ``/v2``."""
+    engine = predictor.engine
+    router = described_router("Open Inference Protocol", "/v2")
+    unready: Replies = {503: {"description": "It does not answer now."}}
+
+    @router.get("", summary="Which server this is", response_class=Response)
+    async def server() -> Response:
+        return json_reply({"name": "opsin", "version": __version__, "extensions": EXTENSIONS})
+
+    @router.get("/health/live", summary="Whether the server runs", response_class=Response)
+    async def live() -> Response:
+        return json_reply({"live": True})
+
+    @router.get(
+        "/health/ready", summary="Whether it answers", response_class=Response, responses=unready
+    )
+    async def ready() -> Response:
+        return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
+
+    async def describe(model: str, version: str | None = None) -> Response:
+        served = _served(engine, model, version)
+        return json_reply(
+            {
+                "name": served.name,
+                "versions": [version_of(served)],
+                "platform": "onnxruntime_onnx",
+                "inputs": _listed(_inputs(served)),
+                "outputs": _listed(_outputs(served)),
+            }
+        )
+
+    async def model_ready(model: str, version: str | None = None) -> Response:
+        reply = {"name": _served(engine, model, version).name, "ready": engine.ready}
+        return json_reply(reply, 200 if engine.ready else 503)
+
+    async def infer(request: Request, model: str, version: str | None = None) -> Response:
+        return await _infer(request, model, version, predictor)
+
+    errors: Replies = {
+        status: {"model": ProtocolError, "description": said} for status, said in _ERRORS.items()
+    }
+    answer: Replies = {200: {"model": InferAnswer, "description": "The tensors of the answers."}}
+    unknown: Replies = {404: errors[404]}
+    get = functools.partial(router.add_api_route, response_class=Response)
+    for path in ("/models/{model}", "/models/{model}/versions/{version}"):
+        get(path, describe, summary="What a model takes and answers with", responses=unknown)
+        ready_path, replies = f"{path}/ready", unknown | unready
+        get(ready_path, model_ready, summary="Whether a model answers", responses=replies)
+        router.add_api_route(
+            f"{path}/infer",
+            infer,
+            methods=["POST"],
+            summary="Classify images",
+            operation_id="infer" if path.endswith("{model}") else "infer_version",
+            response_class=Response,
+            responses=errors | answer,
+            openapi_extra=_described_request(),
+        )
+    return router
+
+
+def _described_request() -> OpenApi:
+    """The body of an infer request; FastAPI would read it as JSON alone."""
+    file = disc().partition(",")[2]
+    image = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [file]}
+    schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs")  # `opsin.server.app` adds them
+    content = {"application/json": {"schema": schema, "example": {"inputs": [image]}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def _infer(
+    request: Request, model: str, version: str | None, predictor: Predictor
+) -> Response:
+    engine, settings = predictor.engine, predictor.settings
+    until = asyncio.get_running_loop().time() + settings.deadline
+    _served(engine, model, version)  # before a body is read in vain
+    with limited(request, settings, predictor.budget) as body:
+        check_encoding(request)
+        content = await in_time(body.body(), settings)
+        # Once more: the file may have been replaced meanwhile. From here to the engine nothing is
+        # waited for.
+        served = _served(engine, model, version)
+        asked, images = read_request(
+            content,
+            request.headers.get(JSON_LENGTH),
+            served.metadata.preparation,
+            min(settings.max_parts, settings.queue),
+        )
+        known = _outputs(served)
+        wanted = asked.outputs or [OutputTensor(name=name) for name in known]
+        for name in {output.name for output in wanted} - set(known):
+            raise TensorError(f"outputs among {', '.join(known)}", f"got {name[:40]!r}")
+        embedding = any(output.name == "embedding" for output in wanted)
+        as_is = _flag(asked.parameters, "as_is")
+        left = until - asyncio.get_running_loop().time()
+        async with CancelOnDisconnect(request.receive):
+            asked_for = [ImageToAnswer(image, as_is, embedding) for image in images]
+            found = await engine.predict(served.name, asked_for, deadline=left)
+        answers = [_whole(each, place, len(found)) for place, each in enumerate(found, 1)]
+        return _written(served, asked, wanted, answers)
+
+
+def _written(
+    served: ServedModel,
+    asked: InferRequest,
+    wanted: list[OutputTensor],
+    answers: list[PredictResult],
+) -> Response:
+    """Write the answers: JSON, and behind it the tensors that are wanted as bytes."""
+    all_binary = _flag(asked.parameters, "binary_data_output")
+    described: list[AnswerTensor] = []
+    behind = b""
+    for output in wanted:
+        values = np.stack([_VALUES[output.name](each) for each in answers])
+        entry: AnswerTensor = {
+            "name": output.name,
+            "datatype": "BOOL" if values.dtype == np.bool_ else "FP32",
+            "shape": list(values.shape),
+        }
+        if _flag(output.parameters, "binary_data", all_binary):
+            content = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+            entry["parameters"] = {"binary_data_size": len(content)}
+            behind += content
+        else:
+            entry["data"] = values.ravel().tolist()
+        described.append(entry)
+    reply: InferAnswer = {
+        "model_name": served.name,
+        "model_version": version_of(served),
+        **({"id": asked.id} if asked.id else {}),  # type: ignore[typeddict-item]
+        "outputs": described,
+    }
+    text = json_bytes(reply)
+    if not any("parameters" in entry for entry in described):
+        return Response(text, media_type="application/json")
+    headers = {JSON_LENGTH: str(len(text))}
+    return Response(text + behind, headers=headers, media_type="application/octet-stream")
+
+
+_VALUES: Final[Mapping[str, Callable[[PredictResult], Any]]] = {
+    "probabilities": lambda answer: answer.probabilities,
+    "embedding": lambda answer: answer.embedding,
+    "ood_score": lambda answer: np.float32(answer.ood_score),
+    "rejected": lambda answer: answer.rejected,
+}
+
+
+def _outputs(served: ServedModel) -> dict[str, tuple[str, list[int]]]:
+    """Datatype and shape of each tensor that a model answers with; -1 = the images."""
+    shapes = {"probabilities": ("FP32", [-1, len(served.metadata.classes)])}
+    if served.embedding:
+        shapes["embedding"] = ("FP32", [-1, served.embedding])
+    if served.metadata.reject is not None:
+        shapes |= {"ood_score": ("FP32", [-1]), "rejected": ("BOOL", [-1])}
+    return shapes
+
+
+def _inputs(served: ServedModel) -> Shapes:
+    """Datatype and shape of each tensor that a model takes, one of them a request."""
+    like = served.metadata.preparation
+    return {
+        "image_bytes": ("BYTES", [-1]),
+        "images": ("UINT8", [-1, like.height, like.width, like.channels]),
+    }
+
+
+def _listed(shapes: Shapes) -> list[Mapping[str, object]]:
+    return [
+        {"name": name, "datatype": datatype, "shape": shape}
+        for name, (datatype, shape) in shapes.items()
+    ]
+
+
+def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
+    served = engine.served.get(model)
+    if served is None:
+        raise UnknownModel.named(model, engine.served)
+    if version not in (None, version_of(served)):
+        raise NotFound(
+            f"version {version_of(served)} of {served.name}",
+            f"got {str(version)[:40]!r}",
+            "Leave the version out to get answers of the file that is served now.",
+        )
+    return served
+
+
+def _whole(answer: Result, place: int, count: int) -> PredictResult:
+    """An answer, or the error that says which image has none: there are no partial answers."""
+    if isinstance(answer, PredictResult):
+        return answer
+    which = f"image {place:,} of {count:,}: " if count > 1 else ""
+    said = answer.received.removeprefix("image: ")
+    raise type(answer)(answer.expected, which + said, answer.advice)
+
+
+def read_request(
+    body: bytes, json_length: str | None, preparation: Preparation, most: int
+) -> tuple[InferRequest, list[Image]]:
+    """Read the body of an ``infer`` request: what is asked, and its images, ``most`` of them.
+
+    Nothing is allocated by a size that the request only claims: it is compared with the bytes that
+    are there. Raises `TensorError`.
+    """
+    head, tail = body, memoryview(b"")
+    if json_length is not None:
+        if not re.fullmatch(r"[0-9]{1,11}", json_length) or int(json_length) > len(body):
+            raise TensorError(f"{JSON_LENGTH}: a number of bytes", f"got {_short(json_length)}")
+        head, tail = body[: int(json_length)], memoryview(body)[int(json_length) :]
+    if head.count(b"[") + head.count(b"{") > _MOST_BRACKETS or head.count(b",") > _MOST_NUMBERS:
+        advice = "Send the tensor as bytes behind the JSON: binary_data=True in tritonclient."
+        raise TensorError("few numbers in the JSON", "it holds too many", advice)
+    try:
+        request = InferRequest.model_validate_json(head)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        said = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise TensorError("an infer request in JSON", _short(said)) from None
+    return request, _images(request.inputs[0], tail, preparation, most)
+
+
+def _images(tensor: InputTensor, tail: memoryview, like: Preparation, most: int) -> list[Image]:
+    pixels = (like.height, like.width, like.channels) if tensor.name == "images" else ()
+    datatype = "UINT8" if pixels else "BYTES"
+    if tensor.datatype != datatype:
+        raise TensorError(f"{tensor.name} of datatype {datatype}", f"got {tensor.datatype}")
+    if tuple(tensor.shape[1:]) != pixels or not tensor.shape:
+        shape = ", ".join(["N", *map(str, pixels)])
+        advice = "Resize the images, or send files as image_bytes."
+        raise TensorError(f"{tensor.name} of shape [{shape}]", f"got {tensor.shape}", advice)
+    if not 1 <= tensor.shape[0] <= most:
+        advice = "Send them in several requests."
+        raise TensorError(f"1 to {most:,} images", f"got {tensor.shape[0]}", advice)
+    stated = tensor.parameters.get("binary_data_size")
+    if (stated is None) != (tensor.data is not None) or (stated is None and len(tail)):
+        raise TensorError(
+            f"{tensor.name} with data, or with bytes behind the JSON and binary_data_size",
+            "it has neither, or both",
+        )
+    if stated is not None and (type(stated) is not int or stated != len(tail)):
+        received = f"got {_short(str(stated))}"
+        raise TensorError(f"binary_data_size of {len(tail):,}, the bytes behind the JSON", received)
+    if pixels:
+        content = tail if tensor.data is None else memoryview(_numbers(tensor.data, tensor.shape))
+        if len(content) != prod(tensor.shape):
+            expected = f"{prod(tensor.shape):,} bytes for the shape {tensor.shape}"
+            raise TensorError(expected, f"got {len(content):,}")
+        return list(np.frombuffer(content, np.uint8).reshape(tensor.shape))
+    return _cut(tail, tensor.shape[0]) if tensor.data is None else _decoded(tensor)
+
+
+def _numbers(data: list[Any], shape: list[int]) -> bytes:
+    """Pixels, nested as the shape says or in one flat list, as bytes."""
+    with contextlib.suppress(ValueError, OverflowError):  # parts of different lengths
+        values = np.asarray(data)
+        fits = values.ndim == 1 or list(values.shape) == shape
+        if not values.size:
+            return b""
+        if fits and values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255:
+            return values.astype(np.uint8).tobytes()
+    raise TensorError(
+        f"whole numbers 0 to 255, in one flat list or nested as {shape}",
+        "data is another",
+        "Send pixels of 0 (black) to 255 (white), not fractions.",
+    )
+
+
+def _decoded(tensor: InputTensor) -> list[Image]:
+    """Image files in base64."""
+    data, count = tensor.data or [], tensor.shape[0]
+    if len(data) != count:
+        raise TensorError(f"{count:,} elements as the shape says", f"got {len(data):,}")
+    files: list[Image] = []
+    for number, text in enumerate(data, 1):
+        try:
+            files.append(base64.b64decode(text if type(text) is str else "?", validate=True))
+        except ValueError:  # of which binascii.Error is one
+            advice = "JSON holds no bytes: encode them, or send them behind the JSON."
+            received = f"element {number:,} is none"
+            raise TensorError("image files in base64", received, advice) from None
+    return files
+
+
+def _cut(content: memoryview, count: int) -> list[Image]:
+    """Image files behind the JSON, each after its length."""
+    files: list[Image] = []
+    place = 0
+    for number in range(1, count + 1):
+        start = place + _LENGTH.size
+        end = start + _LENGTH.unpack_from(content, place)[0] if start <= len(content) else start
+        if end > len(content):
+            expected = f"{count:,} elements, each behind its length in four bytes"
+            raise TensorError(expected, f"the bytes end inside element {number:,}")
+        files.append(bytes(content[start:end]))
+        place = end
+    if place != len(content):
+        raise TensorError(f"{place:,} bytes for {count:,} elements", f"got {len(content):,}")
+    return files
+
+
+def _flag(parameters: Parameters, name: str, otherwise: bool = False) -> bool:
+    value = parameters.get(name, otherwise)
+    if not isinstance(value, bool):
+        raise TensorError(f"{name}: true or false", f"got {_short(str(value))}")
+    return value
+
+
+def _short(text: str) -> str:
+    """What a client sent, cut to a length that fits into one line of an error."""
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,301 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opsin.runtime.prediction import NONE_OF_THESE
+from opsin.server.errors import CLIENT_GONE
+from opsin.server.models import ServedModel
+from opsin.server.waiting import PredictResult
+from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
+
+#: Newest answers of each model that the drift is computed from.
+WINDOW: Final = 1_000
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+_REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
+# What `AccessMiddleware` refuses, by the kind of its error.
+_ACCESS_REASONS: Final = {
+    BadRequest: "no host",
+    WrongHost: "wrong host",
+    ForeignOrigin: "foreign origin",
+    Unauthorized: "no token",
+}
+_OTHER: Final = "other"
+
+
+class _AnswerCounts:
+    """The answers of one model: counters at hand, and the newest answers' mix."""
+
+    def __init__(self, metrics: ServerMetrics, model: str) -> None:
+        self._count = functools.cache(
+            lambda label: metrics.answers.labels(model, _in_utf8(label)).inc
+        )
+        self._confidence = metrics.confidence.labels(model)
+        self._seconds = metrics.answer_seconds.labels(model)
+        self._newest: deque[str] = deque()
+        self.mix: Tally[str] = Tally()
+
+    def add(self, label: str, confidence: float, seconds: float) -> None:
+        self._count(label)()
+        self._confidence.observe(confidence)
+        self._seconds.observe(seconds)
+        if len(self._newest) == WINDOW:
+            self.mix[self._newest.popleft()] -= 1
+        self._newest.append(label)
+        self.mix[label] += 1
+
+
+class ServerMetrics:
+    """Counts what the engine tells it, and what `MetricsMiddleware` sees of each request.
+
+    It keeps a registry of its own, so that several servers in one process do not mix.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        counter = functools.partial(Counter, registry=self.registry)
+        histogram = functools.partial(Histogram, registry=self.registry)
+        self.requests = counter(
+            "opsin_requests", "Requests answered, refusals and errors included, by address, model "
+            "and HTTP status.", ["route", "model", "status"],
+        )  # fmt: skip
+        self.seconds = histogram(
+            "opsin_request_seconds", "From the first byte of a request to the last byte of its "
+            "answer, in seconds.", ["route", "model"], buckets=_SECONDS,
+        )  # fmt: skip
+        self.images = Gauge(
+            "opsin_images_waiting", "Images that wait for a worker now. At the queue's size, "
+            "requests are refused.", registry=self.registry,
+        )  # fmt: skip
+        self.batches = histogram(
+            "opsin_batch_images", "Images that a worker computed together. 1 throughout: the "
+            "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES,
+        )  # fmt: skip
+        self.batch_seconds = counter(
+            "opsin_batch_seconds", "Time that workers spent on batches, in seconds.", ["model"]
+        )
+        self.refusals = counter(
+            "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
+            "queue was full), too large (more images than the queue holds), expired (no answer "
+            "in time), stopping, worker died. Before that by the guard, and so in no other figure: "
+            "no host (none, or several), wrong host, foreign origin (a page of another site), no "
+            "token (none, or another).", ["reason"],
+        )  # fmt: skip
+        self.answers = counter(
+            "opsin_answers", "Images answered, by the label that they got.", ["model", "label"]
+        )
+        self.answer_seconds = histogram(
+            "opsin_answer_seconds", "From the moment an image is accepted to its answer, in "
+            "seconds.", ["model"], buckets=_SECONDS,
+        )  # fmt: skip
+        self.confidence = histogram(
+            "opsin_confidence", "Probability of the label given, 0 to 1. Sum divided by count is "
+            "the mean confidence; if it sinks, the images have become harder or strange.",
+            ["model"], buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+        )  # fmt: skip
+        self.unreadables = counter("opsin_unreadable", "Images that could not be read.", ["model"])
+        self.deaths = counter(
+            "opsin_worker_deaths", "Worker processes that ended and were replaced. Should be 0."
+        )
+        self.reloads = counter(
+            "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
+            "the old one stays.", ["model", "ok"],
+        )  # fmt: skip
+        # What has not happened yet is 0, not absent.
+        for reason in (*_REASONS, *_ACCESS_REASONS.values()):
+            self.refusals.labels(reason)
+        self._of: dict[str, _AnswerCounts] = {}
+        self._mix = _Mix(self._of)
+        self.registry.register(self._mix)
+
+    def waiting(self, images: int) -> None:
+        """Set how many images are waiting."""
+        self.images.set(images)
+
+    def batch(self, model: str, images: int, seconds: float) -> None:
+        """Count a batch: its images and the seconds that it took."""
+        self.batches.labels(model).observe(images)
+        self.batch_seconds.labels(model).inc(seconds)
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away."""
+        self.refusals.labels(reason if reason in _REASONS else _OTHER).inc()
+
+    def access_refused(self, error: RequestError) -> None:
+        """A request was refused before anything looked at what it asks for."""
+        self.refusals.labels(_ACCESS_REASONS.get(type(error), _OTHER)).inc()
+
+    def answered(
+        self, model: str, answer: PredictResult, label: str, seconds_waited: float
+    ) -> None:
+        """An image has its answer."""
+        of = self._of.get(model)
+        if of is None:
+            of = self._of[model] = _AnswerCounts(self, model)
+        of.add(
+            NONE_OF_THESE if answer.rejected else label,
+            float(answer.probabilities.max()), seconds_waited,
+        )  # fmt: skip
+
+    def unreadable(self, model: str) -> None:
+        """An image cannot be read."""
+        self.unreadables.labels(model).inc()
+
+    def worker_died(self) -> None:
+        """A worker ended that should not have."""
+        self.deaths.inc()
+
+    def reloaded(self, model: str, ok: bool) -> None:
+        """A model's file changed."""
+        self.reloads.labels(model, "true" if ok else "false").inc()
+        if ok:  # another file's answers say nothing about this one's drift
+            self._of.pop(model, None)
+
+    def request(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request was answered; ``route`` is the pattern of its address, not the address."""
+        self.requests.labels(route, model, str(status)).inc()
+        self.seconds.labels(route, model).observe(seconds)
+
+    def text(self, served: Mapping[str, ServedModel], accept: str = "") -> tuple[bytes, str]:
+        """All figures, as the header ``Accept`` wants them, and their media type."""
+        self._mix.served = served
+        try:
+            encode, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # of a version that is no number
+            encode, kind = choose_encoder("")
+        return encode(self.registry), kind
+
+
+def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
+    """How far the labels given are from the mix of the training, and how far by chance alone.
+
+    The total variation distance, ½ Σ |p − q| (Levin, Peres, Wilmer: Markov Chains and Mixing
+    Times, 2nd ed., section 4.1), is the share of answers that would need another label for the
+    mixes to be equal. By chance, as many answers drawn from the training's mix would be
+    ½ Σ √(2 q (1 − q) / (π n)) from it. Counting labels shows a shift without knowing the truth:
+    Lipton, Wang and Smola (2018, https://arxiv.org/abs/1802.03916), Rabanser et al. (2019,
+    https://arxiv.org/abs/1810.11953).
+
+    Example:
+        >>> distance, chance = drift({"a": 80, "b": 20}, {"a": 0.5, "b": 0.5})
+        >>> round(distance, 2), round(chance, 2)
+        (0.3, 0.04)
+    """
+    count = sum(answers.values())
+    if not count:
+        return math.nan, math.nan
+    labels = {*answers, *training}
+    far = sum(abs(answers.get(each, 0) / count - training.get(each, 0.0)) for each in labels)
+    chance = sum(math.sqrt(2 * q * (1 - q) / (math.pi * count)) for q in training.values())
+    return far / 2, min(chance / 2, 1.0)
+
+
+def training_mix(served: ServedModel) -> dict[str, float] | None:
+    """Return the share of each label that is to be expected if images are like the training's.
+
+    "none of these" has the share of known images that the file refuses by mistake.
+    """
+    if served.mix is None:
+        return None
+    reject = served.metadata.reject
+    refused = reject.rate if reject is not None else 0.0
+    mix = dict.fromkeys(served.metadata.classes, 0.0)
+    for label, share in zip(served.metadata.classes, served.mix, strict=True):
+        mix[label] += share * (1 - refused)
+    if refused:
+        mix[NONE_OF_THESE] = mix.get(NONE_OF_THESE, 0.0) + refused
+    return mix
+
+
+def _in_utf8(label: str) -> str:
+    """Return a label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
+    return label.encode("utf-8", "backslashreplace").decode()
+
+
+class _Mix(Collector):
+    """Figures that are computed when they are asked for, not with each answer."""
+
+    def __init__(self, answers: Mapping[str, _AnswerCounts]) -> None:
+        self.answers = answers
+        self.served: Mapping[str, ServedModel] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        shares = GaugeMetricFamily(
+            "opsin_training_share", "Share of each label to be expected if images are like those "
+            "of the training.", labels=["model", "label"],
+        )  # fmt: skip
+        distance = GaugeMetricFamily(
+            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
+            "of the training: the share of answers that would need another label, 0 (same mix) to "
+            "1. Compare with opsin_drift_by_chance; several times that is a change.",
+            labels=["model"],
+        )  # fmt: skip
+        chance = GaugeMetricFamily(
+            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
+            labels=["model"],
+        )  # fmt: skip
+        device = GaugeMetricFamily(
+            "opsin_device", "1 for the device that each model is computed on.",
+            labels=["model", "device"],
+        )  # fmt: skip
+        for name, served in self.served.items():
+            device.add_metric([name, served.device], 1)
+            mix = training_mix(served)
+            if mix is None:
+                continue
+            for label, share in mix.items():
+                shares.add_metric([name, _in_utf8(label)], share)
+            if name in self.answers:
+                found = drift(self.answers[name].mix, mix)
+                distance.add_metric([name], found[0])
+                chance.add_metric([name], found[1])
+        return [shares, distance, chance, device]
+
+
+class MetricsMiddleware:
+    """Counts and times each request, whatever becomes of it.
+
+    Models that are not in service are counted under no name, since a client could make up any
+    number of them.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, models: Mapping[str, Any]) -> None:
+        self.app, self.metrics, self.models = app, metrics, models
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and count."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status, unanswered = time.perf_counter(), 0, 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+            unanswered = CLIENT_GONE
+        finally:
+            route = getattr(scope.get("route"), "path", _OTHER)
+            model = scope.get("path_params", {}).get("model", "")
+            known = model if model in self.models else ""
+            seconds = time.perf_counter() - start
+            self.metrics.request(route, known, status or unanswered, seconds)

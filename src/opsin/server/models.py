@@ -1,0 +1,157 @@
+"""The models that are served, and their names."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
+from opsin.core.errors import OpsinError, RecipeError, RunError
+from opsin.core.events import Watcher
+from opsin.core.file_stamp import MISSING, FileStamp, file_stamp
+from opsin.core.metadata import Metadata
+from opsin.hub.hub_name import PREFIX
+from opsin.runtime.find_model import find_model
+from opsin.runtime.model_check import check_model, read_classifier
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model in service, as it looks from outside."""
+
+    name: str
+    metadata: Metadata
+    digest: str  # SHA-256 of the file
+    loaded: float  # seconds since 1970
+    # Share of each class among the training images; None where the file lies in no run directory.
+    mix: tuple[float, ...] | None = None
+    embedding: int = 0  # its length; 0 where the file has none
+    # Whether answers are the same to the last bit in batches of any size. Where they are not,
+    # images are computed one at a time, so that an answer never depends on other requests.
+    batch_invariant: bool = True
+    device: str = "cpu"
+
+
+@dataclass(eq=False)
+class ModelVersion:
+    """A model's file as it was read once, so that every worker has the same one."""
+
+    path: Path
+    content: bytes = field(repr=False)
+    stamp: FileStamp
+    device: str = "cpu"  # where workers are to compute it; once one has opened it, where that works
+    max_batch: int | None = None  # as `check_model` found
+    served: ServedModel | None = None  # once a worker has opened it
+    asked: int = 0  # requests for it that are not answered yet
+
+    def __post_init__(self) -> None:
+        self.digest = hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether its images may be computed together."""
+        return self.served is None or self.served.batch_invariant
+
+    @classmethod
+    def read(cls, path: Path, device: str = "cpu") -> ModelVersion:
+        """Read a model's file, and see that it can be served without harm."""
+        file = find_classifier(path)
+        # First: where it is replaced meanwhile, it is found to have changed.
+        stamp = file_stamp(file)
+        if stamp == MISSING:
+            raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
+        content = read_classifier(file)
+        return cls(file, content, stamp, device, check_model(content, str(file)))
+
+
+def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
+    """The share of each class among the images that a file was trained with.
+
+    ``None`` where the run directory around it is missing, damaged, or another training's.
+    """
+    with contextlib.suppress(OpsinError, LookupError, ArithmeticError):
+        record = RunDirectory(file.parent).read(DatasetRecord)
+        if record.fingerprint == metadata.fingerprint:
+            counts = [record.counts[name]["train"] for name in metadata.classes]
+            return tuple(count / sum(counts) for count in counts)
+    return None
+
+
+def parse_models(texts: Sequence[str]) -> dict[str, Path]:
+    """Read the models of the command line: ``NAME=PATH``, or ``PATH`` and it gets a name.
+
+    Without a name, a run directory's is taken, or the file's where it is not called classifier.
+
+    Example:
+        >>> models = parse_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
+        >>> list(models)
+        ['demo', 'y', 'z', 'boots']
+    """
+    models: dict[str, Path] = {}
+    for text in texts:
+        before, equals, after = text.partition("=")
+        if equals and "/" not in before and not os.path.lexists(text):
+            name, path = before, Path(after)
+            if not _is_name(name) or not after:
+                raise RecipeError(
+                    f"NAME=PATH with a name of {_SIGNS}",
+                    f"got {text!r}",
+                    "Choose a name such as demo=runs/2026-11-21-demo",
+                )
+        else:
+            path = Path(text)
+            name = _name_of(path)
+        if name in models:
+            raise RecipeError(
+                "a different name for each model",
+                f"{models[name]} and {path} would both be called {name}",
+                f"Name one of them yourself: other={path}",
+            )
+        models[name] = path
+    return check_models(models)
+
+
+def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+    """The models by name; `RecipeError` where there is none, or a name cannot be one."""
+    if not models:
+        raise RecipeError("a model to serve", "none is given", "Name one: opsin serve runs/…")
+    for name in models:
+        if not _is_name(name):
+            raise RecipeError(f"a name of {_SIGNS}", f"got {name!r}", "Choose a name such as demo.")
+    return {name: Path(path) for name, path in models.items()}
+
+
+def fetch_models(models: Mapping[str, Path], watcher: Watcher) -> dict[str, Path]:
+    """The models with those that are named on the hub fetched, once, at the start."""
+    return {
+        name: find_model(path, watcher=watcher)[0] if str(path).startswith(PREFIX) else path
+        for name, path in models.items()
+    }
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None and text.strip(".") != ""
+
+
+def _name_of(path: Path) -> str:
+    """A tame name: the file's, or the directory's where that says more."""
+    # Absolute, so that "." and "classifier.onnx" have a directory to be named after.
+    place = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
+    name = place.name
+    if name.endswith(".onnx"):
+        name = place.stem
+        if name.startswith("classifier"):
+            name = place.parent.name + name.removeprefix("classifier")
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-")[:80] or "model"

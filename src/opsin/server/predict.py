@@ -1,0 +1,314 @@
+"""``POST /predict`` and ``/explain``: images in, labels out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, Required, cast
+from urllib.parse import parse_qsl
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.routing import APIRoute
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import TypedDict
+
+from opsin.core.defaults import cores
+from opsin.data.blank_images import warning_among
+from opsin.runtime.prediction import NONE_OF_THESE
+from opsin.server.body import CancelOnDisconnect, MemoryBudget, Upload, limited, read_images
+from opsin.server.describe import described_router, error_replies, image_body
+from opsin.server.engine import Engine
+from opsin.server.errors import Overloaded, UnknownModel, error_object, reply_to
+from opsin.server.models import ServedModel
+from opsin.server.settings import ServerSettings
+from opsin.server.waiting import ImageToAnswer, PredictResult, Result
+from opsin.web.refusals import BadRequest, Error, json_reply
+
+PREDICT: Final = "/predict"
+# Where many images find the queue full half-way, seconds until the next try.
+_PATIENCE: Final = 0.05
+
+
+class AnswerOptions(BaseModel):
+    """What a request wants to know beyond the label."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: int | None = Field(
+        None, ge=1, le=999_999_999, description="Classes to return, the most probable first."
+    )
+    all: bool = Field(False, description="Return the probability of every class.")
+    embedding: bool = Field(False, description="Return what the last layer sees.")
+    as_is: bool = Field(
+        False,
+        description="Leave a background as it is that is the opposite of the training images'.",
+    )
+
+
+class PredictOptions(AnswerOptions):
+    """The same, where the address does not name the model."""
+
+    model: str | None = Field(None, description="Which model; not needed where one is served.")
+
+
+_REJECTED: Final = (
+    "Whether the image is like none of the training images; null: the file has no threshold, and "
+    "so cannot tell."
+)
+_WARNING: Final = (
+    "Why the answer means nothing, where the image has no contrast, is a smooth gradient or noise; "
+    "without contrast there is no explanation either."
+)
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ClassScore(TypedDict):
+    """A class and its probability."""
+
+    label: str
+    score: Share
+
+
+class StrongestFall(TypedDict):
+    """Where the probability falls most."""
+
+    row: int
+    column: int
+    fall: float
+
+
+class Explanation(TypedDict):
+    """By how much the label's probability falls where a part is hidden."""
+
+    method: Literal["occlusion"]
+    heat: Annotated[list[list[float]], Field(description="For each pixel of the network's input.")]
+    strongest: StrongestFall
+
+
+class ImagePrediction(TypedDict, total=False):
+    """The answer for one image, or the error that stands in its place."""
+
+    name: Required[Annotated[str, Field(description="The file's name where one was given.")]]
+    answer: Annotated[str, Field(description='The label, or "none of these".')]
+    label: Annotated[str, Field(description="The most probable class.")]
+    confidence: Annotated[Share, Field(description="Its probability.")]
+    rejected: Annotated[bool | None, Field(description=_REJECTED)]
+    ood_score: Annotated[
+        float | None,
+        Field(description="How unlike them it is, 0 (alike) to 2; null: the file cannot tell."),
+    ]
+    top: list[ClassScore]
+    notes: list[str]
+    warning: Annotated[str | None, Field(description=_WARNING)]
+    probabilities: Annotated[dict[str, Share], Field(description="With all=true: of every class.")]
+    embedding: Annotated[
+        list[float | None] | None,
+        Field(description="With embedding=true: what the last layer sees."),
+    ]
+    explanation: Annotated[Explanation, Field(description="Of /explain.")]
+    error: Error
+
+
+class Predictions(TypedDict):
+    """The answers to a request."""
+
+    model: str
+    digest: Annotated[str, Field(description="SHA-256 of the file that answered.")]
+    predictions: list[ImagePrediction]
+
+
+_WHY: Final = (
+    "The answer of /predict, and by how much the label's probability falls where a part of the "
+    "image is hidden; this takes many times as long. "
+)
+
+
+def routes(predictor: Predictor) -> APIRouter:
+    """The routes that predict and explain, by the only model or a named one.
+
+    FastAPI describes them. `Predictor` answers as plain ASGI: of a request that takes a network
+    half a millisecond, FastAPI's own way would take as much again.
+    """
+    settings = predictor.settings
+    router = described_router("Predict")
+
+    def by_query(options: Annotated[PredictOptions, Query()]) -> None:
+        del options
+
+    def by_path(model: str, options: Annotated[AnswerOptions, Query()]) -> None:
+        del model, options
+
+    for path, explain in (
+        (PREDICT, False),
+        ("/v1/models/{model}:predict-image", False),
+        ("/explain", True),
+        ("/v1/models/{model}:explain-image", True),
+    ):
+        router.add_api_route(
+            path,
+            by_path if "{model}" in path else by_query,
+            methods=["POST"],
+            operation_id=re.sub(r"\W+", "_", path.replace("/v1/models/{model}:", "")).strip("_"),
+            response_class=Response,
+            responses=error_replies()
+            | {200: {"model": Predictions, "description": "The answers, in order."}},
+            summary="Classify, and say why" if explain else "Classify one image or many",
+            description=f"{_WHY * explain}The body is an image's bytes, a form with one or many "
+            "files, or JSON with base64. Of many images, one that cannot be read has an error in "
+            f"place of its answer. Limits: {settings.max_bytes:,} bytes and "
+            f"{settings.max_parts:,} images in a request, {settings.max_pixels:,} pixels in an "
+            "image.",
+            openapi_extra={"requestBody": image_body()},
+        )
+        cast("APIRoute", router.routes[-1]).app = predictor.app(explain=explain)
+    return router
+
+
+class Predictor:
+    """Answers the images of a request with labels."""
+
+    def __init__(self, engine: Engine, settings: ServerSettings, budget: MemoryBudget) -> None:
+        self.engine, self.settings, self.budget = engine, settings, budget
+        # One worker is kept from explanations, which take long, so that others get through.
+        self._explaining = asyncio.Semaphore(max(1, (settings.workers or cores()) - 1))
+
+    def app(self, *, explain: bool = False) -> ASGIApp:
+        """What answers a route."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                reply = await self._answer(Request(scope, receive), explain)
+            except Exception as error:  # noqa: BLE001  a bug is logged
+                reply = reply_to(error)
+            await reply(scope, receive, send)
+
+        return app
+
+    async def _answer(self, request: Request, explain: bool) -> Response:
+        """Answer a request, or raise why not."""
+        until = asyncio.get_running_loop().time() + self.settings.deadline
+        named = request.scope.get("path_params", {}).get("model")
+        query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        kind = AnswerOptions if named else PredictOptions
+        options = kind.model_validate(dict(query))
+        if isinstance(options, PredictOptions):
+            named = options.model
+        model = self._find(named)
+        request.scope["path_params"] = {"model": model}  # by which the request is counted
+        self.engine.check_queue()
+        with limited(request, self.settings, self.budget) as body:
+            uploads = await read_images(body, self.settings)
+            images = [
+                ImageToAnswer(each.content, options.as_is, options.embedding, explain)
+                for each in uploads
+            ]
+            async with CancelOnDisconnect(request.receive):
+                if explain:
+                    async with self._explaining:
+                        served, answers = await self.ask(model, images, until, together=1)
+                else:
+                    served, answers = await self.ask(model, images, until)
+        if len(answers) == 1 and not isinstance(answers[0], PredictResult):
+            raise answers[0]
+        reply: Predictions = {
+            "model": served.name,
+            "digest": served.digest,
+            "predictions": [
+                self._described(upload, result, served, options)
+                for upload, result in zip(uploads, answers, strict=True)
+            ],
+        }
+        return json_reply(reply)
+
+    def _find(self, name: str | None) -> str:
+        """The name of the model that is meant."""
+        served = self.engine.served
+        if name is None and len(served) == 1:
+            return next(iter(served))
+        if name is None:
+            advice = f"Add ?model= and one of {', '.join(served)}."
+            expected = "the name of a model, since several are served"
+            raise BadRequest(expected, "none is given", advice)
+        if name not in served:
+            raise UnknownModel.named(name, served)
+        return name
+
+    async def ask(
+        self, model: str, images: Sequence[ImageToAnswer], until: float, *, together: int = 0
+    ) -> tuple[ServedModel, list[Result]]:
+        """Ask the engine, part by part where the images are more than its queue should hold.
+
+        Returns:
+            The model that answered all of them, and the answers.
+        """
+        loop = asyncio.get_running_loop()
+        most = together or max(1, self.settings.queue // 2)
+        answers: list[Result] = []
+        first = self.engine.served[model]
+        while True:
+            served = self.engine.served[model]
+            if served.digest != first.digest:  # replaced meanwhile: one file answers all of it
+                first, answers = served, []
+            part = images[len(answers) : len(answers) + most]
+            left = until - loop.time()
+            again = bool(answers) and left > _PATIENCE
+            try:
+                answers += await self.engine.predict(model, part, deadline=left, again=again)
+            except Overloaded:
+                if not again:
+                    raise
+                await asyncio.sleep(_PATIENCE)
+            if len(answers) == len(images):
+                return served, answers
+
+    def _described(
+        self, upload: Upload, result: Result, served: ServedModel, options: AnswerOptions
+    ) -> ImagePrediction:
+        """What the reply says about one image."""
+        if not isinstance(result, PredictResult):
+            return {"name": upload.name, "error": error_object(result)}
+        classes = served.metadata.classes
+        order = np.argsort(-result.probabilities, kind="stable").tolist()
+        shares = result.probabilities.tolist()
+        label = classes[order[0]]
+        top = options.top or self.settings.top
+        found: ImagePrediction = {
+            "name": upload.name,
+            "warning": warning_among(result.notes),
+            "answer": NONE_OF_THESE if result.rejected else label,
+            "label": label,
+            "confidence": shares[order[0]],
+            "rejected": result.rejected,
+            "ood_score": None if result.ood_score is None else _number(result.ood_score),
+            "top": [{"label": classes[place], "score": shares[place]} for place in order[:top]],
+            "notes": list(result.notes),
+        }
+        if options.all:
+            found["probabilities"] = dict(zip(classes, shares, strict=True))
+        if options.embedding:
+            vector = result.embedding
+            found["embedding"] = None if vector is None else [_number(x) for x in vector.tolist()]
+        if result.heat is not None:
+            found["explanation"] = explanation(result.heat)
+        return found
+
+
+def explanation(heat: NDArray[np.float32]) -> Explanation:
+    """An occlusion map ``float32[H, W]`` as plain data, with the place that matters most."""
+    row, column = divmod(int(heat.argmax()), heat.shape[1])
+    rounded = np.round(heat.astype(np.float64), 5)
+    return {
+        "method": "occlusion",
+        "heat": rounded.tolist(),
+        "strongest": {"row": row, "column": column, "fall": float(rounded[row, column])},
+    }
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON can say it: what is not finite becomes ``null``."""
+    return value if math.isfinite(value) else None

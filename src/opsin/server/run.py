@@ -1,0 +1,158 @@
+"""A server's life: started, announced, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted, grey_or_colour
+from opsin.server.app import Application
+from opsin.server.engine import Engine
+from opsin.server.models import ServedModel
+from opsin.server.settings import ServerSettings
+from opsin.web.addresses import EVERYWHERE, url_of
+from opsin.web.connections import ConnectionLimits
+from opsin.web.graceful_server import Server
+from opsin.web.listening import BACKLOG, allow_many_files, bound, listen
+
+# Seconds that a connection without a request is kept.
+_KEEP_ALIVE: Final = 60
+# Seconds beyond the deadline that stopping waits for clients that read slowly.
+_LAST: Final = 5
+
+
+def serve(
+    models: Mapping[str, Path], settings: ServerSettings | None = None, *, watcher: Watcher = SILENT
+) -> None:
+    """Serve models by name until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    The address is taken first and opened once all models are loaded, so that every
+    client that can connect gets answers. Accepted requests are answered before this returns.
+    """
+    settings = settings or ServerSettings()
+    allow_many_files()
+    _set_up_logs(settings)
+    with (
+        bound(settings.host, settings.port) as held,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        stopped_by = runner.run(_serve(models, settings, held, watcher))
+    if stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def application(models: Mapping[str, Path], settings: ServerSettings) -> Application:
+    """A server's application, with the engine that its settings ask for."""
+    engine = Engine(
+        models,
+        workers=settings.workers,
+        device=settings.device,
+        queue=settings.queue,
+        batch=settings.batch,
+        deadline=settings.deadline,
+        max_pixels=settings.max_pixels,
+    )
+    return Application(engine, settings)
+
+
+async def _serve(
+    models: Mapping[str, Path], settings: ServerSettings, held: socket.socket, watcher: Watcher
+) -> int | None:
+    """Serve, and return the signal that ended it."""
+    app = application(models, settings)
+    engine = app.engine
+    await engine.start()
+    in_haste = False
+    try:
+        port = held.getsockname()[1]
+        limits = ConnectionLimits()
+        config = uvicorn.Config(
+            limits.around(app),
+            interface="asgi3",
+            http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=settings.access_log,
+            # Any client could claim to be another one.
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=int(settings.deadline) + _LAST,
+            backlog=BACKLOG,
+        )
+        server = Server(
+            config,
+            started=lambda: _announce(engine.served, settings, port, watcher),
+            stopping=lambda: watcher.fact("Stops", "requests that were accepted are answered"),
+        )
+        listen(held, settings.host, settings.port)
+        await server.serve([held])
+        in_haste = server.force_exit
+    finally:
+        await engine.stop(wait=not in_haste)
+    await server.abandon()
+    return server.stopped_by
+
+
+def _announce(
+    served: Mapping[str, ServedModel], settings: ServerSettings, port: int, watcher: Watcher
+) -> None:
+    """Report what is served, and where."""
+    for name, model in served.items():
+        like, score = model.metadata.preparation, model.metadata.score
+        colour = grey_or_colour(like.channels)
+        classes = counted(len(model.metadata.classes), "class", "classes")
+        text = f"{name} · {classes} · {like.width}×{like.height}"
+        accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
+        device = "" if model.device == "cpu" else f" · on {model.device}"
+        watcher.fact("Serves", f"{text} {colour}{accuracy}{device}")
+    address = url_of(settings.host, port)
+    watcher.fact("Page", f"{address}/")
+    watcher.fact("API", f"{address}/docs")
+    option = "" if settings.token is None else " -H 'Authorization: Bearer TOKEN'"
+    which = "" if len(served) == 1 else f"?model={next(iter(served))}"
+    watcher.fact(
+        "Try",
+        f"curl --data-binary @IMAGE -H 'Content-Type: image/png'{option} {address}/predict{which}",
+    )
+    if settings.token is not None:
+        watcher.fact("Token", "a browser asks for it: any name, the token as password")
+    if not settings.loopback:
+        where = "every address of this machine" if settings.host in EVERYWHERE else settings.host
+        watcher.note(
+            f"{where} is listened on without "
+            "encryption: who can watch the network reads images and token. Put a proxy with "
+            "HTTPS in front of it, and name the proxy's host among the allowed ones."
+        )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  there is none for Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _set_up_logs(settings: ServerSettings) -> None:
+    """Log faults of the server, and requests where the settings say so."""
+    # Each malformed request would be a line: no client should be able to fill the disk.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if settings.access_log:
+        log = logging.getLogger("uvicorn.access")
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        if not log.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            log.addHandler(handler)

@@ -1,0 +1,58 @@
+"""How a prediction server is set up."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic import Field
+
+from opsin.core.defaults import DEVICE_WORDS, DEVICES
+from opsin.core.errors import RecipeError
+from opsin.web.addresses import is_loopback
+from opsin.web.settings import AddressSettings
+
+#: Pixels of the largest image that workers decode; a server may be set to take less.
+MAX_PIXELS: Final = 50_000_000
+
+
+class ServerSettings(AddressSettings):
+    """How a server listens, whom it answers and how much it takes.
+
+    Each field is an option of ``opsin serve``, whose help says what it means; `max_parts`, the
+    images or form fields of one request at most, is set here alone.
+
+    Raises:
+        RecipeError: A value is out of its range, or an address other than this machine's own is
+            to be listened on without a token.
+
+    Example:
+        >>> ServerSettings(port=9000).loopback
+        True
+    """
+
+    port: int = Field(8000, ge=0, le=65_535)
+    workers: int | None = Field(None, ge=1)
+    device: str = "auto"
+    queue: int = Field(256, ge=1)
+    batch: int = Field(16, ge=1)
+    deadline: float = Field(30.0, ge=0.001, le=86_400)
+    max_bytes: int = Field(20_000_000, ge=1)
+    max_parts: int = Field(1_000, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
+    top: int = Field(5, ge=1)
+    page: str | None = None
+    access_log: bool = False
+
+    def model_post_init(self, _: object) -> None:
+        """Check what a field's type cannot say."""
+        super().model_post_init(_)
+        if not re.fullmatch(DEVICES, self.device):
+            raise RecipeError(
+                f"as device {DEVICE_WORDS}", f"got {self.device!r}", "Choose one of them."
+            )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)

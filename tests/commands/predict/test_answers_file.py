@@ -1,0 +1,173 @@
+"""An answers file knows what is done, whatever happens to the process, the disk or the output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
+from opsin.commands.predict.output import Output
+from opsin.commands.predict.rows import ResultRow, RowFormat
+from opsin.core.errors import RecipeError
+
+BEGUN: dict[str, Any] = {"the classifier": "abc", "top": 5}
+
+
+def open_answers(out: Path, **begun: Any) -> AnswersFile:
+    return AnswersFile(database_beside(out), out, BEGUN | begun, kinds=4)
+
+
+def keep(out: Path, *names: str, whole: bool = False, end: bool = True) -> AnswersFile:
+    """Keep answers as a command does; without an end as one that was killed."""
+    with open_answers(out) as answers, closing(output_of(answers, whole)) as output:
+        for name in names:
+            assert answers.claim(name)
+            output.append([Answer(name, len(name) % 3, ResultRow(name).to_json_line())])
+        if end:
+            output.finish()
+    return answers
+
+
+def output_of(answers: AnswersFile, whole: bool = False) -> Output:
+    return Output(RowFormat(answers.out, 1), answers, whole=whole)
+
+
+def images(out: Path) -> list[str]:
+    return [json.loads(line)["image"] for line in out.read_text().splitlines()]
+
+
+def test_what_is_done_is_known_and_counted(tmp_path: Path) -> None:
+    out = tmp_path / "below" / "results.jsonl"
+    with open_answers(out) as answers, closing(output_of(answers)) as output:
+        names = ["a", "bb", "Ünï\udcff", "aaaa"]
+        output.append([Answer(name, len(name) % 3, b'{"image": ""}') for name in names])
+        output.append([Answer("left out", 1, None)])
+        assert (answers.resumed, answers.images) == (0, 5)
+    assert out.read_bytes().count(b"\n") == 4
+    for _ in range(2):
+        with open_answers(out) as answers:
+            assert (answers.resumed, answers.images) == (5, 5)
+            assert answers.answers == {1: 4, 2: 1}
+            assert answers.kept == {1: 3, 2: 1}
+            assert answers.holds("Ünï\udcff") and answers.holds("left out")
+            assert not answers.holds("b")
+            assert not answers.claim("a") and answers.claim("b") and not answers.claim("b")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(0, 400))
+def test_rows_that_a_kill_kept_out_of_the_output_are_added(
+    tmp_path_factory: pytest.TempPathFactory, form: str, size: int
+) -> None:
+    out = tmp_path_factory.mktemp("cut") / f"results.{form}"
+    keep(out, *map(str, range(5)))
+    content = out.read_bytes()
+    os.truncate(out, min(size, len(content)))
+    keep(out)
+    assert out.read_bytes() == content
+
+
+def test_an_output_that_appears_whole_is_written_where_it_lacks_rows(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    keep(out, "1", "2", whole=True, end=False)
+    assert not out.exists()
+    keep(out, "3", whole=True)
+    assert images(out) == ["1", "2", "3"]
+    before = out.stat()
+    keep(out, whole=True)  # nothing is new
+    assert out.stat() == before
+    keep(out, "4", whole=True)
+    assert images(out) == ["1", "2", "3", "4"]
+    out.write_bytes(b"mine")
+    with pytest.raises(RecipeError, match="changed since"):
+        keep(out, whole=True)
+
+
+@pytest.mark.parametrize("how", ["added", "shorter and changed", "gone before"])
+def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how: str) -> None:
+    out = tmp_path / "results.jsonl"
+    keep(out, "1", "2", "3")
+    content = out.read_bytes()
+    changed = {"added": content + b"mine\n", "shorter and changed": b"X" + content[1:-9],
+               "gone before": content[5:]}[how]  # fmt: skip
+    out.write_bytes(changed)
+    with pytest.raises(RecipeError, match="changed since"):
+        keep(out)
+    assert out.read_bytes() == changed
+
+
+def test_results_of_others_are_never_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    out.write_text("precious\n")
+    with pytest.raises(RecipeError, match="Opsin overwrites nothing"):
+        open_answers(out)
+    assert out.read_text() == "precious\n"
+    assert not database_beside(out).exists()
+
+
+def test_other_options_are_named(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    keep(out, "1")
+    with pytest.raises(RecipeError, match="top was 5 and is 3") as caught:
+        open_answers(out, top=3)
+    assert "the classifier" not in caught.value.received
+    with pytest.raises(RecipeError, match="reject was none and is on"):
+        open_answers(out, reject=True)
+
+
+def test_who_removes_the_results_wants_new_ones(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    keep(out)  # where nothing was done, other options begin anew
+    with open_answers(out, top=3) as answers:
+        assert answers.resumed == 0
+    keep(out, "1")
+    out.unlink()
+    with open_answers(out, top=3) as answers:
+        assert answers.resumed == 0
+
+
+def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from opsin.commands.predict.answers_file import AnswersFile, database_beside\n"
+        "out = Path(sys.argv[1])\n"
+        "answers = AnswersFile(database_beside(out), out, {'the classifier': 'abc', 'top': 5})\n"
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert other.stdout.readline() == b"open\n"
+        with pytest.raises(RecipeError, match="another one is writing"):
+            open_answers(out)
+        other.kill()
+        other.wait()
+    keep(out, "1")  # its end has freed them
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "results.jsonl"
+    with open_answers(out) as answers:
+
+        def stopped() -> None:
+            with answers.transaction():
+                answers.insert([Answer("1", 0, b"{}")])
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            stopped()
+        answers.append([Answer("2", 0, b"{}")])
+    with open_answers(out) as answers:
+        assert (answers.holds("1"), answers.holds("2")) == (False, True)

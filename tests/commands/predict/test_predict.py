@@ -1,0 +1,426 @@
+"""`classify` answers each image once, keeps what it is told to, and goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.predict import classify
+from opsin.commands.predict.stream import predict_each
+from opsin.commands.predict.undo import undo
+from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction
+from tests.conftest import Notes
+from tests.data.sources.test_archive import pack
+
+
+@pytest.fixture
+def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
+    """Twenty digits in a folder, and a file that is no image."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    add(folder, digits, range(20))
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def add(folder: Path, digits: opsin.Dataset, numbers: range) -> None:
+    for number in numbers:
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(folder / f"{number}.png")
+
+
+def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+class Watch(Notes):
+    """Keeps facts and progress too, and can be interrupted."""
+
+    def __init__(self, interrupt: bool = False) -> None:
+        super().__init__()
+        self.facts: dict[str, str] = {}
+        self.interrupt, self.total, self.last = interrupt, 0, 0
+
+    def fact(self, name: str, text: str) -> None:
+        self.facts[name] = text
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.total = total
+
+    def advance(self, done: int, **figures: float) -> None:
+        self.last = done
+        if self.interrupt:
+            raise KeyboardInterrupt
+
+
+def test_each_image_is_a_row_and_answered_once(
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
+) -> None:
+    out, watch = tmp_path / "answers.jsonl", Watch()
+    done = classify(nearest_mean, images, out=out, top=3, watcher=watch)
+    found = {row["image"]: row for row in rows(out)}
+    assert len(found) == 21
+    classifier = Classifier(nearest_mean, threads=1)
+    for number in range(20):
+        wanted = classifier.predict(images / f"{number}.png")
+        row = found[f"{number}.png"]
+        assert (row["answer"], row["error"], row["ood_score"]) == (wanted.label, None, None)
+        assert [(best["label"], np.float32(best["probability"])) for best in row["top"]] == [
+            (label, np.float32(share)) for label, share in wanted.top(3)
+        ]
+    assert found["broken.png"]["error"] == "no image of a known format"
+    assert found["broken.png"]["answer"] is None
+    assert watch.notes == ["broken.png: no image of a known format"]
+    assert (watch.total, watch.last) == (21, 21)
+    assert (done.images, done.answered, done.unreadable, done.refused) == (21, 20, 1, 0)
+    assert (done.resumed, done.left_out, sum(done.answers.values())) == (0, 0, 21)
+    assert json.loads(json.dumps(done.to_json()))["out"] == str(out)
+
+    before = out.read_bytes()
+    add(images, digits, range(20, 25))
+    watch = Watch()
+    again = classify(nearest_mean, images, out=out, top=3, watcher=watch)
+    assert (again.resumed, again.images, again.unreadable) == (21, 26, 1)
+    assert watch.facts["Resumed"] == "21 images were done before"
+    assert out.read_bytes()[: len(before)] == before
+    assert [row["image"] for row in rows(out)[21:]] == [f"{number}.png" for number in range(20, 25)]
+
+
+def test_ctrl_c_keeps_what_is_done(
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsin.commands.predict.work._BATCH", 8)
+    whole, out = tmp_path / "whole.csv", tmp_path / "answers.csv"
+    classify(nearest_mean, images, out=whole)
+    watch = Watch(interrupt=True)
+    with pytest.raises(KeyboardInterrupt):
+        classify(nearest_mean, images, out=out, watcher=watch)
+    assert watch.notes[-1] == "8 images are done and kept; the same command goes on there"
+    assert classify(nearest_mean, images, out=out).resumed == 8
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("opsin.commands.predict.work._BATCH", 1)
+    names = ["a.png", "a.png", "b.png", "a.png"]
+    content = [(name, (images / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
+    archive = pack(tmp_path / f"twice{suffix}", content)
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    classify(nearest_mean, archive, out=whole)
+    assert [row["image"] for row in rows(whole)] == ["a.png", "a-2.png", "b.png", "a-3.png"]
+    answers = [classify(nearest_mean, images / f"{n}.png", out=tmp_path / f"{n}.jsonl").answers
+               for n in range(len(names))]  # fmt: skip
+    assert [{row["answer"]: 1} for row in rows(whole)] == answers
+
+    def append_and_die(kept: AnswersFile, answers: Sequence[Answer], **facts: Any) -> None:
+        append(kept, answers, **facts)
+        raise KeyboardInterrupt
+
+    append = AnswersFile.append
+    with monkeypatch.context() as patch:
+        patch.setattr(AnswersFile, "append", append_and_die)
+        for _ in names:
+            with pytest.raises(KeyboardInterrupt):
+                classify(nearest_mean, archive, out=out)
+    assert classify(nearest_mean, archive, out=out).resumed == len(names)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_answers_before_a_damage_are_kept(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
+    archive, out = tmp_path / "torn.tar", tmp_path / "r.jsonl"
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as file:
+        for path in sorted(images.glob("*.png")):
+            file.add(path, path.name)
+    os.truncate(archive, 12 * 1024 - 500)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="cut short"):
+            classify(nearest_mean, archive, out=out)
+        whole = sorted(path.name for path in images.iterdir())[:11]
+        assert [row["image"] for row in rows(out)] == whole
+
+
+def test_an_image_that_is_given_twice_is_one_row(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    names = [str(images / f"{number}.png") for number in (1, 2, 1)]
+    assert classify(nearest_mean, names, out=tmp_path / "r.jsonl").images == 2
+    with pytest.raises(SourceError, match="one source or more; got none"):
+        classify(nearest_mean, [], out=tmp_path / "n.jsonl")
+    with pytest.raises(SourceError, match="only once; got it twice"):
+        predict_each(nearest_mean, ["-", "-"])
+
+
+def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for form in ("jsonl", "csv", "parquet"):
+        classify(nearest_mean, images, out=tmp_path / f"a.{form}", top=2)
+    table = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    texts = (tmp_path / "a.csv").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(io.StringIO(texts)))
+    for one, other, third in zip(rows(tmp_path / "a.jsonl"), lines, table, strict=True):
+        assert one["image"] == other["image"] == third["image"]
+        assert (one["answer"] or "") == other["answer"] == (third["answer"] or "")
+        if one["error"] is None:
+            second = one["top"][1]
+            assert second["label"] == other["label_2"] == third["label_2"]
+            assert second["probability"] == float(other["probability_2"])
+            assert np.float32(second["probability"]) == np.float32(third["probability_2"])
+    with pytest.raises(RecipeError, match=r"\.jsonl, \.csv, \.parquet"):
+        classify(nearest_mean, images, out=tmp_path / "a.json")
+
+
+def test_only_wanted_rows_are_kept(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
+    every, some = tmp_path / "every.jsonl", tmp_path / "some.jsonl"
+    classify(nearest_mean, images, out=every)
+    wanted = [
+        row["image"]
+        for row in rows(every)
+        if row["label"] in {"1", "2"} and row["confidence"] >= 0.2
+    ]
+    assert 0 < len(wanted) < 21
+    where = ["label=1", "label=2"]
+    done = classify(nearest_mean, images, out=some, where=where, min_confidence=0.2)
+    assert [row["image"] for row in rows(some)] == wanted
+    assert (done.images, done.left_out) == (21, 21 - len(wanted))
+    again = classify(nearest_mean, images, out=some, where=where[::-1], min_confidence=0.2)
+    assert (again.resumed, again.left_out) == (21, done.left_out)
+    with pytest.raises(RecipeError, match="where was label=1, label=2 and is label=1") as caught:
+        classify(nearest_mean, images, out=some, where=["label=1"], min_confidence=0.2)
+    assert "min_confidence" not in caught.value.received
+    with pytest.raises(RecipeError, match=r"min_confidence was 0\.2 and is 0\.0"):
+        classify(nearest_mean, images, out=some, where=where)
+
+
+def with_threshold(path: Path, target: Path, threshold: float) -> Path:
+    """Let a classifier refuse images that are less like the first class than a threshold."""
+    model = onnx.load(path)
+    axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+    one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one")
+    ends = [onnx.numpy_helper.from_array(np.array([n]), f"n{n}") for n in (0, 1)]
+    model.graph.initializer.extend([axes, one, *ends])
+    model.graph.node.extend([
+        onnx.helper.make_node("Slice", ["probabilities", "n0", "n1", "axes"], ["first"]),
+        onnx.helper.make_node("Squeeze", ["first", "axes"], ["alike"]),
+        onnx.helper.make_node("Sub", ["one", "alike"], ["ood_score"]),
+    ])  # fmt: skip
+    float32 = onnx.TensorProto.FLOAT
+    model.graph.output.append(onnx.helper.make_tensor_value_info("ood_score", float32, ["N"]))
+    reject = json.dumps({"max_ood_score": 1 - threshold, "rate": 0.05, "images": 100})
+    for prop in model.metadata_props:
+        if prop.key == "opsin.reject":
+            prop.value = reject
+    onnx.save_model(model, target)
+    return target
+
+
+def test_strange_images_are_refused_or_not(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    model = with_threshold(nearest_mean, tmp_path / "refuses.onnx", 0.1)
+    done = classify(model, images, out=tmp_path / "r.jsonl")
+    strange = [row for row in rows(tmp_path / "r.jsonl") if row["rejected"]]
+    assert 0 < len(strange) == done.refused == done.answers["none of these"] < 20
+    assert {row["answer"] for row in strange} == {"none of these"}
+    assert all(row["ood_score"] > 0.9 for row in strange)
+    anyway = classify(model, images, out=tmp_path / "a.jsonl", reject=False)
+    assert (anyway.refused, anyway.answered) == (0, 20)
+    assert {row["answer"] for row in rows(tmp_path / "a.jsonl")} <= {*map(str, range(10)), None}
+    only = classify(model, images, out=tmp_path / "o.jsonl", where=["answer=none of these"])
+    assert only.answers == {"none of these": len(strange)}
+    with pytest.raises(RecipeError, match="answer= and one of"):
+        classify(nearest_mean, images, out=tmp_path / "n.jsonl", where=["answer=none of these"])
+
+
+@pytest.mark.parametrize("by", ["copy", "move"])
+def test_images_are_sorted_and_taken_back(
+    tmp_path: Path, nearest_mean: Path, images: Path, by: Any, digits: opsin.Dataset
+) -> None:
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    folder = tmp_path / "sorted"
+    done = classify(nearest_mean, images, sort_into=folder, sort_by=by)
+    assert (done.out, done.placed, done.unplaced) == (folder / "results.jsonl", 20, 0)
+    for row in rows(done.out):
+        place = folder / str(row["answer"]) / row["image"]
+        assert place.exists() == (row["error"] is None)
+    assert (images / "broken.png").exists()  # it has no class, and may be repaired
+    assert len(list(images.iterdir())) == (1 if by == "move" else 21)
+    if by == "move":
+        (images / "broken.png").unlink()
+    again = classify(nearest_mean, images, sort_into=folder, sort_by=by)
+    assert (again.resumed, again.placed) == (21, 0)
+    (images / "broken.png").write_bytes(before["broken.png"])
+    add(images, digits, range(30, 31))
+    assert classify(nearest_mean, images, sort_into=folder, sort_by=by).placed == 1
+    (images / "30.png").unlink(missing_ok=True)
+    back = undo(folder)
+    if by == "move":
+        (images / "30.png").unlink()
+        assert back.moved_back == 21
+        assert not folder.exists()
+    else:  # the copy of the image that is gone may be the only one
+        assert (back.removed, back.left_count) == (20, 1)
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+
+
+def test_members_of_archives_are_written_out(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    archive, folder = tmp_path / "images.zip", tmp_path / "sorted"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(images.iterdir()):
+            file.write(path, f"below/{path.name}")
+    with pytest.raises(RecipeError, match="is one file"):
+        classify(nearest_mean, archive, sort_into=folder, sort_by="move")
+    done = classify(nearest_mean, archive, sort_into=folder)
+    assert (done.images, done.placed) == (21, 20)
+    for row in rows(done.out):
+        if row["error"] is None:
+            name = row["image"].removeprefix("below/")
+            copy = folder / row["answer"] / name
+            assert copy.read_bytes() == (images / name).read_bytes()
+    assert undo(folder).removed == 20
+    assert not folder.exists()
+
+
+def test_names_that_are_no_unicode_go_all_the_way(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    name = os.fsdecode(b"caf\xe9 \n1.png")
+    shutil.copy(images / "1.png", images / name)
+    out = tmp_path / "r.csv"
+    classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted")
+    assert os.fsencode(name) in out.read_bytes()
+    assert len(list((tmp_path / "sorted").rglob(name))) == 1
+    assert classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted").resumed == 22
+    assert undo(tmp_path / "sorted").removed == 21
+
+
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    def refused(told: str, **options: Any) -> None:
+        with pytest.raises(RecipeError, match=told):
+            classify(nearest_mean, images, **options)
+
+    out = tmp_path / "below" / "r.jsonl"
+    refused("a file for the answers or a folder")
+    refused("one of copy, move", out=out, sort_by="steal")
+    refused("a folder to move", out=out, sort_by="move")
+    refused("one class or more", out=out, top=0)
+    refused("between 0 and 1", out=out, min_confidence=2)
+    refused("one of: 7, ", out=out, where=["label=77"])
+    refused("lie in one another", sort_into=images)
+    refused("lie in one another", sort_into=images / "below")
+    refused("lie in one another", sort_into=tmp_path)
+    with pytest.raises(SourceError):
+        classify(nearest_mean, tmp_path / "nowhere", out=out)
+    assert {path.name for path in tmp_path.iterdir()} == {"images"}
+    assert len(list(images.iterdir())) == 21
+
+
+def test_other_models_and_sources_do_not_mix(
+    tmp_path: Path, nearest_mean: Path, images: Path
+) -> None:
+    out = tmp_path / "r.jsonl"
+    classify(nearest_mean, images, out=out)
+    other = with_threshold(nearest_mean, tmp_path / "other.onnx", 0.1)
+    with pytest.raises(RecipeError, match=r"the classifier was .* and is"):
+        classify(other, images, out=out)
+    moved = images.rename(tmp_path / "moved")
+    with pytest.raises(RecipeError, match=r"the source was .*images and is .*moved"):
+        classify(nearest_mean, moved, out=out)
+    copied = shutil.copy(nearest_mean, tmp_path / "copied.onnx")
+    moved.rename(images)
+    assert classify(copied, images, out=out).resumed == 21  # the same file by another name
+
+
+@pytest.mark.parametrize("limit", [2_000, 18_000, 25_000, 33_000])
+def test_a_full_disk_is_told_and_gone_on_from(
+    tmp_path: Path, nearest_mean: Path, images: Path, limit: int
+) -> None:
+    script = (
+        "import sys; from opsin.core.errors import StorageError\n"
+        "from opsin.commands.predict import predict, work; work._BATCH = 4\n"
+        "try: predict.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
+        "except StorageError as error: print(error)"
+    )
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "r.jsonl"
+    classify(nearest_mean, images, out=whole)
+    told = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, nearest_mean, images, out],
+        preexec_fn=small_files, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.startswith(f"expected to write {out}; ")
+    done = classify(nearest_mean, images, out=out)
+    assert done.resumed < 21
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_failing_disk_while_sorting_ends_the_work(
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "sorted"
+    monkeypatch.setattr("opsin.commands.predict.sorting.copy_file", full)
+    with pytest.raises(StorageError, match="no space left on device"):
+        classify(nearest_mean, images, sort_into=folder)
+    monkeypatch.undo()
+    done = classify(nearest_mean, images, sort_into=folder)
+    assert (done.images, done.placed) == (21, 20)
+    assert undo(folder).left == ()
+
+
+def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
+    answers = list(predict_each(nearest_mean, images))
+    assert sum(isinstance(answer, Prediction) for answer in answers) == 20
+    assert sum(isinstance(answer, ImageError) for answer in answers) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    names = io.BytesIO(f"{images / '1.png'}\n{images / '2.png'}\n".encode())
+    assert len(list(predict_each(Classifier(nearest_mean), "-", stdin=names))) == 2
+    names = io.BytesIO(2 * names.getvalue())
+    done = classify(nearest_mean, "-", out=tmp_path / "r.csv", stdin=names)
+    assert done.images == 2  # a list may name an image twice; it is one row
+
+
+def test_of_several_sources_what_was_sorted_is_not_found_again(
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
+) -> None:
+    more, watch = tmp_path / "more", Watch()
+    more.mkdir()
+    add(more, digits, range(3))
+    folder = more / "sorted"
+    done = classify(nearest_mean, [images, more], sort_into=folder, watcher=watch)
+    assert (done.images, done.placed) == (24, 23)
+    assert len({row["image"] for row in rows(done.out)}) == 24
+    again = classify(nearest_mean, [images, more], sort_into=folder, watcher=watch)
+    assert (again.resumed, again.images) == (24, 24)
+    assert "23 images lie in" in watch.notes[-1]
+    assert undo(folder).removed == 23

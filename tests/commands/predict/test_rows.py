@@ -1,0 +1,146 @@
+"""Rows come back from every format as they were written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.commands.predict.rows import ResultRow, RowFormat, flat, row_of
+from opsin.core.csv_cells import unguard
+from opsin.core.errors import ImageError, MissingExtraError, RecipeError
+from opsin.runtime.prediction import Prediction
+
+# What a file's name can hold: any character, and bytes that are no UTF-8.
+NAMES = st.one_of(
+    st.text(min_size=1),
+    st.text(st.sampled_from('\n\r",;\t\x85\u2028 \\üa'), min_size=1),
+    st.binary(min_size=1).map(lambda name: name.decode("utf-8", "surrogateescape")),
+)
+SHARES = st.floats(0, 1, width=32)
+ROWS = st.one_of(
+    st.builds(
+        ResultRow,
+        image=NAMES,
+        answer=st.text(min_size=1),
+        label=st.text(min_size=1),
+        confidence=SHARES,
+        ood_score=st.none() | SHARES,
+        rejected=st.booleans(),
+        top=st.lists(st.tuples(st.text(min_size=1), SHARES), max_size=3).map(tuple),
+        notes=st.lists(st.text(min_size=1), max_size=2).map(tuple),
+    ),
+    st.builds(ResultRow, image=NAMES, error=st.text(min_size=1)),
+)
+
+
+def read_back(form: RowFormat, content: bytes) -> list[dict[str, Any]]:
+    """Read a CSV file as any reader would, and turn its texts into values, formulas into text."""
+    text = content.decode("utf-8", "surrogateescape")
+    values = list(csv.DictReader(io.StringIO(text, newline="")))
+    kinds = form.columns
+
+    def value(name: str, field: str) -> Any:
+        if field == "":
+            return None
+        if kinds[name] == "bool":
+            return {"true": True, "false": False}[field]
+        return float(field) if kinds[name] == "float" else unguard(field)
+
+    return [{name: value(name, field) for name, field in row.items()} for row in values]
+
+
+@given(st.lists(ROWS, max_size=4))
+def test_lines_of_json_come_back(rows: list[ResultRow]) -> None:
+    form = RowFormat(Path("r.jsonl"), top=3)
+    content = b"".join(form.encode(row.to_json_line()) for row in rows)
+    text = content.decode("utf-8")  # the file is UTF-8 whatever the names
+    assert len(text.splitlines()) == len(rows)
+    for row, line in zip(rows, text.splitlines(), strict=True):
+        found = json.loads(line)
+        top = [(entry["label"], entry["probability"]) for entry in found.pop("top")]
+        assert (top, tuple(found.pop("notes"))) == (list(row.top), row.notes)
+        assert found == {name: getattr(row, name) for name in found}
+        assert len(found) == 7
+
+
+@given(st.lists(ROWS, max_size=4))
+def test_tables_come_back(rows: list[ResultRow]) -> None:
+    form = RowFormat(Path("r.CSV"), top=3)
+    lines = [form.encode(row.to_json_line()) for row in rows]
+    wanted = [flat(json.loads(row.to_json_line()), 3) for row in rows]
+    assert read_back(form, form.heading + b"".join(lines)) == wanted
+
+
+def test_numbers_are_short_and_lose_nothing() -> None:
+    shares = {"Bag": float(np.float32(0.9)), "Coat": float(np.float32(0.1))}
+    answer = Prediction("a.png", "Bag", shares["Bag"], shares, float("nan"), rejected=True)
+    row = row_of("a.png", answer, 1)
+    assert (row.answer, row.label, row.confidence) == ("none of these", "Bag", 0.9)
+    assert np.float32(row.confidence) == np.float32(0.9)
+    assert row.top == (("Bag", 0.9),)
+    assert row.ood_score is None  # no number: JSON has none for it
+    given_anyway = row_of("a.png", answer, 2, reject=False)
+    assert (given_anyway.answer, given_anyway.rejected) == ("Bag", False)
+    failed = row_of("x/b.png", ImageError("a readable image", "x/b.png: cut off", "Mend."), 2)
+    assert failed == ResultRow("x/b.png", error="cut off")
+    large = row_of("b", ImageError("an image of at most 3 pixels", "b has 9", "Shrink."), 2)
+    assert large.error == "expected an image of at most 3 pixels; b has 9"
+
+
+def test_other_endings_are_refused() -> None:
+    for name in ("r.json", "r", "", "jsonl"):
+        with pytest.raises(RecipeError, match=r"\.jsonl, \.csv, \.parquet"):
+            RowFormat(Path(name), 5)
+
+
+def test_a_parquet_file_is_made_of_all_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("opsin.commands.predict.rows.GROUP", 7)
+    out = tmp_path / "r.parquet"
+    form = RowFormat(out, top=2)
+    rows = [
+        ResultRow(f"{n}.png", "Bag", "Bag", n / 32, None, False, (("Bag", n / 32), ("Coat", 0.0)))
+        for n in range(20)
+    ]
+    rows += [
+        ResultRow("bad \udcff\n.png", error="no image"),
+        ResultRow("n", notes=("one", "two")),
+    ]
+    form.write(out, [row.to_json_line() for row in rows])
+    table = parquet.read_table(out)
+    assert table.column_names == list(form.columns)
+    assert table.num_rows == 22
+    assert parquet.read_metadata(out).num_row_groups == 4
+    assert table["confidence"].to_pylist()[:20] == [n / 32 for n in range(20)]
+    last, noted = table.to_pylist()[-2:]
+    assert last["image"] == "bad \\udcff\n.png"  # Arrow takes UTF-8 only
+    assert (last["answer"], last["error"]) == (None, "no image")
+    assert noted["notes"] == "one; two"
+
+
+def test_without_pyarrow_the_extra_is_named() -> None:
+    script = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "from pathlib import Path; from opsin.commands.predict.rows import RowFormat\n"
+        "from opsin.core.errors import MissingExtraError\n"
+        "RowFormat(Path('r.csv'), 5)\n"
+        "try: RowFormat(Path('r.parquet'), 5)\n"
+        "except MissingExtraError as error: print(error)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert str(MissingExtraError(".parquet files", "parquet")) in told.stdout
+    assert "opsin[parquet]" in told.stdout

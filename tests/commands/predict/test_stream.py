@@ -1,0 +1,293 @@
+"""Images through a classifier: right answers, in order, in bounded memory; no thread is left."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.commands.predict.stream import classify_stream
+from opsin.core.errors import ImageError, SourceError
+from opsin.data.dataset import Dataset
+from opsin.data.image_stream import Unlabelled
+from opsin.data.lazy_images import THREADS
+from opsin.data.sources import open_stream
+from opsin.runtime import image_engine
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import Prediction, Prepared
+from tests.data.sources.test_archive import pack
+
+
+@pytest.fixture
+def classifier(nearest_mean: Path) -> Classifier:
+    return Classifier(nearest_mean, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    assert all_end()
+
+
+def running() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("opsin-images")]
+
+
+def all_end() -> bool:
+    """Tell whether all threads end; the one that lists images may do so a little later."""
+    for thread in running():
+        thread.join(30)
+    return not running()
+
+
+@pytest.fixture
+def photos(tmp_path: Path, digits: Dataset) -> Path:
+    """Sixty digits as files, in two folders."""
+    for row in range(60):
+        file = tmp_path / "photos" / f"half {row % 2}" / f"{row}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(digits.images[row]))
+    return tmp_path / "photos"
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0]).save(file, "PNG")
+    return file.getvalue()
+
+
+def label_of(answer: Prediction | ImageError) -> str:
+    assert isinstance(answer, Prediction)
+    return answer.label
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+@pytest.mark.parametrize("tta", [False, True])
+def test_answers_are_those_of_predict_in_order(
+    nearest_mean: Path, photos: Path, threads: int | None, tta: bool
+) -> None:
+    classifier = Classifier(nearest_mean, threads=threads)
+    (photos / "half 0" / "7.png").write_bytes(b"no image")
+    answered = list(classify_stream(classifier, open_stream(photos), tta=tta))
+    assert [item.name for item, _ in answered] == [p.name for p in open_stream(photos)]
+    for item, answer in answered:
+        if item.name == "half 0/7.png":
+            assert isinstance(answer, ImageError)
+            assert "half 0/7.png: no image of a known format" in str(answer)
+            continue
+        alone = classifier.predict(item.path or "", name=item.name, tta=tta)
+        assert isinstance(answer, Prediction)
+        assert answer.name == item.name
+        assert answer.label == alone.label
+        assert np.array_equal(answer.pixels, alone.pixels)
+        if threads == 1:
+            # Every bit of it; that views do not suit this file is said once, not with each.
+            assert answer == replace(alone, notes=answer.notes)
+        for name, share in alone.probabilities.items():
+            assert answer.probabilities[name] == pytest.approx(share, abs=1e-6)
+
+
+def test_every_kind_of_source_gives_the_same(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    paths = sorted(photos.rglob("*.png"))
+    names = [path.relative_to(photos).as_posix() for path in paths]
+    table = tmp_path / "photos.csv"
+    table.write_text("path\n" + "".join(f"photos/{name}\n" for name in names))
+    packed = pack(tmp_path / "p.zip", {n: (photos / n).read_bytes() for n in names})
+    lines = io.BytesIO("".join(f"{path}\n" for path in paths).encode())
+    wanted = [classifier.predict(path).label for path in paths]
+    for stream in (open_stream(table), open_stream(packed), open_stream("-", stdin=lines)):
+        answers = [answer for _, answer in classify_stream(classifier, stream)]
+        assert [label_of(answer) for answer in answers] == wanted, stream.kind
+    one = io.BytesIO(paths[0].read_bytes())
+    ((item, answer),) = classify_stream(classifier, open_stream("-", stdin=one))
+    assert (item.name, label_of(answer)) == ("standard input", wanted[0])
+
+
+def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path\nphotos/half 0/0.png\ngone.png\nphotos\n")
+    answers = [answer for _, answer in classify_stream(classifier, open_stream(tmp_path / "a.csv"))]
+    assert isinstance(answers[0], Prediction)
+    assert "gone.png: no such file" in str(answers[1])
+    assert "photos: is a directory" in str(answers[2])
+    ((_, alone),) = classify_stream(classifier, open_stream(tmp_path / "none.png"))
+    assert isinstance(alone, ImageError)
+    problem = ImageError("a", "b", "c")
+    known = [Unlabelled("x", b"", problem=problem)]
+    assert list(classify_stream(classifier, known)) == [(known[0], problem)]
+
+
+def test_a_pipe_in_a_list_keeps_nobody_waiting(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.csv").write_text("path\npipe.png\n/dev/zero\nphotos/half 0/0.png\n")
+    stream = open_stream(tmp_path / "a.csv", outside=True)
+    *odd, good = [answer for _, answer in classify_stream(classifier, stream)]
+    assert ["not a regular file" in str(answer) for answer in odd] == [True, True]
+    assert isinstance(good, Prediction)
+
+
+def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: Path) -> None:
+    torn = png(np.zeros((40, 40, 1), np.uint8))[:-30]
+    items = [Unlabelled("torn.png", torn), Unlabelled("gone.png", str(tmp_path / "gone.png"))]
+    for _, answer in classify_stream(classifier, items):
+        each: BaseException | None = answer if isinstance(answer, ImageError) else None
+        assert each is not None
+        while each is not None:
+            assert each.__traceback__ is None
+            each = each.__cause__ or each.__context__
+
+
+def test_an_image_may_vanish_after_it_was_listed(classifier: Classifier, photos: Path) -> None:
+    def vanishing() -> Iterator[Unlabelled]:
+        for item in open_stream(photos):
+            if item.name.endswith("/4.png"):
+                Path(item.path or "").unlink()
+            yield item
+
+    answers = {item.name: answer for item, answer in classify_stream(classifier, vanishing())}
+    assert len(answers) == 60
+    assert isinstance(answers.pop("half 0/4.png"), ImageError)
+    assert all(isinstance(answer, Prediction) for answer in answers.values())
+
+
+def test_an_error_of_the_source_comes_behind_the_answers(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    content = {f"{n}.png": png(digits.images[n]) for n in range(30)}
+    path = pack(tmp_path / "a.tar", {**content, "../x.png": b""})
+    answered: list[tuple[Unlabelled, Prediction | ImageError]] = []
+    with pytest.raises(SourceError, match="leads out"):
+        answered.extend(classify_stream(classifier, open_stream(path)))
+    assert [item.name for item, _ in answered] == list(content)
+
+
+def test_nothing_comes_of_nothing(classifier: Classifier) -> None:
+    assert list(classify_stream(classifier, [])) == []
+
+
+class Watched:
+    """Says how many images were asked for."""
+
+    def __init__(self, content: bytes, path: str | None = None) -> None:
+        self.content, self.asked = content, 0
+
+    def __iter__(self) -> Iterator[Unlabelled]:
+        while True:
+            self.asked += 1
+            yield Unlabelled(str(self.asked), self.content)
+
+
+def settled(watched: Watched) -> int:
+    """Return how many were asked for once no more are."""
+    before = -1
+    while before != watched.asked:
+        before = watched.asked
+        time.sleep(0.15)
+    return before
+
+
+def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dataset) -> None:
+    watched = Watched(png(digits.images[0]))
+    answers = classify_stream(classifier, watched)
+    next(answers)
+    most = (image_engine._BATCHES + 1) * classifier.batch_size
+    assert settled(watched) <= most
+    for _ in range(classifier.batch_size):
+        next(answers)
+    assert settled(watched) <= most + classifier.batch_size
+    answers.close()
+    assert all_end()
+
+
+def test_large_images_wait_by_their_bytes(
+    classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_engine, "_WAITING", 1_000_000)
+    watched = Watched(png(digits.images[0]) + bytes(300_000))
+    answers = classify_stream(classifier, watched)
+    next(answers)
+    assert settled(watched) <= 8
+    answers.close()
+
+
+def test_answers_come_while_names_still_do(classifier: Classifier, photos: Path) -> None:
+    ends = os.pipe()
+    with os.fdopen(ends[0], "rb") as reading, io.FileIO(ends[1], "wb") as writing:
+        writing.write(f"{photos}/half 0/0.png\n".encode())
+        answers = classify_stream(classifier, open_stream("-", stdin=reading))
+        assert isinstance(next(answers)[1], Prediction)
+        writing.write(f"{photos}/half 1/1.png\n{photos}/half 0/2.png\n".encode())
+        assert [next(answers)[0].name[-5:] for _ in range(2)] == ["1.png", "2.png"]
+        answers.close()  # while a thread waits for the next name
+        assert all_end()
+
+
+def test_ctrl_c_ends_every_thread(classifier: Classifier, digits: Dataset) -> None:
+    def interrupted() -> Iterator[Unlabelled]:
+        yield from (Unlabelled(str(n), png(digits.images[n])) for n in range(20))
+        os.kill(os.getpid(), signal.SIGINT)
+        while running():
+            time.sleep(0.01)
+            yield Unlabelled("more", png(digits.images[0]))
+
+    answers = classify_stream(classifier, interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        for _ in answers:
+            pass
+    answers.close()
+    assert all_end()
+
+
+def test_a_failure_of_the_classifier_is_raised(
+    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> list[Prediction]:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(classifier, "predict_prepared", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        list(classify_stream(classifier, open_stream(photos)))
+
+
+def test_batches_are_filled_and_shared_among_threads(
+    classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, plain = [], classifier.predict_prepared
+
+    def note(images: list[Prepared], *, tta: bool = False) -> list[Prediction]:
+        sizes.append(len(images))
+        return plain(images, tta=tta)
+
+    monkeypatch.setattr(classifier, "predict_prepared", note)
+    monkeypatch.setattr(image_engine, "_PATIENCE", 60.0)
+    items = [Unlabelled(str(n), png(digits.images[n % 99])) for n in range(600)]
+    assert len(list(classify_stream(classifier, items))) == 600
+    most = max(8, classifier.batch_size // THREADS)
+    assert sum(sizes) == 600
+    assert max(sizes) == most
+    assert len(sizes) <= 600 // most + THREADS + 1
+
+
+def test_the_background_is_left_as_it_is_where_asked(nearest_mean: Path, digits: Dataset) -> None:
+    classifier = Classifier(nearest_mean, threads=1)
+    light = Unlabelled("light", png(255 - digits.images[3]))
+    ((_, turned),) = classify_stream(classifier, [light])
+    ((_, kept),) = classify_stream(classifier, [replace(light)], as_is=True)
+    assert isinstance(turned, Prediction)
+    assert isinstance(kept, Prediction)
+    assert kept.notes == ()
+    assert np.array_equal(kept.pixels, 255 - digits.images[3])
+    assert turned.notes

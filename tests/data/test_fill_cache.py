@@ -1,0 +1,370 @@
+"""Reading goes on where it was ended, whatever ended it, and one process does the work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pytest
+from PIL import Image
+
+from opsin.core.errors import StorageError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe
+from opsin.data import cache, decoded_store, fill_cache
+from opsin.data.dataset import Dataset, fingerprint_of, load
+from opsin.data.images import read_sized
+from tests.conftest import shape_image, write_shapes
+
+COUNT = 400
+
+# Reads a folder as `opsin train` would; its arguments are the folder, seconds that each image
+# takes longer, a limit for the size of files (0: none), and seconds between two times of saving.
+_CHILD = """
+import sys, time
+from opsin.data import fill_cache
+from opsin.data.dataset import fingerprint_of
+from opsin.core.errors import OpsinError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe
+
+class Aloud(Watcher):
+    def note(self, text):
+        print("note:", text, flush=True)
+    def advance(self, done, **figures):
+        print("done:", done, flush=True)
+
+slowly = float(sys.argv[2])
+if slowly:
+    quick = fill_cache.read_sized
+    def slow(*image):
+        time.sleep(slowly)
+        return quick(*image)
+    fill_cache.read_sized = slow
+if sys.argv[3] != "0":
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+fill_cache._SAVED_EVERY = float(sys.argv[4])
+try:
+    decoded = fill_cache.read(DataRecipe.of(sys.argv[1]), watcher=Aloud())
+    print("fingerprint:", fingerprint_of(decoded))
+except OpsinError as error:
+    print("error:", error)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+class Notes(Watcher):
+    """Keeps notes, and how far the work was to go."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.totals: list[int] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.totals.append(total)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Four hundred images, the eleventh of which is none."""
+    root = write_shapes(tmp_path / "many", count=COUNT // 2)
+    (root / "disc" / "10.png").write_bytes(b"no image")
+    return root
+
+
+def start(
+    folder: Path, slowly: float, limit: int = 0, saved_every: float = 0
+) -> subprocess.Popen[str]:
+    words = map(str, (folder, slowly, limit, saved_every))
+    command = [sys.executable, "-W", "error", "-c", _CHILD, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def kill(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    child.communicate()
+
+
+def wait_for(child: subprocess.Popen[str], beginning: str) -> str:
+    """Read what a child says up to a line."""
+    assert child.stdout
+    for line in child.stdout:
+        if line.startswith(beginning):
+            return line
+    raise AssertionError(f"it never said {beginning}")
+
+
+def as_if_read_at_once(folder: Path, watcher: Watcher) -> None:
+    """Check that a set is what it would be without any interruption."""
+    data = fill_cache.read(DataRecipe.of(str(folder)), watcher=watcher)
+    assert data.unreadable == [("disc/10.png", "no image of a known format")]
+    assert len(data.labels) == COUNT - 1
+    for row, name in enumerate(data.names):
+        kind, number = name.removesuffix(".png").split("/")
+        whole = shape_image(kind, 1000 * len(kind) + int(number))
+        assert np.array_equal(data.images[row], whole), name
+    assert np.array_equal(data.digests, cache.digest_rows(np.asarray(data.images)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_killed_process_loses_little(many: Path, own_cache: Path) -> None:
+    child = start(many, 0.004)
+    while "done:" not in (line := wait_for(child, "done:")) or int(line.split()[1]) < 150:
+        pass
+    kill(child)
+    assert child.returncode == -signal.SIGKILL
+    (folder,) = (path for path in (own_cache / "decoded").iterdir() if path.is_dir())
+    assert not (folder / "about.json").exists()
+    before = int(np.load(folder / "rows-16.npy")["done"].sum())
+    assert 32 <= before < COUNT
+    notes = Notes()
+    as_if_read_at_once(many, notes)
+    assert notes.notes == [f"{before} of 400 images were read before; going on from there"]
+    assert notes.totals == [COUNT - before]
+    assert (folder / "about.json").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of another kind there")
+def test_ctrl_c_keeps_what_is_done_and_says_so(many: Path, own_cache: Path) -> None:
+    child = start(many, 0.004, saved_every=99)
+    wait_for(child, "done:")
+    child.send_signal(signal.SIGINT)
+    told = wait_for(child, "note: stopped")
+    assert "the same command goes on from there" in told
+    kept = int(told.split()[2].replace(",", ""))
+    assert kept >= 32
+    assert child.communicate()[0] == "interrupted\n"
+    assert child.returncode == 0
+    notes = Notes()
+    as_if_read_at_once(many, notes)
+    assert notes.totals == [COUNT - kept]
+
+
+@pytest.mark.parametrize("damage", ["images-16.npy", "rows-16.npy", "reasons-16.jsonl"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_damaged_set_is_begun_anew(
+    damage: str, finished: bool, many: Path, own_cache: Path
+) -> None:
+    child = start(many, 0 if finished else 0.004)
+    wait_for(child, "fingerprint:" if finished else "done:")
+    kill(child)
+    (folder,) = (path for path in (own_cache / "decoded").iterdir() if path.is_dir())
+    if damage.endswith("npy"):
+        os.truncate(folder / damage, 60)
+    else:
+        (folder / damage).unlink()
+    notes = Notes()
+    as_if_read_at_once(many, notes)
+    again = not finished or damage.endswith("npy")  # reasons are in about.json by then
+    assert notes.totals == ([COUNT] if again else [])
+
+
+def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(shape: tuple[int, int, int] = (2, 2, 1)) -> decoded_store.DecodedStore:
+        return decoded_store.DecodedStore(tmp_path / "set", 6, shape, 16)
+
+    one = store()
+    with (tmp_path / "set" / "reasons-16.jsonl").open("a") as log:
+        log.write('[2, "no im')  # killed there
+    images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
+    one.put(decoded_store.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
+    synced: list[str] = []
+
+    def sync(handle: int) -> None:
+        name = Path(f"/proc/self/fd/{handle}").readlink().name
+        synced.append(name)
+        if name == "rows-16.npy":
+            rows = np.load(tmp_path / "set" / "rows-16.npy")
+            assert rows["done"].tolist() == [0, 0, 1, 1, 0, 0]
+            assert np.array_equal(np.load(tmp_path / "set" / "images-16.npy")[2:4], images)
+
+    if Path("/proc/self/fd").exists():
+        monkeypatch.setattr(os, "fsync", sync)
+        one.save()
+        assert synced == ["reasons-16.jsonl", "images-16.npy", "rows-16.npy"]
+    one.save()
+    one.close()
+    again = store()
+    assert again.reasons == {3: "no image"}
+    assert again.pending(2) == [range(2), range(4, 6)]
+    again.close()
+    anew = store((2, 2, 3))
+    assert not anew.rows["done"].any()
+    anew.close()
+
+
+def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
+    # The lock's name is the set's; a process that is killed while it works leaves it behind.
+    child = start(many, 0.004)
+    wait_for(child, "done:")
+    kill(child)
+    (place,) = (own_cache / "decoded").glob("*.lock")
+    with filelock.FileLock(place):
+        waiting = start(many, 0)
+        assert "another Opsin is reading the same images" in wait_for(waiting, "note:")
+    told = wait_for(waiting, "fingerprint:")
+    waiting.communicate()
+    assert told.split()[1] == load(many).fingerprint
+
+
+def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
+    children = [start(many, 0.002) for _ in range(2)]
+    said = [child.communicate(timeout=120)[0] for child in children]
+    assert len({text.split("fingerprint: ")[1] for text in said}) == 1
+    # The one that waited finds the other's work done, and has nothing to read.
+    readers = [text for text in said if "done:" in text]
+    assert len(readers) == 1
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such limit there")
+def test_a_full_disk_is_told_and_leaves_nothing_half_done(many: Path, own_cache: Path) -> None:
+    child = start(many, 0, 100_000)
+    told = wait_for(child, "error:")
+    assert "Free some space" in told
+    child.communicate()
+    assert not [path for path in (own_cache / "decoded").iterdir() if path.is_dir()]
+    as_if_read_at_once(many, Notes())
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such limit there")
+def test_a_disk_that_fills_up_meanwhile_keeps_what_is_done(many: Path, own_cache: Path) -> None:
+    child = start(many, 0.004)
+    wait_for(child, "done:")
+    kill(child)
+    child = start(many, 0, 500_000)
+    assert "Free some space" in wait_for(child, "error:")
+    child.communicate()
+    notes = Notes()
+    as_if_read_at_once(many, notes)
+    assert notes.totals[0] < COUNT
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StorageError, match="set OPSIN_CACHE to another folder, and run again"):
+        load(shapes)
+
+
+class Changing(Notes):
+    """Changes a collection once it is listed, as its first images are read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        if not self.totals:
+            (self.folder / "disc" / "3.png").unlink()
+            Image.fromarray(shape_image("disc", 77)).save(self.folder / "square" / "4.png")
+            shutil.copytree(self.folder / "disc", self.folder / "another")
+        super().begin(what, total, unit)
+
+
+@pytest.mark.parametrize("size", [None, 32])
+def test_a_collection_that_changes_while_it_is_read(
+    size: int | None, tmp_path: Path, own_cache: Path
+) -> None:
+    """What was read is what is used; the next reading sees what is there then."""
+    root = write_shapes(tmp_path / "photos")
+    first = load(root, watcher=Changing(root), size=size, max_unreadable=0.1)
+    assert first.classes == ("disc", "square")
+    assert [name for name, _ in first.unreadable] == ["disc/3.png"]
+    again = load(root, size=size)
+    assert again.classes == ("another", "disc", "square")
+    assert (len(again), again.unreadable) == (34, [])
+    # Rewritten in between: the pixels of both times are those of the file as it was read.
+    rows = [data.names.index("square/4.png") for data in (first, again)]
+    digests = [data.source_digests[row] for data, row in zip((first, again), rows, strict=True)]
+    assert (digests[0] == digests[1]).all()
+    assert np.array_equal(first.images[rows[0]], again.images[rows[1]])
+
+
+def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:
+    places = own_cache / "decoded"
+    earlier = own_cache / "partial" / ("ab" * 32)  # where another version of Opsin had them
+    earlier.mkdir(parents=True)
+    os.utime(earlier, (time.time() - 8 * 86_400,) * 2)
+    for name, days in (("old", 8), ("fresh", 6), ("locked", 8), ("whole", 8)):
+        (places / name).mkdir(parents=True)
+        whole = [places / name / "about.json"] if name == "whole" else []
+        for file in (places / name / "rows-16.npy", places / f"{name}.lock", *whole):
+            file.touch()
+            os.utime(file, (time.time() - days * 86_400,) * 2)
+    with filelock.FileLock(places / "locked.lock"):
+        os.utime(places / "locked.lock", (time.time() - 8 * 86_400,) * 2)
+        load(shapes)
+    left = {path.name for path in places.iterdir() if path.is_dir()}
+    assert len(left) == 4
+    assert left > {"fresh", "locked", "whole"}
+    assert not earlier.exists()
+    assert not (places / "old.lock").exists()
+
+
+def test_the_files_own_sizes_are_known(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("disc", "square"):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            image = Image.fromarray(shape_image(kind, number, size=100 + number)[:90])
+            image.save(tmp_path / kind / f"{number}.jpg", exif=exif if number == 2 else b"")
+    decoded = fill_cache.read(DataRecipe.of(str(tmp_path)))
+    assert decoded.sizes.dtype == np.int32
+    assert decoded.sizes.tolist() == [[90, 100], [90, 101], [102, 90]] * 2
+    images = np.asarray(decoded.images)
+    assert decoded.ranges.tolist() == [[int(one.min()), int(one.max())] for one in images]
+
+
+def test_arrays_have_their_own_size(digits: Dataset) -> None:
+    decoded = fill_cache.read(DataRecipe.of("digits"))
+    assert (decoded.sizes == 8).all()
+    assert np.array_equal(decoded.digests, digits.digests)
+    larger = fill_cache.read(DataRecipe.of("digits", size=(16, 16)))
+    assert larger.images.shape[1:] == (16, 16, 1)
+    assert (larger.sizes == 8).all()
+
+
+def test_digests_are_those_of_the_pixels(shapes: Path) -> None:
+    decoded = fill_cache.read(DataRecipe.of(str(shapes)))
+    assert np.array_equal(decoded.digests, cache.digest_rows(np.asarray(decoded.images)))
+    assert fingerprint_of(decoded) == load(shapes).fingerprint
+
+
+@pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])
+def test_each_file_is_read_once_for_each_preparation(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    read: list[Any] = []
+
+    def counted(*image: Any) -> Any:
+        read.append(image[2])
+        return read_sized(*image)
+
+    monkeypatch.setattr(fill_cache, "read_sized", counted)
+    data = load(shapes, **options)
+    # As it is wanted and, to find near duplicates whatever that is, as images are by default.
+    assert sorted(read) == sorted(data.names * (2 if options else 1))

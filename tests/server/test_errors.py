@@ -1,0 +1,84 @@
+"""Errors have one shape, a status of their own, and tell nothing of the server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opsin.core import errors as core
+from opsin.core.errors import ImageError, ModelFileError, OpsinError, RunError
+from opsin.server import errors
+from opsin.server.errors import BadAnswer, Overloaded, error_object, error_reply, status_of
+from opsin.web import refusals
+from opsin.web.refusals import json_bytes
+
+PARTS = ("what was needed", "what came", "What to do.")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (refusals.BadRequest(*PARTS), 400), (refusals.Unauthorized(*PARTS), 401),
+        (refusals.ForeignOrigin(*PARTS), 403), (errors.NotFound(*PARTS), 404),
+        (errors.UnknownModel(*PARTS), 404), (errors.MethodNotAllowed(*PARTS), 405),
+        (errors.SlowRequest(*PARTS), 408), (errors.TooLarge(*PARTS), 413),
+        (errors.WrongMediaType(*PARTS), 415),
+        (refusals.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
+        (Overloaded(*PARTS, retry_after=2.1), 503), (errors.WorkerDied(*PARTS), 503),
+        (errors.Stopping(*PARTS), 503), (errors.Expired(*PARTS), 504),
+    ],
+)  # fmt: skip
+def test_statuses(error: OpsinError, status: int) -> None:
+    reply = error_reply(error)
+    assert status_of(error) == reply.status_code == status
+    content = json.loads(bytes(reply.body))
+    kind = type(error).__name__
+    assert content == {
+        "error": dict(zip(("kind", "expected", "received", "advice"), (kind, *PARTS), strict=True))
+    }
+    assert ("retry-after" in reply.headers) == (status == 503)
+
+
+def test_retry_after_is_a_whole_number() -> None:
+    for seconds, header in ((0.0, "1"), (0.2, "1"), (1.0, "1"), (2.1, "3")):
+        reply = error_reply(Overloaded(*PARTS, retry_after=seconds))
+        assert reply.headers["retry-after"] == header
+
+
+KINDS = [
+    kind
+    for kind in vars(core).values()
+    if isinstance(kind, type) and issubclass(kind, OpsinError) and kind is not ImageError
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
+    if kind is core.MissingExtraError:
+        error: OpsinError = core.MissingExtraError("secret", "secret")
+    elif kind is core.MovedError:
+        error = core.MovedError("/home/secret", ["/home/secret/images"])
+    else:
+        error = kind("a file", "/home/secret/classifier.onnx", "See /home/secret.")
+    assert status_of(error) == 500
+    assert "secret" not in str(error_object(error))
+    assert error_object(error)["kind"] == "InternalError"
+
+
+def test_files_of_the_server_are_not_named() -> None:
+    for error in (ModelFileError(*PARTS), RunError(*PARTS)):
+        assert error_object(error)["received"] == "the server failed at it"
+
+
+def test_a_model_that_fails_is_named() -> None:
+    error = BadAnswer("a sound answer", "the model boots gives none", "Tell its owner.")
+    reply = error_reply(error)
+    assert reply.status_code == 500
+    assert json.loads(bytes(reply.body))["error"]["received"] == "the model boots gives none"
+
+
+def test_json_of_any_text() -> None:
+    assert json_bytes({"a": ["ä", 1.5, None]}) == '{"a":["ä",1.5,null]}'.encode()
+    assert json.loads(json_bytes("half \ud800 a pair")) == "half \ud800 a pair"
+    assert json_bytes(float("nan")) == b"null"

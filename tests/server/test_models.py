@@ -1,0 +1,110 @@
+"""Models get a name from where they lie, and what a run directory knows of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.file_stamp import MISSING, file_stamp
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
+from opsin.server.models import ModelVersion, check_models, parse_models, training_shares
+from tests.made_runs import answers_right, write_run
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("demo=runs/x", "demo"),
+        ("runs/2026-11-21-demo", "2026-11-21-demo"),
+        ("runs/2026-11-21-demo/", "2026-11-21-demo"),
+        ("runs/demo/classifier.onnx", "demo"),
+        ("runs/demo/classifier-int8.onnx", "demo-int8"),
+        ("boots.onnx", "boots"),
+        ("runs/my boots (new)", "my-boots-new"),
+        ("runs/données", "donnees"),
+        ("runs/靴", "model"),
+        ("./a=b/c", "c"),
+    ],
+)
+def test_names(text: str, name: str) -> None:
+    assert list(parse_models([text])) == [name]
+
+
+def test_a_directory_named_by_dots_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boots").mkdir()
+    monkeypatch.chdir(tmp_path / "boots")
+    assert parse_models([".", "other=."]) == {"boots": Path(), "other": Path()}
+
+
+def test_a_file_whose_name_holds_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a=b.onnx").touch()
+    assert parse_models(["a=b.onnx"]) == {"a-b": Path("a=b.onnx")}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [[], ["=x"], ["a="], ["a b=x"], ["..=x"], ["ä=x"], ["runs/a", "more/a"], ["a=x", "a=y"]],
+)
+def test_names_that_cannot_be(texts: list[str]) -> None:
+    with pytest.raises(RecipeError):
+        parse_models(texts)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "m:predict-image", "ä", "x" * 81])
+def test_names_in_python_are_checked_too(name: str) -> None:
+    assert check_models({"demo-1": "runs/x"}) == {"demo-1": Path("runs/x")}
+    for models in ({}, {name: "runs/x"}):
+        with pytest.raises(RecipeError):
+            check_models(models)
+
+
+@given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30))
+def test_any_path_gets_a_tame_name(text: str) -> None:
+    (name,) = parse_models([f"./{text}"])
+    assert name.strip(".")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def test_the_mix_is_that_of_the_training_images(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    run = write_run(tmp_path, "digits", digits, answers_right(digits, 0.9), classifier=nearest_mean)
+    metadata = Classifier(run).metadata
+    mix = training_shares(run / "classifier.onnx", metadata)
+    assert mix is not None
+    train = digits.labels[digits.split.train]
+    assert mix == tuple((train == k).sum() / len(train) for k in range(10))
+    other = metadata.model_copy(update={"fingerprint": "of another data set"})
+    assert training_shares(run / "classifier.onnx", other) is None
+    whole = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
+    counts = {name: {"train": "many"} for name in metadata.classes}
+    for damaged in ("{", json.dumps(whole | {"counts": counts})):
+        (run / "dataset.json").write_text(damaged, encoding="utf-8")
+        assert training_shares(run / "classifier.onnx", metadata) is None
+
+
+def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> None:
+    file = tmp_path / "classifier.onnx"
+    assert file_stamp(file) == MISSING
+    with pytest.raises(RunError, match="does not exist"):
+        ModelVersion.read(file)
+    shutil.copyfile(nearest_mean, file)
+    model = ModelVersion.read(file)
+    assert model.content == nearest_mean.read_bytes()
+    assert model.stamp == file_stamp(file)
+    shutil.copyfile(nearest_mean, tmp_path / "new")
+    (tmp_path / "new").replace(file)
+    assert model.stamp != file_stamp(file)
+    assert model.digest == ModelVersion.read(file).digest

@@ -1,0 +1,288 @@
+"""Images in, answers out: the same ones as without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import opsin
+from opsin.data.blank_images import NO_CONTRAST
+from opsin.data.dataset import Dataset
+from opsin.server.errors import Overloaded
+from opsin.server.predict import explanation
+from opsin.server.settings import ServerSettings
+from opsin.server.waiting import ImageToAnswer, PredictResult
+from tests.server.made_engine import png, until
+from tests.server.made_server import Asks, Host
+
+PNG = {"content-type": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def asks(host: Host) -> Asks:
+    return host.asks(ServerSettings(max_parts=40, queue=8, max_bytes=200_000, top=3))
+
+
+@pytest.fixture(scope="module")
+def images(digits: Dataset) -> list[bytes]:
+    return [png(digits.images[row][:, :, 0]) for row in digits.split.test[:12]]
+
+
+def test_one_image(asks: Asks, nearest_mean: Path, images: list[bytes]) -> None:
+    reply = asks.post("/predict", content=images[0], headers=PNG)
+    assert reply.status_code == 200
+    content = reply.json()
+    assert content["model"] == "digits"
+    assert len(content["digest"]) == 64
+    (found,) = content["predictions"]
+    known = opsin.Classifier(nearest_mean, threads=1).predict(images[0])
+    assert found["label"] == found["answer"] == known.label
+    assert found["confidence"] == known.confidence
+    assert found["top"] == [{"label": name, "score": score} for name, score in known.top(3)]
+    # The file has no threshold: what is like no training image cannot be told.
+    assert (found["rejected"], found["ood_score"], found["notes"]) == (None, None, [])
+    assert set(found) == {
+        "name", "answer", "label", "confidence", "rejected", "ood_score", "top", "notes",
+        "warning",
+    }  # fmt: skip
+
+
+def test_an_image_without_contrast_is_said_to_be_so(asks: Asks) -> None:
+    white = png(np.full((9, 9), 255, np.uint8))
+    reply = asks.post("/explain", content=white, headers=PNG)
+    (found,) = reply.json()["predictions"]
+    assert found["warning"] == NO_CONTRAST
+    assert found["notes"] == [NO_CONTRAST]
+    assert "explanation" not in found
+
+
+def test_every_way_of_sending_gives_the_same(asks: Asks, images: list[bytes]) -> None:
+    texts = [base64.b64encode(image).decode() for image in images]
+    files = [("image", (f"{place}.png", image)) for place, image in enumerate(images)]
+    ways = [
+        asks.post("/predict", files=files),
+        asks.post("/v1/models/digits:predict-image", files=files),
+        asks.post("/predict", json={"images": texts}),
+        asks.post("/predict?model=digits", json={"images": texts}),
+    ]
+    single = [
+        asks.post("/predict", content=image, headers=PNG).json()["predictions"][0]
+        for image in images
+    ]
+    for reply in ways:
+        assert reply.status_code == 200, reply.text
+        found = reply.json()["predictions"]
+        assert [each | {"name": ""} for each in found] == [each | {"name": ""} for each in single]
+    assert [each["name"] for each in ways[0].json()["predictions"]][:2] == ["0.png", "1.png"]
+    one = asks.post("/predict", json={"image": texts[0]}).json()["predictions"]
+    assert [one[0] | {"name": ""}] == [single[0] | {"name": ""}]
+
+
+def test_further_answers(asks: Asks, images: list[bytes]) -> None:
+    query = "?top=100&all=true&embedding=1&as_is=true"
+    replies = [
+        asks.post(f"{path}{query}", content=images[0], headers=PNG).json()["predictions"][0]
+        for path in ("/predict", "/explain", "/v1/models/digits:explain-image")
+    ]
+    found = replies[1]
+    assert replies[2] == found
+    assert replies[0] == {name: value for name, value in found.items() if name != "explanation"}
+    assert len(found["top"]) == len(found["probabilities"]) == 10
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert found["probabilities"][found["label"]] == found["confidence"]
+    assert len(found["embedding"]) == 64
+    heat = np.array(found["explanation"]["heat"])
+    place = found["explanation"]["strongest"]
+    assert heat.shape == (8, 8)
+    assert heat[place["row"], place["column"]] == heat.max() == place["fall"]
+
+
+def test_more_images_than_wait_at_a_time(asks: Asks, images: list[bytes]) -> None:
+    many = (images * 4)[:40]  # the queue holds 8
+    files = [("image", (f"{place}.png", image)) for place, image in enumerate(many)]
+    found = asks.post("/predict", files=files).json()["predictions"]
+    assert [each["name"] for each in found] == [f"{place}.png" for place in range(40)]
+    assert [each["top"] for each in found[:12]] == [each["top"] for each in found[12:24]]
+    refused = asks.post("/predict", files=[*files, files[0]])
+    assert refused.status_code == 413
+
+
+def test_one_of_many_cannot_be_read(asks: Asks, images: list[bytes]) -> None:
+    large = png(np.zeros((101, 100), np.uint8))
+    files = [("image", ("a.png", images[0])), ("image", ("b.png", b"no image")),
+             ("image", ("c.png", large)), ("image", ("d.png", images[1]))]  # fmt: skip
+    reply = asks.post("/predict", files=files)
+    assert reply.status_code == 200
+    kinds = [each.get("error", {}).get("kind") for each in reply.json()["predictions"]]
+    assert kinds == [None, "ImageError", "ImageError", None]
+    turned = asks.post("/predict", files=files[::-1][2:]).json()["predictions"]
+    assert [each.get("label") is None for each in turned] == [True, False]
+    for content in (b"no image", large):
+        alone = asks.post("/predict", content=content, headers=PNG)
+        assert alone.status_code == 422
+        assert alone.json()["error"]["kind"] == "ImageError"
+
+
+def test_limits_of_a_request(asks: Asks) -> None:
+    async def endless() -> Any:
+        for _ in range(1000):
+            yield bytes(1000)
+
+    assert asks.post("/predict", content=endless(), headers=PNG).status_code == 413
+    assert asks.post("/predict", content=bytes(200_001), headers=PNG).status_code == 413
+    assert asks.post("/predict", content=bytes(200_000), headers=PNG).status_code == 422
+    assert asks.app.budget.left == 25 * 200_000
+
+
+@pytest.mark.parametrize("path", ["/predict?model=dogs", "/v1/models/dogs:predict-image"])
+def test_an_unknown_model(asks: Asks, path: str) -> None:
+    reply = asks.post(path, content=b"", headers=PNG)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["kind"] == "UnknownModel"
+    assert "digits" in reply.json()["error"]["expected"]
+
+
+def test_several_models(address: str, images: list[bytes]) -> None:
+    reply = httpx.post(f"{address}predict", content=images[0], headers=PNG)
+    assert reply.status_code == 400
+    assert "plain, refusing" in reply.json()["error"]["advice"]
+    for name in ("plain", "refusing"):
+        path = f"{address}predict?model={name}"
+        assert httpx.post(path, content=images[0], headers=PNG).json()["model"] == name
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["top=0", "top=-1", "top=x", "top=1.5", "top=", "top=99999999999", "all=maybe", "tops=3",
+     "%ff=1", "top=%ff", "explain=true", "&".join(f"a{place}=1" for place in range(100))],
+)  # fmt: skip
+def test_queries_that_are_none(asks: Asks, images: list[bytes], query: str) -> None:
+    reply = asks.post(f"/predict?{query}", content=images[0], headers=PNG)
+    assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "BadRequest")
+    by_path = "/v1/models/digits:predict-image?model=digits"
+    assert asks.post(by_path, content=images[0], headers=PNG).status_code == 400
+
+
+def test_strongest_place() -> None:
+    heat = np.zeros((3, 4), np.float32)
+    heat[2, 1] = 0.123456789
+    assert explanation(heat)["strongest"] == {"row": 2, "column": 1, "fall": 0.12346}
+
+
+def test_a_full_queue_half_way_is_waited_for(
+    asks: Asks, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, tries = asks.app.engine, []
+    honest = engine.predict
+
+    async def busy_sometimes(*given: Any, **named: Any) -> list[Any]:
+        tries.append(len(given[1]))
+        if len(tries) % 2 == 0:
+            raise Overloaded("room", "there is none", "Try again.", retry_after=1)
+        return await honest(*given, **named)
+
+    monkeypatch.setattr(engine, "predict", busy_sometimes)
+    files = [("image", image) for image in images[:6]]
+    assert len(asks.post("/predict", files=files).json()["predictions"]) == 6
+    assert tries == [4, 2, 2]
+    refused = asks.post("/predict", content=images[0], headers=PNG)  # the fourth try, its first
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+
+
+async def come_and_go(asks: Asks, path: str, kind: bytes, body: bytes) -> list[Any]:
+    """Send a request, wait until it waits, and go."""
+    engine, sent, leaving = asks.app.engine, [], asyncio.Event()
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for message in messages:
+            return message
+        await leaving.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1:8000"), (b"content-type", kind)]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "headers": headers, "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000), "state": {},
+    }  # fmt: skip
+    asking = asyncio.create_task(asks.app(scope, receive, send))
+    await until(lambda: engine.waiting == 1)
+    leaving.set()
+    await until(lambda: engine.waiting == 0, 10)  # the deadline is 30 s
+    await asking
+    return sent
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/digits/infer"])
+def test_who_goes_frees_the_place(host: Host, images: list[bytes], path: str) -> None:
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 1], "data": [0] * 64}
+    kind, body = b"image/png", images[0]
+    if path.startswith("/v2"):
+        kind, body = b"application/json", json.dumps({"inputs": [tensor]}).encode()
+    asks = host.asks()
+
+    async def main() -> None:
+        for pid in host.engine.pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            first = asyncio.create_task(host.engine.predict("digits", [ImageToAnswer(images[0])]))
+            await until(lambda: host.engine.computing == 1)
+            sent = await come_and_go(asks, path, kind, body)
+        finally:
+            for pid in host.engine.pids:
+                os.kill(pid, signal.SIGCONT)
+        await first
+        assert [each for each in sent if each.get("status") not in (None, 499)] == []
+
+    asks.run(main())
+    counted = [line for line in asks.get("/metrics").text.splitlines() if 'status="499"' in line]
+    assert [line for line in counted if f'route="{path.replace("digits", "{model}")}"' in line]
+
+
+def test_a_bug_is_told_to_the_log_alone(
+    asks: Asks, images: list[bytes], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    async def broken(*given: Any, **named: Any) -> list[PredictResult]:
+        raise RuntimeError("/home/secret")
+
+    monkeypatch.setattr(asks.app.engine, "predict", broken)
+    reply = asks.post("/predict", content=images[0], headers=PNG)
+    assert reply.status_code == 500
+    assert reply.json()["error"]["kind"] == "InternalError"
+    assert "secret" not in reply.text
+    assert "/home/secret" in caplog.text
+    assert asks.app.budget.left == 25 * 200_000
+
+
+def test_tagged_requests_at_once(asks: Asks, images: list[bytes]) -> None:
+    async def everybody() -> list[Any]:
+        async def one(place: int) -> Any:
+            while True:
+                reply = await asks.client.post("/predict", content=images[place % 12], headers=PNG)
+                if reply.status_code == 200:
+                    return reply.json()["predictions"][0]["top"]
+                assert reply.status_code == 503
+                await asyncio.sleep(0.01)
+
+        return await asyncio.gather(*(one(place) for place in range(120)))
+
+    found = asks.run(everybody())
+    for place in range(12):
+        assert all(other == found[place] for other in found[place::12])
+    assert len({str(each) for each in found}) == 12

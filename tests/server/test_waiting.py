@@ -1,0 +1,99 @@
+"""The queue is bounded, in order, and gives out nothing that nobody wants."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("fastapi")
+from opsin.server.waiting import BATCH_BYTES, QueueEntry, RequestQueue
+
+
+class Request:
+    """A request for a model, of which the queue looks at nothing else."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+
+def one(model: str = "m", size: int = 1, *, alone: bool = False) -> QueueEntry:
+    return QueueEntry(cast("Any", Request(model)), 0, size, alone)
+
+
+def test_all_of_a_request_or_nothing_of_it() -> None:
+    waiting = RequestQueue(3, 100)
+    assert waiting.add([one(), one()])
+    assert not waiting.add([one(), one()])
+    assert (waiting.images, waiting.bytes) == (2, 2)
+    assert waiting.add([one(size=98)])
+    assert not waiting.add([one()])
+    assert not RequestQueue(1000, 100).add([one(size=101)])
+
+
+def test_models_take_turns_by_who_waited_longest() -> None:
+    waiting = RequestQueue(9, 100)
+    first, second, third = one("a"), one("b"), one("a")
+    waiting.add([first, second, third])
+    assert waiting.take(most=9) == [first, third]
+    assert waiting.take(most=9) == [second]
+    assert waiting.take(most=9) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
+)
+def test_what_waits_is_shared_out_evenly(count: int, among: int, share: int) -> None:
+    waiting = RequestQueue(100, 1000)
+    waiting.add([one() for _ in range(count)])
+    assert len(waiting.take(most=8, among=among)) == share
+
+
+def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
+    waiting = RequestQueue(100, 1000)
+    waiting.add([one() for _ in range(7)])
+    assert waiting.take(most=8, least=8) == []
+    waiting.add([one()])
+    assert len(waiting.take(most=8, least=8)) == 8
+
+
+def test_large_images_do_not_hold_up_each_other() -> None:
+    waiting = RequestQueue(100, 10 * BATCH_BYTES)
+    waiting.add([one(size=BATCH_BYTES // 2 + 1) for _ in range(3)] + [one(size=2 * BATCH_BYTES)])
+    assert [len(waiting.take(most=8)) for _ in range(5)] == [1, 1, 1, 1, 0]
+
+
+_STEPS = st.tuples(
+    st.sampled_from(["add", "add", "drop", "take"]), st.integers(1, 5), st.integers(0, 40),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+
+
+@given(steps=st.lists(_STEPS, max_size=60), most=st.integers(1, 4))
+def test_whatever_happens(steps: list[tuple[str, int, int, bool, bool]], most: int) -> None:
+    """Never beyond the bounds, never twice, never dropped, in order of arrival."""
+    waiting = RequestQueue(10, 200)
+    live: list[QueueEntry] = []
+    for what, count, size, second, alone in steps:
+        if what == "add":
+            new = [one("ab"[second], size, alone=alone) for _ in range(count)]
+            fits = len(live) + count <= 10 and sum(w.size for w in live) + size * count <= 200
+            assert waiting.add(new) is fits
+            live += new if fits else []
+        elif what == "drop" and live:
+            gone = live.pop(size % len(live))
+            waiting.drop(gone)
+            waiting.drop(gone)
+        elif what == "take":
+            batch = waiting.take(most=most)
+            assert bool(batch) == bool(live)
+            lane = [w for w in live if w.request.model == live[0].request.model]
+            assert batch == lane[: len(batch)]
+            assert len(batch) <= most
+            assert len(batch) == 1 or not any(w.alone for w in batch)
+            live = [w for w in live if w not in batch]
+        assert waiting.images == len(live) <= 10
+        assert waiting.bytes == sum(w.size for w in live) <= 200
+        assert sorted(map(id, waiting)) == sorted(map(id, live))
