@@ -113,7 +113,7 @@ def _opsin(folder: Path) -> dict[str, float]:
 
 def _opsin_reading(folder: Path) -> dict[str, float]:
     from opsin.core.recipe import DataRecipe  # noqa: PLC0415
-    from opsin.data.decode import read  # noqa: PLC0415
+    from opsin.data.fill_cache import read  # noqa: PLC0415
 
     began = time.perf_counter()
     images = read(DataRecipe.of(str(folder), size=(_SIDE, _SIDE))).images

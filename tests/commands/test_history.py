@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-import opsin
 from opsin.commands.history import History
 from tests.made_epochs import made_epoch
 
@@ -40,23 +36,3 @@ def test_a_notebook_shows_a_table_with_the_best_epoch_in_bold() -> None:
     assert ["<th>" in row for row in rows] == [False, True, False]
     assert "<th>2/9</th><th>1.000</th><th>0.5000</th><th>nan</th>" in rows[1]
     assert "<td>0.1</td><td>0:01</td>" in rows[2]
-
-
-def test_a_runs_history_is_still_a_list(tmp_path: Path) -> None:
-    run = opsin.train("digits", model="logistic", runs=tmp_path, quiet=True)
-    (epoch,) = run.history
-    assert isinstance(run.history, list)
-    assert run.history == [epoch]
-    assert run.history.frame().loc[1].val_accuracy == epoch.val_accuracy
-
-
-def test_without_pandas_the_error_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['pandas'] = None\n"
-        "from opsin.commands.history import History\n"
-        "from opsin import MissingExtraError\n"
-        "try: History().frame()\n"
-        "except MissingExtraError as error: print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'opsin[evaluate]'" in done.stdout

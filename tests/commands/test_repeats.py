@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 import opsin
 from opsin.commands.repeats import summarise
 from opsin.core.artifacts.epoch import Epoch
-from opsin.core.errors import MissingExtraError, RecipeError, StorageError
+from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
@@ -84,16 +83,6 @@ def test_repeats_differ_in_their_seeds_only(repeats: opsin.Repeats) -> None:
 
 
 @pytest.mark.torch
-def test_a_repeat_is_what_a_single_run_with_its_seed_is(
-    repeats: opsin.Repeats, tmp_path: Path
-) -> None:
-    alone = opsin.train("digits", model="mlp", hidden=[16], epochs=2, seed=5, runs=tmp_path,
-                        quiet=True)  # fmt: skip
-    assert alone.report.figures == repeats.runs[1].report.figures
-    assert alone.recipe == repeats.runs[1].recipe
-
-
-@pytest.mark.torch
 def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> None:
     summary = repeats.summary
     accuracies = [run.accuracy for run in repeats.runs]
@@ -113,17 +102,6 @@ def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> Non
     page = repeats._repr_html_()
     assert f"mean {repeats.accuracy:.4f}, standard deviation {repeats.deviation:.4f}" in page
     assert all(run.path.name in page for run in repeats.runs)
-
-
-@pytest.mark.torch
-def test_the_summary_lies_beside_the_runs_which_are_listed_as_ever(repeats: opsin.Repeats) -> None:
-    root = repeats.file.parent
-    assert repeats.file.name.endswith("-digits-mlp-repeats.json")
-    assert json.loads(repeats.file.read_text(encoding="utf-8")) == repeats.summary.to_json()
-    assert [Path(row.run) for row in repeats.summary.runs] == [r.path for r in repeats.runs]
-    assert [run.path.name[-5:] for run in repeats.runs] == ["seed4", "seed5"]
-    assert {run.path for run in opsin.list_runs(root)} == {run.path for run in repeats.runs}
-    assert {run.row()["state"] for run in repeats.runs} == {"done"}
 
 
 @pytest.mark.slow
@@ -168,21 +146,6 @@ def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
     assert opsin.load("digits", labels=folds.labels).fingerprint == digits.fingerprint
 
 
-@pytest.mark.slow
-@pytest.mark.torch
-def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
-    plain = opsin.load("digits")
-    first = tmp_path / "first.csv"
-    rows = [f"{plain.names[row]},{(plain.labels[row] + 1) % 10}" for row in range(40)]
-    first.write_text("name,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    corrected = opsin.load("digits", labels=first)
-    found = opsin.train_folds(corrected, folds=2, model="mlp", epochs=5,
-                              runs=tmp_path / "runs", quiet=True)  # fmt: skip
-    assert found.labels is not None
-    # As it is, the file says what was said before: it takes nothing back and doubts nothing away.
-    assert opsin.load("digits", labels=found.labels).fingerprint == corrected.fingerprint
-
-
 @pytest.mark.torch
 def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: Path) -> None:
     assert [run.path.name[11:] for run in folds.runs] == [
@@ -219,51 +182,6 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
 
 
 @pytest.mark.torch
-def test_a_run_whose_loss_ran_away_is_told_and_counts(
-    repeats: opsin.Repeats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from opsin.cli.repeats import tell_repeats
-
-    whole, last = repeats.runs
-    assert not repeats.diverged
-    shutil.copytree(last.path, tmp_path / "last")
-    diverged = opsin.Run(tmp_path / "last")
-    report = json.loads(diverged.directory.report.read_text(encoding="utf-8"))
-    report["training"]["diverged"] = "the loss is no number"
-    write_json(diverged.directory.report, report)
-    runs = (whole, diverged)
-    found = opsin.Repeats(runs, summarise(runs, kind="repeats", asked=2), repeats.file)
-    assert found.diverged
-    assert not found.stopped
-    assert found.accuracy == repeats.accuracy
-    tell_repeats(found, as_json=False)
-    shown = capsys.readouterr().out
-    assert "(loss ran away)" in shown
-    assert "ran away in 1 of 2 runs" in shown
-
-
-@pytest.mark.torch
-def test_the_table_says_what_its_figures_mean(
-    repeats: opsin.Repeats, folds: opsin.Repeats, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from opsin.cli.repeats import tell_repeats
-
-    tell_repeats(folds, as_json=False)
-    shown = capsys.readouterr().out
-    assert "It is no confidence interval" in shown
-    assert "(95% interval) on 1,797 images, each tested once" in shown
-    assert "Recall" in shown
-    assert "2/3" in shown
-    cut = (repeats.runs[0],)
-    tell_repeats(
-        opsin.Repeats(cut, summarise(cut, kind="repeats", asked=2), repeats.file), as_json=False
-    )
-    shown = capsys.readouterr().out
-    assert "Stopped by Ctrl-C: 1 of 2 runs are whole, the mean is of 1." in shown
-    assert "deviation" not in shown
-
-
-@pytest.mark.torch
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
 def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None:
     class Interrupt(AtRun):
@@ -282,23 +200,6 @@ def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None
     assert found.deviation is None
     assert json.loads(found.file.read_text(encoding="utf-8")) == found.summary.to_json()
     assert len(list(tmp_path.iterdir())) == 3
-
-
-@pytest.mark.torch
-def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.Dataset) -> None:
-    class Interrupt(AtRun):
-        def started(self) -> None:
-            raise KeyboardInterrupt
-
-    found = opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path / "two",
-                                watcher=Interrupt(2))  # fmt: skip
-    assert found.stopped
-    assert [row.stopped for row in found.summary.runs] == [False]
-    assert found.accuracy == found.runs[0].accuracy
-    with pytest.raises(KeyboardInterrupt):
-        opsin.train_repeats(digits, model="mlp", epochs=1, runs=tmp_path / "one",
-                            watcher=Interrupt(1))  # fmt: skip
-    assert not (tmp_path / "one").exists()
 
 
 @pytest.mark.torch
@@ -346,17 +247,3 @@ def test_impossible_series_leave_nothing(
     with pytest.raises(RecipeError, match=match):
         verb("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.torch
-def test_options_of_the_data_go_with_a_source_only(tmp_path: Path, digits: opsin.Dataset) -> None:
-    with pytest.raises(RecipeError, match=r"opsin\.load"):
-        opsin.train_repeats(digits, model="mlp", size=8, runs=tmp_path, quiet=True)
-
-
-def test_without_pytorch_the_error_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
-        opsin.train_repeats("digits", model="mlp", runs=tmp_path, quiet=True)

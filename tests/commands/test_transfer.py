@@ -24,7 +24,6 @@ import opsin
 from opsin.commands.transfer import check_target
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import Watcher
-from opsin.core.file_names import NamesInUse, legal_name
 from tests.conftest import Cli, Notes, only_json, shape_image, write_shapes
 
 
@@ -96,24 +95,6 @@ def test_files_are_copied_byte_by_byte_and_come_back_the_same(tmp_path: Path, sh
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
 
 
-def test_arrays_become_lossless_images(tmp_path: Path) -> None:
-    labels = np.arange(30) % 3
-    colour = np.random.default_rng(1).integers(0, 256, (30, 9, 7, 3), np.uint8)
-    for number, images in enumerate((noise(30), colour)):
-        data = opsin.from_arrays(images, labels, test=(images[:6] // 2, labels[:6]))
-        out = tmp_path / str(number)
-        opsin.export_data(data, out)
-        back = opsin.load(out)
-        assert back.fingerprint == data.fingerprint
-        assert sides(back) == sides(data)
-
-
-def test_a_collection_in_memory_is_never_taken_for_a_folder(tmp_path: Path, shapes: Path) -> None:
-    data = opsin.from_arrays(noise(12), np.arange(12) % 2, name=str(shapes))
-    opsin.export_data(data, tmp_path / "out")
-    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
-
-
 # What a table can hold, of any script: see the test of names that it cannot.
 CLASS = st.text(min_size=1, max_size=20).filter(lambda t: t.isprintable() and t == t.strip())
 
@@ -133,87 +114,6 @@ def test_any_class_name_comes_back(names: list[str]) -> None:
         assert sides(back) == sides(data)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("T-shirt/top", "T-shirt-top"),
-        ("CON", "con", "Con."),
-        ("..", "...", "/"),
-        ("é", "E\N{COMBINING ACUTE ACCENT}"),
-        ("straße", "STRASSE"),
-        ('"quoted"', "a,b;c", "=1+1"),
-        ("x" * 400, "x" * 400 + "y"),
-        ("円" * 200, ".hidden"),
-    ],
-)
-def test_folders_have_legal_names_and_the_table_the_true_ones(
-    tmp_path: Path, names: tuple[str, ...]
-) -> None:
-    count = 6 * len(names)
-    data = opsin.from_arrays(noise(count), np.arange(count) % len(names), names)
-    opsin.export_data(data, tmp_path / "out")
-    back = opsin.load(tmp_path / "out")
-    assert back.fingerprint == data.fingerprint
-    folders = {row["file_name"].split("/")[1] for row in table(tmp_path / "out")}
-    assert len({folder.casefold() for folder in folders}) == len(names)
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}
-
-
-@pytest.mark.parametrize(
-    ("name", "legal"),
-    [
-        ("T-shirt/top", "T-shirt-top"),
-        ("con", "_con"),
-        ("Nul .tar.gz", "_Nul .tar.gz"),
-        ("lpt1", "_lpt1"),
-        ("console", "console"),
-        (".hidden.", "hidden"),
-        ("..", "_"),
-        ("two\nlines", "two-lines"),
-        ("e\u0301", "é"),
-        ("x" * 200 + ".jpg", "x" * 116 + ".jpg"),
-        ("円" * 200, "円" * 40),
-        ("a. sentence with no suffix at all", "a. sentence with no suffix at all"),
-    ],
-)
-def test_names_become_legal(name: str, legal: str) -> None:
-    assert legal_name(name) == legal
-
-
-@given(st.text(max_size=300))
-def test_a_legal_name_is_legal_everywhere(name: str) -> None:
-    legal = legal_name(name)
-    assert legal
-    assert legal.isprintable()
-    assert not set(legal) & set('<>:"/\\|?*%')
-    assert legal == legal.strip(" .")
-    assert len(legal.encode()) <= 255
-    assert legal.partition(".")[0].strip().casefold() not in {"con", "nul", "aux", "prn", "com1"}
-    assert legal_name(legal) == legal
-
-
-@given(st.lists(st.sampled_from(["a", "A", "a-2", "a.b", "A.b", "a-2.b", "ä", "a\u0308"])))
-def test_no_two_names_are_alike(names: list[str]) -> None:
-    used = NamesInUse()
-    given = [used.take(name) for name in names]
-    assert len({name.casefold() for name in given}) == len(names)
-    assert given[:1] == names[:1]
-
-
-def test_equal_file_names_get_numbers(tmp_path: Path) -> None:
-    for number in range(8):
-        for kind in ("disc", "square"):
-            folder = tmp_path / "s" / kind / f"day {number}"
-            folder.mkdir(parents=True)
-            name = ("IMG.png", "img.PNG")[number % 2]
-            Image.fromarray(shape_image(kind, number)).save(folder / name)
-    data = opsin.load(tmp_path / "s")
-    opsin.export_data(data, tmp_path / "out")
-    rows = table(tmp_path / "out")
-    assert len({row["file_name"].casefold() for row in rows}) == 16
-    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
-
-
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
 def test_names_that_are_no_unicode_are_made_legal(tmp_path: Path, shapes: Path) -> None:
     (shapes / "disc" / "0.png").rename(shapes / "disc" / os.fsdecode(b"caf\xe9\n.png"))
@@ -221,43 +121,6 @@ def test_names_that_are_no_unicode_are_made_legal(tmp_path: Path, shapes: Path) 
     opsin.export_data(data, tmp_path / "out")
     assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
     assert any(row["file_name"].endswith("/caf--.png") for row in table(tmp_path / "out"))
-
-
-def test_files_and_arrays_that_were_joined(tmp_path: Path, shapes: Path) -> None:
-    np.savez(tmp_path / "more.npz", images=noise(20), labels=np.arange(20) % 2,
-             classes=["disc", "cross"])  # fmt: skip
-    data = opsin.load(shapes, tmp_path / "more.npz", classes=["square", "cross", "disc"])
-    written = opsin.export_data(data, tmp_path / "out")
-    originals = {path.read_bytes() for path in shapes.rglob("*.png")}
-    kept = {path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
-    assert originals < kept
-    # The order of the classes, the size and the channels are not those that it would choose.
-    assert written.options == ("--size", "64x64", "--channels", "3", "--classes",
-                               "square,cross,disc")  # fmt: skip
-    back = opsin.load(tmp_path / "out", size=(64, 64), channels=3,
-                      classes=["square", "cross", "disc"])  # fmt: skip
-    assert back.fingerprint == data.fingerprint
-    assert back.classes == data.classes
-    assert sides(back) == sides(data)
-
-
-def test_unreadable_files_are_left_out(tmp_path: Path, shapes: Path) -> None:
-    (shapes / "disc" / "0.png").write_bytes(b"no image")
-    data = opsin.load(shapes)
-    told = Told()
-    written = opsin.export_data(data, tmp_path / "out", watcher=told)
-    assert written.images == 23
-    assert told.notes == ["1 unreadable files are left out"]
-    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
-
-
-def test_groups_travel_with_the_table(tmp_path: Path) -> None:
-    groups = [f"person {number % 10}" if number % 3 else "" for number in range(40)]
-    data = opsin.from_arrays(noise(40), np.arange(40) % 2, groups=groups)
-    opsin.export_data(data, tmp_path / "out")
-    back = opsin.load(tmp_path / "out")
-    assert sorted(back.groups) == sorted(groups)
-    assert sides(back) == sides(data)
 
 
 def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset) -> None:
@@ -278,15 +141,6 @@ def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "d.npz").read_bytes()
     with zipfile.ZipFile(tmp_path / "d.npz") as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
-
-
-def test_an_npz_file_without_a_test_part_has_any_class_name(tmp_path: Path) -> None:
-    data = opsin.from_arrays(noise(20), np.arange(20) % 2, [" a", "b\n"], test_fraction=0)
-    opsin.export_data(data, tmp_path / "a.npz")
-    with np.load(tmp_path / "a.npz") as arrays:
-        assert set(arrays) == {"images", "labels", "classes"}
-    back = opsin.load(tmp_path / "a.npz", test_fraction=0)
-    assert (back.fingerprint, back.classes) == (data.fingerprint, (" a", "b\n"))
 
 
 @pytest.mark.parametrize("name", ["a\nb", " a", "a ", ""])
@@ -326,15 +180,6 @@ def test_nothing_is_overwritten(
     assert everything(tmp_path) == before
 
 
-def test_an_empty_folder_and_a_link_to_one_will_do(tmp_path: Path, digits: opsin.Dataset) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "empty")
-    data = opsin.load("digits", classes=["0", "1"])
-    opsin.export_data(data, tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "empty" / "metadata.csv").is_file()
-
-
 def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
     data = opsin.load(shapes)
     hidden = shapes / "disc" / "3.png"
@@ -348,19 +193,6 @@ def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> 
     with pytest.raises(SourceError):
         opsin.export_data(data, tmp_path / "new" / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
-
-
-def test_an_image_that_goes_while_it_is_copied(
-    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In a table, images that are missing are found out only when they are read.
-    rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
-    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
-    data = opsin.load(tmp_path / "t.csv")
-    (shapes / "square" / "11.png").unlink()
-    with pytest.raises(SourceError, match=r"11\.png: no such file"):
-        opsin.export_data(data, tmp_path / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"shapes", "t.csv"}
 
 
 @pytest.mark.parametrize("name", ["out", "x.npz"])

@@ -15,29 +15,9 @@ import opsin
 from opsin.commands.variations import check_varying, draw_variations, in_words
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError, RecipeError
-from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
-from tests.variants import a_few
-
-
-@pytest.mark.torch
-def test_crops_of_another_size_are_drawn_and_named(tmp_path: Path) -> None:
-    drawn = draw_variations(opsin.load("digits"), tmp_path, crop=0.5, crop_side=16, colour=0.2)
-    assert "cropped to 50% of the area or more" in drawn.words
-    assert "saturation and tint changed by up to 20%" in drawn.words
-    assert drawn.image.is_file()
-
-
-class Warned(Watcher):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.mark.torch
@@ -56,53 +36,6 @@ def test_every_policy_is_drawn_and_is_the_one_that_training_uses(
     assert drawn.to_json() == {
         "policy": policy, **drawn.parts, "words": drawn.words, "image": str(drawn.image),
     }  # fmt: skip
-
-
-@pytest.mark.torch
-def test_the_same_request_draws_the_same_image_and_a_part_changes_it(
-    digits: Dataset, tmp_path: Path
-) -> None:
-    turns = (8.0, 8.0, 30.0)
-    drawn = [
-        draw_variations(digits, tmp_path / str(number), augment="symbols", rotate=turn)
-        for number, turn in enumerate(turns)
-    ]
-    one, two, other = (variations.image.read_bytes() for variations in drawn)
-    assert one == two
-    assert one != other
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    ("options", "warned"),
-    a_few([({"augment": "photos"}, True), ({"flip": True}, True), ({"augment": "symbols"}, False),
-           ({"augment": "photos", "flip": False}, False), ({"shift": 1}, False)], 2),
-)  # fmt: skip
-def test_mirrored_digits_are_warned_of(
-    digits: Dataset, tmp_path: Path, options: dict[str, Any], warned: bool
-) -> None:
-    watcher = Warned()
-    drawn = draw_variations(digits, tmp_path, watcher=watcher, **options)
-    assert ["--no-flip" in note for note in watcher.notes] == [True] * warned
-    assert drawn.parts["flip"] == warned
-
-
-@pytest.mark.torch
-def test_photographs_may_be_mirrored_without_a_word(shapes: Path, tmp_path: Path) -> None:
-    watcher = Warned()
-    assert draw_variations(opsin.load(shapes), tmp_path, watcher=watcher, flip=True).parts["flip"]
-    assert watcher.notes == []
-
-
-@pytest.mark.torch
-def test_images_that_cannot_be_trained_are_shown_too(tmp_path: Path) -> None:
-    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "only.png")
-    folder = tmp_path / "one" / "class"
-    folder.mkdir(parents=True)
-    (tmp_path / "only.png").rename(folder / "only.png")
-    dataset = opsin.look_at(tmp_path / "one")
-    assert dataset.problem is not None
-    assert draw_variations(dataset, tmp_path, augment="documents").image.is_file()
 
 
 @pytest.mark.torch

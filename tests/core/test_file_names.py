@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.file_names import free_name
+from opsin.core.file_names import NamesInUse, free_name, legal_name
 
 
 def test_a_name_is_found_among_many_quickly() -> None:
@@ -42,3 +42,23 @@ def test_names_taken_one_after_another_are_never_alike(wishes: list[str]) -> Non
         assert name == wish or wish in taken
         assert name.rpartition("/")[0] == wish.rpartition("/")[0]
         taken.add(name)
+
+
+@given(st.text(max_size=300))
+def test_a_legal_name_is_legal_everywhere(name: str) -> None:
+    legal = legal_name(name)
+    assert legal
+    assert legal.isprintable()
+    assert not set(legal) & set('<>:"/\\|?*%')
+    assert legal == legal.strip(" .")
+    assert len(legal.encode()) <= 255
+    assert legal.partition(".")[0].strip().casefold() not in {"con", "nul", "aux", "prn", "com1"}
+    assert legal_name(legal) == legal
+
+
+@given(st.lists(st.sampled_from(["a", "A", "a-2", "a.b", "A.b", "a-2.b", "ä", "a\u0308"])))
+def test_no_two_names_are_alike(names: list[str]) -> None:
+    used = NamesInUse()
+    given = [used.take(name) for name in names]
+    assert len({name.casefold() for name in given}) == len(names)
+    assert given[:1] == names[:1]

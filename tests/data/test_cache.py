@@ -13,33 +13,6 @@ from hypothesis import strategies as st
 from opsin.data import cache
 
 
-@given(
-    shape=st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4)),
-    kind=st.sampled_from([np.uint8, np.int32, np.bool_]),
-    seed=st.integers(0, 99),
-)
-def test_some_rows_are_copied(
-    shape: tuple[int, ...], kind: type[np.generic], seed: int, tmp_path: Path
-) -> None:
-    random = np.random.default_rng(seed)
-    array = random.integers(0, 2, shape).astype(kind)
-    rows = np.flatnonzero(random.random(shape[0]) < 0.5)
-    np.save(tmp_path / "all.npy", array)
-    cache.copy_rows(tmp_path / "all.npy", tmp_path / "some.npy", rows)
-    some = np.load(tmp_path / "some.npy")
-    assert some.dtype == array.dtype
-    assert np.array_equal(some, array[rows])
-
-
-def test_more_rows_than_a_block_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_BLOCK", 100)
-    array = np.random.default_rng(0).integers(0, 256, (77, 9), np.uint8)
-    rows = np.array([0, 3, 20, 21, 22, 76])
-    np.save(tmp_path / "all.npy", array)
-    cache.copy_rows(tmp_path / "all.npy", tmp_path / "some.npy", rows)
-    assert np.array_equal(np.load(tmp_path / "some.npy"), array[rows])
-
-
 def test_a_new_array_has_its_place_on_the_disk(tmp_path: Path) -> None:
     file = tmp_path / "new.npy"
     cache.new_array(file, np.uint8, (1000, 64, 64))

@@ -32,7 +32,7 @@ def cache(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def test_what_is_in_it_is_named(cache: Path, shapes: Path) -> None:
     found = opsin.list_cache()
     assert {entry.what for entry in found.of("features")} == {"first network", "second network"}
-    sets = [entry.what for entry in found.of("datasets") if entry.name.startswith("datasets/")]
+    sets = [entry.what for entry in found.of("datasets") if entry.name.startswith("decoded/")]
     assert sets == [f"{shapes}: 24 images 24×24×3"]
     files = [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
     assert found.bytes == sum(path.stat().st_size for path in files)
@@ -55,7 +55,7 @@ def test_one_part_is_emptied_and_made_again(cache: Path, shapes: Path) -> None:
 def test_only_what_is_opsins_goes(cache: Path, tmp_path: Path) -> None:
     mine = [
         cache / "features" / "notes.txt",
-        cache / "datasets" / "cats" / "1.jpg",
+        cache / "decoded" / "cats" / "1.jpg",
         cache / "sources" / "my-photos" / "1.jpg",
         cache / "index" / "index.json",
         cache / "thesis.txt",
@@ -79,12 +79,12 @@ def test_only_what_is_opsins_goes(cache: Path, tmp_path: Path) -> None:
 
 def test_what_another_process_writes_stays(cache: Path) -> None:
     key = "ab" * 32
-    unfinished = cache / "partial" / key
+    unfinished = cache / "decoded" / key
     unfinished.mkdir(parents=True, exist_ok=True)
     (unfinished / "images.npy").write_bytes(bytes(100))
-    with filelock.FileLock(cache / "partial" / f"{key}.lock"):
+    with filelock.FileLock(cache / "decoded" / f"{key}.lock"):
         removed = opsin.empty_cache("datasets")
-        assert f"partial/{key}" not in {entry.name for entry in removed.entries}
+        assert f"decoded/{key}" not in {entry.name for entry in removed.entries}
         assert (unfinished / "images.npy").exists()
     opsin.empty_cache("datasets")
     assert not unfinished.exists()
@@ -98,10 +98,8 @@ def test_a_part_that_there_is_not(cache: Path) -> None:
 
 def test_damaged_words_are_no_obstacle(cache: Path) -> None:
     (cache / "features" / HASH / "about.json").write_bytes(b"\xff{")
-    (set_,) = (cache / "datasets").iterdir()
-    (set_ / "images.npy").write_bytes(b"no array")
-    for index in (cache / "index").iterdir():
-        index.write_text('["set"]')
+    (set_,) = (each for each in (cache / "decoded").iterdir() if each.is_dir())
+    (set_ / "about.json").write_text('["set"]')
     found = opsin.list_cache()
     assert {entry.what for entry in found.of("features")} == {"features", "second network"}
     assert len(opsin.empty_cache().entries) == len(found.entries)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import OpsinError, RecipeError, SourceError
-from opsin.data import decode as module
+from opsin.data import fill_cache as module
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import load_run_images
@@ -58,7 +58,7 @@ def test_a_damaged_cache_is_made_again(shapes: Path, tmp_path: Path,
                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     before = load(shapes)
-    for file in (tmp_path / "cache" / "datasets").glob("*/labels.npy"):
+    for file in (tmp_path / "cache" / "decoded").glob("*/labels.npy"):
         file.unlink()
     again = load(shapes)
     assert again.fingerprint == before.fingerprint

@@ -20,7 +20,7 @@ import opsin
 from opsin.commands.export.clients import predict as client
 from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation
-from opsin.data import cache, decode
+from opsin.data import fill_cache
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.deep_pixels import bits_needed
@@ -165,7 +165,7 @@ def test_a_collection_of_bytes_is_decoded_once(
         asked.append(args)
         return read_sized(*args)
 
-    monkeypatch.setattr(decode, "read_sized", counted)
+    monkeypatch.setattr(fill_cache, "read_sized", counted)
     data = load(tmp_path)
     assert len(asked) == 8
     assert data.recipe.bits is None
@@ -325,12 +325,11 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
         return read_sized(*args)
 
-    monkeypatch.setattr(decode, "THREADS", 1)
-    monkeypatch.setattr(decode, "read_sized", stopped)
+    monkeypatch.setattr(fill_cache, "THREADS", 1)
+    monkeypatch.setattr(fill_cache, "read_sized", stopped)
     with pytest.raises(KeyboardInterrupt):
         load(source)
     data = load(source)
     assert len(asked) <= 2 * 24 + 24
     assert data.recipe.bits == 12
     assert int(data.ranges.max()) == 255
-    assert not list((cache.cache_root() / "partial").glob("*/*.npy"))

@@ -15,9 +15,9 @@ from PIL import Image
 import opsin
 from opsin.core.errors import ImageError
 from opsin.core.recipe import DataRecipe
-from opsin.data import decode
+from opsin.data import fill_cache
 from opsin.data.dataset import Dataset
-from opsin.data.lazy_images import Images, LazyImages
+from opsin.data.lazy_images import Images, ImageSubset, LazyImages
 from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
 from tests.conftest import Notes, shape_image, write_shapes
@@ -57,7 +57,7 @@ def test_all_but_the_pixels_is_the_same_and_these_are_not_kept(
     stored: Dataset, fresh: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(fresh.images, LazyImages)
-    assert isinstance(stored.images, np.memmap)
+    assert isinstance(stored.images, ImageSubset)
     assert fresh.fingerprint == stored.fingerprint
     assert fresh.names == stored.names
     assert fresh.unreadable == stored.unreadable
@@ -68,12 +68,11 @@ def test_all_but_the_pixels_is_the_same_and_these_are_not_kept(
     assert fresh.preparation == stored.preparation
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     recipes = [DataRecipe.of(str(folder), disk_limit=limit) for limit in (0, 1)]
-    one, two = (decode.read(recipe) for recipe in recipes)
+    one, two = (fill_cache.read(recipe) for recipe in recipes)
     assert np.array_equal(one.sizes, two.sizes)
     assert np.array_equal(one.ranges, two.ranges)
-    assert len(list(tmp_path.glob("datasets/*/digests.npy"))) == 2
-    assert len(list(tmp_path.glob("datasets/*/images.npy"))) == 1
-    assert not list(tmp_path.glob("partial/*/*"))
+    assert len(list(tmp_path.glob("decoded/*/rows-16.npy"))) == 2
+    assert len(list(tmp_path.glob("decoded/*/images-16.npy"))) == 1
 
 
 def test_the_second_time_nothing_is_read_until_it_is_asked_for(
@@ -84,7 +83,7 @@ def test_the_second_time_nothing_is_read_until_it_is_asked_for(
     def refuse(*_: Any) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(decode, "read_sized", refuse)
+    monkeypatch.setattr(fill_cache, "read_sized", refuse)
     again = opsin.load(folder, size=(20, 24), disk_limit=0)
     assert again.fingerprint == fresh.fingerprint
     assert np.array_equal(again.images[3], fresh.images[3])
@@ -193,3 +192,25 @@ def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_pa
         return [value.numpy().tobytes() for value in network.state_dict().values()]
 
     assert weights(stored) == weights(fresh)
+
+
+@given(
+    count=st.integers(1, 9),
+    seed=st.integers(0, 99),
+    rows=st.one_of(st.integers(-3, 2), st.slices(4), st.lists(st.integers(-1, 0), max_size=5)),
+)
+def test_remaining_images_are_taken_as_from_an_array(
+    count: int, seed: int, rows: int | slice | list[int]
+) -> None:
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (12, 4, 5, 3), np.uint8)
+    kept = np.sort(random.permutation(12)[: max(3, count)])
+    view, copy = ImageSubset(images, kept), images[kept]
+    wanted: Any = np.array(rows, np.int64) if isinstance(rows, list) else rows
+    assert np.array_equal(view[wanted], copy[wanted])
+    if not isinstance(rows, int):
+        assert np.array_equal(view[wanted, 1:, :, 0], copy[wanted, 1:, :, 0])
+    assert np.array_equal(np.asarray(view), copy)
+    assert (len(view), view.shape, view.nbytes) == (len(copy), copy.shape, copy.nbytes)
+    with pytest.raises(IndexError):
+        view[12]

@@ -24,34 +24,9 @@ def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: P
     assert (tmp_path / answer["figures"][-1]).is_file()
 
 
-@pytest.mark.slow
-@pytest.mark.torch
-def test_digits_are_not_mirrored_without_a_warning(cli: Cli) -> None:
-    asked = cli("data", "digits", "--augment", "photos")
-    assert asked.returncode == 0
-    assert "mirrored although these mean something else" in asked.stderr
-    assert "--no-flip" in asked.stderr
-    assert cli("data", "digits", "--augment", "symbols").stderr == ""
-
-
 @pytest.mark.torch
 def test_an_unknown_policy_is_one_line(cli: Cli) -> None:
     done = cli("data", "no such source", "--augment", "selfies")
     assert done.returncode == 1
     assert "photos, documents, symbols; got 'selfies'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("other", [("--no-draw",), ("--export", "new"), ("--since", "run")])
-def test_an_image_is_asked_for_by_itself(cli: Cli, tmp_path: Path, other: tuple[str, ...]) -> None:
-    done = cli("data", "digits", "--augment", "photos", *other)
-    assert done.returncode == 2
-    assert "expected" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_without_it_nothing_changes(cli: Cli) -> None:
-    answer = only_json(cli("data", "digits", "--json"))
-    assert "augment" not in answer
-    assert all("augment" not in figure for figure in answer["figures"])

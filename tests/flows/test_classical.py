@@ -49,24 +49,6 @@ def test_a_model_without_layers_is_trained_where_there_is_no_pytorch(
     assert only_json(cli("evaluate", report["run"], "shapes", "--json"))["part"] == "own-test"
 
 
-@pytest.mark.parametrize(
-    ("words", "received"),
-    [
-        (("--model", "forest", "--epochs", "3"), "got epochs"),
-        (("--model", "logistic", "--trees", "3"), "got trees"),
-        (("--model", "knn", "--budget", "5m"), "got budget"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(
-    cli: Cli, tmp_path: Path, words: tuple[str, ...], received: str
-) -> None:
-    done = cli("train", "digits", *words, "--json")
-    assert done.returncode == 1
-    error = only_json(done)["error"]
-    assert (error["kind"], error["received"]) == ("RecipeError", received)
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a fork")
 def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(
     cli: Cli, warm: Warm, tmp_path: Path

@@ -381,7 +381,7 @@ def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path:
                           stderr=subprocess.PIPE) as process:  # fmt: skip
         until = time.monotonic() + 60
         try:
-            while not list((tmp_path / "cache" / "partial").glob("*/images.npy")):
+            while not list((tmp_path / "cache" / "decoded").glob("*/images-16.npy")):
                 assert time.monotonic() < until
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)

@@ -15,10 +15,10 @@ import pytest
 from onnx import helper
 
 import opsin
-from opsin.core.errors import ModelFileError, RecipeError, RunError
+from opsin.core.errors import ModelFileError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli
 from tests.variants import a_few
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
@@ -171,26 +171,6 @@ def test_other_forms_of_a_network_are_tuned_as_well(form: dict[str, Any], tmp_pa
     assert len(run.history) == 2
 
 
-@pytest.mark.slow
-@pytest.mark.torch
-def test_a_budget_decides_how_many_epochs(backbone: Path, tmp_path: Path) -> None:
-    run = tuned(backbone, tmp_path, epochs=10_000, budget="1s")
-    assert "is left" in run.report.reasons["Budget"] or len(run.history) < 10_000
-    again = tuned(backbone, tmp_path, budget="10m")
-    assert "5 epochs" in again.report.reasons["Budget"]
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_a_plan_says_how_long_it_takes(cli: Cli, backbone: Path) -> None:
-    process = cli("train", "digits", "--from", backbone, *WORDS, "--plan", "--json")
-    planned = only_json(process)
-    assert planned["seconds"] > 0
-    assert planned["recipe"]["training"]["epochs"] == 5
-    said = cli("train", "digits", "--from", backbone, *WORDS, "--plan")
-    assert "for 5 epochs" in said.stdout + said.stderr
-
-
 @pytest.mark.torch
 def test_an_operator_without_gradients_is_named_before_anything_is_read(
     tmp_path: Path, backbone: Path
@@ -201,18 +181,6 @@ def test_an_operator_without_gradients_is_named_before_anything_is_read(
     onnx.save(model, backbone)
     with pytest.raises(ModelFileError, match=r"ThresholdedRelu has none.*frozen features still"):
         opsin.train("nowhere", backbone=backbone, runs=tmp_path, quiet=True, **OPTIONS)
-
-
-@pytest.mark.torch
-def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="Name one: --from"):
-        opsin.train("digits", fine_tune=True, runs=tmp_path, quiet=True)
-    with pytest.raises(RecipeError, match="train its weights too: --fine-tune"):
-        opsin.train("digits", backbone=backbone, prepare="-1..1", epochs=3, runs=tmp_path,
-                    quiet=True)  # fmt: skip
-    with pytest.raises(RecipeError, match="a usable value for rate"):
-        opsin.train("digits", backbone=backbone, prepare="-1..1", fine_tune=True, rate=-1.0,
-                    runs=tmp_path, quiet=True)  # fmt: skip
 
 
 def test_without_pytorch_it_says_what_to_install(backbone: Path, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
 import subprocess
 import sys
 import time
@@ -12,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 import opsin
 from opsin.backbones.features import Extractor
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import ModelFileError, RecipeError, RunError, SourceError
+from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.evaluation.intervals import widened
 from opsin.evaluation.metrics import measure
-from opsin.inspection.faithfulness import random_weights
-from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json, write_shapes
 
@@ -90,33 +85,6 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
 
 
-def test_values_that_are_named_are_all_taken(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    named = ("relu1", "conv2")
-    run = opsin.train(
-        shapes, backbone=backbone, prepare="-1..1", at=named, runs=tmp_path, quiet=True
-    )
-    facts = run.classifier().metadata.backbone
-    assert facts is not None
-    assert facts.at == named
-
-
-def test_layers_keep_the_names_that_the_network_gave_them(
-    shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
-    classifier = run.classifier()
-    facts = classifier.metadata.backbone
-    assert facts is not None
-    assert (facts.name, facts.licence) == ("small", "unknown")
-    assert facts.sha256 == hashlib.sha256(backbone.read_bytes()).hexdigest()
-    names = [layer.name for layer in classifier.metadata.layers]
-    assert names[:4] == ["conv1", "relu1", "conv2", "relu2"]
-    assert names[-1] == "head"
-    images = np.zeros((2, *[32, 32], 3), np.uint8)
-    assert classifier.layers(images, ["relu2"])["relu2"].shape[0] == 2
-    onnx.checker.check_model(onnx.load_model_from_string(classifier.content), full_check=True)
-
-
 def test_a_second_training_computes_no_features(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,98 +115,10 @@ def test_of_many_images_only_the_last_features_are_computed(
     assert kept and all("16 numbers" in file.read_text() for file in kept)
 
 
-def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    from opsin.data.cache import cache_root
-
-    options: dict[str, Any] = {
-        "backbone": backbone,
-        "prepare": "0..1",
-        "runs": tmp_path,
-    }
-    first = opsin.train(shapes, quiet=True, **options)
-    kept = list((cache_root() / "features").rglob("*.npz"))
-    assert kept
-    for path in kept:
-        path.write_bytes(b"PK damaged")
-    second = opsin.train(shapes, quiet=True, **options)
-    assert first.classifier().content == second.classifier().content
-
-
-def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> None:
-    run = opsin.train(
-        "digits", backbone=nearest_mean, classes=("3", "8"), runs=tmp_path, quiet=True
-    )
-    assert run.accuracy is not None
-    assert run.accuracy > 0.8
-
-
-@pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "nearest-mean"])
-def test_each_head_answers_as_it_was_fitted(
-    head: Any, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(
-        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
-    )
-    assert run.report.file.difference is not None
-    assert run.report.file.difference < 1e-4
-    assert run.report.reasons["Head"].startswith(
-        {"nearest-mean": "nearest"}.get(head, head.replace("-", " "))
-    )
-
-
-def test_each_of_several_runs_builds_on_it(
-    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    words = ("--from", backbone, "--prepare=-1..1", "--runs", "runs", "--quiet", "--json")
-    found = only_json(cli("train", shapes, *words, "--repeats", "2"))
-    assert len(found["runs"]) == 2
-    for seed in (0, 1):
-        (run,) = (tmp_path / "runs").glob(f"*-backbone-seed{seed}")
-        recipe = json.loads((run / "recipe.json").read_text())
-        # Images come in the network's size, as for one run alone.
-        assert recipe["data"]["size"] == [32, 32]
-        assert recipe["model"]["backbone"] == str(backbone)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("head", ["logistic", pytest.param("kernel-ridge", marks=pytest.mark.slow)])
-def test_in_integers_the_network_answers_nearly_the_same(
-    head: Any, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(
-        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
-    )
-    shipped = opsin.export_model(run, "int8", out=tmp_path / "int8.onnx", force=True)
-    assert shipped.largest_difference < 0.2
-    graph = OnnxGraph(shipped.path.read_bytes())
-    # The network is in integers, the head is not.
-    assert any(".integers" in name for name in graph.weights)
-    assert not any(
-        name.startswith(("head", "pca")) and "integers" in name for name in graph.values()
-    )
-
-
-def test_two_images_a_class_are_enough(backbone: Path, tmp_path: Path) -> None:
-    few = write_shapes(tmp_path / "few", 3)
-    run = opsin.train(few, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
-    assert (run.path / "classifier.onnx").is_file()
-
-
 def test_one_image_a_class_is_refused(backbone: Path, tmp_path: Path) -> None:
     one = write_shapes(tmp_path / "one", 1)
     with pytest.raises(SourceError, match=r"two images of each class; class 'disc' has 1"):
         opsin.train(one, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
-
-
-def test_coloured_images_for_a_network_in_grey(
-    shapes: Path, nearest_mean: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(
-        opsin.load(shapes, size=32, channels=3), backbone=nearest_mean, runs=tmp_path, quiet=True
-    )
-    assert run.classifier().metadata.preparation.channels == 3
-    assert run.report.file.difference is not None
-    assert run.report.file.difference < 1e-4
 
 
 @pytest.mark.slow
@@ -278,14 +158,6 @@ def test_killed_in_the_middle_of_features_those_before_are_kept(
     assert computed == looks - known
 
 
-@pytest.mark.slow
-def test_grey_images_for_a_network_in_colour(backbone: Path, tmp_path: Path) -> None:
-    data = opsin.load("digits")
-    run = opsin.train(data, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
-    assert run.accuracy is not None
-    assert run.accuracy > 0.5
-
-
 def test_what_is_missing_is_said_before_anything_is_read(
     cli: Cli, backbone: Path, tmp_path: Path
 ) -> None:
@@ -302,47 +174,3 @@ def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
         opsin.train("digits", model="backbone", runs=tmp_path, quiet=True)
     with pytest.raises(ModelFileError, match="there is none at"):
         opsin.train("digits", backbone=tmp_path / "no.onnx", runs=tmp_path, quiet=True)
-
-
-def test_what_cannot_be_resumed_is_trained_anew_from_its_recipe(
-    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
-    with pytest.raises(RunError) as caught:
-        opsin.resume(run, quiet=True)
-    command = caught.value.advice.partition("opsin ")[2]
-    planned = only_json(cli(*shlex.split(command), "--plan", "--json"))
-    assert planned["recipe"]["model"]["backbone"] == str(backbone)
-
-
-def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    process = cli("train", shapes, "--from", backbone, "--prepare", "-1..1", "--plan")
-    assert process.returncode == 0, process.stderr
-    assert "small" in process.stdout + process.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("head", ["logistic", "kernel-ridge"])
-def test_heat_maps_go_back_through_the_network(
-    head: Any, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("captum")
-    run = opsin.train(
-        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
-    )
-    found = {map_.method: map_ for map_ in opsin.Inspection(run).explain("train/1").maps}
-    assert set(found) == {"saliency", "grad-cam", "integrated-gradients", "occlusion"}
-    assert all(map_.heat.shape == (32, 32) and np.ptp(map_.heat) > 0 for map_ in found.values())
-
-
-def test_random_weights_reach_the_layers_of_others(
-    shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
-    graph = OnnxGraph(run.classifier().content)
-    drawn = random_weights(graph)
-    assert drawn is not None
-    other = OnnxGraph(drawn)
-    assert all(np.abs(graph.weights[name] - other.weights[name]).max() > 0 for name in ("w1", "w2"))
-    assert (other.weights["input.values.factor"] == graph.weights["input.values.factor"]).all()

@@ -51,14 +51,6 @@ def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
     assert [entry["name"] for entry in found["pooled"]["classes"]] == ["0", "1", "2"]
 
 
-@pytest.mark.torch
-def test_one_repeat_is_a_plain_run(cli: Cli, tmp_path: Path) -> None:
-    done = only_json(cli("train", "digits", "--model", "mlp", "--epochs", "1", "--repeats", "1",
-                         "--json"))  # fmt: skip
-    assert done["run"].endswith("digits-mlp")
-    assert not list((tmp_path / "runs").glob("*.json"))
-
-
 @pytest.mark.parametrize(
     ("words", "received"),
     [

@@ -42,8 +42,7 @@ def trained(network, recipe, group, weights):
         for rate in (1e-3, 0.0):  # the second step sees what the first one has learnt
             loss, _ = stepper.step(images[own], labels[own], rate, mirrored[own], whole=labels)
             losses.append(float(loss))
-        state = torch.get_rng_state().tolist(), stepper.generator.get_state().tolist()
-    return losses, state, stepper
+    return losses, stepper
 
 
 pixels = np.random.default_rng(0).integers(0, 256, (50, 24, 24, 3), np.uint8)
@@ -62,11 +61,10 @@ for model, weights, part in (
     with joined() as group:
         together = trained(network, recipe.training, group, weights)
         alone = trained(network, recipe.training, ALONE, weights)
-        assert together[1] == alone[1], "the random states differ"
-        assert not group.differing(together[2].digest())
+        assert not group.differing(together[1].digest())
         if group.rank == 1:
-            next(together[2].network.parameters()).data.mul_(1.001)
-        found[f"{model} {part}"] = [alone[0], together[0], group.differing(together[2].digest())]
+            next(together[1].network.parameters()).data.mul_(1.001)
+        found[f"{model} {part}"] = [alone[0], together[0], group.differing(together[1].digest())]
 if group.writes:
     print(json.dumps(found))
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.backbones import (
     KnownBackbone,
@@ -19,30 +19,24 @@ from opsin.commands.backbones import (
 from opsin.core.format import file_size, short_count
 from opsin.report.terminal import for_people
 
-OneNetwork = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[NETWORK]",
-        help="One network: an ONNX file, a run, a name of the table, or owner/name[@revision] on "
-        "the Hugging Face hub, which is fetched where it is not on this machine.",
-        show_default=False,
-    ),
-]
-Pixels = Annotated[
-    str | None,
-    typer.Option(
-        "--prepare",
-        metavar="PIXELS",
-        help="The pixels that NETWORK was trained on, where nothing beside it says them.",
-        show_default=False,
-    ),
-]
-
 
 def backbones(
-    network: OneNetwork = None,
+    network: Annotated[
+        str | None,
+        argument(
+            "[NETWORK]",
+            "One network: an ONNX file, a run, a name of the table, or owner/name[@revision] on "
+            "the Hugging Face hub, which is fetched where it is not on this machine.",
+        ),
+    ] = None,
     *,
-    prepare: Pixels = None,
+    prepare: Annotated[
+        str | None,
+        flag(
+            "--prepare PIXELS",
+            "The pixels that NETWORK was trained on, where nothing beside it says them.",
+        ),
+    ] = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

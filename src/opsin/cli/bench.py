@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
+from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
@@ -19,22 +19,14 @@ from opsin.report.terminal import for_people
 def bench(
     *,
     model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            metavar="A,B,C",
-            help="Networks to train and to ask (default: all of them).",
-            show_default=False,
-        ),
+        str, flag("--model A,B,C", "Networks to train and to ask (default: all of them).")
     ] = "",
     classifier: Annotated[
         Path | None,
-        typer.Option(
-            "--classifier",
-            metavar="MODEL",
-            help="A run directory, a classifier.onnx or hf:owner/name to ask instead of fresh "
+        flag(
+            "--classifier MODEL",
+            "A run directory, a classifier.onnx or hf:owner/name to ask instead of fresh "
             "networks; needs no PyTorch.",
-            show_default=False,
         ),
     ] = None,
     quiet: options.Quiet = False,

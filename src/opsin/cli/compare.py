@@ -10,63 +10,48 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, columns_of
 from opsin.report.terminal import for_people, printable
 
-ComparedRuns = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="RUN RUN...",
-        help="Two to ten run directories that were judged by some of the same images.",
-        show_default=False,
-    ),
-]
-BaselinesSource = Annotated[
-    str | None,
-    typer.Option(
-        "--baselines",
-        metavar="SOURCE",
-        help="Also train models without layers (logistic, forest, knn, svm, "
-        "hist-gradient-boosting) on these images, with the first run's split.",
-        show_default=False,
-    ),
-]
-AgainstRun = Annotated[
-    Path | None,
-    typer.Option(
-        "--against",
-        metavar="RUN",
-        help="The run that the others are set against (default: the first).",
-        show_default=False,
-    ),
-]
-ComparisonFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FOLDER",
-        help="Folder for compare.html, compare.json and the figures, with the images on "
-        "which the runs disagree.",
-        show_default=False,
-    ),
-]
-MeasureSpeed = Annotated[
-    bool,
-    typer.Option(
-        "--speed/--no-speed",
-        help="Measure how many images a second each run's classifier answers here.",
-    ),
-]
-
 
 def compare(
-    runs: ComparedRuns = None,
+    runs: Annotated[
+        list[Path] | None,
+        argument(
+            "RUN RUN...", "Two to ten run directories that were judged by some of the same images."
+        ),
+    ] = None,
     *,
-    baselines: BaselinesSource = None,
-    against: AgainstRun = None,
-    out: ComparisonFolder = None,
-    speed: MeasureSpeed = True,
+    baselines: Annotated[
+        str | None,
+        flag(
+            "--baselines SOURCE",
+            "Also train models without layers (logistic, forest, knn, svm, "
+            "hist-gradient-boosting) on these images, with the first run's split.",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        flag("--against RUN", "The run that the others are set against (default: the first)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        flag(
+            "--out FOLDER",
+            "Folder for compare.html, compare.json and the figures, with the images on "
+            "which the runs disagree.",
+        ),
+    ] = None,
+    speed: Annotated[
+        bool,
+        flag(
+            "--speed/--no-speed",
+            "Measure how many images a second each run's classifier answers here.",
+            show_default=True,
+        ),
+    ] = True,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from opsin.cli import options, recipe_flags
 from opsin.cli.cache import tell_cache
+from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.commands.changes import changes_since
@@ -40,101 +41,78 @@ _NOTHING_ELSE: Final = (
     "expected no other option that reads or writes images: the run says how they are read."
 )
 
-FiguresFolder = Annotated[Path, typer.Option("--out", help="Folder for the images that are drawn.")]
-Draw = Annotated[bool, typer.Option("--draw/--no-draw", help="Draw images.")]
-WithAudit = Annotated[
-    bool,
-    typer.Option(
-        "--audit",
-        help="Look for what is wrong: duplicates, leaks, odd images, doubtful classes; "
-        "write audit.html and audit.json.",
-    ),
-]
-ExportTo = Annotated[
-    Path | None,
-    typer.Option(
-        "--export",
-        metavar="PATH",
-        help="Write the images into a new folder, with a table of their classes and parts, "
-        "or into one .npz or .parquet file, to be moved to another machine or tool; draw nothing. "
-        "A .csv names the files where they are.",
-        show_default=False,
-    ),
-]
-ExportAs = Annotated[
-    Form | None,
-    typer.Option(
-        "--export-as",
-        help="What --export writes: datasets is a folder for Hugging Face's library (default: by "
-        "the name's ending, else a folder).",
-        show_default=False,
-    ),
-]
-SinceRun = Annotated[
-    Path | None,
-    typer.Option(
-        "--since",
-        metavar="RUN",
-        help="Say what has changed since a run: images added, removed, renamed, relabelled "
-        "or changed; without SOURCE, in the run's own sources.",
-        show_default=False,
-    ),
-]
-MovedTo = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="With --since: where the run's images are now; the same as SOURCE.",
-        show_default=False,
-    ),
-]
-RowsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--rows",
-        metavar="FILE",
-        help="Write the row numbers of each part, and with --audit of each finding, into this "
-        ".npz file: train, val, test, finding_<kind>.",
-        show_default=False,
-    ),
-]
-ShowCache = Annotated[
-    bool,
-    typer.Option(
-        "--cache", help="Show what Opsin's cache holds: decoded images, features, fetched sources."
-    ),
-]
-Empty = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--empty",
-        metavar="PART",
-        help="With --cache: remove sources, datasets, features, models or all; they are made "
-        "again when they are needed.",
-        show_default=False,
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="With --empty: do not ask.")]
-
 
 @recipe_flags.takes_training(*recipe_flags.VARYING, after="yes")
 @recipe_flags.takes_data(after="yes")
 def data(
     source: options.AnySources = None,
     *,
-    out: FiguresFolder = Path("data-figures"),
-    draw: Draw = True,
+    out: Annotated[
+        Path, flag("--out", "Folder for the images that are drawn.", show_default=True)
+    ] = Path("data-figures"),
+    draw: Annotated[bool, flag("--draw/--no-draw", "Draw images.", show_default=True)] = True,
     seed: options.Examples = 0,
-    audit: WithAudit = False,
-    export: ExportTo = None,
-    export_as: ExportAs = None,
-    since: SinceRun = None,
-    moved: MovedTo = None,
-    rows: RowsFile = None,
-    cache: ShowCache = False,
-    empty: Empty = None,
-    yes: Yes = False,
+    audit: Annotated[
+        bool,
+        flag(
+            "--audit",
+            "Look for what is wrong: duplicates, leaks, odd images, doubtful classes; "
+            "write audit.html and audit.json.",
+        ),
+    ] = False,
+    export: Annotated[
+        Path | None,
+        flag(
+            "--export PATH",
+            "Write the images into a new folder, with a table of their classes and parts, "
+            "or into one .npz or .parquet file, to be moved to another machine or tool; draw "
+            "nothing. "
+            "A .csv names the files where they are.",
+        ),
+    ] = None,
+    export_as: Annotated[
+        Form | None,
+        flag(
+            "--export-as",
+            "What --export writes: datasets is a folder for Hugging Face's library (default: by "
+            "the name's ending, else a folder).",
+        ),
+    ] = None,
+    since: Annotated[
+        Path | None,
+        flag(
+            "--since RUN",
+            "Say what has changed since a run: images added, removed, renamed, relabelled "
+            "or changed; without SOURCE, in the run's own sources.",
+        ),
+    ] = None,
+    moved: Annotated[
+        list[str] | None,
+        flag("--data SOURCE", "With --since: where the run's images are now; the same as SOURCE."),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        flag(
+            "--rows FILE",
+            "Write the row numbers of each part, and with --audit of each finding, into this "
+            ".npz file: train, val, test, finding_<kind>.",
+        ),
+    ] = None,
+    cache: Annotated[
+        bool,
+        flag(
+            "--cache", "Show what Opsin's cache holds: decoded images, features, fetched sources."
+        ),
+    ] = False,
+    empty: Annotated[
+        list[str] | None,
+        flag(
+            "--empty PART",
+            "With --cache: remove sources, datasets, features, models or all; they are made "
+            "again when they are needed.",
+        ),
+    ] = None,
+    yes: Annotated[bool, flag("--yes", "With --empty: do not ask.")] = False,
     on: options.WhereToWork = "local",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

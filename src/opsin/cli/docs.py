@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.docs import open_docs
 
@@ -14,15 +13,13 @@ from opsin.commands.docs import open_docs
 def docs(
     topic: Annotated[
         str,
-        typer.Argument(
-            metavar="TOPIC",
-            help="Where to open it: a page, a verb, a term such as dropout, or a heading.",
-            show_default=False,
+        argument(
+            "TOPIC", "Where to open it: a page, a verb, a term such as dropout, or a heading."
         ),
     ] = "",
     *,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print its address, and open nothing.")
+        bool, flag("--no-browser", "Print its address, and open nothing.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:

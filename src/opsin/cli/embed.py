@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli import options, recipe_flags
+from opsin.cli.options import argument, flag
 from opsin.cli.output import STOP_SAID, console, print_json
 from opsin.commands import embed as workflow
 from opsin.commands.embed import Embedded
@@ -18,47 +19,39 @@ from opsin.report.terminal import for_people, printable
 # Unreadable files that are named on the screen.
 _SHOWN: Final = 5
 
-ImagesToEmbed = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        help="Images with labels, as opsin train takes them, or without, as opsin predict does: "
-        "a folder, a table, an archive, files.",
-        show_default=False,
-    ),
-]
-FeaturesFile = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz) "
-        "(default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it was.",
-        show_default=False,
-    ),
-]
-ValuesToTake = Annotated[
-    Any,
-    typer.Option(
-        "--at",
-        metavar="VALUE,…",
-        help="Values of the network to take, one beside the other (default: that before its last "
-        "dense layer).",
-        parser=options.parser_of(TRAIN_OPTIONS["at"].read),
-        show_default=False,
-    ),
-]
-
 
 @recipe_flags.takes_data("test", "classes", "columns", "follow_links", "outside", after="offline")
 @recipe_flags.takes_training(
     "backbone", "prepare", after="source", most_used=("backbone", "prepare")
 )
 def embed(
-    source: ImagesToEmbed,
+    source: Annotated[
+        list[str],
+        argument(
+            "SOURCE",
+            "Images with labels, as opsin train takes them, or without, as opsin predict does: "
+            "a folder, a table, an archive, files.",
+        ),
+    ],
     *,
-    at: ValuesToTake = None,
-    out: FeaturesFile = None,
+    at: Annotated[
+        Any,
+        flag(
+            "--at VALUE,…",
+            "Values of the network to take, one beside the other (default: that before its last "
+            "dense layer).",
+            parser=options.parser_of(TRAIN_OPTIONS["at"].read),
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        flag(
+            "--out FILE",
+            "Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz) "
+            "(default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it "
+            "was.",
+        ),
+    ] = None,
     offline: options.Offline = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import typer
 from rich.markup import escape
 
 from opsin.cli import options, recipe_flags
+from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import plus_minus, repeats
@@ -35,24 +35,15 @@ _PARTS: Final = {
 }
 
 
-FiguresFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="Also write the figures into this new .json file.",
-        show_default=False,
-    ),
-]
-
-
 @recipe_flags.takes_data(*recipe_flags.READING, "group_by", after="tta")
 def evaluate(
     model: options.Model,
     source: options.Sources,
     *,
     tta: options.Tta = False,
-    out: FiguresFile = None,
+    out: Annotated[
+        Path | None, flag("--out FILE", "Also write the figures into this new .json file.")
+    ] = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
@@ -34,40 +34,24 @@ _WIDEST: Final = 7
 # Temperatures that are tried beside the file's own.
 _TEMPERATURES: Final = (0.5, 1.0, 2.0, 5.0)
 
-ShownImage = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="IMAGE",
-        help="An image; or one of the run's, by name, or by part and number: test/17 (default: "
-        "the first test image).",
-        show_default=False,
-    ),
-]
-Terms = Annotated[
-    Term | None,
-    typer.Option(
-        "--term",
-        help="What to explain (default: list what this network has).",
-        show_default=False,
-    ),
-]
-OneLayer = Annotated[
-    str | None,
-    typer.Option(
-        "--layer",
-        metavar="NAME",
-        help="At which layer (default: the first one of that kind).",
-        show_default=False,
-    ),
-]
-
 
 def explain(
     model: options.Model,
-    image: ShownImage = None,
+    image: Annotated[
+        str | None,
+        argument(
+            "IMAGE",
+            "An image; or one of the run's, by name, or by part and number: test/17 (default: "
+            "the first test image).",
+        ),
+    ] = None,
     *,
-    term: Terms = None,
-    layer: OneLayer = None,
+    term: Annotated[
+        Term | None, flag("--term", "What to explain (default: list what this network has).")
+    ] = None,
+    layer: Annotated[
+        str | None, flag("--layer NAME", "At which layer (default: the first one of that kind).")
+    ] = None,
     data: options.Data = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from opsin.cli import options
+from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.commands.export.shipped import Shipped, To
 from opsin.commands.test_set_usage import looks_in_words
@@ -25,50 +26,39 @@ def export(
     *,
     to: Annotated[
         str,
-        typer.Option(
-            "--to",
-            metavar="FORM",
-            help="int8: whole numbers, calibrated on training images. fp16: numbers of 16 bits. "
+        flag(
+            "--to FORM",
+            "int8: whole numbers, calibrated on training images. fp16: numbers of 16 bits. "
             "bundle: a .zip with the file, samples, and clients in Python and JavaScript. "
             "hf:owner/name: a folder for the Hugging Face hub, with a model card.",
+            show_default=True,
         ),
     ] = "bundle",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="File to write, or folder for the hub (default: beside MODEL).",
-            show_default=False,
-        ),
+        Path | None, flag("--out", "File to write, or folder for the hub (default: beside MODEL).")
     ] = None,
     data: options.Data = None,
     force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Write the file even where it answers worse by more than 0.3 points."
-        ),
+        bool, flag("--force", "Write the file even where it answers worse by more than 0.3 points.")
     ] = False,
     licence: Annotated[
         str | None,
-        typer.Option(
-            "--licence",
-            metavar="NAME",
-            help="For the hub: the licence that you publish it under, such as apache-2.0, mit or "
+        flag(
+            "--licence NAME",
+            "For the hub: the licence that you publish it under, such as apache-2.0, mit or "
             "cc-by-4.0 (default: none is stated).",
-            show_default=False,
         ),
     ] = None,
     upload: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--upload",
-            help="For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new "
+            "For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new "
             "repository is private.",
         ),
     ] = False,
     public: Annotated[
-        bool,
-        typer.Option("--public", help="For the hub: let everybody see a new repository."),
+        bool, flag("--public", "For the hub: let everybody see a new repository.")
     ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

@@ -5,105 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 from opsin.cli import options, recipe_flags
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
-from opsin.cli.run_output import tell_run
+from opsin.cli.train_output import tell_run
 from opsin.core.recipe import DATA_OPTIONS
 
-File = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE",
-        help="A file of Keras (.keras, .h5), an ONNX file of any maker, an estimator of "
-        "scikit-learn (.skops), or weights alone (.safetensors, a checkpoint of PyTorch).",
-        show_default=False,
-    ),
-]
-Measured = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Images with labels to measure it on, as opsin train takes them: with them it gets a "
-        "report.",
-        show_default=False,
-        rich_help_panel=options.MOST_USED,
-    ),
-]
-ClassesFrom = Annotated[
-    Path | None,
-    typer.Option(
-        "--classes-from",
-        metavar="FOLDER or FILE",
-        help="Names of the classes: a folder's sub-folders, or a file with one a line, or JSON "
-        "(default: as the file says, or labels.txt beside it, or the images of --data).",
-        show_default=False,
-        rich_help_panel=options.MOST_USED,
-    ),
-]
-ImageSide = Annotated[
-    int | None,
-    typer.Option(
-        "--size",
-        metavar="N",
-        min=4,
-        max=1024,
-        help="Height and width of its images, where the file leaves them open.",
-        show_default=False,
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        metavar="NAME",
-        help="Which of its outputs answers, where there are several.",
-        show_default=False,
-    ),
-]
-Architecture = Annotated[
-    Literal["mlp"] | None,
-    typer.Option(
-        "--as",
-        help="What weights alone are of; mlp: dense layers with ReLU between them.",
-        show_default=False,
-    ),
-]
-Graph = Annotated[
-    Path | None,
-    typer.Option(
-        "--graph",
-        metavar="ONNX",
-        help="A graph that weights alone are put into, by their names.",
-        show_default=False,
-    ),
-]
-Check = Annotated[
-    Path | None,
-    typer.Option(
-        "--check",
-        metavar="NPZ",
-        help="Arrays images (uint8) and probabilities, the answers that its maker's program gives "
-        "them: others than these are an error.",
-        show_default=False,
-    ),
-]
-Licence = Annotated[
-    str | None,
-    typer.Option(
-        "--licence",
-        metavar="NAME",
-        help="Under which it is published (default: as a file beside it says, or unknown).",
-        show_default=False,
-    ),
-]
 Name = Annotated[
     str | None,
-    typer.Option("--name", help="What the run directory is called (default: as the file).",
-                 show_default=False),
-]  # fmt: skip
+    flag("--name", "What the run directory is called (default: as the file).")]  # fmt: skip
 
 
 @recipe_flags.takes_data(
@@ -113,16 +23,68 @@ Name = Annotated[
 )
 @recipe_flags.takes_training("prepare", after="file", most_used=("prepare",))
 def import_model(
-    file: File,
+    file: Annotated[
+        Path,
+        argument(
+            "FILE",
+            "A file of Keras (.keras, .h5), an ONNX file of any maker, an estimator of "
+            "scikit-learn (.skops), or weights alone (.safetensors, a checkpoint of PyTorch).",
+        ),
+    ],
     *,
-    data: Measured = None,
-    classes_from: ClassesFrom = None,
-    size: ImageSide = None,
-    output: Output = None,
-    architecture: Architecture = None,
-    graph: Graph = None,
-    check: Check = None,
-    licence: Licence = None,
+    data: Annotated[
+        list[str] | None,
+        flag(
+            "--data SOURCE",
+            "Images with labels to measure it on, as opsin train takes them: with them it gets a "
+            "report.",
+            rich_help_panel=options.MOST_USED,
+        ),
+    ] = None,
+    classes_from: Annotated[
+        Path | None,
+        flag(
+            "--classes-from FOLDER or FILE",
+            "Names of the classes: a folder's sub-folders, or a file with one a line, or JSON "
+            "(default: as the file says, or labels.txt beside it, or the images of --data).",
+            rich_help_panel=options.MOST_USED,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        flag(
+            "--size N",
+            "Height and width of its images, where the file leaves them open.",
+            min=4,
+            max=1024,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, flag("--output NAME", "Which of its outputs answers, where there are several.")
+    ] = None,
+    architecture: Annotated[
+        Literal["mlp"] | None,
+        flag("--as", "What weights alone are of; mlp: dense layers with ReLU between them."),
+    ] = None,
+    graph: Annotated[
+        Path | None,
+        flag("--graph ONNX", "A graph that weights alone are put into, by their names."),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        flag(
+            "--check NPZ",
+            "Arrays images (uint8) and probabilities, the answers that its maker's program gives "
+            "them: others than these are an error.",
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        flag(
+            "--licence NAME",
+            "Under which it is published (default: as a file beside it says, or unknown).",
+        ),
+    ] = None,
     name: Name = None,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,

@@ -9,102 +9,79 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.inspect_output import show
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.report.terminal import for_people
-
-Image = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="IMAGE",
-        help="An image; or one of the run's, by name, or by part and number: test/17.",
-        show_default=False,
-    ),
-]
-Layers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--layer",
-        metavar="NAME",
-        help="A layer in full; may be given several times. Without an image: what excites "
-        "each of its units, over all training images.",
-        show_default=False,
-    ),
-]
-Explain = Annotated[
-    bool,
-    typer.Option(
-        "--explain",
-        help="With an image: heat maps with their checks, the smallest patch that decides, "
-        "and the nearest training images.",
-    ),
-]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        "--class",
-        metavar="CLASS",
-        help="With --explain: the class that the heat maps speak for. With --layer: the units "
-        "that fire for it.",
-        show_default=False,
-    ),
-]
-Ablate = Annotated[
-    bool,
-    typer.Option(
-        "--ablate",
-        help="With --layer: switch off each unit in turn, and count on the validation images "
-        "what that costs.",
-    ),
-]
-Probes = Annotated[
-    bool,
-    typer.Option(
-        "--probes", help="How well a linear probe tells the classes apart behind each layer."
-    ),
-]
-Portraits = Annotated[
-    bool,
-    typer.Option(
-        "--portraits",
-        help="For each class its surest, mean, most and least typical training images.",
-    ),
-]
-NumbersFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--save",
-        metavar="FILE",
-        help="Write the layers' raw numbers into this .npz file, of the image or of all "
-        "known ones, and no page.",
-        show_default=False,
-    ),
-]
-AsIs = Annotated[bool, typer.Option("--as-is", help="Never invert an image's background.")]
-PageFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FOLDER",
-        help="Folder for the page (default: inspection in the run directory, or here).",
-        show_default=False,
-    ),
-]
 
 
 def inspect(
     model: options.Model,
-    image: Image = None,
+    image: Annotated[
+        str | None,
+        argument(
+            "IMAGE", "An image; or one of the run's, by name, or by part and number: test/17."
+        ),
+    ] = None,
     *,
-    layer: Layers = None,
-    explain: Explain = False,
-    label: Label = None,
-    ablate: Ablate = False,
-    probes: Probes = False,
-    portraits: Portraits = False,
-    save: NumbersFile = None,
+    layer: Annotated[
+        list[str] | None,
+        flag(
+            "--layer NAME",
+            "A layer in full; may be given several times. Without an image: what excites "
+            "each of its units, over all training images.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        flag(
+            "--explain",
+            "With an image: heat maps with their checks, the smallest patch that decides, "
+            "and the nearest training images.",
+        ),
+    ] = False,
+    label: Annotated[
+        str | None,
+        flag(
+            "--class CLASS",
+            "With --explain: the class that the heat maps speak for. With --layer: the units "
+            "that fire for it.",
+        ),
+    ] = None,
+    ablate: Annotated[
+        bool,
+        flag(
+            "--ablate",
+            "With --layer: switch off each unit in turn, and count on the validation images "
+            "what that costs.",
+        ),
+    ] = False,
+    probes: Annotated[
+        bool, flag("--probes", "How well a linear probe tells the classes apart behind each layer.")
+    ] = False,
+    portraits: Annotated[
+        bool,
+        flag(
+            "--portraits",
+            "For each class its surest, mean, most and least typical training images.",
+        ),
+    ] = False,
+    save: Annotated[
+        Path | None,
+        flag(
+            "--save FILE",
+            "Write the layers' raw numbers into this .npz file, of the image or of all "
+            "known ones, and no page.",
+        ),
+    ] = None,
     data: options.Data = None,
-    as_is: AsIs = False,
-    out: PageFolder = None,
+    as_is: Annotated[bool, flag("--as-is", "Never invert an image's background.")] = False,
+    out: Annotated[
+        Path | None,
+        flag(
+            "--out FOLDER",
+            "Folder for the page (default: inspection in the run directory, or here).",
+        ),
+    ] = None,
     open_page: options.OpenPage = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

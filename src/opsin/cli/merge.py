@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
 from rich.markup import escape
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.merge import merge as join
 from opsin.core.format import clock, counted
@@ -16,20 +16,10 @@ from opsin.report.terminal import for_people, printable
 
 def merge(
     shards: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SHARD...",
-            help="All shards, or the one name that --out gave them.",
-            show_default=False,
-        ),
+        list[str], argument("SHARD...", "All shards, or the one name that --out gave them.")
     ],
     *,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out", metavar="FILE", help="New file (default: that name).", show_default=False
-        ),
-    ] = None,
+    out: Annotated[str | None, flag("--out FILE", "New file (default: that name).")] = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -14,6 +14,18 @@ from typer.core import TyperCommand
 from opsin.core.defaults import DEVICE_WORDS, DEVICES
 
 
+def flag(name: str, text: str, **more: Any) -> Any:
+    """Declare an option such as ``--out FILE``; its default is shown with ``show_default=True``."""
+    name, _, metavar = name.partition(" ")
+    declared = {"help": text, "metavar": metavar or None, "show_default": False, **more}
+    return typer.Option(name, **declared)
+
+
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    """Declare an argument, whose default is not shown."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False, **more)
+
+
 def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader whose complaints Typer shows with the name of the flag."""
 
@@ -44,65 +56,56 @@ Sources = Annotated[list[str], _SOURCES]
 AnySources = Annotated[list[str] | None, _SOURCES]
 Model = Annotated[
     Path,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the "
+    argument(
+        "MODEL",
+        "A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the "
         "Hugging Face hub.",
-        show_default=False,
     ),
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Images with labels to do it with (default: those of its run).",
-        show_default=False,
-    ),
+    flag("--data SOURCE", "Images with labels to do it with (default: those of its run)."),
 ]
 Moved = Annotated[
     list[str] | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Where the run's images are now, if they were moved; they must be the same.",
-        show_default=False,
+    flag(
+        "--data SOURCE",
+        "Where the run's images are now, if they were moved; they must be the same.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+AsJson = Annotated[bool, flag("--json", "Print one JSON object and nothing else.")]
 Examples = Annotated[
     int,
-    typer.Option(
+    flag(
         "--seed",
+        "Which images are drawn as examples, at random; another number draws others.",
         min=0,
-        help="Which images are drawn as examples, at random; another number draws others.",
+        show_default=True,
     ),
 ]
 Tta = Annotated[
     bool,
-    typer.Option(
+    flag(
         "--tta",
-        help="Average the answers to small variations of each image, if these helped on the "
+        "Average the answers to small variations of each image, if these helped on the "
         "validation images of the training.",
     ),
 ]
 ShardToMake = Annotated[
     str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Only the I-th of N equal parts of the source, into a file of its own; any machine "
+    flag(
+        "--shard I/N",
+        "Only the I-th of N equal parts of the source, into a file of its own; any machine "
         "can make it, and opsin merge joins them.",
-        show_default=False,
     ),
 ]
 WhereToWork = Annotated[
     str,
-    typer.Option(
-        "--on",
-        metavar="PLACE",
-        help="Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
+    flag(
+        "--on PLACE",
+        "Where images are worked on: local, or a Ray cluster, ray (the one this machine is "
         "part of) or ray://HOST:PORT.",
+        show_default=True,
     ),
 ]
 
@@ -115,22 +118,21 @@ def _device(text: str) -> str:
 
 Device = Annotated[
     str,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help=f"Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX Runtime "
+    flag(
+        "--device DEVICE",
+        f"Where to compute: {DEVICE_WORDS}. auto takes a GPU if the installed ONNX Runtime "
         "can use one.",
         parser=parser_of(_device),
+        show_default=True,
     ),
 ]
-OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
+OpenPage = Annotated[bool, flag("--open", "Show the page in the web browser.")]
+Quiet = Annotated[bool, flag("--quiet", "Show no progress and no notes.")]
 Offline = Annotated[
-    bool,
-    typer.Option("--offline", help="Fetch no pretrained network: use what is on this machine."),
+    bool, flag("--offline", "Fetch no pretrained network: use what is on this machine.")
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")
+    Path, flag("--runs", "Folder of the run directories.", envvar="OPSIN_RUNS", show_default=True)
 ]
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.predict.predict import Classified, classify
@@ -38,94 +39,85 @@ def predict(
     model: options.Model,
     images: Annotated[
         list[str],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), "
+        argument(
+            "IMAGE...",
+            "Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), "
             "addresses on a store (s3://, gs:// or az://bucket/photos); - reads an image, or "
             "names of files, from standard input.",
-            show_default=False,
         ),
     ],
     *,
     out: Annotated[
         str | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Write the answers into this .jsonl, .csv or .parquet file, or object "
+        flag(
+            "--out FILE",
+            "Write the answers into this .jsonl, .csv or .parquet file, or object "
             "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
-            show_default=False,
         ),
     ] = None,
     sort_into: Annotated[
         Path | None,
-        typer.Option(
-            "--sort-into",
-            metavar="FOLDER",
-            help="Give each image a place in FOLDER/<answer>; opsin undo takes it back.",
-            show_default=False,
+        flag(
+            "--sort-into FOLDER",
+            "Give each image a place in FOLDER/<answer>; opsin undo takes it back.",
         ),
     ] = None,
     by: Annotated[
-        Literal["copy", "move"], typer.Option("--by", help="How --sort-into places an image.")
+        Literal["copy", "move"], flag("--by", "How --sort-into places an image.", show_default=True)
     ] = "copy",
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes to name for an image.")] = 5,
+    top: Annotated[
+        int, flag("--top", "Classes to name for an image.", min=1, show_default=True)
+    ] = 5,
     where: Annotated[
         list[str] | None,
-        typer.Option(
-            "--where",
-            metavar="KEY=CLASS",
-            help="Only these: label=Bag, answer='none of these', answer=unreadable.",
-            show_default=False,
+        flag(
+            "--where KEY=CLASS", "Only these: label=Bag, answer='none of these', answer=unreadable."
         ),
     ] = None,
     min_confidence: Annotated[
         float,
-        typer.Option(
-            "--min-confidence", metavar="0-1", help="Only answers of at least this probability."
+        flag(
+            "--min-confidence 0-1", "Only answers of at least this probability.", show_default=True
         ),
     ] = 0.0,
     reject: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--reject/--no-reject",
-            help='Answer "none of these" to an image unlike the training images.',
+            'Answer "none of these" to an image unlike the training images.',
+            show_default=True,
         ),
     ] = True,
     tta: options.Tta = False,
     plot: Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--plot",
-            help="Draw the image beside its bars into this file; for several "
+            "Draw the image beside its bars into this file; for several "
             "images a number is added to the name.",
-            show_default=False,
         ),
     ] = None,
     as_is: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--as-is",
-            help="Never invert an image whose background is light where the "
+            "Never invert an image whose background is light where the "
             "training images' was dark, or the other way round.",
         ),
     ] = False,
     columns: Annotated[
         dict[str, str] | None,
-        typer.Option(
-            "--columns",
-            metavar="OURS=THEIRS",
-            help="Name of a table's column of paths: path=file.",
+        flag(
+            "--columns OURS=THEIRS",
+            "Name of a table's column of paths: path=file.",
             parser=options.parser_of(split_pairs),
-            show_default=False,
         ),
     ] = None,
     follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
+        bool, flag("--follow-links", "Also follow links that lead out of a folder.")
     ] = False,
     outside: Annotated[
-        bool,
-        typer.Option("--outside", help="Let a table name images anywhere, not only in its folder."),
+        bool, flag("--outside", "Let a table name images anywhere, not only in its folder.")
     ] = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",

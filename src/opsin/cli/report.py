@@ -8,44 +8,35 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.terminal import for_people, printable
 
-RunPath = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)
-]
-CorrectionsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--fix",
-        metavar="FILE",
-        help="Write the suspected label errors as a table: correct its column label, and give "
-        "it to opsin train --labels. Nothing is written where the classifier is too weak to "
-        "tell.",
-        show_default=False,
-    ),
-]
-Quick = Annotated[
-    bool,
-    typer.Option(
-        "--quick",
-        help="Leave out what takes a minute: disturbed and strange images, and the map.",
-    ),
-]
-Svg = Annotated[bool, typer.Option("--svg", help="Write each figure as SVG, too, beside the PNG.")]
-
 
 def report(
-    run: RunPath,
+    run: Annotated[Path, argument("RUN", "A run directory.")],
     *,
-    fix: CorrectionsFile = None,
+    fix: Annotated[
+        Path | None,
+        flag(
+            "--fix FILE",
+            "Write the suspected label errors as a table: correct its column label, and give "
+            "it to opsin train --labels. Nothing is written where the classifier is too weak to "
+            "tell.",
+        ),
+    ] = None,
     data: options.Moved = None,
     seed: options.Examples = 0,
-    quick: Quick = False,
-    svg: Svg = False,
+    quick: Annotated[
+        bool,
+        flag(
+            "--quick", "Leave out what takes a minute: disturbed and strange images, and the map."
+        ),
+    ] = False,
+    svg: Annotated[bool, flag("--svg", "Write each figure as SVG, too, beside the PNG.")] = False,
     device: options.Device = "auto",
     open_page: options.OpenPage = False,
     quiet: options.Quiet = False,

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options, recipe_flags
-from opsin.cli.run_output import tell_run
+from opsin.cli.options import flag
 from opsin.cli.track_option import Track
+from opsin.cli.train_output import tell_run
 from opsin.core.recipe import CHANGEABLE
 
 
@@ -18,8 +19,7 @@ def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     *,
     name: Annotated[
-        str | None,
-        typer.Option("--name", help="Name of the new run, where options make it one."),
+        str | None, flag("--name", "Name of the new run, where options make it one.")
     ] = None,
     data: options.Moved = None,
     track: Track = None,

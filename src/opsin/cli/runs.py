@@ -6,12 +6,12 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -21,29 +21,14 @@ from opsin.core.format import clock, file_size, with_interval
 from opsin.data.run_images import load_run_images
 from opsin.report.terminal import corrected_in_words, for_people, printable
 
-OneRun = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[RUN]",
-        help="One run directory, to name it or note something.",
-        show_default=False,
-    ),
-]
-NewName = Annotated[
-    str | None,
-    typer.Option("--name", help="Give RUN a name of yours.", show_default=False),
-]
-Note = Annotated[
-    str | None,
-    typer.Option("--note", help="Keep a note with RUN.", show_default=False),
-]
-
 
 def runs(
-    run: OneRun = None,
+    run: Annotated[
+        Path | None, argument("[RUN]", "One run directory, to name it or note something.")
+    ] = None,
     *,
-    name: NewName = None,
-    note: Note = None,
+    name: Annotated[str | None, flag("--name", "Give RUN a name of yours.")] = None,
+    note: Annotated[str | None, flag("--note", "Keep a note with RUN.")] = None,
     data: options.Moved = None,
     runs: options.Runs = Path("runs"),
     as_json: options.AsJson = False,

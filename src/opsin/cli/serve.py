@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import STOP_SAID
 from opsin.cli.server_options import AllowHost, Host, PrintAddress, TokenFile, token_of
 from opsin.core.defaults import DEVICE_WORDS
@@ -20,71 +21,57 @@ from opsin.server.settings import ServerSettings
 def serve(
     models: Annotated[
         list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
+        argument(
+            "MODEL...",
+            "Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
             "Hugging Face hub; NAME=MODEL gives one another name.",
-            show_default=False,
         ),
     ],
     *,
     host: Host = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="Port; 0 takes one that is free.")
+        int, flag("--port", "Port; 0 takes one that is free.", min=0, max=65_535, show_default=True)
     ] = 8000,
     token_file: TokenFile = None,
     allowed_hosts: AllowHost = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Processes that compute (default: one a core).",
-            show_default=False,
-        ),
+        int | None, flag("--workers", "Processes that compute (default: one a core).", min=1)
     ] = None,
     device: Annotated[
-        str,
-        typer.Option("--device", metavar="DEVICE", help=f"Where to compute: {DEVICE_WORDS}."),
+        str, flag("--device DEVICE", f"Where to compute: {DEVICE_WORDS}.", show_default=True)
     ] = "auto",
     queue: Annotated[
         int,
-        typer.Option(
+        flag(
             "--queue",
+            "Images that may wait; beyond them, requests are refused.",
             min=1,
-            help="Images that may wait; beyond them, requests are refused.",
+            show_default=True,
         ),
     ] = 256,
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Images that are computed together at most.")
+        int, flag("--batch", "Images that are computed together at most.", min=1, show_default=True)
     ] = 16,
     deadline: Annotated[
         float,
-        typer.Option(
-            "--deadline", metavar="SECONDS", help="Time for a request to be read and answered."
+        flag(
+            "--deadline SECONDS", "Time for a request to be read and answered.", show_default=True
         ),
     ] = 30.0,
     max_megabytes: Annotated[
-        float,
-        typer.Option("--max-megabytes", metavar="MB", help="Most of one request's body."),
+        float, flag("--max-megabytes MB", "Most of one request's body.", show_default=True)
     ] = 20.0,
     max_megapixels: Annotated[
-        float,
-        typer.Option("--max-megapixels", metavar="MP", help="Most million pixels of an image."),
+        float, flag("--max-megapixels MP", "Most million pixels of an image.", show_default=True)
     ] = 50.0,
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes in an answer by default.")] = 5,
+    top: Annotated[
+        int, flag("--top", "Classes in an answer by default.", min=1, show_default=True)
+    ] = 5,
     page: Annotated[
         str | None,
-        typer.Option(
-            "--page",
-            metavar="FILE",
-            help="HTML file of your own to show at / in place of Opsin's page.",
-            show_default=False,
-        ),
+        flag("--page FILE", "HTML file of your own to show at / in place of Opsin's page."),
     ] = None,
-    access_log: Annotated[
-        bool, typer.Option("--access-log", help="Write a line for each request.")
-    ] = False,
+    access_log: Annotated[bool, flag("--access-log", "Write a line for each request.")] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -6,33 +6,29 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from opsin.cli.options import flag
 from opsin.cli.output import print_json
 from opsin.core.events import Watcher
 from opsin.web.tokens import TOKEN_VARIABLE, token_from_file
 
 Host = Annotated[
     str,
-    typer.Option("--host", help="Address to listen on; any but this machine's own needs a token."),
+    flag(
+        "--host",
+        "Address to listen on; any but this machine's own needs a token.",
+        show_default=True,
+    ),
 ]
 TokenFile = Annotated[
     Path | None,
-    typer.Option(
+    flag(
         "--token-file",
-        help="File with the token that clients must show; made if there is none. The variable "
+        "File with the token that clients must show; made if there is none. The variable "
         "OPSIN_TOKEN does as well.",
-        show_default=False,
     ),
 ]
 AllowHost = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-host",
-        metavar="NAME",
-        help="A further name by which clients may call it.",
-        show_default=False,
-    ),
+    list[str] | None, flag("--allow-host NAME", "A further name by which clients may call it.")
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
+from opsin.cli.options import flag
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.cli.server_options import AllowHost, Host, TokenFile, token_of
 from opsin.report.terminal import for_people
@@ -20,37 +21,36 @@ def studio(
     runs: options.Runs = Path("runs"),
     home: Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--home",
-            help="Folder of the studio's own files: queue, sets, corrections "
+            "Folder of the studio's own files: queue, sets, corrections "
             "(default: the user's data folder).",
-            show_default=False,
         ),
     ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--root",
-            metavar="FOLDER",
-            help="A folder below which people may browse for images (default: your home).",
-            show_default=False,
+        flag(
+            "--root FOLDER",
+            "A folder below which people may browse for images (default: your home).",
         ),
     ] = None,
     host: Host = "127.0.0.1",
     port: Annotated[
         int,
-        typer.Option(
-            "--port", min=0, max=65_535, help="Port, or the next that is free; 0 takes any."
+        flag(
+            "--port",
+            "Port, or the next that is free; 0 takes any.",
+            min=0,
+            max=65_535,
+            show_default=True,
         ),
     ] = PORT,
     token_file: TokenFile = None,
     allowed_hosts: AllowHost = None,
     at_once: Annotated[
-        int, typer.Option("--at-once", min=1, help="Trainings that run at the same time.")
+        int, flag("--at-once", "Trainings that run at the same time.", min=1, show_default=True)
     ] = 1,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Do not open a browser window.")
-    ] = False,
+    no_browser: Annotated[bool, flag("--no-browser", "Do not open a browser window.")] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import typer
-
+from opsin.cli.options import flag
 from opsin.trackers import trackers
 
 _TRACKERS: Final = ", ".join(f"{each.name} ({each.title})" for each in trackers().values())
 
 Track = Annotated[
     str | None,
-    typer.Option(
-        "--track",
-        metavar="NAME,NAME",
-        help=f"Show the run in {_TRACKERS} as well; a tracker that fails costs a warning, never "
+    flag(
+        "--track NAME,NAME",
+        f"Show the run in {_TRACKERS} as well; a tracker that fails costs a warning, never "
         "the run. Where to is said by its own environment variables.",
-        show_default=False,
     ),
 ]

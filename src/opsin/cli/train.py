@@ -9,75 +9,13 @@ import typer
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options, recipe_flags
-from opsin.cli.output import STOP_SAID
+from opsin.cli.options import flag
 from opsin.cli.recipe_file import merge_options, read_options
-from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
+from opsin.cli.train_output import tell_plan, tell_repeats, tell_run
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
 from opsin.report.terminal import for_people
-
-ModelName = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="auto: chosen for your images and this machine; "
-        f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
-        f"without layers: {', '.join(PIXEL_MODELS)}.",
-        rich_help_panel=options.MOST_USED,
-    ),
-]
-Budget = Annotated[
-    str | None,
-    typer.Option(
-        "--budget",
-        metavar="TIME",
-        help="Time that the training may take, such as 10m or 1h30m: a pretrained network is "
-        "fine-tuned in it, or epochs and size of a network are chosen to fit.",
-        rich_help_panel=options.MOST_USED,
-    ),
-]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--recipe",
-        help="Take options from a TOML file, or a run's recipe.json; those given here win.",
-        rich_help_panel=options.MOST_USED,
-    ),
-]
-RunName = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        help="Name of the run (default: source and model).",
-        rich_help_panel=options.MOST_USED,
-    ),
-]
-Repeats = Annotated[
-    int,
-    typer.Option(
-        "--repeats",
-        metavar="N",
-        help="Train N times, with consecutive seeds: mean and standard deviation.",
-    ),
-]
-Folds = Annotated[
-    int | None,
-    typer.Option(
-        "--folds",
-        metavar="K",
-        help="Cross-validate: K runs, each tested on another K-th of the images.",
-    ),
-]
-PlanOnly = Annotated[
-    bool,
-    typer.Option(
-        "--plan",
-        help="Train nothing: show the network, each automatic choice with its reason, and "
-        "about how long the training would take.",
-        rich_help_panel=options.MOST_USED,
-    ),
-]
 
 
 @recipe_flags.takes_training(after="budget", most_used=("epochs", "augment"))
@@ -85,13 +23,63 @@ PlanOnly = Annotated[
 def train(
     source: options.Sources,
     *,
-    model: ModelName = "auto",
-    budget: Budget = None,
-    recipe: RecipeFile = None,
-    name: RunName = None,
-    repeats: Repeats = 1,
-    folds: Folds = None,
-    plan: PlanOnly = False,
+    model: Annotated[
+        str,
+        flag(
+            "--model",
+            "auto: chosen for your images and this machine; "
+            f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
+            f"without layers: {', '.join(PIXEL_MODELS)}.",
+            rich_help_panel=options.MOST_USED,
+            show_default=True,
+        ),
+    ] = "auto",
+    budget: Annotated[
+        str | None,
+        flag(
+            "--budget TIME",
+            "Time that the training may take, such as 10m or 1h30m: a pretrained network is "
+            "fine-tuned in it, or epochs and size of a network are chosen to fit.",
+            rich_help_panel=options.MOST_USED,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        flag(
+            "--recipe",
+            "Take options from a TOML file, or a run's recipe.json; those given here win.",
+            rich_help_panel=options.MOST_USED,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        flag(
+            "--name",
+            "Name of the run (default: source and model).",
+            rich_help_panel=options.MOST_USED,
+        ),
+    ] = None,
+    repeats: Annotated[
+        int,
+        flag(
+            "--repeats N",
+            "Train N times, with consecutive seeds: mean and standard deviation.",
+            show_default=True,
+        ),
+    ] = 1,
+    folds: Annotated[
+        int | None,
+        flag("--folds K", "Cross-validate: K runs, each tested on another K-th of the images."),
+    ] = None,
+    plan: Annotated[
+        bool,
+        flag(
+            "--plan",
+            "Train nothing: show the network, each automatic choice with its reason, and "
+            "about how long the training would take.",
+            rich_help_panel=options.MOST_USED,
+        ),
+    ] = False,
     track: Track = None,
     offline: options.Offline = False,
     runs: options.Runs = Path("runs"),
@@ -123,7 +111,6 @@ def train(
                 "expected no --repeats or --folds beside it: one training is planned.",
                 param_hint="--plan",
             )
-        from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
         from opsin.commands.train.plan import plan as planned  # noqa: PLC0415  trains
 
         found = planned(source, quiet=quiet, offline=offline, **wanted)
@@ -147,7 +134,6 @@ def train(
 def _train_several(
     source: list[str], repeats: int, folds: int | None, *, as_json: bool, **given: Any
 ) -> None:
-    from opsin.cli.repeats import tell_repeats  # noqa: PLC0415  loads what training needs
     from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415  0.3 s
 
     if folds is None:
@@ -159,8 +145,3 @@ def _train_several(
             "repeats or folds", f"got {repeats} repeats and {folds} folds", "Give one of them."
         )
     tell_repeats(found, as_json=as_json)
-    if found.stopped:
-        STOP_SAID.set()
-        raise typer.Exit(130)
-    if found.diverged:
-        raise typer.Exit(1)

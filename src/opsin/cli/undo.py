@@ -8,28 +8,20 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
+from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.predict.undo import undo as take_back
 from opsin.report.terminal import for_people, printable
 
 
 def undo(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER",
-            help="The folder that was given to --sort-into.",
-            show_default=False,
-        ),
-    ],
+    folder: Annotated[Path, argument("FOLDER", "The folder that was given to --sort-into.")],
     *,
     source: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--source",
-            metavar="FOLDER",
-            help="Where the images came from, if this account did not sort them; may be repeated.",
-            show_default=False,
+        flag(
+            "--source FOLDER",
+            "Where the images came from, if this account did not sort them; may be repeated.",
         ),
     ] = None,
     quiet: options.Quiet = False,

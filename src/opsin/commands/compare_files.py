@@ -18,7 +18,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import digest_names
-from opsin.data.decode import read
+from opsin.data.fill_cache import read
 from opsin.report.comparison_page import Group, render_comparison
 from opsin.report.figures.comparison_figures import (
     Curve,

@@ -17,11 +17,11 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.data import sources
 from opsin.data.dataset import find_given
-from opsin.data.decode import ImagePixels, read_found, read_pixels
+from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
 from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.named import is_place
-from opsin.runtime.cluster import DECIDE_PIXELS, Cluster, NodeNeeds, Unseen, is_elsewhere, unseen_or
+from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 
 
 @checked
@@ -58,15 +58,14 @@ def decode(
         if elsewhere:
             named = [os.path.expanduser(each) for each in recipe.sources if is_place(each)]  # noqa: PTH111
             folders = [os.path.abspath(each) for each in named if os.path.isdir(each)]  # noqa: PTH100, PTH112
-            needs = NodeNeeds(tuple(folders), packages=DECIDE_PIXELS)
-            remote = _Readers(stack.enter_context(Cluster(on, needs=needs)))
+            remote = _Readers(stack.enter_context(Cluster(on, folders=folders)))
         found = held or sources.find_all(recipe, watcher=watcher)
         read_found(found, recipe, watcher, for_training=False, remote=remote)
 
 
 @dataclass(frozen=True)
 class _Readers:
-    """The machines of a cluster, as `opsin.data.decode.RemoteReader`."""
+    """The machines of a cluster, as `opsin.data.fill_cache.RemoteReader`."""
 
     cluster: Cluster
 

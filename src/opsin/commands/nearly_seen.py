@@ -23,30 +23,17 @@ _MOST: Final = 512 << 20
 
 
 def can_compare(images: int, shape: Sequence[int]) -> bool:
-    """Tell whether near duplicates are looked for among so many images.
-
-    Args:
-        images: How many there are.
-        shape: Height, width and channels of each.
-    """
+    """Tell whether near duplicates are looked for among so many images of a shape."""
     return min(shape[:2]) >= SMALLEST and images * math.prod(shape) <= _MOST
 
 
 def nearly_seen(
     own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
 ) -> NDArray[np.bool_] | None:
-    """Tell which images are near duplicates of some that a run learnt from or was chosen by.
+    """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``.
 
-    Args:
-        own: The run's own images.
-        decoded: Images as the run's file prepares them.
-        rows: Those in question, ``int64[M]``; exact copies are no near duplicates.
-        watcher: Receives the progress of the work.
-
-    Returns:
-        ``bool[M]``; ``None`` where that is unknown: the run's images are gone or would have to be
-        downloaded, there are too many with all of the source, or they are too small to tell a copy
-        from a likeness.
+    ``None`` where that is unknown: the run's images are gone or would have to be downloaded, there
+    are too many, or they are too small to tell a copy from a likeness.
     """
     shape = decoded.images.shape[1:]
     listed = len(decoded.labels) + len(decoded.unreadable)

@@ -7,9 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import shlex
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +38,6 @@ from opsin.report.terminal import printable
 #: What a collection can be written as.
 Form = Literal["folder", "npz", "csv", "parquet", "datasets"]
 _ENDINGS: Final[dict[str, Form]] = {".npz": "npz", ".csv": "csv", ".parquet": "parquet"}
-# Images that a thread writes before it says how far it is, and bytes that are held at once.
-_ROWS: Final = 32
-_BLOCK: Final = 1 << 22
-# What arrays are called: they have no files.
-_NUMBERED: Final = re.compile(r"([^/]*/)*\d+")
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,7 @@ def export_data(
         True
     """
     shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
-    form = form or form_of(shown)
+    form = form or _form_of(shown)
     target = check_target(path, form)
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
@@ -134,30 +127,38 @@ def export_data(
                 f"{target} lies in {source}",
                 "The copies would be taken for images of their own; choose another place.",
             )
+    for name in dataset.classes if form in ("folder", "csv") else ():
+        if not name.isprintable() or not name or name != name.strip():
+            raise SourceError(
+                "class names that a table can hold: printable, without blanks at their ends",
+                f"one is {name!r}",
+                "Rename the class, or export an .npz file.",
+            )
     if dataset.unreadable:
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
-    with _parents_of(target):
+    missing = [folder for folder in target.parents if not folder.exists()]
+    try:
+        with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         _writer(form)(dataset, target, watcher)
-    sizes = [target.stat().st_size] if target.is_file() else _sizes(target)
-    return Exported(shown, len(dataset), sum(sizes), _options(dataset, form))
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    files = [target] if target.is_file() else target.rglob("*")
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return Exported(shown, len(dataset), size, _options(dataset, form))
 
 
-def form_of(path: Path) -> Form:
-    """Return the form that the ending of a name stands for."""
+def _form_of(path: Path) -> Form:
     return _ENDINGS.get(path.suffix.lower(), "folder")
 
 
 def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path:
-    """Return the place that an export means, without links; so that it fails at once.
-
-    Raises:
-        RecipeError: Its name does not fit the form.
-        MissingExtraError: The form needs pyarrow, which is not installed.
-        StorageError: There is something already, which would be overwritten; or the system would
-            refuse the write.
-    """
+    """Return the place that an export means, without links; refuse at once what cannot work."""
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
-    form = form or form_of(target)
+    form = form or _form_of(target)
     ending = next((ending for ending, each in _ENDINGS.items() if each == form), None)
     if ending is not None and target.suffix.lower() != ending:
         raise RecipeError(f"a name that ends in {ending}", f"got {path}", "Give another name.")
@@ -186,88 +187,43 @@ def _writer(form: Form) -> Callable[[Dataset, Path, Watcher], None]:
         from opsin.commands import parquet_files  # noqa: PLC0415  pyarrow
 
         return parquet_files.write_file if form == "parquet" else parquet_files.write_parts
-    writers: dict[Form, Callable[[Dataset, Path, Watcher], None]] = {
-        "folder": _write_folder,
-        "npz": write_npz,
-        "csv": write_csv,
-    }
-    return writers[form]
+    return {"folder": _write_folder, "npz": write_npz, "csv": _write_csv}[form]
 
 
-@contextlib.contextmanager
-def _parents_of(target: Path) -> Iterator[None]:
-    """Make the folders above; take them away again when the block fails."""
-    missing = [folder for folder in target.parents if not folder.exists()]
-    try:
-        with storage_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-
-
-def _check_classes(dataset: Dataset) -> None:
-    for name in dataset.classes:
-        if not name.isprintable() or not name or name != name.strip():
-            raise SourceError(
-                "class names that a table can hold: printable, without blanks at their ends",
-                f"one is {name!r}",
-                "Rename the class, or export an .npz file.",
-            )
-
-
-def write_csv(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    """Write a table of the files where they are, by their way from the table's folder.
-
-    Raises:
-        SourceError: The images are no files.
-    """
-    _check_classes(dataset)
+def _write_csv(dataset: Dataset, target: Path, watcher: Watcher) -> None:
+    """Write a table of the files where they are, by their way from the table's folder."""
     images = SourceImages.of(dataset)
-    paths = []
-    for row in range(len(dataset)):
-        file = images.file(row)
-        if file is None:
-            raise SourceError(
-                "images that are files, for a table to name them",
-                f"those of {dataset.recipe.source} are none",
-                "Export a folder.",
-            )
-        paths.append(os.path.relpath(file, target.parent))
-    columns: dict[str, Sequence[str]] = {
-        "path": paths,
-        "label": [dataset.classes[label] for label in dataset.labels],
-        "split": parts_of(dataset),
-    }
-    if any(dataset.groups):
-        columns["group"] = [printable(group) for group in dataset.groups]
-    write_bytes(target, _as_csv(columns))
+    files = [images.file(row) for row in range(len(dataset))]
+    paths = [os.path.relpath(file, target.parent) for file in files if file is not None]
+    if len(paths) < len(files):
+        raise SourceError(
+            "images that are files, for a table to name them",
+            f"those of {dataset.recipe.source} are none",
+            "Export a folder.",
+        )
+    write_bytes(target, _table(dataset, {"path": paths}, parts_of(dataset), {}))
     if any(path.startswith("..") for path in paths):
         watcher.note("the images lie outside the table's folder: it is read with --outside")
 
 
 def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    _check_classes(dataset)
-    images = SourceImages.of(dataset)
-    parts = parts_of(dataset)
+    images, parts = SourceImages.of(dataset), parts_of(dataset)
     names = _choose_names(dataset, images, parts)
     with scratch_directory(target.parent) as scratch:
         for folder in {name.rpartition("/")[0] for name in names}:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
-        digests = _write_images(images, [scratch / name for name in names], watcher)
-        columns: dict[str, Sequence[str]] = {
-            "file_name": names,
-            "label": [dataset.classes[label] for label in dataset.labels],
-            "split": parts,
-            "sha256": digests,
-        }
-        if any(dataset.groups):
-            columns["group"] = [printable(group) for group in dataset.groups]
-        (scratch / "metadata.csv").write_bytes(_as_csv(columns))
-        _sync_folders(scratch)
+        watcher.begin("Export", len(names), "images")
+        digests = []
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            targets = [scratch / name for name in names]
+            for digest in pool.map(_write, targets, map(images.blocks, range(len(names)))):
+                digests.append(digest)
+                watcher.advance(len(digests))
+        watcher.end()
+        table = _table(dataset, {"file_name": names}, parts, {"sha256": digests})
+        (scratch / "metadata.csv").write_bytes(table)
+        for folder, _, _ in os.walk(scratch):
+            sync(folder)
         publish_directory(scratch, target)
         if scratch.exists():
             raise StorageError(
@@ -290,33 +246,6 @@ def _choose_names(dataset: Dataset, images: SourceImages, parts: Sequence[str]) 
     return names
 
 
-def _write_images(images: SourceImages, targets: Sequence[Path], watcher: Watcher) -> list[str]:
-    """Copy files and write arrays, in threads; return the SHA-256 of what was written."""
-    digests = [""] * len(targets)
-    stop = threading.Event()
-
-    def write(rows: range) -> None:
-        for row in rows:
-            if stop.is_set():
-                return
-            digests[row] = _write(targets[row], images.blocks(row))
-
-    pieces = [range(i, min(i + _ROWS, len(targets))) for i in range(0, len(targets), _ROWS)]
-    watcher.begin("Export", len(targets), "images")
-    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
-    try:
-        for piece, work in zip(
-            pieces, [pool.submit(write, piece) for piece in pieces], strict=True
-        ):
-            work.result()
-            watcher.advance(piece.stop)
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-    watcher.end()
-    return digests
-
-
 def _write(target: Path, blocks: Iterator[bytes]) -> str:
     """Write a new file, bring it to the disk, and return its SHA-256."""
     digest = hashlib.sha256()
@@ -329,26 +258,22 @@ def _write(target: Path, blocks: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _as_csv(columns: dict[str, Sequence[str]]) -> bytes:
+def _table(
+    dataset: Dataset,
+    named: dict[str, Sequence[str]],
+    parts: Sequence[str],
+    further: dict[str, Sequence[str]],
+) -> bytes:
+    """Return the images' names, labels and parts as CSV."""
+    labels = [dataset.classes[label] for label in dataset.labels]
+    columns = {**named, "label": labels, "split": parts, **further}
+    if any(dataset.groups):
+        columns["group"] = [printable(group) for group in dataset.groups]
     stream = io.StringIO(newline="")
     writer = Writer(stream)
     writer.row(columns)
     writer.rows(zip(*columns.values(), strict=True))
     return stream.getvalue().encode()
-
-
-def _sync_folders(root: Path) -> None:
-    """Bring the names of files to the disk, where the system lets folders be opened."""
-    for folder, _, _ in os.walk(root):
-        sync(folder)
-
-
-def _sizes(folder: Path) -> list[int]:
-    return [
-        os.stat(os.path.join(place, name)).st_size  # noqa: PTH116, PTH118  no Path each
-        for place, _, names in os.walk(folder)
-        for name in names
-    ]
 
 
 def _options(dataset: Dataset, form: Form) -> tuple[str, ...]:

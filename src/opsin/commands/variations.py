@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from opsin.commands.train.words import MIRRORED
 from opsin.core.defaults import AUGMENTATIONS
@@ -24,22 +24,15 @@ _SHOWN: Final = 6
 _EACH: Final = 8
 
 
-@dataclass(frozen=True)
-class Variations:
-    """How the training images of a collection would be varied.
+class Variations(BaseModel):
+    """How the training images of a collection would be varied."""
 
-    Args:
-        policy: What the images are said to show: ``photos``, ``documents``, ``symbols``; or
-            ``none``.
-        parts: How much of what: ``flip``, ``shift`` (pixels), ``zoom``, ``rotate`` (degrees),
-            ``light``, ``erase``.
-        words: The same in words.
-        image: A file with some training images and variations of each.
-    """
-
+    #: What the images are said to show: ``photos``, ``documents``, ``symbols``; or ``none``.
     policy: Augmentation
+    #: How much of what: ``flip``, ``shift`` (pixels), ``zoom``, ``rotate`` (degrees) ….
     parts: dict[str, float]
     words: str
+    #: A file with some training images and variations of each.
     image: Path
 
     def to_json(self) -> JsonObject:
@@ -56,30 +49,22 @@ def draw_variations(
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> Variations:
-    """Draw some training images of different classes, each as it is and as it is trained on.
-
-    Args:
-        dataset: The images.
-        folder: Where ``augment.png`` goes.
-        seed: Decides which images are drawn, and how each is varied, at random.
-        watcher: Is warned where images are mirrored that mean something else then.
-        **options: ``augment`` and what differs from it, as for `opsin.train`.
-
-    Raises:
-        MissingExtraError: PyTorch or matplotlib is not installed.
-        RecipeError: An option has an impossible value.
-        StorageError: The disk refuses a write.
-    """
+    """Draw some training images of different classes, each as it is and as it is trained on."""
     check_varying(**options)
+    import torch  # noqa: PLC0415
+
     from opsin.report.figures.augmentation_figure import draw_varied  # noqa: PLC0415
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
+    from opsin.training.augment import augment  # noqa: PLC0415
 
     recipe = resolve(dataset.recipe, mirrored=dataset.mirrored, seed=seed, **options).training
     if recipe.flip and not dataset.mirrored:
         watcher.note(MIRRORED)
     rows = _rows(dataset, seed)
     images = dataset.images[rows]
-    varied = _vary(images, recipe)
+    batch = torch.from_numpy(np.repeat(images, _EACH, axis=0))
+    varied = augment(batch, recipe, torch.Generator().manual_seed(recipe.seed)).numpy()
+    varied = varied.reshape(len(images), _EACH, *varied.shape[1:])
     _, height, width, _ = dataset.images.shape
     words = in_words(recipe, height, width)
     with styled():
@@ -91,19 +76,11 @@ def draw_variations(
         )
         image = save(figure, Path(folder) / "augment.png")
     parts = {name: getattr(recipe, name) for name in AUGMENTATIONS["none"]}
-    return Variations(recipe.augment, parts, words, image)
+    return Variations(policy=recipe.augment, parts=parts, words=words, image=image)
 
 
 def check_varying(**options: Any) -> None:
-    """Check that images can be varied so, before an hour is spent on reading them.
-
-    Args:
-        **options: ``augment`` and what differs from it.
-
-    Raises:
-        MissingExtraError: PyTorch is not installed.
-        RecipeError: An option has an impossible value.
-    """
+    """Check that images can be varied so, before an hour is spent on reading them."""
     try:
         import torch  # noqa: F401, PLC0415  the training half is loaded by the verb that needs it
     except ImportError as error:
@@ -118,21 +95,16 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
         >>> in_words(resolve(DataRecipe.of("mnist", size=28), augment="symbols").training, 28, 28)
         'moved by up to 2 pixels, zoomed by up to 10%, turned by up to 8°'
     """
-    done = []
-    if recipe.flip:
-        done.append("mirrored")
-    if recipe.shift:
-        done.append(f"moved by up to {recipe.shift} pixel{'s' if recipe.shift > 1 else ''}")
-    if recipe.zoom:
-        done.append(f"zoomed by up to {100 * recipe.zoom:.3g}%")
-    if recipe.rotate:
-        done.append(f"turned by up to {recipe.rotate:g}°")
-    if recipe.crop:
-        done.append(f"cropped to {100 * recipe.crop:.3g}% of the area or more")
-    if recipe.light:
-        done.append(f"brightness and contrast changed by up to {100 * recipe.light:.3g}%")
-    if recipe.colour:
-        done.append(f"saturation and tint changed by up to {100 * recipe.colour:.3g}%")
+    amounts = {
+        "mirrored": recipe.flip,
+        f"moved by up to {recipe.shift} pixel{'s' if recipe.shift > 1 else ''}": recipe.shift,
+        f"zoomed by up to {100 * recipe.zoom:.3g}%": recipe.zoom,
+        f"turned by up to {recipe.rotate:g}°": recipe.rotate,
+        f"cropped to {100 * recipe.crop:.3g}% of the area or more": recipe.crop,
+        f"brightness and contrast changed by up to {100 * recipe.light:.3g}%": recipe.light,
+        f"saturation and tint changed by up to {100 * recipe.colour:.3g}%": recipe.colour,
+    }
+    done = [words for words, amount in amounts.items() if amount]
     if recipe.erase:
         from opsin.training.augment import erased_side  # noqa: PLC0415
 
@@ -148,18 +120,3 @@ def _rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
     _, first = np.unique(dataset.labels[rows], return_index=True)
     spread = np.linspace(0, len(first) - 1, min(_SHOWN, len(first))).round().astype(np.int64)
     return rows[first[spread]]
-
-
-def _vary(images: NDArray[np.uint8], recipe: TrainingRecipe) -> NDArray[np.uint8]:
-    """Vary each image some times, ``uint8[M, 8, H, W, C]``, as the training would.
-
-    With a side for crops, H and W are that.
-    """
-    import torch  # noqa: PLC0415
-
-    from opsin.training.augment import augment  # noqa: PLC0415
-
-    batch = torch.from_numpy(np.repeat(images, _EACH, axis=0))
-    generator = torch.Generator().manual_seed(recipe.seed)
-    varied: NDArray[np.uint8] = augment(batch, recipe, generator).numpy()
-    return varied.reshape(len(images), _EACH, *varied.shape[1:])

@@ -9,10 +9,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import filelock
-import numpy as np
 
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
@@ -32,25 +31,24 @@ _HASH: Final = "[0-9a-f]{32}"
 _LONG: Final = "[0-9a-f]{64}"
 
 
-@dataclass(frozen=True)
-class _CacheFolder:
-    """One folder of the cache."""
+class _CacheFolder(NamedTuple):
+    """A folder of the cache, what in it is Opsin's own, and what all of it is, said together."""
 
     part: Part
     folder: str
     names: str
     what: str = ""
-    locked: bool = False
 
 
 # A cache's folder may hold things of others: OPSIN_CACHE can name any folder.
 _FOLDERS: Final = (
-    _CacheFolder("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?", locked=True),
+    _CacheFolder("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?"),
     _CacheFolder("sources", "unpacked", _HASH),
     _CacheFolder("sources", "objects", _HASH),
-    _CacheFolder("datasets", "datasets", _HASH),
-    _CacheFolder("datasets", "partial", _LONG, locked=True),
-    _CacheFolder("datasets", "index", rf"{_LONG}\.json", "where decoded images came from"),
+    _CacheFolder("datasets", "decoded", _LONG),
+    _CacheFolder("datasets", "datasets", _HASH, "images decoded by an earlier version"),
+    _CacheFolder("datasets", "partial", _LONG, "images decoded in part by an earlier version"),
+    _CacheFolder("datasets", "index", rf"{_LONG}\.json", "where those images came from"),
     _CacheFolder("datasets", "near", rf"{_HASH}\.npz", "pairs of near duplicates"),
     _CacheFolder("features", "features", _HASH),
     _CacheFolder("features", "trials", rf"{_HASH}\.json", "how good features were for images"),
@@ -78,27 +76,21 @@ class CacheEntry:
     bytes: int
     used: float
     _places: tuple[Path, ...] = field(repr=False, default=())
-    _lock: Path | None = field(repr=False, default=None)
 
     def to_json(self) -> JsonObject:
         """Return it as plain data."""
-        return {
-            "part": self.part,
-            "name": self.name,
-            "what": self.what,
-            "bytes": self.bytes,
-            "used": self.used,
-        }
+        return {name: getattr(self, name) for name in ("part", "name", "what", "bytes", "used")}
 
     def remove(self) -> bool:
         """Remove it; tell whether it is gone. What a process is writing stays."""
         with contextlib.ExitStack() as stack:
-            if self._lock is not None and self._lock.exists():
-                try:
-                    stack.enter_context(filelock.FileLock(self._lock, timeout=0))
-                except (filelock.Timeout, OSError):
-                    return False
             for place in self._places:
+                lock = place.with_name(f"{place.name.removesuffix('.parts')}.lock")
+                if lock.exists():
+                    try:
+                        stack.enter_context(filelock.FileLock(lock, timeout=0))
+                    except (filelock.Timeout, OSError):
+                        return False
                 with contextlib.suppress(OSError):
                     if place.is_dir() and not place.is_symlink():
                         shutil.rmtree(place)
@@ -149,8 +141,7 @@ def list_cache() -> CacheContents:
         >>> contents.bytes == sum(entry.bytes for entry in contents.entries)
         True
     """
-    sources = _sources()
-    found = [entry for kind in _FOLDERS for entry in _entries(kind, sources)]
+    found = [entry for kind in _FOLDERS for entry in _entries(kind)]
     found.sort(key=lambda entry: (PARTS.index(entry.part), -entry.bytes, entry.name))
     return CacheContents(cache_root(), tuple(found))
 
@@ -176,7 +167,7 @@ def empty_cache(*parts: str) -> CacheContents:
     return CacheContents(found.folder, tuple(entry for entry in wanted if entry.remove()))
 
 
-def _entries(kind: _CacheFolder, sources: dict[str, set[str]]) -> Iterator[CacheEntry]:
+def _entries(kind: _CacheFolder) -> Iterator[CacheEntry]:
     """Yield what is Opsin's in a folder of the cache; a link is none of it."""
     folder = cache_root() / kind.folder
     if folder.is_symlink() or not folder.is_dir():
@@ -185,16 +176,13 @@ def _entries(kind: _CacheFolder, sources: dict[str, set[str]]) -> Iterator[Cache
     places = sorted(place for place in folder.iterdir() if own.fullmatch(place.name))
     if kind.what:
         if places:
-            said = f"{kind.what} ({len(places):,})"
-            yield CacheEntry(kind.part, kind.folder, said, *_measured(places), tuple(places))
+            what = f"{kind.what} ({len(places):,})"
+            yield CacheEntry(kind.part, kind.folder, what, *_measured(places), tuple(places))
         return
     for place in places:
-        if place.is_symlink() or not place.is_dir():
-            continue
-        name = f"{kind.folder}/{place.name}"
-        lock = folder / f"{place.name.removesuffix('.parts')}.lock" if kind.locked else None
-        what = _described(kind.folder, place, sources)
-        yield CacheEntry(kind.part, name, what, *_measured([place]), (place,), lock)
+        if place.is_dir() and not place.is_symlink():
+            name, what = f"{kind.folder}/{place.name}", _described(kind.folder, place)
+            yield CacheEntry(kind.part, name, what, *_measured([place]), (place,))
 
 
 def _measured(places: list[Path]) -> tuple[int, float]:
@@ -211,37 +199,23 @@ def _measured(places: list[Path]) -> tuple[int, float]:
     return size, used
 
 
-def _described(folder: str, place: Path, sources: dict[str, set[str]]) -> str:
+def _described(folder: str, place: Path) -> str:
     """Say what an entry is, as far as its files tell."""
     if folder == "sources":
         name = place.name.removesuffix(".parts")
         return name if name == place.name else f"{name}, unfinished"
+    about: object = None
+    with (
+        contextlib.suppress(OSError, ValueError),
+        open_regular(place / ABOUT, follow_links=False) as file,
+    ):
+        about = read_json(file)
+    said = about if isinstance(about, dict) else {}
     if folder == "features":
-        what = _read(place / ABOUT).get("what")
-        return what if isinstance(what, str) and what else "features"
-    if folder == "datasets":
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            count, *shape = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False).shape
-            named = ", ".join(sorted(sources.get(place.name, ()))) or "images"
-            return f"{named}: {counted(count, 'image')} {'×'.join(map(str, shape))}"
-        return ", ".join(sorted(sources.get(place.name, ()))) or "read on the fly"
-    return {"unpacked": "an unpacked archive", "partial": "images, not all decoded"}[folder]
-
-
-def _sources() -> dict[str, set[str]]:
-    """Return what users called each set of decoded images."""
-    found: dict[str, set[str]] = {}
-    for place in (cache_root() / "index").glob("*.json"):
-        entry = _read(place)
-        own, source = entry.get("set"), entry.get("source")
-        if isinstance(own, str) and isinstance(source, str):
-            found.setdefault(own, set()).add(source)
-    return found
-
-
-def _read(place: Path) -> JsonObject:
-    with contextlib.suppress(OSError, ValueError), open_regular(place, follow_links=False) as file:
-        content = read_json(file)
-        if isinstance(content, dict):
-            return content
-    return {}
+        return str(said.get("what") or "features")
+    if folder == "decoded":
+        if not isinstance(said.get("names"), list):
+            return "images, not all decoded"
+        shape = "×".join(map(str, said.get("shape", ())))
+        return f"{said.get('source')}: {counted(len(said['names']), 'image')} {shape}"
+    return "an unpacked archive" if folder == "unpacked" else "objects of a store"

@@ -24,8 +24,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.data.applied_corrections import Applied, Correction
 from opsin.data.cache import Decoded, digest_names
-from opsin.data.image_subset import take
-from opsin.data.sources.manifest import fields
+from opsin.data.sources.table import fields
 from opsin.data.spelling import nfc
 
 #: What stands for the class of an image that is to be left out; an empty cell does too.
@@ -284,4 +283,4 @@ def _kept(decoded: Decoded, keep: NDArray[np.bool_]) -> Decoded:
         return decoded
     if not keep.any():
         raise SourceError("images that remain", "all of them are left out", "Keep some.")
-    return take(decoded, np.flatnonzero(keep))
+    return decoded.take(np.flatnonzero(keep))

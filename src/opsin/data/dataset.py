@@ -31,7 +31,7 @@ from opsin.data import cache, sources
 from opsin.data.applied_corrections import Applied
 from opsin.data.background import measure_background
 from opsin.data.corrections import correct
-from opsin.data.decode import read_by_default, read_found
+from opsin.data.fill_cache import read_by_default, read_found
 from opsin.data.groups import groups_by_name, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images

@@ -1,4 +1,4 @@
-"""Images that are read again whenever they are asked for."""
+"""Images that are taken from a source when they are asked for: like an array, in any memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ THREADS: Final = min(16, cores())
 
 
 class Images(Protocol):
-    """Decoded images ``uint8[N, H, W, C]``: an array in memory, on disk, or `LazyImages`."""
+    """Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on the fly.
+
+    Rows are taken as from a NumPy array, by an ``int``, a ``slice`` or an ``int64`` array. Do so
+    in batches: the whole may be larger than the memory.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,8 +49,60 @@ class Images(Protocol):
     def __array__(self) -> NDArray[np.uint8]: ...
 
 
-class LazyImages:
-    """Images too many for the disk: each is decoded anew when its row is taken."""
+class _LikeArray:
+    """What an array tells of itself."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape: tuple[int, ...] = shape
+        self.dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
+        self.ndim: int = 4
+        self.nbytes: int = math.prod(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} uint8{list(self.shape)}>"
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        raise NotImplementedError
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Take everything, for NumPy's functions; it had better fit into the memory."""
+        if copy is False:
+            raise ValueError("images that are read on the fly are always copies")
+        return self[:].astype(dtype or np.uint8, copy=False)
+
+
+class ImageSubset(_LikeArray):
+    """Some images of others, not copied.
+
+    Example:
+        >>> images = ImageSubset(np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1), np.array([0, 2]))
+        >>> images.shape, images[-1].tolist(), images[:, 0, 0, 0].tolist()
+        ((2, 1, 1, 1), [[[2]]], [0, 2])
+    """
+
+    def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
+        super().__init__((len(rows), *images.shape[1:]))
+        self.images, self.rows = images, rows
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        if isinstance(rows, tuple):
+            first, *rest = rows
+            return self.images[(self.rows[first], *rest)]
+        return self.images[self.rows[rows]]
+
+
+class LazyImages(_LikeArray):
+    """Images too many for the disk: each is decoded anew when its row is taken.
+
+    Example:
+        >>> grey = Preparation(height=4, width=4, channels=1, resize="fit")
+        >>> images = LazyImages(np.zeros((3, 8, 8, 1), np.uint8), ["a", "b", "c"], grey)
+        >>> images.shape, images[1:].shape, images[-1].shape
+        ((3, 4, 4, 1), (2, 4, 4, 1), (4, 4, 1))
+    """
 
     def __init__(
         self,
@@ -54,23 +110,17 @@ class LazyImages:
         names: Sequence[str],
         preparation: Preparation,
     ) -> None:
-        self._images = images
-        self._names = names
-        self._preparation = preparation
         like = preparation
-        self.shape: tuple[int, ...] = (len(images), like.height, like.width, like.channels)
-        self.dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
-        self.ndim: int = 4
-        self.nbytes: int = math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"<LazyImages uint8{list(self.shape)}>"
+        super().__init__((len(images), like.height, like.width, like.channels))
+        self._images, self._names, self._preparation = images, names, preparation
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        """Decode some images."""
+        """Decode some images.
+
+        Raises:
+            IndexError: There is no such row.
+            ImageError: An image has become unreadable since it was first read.
+        """
         if isinstance(rows, tuple):
             first, *rest = rows
             block = self[first]
@@ -80,25 +130,17 @@ class LazyImages:
         images = np.empty((chosen.size, *self.shape[1:]), np.uint8)
         wanted = [int(row) for row in chosen.ravel()]
 
-        def read(places: range) -> None:
-            for place in places:
-                row = wanted[place]
-                images[place] = read_image(self._images[row], self._preparation, self._names[row])
+        def read(place: int) -> None:
+            row = wanted[place]
+            images[place] = read_image(self._images[row], self._preparation, self._names[row])
 
-        step = -(-len(wanted) // (2 * THREADS)) or 1
-        parts = [range(i, min(i + step, len(wanted))) for i in range(0, len(wanted), step)]
-        if len(parts) == 1:
-            read(parts[0])
+        if len(wanted) < 2:
+            for place in range(len(wanted)):
+                read(place)
         else:
             # Looks at every result, so that an error is raised here.
-            list(self._pool.map(read, parts))
+            list(self._pool.map(read, range(len(wanted))))
         return images.reshape(*chosen.shape, *self.shape[1:])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Decode everything, for NumPy's functions; it had better fit into the memory."""
-        if copy is False:
-            raise ValueError("images that are read on the fly are always copies")
-        return self[:].astype(dtype or np.uint8, copy=False)
 
     @functools.cached_property
     def _pool(self) -> concurrent.futures.ThreadPoolExecutor:

@@ -26,7 +26,6 @@ from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
-from opsin.data.image_subset import take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
@@ -134,7 +133,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
             )
         # Files that were renamed come in another order; the run's rows stay what they are.
         in_order = np.array_equal(rows, np.arange(len(rows)))
-        return decoded if in_order else take(decoded, rows)
+        return decoded if in_order else decoded.take(rows)
 
     # A correction of an image that is gone is no error of its own: the fingerprint tells.
     # Nor is a split that Opsin would refuse today.

@@ -54,7 +54,7 @@ def open_apart(content: bytes, name: str = "the image", *, side: int | None = No
 
 
 def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    """Have `opsin.data.decoder` do something with a file's bytes."""
+    """Have `opsin.data.decode_worker` do something with a file's bytes."""
     # A file is looked at more than once: it takes its time once.
     digest = _digest(content) if _refused else b""
     reason, since = _refused.get(digest, ("", -math.inf))
@@ -82,5 +82,5 @@ def _sandbox(owner: int) -> Sandbox:
     """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
     del owner
     return Sandbox(
-        "opsin.data.decoder:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
+        "opsin.data.decode_worker:decode", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
     )

@@ -101,6 +101,10 @@ class TrainStep:
         varied = augment(
             images, self.recipe, self.generator, mirrored, group=self.group, whole=len(whole)
         )
+        if self.group.world > 1:  # what dropout draws follows from what a checkpoint keeps
+            ahead = self.generator.clone_state()
+            drawn = int(torch.randint(2**31, (1,), generator=ahead))
+            torch.manual_seed(drawn + self.group.rank)
         self.network.zero_grad(set_to_none=True)
         spans = list(self._micro_batches(whole))
         parts = []
@@ -260,7 +264,7 @@ def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataP
         tensors = (*network.parameters(), *network.buffers())
         network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).train()
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return DistributedDataParallel(network)
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:

@@ -82,63 +82,6 @@ def test_multiply_adds_are_those_of_the_network(
     assert MODELS[name].cost(hidden, shape, classes) == sum(each.multiply_adds for each in layers)
 
 
-def test_tutorial_sized_images_get_the_usual_network() -> None:
-    recipe = resolved((28, 28, 1), [5_400] * 10)
-    assert recipe.model == resolve(DataRecipe.of("x")).model
-    assert recipe.training.batch_size == resolve(DataRecipe.of("x")).training.batch_size
-
-
-@pytest.mark.parametrize(("side", "stages"), [(8, 2), (28, 3), (32, 3), (64, 4), (128, 5)])
-def test_larger_images_get_a_deeper_network(side: int, stages: int) -> None:
-    recipe = resolved((side, side, 3), [200] * 10)
-    assert (recipe.model.name, recipe.model.depth) == ("resnet", stages)
-
-
-def test_images_of_a_few_pixels_get_dense_layers() -> None:
-    assert resolved((7, 300, 3), [50, 50]).model.name == "mlp"
-
-
-def test_few_images_are_shown_often_in_small_batches_and_varied_more() -> None:
-    few, many = resolved((64, 64, 3), [20, 20]), resolved((64, 64, 3), [5_000] * 10)
-    assert few.training.epochs > 4 * many.training.epochs
-    assert few.training.batch_size < many.training.batch_size
-    assert few.training.rate < many.training.rate
-    assert few.training.rotate > 0
-    assert many.training.rotate == 0
-    assert "varied more" in choose(shape=(64, 64, 3), counts=[20, 20]).reason
-    plain = choose(shape=(64, 64, 3), counts=[20, 20], given={"augment": "none"})
-    assert "varied more" not in plain.reason
-    assert "zoom" not in plain.options
-
-
-def test_a_gpu_gets_a_larger_network_larger_batches_and_more_epochs() -> None:
-    cpu, gpu = (resolved((32, 32, 3), [4_500] * 10, device=device) for device in ("cpu", "cuda"))
-    assert gpu.model.hidden > cpu.model.hidden
-    assert gpu.training.batch_size > cpu.training.batch_size
-    assert gpu.training.epochs > cpu.training.epochs
-
-
-@pytest.mark.parametrize("side", [28, 96])
-def test_a_processor_with_bfloat16_gets_a_larger_network_or_more_epochs(side: int) -> None:
-    shape = (side, side, 3)
-    slow, quick = (resolved(shape, [4_500] * 10, quick=quick) for quick in (False, True))
-    work = [
-        recipe.training.epochs * MODELS["resnet"].cost(recipe.model.hidden, shape, 10)
-        for recipe in (slow, quick)
-    ]
-    assert work[1] > 1.5 * work[0]
-    assert (
-        resolved(shape, [4_500] * 10, quick=True, device="cuda").model
-        == resolved(shape, [4_500] * 10, device="cuda").model
-    )
-
-
-def test_very_many_images_and_classes() -> None:
-    few, many = resolved((32, 32, 3), [4_500] * 10), resolved((32, 32, 3), [1_000] * 1_000)
-    assert many.training.epochs < few.training.epochs
-    assert many.model.hidden[-1] > 4 * many.model.hidden[0]
-
-
 @pytest.mark.parametrize("side", [64, 128, 256, 512])
 def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opsin.commands.train.automatic.cores", lambda: 2)
@@ -169,20 +112,7 @@ def test_what_was_given_is_kept(
     assert {name: kept[name] for name in given} == given
 
 
-def test_a_depth_that_was_given_is_kept() -> None:
-    assert resolved((64, 64, 3), [100] * 3, given={"depth": 2}).model.hidden == (48, 96)
-    assert resolved((6, 6, 3), [100] * 3, given={"depth": 2}).model.hidden == (128, 128)
-
-
 @pytest.mark.parametrize("given", [{"epochs": "many"}, {"epochs": 0}, {"colour": 3}])
 def test_nonsense_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         choose(shape=(28, 28, 1), counts=[100] * 3, given=given)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
-def test_an_optimiser_that_was_given_gets_a_rate_of_its_own(optimizer: str) -> None:
-    own = resolve(DataRecipe.of("x"), optimizer=optimizer).training
-    chosen = resolved((28, 28, 1), [5_400] * 10, given={"optimizer": optimizer}).training
-    assert chosen.rate == pytest.approx(own.rate)
-    assert chosen.momentum == own.momentum

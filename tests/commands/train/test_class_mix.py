@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +102,6 @@ def test_the_mix_that_is_stated_is_applied_on_a_pretrained_network(
     check_mix(overlapping, tmp_path, asked, rare, backbone=backbone, prepare="-1..1", **options)
 
 
-def test_validation_images_of_another_mix_do_not_move_the_temperature(tmp_path: Path) -> None:
-    uneven, even = tones(2000, 0.05, seed=0), tones(800, 0.5, seed=1)
-    images, labels = np.concatenate([uneven[0], even[0]]), np.concatenate([uneven[1], even[1]])
-    data = opsin.from_arrays(images, labels, ("ok", "bad"))
-    rows = np.arange(len(labels))
-    split = replace(data.split, train=rows[:2000], val=rows[2000:2400], test=rows[2400:])
-    run = opsin.train(replace(data, split=split), model="logistic", runs=tmp_path, quiet=True)
-    calibration = run.classifier().metadata.calibration
-    assert calibration is not None
-    assert calibration.temperature == pytest.approx(1, abs=0.2)
-
-
 def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
     uneven: Dataset, tmp_path: Path
 ) -> None:
@@ -125,25 +111,6 @@ def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
     assert mix is not None
     expected = expected.astype(np.float64) * np.array(mix.assumed) / np.array(mix.learnt)
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
-
-
-@pytest.mark.torch
-def test_a_network_that_was_balanced_learnt_an_even_mix(uneven: Dataset, tmp_path: Path) -> None:
-    shares = tmp_path / "mix.json"
-    shares.write_text(json.dumps({"0": 8, "1": 1, "7": 1}))
-    file, _ = answers(uneven, tmp_path, model="mlp", epochs=1, balance="weights",
-                      class_mix=str(shares))  # fmt: skip
-    mix = file.metadata.class_mix
-    assert mix is not None
-    np.testing.assert_allclose(mix.learnt, 1 / 3)
-    np.testing.assert_allclose(mix.assumed, (0.8, 0.1, 0.1))
-
-
-def test_a_file_says_the_shares_and_the_run_repeats_them(uneven: Dataset, tmp_path: Path) -> None:
-    shares = tmp_path / "доли.json"
-    shares.write_text(json.dumps({"0": 0.5, "1": 0.25, "7": 0.25}))
-    run = opsin.train(uneven, model="logistic", class_mix=str(shares), runs=tmp_path, quiet=True)
-    assert run.report.reasons["Class mix"] == "answers assume 0 50%, 7 25%, 1 25%"
 
 
 def test_the_mix_is_said_in_words(uneven: Dataset) -> None:

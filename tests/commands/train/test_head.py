@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ import pytest
 
 import opsin
 from opsin.classical import fitted_file
-from opsin.classical.classical_recipe import PIXEL_MODELS, ClassicalRecipe
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.classical.fitted_file import check_parity
-from opsin.commands.baselines import train_baselines
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import MissingExtraError, ParityError, RecipeError, RunError
+from opsin.core.errors import ParityError, RunError
 from opsin.data.dataset import Dataset
 from tests.conftest import Notes
 
@@ -64,23 +62,6 @@ def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Dataset) -> N
     assert run.report.file.difference <= 1e-4
 
 
-def test_a_temperature_is_fitted_as_for_a_network(run: opsin.Run, digits: Dataset) -> None:
-    calibration = run.classifier().metadata.calibration
-    assert calibration is not None
-    before, after = calibration.log_loss
-    assert after <= before
-    found = run.classifier().layers(digits.images[:5], ["head"])["head"] / calibration.temperature
-    shares = np.exp(found) / np.exp(found).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(shares, run.classifier().probabilities(digits.images[:5]), atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.drawn
-def test_it_can_be_evaluated_and_its_report_drawn_anew(run: opsin.Run) -> None:
-    assert opsin.evaluate(run, "digits").part == "own-test"
-    assert opsin.write_report(run) == run.directory.page
-
-
 def test_it_cannot_be_resumed_and_says_what_to_do(run: opsin.Run, tmp_path: Path) -> None:
     for state in ("done", "stopped"):
         path = tmp_path / f"run {state}"
@@ -90,17 +71,6 @@ def test_it_cannot_be_resumed_and_says_what_to_do(run: opsin.Run, tmp_path: Path
             opsin.resume(path, quiet=True)
         assert "fitted in one go" in caught.value.received
         assert "opsin train digits --model forest" in caught.value.advice
-
-
-def test_a_damaged_recipe_is_an_error(run: opsin.Run, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    shutil.copytree(run.path, path)
-    recipe = path / "recipe.json"
-    content = json.loads(recipe.read_text(encoding="utf-8"))
-    content["model"]["epochs"] = 3
-    recipe.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(RunError, match="a recipe of Opsin"):
-        _ = opsin.Run(path).recipe
 
 
 @pytest.mark.parametrize(
@@ -144,18 +114,6 @@ def test_answers_are_computed_where_it_is_said(
     assert compared == ["cpu"]
 
 
-def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:
-    run = opsin.train(digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True)
-    reasons = run.report.reasons
-    assert "of 1,457 training images" in reasons["Images"]
-    assert "8×8 averaged down to 4×4" in reasons["Pixels"]
-    assert run.report.training.fitted_to == pytest.approx(200, abs=10)
-    (event,) = run.history
-    assert event.best
-    # The event comes before the temperature, which moves answers towards the mix.
-    assert event.val_accuracy == pytest.approx(run.report.figures["val"].accuracy, abs=0.02)
-
-
 def test_a_file_that_differs_is_never_written(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,50 +140,3 @@ def test_ctrl_c_ends_a_fitting_at_once(tmp_path: Path, digits: Dataset) -> None:
     assert cause is not None
     assert "cannot be left half done" in cause
     assert not (path / "classifier.onnx").exists()
-
-
-def test_without_scikit_learn_the_error_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from opsin.commands import installed
-
-    monkeypatch.setattr(installed, "_is_installed", lambda name: name != "sklearn")
-    with pytest.raises(MissingExtraError, match=r"opsin\[classical\]"):
-        opsin.train("digits", model="forest", runs=tmp_path)
-
-
-def test_folds_are_of_one_recipe(tmp_path: Path) -> None:
-    found = opsin.train_folds("digits", folds=2, model="knn", neighbours=3, classes=["0", "1"],
-                              runs=tmp_path, quiet=True)  # fmt: skip
-    assert [run.recipe.model.model_dump()["neighbours"] for run in found.runs] == [3, 3]
-    assert found.summary.model == "knn"
-    assert found.accuracy is not None
-    assert found.accuracy > 0.95
-
-
-def test_a_baseline_has_the_images_and_the_split_of_its_dataset(
-    tmp_path: Path, digits: Dataset
-) -> None:
-    (run,) = train_baselines(digits, models=["svm"], seed=3, runs=tmp_path, quiet=True)
-    assert (run.recipe.model.name, run.recipe.training.seed) == ("svm", 3)
-    kept = run.directory.load_arrays(run.directory.split)
-    for part in ("train", "val", "test"):
-        assert np.array_equal(kept[part], digits.split.rows(part))
-
-
-@pytest.mark.parametrize(
-    ("options", "received"),
-    [({"models": ["vgg"]}, "got vgg"), ({"trees": 3}, "got trees")],
-)
-def test_baselines_refuse_what_they_cannot_do(
-    tmp_path: Path, options: dict[str, Any], received: str
-) -> None:
-    with pytest.raises(RecipeError, match=received):
-        train_baselines("digits", runs=tmp_path, quiet=True, **options)
-    assert len(PIXEL_MODELS) == 5
-    assert not list(tmp_path.iterdir())
-
-
-def test_baselines_take_no_data_options_beside_a_dataset(tmp_path: Path, digits: Dataset) -> None:
-    with pytest.raises(RecipeError, match=r"opsin\.load"):
-        train_baselines(digits, runs=tmp_path, classes=["0"], quiet=True)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.cli.plan_output import tell_plan
 from opsin.commands.train.plan import in_words, plan
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import Recipe, TrainingRecipe
@@ -44,19 +43,6 @@ def test_the_training_does_what_was_planned(
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle", "step"])
-def test_the_rate_is_shown_from_the_first_step_to_the_last(digits: Dataset, schedule: Any) -> None:
-    planned = plan(digits, model="mlp", schedule=schedule, rate=0.02, epochs=1, quiet=True)
-    progress = [point for point, _ in planned.rates]
-    rates = [rate for _, rate in planned.rates]
-    assert len(rates) == 100
-    assert (progress[0], progress[-1]) == (0.0, 1.0)
-    assert progress == sorted(progress)
-    assert max(rates) == pytest.approx(0.02, rel=0.01)
-    assert rates[-1] == pytest.approx({"constant": 0.02, "step": 0.0002}.get(schedule, 0.0))
-
-
-@pytest.mark.torch
 def test_a_plan_with_a_budget_says_one_time(digits: Dataset) -> None:
     planned = plan(digits, model="mlp", budget="10s", quiet=True)
     assert planned.seconds is not None and isinstance(planned.recipe, Recipe)
@@ -76,13 +62,6 @@ def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
         plan(digits, model="mlp", size=16, quiet=True)
 
 
-@pytest.mark.torch
-def test_warnings_are_kept(digits: Dataset) -> None:
-    planned = plan(digits, model="mlp", flip=True, epochs=1, quiet=True)
-    assert ["mirrored" in note for note in planned.notes] == [True]
-    assert Plan.model_validate(json.loads(json.dumps(planned.to_json()))) == planned
-
-
 def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> None:
     planned = plan(digits, model="forest", trees=7, images=1_000, quiet=True)
     found = json.loads(json.dumps(planned.to_json()))
@@ -92,16 +71,6 @@ def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> 
     assert (found["layers"], found["rates"]) == ([], [])
     assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
     assert " of 1,457 training images" in dict(in_words(planned))["Images"]
-
-
-@pytest.mark.torch
-def test_a_person_reads_the_table_the_reasons_and_the_cost(
-    digits: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tell_plan(plan(digits, model="mlp", epochs=2, quiet=True), as_json=False)
-    said = capsys.readouterr().out
-    for words in ("1,457 train", "dense1", "9,610 parameters", "for 2 epochs", "0.003 at most"):
-        assert words in said
 
 
 def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path: Path) -> None:

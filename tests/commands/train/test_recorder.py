@@ -99,21 +99,3 @@ def test_confusions_go_with_their_epochs(
         # What is added now stands in a line of its own.
         recorder.confusion(first + len(kept), [[5, 5], [5, 5]])
         assert directory.read_confusions()[-1].confusion == [[5, 5], [5, 5]]
-
-
-@pytest.mark.torch
-def test_each_epoch_of_a_training_has_its_confusions(tmp_path: Path) -> None:
-    import numpy as np
-
-    import opsin
-
-    run = opsin.train("digits", model="mlp", epochs=2, batch_size=512, runs=tmp_path, quiet=True)
-    matrices = run.directory.read_confusions()
-    assert [each.epoch for each in matrices] == [1, 2]
-    for each, event in zip(matrices, run.history, strict=True):
-        counts = np.array(each.confusion)
-        assert counts.shape == (10, 10)
-        assert counts.sum() == run.report.figures["val"].images
-        assert np.trace(counts) / counts.sum() == pytest.approx(event.val_accuracy)
-        labels = [entry.count for entry in run.report.figures["val"].classes]
-        assert counts.sum(axis=1).tolist() == labels

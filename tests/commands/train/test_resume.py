@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +11,7 @@ import pytest
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
-from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset, from_arrays
-from opsin.models.resolve import resolve
 from tests.conftest import Notes, without_drawing
 
 pytestmark = pytest.mark.torch
@@ -94,17 +90,6 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
 
 
-def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
-    shutil.rmtree(stopped.directory.checkpoints)
-    notes = Notes()
-    again = opsin.resume(stopped, watcher=notes)
-    assert any("begins again" in note for note in notes.notes)
-    assert [epoch.epoch for epoch in again.history] == [1, 2, 3]
-    shutil.rmtree(stopped.directory.checkpoints)
-    with pytest.raises(RunError, match="a run with a checkpoint"):
-        opsin.resume(stopped, epochs=9, quiet=True)
-
-
 def test_killed_before_anything_but_the_recipe_was_written(
     stopped: opsin.Run, tmp_path: Path
 ) -> None:
@@ -124,15 +109,6 @@ def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None
     assert (state, cause) == ("stopped", run.report.training.diverged)
     assert run.classifier().predict(np.zeros((8, 8, 1), np.uint8)).label
     assert run.directory.page.is_file()
-
-
-def test_a_recipe_of_another_day_is_told_of(stopped: opsin.Run) -> None:
-    recipe: dict[str, Any] = json.loads(stopped.directory.recipe.read_text())
-    recipe["versions"]["torch"] = "1.0"
-    stopped.directory.recipe.write_text(json.dumps(recipe))
-    notes = Notes()
-    opsin.resume(stopped, watcher=notes)
-    assert any("begun with PyTorch 1.0" in note for note in notes.notes)
 
 
 def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
@@ -164,17 +140,6 @@ def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None
         opsin.resume(cut, quiet=True)
 
 
-def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
-    first = opsin.train("digits", model="mlp", epochs=3, optimizer="sgd", rate=3.0, batch_size=32,
-                        schedule="constant", runs=tmp_path, quiet=True)  # fmt: skip
-    assert first.report.training.stepped_back
-    child = opsin.resume(first, epochs=4, rate=0.05, quiet=True)
-    assert [epoch.rate for epoch in child.history] == [0.05]
-    other = opsin.resume(first, epochs=4, optimizer="adam", quiet=True)
-    assert isinstance(other.recipe, opsin.Recipe)
-    assert other.recipe.training.rate == resolve(DataRecipe.of("x"), model="mlp").training.rate
-
-
 @pytest.mark.drawn
 def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
     labels = digits.labels[:700]
@@ -189,33 +154,3 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     again = opsin.resume(run, data, quiet=True)
     assert again.report.reasons == reasons
     assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
-
-
-def test_a_run_goes_on_from_any_folder(
-    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(shapes.parent)
-    run = opsin.train(shapes.name, model="mlp", epochs=30, batch_size=2, runs=tmp_path / "runs",
-                      watcher=Notes(interrupt_at=1, training=True))  # fmt: skip
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    assert opsin.resume(run, quiet=True).directory.state()[0] == "done"
-
-
-def test_a_name_needs_a_change(stopped: opsin.Run) -> None:
-    with pytest.raises(RecipeError, match="nothing changes"):
-        opsin.resume(stopped, name="other", quiet=True)
-
-
-@pytest.mark.slow
-def test_five_runs_are_one(tmp_path: Path) -> None:
-    runs = [
-        opsin.train("digits", model="cnn", depth=1, epochs=2, runs=tmp_path, quiet=True)
-        for _ in range(5)
-    ]
-    assert len({run.directory.classifier.read_bytes() for run in runs}) == 1
-    assert len({json.dumps(run.report.to_json()["figures"]) for run in runs}) == 1
-    splits = [run.directory.load_arrays(run.directory.split) for run in runs]
-    for split in splits[1:]:
-        assert all(np.array_equal(split[part], splits[0][part]) for part in split)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
 from tests.conftest import Notes, write_shapes
 
@@ -62,12 +59,6 @@ def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Any) -> None:
     assert (score.split, score.accuracy) == ("test", run.accuracy)
     assert run.report.file.difference is not None
     assert run.report.file.difference <= 1e-4
-
-
-def test_the_split_that_was_used_is_kept(run: opsin.Run, digits: Any) -> None:
-    kept = run.directory.load_arrays(run.directory.split)
-    for part in ("train", "val", "test"):
-        assert np.array_equal(kept[part], digits.split.rows(part))
 
 
 def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -203,11 +194,6 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     assert {file.name for file in path.iterdir()} == {"log.txt", ".lock"}
 
 
-def test_a_dataset_is_loaded_with_its_own_options(tmp_path: Path, digits: Any) -> None:
-    with pytest.raises(RecipeError, match=r"opsin\.load"):
-        opsin.train(digits, classes=["1", "2"], runs=tmp_path)
-
-
 def test_without_pytorch_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,27 +202,6 @@ def test_without_pytorch_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
         opsin.train("digits", model="mlp", runs=tmp_path)
-
-
-def test_crops_of_another_size_are_for_fine_tuning(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="in the size of the images"):
-        opsin.train("digits", model="mlp", crop=0.5, crop_side=16, runs=tmp_path, quiet=True)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.drawn
-def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
-    source = write_shapes(tmp_path / "shapes")
-    run = opsin.train(source, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
-    before = run.directory.page.read_bytes()
-    run.directory.page.unlink()
-    assert opsin.write_report(run.path, deep=False) == run.directory.page
-    # The report's own time is known only now.
-    assert abs(len(run.directory.page.read_bytes()) - len(before)) < 200
-    next((source / "disc").iterdir()).unlink()
-    with pytest.raises(SourceError, match="has changed: of 24 images 1 are missing"):
-        opsin.write_report(run.path)
 
 
 @pytest.mark.drawn
@@ -260,79 +225,3 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     page = run.directory.page.read_text(encoding="utf-8")
     assert "every test image (6) has an exact copy" in page
     assert "optimistic" in page
-
-
-@pytest.mark.drawn
-def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> None:
-    """Every test image is a slightly brighter copy of a training image."""
-    random = np.random.default_rng(0)
-    for number in range(24):
-        pixels = random.integers(0, 240, (32, 32, 3), np.uint8)
-        for part, brighter in (("train", 0), *([("test", 2)] if number < 4 else [])):
-            folder = tmp_path / "both" / part / "ab"[number % 2]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels + np.uint8(brighter)).save(folder / f"{number}.png")
-    run = opsin.train(tmp_path / "both", model="logistic", runs=tmp_path / "runs", quiet=True)
-    assert run.report.leaks == Leaks(exact=0, near=4, all_copied=False)
-    assert run.report.split == "test"
-    assert run.figures.without_leaks is None
-    assert run.directory.page.is_file()
-
-
-def fails(*_: Any, **__: Any) -> Any:
-    raise ZeroDivisionError("no ink")
-
-
-@pytest.mark.drawn
-@pytest.mark.parametrize(
-    "failing",
-    [
-        {"draw_reliability": "the figure calibration", "model_card": "the model card"},
-        {"save": "the figure confusion"},
-    ],
-    ids=" and ".join,
-)
-def test_a_failing_figure_costs_that_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: dict[str, str]
-) -> None:
-    for part in failing:
-        monkeypatch.setattr(f"opsin.commands.report.{part}", fails)
-    notes = Notes()
-    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
-    assert run.directory.state() == ("done", None)
-    for name in failing.values():
-        assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
-    missing = run.directory.page.read_text("utf-8").count("This figure could not be drawn.")
-    assert missing > 1 if "save" in failing else missing == 1
-    assert run.directory.card.is_file() == ("model_card" not in failing)
-    assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
-
-
-@pytest.mark.slow
-@pytest.mark.drawn
-def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsin.commands.report.render", fails)
-    notes = Notes()
-    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
-    assert run.directory.state() == ("done", None)
-    assert any("the report's page could not be made" in note for note in notes.notes)
-    assert not run.directory.page.exists()
-    assert run.accuracy == run.report.figures["test"].accuracy
-    # Asked for by itself, a page that cannot be made is an error.
-    with pytest.raises(ZeroDivisionError):
-        opsin.write_report(run, deep=False)
-
-
-@pytest.mark.slow
-@pytest.mark.drawn
-def test_one_figure_stands_for_no_other(
-    run: opsin.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = opsin.Run(shutil.copytree(run.path, tmp_path / "own"))
-    drawn = [run.directory.figures / f"calibration.{kind}" for kind in ("png", "svg")]
-    assert [file.is_file() for file in drawn] == [True, False]
-    opsin.write_report(run, deep=False, svg=True)
-    assert all(file.is_file() for file in drawn)
-    monkeypatch.setattr("opsin.commands.report.draw_reliability", fails)
-    opsin.write_report(run, deep=False)
-    assert not any(file.exists() for file in drawn)

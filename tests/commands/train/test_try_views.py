@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import opsin
 from opsin.commands.train.try_views import try_views
 from opsin.core.events import SILENT
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
-from tests.conftest import Cli, only_json
 
 
 def answered(classifier: Classifier, dataset: Dataset) -> Answers:
@@ -51,18 +49,3 @@ def test_what_was_not_varied_is_not_tried(nearest_mean: Path, digits: Dataset, s
     validation = answered(classifier, digits)
     found = try_views(classifier, validation, digits, Views(flip=False, shift=shift), SILENT)
     assert (found.images, found.helped) == (0, False)
-
-
-@pytest.mark.torch
-def test_a_training_writes_into_its_file_what_it_found(run: opsin.Run, cli: Cli) -> None:
-    views = run.classifier().metadata.views
-    assert views == Views(flip=False, shift=0)
-    assert run.report.views is not None
-    assert run.report.views.words == views.words
-    plain, asked = (
-        only_json(cli("evaluate", run.path, "digits", "--json", *more)) for more in ((), ("--tta",))
-    )
-    assert asked["confusion"] == plain["confusion"]
-    done = cli("evaluate", run.path, "digits", "--tta")
-    assert "test-time views do not suit this classifier" in done.stderr
-    assert "not used" in done.stderr

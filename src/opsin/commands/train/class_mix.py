@@ -24,15 +24,7 @@ _LARGEST: Final = 10_000_000
 def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
     """Return the share of each class that answers are to assume, ``float64[K]``.
 
-    Args:
-        asked: ``as-trained``, ``even``, or a JSON file with a share, or a number, for each class.
-        dataset: The training data.
-
-    Example:
-        >>> import opsin
-        >>> digits = opsin.load("digits", classes=("0", "1"))
-        >>> assumed_mix("even", digits).tolist()
-        [0.5, 0.5]
+    ``asked`` is ``as-trained``, ``even``, or a JSON file with a share, or a number, for each class.
     """
     classes = len(dataset.classes)
     if asked == "even":
@@ -51,14 +43,7 @@ def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
 def class_mix(
     asked: str, dataset: Dataset, labels: NDArray[np.int64], *, balanced: bool
 ) -> ClassMix:
-    """Return the mix that a model was fitted under, and the one that its answers are to assume.
-
-    Args:
-        asked: As for `assumed_mix`.
-        dataset: The training data.
-        labels: Classes of the images that the model was fitted to, ``int64[N]``.
-        balanced: Whether each class counted the same.
-    """
+    """Return the mix that a model was fitted under, and the one that its answers are to assume."""
     classes = len(dataset.classes)
     learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
     assumed = assumed_mix(asked, dataset)

@@ -131,26 +131,25 @@ class ExportedFile:
 
 
 class FileWithAnswers(NamedTuple):
-    """A calibrated file, and answers that are known before it is evaluated."""
+    """A calibrated file, but for its score and views, and what is known before its evaluation.
 
-    #: The file, as it will be written but for its score and views.
+    That is its answers to the validation images, before it learnt from these; its answers to all
+    images; and how well it distinguishes unknown images from known ones.
+    """
+
     classifier: Classifier
-    #: Its answers to the validation images, before it learnt from these, if there are any.
     validation: Answers | None
-    #: Its answers to all images of the dataset, where they are known already.
-    known: Answers | None = None
-    #: How well it distinguishes unknown images from known ones, by all images.
-    ood: OodFigures | None = None
+    known: Answers | None
+    ood: OodFigures | None
 
 
 def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
     """Fit a file's temperature and reject threshold on validation and training images alone.
 
-    Args:
-        exported: The file.
-        adjusts: Whether its answers may change; else only how unlike the images are is learnt.
+    Where it is not to be adjusted, only how unlike the images are is learnt.
     """
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
     from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
 
@@ -190,7 +189,14 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
         every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
         if answers is not None:
             every.probabilities[val] = answers.probabilities
-        ood = _ood_figures(exported, found["embedding"], reject)
+        if exported.judged is not None and exported.strange is not None:
+            judged = exported.judged[0]
+            ood = near_and_far(
+                judged, found["embedding"][judged.rows], dataset.labels[judged.rows],
+                dataset.classes,
+                strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
+                most=None if reject is None else reject.max_ood_score,
+            )  # fmt: skip
     return FileWithAnswers(exported.opened(content), answers, every, ood)
 
 
@@ -206,24 +212,6 @@ def _prototypes(exported: ExportedFile) -> ClassPrototypes:
     if each:
         return ClassPrototypes.of_images(seen)
     return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
-
-
-def _ood_figures(
-    exported: ExportedFile, embeddings: NDArray[np.float32], reject: Reject | None
-) -> OodFigures | None:
-    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
-
-    if exported.judged is None or exported.strange is None:
-        return None
-    judged = exported.judged[0]
-    return near_and_far(
-        judged,
-        embeddings[judged.rows],
-        exported.dataset.labels[judged.rows],
-        exported.dataset.classes,
-        strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
-        most=None if reject is None else reject.max_ood_score,
-    )
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

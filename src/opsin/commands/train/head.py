@@ -26,7 +26,7 @@ from opsin.commands.installed import answering_device, versions
 from opsin.commands.train.class_mix import assumed_mix
 from opsin.commands.train.exported_file import ExportedFile
 from opsin.commands.train.fine_tune import FineTuning, is_better
-from opsin.commands.train.learner import Learner, facts_of
+from opsin.commands.train.learner import Learner, Loaded, facts_of
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
 from opsin.core.artifacts.epoch import Epoch
@@ -36,7 +36,7 @@ from opsin.core.defaults import cores
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import about
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import Layer
 from opsin.core.pace import seconds_of
 from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
@@ -70,32 +70,25 @@ _STEP, _PHOTOGRAPH = 4.5, 64
 
 
 class HeadLearner(Learner):
-    """A model without layers, or a head on a pretrained network, which may be fine-tuned.
-
-    Args:
-        dataset: What it learns from.
-        recipe: How, with nothing left open.
-        backbone: The pretrained network that it is built on.
-        began: When the run began, from which its budget counts (`time.perf_counter`).
-        start: The state that fine-tuning goes on from; ``None`` for the network as it came.
-    """
+    """A model without layers, or a head on a pretrained network, which may be fine-tuned."""
 
     recipe: ClassicalRecipe
-    #: Training images that it is fitted to, ``int64[N]``.
+    #: Training images that it is fitted to; validation images that it then learns from, as well.
     rows: NDArray[np.int64]
-    #: What is delivered.
+    also: NDArray[np.int64]
+    #: What is delivered, as a model and as a file.
     fitted: Fitted
+    exported: ExportedFile
     #: Of all images, ``float32[N, V, D]``, for a head on a pretrained network.
     features: NDArray[np.float32]
     choice: HeadChoice
-    #: Answers by heads that had not seen the images, and how sure the head may be.
+    #: Answers by heads that had not seen the images, and how sure the head may be; features of
+    #: strange images beside these, ``float32[S, V, D]``.
     judged: tuple[OutOfFold, Calibration] | None = None
-    #: Features of strange images, ``float32[S, V, D]``, where it is judged by these.
     strange: NDArray[np.float32] | None = None
     #: Trees or rounds; none for a model without such steps.
     steps: int = 0
     unit: str = "fits"
-    exported: ExportedFile
     #: How fine-tuning went, and whether its network is delivered.
     outcome: Outcome | None = None
     tuned: bool = False
@@ -104,60 +97,52 @@ class HeadLearner(Learner):
         self,
         dataset: Dataset,
         recipe: ClassicalRecipe,
-        backbone: Backbone | None = None,
+        backbone: Backbone | None,
         *,
-        began: float = 0.0,
+        began: float,
         start: Start | None = None,
     ) -> None:
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
+        # A budget counts from the time when the run began (`time.perf_counter`).
         self.began, self.start = began, start
         self.layers, self.threads = [], cores()
+        height, width, channels = dataset.images.shape[1:]
+        self.shape = height, width, channels
 
     @classmethod
     def decide(
         cls,
-        dataset: Dataset,
-        *,
-        model: str,
-        budget: str | float | None,
+        loaded: Loaded,
         options: Mapping[str, Any],
-        backbone: Backbone | None,
-        reasons: Mapping[str, str],
+        *,
         began: float,
     ) -> HeadLearner:
-        """Decide everything that the caller left open, and check all of it.
-
-        Args:
-            dataset: What it learns from.
-            model: A name among `opsin.classical.classical_recipe.FITTED`.
-            budget: Time that fine-tuning may take; nothing else has steps that could be left out.
-            options: Fields of the recipe that the caller gave; ``None`` means not given.
-            backbone: The pretrained network that it is built on.
-            reasons: What was decided before, and why.
-            began: When the run began (`time.perf_counter`).
-        """
+        """Decide everything that the caller left open; a budget is for fine-tuning alone."""
+        dataset, budget = loaded.dataset, loaded.budget
         tunes = options.get("fine_tune")
         if tunes and len(dataset.split.train) < _MIXED and options.get("mixup") is None:
             options = {**options, "mixup": 0.0}
         recipe = resolve_classical(
-            dataset.recipe, model=model, mirrored=dataset.mirrored, **options,
+            dataset.recipe, model=str(loaded.model), mirrored=dataset.mirrored, **options,
             **({} if tunes else {"budget": budget}),
         )  # fmt: skip
-        every, seconds = {**reasons, **recipe.reasons}, None
+        every, seconds = {**loaded.reasons, **recipe.reasons}, None
         if budget is not None:
             seconds = seconds_of(budget)
             every["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
         recipe = recipe.model_copy(update={"budget": seconds, "reasons": every})
-        return cls(dataset, recipe, backbone, began=began)
+        return cls(dataset, recipe, loaded.backbone, began=began)
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
         """Choose the images, and see that there is something to tell apart."""
         from opsin.classical.pixels import Pooling, drawn  # noqa: PLC0415  stays quick to import
 
-        dataset, recipe, train = self.dataset, self.recipe, self.dataset.split.train
-        self.rows = drawn(train, dataset.labels[train], recipe.model.images, recipe.training.seed)
-        missing = set(range(len(dataset.classes))) - set(dataset.labels[self.rows].tolist())
+        dataset, recipe, split = self.dataset, self.recipe, self.dataset.split
+        labels, train = dataset.labels, split.train
+        self.rows = drawn(train, labels[train], recipe.model.images, recipe.training.seed)
+        self.also = split.val if len(self.rows) == len(train) else split.val[:0]
+        missing = set(range(len(dataset.classes))) - set(labels[self.rows].tolist())
         if missing or len(dataset.classes) < 2:
             received = "there is one class only"
             if missing:
@@ -171,8 +156,8 @@ class HeadLearner(Learner):
                 f"{len(self.rows):,} of {len(train):,} training images, each class at its share; "
                 f"for more: --images {len(train)}"
             )
-        torch = ("torch",) if recipe.fine_tunes else ()
         reasons["Class mix"] = class_mix_in_words(recipe.training.class_mix, dataset)
+        torch = ("torch",) if recipe.fine_tunes else ()
         packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow", *torch)
         if self.backbone is not None:
             if len(self.rows) > MANY_IMAGES and getattr(recipe.model, "at", None) is None:
@@ -180,24 +165,18 @@ class HeadLearner(Learner):
             reasons["Backbone"] = self.backbone.words
             packages["backbone"] = f"sha256:{self.backbone.digest}"
         elif not isinstance(recipe.model, FromBackbone):
-            height, width, _ = shape = self._shape
-            pooling = Pooling.to_fit(shape, recipe.model.side)
+            pooling = Pooling.to_fit(self.shape, recipe.model.side)
             if pooling.factor > 1:
-                _, rows_left, columns_left = pooling.shape
+                height, width, _ = self.shape
                 reasons["Pixels"] = (
-                    f"{height}×{width} averaged down to {rows_left}×{columns_left}; for all of "
-                    f"them: --side {max(height, width)}"
+                    f"{height}×{width} averaged down to {pooling.shape[1]}×{pooling.shape[2]}; "
+                    f"for all of them: --side {max(height, width)}"
                 )
         self.decided(**reasons)
         self.recipe = self.recipe.model_copy(update={"versions": packages})
         answering_device(self.recipe)  # refuses what is not there
         group.wait()
         yield
-
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        height, width, channels = self.dataset.images.shape[1:]
-        return height, width, channels
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Fit, fine-tune where the recipe says so, and keep the better of the two."""
@@ -229,7 +208,7 @@ class HeadLearner(Learner):
         from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
         dataset, val = self.dataset, self.dataset.split.val
-        pooling = Pooling.to_fit(self._shape, model.side)
+        pooling = Pooling.to_fit(self.shape, model.side)
         watcher.begin("Pixels", len(self.rows) + len(val), "images")
 
         def read(done: int) -> None:
@@ -258,19 +237,27 @@ class HeadLearner(Learner):
         from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
         from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
         from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415
         from opsin.evaluation.out_of_fold import folds_of, most_folds, out_of_fold  # noqa: PLC0415
 
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
         sources = source_keys(dataset.source_digests, dataset.preparation)
+        views = views_of(dataset, len(self.rows))
         self.features = self._features(
-            backbone, dataset.images, dataset.digests, watcher, stop=stop, sources=sources
+            backbone,
+            dataset.images,
+            dataset.digests,
+            views,
+            watcher=watcher,
+            stop=stop,
+            sources=sources,
         )
         watcher.doing("the choice of a head")
         seed, units, most = self.recipe.training.seed, dataset.units, most_folds(len(dataset))
         folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed, most)
         search = HeadSearch(
-            backbone, self._shape, backbone.at, self.features,
-            labels=dataset.labels, units=units, views=views_of(dataset, len(self.rows)),
+            backbone, self.shape, backbone.at, self.features,
+            labels=dataset.labels, units=units, views=views,
             assumed=assumed_mix(self.recipe.training.class_mix, dataset),
             wanted=None if model.head == "auto" else model.head, seed=seed, threads=self.threads,
         )  # fmt: skip
@@ -280,7 +267,7 @@ class HeadLearner(Learner):
                 return search.answer(search.choose(train, test[:0], progress), train, test)
 
             judged = out_of_fold(folds, answer) if folds else None
-            return search.choose(self.rows, self._also_learnt, progress), judged
+            return search.choose(self.rows, self.also, progress), judged
 
         heads = len(search.candidates(dataset.labels[self.rows])) * (len(folds) + 1)
         chosen, judged = run_interruptible(
@@ -296,27 +283,19 @@ class HeadLearner(Learner):
         self.decided(**facts)
         if judged is not None and chosen.calibration is not None:
             self.judged = judged, chosen.calibration
-            self.strange = self._features_of_strange(backbone, watcher, stop)
+            kinds = strange_images(*self.shape, count=_STRANGE)
+            del kinds["digits"]  # these may be what is known
+            images = np.concatenate(list(kinds.values()))
+            self.strange = self._features(
+                backbone, images, digest_rows(images), views, watcher=watcher, stop=stop
+            )
         return chosen
 
-    @property
-    def _also_learnt(self) -> NDArray[np.int64]:
-        """The validation images that the delivered head learns from as well."""
-        split = self.dataset.split
-        return split.val if len(self.rows) == len(split.train) else split.val[:0]
-
-    def _features(
-        self, backbone: Backbone, images: Any, digests: NDArray[np.uint8], watcher: Watcher,
-        **options: Any,
-    ) -> NDArray[np.float32]:  # fmt: skip
-        """Compute the features of images in each view, ``float32[N, V, D]``."""
+    def _features(self, backbone: Backbone, *images: Any, **options: Any) -> NDArray[np.float32]:
+        """Compute features (arguments as for `compute`), and refuse what no head can learn from."""
         from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
 
-        views = options.pop("views", None) or views_of(self.dataset, len(self.rows))
-        features = compute(
-            backbone, images, digests, views, watcher=watcher,
-            device=answering_device(self.recipe), **options,
-        )  # fmt: skip
+        features = compute(backbone, *images, device=answering_device(self.recipe), **options)
         if not np.isfinite([features.min(), features.max()]).all():
             raise ModelFileError(
                 "finite numbers from the network",  # perhaps it computes in half precision
@@ -325,49 +304,35 @@ class HeadLearner(Learner):
             )
         return features
 
-    def _features_of_strange(
-        self, backbone: Backbone, watcher: Watcher, stop: threading.Event
-    ) -> NDArray[np.float32]:
-        """Compute the features of images of nothing in particular."""
-        from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415  scikit-learn
-
-        kinds = strange_images(*self.dataset.images.shape[1:], count=_STRANGE)
-        del kinds["digits"]  # these may be what is known
-        images = np.concatenate(list(kinds.values()))
-        return self._features(backbone, images, digest_rows(images), watcher, stop=stop)
-
     def _fine_tune(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Fine-tune, fit the chosen head anew, and take it where validation says it is better."""
         from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
 
+        dataset, choice = self.dataset, self.choice
         tuning = FineTuning(
-            self.dataset, self.recipe, self.rows, cast("Backbone", self.backbone), self.metadata,
+            dataset, self.recipe, self.rows, cast("Backbone", self.backbone), self.metadata,
             self.began, self.start,
         )  # fmt: skip
-        backbone = tuning.run(directory, self.features, self.choice, watcher, stop)
+        backbone = tuning.run(directory, self.features, choice, watcher, stop)
         self.recipe, self.outcome = tuning.recipe, tuning.outcome
         if backbone is not None and self.outcome is not None:
             self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
-            dataset, frozen = self.dataset, (self.exported, self.features)
             self.features = self._features(
-                backbone, dataset.images, dataset.digests, watcher, views=self.choice.views,
-                kept=False,
-            )  # fmt: skip
+                backbone, dataset.images, dataset.digests, choice.views, watcher=watcher, kept=False
+            )
             chosen = fit_as(
-                self.choice, backbone, self._shape, self.features, dataset.labels,
-                train=self.rows, val=self._also_learnt, classes=len(dataset.classes),
+                choice, backbone, self.shape, self.features, dataset.labels,
+                train=self.rows, val=self.also, classes=len(dataset.classes),
             )  # fmt: skip
             tuned, layers = self._exported(directory, watcher, chosen.final, chosen.held_out)
             self.tuned, words = is_better(self.exported, tuned)
             watcher.fact("Fine-tune", words)
+            self.decided(**{"Fine-tune": words})
             if self.tuned:
                 self.exported, self.fitted = tuned, chosen.final
                 self.layers = [
                     each.model_copy(update={"trainable": each.parameters}) for each in layers
                 ]
-            else:
-                self.exported, self.features = frozen
-            self.decided(**{"Fine-tune": words})
         write_json(directory.recipe, self.recipe.model_dump(mode="json"))
 
     def _exported(
@@ -381,42 +346,29 @@ class HeadLearner(Learner):
         from opsin.classical.pixels import Pooling  # noqa: PLC0415
         from opsin.onnx_files.postprocessing import FEATURES  # noqa: PLC0415  loads onnx
 
-        written = Written(fitted)
-        known = strange = None
+        layers, known, strange = Written(fitted).layers, None, None
         if not isinstance(fitted.numbers, Pooling):
             known = (FEATURES, _seen(self.features, fitted.numbers))
-            if self.strange is not None:
-                strange = _seen(self.strange, fitted.numbers)
+            strange = None if self.strange is None else _seen(self.strange, fitted.numbers)
 
-        def content_of(written: Written, fitted: Fitted) -> bytes:
-            metadata = self.metadata(fitted.labels, layers=layers)
-            if not isinstance(fitted.numbers, Pooling):
-                metadata = self._on_backbone(metadata, fitted.numbers)
-            return written.content(metadata)
+        def content_of(model: Fitted) -> bytes:
+            metadata = self.metadata(model.labels, layers=layers)
+            if not isinstance(model.numbers, Pooling):
+                mix = cast("ClassMix", metadata.class_mix)
+                learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
+                of_backbone = {
+                    "backbone": model.numbers.facts,
+                    "class_mix": mix.model_copy(update={"learnt": learnt}),
+                }
+                metadata = metadata.model_copy(update=of_backbone)
+            return Written(model).content(metadata)
 
-        layers = written.layers
         exported = ExportedFile(
-            directory.classifier,
-            self.dataset,
-            content_of(written, fitted),
-            watcher,
-            known,
-            None if held_out is None else content_of(Written(held_out), held_out),
-            judged=self.judged,
-            strange=strange,
-            device=answering_device(self.recipe),
-        )
+            directory.classifier, self.dataset, content_of(fitted), watcher, known,
+            None if held_out is None else content_of(held_out),
+            judged=self.judged, strange=strange, device=answering_device(self.recipe),
+        )  # fmt: skip
         return exported, layers
-
-    def _on_backbone(self, metadata: Metadata, numbers: BackboneFeatures) -> Metadata:
-        mix = cast("ClassMix", metadata.class_mix)
-        learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
-        return metadata.model_copy(
-            update={
-                "backbone": numbers.facts,
-                "class_mix": mix.model_copy(update={"learnt": learnt}),
-            }
-        )
 
     def _only_epoch(self, seconds: float) -> Epoch:
         """Return the one event of a model that is fitted in one go, by the answers of its file."""
@@ -424,11 +376,10 @@ class HeadLearner(Learner):
 
         labels, exported, rows = self.dataset.labels, self.exported, self.rows
         places = np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64)
-        shown, val = rows[places], self.dataset.split.val
-        known = exported.outputs(shown, ["probabilities"])["probabilities"]
-        train_loss, train_accuracy = figures_of(known, labels[shown])
+        known = exported.outputs(rows[places], ["probabilities"])["probabilities"]
+        train_loss, train_accuracy = figures_of(known, labels[rows[places]])
         if exported.judged is None:
-            answers = exported.validation["probabilities"]
+            val, answers = self.dataset.split.val, exported.validation["probabilities"]
         else:
             val, answers = exported.judged[0].rows, exported.judged[0].answers.probabilities
         val_loss, val_accuracy = figures_of(answers, labels[val])
@@ -466,11 +417,9 @@ class HeadLearner(Learner):
     def device_name(self) -> str:
         """Where scikit-learn computes, and ONNX Runtime where that is elsewhere."""
         where = f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}"
-        answers_on = answering_device(self.recipe)
-        if answers_on == CPU:
-            return where
         what = "answers" if self.backbone is None else "features and answers"
-        return f"{where}; {what} on {answers_on}"
+        answers_on = answering_device(self.recipe)
+        return where if answers_on == CPU else f"{where}; {what} on {answers_on}"
 
     def further(self) -> str | None:
         """Say how long fine-tuning would take, where photographs got a named network, frozen."""

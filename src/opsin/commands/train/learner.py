@@ -6,7 +6,8 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,30 @@ from opsin.runtime.classifier import Classifier
 from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
     from opsin.commands.train.exported_file import ExportedFile
     from opsin.core.recipe import TrainingRecipe
     from opsin.training.trainer import Outcome
+
+#: How many times its budget a training takes at most, if the machine becomes slower than measured.
+OVERRUN: Final = 1.1
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is to be trained on what, as far as it is settled before a learner decides the rest."""
+
+    #: The model's name; ``None`` where it is open.
+    model: str | None
+    dataset: Dataset
+    #: The pretrained network.
+    backbone: Backbone | None = None
+    #: Seconds or words for the time that is left for the training.
+    budget: str | float | None = None
+    #: What was decided, and why.
+    reasons: dict[str, str] = field(default_factory=dict)
+    #: Whether a trial of the pretrained network is still to be made (in a plan).
+    is_open: bool = False
 
 
 class Learner(ABC):
@@ -88,13 +110,7 @@ class Learner(ABC):
         balanced: bool = False,
         layers: Sequence[Layer] | None = None,
     ) -> Metadata:
-        """Return what travels in the file, before its score is known.
-
-        Args:
-            labels: Classes of the images that it was fitted to, ``int64[N]``.
-            balanced: Whether each class counted the same.
-            layers: What the file is made of (default: the learner's).
-        """
+        """Return what travels in a file that was fitted to labels, before its score is known."""
         recipe, dataset = self.recipe, self.dataset
         return Metadata(
             opsin=__version__,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.commands.installed import can_train_networks, need_training
+from opsin.commands.train.learner import Loaded
 from opsin.commands.train.pretrained import (
     are_here,
     leaves_open,
@@ -29,31 +30,11 @@ from opsin.data.dataset import Dataset, load
 from opsin.data.split import Split
 from opsin.training.process_group import Launch
 
-if TYPE_CHECKING:
-    from opsin.backbones.backbone import Backbone
-
 # Images up to which heads are judged by all of them: choosing one anew for each fold takes a
 # while (`python -m benchmarks.pretrained`).
 _FEW: Final = 2_000
 # Options by which a user asks for parts.
 _OF_PARTS: Final = ("test", "test_fraction", "val_fraction", "fold", "parts_of")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What is to be trained on what, as far as it is settled."""
-
-    #: The model's name; ``None`` where it is open.
-    model: str | None
-    dataset: Dataset
-    #: The pretrained network.
-    backbone: Backbone | None = None
-    #: Seconds or words for the time that is left for the training.
-    budget: str | float | None = None
-    #: What was decided, and why.
-    reasons: dict[str, str] = field(default_factory=dict)
-    #: Whether a trial of the pretrained network is still to be made (in a plan).
-    is_open: bool = False
 
 
 def load_for(
@@ -70,17 +51,9 @@ def load_for(
     """Return what is to be trained on what, as far as it is settled.
 
     Where no model was named, a pretrained network of the box is taken, unless its features take
-    too long or turn out worse than training from scratch.
-
-    Args:
-        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
-        model: What was asked for.
-        options: Of all parts of the recipe; those of the data part are taken out.
-        budget: Time that the training may take: what is left of it is for fine-tuning.
-        offline: Whether only what is on this machine may be used.
-        watcher: Receives the progress of the work.
-        by_all: Whether a head may learn from all images, and be judged by all of them.
-        planned: Whether nothing is to be computed that takes long.
+    too long or turn out worse than training from scratch. Options of the data part are taken out.
+    ``by_all``: a head may learn from all images, and be judged by all of them. ``planned``: nothing
+    is to be computed that takes long.
     """
     model = model_asked(model, options)
     by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
@@ -175,16 +148,12 @@ def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
     return replace(dataset, split=every) if folds_of(dataset.labels, dataset.units, 0) else dataset
 
 
-def sources_in(data: object) -> list[object]:
-    """Return the sources that were given as one or as a list."""
-    return list(data) if isinstance(data, list | tuple) else [data]
-
-
 def _dataset(data: object, options: dict[str, Any], watcher: Watcher) -> Dataset:
     """Return the dataset, loaded where sources were given; their options are taken out."""
     own = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
     if not isinstance(data, Dataset):
-        return load(*sources_in(data), watcher=watcher, **own)
+        given = data if isinstance(data, list | tuple) else [data]
+        return load(*given, watcher=watcher, **own)
     if own:
         raise RecipeError(
             "options of the model and the training beside a loaded dataset",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.commands.installed import answering_device, versions
 from opsin.commands.train.automatic import choose
 from opsin.commands.train.exported_file import ExportedFile
-from opsin.commands.train.learner import Learner, facts_of
+from opsin.commands.train.learner import OVERRUN, Learner, Loaded, facts_of
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -22,7 +23,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import clock
 from opsin.core.pace import seconds_of
-from opsin.core.recipe import Recipe
+from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
@@ -43,12 +44,9 @@ if TYPE_CHECKING:
 class NetworkLearner(Learner):
     """A network of Opsin's own.
 
-    Args:
-        dataset: What it learns from.
-        recipe: How, with nothing left open.
-        given: Names of the options that the user has given, which nothing may change.
-        start: The state to go on from; ``None`` for fresh weights.
-        epoch_seconds: Of an epoch, where a budget was held against them.
+    What the user has given, nothing may change. Without a state to start from, weights are fresh.
+    ``epoch_seconds`` are known where a budget was held against them; at the ``deadline``, of
+    `time.perf_counter`, the last epoch is cut short.
     """
 
     network: nn.Sequential
@@ -66,38 +64,29 @@ class NetworkLearner(Learner):
         given: Collection[str] = (),
         start: Start | None = None,
         epoch_seconds: float | None = None,
+        deadline: float = math.inf,
     ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, []
         self.given, self.start, self.epoch_seconds = given, start, epoch_seconds
+        self.deadline = deadline
         self.group = ALONE
 
     @classmethod
     def decide(
         cls,
-        dataset: Dataset,
-        *,
-        model: str | None,
-        budget: str | float | None,
+        loaded: Loaded,
         options: Mapping[str, object],
         watcher: Watcher,
-        reasons: Mapping[str, str] | None = None,
     ) -> NetworkLearner:
-        """Choose network, size, epochs and balance where they were not given.
-
-        Args:
-            dataset: What is learnt from.
-            model: Name of the network; ``auto`` or ``None`` to choose it.
-            budget: Time that the training may take: seconds, or ``10m``, ``1h30m``.
-            options: Those of the model and the training that were given.
-            watcher: Is told how far the measuring for a budget is.
-            reasons: What was decided before, and why.
-        """
+        """Choose network, size, epochs and balance where they were not given."""
         from opsin.training.budget import fit_budget  # noqa: PLC0415
         from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
 
-        seconds = None if budget is None else seconds_of(budget)
+        dataset = loaded.dataset
+        seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+        deadline = time.perf_counter() + OVERRUN * (seconds or math.inf)
         given = {key: value for key, value in options.items() if value is not None}
-        named, mirrored = None if model == "auto" else model, dataset.mirrored
+        named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
         recipe = resolve(dataset.recipe, model=named, mirrored=mirrored, **given)
         device = choose_device(recipe.training.device)
@@ -105,8 +94,10 @@ class NetworkLearner(Learner):
         if named is None:
             height, width, channels = dataset.images.shape[1:]
             quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
+            labels = dataset.labels[dataset.split.train]
             choice = choose(
-                shape=(height, width, channels), counts=_counts(dataset).tolist(),
+                shape=(height, width, channels),
+                counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
                 mirrored=mirrored, device=device.type, quick=quick, given=given,
             )  # fmt: skip
             chosen_by = {"Auto": choice.reason}
@@ -122,9 +113,11 @@ class NetworkLearner(Learner):
             )
             # Its network and its epochs are the ones that hold.
             chosen_by = {"Budget": f"{clock(seconds)} · {chosen}"}
-        every = {**(reasons or {}), **chosen_by, **recipe.reasons}
+        every = {**loaded.reasons, **chosen_by, **recipe.reasons}
         recipe = recipe.model_copy(update={"reasons": every})
-        return cls(dataset, recipe, given=set(given), epoch_seconds=epoch_seconds)
+        return cls(
+            dataset, recipe, given=set(given), epoch_seconds=epoch_seconds, deadline=deadline
+        )
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
@@ -198,6 +191,7 @@ class NetworkLearner(Learner):
             checkpoints=Checkpoints(directory.checkpoints, watcher.note),
             watcher=watcher,
             stop=stop,
+            deadline=self.deadline,
             start=self.start,
         )
         self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
@@ -238,16 +232,20 @@ class NetworkLearner(Learner):
 
 def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Return a recipe that says whether rare classes count more; decide it where it is open."""
+    training, reasons = balanced(recipe.training, dataset, dataset.split.train)
+    update = {"training": training, "reasons": recipe.reasons | reasons}
+    return recipe.model_copy(update=update)
+
+
+def balanced(
+    recipe: TrainingRecipe, dataset: Dataset, rows: NDArray[np.int64]
+) -> tuple[TrainingRecipe, dict[str, str]]:
+    """Decide by the classes of training images whether rare ones count more, and say why."""
     from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
-    if recipe.training.balance != "auto":
-        return recipe
-    in_shards = recipe.training.shuffle_buffer is not None
-    balance, reason = choose_balance(_counts(dataset), in_shards=in_shards)
-    reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
-    return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})
-
-
-def _counts(dataset: Dataset) -> NDArray[np.int64]:
-    """Return how many training images each class has, ``int64[K]``."""
-    return np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes))
+    if recipe.balance != "auto":
+        return recipe, {}
+    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    balance, reason = choose_balance(counts, in_shards=recipe.shuffle_buffer is not None)
+    reasons = {} if balance == "none" else {"Balance": reason}
+    return recipe.model_copy(update={"balance": balance}), reasons

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.backbones import milliseconds_of
 from opsin.commands.train.fine_tune import FineTuning
 from opsin.commands.train.head import HeadLearner
-from opsin.commands.train.load import Loaded, load_for
+from opsin.commands.train.learner import Loaded
+from opsin.commands.train.load import load_for
 from opsin.commands.train.network import NetworkLearner
 from opsin.commands.train.pretrained import views_of
 from opsin.commands.train.trial import TRIAL_SECONDS
@@ -89,12 +90,13 @@ def plan(
     dataset = loaded.dataset
     tell_limits(watcher, dataset)
     if loaded.model in FITTED:
-        planned = _of_head(loaded, loaded.model, given)
+        planned = _of_head(loaded, given)
     else:
         planned = _of_network(loaded, given, watcher)
     images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
-    return Plan(
-        summary=dataset.summary(), notes=tuple(noted.notes), **{"images": images, **planned}
+    images["train"] = cast("int", planned.pop("fitted", images["train"]))
+    return Plan.model_validate(
+        {"summary": dataset.summary(), "notes": tuple(noted.notes), "images": images, **planned}
     )
 
 
@@ -105,10 +107,7 @@ def _of_network(
     from opsin.training.memory import estimate  # noqa: PLC0415
     from opsin.training.optimizers import rate_at  # noqa: PLC0415
 
-    learner = NetworkLearner.decide(
-        loaded.dataset, model=loaded.model, budget=loaded.budget, options=options,
-        watcher=watcher, reasons=loaded.reasons,
-    )  # fmt: skip
+    learner = NetworkLearner.decide(loaded, options, watcher)
     # The audit changes nothing of a training, and would take longer than all else.
     with learner.ready():
         recipe, device = learner.recipe, learner.device
@@ -128,12 +127,9 @@ def _of_network(
     }
 
 
-def _of_head(loaded: Loaded, model: str, options: Mapping[str, object]) -> dict[str, object]:
+def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]:
     dataset, backbone = loaded.dataset, loaded.backbone
-    learner = HeadLearner.decide(
-        dataset, model=model, budget=loaded.budget, options=options, backbone=backbone,
-        reasons=loaded.reasons, began=0.0,
-    )  # fmt: skip
+    learner = HeadLearner.decide(loaded, options, began=0.0)
     with learner.ready():
         seconds = None if backbone is None else _seconds_of_head(learner, backbone)
         if learner.recipe.fine_tunes and learner.backbone is not None:
@@ -156,11 +152,8 @@ def _of_head(loaded: Loaded, model: str, options: Mapping[str, object]) -> dict[
         "memory": None,
         "rates": (),
         "device": learner.device_name,
-        "images": {
-            "train": len(learner.rows), "val": len(dataset.split.val),
-            "test": len(dataset.split.test),
-        },
-    }  # fmt: skip
+        "fitted": len(learner.rows),
+    }
 
 
 def _seconds_of_head(learner: HeadLearner, backbone: Backbone) -> float:

@@ -48,14 +48,9 @@ def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
 def open_given(
     data: object, options: dict[str, Any], *, offline: bool, watcher: Watcher
 ) -> Backbone:
-    """Open the pretrained network, and let the images be prepared in its size.
+    """Open the pretrained network, and fill in the options by which images are prepared for it.
 
-    Args:
-        data: A dataset, whose images stay as they are, or what is loaded.
-        options: Of all parts of the recipe; size, channels and resizing are filled in, and a name
-            on the hub gets its commit, so that the recipe means the same bytes for ever.
-        offline: Whether only what is on this machine may be used.
-        watcher: Receives how far a download is.
+    A name on the hub gets its commit, so that the recipe means the same bytes for ever.
     """
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
     from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
@@ -129,11 +124,7 @@ def network_in_time(dataset: Dataset, budget: float | None = None) -> str | None
 
 
 def views_of(dataset: Dataset, learnt: int) -> tuple[View, ...]:
-    """Return how images are looked at: never mirrored where that changes their meaning.
-
-    Args:
-        dataset: The images.
-        learnt: How many of them a head learns from.
-    """
-    many = learnt > MANY_IMAGES
-    return ("whole",) if many or not dataset.mirrored else ("whole", "mirrored")
+    """Return how images are looked at by a head that learns from so many of them."""
+    if learnt > MANY_IMAGES or not dataset.mirrored:  # mirrored, they would mean something else
+        return ("whole",)
+    return ("whole", "mirrored")

@@ -120,10 +120,7 @@ def recorded(
 ) -> Iterator[Recorder]:
     """Keep ``status.json`` and ``log.txt`` true, however the block ends.
 
-    Args:
-        directory: The run.
-        watcher: Receives the progress of the work.
-        launch: By which processes that are started again know the run, if they may be.
+    By ``launch``, processes that are started again know the run.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.hold())

@@ -107,7 +107,7 @@ def train(
         if model_asked(model, given) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
         loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
-        dataset, reasons = loaded.dataset, loaded.reasons
+        dataset = loaded.dataset
         if loaded.model in FITTED:
             refuse_several(_IN_ONE_GO)
         in_steps = loaded.model not in FITTED or given.get("fine_tune")
@@ -115,15 +115,9 @@ def train(
         if begun is not None and begun.recipe.is_file() and in_steps:
             learner = learner_of(begun, dataset, group=group, watcher=tell, began=began)
         elif loaded.model in FITTED:
-            learner = HeadLearner.decide(
-                dataset, model=loaded.model, budget=loaded.budget, options=given,
-                backbone=loaded.backbone, reasons=reasons, began=began,
-            )  # fmt: skip
+            learner = HeadLearner.decide(loaded, given, began=began)
         else:
-            learner = NetworkLearner.decide(
-                dataset, model=loaded.model, budget=loaded.budget, options=given, watcher=tell,
-                reasons=reasons,
-            )  # fmt: skip
+            learner = NetworkLearner.decide(loaded, given, tell)
 
         def directory_of() -> RunDirectory:
             title = name or f"{dataset.recipe.title}-{learner.recipe.model.name}"
@@ -140,14 +134,9 @@ def run_training(
     began: float,
     group: ProcessGroup = ALONE,
 ) -> Run:
-    """Train in a run directory.
+    """Train in a directory that is found or made once all else is known to be usable.
 
-    Args:
-        learner: What is trained on what.
-        directory_of: Finds or makes the directory, once everything else is known to be usable.
-        watcher: Receives the progress of the work.
-        began: When the loading began (`time.perf_counter`).
-        group: The processes that do so together; the first one writes.
+    Of processes that train together, the first one writes. ``began``: when the loading did.
     """
     audited = audit(learner.dataset, watcher=watcher)
     with learner.ready(group):

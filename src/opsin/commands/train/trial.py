@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opsin._version import __version__
+from opsin.commands.train.learner import Loaded
 from opsin.commands.train.network import NetworkLearner
 from opsin.commands.train.pretrained import views_of
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -25,7 +26,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
 from opsin.data.cache import cache_root
 from opsin.data.dataset import Dataset
-from opsin.data.image_subset import ImageSubset
+from opsin.data.lazy_images import ImageSubset
 from opsin.data.split import Split
 
 if TYPE_CHECKING:
@@ -93,14 +94,7 @@ def try_backbone(
 
     Where histograms of gradients make several times as many errors as features, as on photographs,
     no training is tried. What was found is kept, so that the same images are not tried twice.
-
-    Args:
-        dataset: The images as a network trained from scratch gets them.
-        photographs: Loads the same images as the pretrained network gets them.
-        backbone: The pretrained network.
-        seed: Decides which images are tried, and the folds.
-        budget: Seconds that the whole training may take.
-        watcher: Receives the progress of the work.
+    ``photographs`` loads the images as the pretrained network gets them.
     """
     known = known_trial(dataset, backbone, seed)
     if known is not None:
@@ -160,12 +154,9 @@ def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
 
 
 def _right_by_features(
-    photographs: Dataset,
-    backbone: Backbone,
-    rows: NDArray[np.int64],
-    folds: Sequence[Fold],
+    photographs: Dataset, backbone: Backbone, rows: NDArray[np.int64], folds: Sequence[Fold],
     watcher: Watcher,
-) -> NDArray[np.bool_]:
+) -> NDArray[np.bool_]:  # fmt: skip
     from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.classical.projection import rooted  # noqa: PLC0415  loads scikit-learn
@@ -234,8 +225,7 @@ def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
     """Return the images of a split alone, small."""
     from opsin.classical.pixels import Pooling  # noqa: PLC0415  stays quick to import
 
-    height, width, channels = dataset.images.shape[1:]
-    pooling = Pooling.to_fit((height, width, channels), _SIDE)
+    pooling = Pooling.to_fit(cast("tuple[int, int, int]", dataset.images.shape[1:]), _SIDE)
     rows = np.concatenate([split.train, split.val])
     pixels = pooling.read(dataset.images, rows).reshape(len(rows), *pooling.shape)
     images = np.rint(255 * pixels).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -265,9 +255,7 @@ def _accuracy_from_scratch(dataset: Dataset, stop: threading.Event, watcher: Wat
 
     Not the best epoch's, which these images would have chosen.
     """
-    learner = NetworkLearner.decide(
-        dataset, model=None, budget=TRIAL_SECONDS, options={}, watcher=SILENT
-    )
+    learner = NetworkLearner.decide(Loaded(None, dataset, budget=TRIAL_SECONDS), {}, SILENT)
     watcher.begin("Trial", 100, "hundredths")
     with learner.ready(), tempfile.TemporaryDirectory() as folder:
         learner.fit(RunDirectory(folder), _WholeTraining(watcher), stop)

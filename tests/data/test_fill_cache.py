@@ -19,7 +19,7 @@ from PIL import Image
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
-from opsin.data import cache, decode, decode_checkpoint
+from opsin.data import cache, decoded_store, fill_cache
 from opsin.data.dataset import Dataset, fingerprint_of, load
 from opsin.data.images import read_sized
 from tests.conftest import shape_image, write_shapes
@@ -30,7 +30,7 @@ COUNT = 400
 # takes longer, a limit for the size of files (0: none), and seconds between two times of saving.
 _CHILD = """
 import sys, time
-from opsin.data import decode
+from opsin.data import fill_cache
 from opsin.data.dataset import fingerprint_of
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
@@ -44,17 +44,17 @@ class Aloud(Watcher):
 
 slowly = float(sys.argv[2])
 if slowly:
-    quick = decode.read_sized
+    quick = fill_cache.read_sized
     def slow(*image):
         time.sleep(slowly)
         return quick(*image)
-    decode.read_sized = slow
+    fill_cache.read_sized = slow
 if sys.argv[3] != "0":
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
-decode._SAVED_EVERY = float(sys.argv[4])
+fill_cache._SAVED_EVERY = float(sys.argv[4])
 try:
-    decoded = decode.read(DataRecipe.of(sys.argv[1]), watcher=Aloud())
+    decoded = fill_cache.read(DataRecipe.of(sys.argv[1]), watcher=Aloud())
     print("fingerprint:", fingerprint_of(decoded))
 except OpsinError as error:
     print("error:", error)
@@ -115,7 +115,7 @@ def wait_for(child: subprocess.Popen[str], beginning: str) -> str:
 
 def as_if_read_at_once(folder: Path, watcher: Watcher) -> None:
     """Check that a set is what it would be without any interruption."""
-    data = decode.read(DataRecipe.of(str(folder)), watcher=watcher)
+    data = fill_cache.read(DataRecipe.of(str(folder)), watcher=watcher)
     assert data.unreadable == [("disc/10.png", "no image of a known format")]
     assert len(data.labels) == COUNT - 1
     for row, name in enumerate(data.names):
@@ -132,15 +132,15 @@ def test_a_killed_process_loses_little(many: Path, own_cache: Path) -> None:
         pass
     kill(child)
     assert child.returncode == -signal.SIGKILL
-    assert not (own_cache / "index").exists()
-    (folder,) = (path for path in (own_cache / "partial").iterdir() if path.is_dir())
-    before = int(np.load(folder / "done.npy").sum())
+    (folder,) = (path for path in (own_cache / "decoded").iterdir() if path.is_dir())
+    assert not (folder / "about.json").exists()
+    before = int(np.load(folder / "rows-16.npy")["done"].sum())
     assert 32 <= before < COUNT
     notes = Notes()
     as_if_read_at_once(many, notes)
     assert notes.notes == [f"{before} of 400 images were read before; going on from there"]
     assert notes.totals == [COUNT - before]
-    assert not folder.exists()
+    assert (folder / "about.json").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are of another kind there")
@@ -159,78 +159,59 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(many: Path, own_cache: Path) -> N
     assert notes.totals == [COUNT - kept]
 
 
-@pytest.mark.slow
-def test_a_damaged_unfinished_set_is_begun_anew(many: Path, own_cache: Path) -> None:
-    for damage in ("images.npy", "done.npy", "reasons.jsonl"):
-        child = start(many, 0.004)
-        wait_for(child, "done:")
-        kill(child)
-        (folder,) = (path for path in (own_cache / "partial").iterdir() if path.is_dir())
-        os.truncate(folder / damage, 60) if damage != "reasons.jsonl" else (
-            folder / damage
-        ).unlink()
-        notes = Notes()
-        as_if_read_at_once(many, notes)
-        assert notes.totals == [COUNT]
-        shutil.rmtree(own_cache)
+@pytest.mark.parametrize("damage", ["images-16.npy", "rows-16.npy", "reasons-16.jsonl"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_damaged_set_is_begun_anew(
+    damage: str, finished: bool, many: Path, own_cache: Path
+) -> None:
+    child = start(many, 0 if finished else 0.004)
+    wait_for(child, "fingerprint:" if finished else "done:")
+    kill(child)
+    (folder,) = (path for path in (own_cache / "decoded").iterdir() if path.is_dir())
+    if damage.endswith("npy"):
+        os.truncate(folder / damage, 60)
+    else:
+        (folder / damage).unlink()
+    notes = Notes()
+    as_if_read_at_once(many, notes)
+    again = not finished or damage.endswith("npy")  # reasons are in about.json by then
+    assert notes.totals == ([COUNT] if again else [])
 
 
 def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
+    def store(shape: tuple[int, int, int] = (2, 2, 1)) -> decoded_store.DecodedStore:
+        return decoded_store.DecodedStore(tmp_path / "set", 6, shape, 16)
+
+    one = store()
+    with (tmp_path / "set" / "reasons-16.jsonl").open("a") as log:
+        log.write('[2, "no im')  # killed there
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    store.put(decode_checkpoint.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
+    one.put(decoded_store.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
     synced: list[str] = []
 
     def sync(handle: int) -> None:
         name = Path(f"/proc/self/fd/{handle}").readlink().name
         synced.append(name)
-        if name == "done.npy":
-            assert np.load(tmp_path / "set" / "done.npy").tolist() == [0, 0, 1, 1, 0, 0]
-            assert np.array_equal(np.load(tmp_path / "set" / "images.npy")[2:4], images)
-        else:
-            assert not np.load(tmp_path / "set" / "done.npy").any()
+        if name == "rows-16.npy":
+            rows = np.load(tmp_path / "set" / "rows-16.npy")
+            assert rows["done"].tolist() == [0, 0, 1, 1, 0, 0]
+            assert np.array_equal(np.load(tmp_path / "set" / "images-16.npy")[2:4], images)
 
     if Path("/proc/self/fd").exists():
         monkeypatch.setattr(os, "fsync", sync)
-        store.save()
-        assert synced[-1] == "done.npy"
-        assert set(synced[:-1]) == {
-            *(
-                "images.npy",
-                "digests.npy",
-                "source_digests.npy",
-                "sizes.npy",
-                "ranges.npy",
-                "depths.npy",
-            ),
-            "reasons.jsonl",
-        }
-    store.save()
-    store.close()
-    again = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
+        one.save()
+        assert synced == ["reasons-16.jsonl", "images-16.npy", "rows-16.npy"]
+    one.save()
+    one.close()
+    again = store()
     assert again.reasons == {3: "no image"}
     assert again.pending(2) == [range(2), range(4, 6)]
     again.close()
-    anew = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 3), stored=True)
-    assert not anew.done.any()
+    anew = store((2, 2, 3))
+    assert not anew.rows["done"].any()
     anew.close()
-
-
-def test_a_reason_after_a_line_that_was_cut_short_is_kept(tmp_path: Path) -> None:
-    store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
-    store.close()
-    with (tmp_path / "set" / "reasons.jsonl").open("a") as log:
-        log.write('[2, "no im')  # killed there
-    store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
-    images = np.zeros((2, 2, 2, 1), np.uint8)
-    store.put(decode_checkpoint.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
-    store.save()
-    store.close()
-    again = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
-    assert again.reasons == {3: "no image"}
-    again.close()
 
 
 def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
@@ -238,7 +219,7 @@ def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
     child = start(many, 0.004)
     wait_for(child, "done:")
     kill(child)
-    (place,) = (own_cache / "partial").glob("*.lock")
+    (place,) = (own_cache / "decoded").glob("*.lock")
     with filelock.FileLock(place):
         waiting = start(many, 0)
         assert "another Opsin is reading the same images" in wait_for(waiting, "note:")
@@ -254,7 +235,6 @@ def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
     # The one that waited finds the other's work done, and has nothing to read.
     readers = [text for text in said if "done:" in text]
     assert len(readers) == 1
-    assert not list((own_cache / "datasets").glob(".scratch*"))
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such limit there")
@@ -263,8 +243,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_done(many: Path, own_cache:
     told = wait_for(child, "error:")
     assert "Free some space" in told
     child.communicate()
-    assert not (own_cache / "index").exists()
-    assert not [path for path in (own_cache / "partial").iterdir() if path.is_dir()]
+    assert not [path for path in (own_cache / "decoded").iterdir() if path.is_dir()]
     as_if_read_at_once(many, Notes())
 
 
@@ -276,7 +255,6 @@ def test_a_disk_that_fills_up_meanwhile_keeps_what_is_done(many: Path, own_cache
     child = start(many, 0, 500_000)
     assert "Free some space" in wait_for(child, "error:")
     child.communicate()
-    assert not (own_cache / "index").exists()
     notes = Notes()
     as_if_read_at_once(many, notes)
     assert notes.totals[0] < COUNT
@@ -326,17 +304,23 @@ def test_a_collection_that_changes_while_it_is_read(
 
 
 def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:
-    places = own_cache / "partial"
-    for name, days in (("old", 8), ("fresh", 6), ("locked", 8)):
+    places = own_cache / "decoded"
+    earlier = own_cache / "partial" / ("ab" * 32)  # where another version of Opsin had them
+    earlier.mkdir(parents=True)
+    os.utime(earlier, (time.time() - 8 * 86_400,) * 2)
+    for name, days in (("old", 8), ("fresh", 6), ("locked", 8), ("whole", 8)):
         (places / name).mkdir(parents=True)
-        for file in (places / name / "done.npy", places / f"{name}.lock"):
+        whole = [places / name / "about.json"] if name == "whole" else []
+        for file in (places / name / "rows-16.npy", places / f"{name}.lock", *whole):
             file.touch()
             os.utime(file, (time.time() - days * 86_400,) * 2)
     with filelock.FileLock(places / "locked.lock"):
         os.utime(places / "locked.lock", (time.time() - 8 * 86_400,) * 2)
         load(shapes)
     left = {path.name for path in places.iterdir() if path.is_dir()}
-    assert left == {"fresh", "locked"}
+    assert len(left) == 4
+    assert left > {"fresh", "locked", "whole"}
+    assert not earlier.exists()
     assert not (places / "old.lock").exists()
 
 
@@ -348,7 +332,7 @@ def test_the_files_own_sizes_are_known(tmp_path: Path) -> None:
         for number in range(3):
             image = Image.fromarray(shape_image(kind, number, size=100 + number)[:90])
             image.save(tmp_path / kind / f"{number}.jpg", exif=exif if number == 2 else b"")
-    decoded = decode.read(DataRecipe.of(str(tmp_path)))
+    decoded = fill_cache.read(DataRecipe.of(str(tmp_path)))
     assert decoded.sizes.dtype == np.int32
     assert decoded.sizes.tolist() == [[90, 100], [90, 101], [102, 90]] * 2
     images = np.asarray(decoded.images)
@@ -356,16 +340,16 @@ def test_the_files_own_sizes_are_known(tmp_path: Path) -> None:
 
 
 def test_arrays_have_their_own_size(digits: Dataset) -> None:
-    decoded = decode.read(DataRecipe.of("digits"))
+    decoded = fill_cache.read(DataRecipe.of("digits"))
     assert (decoded.sizes == 8).all()
     assert np.array_equal(decoded.digests, digits.digests)
-    larger = decode.read(DataRecipe.of("digits", size=(16, 16)))
+    larger = fill_cache.read(DataRecipe.of("digits", size=(16, 16)))
     assert larger.images.shape[1:] == (16, 16, 1)
     assert (larger.sizes == 8).all()
 
 
 def test_digests_are_those_of_the_pixels(shapes: Path) -> None:
-    decoded = decode.read(DataRecipe.of(str(shapes)))
+    decoded = fill_cache.read(DataRecipe.of(str(shapes)))
     assert np.array_equal(decoded.digests, cache.digest_rows(np.asarray(decoded.images)))
     assert fingerprint_of(decoded) == load(shapes).fingerprint
 
@@ -380,7 +364,7 @@ def test_each_file_is_read_once_for_each_preparation(
         read.append(image[2])
         return read_sized(*image)
 
-    monkeypatch.setattr(decode, "read_sized", counted)
+    monkeypatch.setattr(fill_cache, "read_sized", counted)
     data = load(shapes, **options)
     # As it is wanted and, to find near duplicates whatever that is, as images are by default.
     assert sorted(read) == sorted(data.names * (2 if options else 1))

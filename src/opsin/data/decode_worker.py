@@ -1,0 +1,48 @@
+"""What the process does that opens strangers' images; `opsin.data.sandboxed_decoding` asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from PIL import AvifImagePlugin
+
+from opsin.core.framing import Header, whole
+from opsin.core.metadata import Preparation
+from opsin.data import formats, images, pnm
+
+# Each thread would reserve memory that this process may not have.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+pnm.register()
+# Bytes of rows that are handed over at a time: Pillow holds what it converts twice.
+_PIECE: Final = 8 << 20
+
+
+def decode(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Do what `opsin.core.sandbox` is asked with a file's bytes: prepare, open, read its header."""
+    content, name = whole(body), header["name"]
+    if header["do"] == "prepare":
+        preparation = Preparation.model_validate(header["preparation"])
+        pixels, *rest = images.prepare_here(content, preparation, name, match=header["match"])
+        return {"rest": rest}, [pixels.tobytes()]
+    if header["do"] == "read_header":
+        return {"seen": images.read_header_here(content, name)}, []
+    return _open(content, name, header["side"])
+
+
+def _open(content: bytes, name: str, side: int | None) -> tuple[Header, Sequence[bytes]]:
+    with images.explained(name):
+        opened = formats.open_header(content, name)
+        said: Header = {"format": opened.format, "orientation": formats.orientation_of(opened)}
+    with images.open_here(content, None, name) as upright:
+        image = upright.image
+        if side is not None:
+            image.thumbnail((side, side))
+        said["shape"] = [image.height, image.width, len(image.getbands())]
+        said["size"] = [upright.width, upright.height]
+        step = max(1, _PIECE // (image.width * len(image.getbands())))
+        return said, [
+            np.asarray(image.crop((0, top, image.width, min(top + step, image.height)))).tobytes()
+            for top in range(0, image.height, step)
+        ]

@@ -1,0 +1,450 @@
+"""Every image of a source, decoded once into the cache."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import itertools
+import math
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import ImageError, OpsinError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted, file_size
+from opsin.core.metadata import Bits, Preparation
+from opsin.core.recipe import DataRecipe
+from opsin.core.storage import storage_errors
+from opsin.data import cache, decoded_store, sources
+from opsin.data.array_image import to_bytes
+from opsin.data.cache import Decoded
+from opsin.data.decoded_store import Chunk, DecodedStore, OnTheFly
+from opsin.data.deep_pixels import bits_needed, brighter_than
+from opsin.data.images import content_of, read_header, read_sized
+from opsin.data.lazy_images import THREADS, Images, LazyImages
+from opsin.data.listed_image import ListedImage
+from opsin.data.read_ahead import read_ahead
+from opsin.data.sources.contents import LabelledImages, LocatedSource
+from opsin.data.split import TEST
+from opsin.stores.store_address import StoredObject
+
+#: Side that larger images, and collections of several sizes, are brought to.
+DEFAULT_SIZE = 64
+_PROBES = 200
+# Smaller images are enlarged: a network needs something to look at.
+_SMALLEST = 4
+# Images that a thread decodes before it hands them over, and bytes of pixels that may wait
+# for that: the memory that reading takes is the same for ten thousand images and ten million.
+_ROWS: Final = 32
+_CHUNK: Final = 1 << 20
+_WAITING: Final = 32 << 20
+_ELSEWHERE: Final = "set OPSIN_CACHE to another folder"
+# Seconds of work that a killed process may lose.
+_SAVED_EVERY: Final = 2.0
+
+
+class ImagePixels(NamedTuple):
+    """A prepared image, SHA-256 of what it was, its own height and width, and its numbers' bits."""
+
+    pixels: NDArray[np.uint8]
+    source_digest: NDArray[np.uint8]
+    size: tuple[int, int]
+    depth: int = 0
+
+
+#: Prepares so many images on other machines, in their order, or says why one cannot be read.
+RemoteReader = Callable[
+    [Preparation, Iterator[ListedImage], int],
+    Iterable[tuple[ListedImage, ImagePixels | ImageError]],
+]
+
+
+def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
+    """Decode a source's images, or find them in the cache, without splitting them."""
+    found = sources.find_all(recipe, watcher=watcher)
+    return read_found(found, recipe, watcher, for_training=for_training)
+
+
+def read_found(
+    found: LocatedSource,
+    recipe: DataRecipe,
+    watcher: Watcher,
+    *,
+    for_training: bool,
+    remote: RemoteReader | None = None,
+) -> Decoded:
+    """Do as `read` for a source that was found already.
+
+    Args:
+        found: The source.
+        recipe: Which images, how large.
+        watcher: Receives the progress of the work.
+        for_training: Refuse, before anything is decoded, what no classifier can be made from.
+        remote: Prepares images elsewhere; pixels that a source holds as they are stay here.
+
+    Raises:
+        SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
+        StorageError: The disk is full or refuses the write.
+    """
+    key = cache_key(found.key, recipe)
+    decoded = look_up(key, recipe)
+    if decoded is None:
+        contents = found.open()
+        if recipe.classes:
+            contents = contents.keep(recipe.classes)
+        if for_training:
+            contents.check()
+        elif not len(contents):
+            received = f"{recipe.source} holds none of these classes"
+            raise SourceError("images", received, "Check --classes.")
+        decoded = _decoded(contents, recipe, key, watcher, remote)
+    _check_readable(decoded, recipe)
+    clipped = sum(count for depth, count in decoded.depths.items() if depth > (decoded.bits or 16))
+    if decoded.bits is not None and clipped:
+        watcher.note(f"{counted(clipped, 'image')}: {brighter_than(decoded.bits)}")
+    return decoded if found.left_out is None else replace(decoded, left_out=found.left_out)
+
+
+def cache_key(found_key: str, recipe: DataRecipe) -> str:
+    """Return the key of a source's images, prepared as a recipe asks, for `look_up`."""
+    return cache.index_key(found_key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
+
+
+def look_up(key: str, recipe: DataRecipe, on_the_fly: OnTheFly | None = None) -> Decoded | None:
+    """Do as `decoded_store.look_up`, for images in the bits that a recipe asks for, or in any."""
+    for each in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
+        decoded = decoded_store.look_up(each, on_the_fly)
+        if decoded is not None and (
+            recipe.bits is None or not decoded.depths or decoded.bits == recipe.bits
+        ):
+            return decoded
+    return None
+
+
+def _key_of_bits(key: str, bits: Bits | None) -> str:
+    return key if bits is None else cache.index_key(key, bits)
+
+
+def _check_readable(decoded: Decoded, recipe: DataRecipe) -> None:
+    """Refuse a source with more unreadable files than its recipe allows."""
+    bad, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
+    if bad == total:
+        name, reason = decoded.unreadable[0]
+        raise SourceError(
+            "images that can be read", f"none of the {bad:,} can ({name}: {reason})",
+            "Check the files.",
+        )  # fmt: skip
+    if bad > recipe.max_unreadable * total:
+        name, reason = decoded.unreadable[0]
+        raise SourceError(
+            f"at most {recipe.max_unreadable:.0%} unreadable files",
+            f"{bad:,} of {total:,} are ({name}: {reason})",
+            "Mend or remove them, or allow more with --max-unreadable.",
+        )
+
+
+def read_by_default(
+    found: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
+) -> Decoded:
+    """Return the same images, in the same order, as they are prepared by default.
+
+    ``decoded`` itself where they were prepared so, or where not all of them can be.
+    """
+    asked = {"size": None, "channels": None, "resize": "fit", "bits": None}
+    if all(getattr(recipe, name) == value for name, value in asked.items()):
+        return decoded
+    default = recipe.model_copy(update=asked)
+    shape = decoded.images.shape[1:]
+    own_bits = recipe.bits is None or not decoded.depths
+    if own_bits and look_up(cache_key(found.key, default), default) is None:
+        contents = found.open()
+        contents = contents.keep(recipe.classes) if recipe.classes else contents
+        like = choose_preparation(contents, default)
+        if (like.height, like.width, like.channels, like.resize) == (*shape, recipe.resize):
+            return decoded
+    plain = read_found(found, default, watcher, for_training=False)
+
+    def keys(images: Decoded) -> Iterator[tuple[str, bytes]]:
+        return zip(images.names, map(bytes, images.source_digests), strict=True)
+
+    row_of = {key: row for row, key in enumerate(keys(plain))}
+    rows = [row_of.get(key, -1) for key in keys(decoded)]
+    same = (plain.images.shape[1:], "fit", plain.bits) == (shape, recipe.resize, decoded.bits)
+    return decoded if -1 in rows or same else plain.take(np.array(rows, np.int64))
+
+
+def _decoded(
+    contents: LabelledImages,
+    recipe: DataRecipe,
+    key: str,
+    watcher: Watcher,
+    remote: RemoteReader | None,
+) -> Decoded:
+    """Decode a set into the cache or, where it is too large for the disk, all but its pixels."""
+    preparation = choose_preparation(contents, recipe)
+    needed = len(contents) * preparation.height * preparation.width * preparation.channels
+    limit = _disk_limit(recipe, _key_of_bits(key, recipe.bits))
+    on_the_fly: OnTheFly | None = None
+    if needed > limit:
+        key = cache.index_key(key, "on the fly")
+        watcher.note(
+            f"decoded, the images take {file_size(needed)}, and {file_size(limit)} are "
+            "allowed on the disk: they are read on the fly, which is slower (--disk-limit allows "
+            "more)"
+        )
+
+        def on_the_fly(rows: NDArray[np.int64], bits: Bits | None) -> Images:
+            kept = contents.rows(rows)
+            like = preparation.model_copy(update={"bits": bits})
+            return LazyImages(kept.images, kept.names, like)
+
+    decoded = look_up(key, recipe, on_the_fly) if on_the_fly else None
+    if decoded is None:
+        own = _key_of_bits(key, recipe.bits)
+        folder = decoded_store.folder_of(own)
+        with storage_errors(folder, _ELSEWHERE), decoded_store.alone(own, watcher):
+            # Another process may have done the work meanwhile.
+            decoded = look_up(key, recipe, on_the_fly)
+            if decoded is None:
+                if (folder / cache.ABOUT).exists():  # damaged since it was made
+                    shutil.rmtree(folder)
+                stored = on_the_fly is None
+                _decode(contents, preparation, folder, watcher, remote, bits=recipe.bits,
+                        stored=stored)  # fmt: skip
+                decoded = look_up(key, recipe, on_the_fly)
+    if decoded is None:
+        raise SourceError(
+            f"the cache at {cache.cache_root()} to keep what is written there",
+            "it did not",
+            "Set OPSIN_CACHE to another folder.",
+        )
+    return decoded
+
+
+def _disk_limit(recipe: DataRecipe, key: str) -> float:
+    """Return the bytes that a decoded set may take on the disk."""
+    if recipe.disk_limit is not None:
+        return recipe.disk_limit * 1e9
+    place = cache.cache_root()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    with storage_errors(place, _ELSEWHERE):
+        taken = sum(file.stat().st_size for file in decoded_store.folder_of(key).glob("images-*"))
+        return (shutil.disk_usage(place).free + taken) / 2
+
+
+def _decode(
+    contents: LabelledImages,
+    preparation: Preparation,
+    folder: Path,
+    watcher: Watcher,
+    remote: RemoteReader | None,
+    *,
+    bits: Bits | None,
+    stored: bool,
+) -> None:
+    """Decode every image; pass over those that are damaged.
+
+    Where numbers of more than a byte use fewer bits than was assumed, and ``bits`` does not settle
+    it, all are decoded once more, by what the brightest image needs.
+    """
+
+    def decoded_as(preparation: Preparation) -> DecodedStore:
+        shape = (preparation.height, preparation.width, preparation.channels)
+        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16, stored=stored)
+        try:
+            _fill(store, contents, preparation, watcher, remote)
+        finally:
+            store.close()
+        return store
+
+    store = decoded_as(preparation)
+    deepest = int(store.rows["depth"].max())
+    if bits is None and deepest and store.bits != (own := bits_needed((1 << deepest) - 1)):
+        first, store = store, decoded_as(preparation.model_copy(update={"bits": own}))
+        for file in folder.glob(f"*-{first.bits}.*"):
+            file.unlink()
+    decoded_store.complete(store, contents, preparation.resize)
+
+
+def rows_at_once(shape: Sequence[int]) -> int:
+    """Return how many images of a shape ``H, W, C`` a thread works on at once."""
+    return max(1, min(_ROWS, _CHUNK // math.prod(shape)))
+
+
+def _fill(
+    store: DecodedStore,
+    contents: LabelledImages,
+    preparation: Preparation,
+    watcher: Watcher,
+    remote: RemoteReader | None,
+) -> None:
+    """Decode the rows that are left to do, and keep what is done whatever happens."""
+    pending = store.pending(rows_at_once(store.shape))
+    left = sum(map(len, pending))
+    if left < store.count:
+        read = f"{store.count - left:,} of {store.count:,} images were read before"
+        watcher.note(f"{read}; going on from there")
+    shown = SILENT if _is_ready(contents, store.shape) else watcher  # nothing to wait for
+    if remote is not None and not isinstance(contents.images, np.ndarray):
+        listed = (ListedImage.of(contents, row) for rows in pending for row in rows)
+        answers = iter(remote(preparation, listed, left))
+        chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
+    else:
+        chunks = _decoded_here(contents, pending, preparation)
+    shown.begin("Read", left, "images")
+    done, saved = 0, time.monotonic()
+    try:
+        with contextlib.closing(chunks):
+            for chunk in chunks:
+                store.put(chunk)
+                done += len(chunk.images)
+                shown.advance(done)
+                if time.monotonic() - saved > _SAVED_EVERY:
+                    store.save()
+                    saved = time.monotonic()
+    except KeyboardInterrupt:
+        store.save()
+        watcher.note(
+            f"stopped: {int(store.rows['done'].sum()):,} of {store.count:,} images are read and "
+            "kept; the same command goes on from there"
+        )
+        raise
+    except OpsinError:  # of a store or a cluster, which may give the rest another time
+        store.save()
+        raise
+    store.save()
+    shown.end()
+
+
+def _is_ready(contents: LabelledImages, shape: tuple[int, int, int]) -> bool:
+    """Tell whether the source holds arrays that have their size already."""
+    return isinstance(contents.images, np.ndarray) and contents.images.shape[1:] == shape
+
+
+def _decoded_here(
+    contents: LabelledImages, pending: Sequence[range], preparation: Preparation
+) -> Generator[Chunk]:
+    """Decode images in threads; what is not plainly harmless, in processes that may die."""
+    shape = (preparation.height, preparation.width, preparation.channels)
+    size = rows_at_once(shape) * math.prod(shape)
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
+
+    def decode(rows: range) -> Chunk:
+        if _is_ready(contents, shape):
+            return _chunk_of_array(contents, rows, preparation)
+        with contextlib.closing(
+            read_ahead(ListedImage.of(contents, row) for row in rows)
+        ) as listed:
+            return _chunk_of(rows, preparation, ((one, _read(one, preparation)) for one in listed))
+
+    following = iter(pending)
+    first = itertools.islice(following, max(2 * THREADS, _WAITING // size))
+    try:
+        queue = deque(pool.submit(decode, rows) for rows in first)
+        while queue:
+            yield queue.popleft().result()
+            queue.extend(pool.submit(decode, rows) for rows in itertools.islice(following, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _chunk_of(
+    rows: range,
+    preparation: Preparation,
+    answers: Iterator[tuple[ListedImage, ImagePixels | ImageError]],
+) -> Chunk:
+    images = np.zeros(
+        (len(rows), preparation.height, preparation.width, preparation.channels), np.uint8
+    )
+    digests = np.zeros((len(rows), 32), np.uint8)
+    sizes = np.zeros((len(rows), 2), np.int32)
+    depths = np.zeros(len(rows), np.uint8)
+    reasons: dict[int, str] = {}
+    for place, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
+        if isinstance(answer, ImageError):
+            reasons[rows[place]] = answer.received.removeprefix(f"{item.name}: ")
+        else:
+            images[place], digests[place], sizes[place], depths[place] = answer
+    return Chunk.of(rows.start, images, sizes, reasons, digests, depths=depths)
+
+
+def _chunk_of_array(contents: LabelledImages, rows: range, preparation: Preparation) -> Chunk:
+    same = cast("NDArray[np.uint8 | np.uint16]", contents.images)[rows.start : rows.stop]
+    sizes = np.full((len(rows), 2), same.shape[1:3], np.int32)
+    if same.dtype == np.uint8:
+        return Chunk.of(rows.start, cast("NDArray[np.uint8]", same), sizes, {})
+    largest = same.reshape(len(rows), -1).max(axis=1)
+    depths = np.array([bits_needed(int(each)) for each in largest], np.uint8)
+    pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
+    return Chunk.of(rows.start, pixels, sizes, {}, cache.digest_rows(same), depths=depths)
+
+
+def _read(item: ListedImage, preparation: Preparation) -> ImagePixels | ImageError:
+    try:
+        return read_pixels(item, preparation)
+    except ImageError as error:
+        return error
+
+
+def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
+    """Prepare an image.
+
+    Raises:
+        ImageError: There is no such file, or it cannot be read.
+    """
+    if item.problem:
+        raise item.problem
+    image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
+    content, digest = content_and_digest(image, item.name)
+    ready = read_sized(content, preparation, item.name)
+    return ImagePixels(ready.pixels, digest, (ready.height, ready.width), ready.depth)
+
+
+def content_and_digest(
+    image: str | Path | StoredObject | bytes | NDArray[np.uint8], name: str
+) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
+    if isinstance(image, np.ndarray):
+        return image, cache.digest_rows(image[None])[0]
+    content = content_of(image, name)
+    return content, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+
+
+def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
+    """Choose size and channels, by the recipe or by a look at some of the images."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    colour = False
+    if isinstance(contents.images, np.ndarray):
+        height, width, channels = contents.images.shape[1:]
+        sizes[height, width] += 1
+        colour = channels == 3
+    elif recipe.size is None or recipe.channels is None:
+        # Not at the test images: they decide nothing.
+        rows = np.flatnonzero(contents.given != TEST)
+        rows = rows if rows.size else np.arange(len(contents))
+        for row in rows[:: max(1, len(rows) // _PROBES)]:
+            with contextlib.suppress(ImageError):
+                height, width, has_colour = read_header(contents.images[row])
+                sizes[height, width] += 1
+                colour = colour or has_colour
+    own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
+    if len(sizes) > 1 or max(own) > DEFAULT_SIZE:
+        own = (DEFAULT_SIZE, DEFAULT_SIZE)
+    height, width = recipe.size or (max(_SMALLEST, own[0]), max(_SMALLEST, own[1]))
+    return Preparation(
+        height=height,
+        width=width,
+        channels=recipe.channels or (3 if colour else 1),
+        resize=recipe.resize,
+        bits=recipe.bits or 16,
+    )
