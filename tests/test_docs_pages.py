@@ -19,25 +19,6 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import pictures  # noqa: E402  the script that makes pictures
 import python_pages  # noqa: E402  the script that writes pages
 
-#: Words and phrases that a reader would not say, and what to write instead.
-ODD = {
-    "here stand": "your … appear here",
-    "what is taken for what": "confusion matrix",
-    "can be believed": "can you trust …?",
-    "as suits": "automatic",
-    "speak against": "disagree with",
-    "what is interrupted": "if … stops",
-    "signs of life": "reports progress",
-    "kept apart": "say who keeps what where",
-    "what suits": "say what fits, and to what",
-    "so many": "say how many",
-    "told": "say who says what to whom",
-    "whoever": "anyone who, or a name",
-    "nobody": "no one, or a name",
-    "anybody": "anyone",
-    "somebody": "someone, a stranger, a user",
-}
-
 
 def named_in(navigation: Any) -> Iterator[str]:
     """Give the pages of a navigation, whatever lies in what."""
@@ -71,17 +52,6 @@ def test_every_picture_is_made_by_a_command_and_shown() -> None:
     assert files == pictures.MADE.keys()
     shown = "".join(page.read_text("utf-8") for page in (ROOT / "README.md", *PAGES))
     assert {name for name in files if f"images/{name}" not in shown} == set()
-
-
-def test_no_page_has_odd_words() -> None:
-    found = [
-        f"{page.relative_to(ROOT)}: {match[0]!r} ({ODD[match[0].lower()]})"
-        for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES)
-        for match in re.finditer(
-            rf"\b({'|'.join(ODD)})\b", page.read_text(encoding="utf-8"), re.IGNORECASE
-        )
-    ]
-    assert found == []
 
 
 def test_every_page_begins_with_its_title() -> None:

@@ -129,12 +129,6 @@ def test_a_metric_is_one_row() -> None:
     assert "kappa" not in summary_of(measured)
 
 
-def test_each_metric_has_a_row_of_its_own() -> None:
-    measured = measure(np.full((4, 6), 1 / 6, np.float32), np.arange(4), list("abcdef"))
-    assert len({metric.key for metric in METRICS}) == len(METRICS)
-    assert all(metric.text(measured) for metric in METRICS)
-
-
 @pytest.mark.torch
 def test_an_observer_is_a_class_of_empty_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -52,24 +52,14 @@ def test_every_error_is_public() -> None:
     assert {name for name in vars(errors) if name.endswith("Error")} <= set(opsin.__all__)
 
 
-def test_every_public_name_is_described() -> None:
-    for name in opsin.__all__:
-        if name != "__version__":
-            assert (getattr(opsin, name).__doc__ or "").strip(), name
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = opsin.nonsense
-
-
 @pytest.mark.parametrize(
     "code",
     [
         "import opsin",
         "import opsin.runtime.classifier",
         "import opsin; opsin.Classifier; opsin.load",
-        "from opsin.cli import verbs; verbs._application([])",  # every verb
+        "from opsin.cli import verbs; verbs._application(['--help'])",
+        "from opsin.cli import verbs; [verbs._application([verb]) for verb in verbs.VERBS]",
     ],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import json
 import re
 import threading
@@ -32,8 +31,6 @@ pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built
 
 #: Pages of each kind.
 EXAMPLES = ("index.html", "how-to/index.html", "how-to/data.html", "reference/recipe.html")
-#: What a visitor's first page may weigh, in bytes, compressed as servers do.
-FIRST_PAGE = 300_000
 
 
 def pages() -> list[Path]:
@@ -94,10 +91,6 @@ def address() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/{SITE.name}"
     server.shutdown()
     server.server_close()
-
-
-def test_there_are_sixty_pages() -> None:
-    assert len(pages()) >= 60
 
 
 @pytest.mark.slow
@@ -173,23 +166,6 @@ def _found(browser: webdriver.Chrome, words: str) -> str:
 def _elsewhere(browser: webdriver.Chrome, address: str) -> list[str]:
     ours = (address.rpartition("/")[0], SITE.as_uri(), "data:", "blob:", "chrome:", "about:")
     return [asked for asked in requests_of(browser) if not asked.startswith(ours)]
-
-
-@needs_chromium
-def test_the_first_page_is_light(browser: webdriver.Chrome, address: str) -> None:
-    """What is loaded before anything is touched; text compressed, as a server would."""
-    browser.get("about:blank")
-    console(browser, "performance")
-    browser.get(f"{address}/index.html")
-    until(browser, lambda: browser.execute_script("return document.readyState") == "complete")
-    asked = [urlsplit(asked).path for asked in requests_of(browser) if asked.startswith(address)]
-    assert len(asked) > 4
-    weight = 0
-    for path in set(asked):
-        content = (SITE.parent / path.lstrip("/")).read_bytes()
-        text = path.endswith((".html", ".css", ".js", ".svg", ".json"))
-        weight += len(gzip.compress(content)) if text else len(content)
-    assert weight <= FIRST_PAGE, f"{weight:,} bytes: {asked}"
 
 
 @needs_chromium

@@ -177,37 +177,3 @@ def test_the_notebook_runs(source: Path, folder: Path, monkeypatch: pytest.Monke
     assert not any(text == again for text, again in itertools.pairwise(told))  # not shown twice
     cells = tutorials.cells_of(source.read_text(encoding="utf-8"))
     assert len(drawn) == sum(len(cell.alts) for cell in cells)
-
-
-def test_a_page_keeps_its_outputs_where_only_its_text_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tutorials, "LEARN", tmp_path)
-    source = "# %% [markdown]\n# # Title\n# Old.\n\n# %%\n# alt: A line.\nplot()\n\n# %%\nx = 1\n"
-    outputs = [
-        tutorials.Output(), tutorials.Output("printed", (b"",)), tutorials.Output()
-    ]  # fmt: skip
-    page = tutorials.page_of("title", tutorials.cells_of(source), outputs)
-    (tmp_path / "title.md").write_text(page, encoding="utf-8")
-    (tmp_path / "title.py").write_text(source.replace("Old", "New"), encoding="utf-8")
-    tutorials.write_text("title")
-    assert (tmp_path / "title.md").read_text(encoding="utf-8") == page.replace("Old", "New")
-    (tmp_path / "title.py").write_text(source.replace("x = 1", "x = 2"), encoding="utf-8")
-    with pytest.raises(ValueError, match="run it"):
-        tutorials.write_text("title")
-
-
-def test_a_figure_without_a_description_is_refused() -> None:
-    cells = tutorials.cells_of("# %% [markdown]\n# # Title\n\n# %%\nplt.show()\n")
-    outputs = [tutorials.Output(), tutorials.Output(figures=(b"",))]
-    with pytest.raises(ValueError, match="drew 1 figures and describes 0"):
-        tutorials.page_of("title", cells, outputs)
-
-
-def test_links_to_other_pages_are_text_in_a_notebook_and_screenshots_are_left_out() -> None:
-    source = (
-        "# %% [markdown]\n# # T\n# ![A page](../images/page.png)\n#\n"
-        "# See [training](../training.md) and [this](https://a.b/).\n"
-    )
-    notebook = tutorials.notebook_of(tutorials.cells_of(source))
-    assert notebook.cells[0].source == "# T\nSee training and [this](https://a.b/)."

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,9 +175,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "classifier_")
         given, _ = self._read(X)
         if isinstance(given, np.ndarray) and self.image_shape_ not in (None, given.shape[1:]):
+            fitted, got = (
+                "×".join(map(str, shape)) for shape in (self.image_shape_, given.shape[1:])
+            )
             raise InputError(
-                f"images of {_by(self.image_shape_)}, as were fitted",
-                f"got {_by(given.shape[1:])}",
+                f"images of {fitted}, as were fitted",
+                f"got {got}",
                 "Bring them to this shape, or give the names of their files.",
             )
         like = self.classifier_.metadata.preparation
@@ -338,13 +340,9 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
     try:
         if isinstance(images, Files):
             contents = LabelledImages(
-                source="X",
-                classes=tuple(map(str, classes)),
-                labels=codes.astype(np.int64),
-                given=np.full(len(codes), UNASSIGNED, np.uint8),
-                names=images.names,
-                images=images,
-            )
+                source="X", classes=tuple(map(str, classes)), labels=codes.astype(np.int64),
+                given=np.full(len(codes), UNASSIGNED, np.uint8), names=images.names, images=images,
+            )  # fmt: skip
         else:
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")
         contents.check()
@@ -364,10 +362,6 @@ def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, 
 def _plain(value: Any) -> Any:
     """Return a number of a search's grid, which is NumPy's, as Python's."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _by(shape: Sequence[int] | None) -> str:
-    return "×".join(map(str, shape or ()))
 
 
 def _with_named_options(estimator: type[ImageClassifier]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -12,7 +11,6 @@ from rich.console import Console
 from opsin.cli.inspect_output import show
 from opsin.commands.insight import Insight
 from opsin.core.metadata import Layer
-from opsin.inspection.decision import Decision
 from opsin.inspection.layers import view_of
 from opsin.inspection.units import unit_gallery
 from opsin.runtime.prediction import Prediction
@@ -36,9 +34,3 @@ def test_kinds_and_names_of_layers_are_no_markup(tmp_path: Path) -> None:
     assert "[/b]" in shown(found) and "[/i]" in shown(found)
     gallery = unit_gallery(*made(tmp_path), "dense")
     assert "Unit of [/b]" in shown(Insight(tmp_path, galleries={"[/b]": gallery}))
-
-
-def test_names_of_classes_are_printable(tmp_path: Path) -> None:
-    nothing: Any = np.zeros(0)
-    decision = Decision(nothing, ("\x1b[31mred",), 0, 0, nothing, nothing, (), None, ())
-    assert "\x1b" not in shown(Insight(tmp_path, decision=decision))

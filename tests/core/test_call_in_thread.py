@@ -11,24 +11,6 @@ import pytest
 from opsin.core.call_in_thread import call_in_thread
 
 
-def test_the_result_comes_from_a_thread_of_its_own_and_is_looked_at_last() -> None:
-    looks: list[int] = []
-    found = call_in_thread(
-        threading.get_ident, name="other", look=lambda: looks.append(threading.get_ident())
-    )
-    assert found != threading.get_ident()
-    assert looks[-1] == threading.get_ident()
-
-
-def test_whatever_the_call_raises_comes_through() -> None:
-    def leave() -> None:
-        raise SystemExit(3)
-
-    with pytest.raises(SystemExit) as left:
-        call_in_thread(leave, name="leaving")
-    assert left.value.code == 3
-
-
 def test_a_look_that_raises_leaves_the_call_alone() -> None:
     over, ended = threading.Event(), threading.Event()
 

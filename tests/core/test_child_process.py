@@ -14,20 +14,10 @@ from opsin.core.child_process import (
     module_command,
 )
 from opsin.core.errors import (
-    ImageError,
     MissingExtraError,
     MovedError,
     OpsinError,
 )
-
-
-def test_what_is_private_to_a_server_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPSIN_TOKEN", "NICEGUI_SCREEN_TEST_PORT", "PYTEST_CURRENT_TEST"):
-        monkeypatch.setenv(name, "secret")
-    monkeypatch.setenv("OPSIN_CACHE", "kept")
-    environment = child_environment()
-    assert "secret" not in environment.values()
-    assert environment["OPSIN_CACHE"] == "kept"
 
 
 def test_a_working_directory_holds_no_modules(tmp_path: Path) -> None:
@@ -40,12 +30,6 @@ def test_a_working_directory_holds_no_modules(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_an_error_comes_back_as_it_was() -> None:
-    error = error_from(error_values(ImageError("an image", "got none", "Send one.")))
-    assert type(error) is ImageError
-    assert str(error) == str(ImageError("an image", "got none", "Send one."))
-
-
 @pytest.mark.parametrize(
     "error", [MovedError("runs/a", ["photos"]), MissingExtraError("the hub", "hub")]
 )
@@ -53,9 +37,3 @@ def test_an_error_made_of_other_values_comes_back_too(error: OpsinError) -> None
     found = error_from(error_values(error))
     assert type(found) is type(error)
     assert str(found) == str(error)
-
-
-def test_an_error_of_another_name_is_opsins_own() -> None:
-    error = error_from(["annotations", "a", "b", "c"])
-    assert type(error) is OpsinError
-    assert error.args == ("a", "b", "c")

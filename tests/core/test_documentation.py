@@ -54,8 +54,3 @@ def test_a_topic_leads_to_its_page(topic: str, page: str, site: Path) -> None:
 def test_what_is_not_there_is_said_with_what_is_near(site: Path) -> None:
     with pytest.raises(OpsinError, match=r"nothing in it is called 'servng'; serving.* comes near"):
         find_page("servng", site)
-
-
-def test_without_the_site_it_is_said_how_to_build_it(tmp_path: Path) -> None:
-    with pytest.raises(OpsinError, match="make site"):
-        find_page("serving", tmp_path)

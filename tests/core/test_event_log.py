@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,34 +44,6 @@ def test_a_line_that_was_cut_short_goes_and_the_next_is_whole(
     assert list(log.read()) == ["first"]
     log.append("third")
     assert path.read_text() == '"first"\n"third"\n'
-
-
-def test_a_full_disk_leaves_what_was_there(
-    folder: ClosedFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = EventLog(folder, NAME)
-    log.append("first")
-
-    def full(number: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        log.append("second")
-    monkeypatch.undo()
-    path = folder.path / NAME
-    os.truncate(path, path.stat().st_size - 3)  # a part of it had room
-    log.append("third")
-    assert list(log.read()) == ["first", "third"]
-
-
-def test_it_is_on_the_disk_before_append_returns(
-    folder: ClosedFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_size))
-    EventLog(folder, NAME).append("first", "second")
-    assert synced == [len('"first"\n"second"\n')]
 
 
 def test_no_link_is_followed_and_no_pipe_opened(folder: ClosedFolder) -> None:

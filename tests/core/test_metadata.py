@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import ModelFileError
-from opsin.core.metadata import FORMAT, Background, LayerOp, Metadata, Precision, Preparation, Score
+from opsin.core.metadata import FORMAT, Background, LayerOp, Metadata, Preparation, Score
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -32,33 +32,9 @@ def test_round_trip(classes: list[str], background: Background | None, score: Sc
     assert Metadata.from_props(props, "a.onnx") == metadata
 
 
-def test_a_foreign_file_is_named() -> None:
-    with pytest.raises(ModelFileError, match=r"foreign\.onnx"):
-        Metadata.from_props({"author": "someone"}, "foreign.onnx")
-
-
 def test_a_file_of_a_later_format_asks_for_an_update() -> None:
     with pytest.raises(ModelFileError, match="Update Opsin"):
         Metadata.from_props({"opsin.format": str(FORMAT + 1)}, "new.onnx")
-
-
-@pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_precision_travels_and_a_plain_file_stays_readable_by_older_versions(
-    precision: Precision,
-) -> None:
-    plain = Metadata(
-        opsin="1",
-        model="mlp",
-        classes=("a", "b"),
-        preparation=Preparation(height=8, width=9, channels=1, resize="fit"),
-        layers=(),
-        source="s",
-        fingerprint="f",
-    )
-    assert "opsin.precision" not in plain.to_props()
-    assert Metadata.from_props(plain.to_props(), "a.onnx").precision == "float32"
-    smaller = plain.model_copy(update={"precision": precision})
-    assert Metadata.from_props(smaller.to_props(), "a.onnx") == smaller
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -15,12 +14,9 @@ from opsin.core.child_process import exit_reason
 from opsin.core.operating_system import (
     command_line,
     end_group,
-    hard_link,
     inheritable_lock,
-    interrupt,
     is_locked,
     memory_left,
-    only_we_write,
     process_exists,
 )
 
@@ -86,36 +82,6 @@ def test_a_lock_is_the_childs_until_it_ends(tmp_path: Path) -> None:
     assert not is_locked(lock)
 
 
-@unix
-def test_a_process_is_asked_to_stop() -> None:
-    words = [sys.executable, "-c", "print(flush=True); input()"]
-    child = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert child.stdout is not None
-    child.stdout.readline()
-    interrupt(child.pid)
-    child.communicate()
-    assert child.returncode == -signal.SIGINT
-
-
-@unix
-def test_a_file_that_others_may_write_is_not_only_ours(tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    own.touch(0o600)
-    assert only_we_write(own.lstat())
-    own.chmod(0o660)
-    assert not only_we_write(own.lstat())
-
-
-def test_a_second_name_never_replaces_a_file(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.touch()
-    hard_link(str(one), str(two), within=None, into=None)
-    with pytest.raises(FileExistsError):
-        hard_link(str(one), str(two), within=None, into=None)
-
-
 def system(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
@@ -125,10 +91,6 @@ def system(root: Path, files: dict[str, str]) -> Path:
 
 
 MEMINFO = "MemTotal:       24684544 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
-
-
-def test_the_systems_free_memory(tmp_path: Path) -> None:
-    assert memory_left(system(tmp_path, {"proc/meminfo": MEMINFO})) == 8_000_000 * 1024
 
 
 @pytest.mark.parametrize("mount", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
@@ -157,16 +119,6 @@ def test_a_containers_limit_version_1_is_found_where_its_own_path_is_hidden(tmp_
     assert memory_left(system(tmp_path, files)) == 300_000_000
     unlimited = {f"{memory}/memory.limit_in_bytes": "9223372036854771712\n"}
     assert memory_left(system(tmp_path, unlimited)) == 8_000_000 * 1024
-
-
-def test_a_full_container_leaves_nothing(tmp_path: Path) -> None:
-    files = {
-        "proc/meminfo": MEMINFO,
-        "proc/self/cgroup": "0::/\n",
-        "sys/fs/cgroup/memory.max": "1000\n",
-        "sys/fs/cgroup/memory.current": "2000\n",
-    }
-    assert memory_left(system(tmp_path, files)) == 0
 
 
 def test_a_system_without_linuxs_files_says_what_is_free(tmp_path: Path) -> None:
@@ -239,22 +191,3 @@ assert not is_locked(root / "none")
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep memory in their own way")
-def test_memory_that_is_kept_is_not_filled_with_zeros_again() -> None:
-    code = (
-        "import numpy, resource, sys\n"
-        "from opsin.core.operating_system import keep_freed_memory\n"
-        "if sys.argv[1] == 'keep': keep_freed_memory()\n"
-        "numpy.ones(3 << 20)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(5): numpy.ones(3 << 20)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
-    )
-    faults = [
-        int(subprocess.run([sys.executable, "-c", code, how], check=True, text=True,
-                           capture_output=True).stdout)
-        for how in ("keep", "usual")
-    ]  # fmt: skip
-    assert faults[0] < faults[1] / 10 or faults[1] < 100  # it keeps them by itself

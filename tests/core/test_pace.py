@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
-from opsin.core.pace import Pace, epoch_of, seconds_of
+from opsin.core.pace import Pace, seconds_of
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), max_size=20))
@@ -34,46 +34,11 @@ def test_even_work_is_foretold_to_its_end(
     assert abs(pace.left - steps * each) < 1e-3 * steps * each + 0.01
 
 
-def test_slow_first_steps_are_forgotten_and_a_slower_machine_is_noticed() -> None:
-    pace = Pace(1000.0, now=0.0)
-    pace.saw(1, now=10.0)
-    for second in range(1, 11):
-        pace.saw(1 + 10 * second, now=10.0 + second)
-    assert pace.speed == 10.0
-    for second in range(1, 61):
-        pace.saw(101 + second, now=20.0 + second)
-    assert pace.speed == 1.0
-
-
-def test_work_that_goes_back_is_followed_from_there() -> None:
-    pace = Pace(100.0, done=50.0, now=0.0)
-    found = []
-    for done, now in ((60.0, 5.0), (10.0, 6.0), (20.0, 11.0)):
-        pace.saw(done, now)
-        found.append(pace.left)
-    assert found == [20.0, None, 40.0]
-
-
-def test_only_epochs_have_a_number() -> None:
-    assert (epoch_of("12/50"), epoch_of("Read"), epoch_of("9" * 20 + "/1")) == (
-        (12, 50),
-        None,
-        None,
-    )
-
-
 @given(hours=st.integers(0, 30), minutes=st.integers(0, 90), seconds=st.integers(1, 90))
 def test_times_are_read(hours: int, minutes: int, seconds: int) -> None:
     total = 3600 * hours + 60 * minutes + seconds
     assert seconds_of(f"{hours}h{minutes}m{seconds}s") == total
     assert seconds_of(f" {total} ") == seconds_of(total) == seconds_of(float(total)) == total
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("10m", 600), ("90s", 90), ("1.5h", 5400), ("2min", 120), ("1H30M", 5400)]
-)
-def test_each_unit_may_stand_alone(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize(

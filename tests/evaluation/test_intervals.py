@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.evaluation.curves import measure_curves
 from opsin.evaluation.intervals import of_counts, of_mean, share, wilson
-from opsin.evaluation.metrics import measure
-from opsin.evaluation.scored_answers import ScoredAnswers
+from opsin.evaluation.metrics import ScoredAnswers, measure
 
 
 @given(count=st.integers(1, 5000), share=st.floats(0, 1))

@@ -17,14 +17,13 @@ from opsin.core.artifacts.run_report import (
     Refused,
 )
 from opsin.evaluation.metric_table import summary_of
-from opsin.evaluation.metrics import measure, widen
+from opsin.evaluation.metrics import ScoredAnswers, measure, widen
 from opsin.evaluation.mistakes import (
     cells_of,
     confident_mistakes,
     least_confident_correct,
     typical_rows,
 )
-from opsin.evaluation.scored_answers import ScoredAnswers
 from opsin.report.terminal import over_classes
 
 CLASSES = ("a", "b", "c")

@@ -59,7 +59,8 @@ def furnished(
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
         write_json(RunDirectory(path).report, report | {"layers": layers})
     jobs = Queue(folder / "home")
-    jobs.hold(jobs.add("train", "A job", command("train", "digits")).id)
+    jobs.add("train", "A job", command("train", "digits"))
+    jobs.pause_all(True)
     the_set = Library(folder / "home", jobs).add_source("digits")
     with studio(folder) as process:
         yield process, addresses("good", "better", the_set.id, digits.classes[0])

@@ -54,8 +54,8 @@ def furnish(folder: Path, warm: Warm) -> dict[str, str]:
     sets = Library(folder / "home", jobs)
     for number, name in enumerate(NAMES):
         sets.new_empty(["a", f"b{number}"], title=name)
-        job = jobs.add("train", name, [sys.executable, "-c", "", name])
-        jobs.hold(job.id)
+        jobs.add("train", name, [sys.executable, "-c", "", name])
+        jobs.pause_all(True)
         over = new_job("train", name, [name], run=FILES[number])
         write_job(folder / "home" / "jobs" / over.id, replace(over, state="failed", cause=name))
     the_set = sets.add_source(str(table), title=NAMES[0])

@@ -14,10 +14,11 @@ import pathlib, time
 while not pathlib.Path("go").exists(): time.sleep(0.01)
 print('{"answer": 42}')
 """
-#: Writes a run as a training does, and takes one Ctrl-C as "end well", two as "break off".
+#: Writes a run below a folder as a training does; one Ctrl-C is "end well", two "break off".
 TRAINS = """
 import json, os, pathlib, signal, sys, time
-run = pathlib.Path(sys.argv[1]); run.mkdir(parents=True); (run / "checkpoints").mkdir()
+run = pathlib.Path(sys.argv[1]) / os.environ["OPSIN_RUN_NAME"]
+(run / "checkpoints").mkdir(parents=True)
 (run / "recipe.json").write_text("{}")
 asked = []
 def on_signal(*_):

@@ -34,7 +34,7 @@ def test_no_page_reads_the_disk_on_the_event_loop(
         write_json(RunDirectory(path).report, report | {"layers": layers})
     jobs = Queue(tmp_path / "home")
     job = jobs.add("train", "A job", command("train", "digits"))
-    jobs.hold(job.id)
+    jobs.pause_all(True)
     sets = Library(tmp_path / "home", jobs)
     made = sets.new_empty(["cat", "dog"])
     pages = addresses("good", "better", sets.add_source("digits").id, digits.classes[0])

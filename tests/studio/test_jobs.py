@@ -29,8 +29,14 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     yield queue
     for job in queue.jobs():
         if job.pid is not None:
-            queue._children.end(queue._shelf.folder(job), job.pid)
-            queue._children.status(queue._shelf.folder(job))
+            queue._processes.end(queue.folder(job), job.pid)
+            queue._processes.status(queue.folder(job))
+
+
+def begun(queue: Queue, job: Job) -> bool:
+    """Tell whether a training has its signal handlers, and says so in its run."""
+    run = queue.get(job.id).run
+    return run is not None and (queue.runs / run / "status.json").exists()
 
 
 class Said(BaseModel):
@@ -58,20 +64,27 @@ def test_a_job_is_started_answers_and_is_done(queue: Queue, tmp_path: Path) -> N
 
 def test_trainings_run_one_at_a_time_in_their_order(queue: Queue, tmp_path: Path) -> None:
     first, second, third = (queue.add("train", name, python(WAITS)) for name in "abc")
-    queue.move(third.id, 0)
+    queue.add("train", "d", python(WAITS), first=True)
     queue.tick()
-    assert [job.title for job in queue.jobs()] == ["c", "a", "b"]
-    assert [job.state for job in queue.jobs()] == ["running", "waiting", "waiting"]
-    queue.hold(first.id)
-    queue.move(second.id, 0)
+    assert [job.title for job in queue.jobs()] == ["d", "a", "b", "c"]
+    assert [job.state for job in queue.jobs()] == ["running", *["waiting"] * 3]
+    queue.stop(second.id)
+    assert queue.get(second.id).state == "stopped"
     (tmp_path / "go").touch()
-    until(queue, lambda: queue.get(second.id).over)
-    queue.tick()
-    assert queue.get(first.id).state == "held"
-    queue.release(first.id)
-    until(queue, lambda: queue.get(first.id).over)
+    until(queue, lambda: queue.get(third.id).over)
     # The last ended comes first.
-    assert [job.title for job in queue.jobs()] == ["a", "b", "c"]
+    assert [job.title for job in queue.jobs()] == ["c", "a", "d", "b"]
+    assert queue.get(first.id).run is None  # it wrote none
+
+
+def test_trainings_at_once_write_runs_of_their_own(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, 2, tmp_path / "runs")
+    jobs = [queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"))) for _ in range(2)]
+    until(queue, lambda: all(begun(queue, job) for job in jobs))
+    assert len({queue.get(job.id).run for job in jobs}) == 2
+    for job in jobs:
+        queue.stop(job.id)
+    until(queue, lambda: all(queue.get(job.id).over for job in jobs))
 
 
 def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
@@ -139,9 +152,9 @@ def test_a_program_that_is_missing_is_told(queue: Queue) -> None:
 
 
 def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
-    until(queue, lambda: queue.get(job.id).run == "one")
-    assert queue.of_run("one") == queue.get(job.id)
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs")))
+    until(queue, lambda: begun(queue, job))
+    assert queue.of_run(queue.get(job.id).run or "") == queue.get(job.id)
     queue.stop(job.id)
     assert queue.get(job.id).state == "stopping"
     until(queue, lambda: queue.get(job.id).over)
@@ -150,8 +163,8 @@ def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["stop", "pause"])
 def test_stopping_again_changes_nothing(queue: Queue, tmp_path: Path, first: str) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "evaluates"))
-    until(queue, lambda: queue.get(job.id).run is not None)
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"), "evaluates"))
+    until(queue, lambda: begun(queue, job))
     getattr(queue, first)(job.id)
     again = Queue(tmp_path, runs=tmp_path / "runs")  # a studio that was started again
     for _ in range(3):
@@ -166,8 +179,8 @@ def test_stopping_again_changes_nothing(queue: Queue, tmp_path: Path, first: str
 def test_pause_breaks_off_once_the_state_is_on_the_disk_and_resume_goes_on(
     queue: Queue, tmp_path: Path
 ) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "pauses"))
-    until(queue, lambda: queue.get(job.id).run is not None)
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"), "pauses"))
+    until(queue, lambda: begun(queue, job))
     queue.pause(job.id)
     queue.pause(job.id)  # a second window changes nothing
     assert (queue.get(job.id).state, queue.get(job.id).signals) == ("pausing", 1)
@@ -177,7 +190,9 @@ def test_pause_breaks_off_once_the_state_is_on_the_disk_and_resume_goes_on(
     queue.pause_all(True)
     queue.resume(job.id)
     assert [each.id for each in queue.jobs()] == [job.id, other.id]
-    assert queue._argv(queue.get(job.id)) == command("resume", tmp_path / "runs" / "one")
+    assert queue._argv(queue.get(job.id)) == command(
+        "resume", tmp_path / "runs" / str(queue.get(job.id).run)
+    )
 
 
 def test_stopping_at_once_again_kills(queue: Queue) -> None:
@@ -196,11 +211,12 @@ def test_stopping_at_once_again_kills(queue: Queue) -> None:
 
 
 def test_stopping_at_once_says_that_there_are_no_figures(queue: Queue, tmp_path: Path) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "pauses"))
-    until(queue, lambda: queue.get(job.id).run is not None)
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"), "pauses"))
+    until(queue, lambda: begun(queue, job))
     queue.stop(job.id)
     # Two signals at the same moment would be one.
-    until(queue, (tmp_path / "runs" / "one" / "checkpoints" / "step-1.json").exists)
+    run = tmp_path / "runs" / str(queue.get(job.id).run)
+    until(queue, (run / "checkpoints" / "step-1.json").exists)
     queue.stop_at_once(job.id)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "stopped"
@@ -208,8 +224,8 @@ def test_stopping_at_once_says_that_there_are_no_figures(queue: Queue, tmp_path:
 
 
 def test_a_stop_nobody_asked_for_says_so(queue: Queue, tmp_path: Path) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
-    until(queue, lambda: queue.get(job.id).run is not None)
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs")))
+    until(queue, lambda: begun(queue, job))
     pid = queue.get(job.id).pid
     assert pid is not None
     os.kill(pid, signal.SIGINT)
@@ -254,8 +270,7 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
 ) -> None:
     before = Queue(tmp_path)
     before.pause_all(True)
-    ran, waits, held = (before.add("train", name, python(WAITS)) for name in "abc")
-    before.hold(held.id)
+    ran, waits = (before.add("train", name, python(WAITS)) for name in "ab")
     # As the power cut left it: the number belongs to another process by now, the lock to nobody.
     write_job(
         tmp_path / "jobs" / ran.id, replace(ran, state="running", pid=os.getpid(), started=1.0)
@@ -263,10 +278,10 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     (tmp_path / "jobs" / ran.id / "alive.lock").touch()
     after = Queue(tmp_path)
     after.tick()
-    assert [job.state for job in after.jobs()] == ["waiting", "held", "failed"]
+    assert [job.state for job in after.jobs()] == ["waiting", "failed"]
     assert "ended without a message" in str(after.get(ran.id).cause)
     after.resume(ran.id)
-    assert [job.id for job in after.jobs()] == [ran.id, waits.id, held.id]
+    assert [job.id for job in after.jobs()] == [ran.id, waits.id]
 
 
 def test_what_a_dead_process_left_running_is_ended(queue: Queue, tmp_path: Path) -> None:
@@ -282,7 +297,7 @@ time.sleep(60)
     os.kill(pid, signal.SIGKILL)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    until(queue, lambda: not is_locked(queue._shelf.folder(job) / _LOCK))
+    until(queue, lambda: not is_locked(queue.folder(job) / _LOCK))
 
 
 def test_a_job_is_running_on_the_disk_before_its_process_is(
@@ -290,11 +305,11 @@ def test_a_job_is_running_on_the_disk_before_its_process_is(
 ) -> None:
     states = []
 
-    def dies(folder: Path, argv: object, *, cwd: Path) -> int:
+    def dies(folder: Path, argv: object, *, cwd: Path, run: str) -> int:
         states.append(read_job(folder).state)
         raise OSError("the studio was killed here")
 
-    monkeypatch.setattr(queue._children, "start", dies)
+    monkeypatch.setattr(queue._processes, "start", dies)
     queue.add("train", "x", python(WAITS))
     queue.tick()
     assert states == ["running"]
@@ -354,7 +369,7 @@ def test_changes_are_told_once(queue: Queue) -> None:
     job: Job = queue.add("train", "x", python(WAITS))
     assert job.id in queue.tick()
     assert queue.tick() == set()
-    queue.hold(job.id)
+    queue.stop(job.id)
     assert queue.tick() == {job.id}
 
 
@@ -384,10 +399,10 @@ def test_a_training_can_be_stopped_where_the_disk_is_full(
     def full(folder: Path, job: Job) -> None:
         raise StorageError("to write", "the disk is full", "Make room.")
 
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs")))
     waits = queue.add("train", "y", python(WAITS))
-    until(queue, lambda: queue.get(job.id).run is not None)
-    monkeypatch.setattr("opsin.studio.jobs.job_store.write_job", full)
+    until(queue, lambda: begun(queue, job))
+    monkeypatch.setattr("opsin.studio.jobs.queue.write_job", full)
     queue.stop(job.id)
     until(queue, lambda: queue.get(job.id).over and queue.get(waits.id).over)
     assert queue.get(job.id).state == "stopped"

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from opsin.studio.jobs.job import State, new_job
-from opsin.studio.jobs.job_outcome import ended
 from opsin.studio.jobs.queue import Queue
 from tests.studio.made_jobs import TRAINS, python, until
 
@@ -49,22 +48,22 @@ def test_an_end_is_told_from_the_files(
 ) -> None:
     job = replace(new_job("train", "x", ["x"]), state=state, pid=1, started=1.0)
     (tmp_path / "out.json").write_text(json.dumps(said) if said else "")
-    now = ended(job, tmp_path, status)
+    now = job.at_its_end(tmp_path, status)
     assert now.state == expected
-    assert now.run == ("one" if said and "run" in str(said) else None)
     unasked = state == "running" and expected == "stopped"
     unkept = state == "pausing" and said is None
     assert bool(now.cause) == (expected == "failed" or unasked or unkept)
 
 
 def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
-    queue, folder = Queue(tmp_path / "home", runs=tmp_path / "runs"), tmp_path / "runs" / "one"
-    job = queue.add("train", "x", python(TRAINS, str(folder)))
-    until(queue, lambda: queue.get(job.id).run is not None)
+    queue = Queue(tmp_path / "home", runs=tmp_path / "runs")
+    job = queue.add("train", "x", python(TRAINS, str(queue.runs)))
+    until(queue, lambda: any(queue.runs.glob("*/status.json")))
+    folder = queue.runs / str(queue.get(job.id).run)
     queue.stop(job.id)
     until(queue, lambda: queue.get(job.id).over)
     queue.resume(job.id)
     folder.rename(tmp_path / "runs" / ".deleted")
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    assert "one is gone" in str(queue.get(job.id).cause)
+    assert f"{folder.name} is gone" in str(queue.get(job.id).cause)

@@ -40,9 +40,9 @@ def test_a_home_has_one_studio(tmp_path: Path) -> None:
 def test_the_queue_in_a_few_words(tmp_path: Path) -> None:
     there = studio(tmp_path)
     assert there.queue_in_words() == ""
-    job = there.jobs.add("train", "x", command("train", "digits"))
+    there.jobs.add("train", "x", command("train", "digits"))
     there.jobs.add("look", "y", command("data", "digits"))
-    there.jobs.hold(job.id)
+    there.jobs.pause_all(True)
     assert there.queue_in_words() == "2 waiting"
 
 

@@ -7,6 +7,8 @@ import hashlib
 import os
 import random
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,20 @@ def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
     assert not outcome.last.complete
     assert Checkpoints(tmp_path).steps()[0] == outcome.last.step
     assert signal.getsignal(number) is before
+
+
+def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_path: Path) -> None:
+    recipe = resolve(digits.recipe, model="mlp", epochs=3, balance="none")
+    network = build_network.build(recipe.model, (8, 8, 1), 10, statistics=STATISTICS)
+    train, val = (
+        TrainingBatches(digits.images, digits.labels, rows, CPU)
+        for rows in (digits.split.train, digits.split.val)
+    )
+    outcome = fit(
+        network, train, val, recipe.training, classes=10, checkpoints=Checkpoints(tmp_path),
+        watcher=Watcher(), stop=threading.Event(), deadline=time.perf_counter(),
+    )  # fmt: skip
+    assert (outcome.last.epoch, outcome.last.step, outcome.stopped) == (1, 1, False)
 
 
 @pytest.mark.parametrize("options", a_few([

@@ -13,7 +13,6 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -21,13 +20,15 @@ import numpy as np
 from opsin.core.errors import RecipeError
 
 _T = TypeVar("_T", bound=Callable[..., Any])
-# Beyond what the libraries below take for a number.
+# Beyond what libraries take for a number.
 _LARGEST: Final = 2**63
-_NUL: Final = "\0"
 
 
 def checked(target: _T) -> _T:
-    """Check a function's arguments, or those of a class's public methods, when it is called."""
+    """Check a function's arguments, or those of a class's public methods, when it is called.
+
+    Shapes and numbers of arrays and images are left to where they are read.
+    """
     if isinstance(target, type):
         for name, value in list(vars(target).items()):
             own = name == "__init__" and not dataclasses.is_dataclass(target)
@@ -38,122 +39,99 @@ def checked(target: _T) -> _T:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        kinds, positions, rest = _kinds_of(function)
-        given = itertools.chain(
-            zip(itertools.chain(positions, itertools.repeat(rest)), args, strict=False),
-            options.items(),
-        )
-        for name, value in given:
-            kind = kinds.get(name, _ANYTHING)
-            if not kind.fits(value):
-                raise _refused(function, name, kind, value)
+        hints, positions, rest = _hints_of(function)
+        names = itertools.chain(positions, itertools.repeat(rest))
+        for name, value in itertools.chain(zip(names, args, strict=False), options.items()):
+            if name in hints and not _fits(value, hints[name]):
+                called = function.__qualname__.removesuffix(".__init__")
+                raise RecipeError(
+                    f"{_words(hints[name])} as {name}",
+                    f"got {reprlib.repr(value)}",
+                    f"See help({called}).",
+                )
         return function(*args, **options)
 
     return typing.cast(_T, call)
 
 
-def _refused(function: Callable[..., Any], name: str, kind: _Kind, value: object) -> RecipeError:
-    called = function.__qualname__.removesuffix(".__init__")
-    return RecipeError(
-        f"{kind.words} as {name}", f"got {reprlib.repr(value)}", f"See help({called})."
-    )
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What may be given: a test, and the words for it."""
-
-    fits: Callable[[Any], bool]
-    words: str
-
-
-_ANYTHING: Final = _Kind(lambda _: True, "anything")
-
-
 @functools.cache
-def _kinds_of(function: Callable[..., Any]) -> tuple[dict[str, _Kind], list[str], str]:
-    """Return each parameter's kind, those that may be given by position, and ``*args``."""
+def _hints_of(function: Callable[..., Any]) -> tuple[dict[str, Any], list[str], str]:
+    """Return each parameter's annotation, those that may be given by position, and ``*args``."""
     # Those of the answer may not be there: what is imported for type checkers only is not there.
     asked = {key: value for key, value in function.__annotations__.items() if key != "return"}
     hints = typing.get_type_hints(
         types.SimpleNamespace(__annotations__=asked), function.__globals__
     )
-    kinds: dict[str, _Kind] = {}
-    positions, rest = [], ""
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is not parameter.VAR_KEYWORD and name in hints:
-            kinds[name] = _kind_of(hints[name])
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            rest = name
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            positions.append(name)
-    return kinds, positions, rest
+    parameters = inspect.signature(function).parameters.values()
+    for each in parameters:
+        if each.kind is each.VAR_KEYWORD:
+            hints.pop(each.name, None)
+    positions = [each.name for each in parameters
+                 if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]  # fmt: skip
+    rest = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), "")
+    return hints, positions, rest
 
 
-def _kind_of(hint: Any) -> _Kind:
-    """Turn an annotation into a test."""
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return an annotation's origin and arguments; a path's texts are paths."""
     origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if any(typing.get_origin(each) is os.PathLike for each in args):
-            args = tuple(each for each in args if each is not str)
-        kinds = [_kind_of(each) for each in args]
-        return _Kind(
-            lambda value: any(kind.fits(value) for kind in kinds),
-            " or ".join(dict.fromkeys(kind.words for kind in kinds)),
-        )
+    if origin is types.UnionType:
+        origin = typing.Union
+    if origin is typing.Union and any(typing.get_origin(each) is os.PathLike for each in args):
+        args = tuple(each for each in args if each is not str)
+    return origin, args
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, args = _parts(hint)
+    if origin is typing.Union:
+        return any(_fits(value, each) for each in args)
     if origin is typing.Literal:
-        return _Kind(
-            lambda value: isinstance(value, str) and value in args,
-            f"one of {', '.join(map(str, args))}",
-        )
+        return isinstance(value, str) and value in args
     if origin is tuple and ... not in args:
-        return _row_of([_kind_of(each) for each in args])
-    if origin in (collections.abc.Sequence, list, tuple):
-        return _list_of(_kind_of(args[0]))
-    if origin is collections.abc.Mapping:
-        kind = _kind_of(args[1])
-        return _Kind(
-            lambda value: (
-                isinstance(value, origin)
-                and all(_is_text(key) and kind.fits(each) for key, each in value.items())
-            ),
-            f"a dictionary of names and {kind.words}",
-        )
-    if origin in _SIMPLE:
-        return _SIMPLE[origin]
-    if (
-        not isinstance(origin, type)
-        or getattr(origin, "_is_protocol", False)
-        or origin in _LEFT_TO_OTHERS
-    ):
-        return _ANYTHING
-    return _Kind(lambda value: isinstance(value, origin), f"a {origin.__name__}")
-
-
-def _list_of(kind: _Kind) -> _Kind:
-    def fits(value: Any) -> bool:
+        together = isinstance(value, tuple | list) and len(value) == len(args)
+        return together and all(map(_fits, value, args))
+    if origin in _LISTS:
         if isinstance(value, str | bytes | collections.abc.Mapping | os.PathLike):
             return False
         if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")):
             return False
-        return value.ndim == 1 if isinstance(value, np.ndarray) else True
+        flat = not isinstance(value, np.ndarray) or value.ndim == 1
+        return flat and all(_fits(each, args[0]) for each in value)
+    if origin is collections.abc.Mapping:
+        return isinstance(value, collections.abc.Mapping) and all(
+            _is_text(key) and _fits(each, args[1]) for key, each in value.items()
+        )
+    if origin in _SIMPLE:
+        return _SIMPLE[origin][0](value)
+    return not _is_checked_class(origin) or isinstance(value, origin)
 
-    return _Kind(
-        lambda value: fits(value) and all(map(kind.fits, value)), f"a list, each {kind.words}"
-    )
+
+def _words(hint: Any) -> str:
+    origin, args = _parts(hint)
+    if origin is typing.Union:
+        return " or ".join(dict.fromkeys(map(_words, args)))
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin is tuple and ... not in args:
+        return f"{len(args)} values"
+    if origin in _LISTS:
+        return f"a list, each {_words(args[0])}"
+    if origin is collections.abc.Mapping:
+        return f"a dictionary of names and {_words(args[1])}"
+    if origin in _SIMPLE:
+        return _SIMPLE[origin][1]
+    return f"a {origin.__name__}" if _is_checked_class(origin) else "anything"
 
 
-def _row_of(kinds: list[_Kind]) -> _Kind:
-    def fits(value: Any) -> bool:
-        if not isinstance(value, tuple | list) or len(value) != len(kinds):
-            return False
-        return all(kind.fits(each) for kind, each in zip(kinds, value, strict=True))
-
-    return _Kind(fits, f"{len(kinds)} values")
+def _is_checked_class(origin: Any) -> bool:
+    """Tell a class from what is read elsewhere: there, shapes, numbers and files decide."""
+    protocol = getattr(origin, "_is_protocol", False)
+    return isinstance(origin, type) and not protocol and origin not in (np.ndarray, typing.BinaryIO)
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and _NUL not in value
+    return isinstance(value, str) and "\0" not in value
 
 
 def _is_path(value: object) -> bool:
@@ -172,14 +150,13 @@ def _is_number(value: Any) -> bool:
     return _is_whole(value) or (isinstance(value, float | np.floating) and math.isfinite(value))
 
 
-_SIMPLE: Final[dict[Any, _Kind]] = {
-    bool: _Kind(lambda value: isinstance(value, bool | np.bool_), "True or False"),
-    int: _Kind(_is_whole, "a whole number"),
-    float: _Kind(_is_number, "a number"),
-    str: _Kind(_is_text, "a text"),
-    os.PathLike: _Kind(_is_path, "a path"),
-    types.NoneType: _Kind(lambda value: value is None, "None"),
-    collections.abc.Callable: _Kind(callable, "a function"),
+_LISTS: Final = (collections.abc.Sequence, list, tuple)
+_SIMPLE: Final[dict[Any, tuple[Callable[[Any], bool], str]]] = {
+    bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
+    int: (_is_whole, "a whole number"),
+    float: (_is_number, "a number"),
+    str: (_is_text, "a text"),
+    os.PathLike: (_is_path, "a path"),
+    types.NoneType: (lambda value: value is None, "None"),
+    collections.abc.Callable: (callable, "a function"),
 }
-# What is read elsewhere: shapes, numbers and files decide there.
-_LEFT_TO_OTHERS: Final = (np.ndarray, typing.BinaryIO)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_report import PartFigures
 from opsin.core.format import with_interval
 
-if TYPE_CHECKING:
-    from opsin.evaluation.scored_answers import Scored, ScoredAnswers
+#: A metric's value, and its 95% interval where it is known.
+Scored = tuple[float, tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Metric:
     Args:
         key: Its name in ``report.json`` and in ``--json``.
         name: What people call it.
-        compute: Returns the value and its 95% interval (``None`` where there is none), or ``None``
-            where the metric does not apply.
+        compute: Takes a `ScoredAnswers`; returns the value and its 95% interval (``None`` where
+            there is none), or ``None`` where the metric does not apply.
         unit: Its unit, or its range.
         headline: Whether summaries and comparisons name it beside the accuracy.
         column: Its name above a narrow column, where that is a shorter one.
@@ -31,7 +31,7 @@ class Metric:
 
     key: str
     name: str
-    compute: Callable[[ScoredAnswers], Scored | None]
+    compute: Callable[..., Scored | None]
     unit: str = ""
     headline: bool = False
     over_classes: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -11,18 +12,168 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_report import FEW_GROUPS, ClassFigures, ConfusedPair, PartFigures
 from opsin.core.errors import MissingExtraError
+from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
 from opsin.evaluation.curves import measure_curves
-from opsin.evaluation.intervals import share, widened
-from opsin.evaluation.metric_table import METRICS
-from opsin.evaluation.scored_answers import ScoredAnswers
+from opsin.evaluation.intervals import (
+    by_groups,
+    effective_groups,
+    most_groups,
+    number_groups,
+    of_counts,
+    of_mean,
+    pooled,
+    share,
+    widened,
+    without_each_group,
+)
+from opsin.evaluation.metric_table import METRICS, Scored
 
 try:
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
 # Figures that may be larger than 1.
 _LOSSES: Final = ("log_loss", "brier")
+
+# Below this a probability counts as this, as in scikit-learn's log loss of float32.
+_TINY = float(np.finfo(np.float32).eps)
+_MEANS = 3
+
+
+class ScoredAnswers:
+    """The answers to N images whose classes are known.
+
+    Args:
+        probabilities: ``float32[N, K]``, rows that sum to 1.
+        labels: The right classes, ``int64[N]``; N is at least 1.
+        groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
+    """
+
+    def __init__(
+        self,
+        probabilities: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        groups: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.probabilities = probabilities
+        self.labels = labels
+        self.answers = probabilities.argmax(axis=1)
+        #: Numbered from 0; ``None`` where every image stands alone.
+        self.groups = number_groups(groups)
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts, ``int64[K, K]``, a row for each right class."""
+        every = list(range(self.probabilities.shape[1]))
+        found: NDArray[np.int64] = confusion_matrix(self.labels, self.answers, labels=every)
+        return found
+
+    @property
+    def accuracy(self) -> Scored:
+        """Share of right answers."""
+        return self._share(self.answers == self.labels)
+
+    @property
+    def top5_accuracy(self) -> Scored | None:
+        """Share of images whose class is among the five likeliest; ``None`` up to five classes."""
+        if self.probabilities.shape[1] <= 5:
+            return None
+        return self._share((self.probabilities >= self._own[:, None]).sum(axis=1) <= 5)
+
+    @property
+    def balanced_accuracy(self) -> Scored:
+        """Mean recall of the classes that have images."""
+        return self._mean_over_classes(0)
+
+    @property
+    def macro_f1(self) -> Scored:
+        """Mean F1 of the classes that have images."""
+        return self._mean_over_classes(1)
+
+    @property
+    def weighted_f1(self) -> Scored:
+        """Mean F1, each class weighted by its images."""
+        return self._mean_over_classes(2)
+
+    @property
+    def log_loss(self) -> Scored:
+        """Mean cross entropy in nats."""
+        losses = -np.log(np.maximum(self._own, _TINY).astype(float))
+        return float(losses.mean()), of_mean(losses, self.groups)
+
+    @property
+    def brier(self) -> Scored:
+        """Mean Brier score."""
+        terms = brier_terms(self.probabilities, self.labels)
+        return float(terms.mean()), of_mean(terms, self.groups)
+
+    @property
+    def calibration_error(self) -> Scored:
+        """Expected calibration error over the bins of `reliability`."""
+        return calibration_error(self.reliability), None
+
+    @cached_property
+    def reliability(self) -> list[dict[str, float]]:
+        """The bins of the reliability diagram."""
+        return reliability(self.probabilities, self.labels)
+
+    @property
+    def f1_ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The ends of the 95% interval of each class's F1, ``float64[K]`` each."""
+        low, high = self._ends
+        return low[_MEANS:], high[_MEANS:]
+
+    @property
+    def _own(self) -> NDArray[np.float32]:
+        """The probability of each image's class."""
+        return self.probabilities[np.arange(len(self.labels)), self.labels]
+
+    @cached_property
+    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if self.groups is None:
+            return of_counts(self.confusion, _means_and_f1)
+        classes = len(self.confusion)
+        numbers = pooled(self.groups, most_groups(self.confusion.size))
+        count = int(numbers.max()) + 1
+        if count == 1:
+            return np.zeros(_MEANS + classes), np.ones(_MEANS + classes)
+        # A class's F1 rests on the images of it, and on those to which it was the answer.
+        wrong = self.answers != self.labels
+        own = numbers * classes + self.labels
+        taken = numbers[wrong] * classes + self.answers[wrong]
+        sizes = np.bincount(np.append(own, taken), minlength=count * classes)
+        every = np.full(_MEANS, effective_groups(np.bincount(numbers)))
+        return by_groups(
+            _means_and_f1(self.confusion),
+            without_each_group(
+                self.labels * classes + self.answers, self.confusion.shape, numbers, _means_and_f1
+            ),
+            np.append(every, effective_groups(sizes.reshape(count, classes), axis=0)),
+        )
+
+    def _share(self, which: NDArray[np.bool_]) -> Scored:
+        return float(which.mean()), share(which, self.groups)
+
+    def _mean_over_classes(self, place: int) -> Scored:
+        low, high = self._ends
+        value = float(_means_and_f1(self.confusion)[place])
+        return value, (float(low[place]), float(high[place]))
+
+
+def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return balanced accuracy, macro and weighted F1, and each class's F1."""
+    found = confusion.diagonal(axis1=-2, axis2=-1)
+    given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    recall = found / np.maximum(own, 1)
+    f1 = 2 * found / np.maximum(given + own, 1)
+    there = own > 0
+    means = [
+        np.where(there, recall, 0).sum(axis=-1) / there.sum(axis=-1),
+        np.where(there, f1, 0).sum(axis=-1) / there.sum(axis=-1),
+        (f1 * own).sum(axis=-1) / own.sum(axis=-1),
+    ]
+    return np.concatenate([np.stack(means, axis=-1), f1], axis=-1)
 
 
 def measure(
@@ -86,33 +237,23 @@ def _of_classes(scored: ScoredAnswers, classes: Sequence[str]) -> list[ClassFigu
         row, column, labels=everything, zero_division=0.0, sample_weight=confusion[row, column]
     )
     given = confusion.sum(axis=0)
-    return [
-        ClassFigures(
-            name=name,
-            precision=float(precision[i]),
-            precision_interval=among(scored.answers == i),
-            recall=float(recall[i]),
-            recall_interval=among(scored.labels == i),
-            f1=float(f1[i]),
-            f1_interval=[float(f1_ends[0][i]), float(f1_ends[1][i])],
-            count=int(count[i]),
-            answers=int(given[i]),
-        )
-        if count[i]
+    found = []
+    for i, name in enumerate(classes):
         # Nothing can be said of a class without images, least of all that it is never found.
-        else ClassFigures(
-            name=name,
-            precision=None,
-            precision_interval=None,
-            recall=None,
-            recall_interval=None,
-            f1=None,
-            f1_interval=None,
-            count=0,
-            answers=int(given[i]),
+        figures: dict[str, Any] = dict.fromkeys(
+            ("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval")
         )
-        for i, name in enumerate(classes)
-    ]
+        if count[i]:
+            figures = {
+                "precision": float(precision[i]),
+                "precision_interval": among(scored.answers == i),
+                "recall": float(recall[i]),
+                "recall_interval": among(scored.labels == i),
+                "f1": float(f1[i]),
+                "f1_interval": [float(f1_ends[0][i]), float(f1_ends[1][i])],
+            }
+        found.append(ClassFigures(name=name, count=int(count[i]), answers=int(given[i]), **figures))
+    return found
 
 
 def _confused(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[ConfusedPair]:

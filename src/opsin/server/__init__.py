@@ -22,10 +22,7 @@ Models = (
 
 @checked
 def serve(
-    models: Models,
-    settings: ServerSettings | None = None,
-    *,
-    watcher: Watcher = SILENT,
+    models: Models, settings: ServerSettings | None = None, *, watcher: Watcher = SILENT
 ) -> None:
     """Serve classifiers over HTTP until the process is asked to stop (Ctrl-C, SIGTERM).
 
@@ -56,10 +53,7 @@ def serve(
 
 
 @checked
-def served_app(
-    models: Models,
-    **settings: Any,
-) -> Application:
+def served_app(models: Models, **settings: Any) -> Application:
     """Return what `serve` serves as an ASGI application, for a server of another program.
 
     Its lifespan starts the processes that compute, and ends them. It listens on nothing itself;
@@ -82,11 +76,7 @@ def served_app(
     return run.application(named, ServerSettings(**settings))
 
 
-def _named(
-    models: Models,
-    watcher: Watcher,
-) -> dict[str, Path]:
-    """Return models by their names; see first that what serves them is installed."""
+def _named(models: Models, watcher: Watcher) -> dict[str, Path]:
     try:
         import opsin.server.run  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:

@@ -26,13 +26,7 @@ from opsin.server import kserve, page, predict
 from opsin.server.body import MemoryBudget
 from opsin.server.describe import TAGS, OpenApi, described_router, error_replies
 from opsin.server.engine import Engine
-from opsin.server.errors import (
-    MethodNotAllowed,
-    NotFound,
-    UnknownModel,
-    error_reply,
-    reply_to,
-)
+from opsin.server.errors import MethodNotAllowed, NotFound, UnknownModel, error_reply, reply_to
 from opsin.server.metrics import MetricsMiddleware
 from opsin.server.models import ServedModel
 from opsin.server.predict import PREDICT

@@ -44,9 +44,6 @@ def build(studio: Studio) -> FastAPI:
     """Return the application: every page and every route, as yet without its guard.
 
     NiceGUI keeps its state in the process: one studio a process.
-
-    Args:
-        studio: What the pages show.
     """
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
@@ -100,19 +97,7 @@ def serve(
     watcher: Watcher = SILENT,
     announce: Callable[[str], None] = show_in_terminal,
 ) -> None:
-    """Run a studio until Ctrl-C or SIGTERM; trainings that it started go on.
-
-    Args:
-        settings: How it is set up.
-        open_browser: Whether to show the first page in this machine's browser.
-        watcher: Receives the address, and what stopping means.
-        announce: Receives an address that signs in once.
-
-    Raises:
-        RunError: Another studio works with the same files.
-        RecipeError: The address cannot be taken.
-        KeyboardInterrupt: Ctrl-C ended it.
-    """
+    """Run a studio until Ctrl-C or SIGTERM; trainings that it started go on."""
     allow_many_files()
     with listening(settings.host, settings.port, further=_FURTHER) as socket:
         port = socket.getsockname()[1]

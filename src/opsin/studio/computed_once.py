@@ -16,21 +16,6 @@ class ComputedOnce(Generic[K, V]):
 
     A value that is asked for while it is computed is waited for. Giving up the waiting does not
     stop the work, and an error is not kept: the next one who asks has it computed again.
-
-    Args:
-        most: How many values are kept; with 0 they are only waited for together.
-
-    Example:
-        >>> async def shout(word: str) -> str:
-        ...     print("computing")
-        ...     return word.upper()
-        >>> async def both() -> list[str]:
-        ...     words = ComputedOnce[str, str](most=1)
-        ...     asked = (words.get("a", lambda: shout("a")) for _ in range(2))
-        ...     return await asyncio.gather(*asked)
-        >>> asyncio.run(both())
-        computing
-        ['A', 'A']
     """
 
     def __init__(self, most: int) -> None:

@@ -17,12 +17,7 @@ HELP: Final = "/help"
 
 
 def add_routes(api: FastAPI, site: Path = SITE) -> None:
-    """Serve the documentation; where it was not built, say so.
-
-    Args:
-        api: The application.
-        site: The folder of the site.
-    """
+    """Serve the documentation; where it was not built, say so."""
     if (site / "index.html").is_file():
         api.mount(HELP, StaticFiles(directory=site, html=True), name="help")
         return

@@ -41,12 +41,6 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
     """Serve images of sets and runs, the files of runs, and previews.
 
     Whatever is not there is 404 and ``{"error": {"kind", "expected", "received", "advice"}}``.
-
-    Args:
-        api: The application.
-        opened: The images of datasets and runs.
-        runs: The runs.
-        sets: The datasets.
     """
 
     @api.get("/images/{set_id}/{row}")

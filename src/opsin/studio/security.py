@@ -41,18 +41,7 @@ def guarded(
     token: str | None = None,
     allowed_hosts: Sequence[str] = (),
 ) -> AccessMiddleware:
-    """Wrap the studio in access checks: every request needs a token, a code or a cookie.
-
-    Args:
-        app: The studio's application.
-        host: Address that is listened on.
-        sign_in: Gives the codes, and the cookies for them.
-        token: What visitors may show instead of a code.
-        allowed_hosts: Further names by which the studio may be called.
-
-    Example:
-        ``guarded(api, host="127.0.0.1", sign_in=sign_in_at(8600))``
-    """
+    """Wrap the studio in access checks: every request needs a token, a code or a cookie."""
     return AccessMiddleware(
         app,
         host=host,
@@ -69,12 +58,7 @@ def guarded(
 
 
 def signed_in_address(host: str, port: int, code: str) -> str:
-    """Return the address at which a browser on this machine finds the studio, signed in.
-
-    Example:
-        >>> signed_in_address("0.0.0.0", 8600, "a+b")
-        'http://127.0.0.1:8600/?token=a%2Bb'
-    """
+    """Return the address at which a browser on this machine finds the studio, signed in."""
     return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
 
 
@@ -84,12 +68,6 @@ class Entrance:
     A browser is started with its file's name: the arguments of programs can be read by every
     account of the machine, and so could a code among them. The code in the page works once; when
     it is used, the page gets another.
-
-    Args:
-        file: Where the page is.
-        host: Address that the studio listens on.
-        port: Port that it listens on.
-        sign_in: Gives the codes.
     """
 
     def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:
@@ -104,11 +82,7 @@ class Entrance:
                 self.write()
 
     def write(self) -> None:
-        """Write the page, with a new code.
-
-        Raises:
-            StorageError: The disk refuses it.
-        """
+        """Write the page, with a new code."""
         self._code = self._sign_in.new_code()
         to = escape(signed_in_address(self._host, self._port, self._code))
         with storage_errors(self.file):

@@ -26,16 +26,7 @@ from opsin.studio.watch import watch
 
 
 class Studio:
-    """The state behind the pages: what is on the disk, what is open, and who waits for news.
-
-    Args:
-        settings: How the studio is set up.
-
-    Attributes:
-        navigation: Word and address of each page that the header leads to.
-        changed: Tells all windows what changed: ``runs``, ``jobs``, ``sets``, ``run:<id>`` or
-            ``set:<id>``.
-    """
+    """The state behind the pages: what is on the disk, what is open, and who waits for news."""
 
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
@@ -56,11 +47,7 @@ class Studio:
         self._tasks: list[asyncio.Task[None]] = []
 
     def hold(self, address: str) -> None:
-        """Keep the studio's files to this process, and write down where it can be found.
-
-        Raises:
-            RunError: Another studio works with them.
-        """
+        """Keep the studio's files to this process, and write down where it can be found."""
         home = self.settings.home
         with storage_errors(home):
             home.mkdir(parents=True, exist_ok=True)

@@ -21,23 +21,7 @@ def default_home() -> Path:
 
 
 class StudioSettings(AddressSettings):
-    """Where a studio reads and writes, on which address, and how much it takes.
-
-    Args:
-        runs: Folder of the run directories.
-        home: Folder of the studio's own files: queue, sets, corrections, uploads.
-        roots: Folders below which people may browse for images.
-        port: Port, or the next that is free; 0 takes any.
-        token: What visitors may show; without, each start has codes of its own.
-        at_once: Trainings that run at the same time.
-
-    Raises:
-        RecipeError: A value cannot work, or a token is missing.
-
-    Example:
-        >>> StudioSettings(runs=Path("runs"), home=Path("home"), roots=(Path.home(),)).at_once
-        1
-    """
+    """Where a studio reads and writes, on which address, and how much it takes."""
 
     runs: Path
     home: Path

@@ -14,16 +14,7 @@ T = TypeVar("T")
 
 
 class Threads:
-    """A pool of threads, used as `asyncio.to_thread` uses the event loop's own.
-
-    Args:
-        name: What its threads are called.
-        most: How many there are at most.
-
-    Example:
-        >>> asyncio.run(Threads("counting", 1).run(len, "abc"))
-        3
-    """
+    """A pool of threads, used as `asyncio.to_thread` uses the event loop's own."""
 
     def __init__(self, name: str, most: int) -> None:
         self._pool = ThreadPoolExecutor(most, name)

@@ -19,17 +19,7 @@ KEPT: Final = 365 * 24 * 3600
 
 @dataclass(frozen=True)
 class TourStep:
-    """A step of the tour.
-
-    Args:
-        title: What it is about.
-        text: What to see and do there.
-        points_at: The element of the page that it is about, as a CSS selector.
-        page: The addresses of its page, as a regular expression.
-        address: Returns the page to open, or ``None`` while there is nothing to show.
-        missing: What to do first where there is nothing to show.
-        missing_at: The page on which that is done.
-    """
+    """A step of the tour."""
 
     title: str
     text: str
@@ -46,26 +36,14 @@ class TourStep:
 
 @dataclass(frozen=True)
 class TourState:
-    """How far a visitor is.
-
-    Args:
-        step: From 1; 0 before the first.
-        is_open: Whether the panel is shown.
-    """
+    """How far a visitor is."""
 
     step: int = 0
     is_open: bool = False
 
     @classmethod
     def of(cls, cookie: str) -> TourState:
-        """Read what a browser keeps; what means nothing is a tour that was not begun.
-
-        Example:
-            >>> TourState.of("3"), TourState.of("left-3")
-            (TourState(step=3, is_open=True), TourState(step=3, is_open=False))
-            >>> TourState.of("99")
-            TourState(step=0, is_open=False)
-        """
+        """Read what a browser keeps; what means nothing is a tour that was not begun."""
         left, step = cookie.startswith("left-"), cookie.removeprefix("left-")
         if step not in map(str, range(1, len(STEPS) + 1)):
             return cls()

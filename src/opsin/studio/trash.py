@@ -20,14 +20,7 @@ _WAITING: Final = re.compile(r"(\d+)(\.\d{3})?-(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Removed:
-    """A folder that was removed and can still be restored.
-
-    Args:
-        token: What restores it.
-        folder: Name that it had.
-        name: What people call it.
-        when: When it was removed, in seconds since 1970.
-    """
+    """A folder that was removed and can still be restored."""
 
     token: str
     folder: str
@@ -36,36 +29,13 @@ class Removed:
 
 
 class Trash:
-    """What was removed from a folder; it waits in ``.deleted`` there.
-
-    Args:
-        root: The folder.
-
-    Attributes:
-        path: Where removed folders wait, each under its token.
-
-    Example:
-        >>> import tempfile
-        >>> root = Path(tempfile.mkdtemp())
-        >>> (root / "boots").mkdir()
-        >>> trash = Trash(root)
-        >>> token = trash.put("boots")
-        >>> [each.folder for each in trash.removed()], (root / "boots").exists()
-        (['boots'], False)
-        >>> trash.restore(trash.removed()[0])
-        >>> trash.removed(), (root / "boots").exists()
-        ([], True)
-    """
+    """What was removed from a folder; it waits in ``.deleted`` there."""
 
     def __init__(self, root: Path) -> None:
         self.path = root / ".deleted"
 
     def put(self, folder: str) -> str:
-        """Remove a folder, and return the token that restores it.
-
-        Raises:
-            StorageError: The disk refuses it.
-        """
+        """Remove a folder, and return the token that restores it."""
         place, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
         with storage_errors(place):
             self.path.mkdir(exist_ok=True)
@@ -84,11 +54,7 @@ class Trash:
         return sorted(found, key=lambda each: each.when, reverse=True)
 
     def restore(self, removed: Removed) -> None:
-        """Bring a folder back, under a name that must be free.
-
-        Raises:
-            StorageError: The disk refuses it.
-        """
+        """Bring a folder back, under a name that must be free."""
         place = self.path.parent / removed.folder
         with storage_errors(place):
             (self.path / removed.token).rename(place)

@@ -19,12 +19,6 @@ async def watch(runs: RunIndex, jobs: Queue, changed: Event[str], every: float =
 
     The checks run in threads, since all windows share one event loop. One that fails is logged
     once and tried again: nothing else starts the next job.
-
-    Args:
-        runs: The runs.
-        jobs: The queue.
-        changed: Receives the topics that `Studio.changed` has.
-        every: Seconds between two checks.
     """
     said = ""
     while True:

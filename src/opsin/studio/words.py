@@ -17,12 +17,6 @@ def safe(text: str, most: int = NAME_MOST) -> str:
     Control characters and the marks that turn the direction of text around are left out, what is
     too long is shortened in the middle, and right-to-left names are isolated from what follows
     (Unicode Standard Annex 9).
-
-    Example:
-        >>> safe("Ankle boot")
-        'Ankle boot'
-        >>> safe("a" * 300, most=7)
-        'aaa…aaa'
     """
     # Other than half a million characters of a hostile name, no more is looked at than is shown.
     head, tail = text[: 4 * most], text[-4 * most :] if len(text) > 8 * most else text[4 * most :]
@@ -35,7 +29,6 @@ def safe(text: str, most: int = NAME_MOST) -> str:
 
 
 def _kept(character: str) -> str:
-    """Return the character, a space for one that breaks lines, or nothing."""
     category = unicodedata.category(character)
     if category in {"Zl", "Zp"} or character in "\t\n\r\x0b\x0c\x85":
         return " "

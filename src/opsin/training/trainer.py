@@ -69,12 +69,14 @@ def fit(
     checkpoints: Checkpoints,
     watcher: Watcher,
     stop: Event,
+    deadline: float = math.inf,
     start: tuple[Tensors, TrainingState] | None = None,
 ) -> Outcome:
     """Train a network; afterwards it holds the weights of the epoch that validated best.
 
     A loss that explodes or becomes undefined sends the training back to its best epoch, or its
-    start, once, at a tenth of the rate. ``stop`` ends it after the batch in hand.
+    start, once, at a tenth of the rate. ``stop`` ends it after the batch in hand, and so does the
+    ``deadline``, of `time.perf_counter`.
     """
     if not len(train) or not len(val):
         raise RecipeError(
@@ -91,7 +93,7 @@ def fit(
         )
     training = _Training(
         network, train, val, recipe,
-        classes=classes, checkpoints=checkpoints, watcher=watcher, stop=stop,
+        classes=classes, checkpoints=checkpoints, watcher=watcher, stop=stop, deadline=deadline,
     )  # fmt: skip
     return training.run(start)
 
@@ -110,9 +112,11 @@ class _Training:
         checkpoints: Checkpoints,
         watcher: Watcher,
         stop: Event,
+        deadline: float,
     ) -> None:
         self.train, self.val, self.recipe, self.classes = train, val, recipe, classes
         self.checkpoints, self.watcher, self.stop = checkpoints, watcher, stop
+        self.deadline, self.late = deadline, False
         weights, self.shift = None, None
         if recipe.balance == "weights":
             weights = class_weights(train.labels, classes)
@@ -155,7 +159,8 @@ class _Training:
     def over(self) -> bool:
         """Tell whether there is no epoch left to train."""
         patient = self.recipe.patience is None or self.place.waited < self.recipe.patience
-        return self.stopped or self.place.epoch > self.recipe.epochs or not patient
+        over = self.stopped or self.late
+        return over or self.place.epoch > self.recipe.epochs or not patient
 
     def epoch(self) -> None:
         """Train one epoch, or the rest of it, then validate."""
@@ -183,10 +188,13 @@ class _Training:
             if step % _LOOK == 0:
                 self.place = self.place.model_copy(update={"step": step, "seen": seen})
                 self.look()
-            stopping, due = self.group.any(self.stop.is_set(), self.checkpoint_due())
-            if stopping or due:
+            late = time.perf_counter() > self.deadline
+            stopping, self.late, due = self.group.any(
+                self.stop.is_set(), late, self.checkpoint_due()
+            )
+            if stopping or self.late or due:
                 self.place = self.place.model_copy(update={"step": step, "seen": seen})
-                if stopping:
+                if stopping or self.late:
                     break
                 if seen < count:
                     self.save(began)
@@ -194,7 +202,8 @@ class _Training:
         self.flush()
         self.stopped = stopping and (seen < count or number < recipe.epochs)
         if seen < count:
-            watcher.note("stopping here: the best epoch so far is evaluated next")
+            why = "stopping here" if stopping else "the time is up"
+            watcher.note(f"{why}: the best epoch so far is evaluated next")
             self.save(began)
         speed = (seen - place.seen) / (time.perf_counter() - began)
         self.compare()

@@ -34,7 +34,7 @@ from opsin.web.refusals import (
     WrongHost,
     refusal,
 )
-from opsin.web.sign_in import SignIn
+from opsin.web.sign_in import SignIn, values_of
 
 #: Headers of every reply.
 HEADERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -47,14 +47,7 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _LOG: Final = logging.getLogger(__name__)
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
-# Hosts that were let in are remembered, so that the same one need not be taken apart again.
-_REMEMBERED: Final = 64
-
-
-def _ignore(_: RequestError) -> None:
-    return
 
 
 class AccessMiddleware:
@@ -69,7 +62,7 @@ class AccessMiddleware:
         sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
             its codes are the only way in.
         dropped: Names of request headers that the application never sees, in small letters.
-        refused: Called with each refused request and the reason.
+        refused: Called with the reason of each refused request.
 
     Example:
         ``AccessMiddleware(app, host="127.0.0.1", headers=HEADERS)``
@@ -85,21 +78,19 @@ class AccessMiddleware:
         token: str | None = None,
         sign_in: SignIn | None = None,
         dropped: Collection[str] = (),
-        refused: Callable[[RequestError], None] = _ignore,
+        refused: Callable[[RequestError], None] = lambda _: None,
     ) -> None:
         self.app, self._refused = app, refused
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
-        self._names = {_in_url(name) for name in allowed_hosts}
-        # A name behind a proxy: there, pages come by https and reach this server by http.
-        self._behind_proxy = frozenset(self._names)
+        # Names behind a proxy: there, pages come by https and reach this server by http.
+        self._behind_proxy = frozenset(map(_in_url, allowed_hosts))
         self._everywhere = host in EVERYWHERE
-        self._names.add(_in_url(host))
+        self._names = {*self._behind_proxy, _in_url(host)}
         if is_loopback(host) or self._everywhere:
-            self._names |= _LOOPBACK
+            self._names |= {"localhost", "127.0.0.1", "[::1]"}
         self._token = None if token is None else token.encode()
         self._sign_in = sign_in
         self._dropped = frozenset(name.encode() for name in dropped)
-        self._known: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the guarded application, or refuse."""
@@ -126,12 +117,10 @@ class AccessMiddleware:
             nonlocal begun
             begun = begun or not gone  # a reply that says what went wrong reaches nobody
             if message["type"] == "http.response.start":
-                given = message.setdefault("headers", [])
+                given = list(message.get("headers", ()))
                 own = {name for name, _ in given}
-                message["headers"] = [
-                    *given,
-                    *(pair for pair in self._headers if pair[0] not in own),
-                ]
+                further = [pair for pair in self._headers if pair[0] not in own]
+                message["headers"] = given + further
             await send(message)
 
         async def receive_and_look() -> Message:
@@ -148,32 +137,36 @@ class AccessMiddleware:
                 raise
             _LOG.debug("a client has gone", exc_info=error)
 
-    def _check_host(self, scope: Scope) -> bytes:
-        """Return the one Host header, which must name this server."""
-        hosts = _values(scope, b"host")
+    def _check_host(self, scope: Scope) -> str:
+        """The one Host header, in small letters, which must name this server."""
+        hosts = values_of(scope, b"host")
         if len(hosts) != 1:
             raise BadRequest(
                 "exactly one Host header", f"there are {len(hosts)}", "Send one, as HTTP/1.1 says."
             )
-        host = hosts[0]
-        if host not in self._known:
-            if not self._is_own(host):
-                raise WrongHost(
-                    "a request to this server by its own name",
-                    f"the Host header says {_shown(host)}",
-                    "Use the address that the server printed, or ask its administrator to add this "
-                    "name to the allowed hosts.",
-                )
-            if len(self._known) < _REMEMBERED:
-                self._known.add(host)
-        return host
+        host = hosts[0].decode("latin-1").lower()
+        found = _HOST.fullmatch(host)  # its port may be a proxy's
+        # Who listens everywhere cannot know all the machine's addresses. An address, other than a
+        # name, cannot be pointed elsewhere by an attacker.
+        if found and (found[1] in self._names or (self._everywhere and _is_address(found[1]))):
+            return host
+        raise WrongHost(
+            "a request to this server by its own name",
+            f"the Host header says {_shown(hosts[0])}",
+            "Use the address that the server printed, or ask its administrator to add this "
+            "name to the allowed hosts.",
+        )
 
-    def _check_origin(self, scope: Scope, host: bytes) -> None:
+    def _check_origin(self, scope: Scope, host: str) -> None:
         """Refuse what a page of another site asks for."""
-        origins = _values(scope, b"origin")
-        foreign = [origin for origin in origins if not self._is_same(origin, host, scope)]
+        origins = values_of(scope, b"origin")
+        own = {f"{scope['scheme'].replace('ws', 'http')}://{host}"} if origins else set()
+        found = _HOST.fullmatch(host)
+        if found and found[1] in self._behind_proxy:
+            own.add(f"https://{host}")
+        foreign = [each for each in origins if each.decode("latin-1").lower() not in own]
         if len(origins) < 2 and not foreign:
-            sites = _values(scope, b"sec-fetch-site")
+            sites = values_of(scope, b"sec-fetch-site")
             foreign = [site for site in sites if site not in (b"same-origin", b"none")]
             if not foreign or _is_link(scope):
                 return
@@ -184,7 +177,7 @@ class AccessMiddleware:
         )
 
     def _admit(self, scope: Scope) -> ASGIApp:
-        """Return what answers: the application, to who shows the token, or signing in."""
+        """What answers: the application, to who shows the token, or signing in."""
         if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
@@ -193,12 +186,9 @@ class AccessMiddleware:
                 return reply
             if self._sign_in.knows(scope):
                 return self.app
-        shown = _values(scope, b"authorization")
-        if (
-            self._token is not None
-            and len(shown) == 1
-            and hmac.compare_digest(_credentials(shown[0]), self._token)
-        ):
+        shown = values_of(scope, b"authorization")
+        given = _credentials(shown[0]) if len(shown) == 1 else b""
+        if self._token is not None and hmac.compare_digest(given, self._token):
             return self.app
         error = Unauthorized(
             "this server's token",
@@ -210,33 +200,9 @@ class AccessMiddleware:
             return self._sign_in.refusal(scope, error)
         raise error
 
-    def _is_own(self, host: bytes) -> bool:
-        """Tell whether a Host header names this server; its port may be a proxy's."""
-        found = _HOST.fullmatch(host.decode("latin-1").lower())
-        if not found:
-            return False
-        name = found[1]
-        # Who listens everywhere cannot know all the machine's addresses. An address, other than a
-        # name, cannot be pointed elsewhere by an attacker.
-        return name in self._names or (self._everywhere and _is_address(name))
-
-    def _is_same(self, origin: bytes, host: bytes, scope: Scope) -> bool:
-        given: str = scope["scheme"]
-        scheme = {"ws": "http", "wss": "https"}.get(given, given)
-        host, origin = host.lower(), origin.lower()
-        if origin == scheme.encode() + b"://" + host:
-            return True
-        found = _HOST.fullmatch(host.decode("latin-1"))
-        behind = found is not None and found[1] in self._behind_proxy
-        return behind and origin == b"https://" + host
-
-
-def _values(scope: Scope, name: bytes) -> list[bytes]:
-    return [value for given, value in scope["headers"] if given == name]
-
 
 def _credentials(shown: bytes) -> bytes:
-    """Return what an Authorization header shows: a token, or a password."""
+    """What an Authorization header shows: a token, or a password."""
     kind, _, given = shown.strip().partition(b" ")
     if kind.lower() == b"bearer":
         return given.strip()
@@ -249,7 +215,7 @@ def _credentials(shown: bytes) -> bytes:
 
 
 def _is_link(scope: Scope) -> bool:
-    """Return whether a link was followed, which shows a page and changes nothing."""
+    """Whether a link was followed, which shows a page and changes nothing."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     headers = dict(scope["headers"])
@@ -258,7 +224,7 @@ def _is_link(scope: Scope) -> bool:
 
 
 def _in_url(host: str) -> str:
-    """Write an address as a Host header does: that of IPv6 in brackets."""
+    """An address as a Host header writes it: that of IPv6 in brackets."""
     return f"[{host.lower()}]" if ":" in host and host[:1] != "[" else host.lower()
 
 
@@ -271,5 +237,4 @@ def _is_address(name: str) -> bool:
 
 
 def _shown(value: bytes) -> str:
-    """Quote the start of a header in an error."""
     return repr(value[:80].decode("latin-1"))

@@ -17,12 +17,7 @@ _HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address.
-
-    Example:
-        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
-        (True, False)
-    """
+    """Tell whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -30,31 +25,13 @@ def is_loopback(host: str) -> bool:
 
 
 def url_of(host: str, port: int) -> str:
-    """Return where a browser on this machine finds what listens there.
-
-    Example:
-        >>> url_of("0.0.0.0", 8000), url_of("::1", 8000)
-        ('http://127.0.0.1:8000', 'http://[::1]:8000')
-    """
+    """Return where a browser on this machine finds what listens there."""
     host = "127.0.0.1" if host in EVERYWHERE else host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def check_address(host: str, token: str | None, allowed_hosts: Sequence[str]) -> None:
-    """Refuse to be reached in an unsafe way.
-
-    Args:
-        host: Address to listen on.
-        token: What clients must show.
-        allowed_hosts: Further names by which clients may call the server.
-
-    Raises:
-        RecipeError: There is no address, a name is no host's, the token could be guessed, or
-            there is none although other machines can reach the address.
-
-    Example:
-        >>> check_address("127.0.0.1", None, ["images.example.org"])
-    """
+    """Refuse to be reached in an unsafe way."""
     if not host:
         raise RecipeError(
             "host to be an address",

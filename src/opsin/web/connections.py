@@ -40,15 +40,7 @@ _FORGOTTEN_CHUNKS: Final = 20_000_000
 
 
 class ConnectionLimits:
-    """Limits on the connections of one server.
-
-    Args:
-        most: Connections at a time; beyond them, requests are refused with status 503.
-        most_web_sockets: Of these, WebSockets; beyond them, further ones are refused.
-
-    Example:
-        ``uvicorn.Config(limits.around(app), http=limits.protocol, proxy_headers=False)``
-    """
+    """Limits on the connections of one server."""
 
     def __init__(self, most: int = 12_000, most_web_sockets: int = 0) -> None:
         self.most, self.most_web_sockets = most, most_web_sockets

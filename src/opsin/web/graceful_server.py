@@ -16,13 +16,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which comes back from a signal instead of ending the process with it.
-
-    Args:
-        config: uvicorn's.
-        started: Called once connections are taken.
-        stopping: Called once no more are taken.
-    """
+    """uvicorn's server, which comes back from a signal instead of ending the process with it."""
 
     def __init__(
         self, config: uvicorn.Config, started: Callable[[], None], stopping: Callable[[], None]

@@ -20,15 +20,7 @@ _LAST_PORT: Final = 65_535
 
 @contextlib.contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Hold an address for as long as the block lasts, without taking connections yet.
-
-    Args:
-        host: One of this machine's addresses.
-        port: A port; 0 takes one that is free.
-
-    Raises:
-        RecipeError: The address is in use, or not this machine's.
-    """
+    """Hold an address for as long as the block lasts, without taking connections yet."""
     name = "127.0.0.1" if host.lower() == "localhost" else host
     with contextlib.ExitStack() as stack:
         with _explained(host, port):
@@ -42,55 +34,32 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def listen(held: socket.socket, host: str, port: int) -> None:
-    """Take connections on an address that is held; they wait until they are accepted.
-
-    Raises:
-        RecipeError: Another process began to listen there first.
-    """
+    """Take connections on an address that is held; they wait until they are accepted."""
     with _explained(host, port):
         held.listen(BACKLOG)
 
 
 @contextlib.contextmanager
 def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.socket]:
-    """Take connections on an address, or on the next free port after one that is in use.
-
-    Args:
-        host: One of this machine's addresses.
-        port: The port that is wanted; 0 takes one that is free.
-        further: How many ports after it will do as well.
-
-    Raises:
-        RecipeError: All of them are in use, or the address is not this machine's.
-
-    Example:
-        ``with listening("127.0.0.1", 8600, further=20) as held: held.getsockname()[1]``
-    """
+    """Take connections on an address, or on the next free port after one that is in use."""
     with contextlib.ExitStack() as stack:
-        for each in range(port, min(port + further, _LAST_PORT) + 1):
-            with contextlib.ExitStack() as attempt:
-                try:
-                    held = attempt.enter_context(bound(host, each))
-                    listen(held, host, each)
-                except RecipeError as error:
-                    last = error
-                    if not _is_in_use(error):
-                        raise
-                    continue
-                stack.push(attempt.pop_all())
+        while True:
+            try:
+                held = stack.enter_context(bound(host, port))
+                listen(held, host, port)
                 break
-        else:
-            raise last
+            except RecipeError as error:
+                cause = error.__cause__
+                in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+                if not (in_use and further and port < _LAST_PORT):
+                    raise
+                port, further = port + 1, further - 1
         yield held
 
 
 def allow_many_files() -> None:
     """Raise the number of open files to what the system grants: each connection is one."""
     allow_open_files(_FILES)
-
-
-def _is_in_use(error: RecipeError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
 
 
 @contextlib.contextmanager

@@ -11,12 +11,7 @@ from opsin.web.addresses import check_address
 
 
 class AddressSettings(BaseModel):
-    """An address, a token and further names, checked.
-
-    Raises:
-        RecipeError: A value is out of its range, or an address other than this machine's own is
-            to be listened on without a token.
-    """
+    """An address, a token and further names, checked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

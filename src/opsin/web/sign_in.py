@@ -31,26 +31,13 @@ _LOOPBACK: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re
 
 
 class SignIn:
-    """Gives cookies for the token or a code, knows them again, and asks for the token.
-
-    Args:
-        cookie: Its name. Browsers keep cookies by host, whatever the port, so that the name of
-            each server on one machine must be another.
-        page: Writes the page that asks for the token, given whether a wrong one was shown and
-            the other fields of the address, which it must hand on.
-
-    Attributes:
-        used: Called with each code that was used.
-
-    Example:
-        ``AccessMiddleware(app, …, token=token, sign_in=SignIn("studio-8600", page))``
-    """
+    """Gives cookies for the token or a code, knows them again, and asks for the token."""
 
     def __init__(self, cookie: str, page: Callable[[bool, Fields], str]) -> None:
         self._cookie, self._page = cookie, page
         self._held = secrets.token_urlsafe(32)
         self._codes: set[str] = set()
-        self.used: Callable[[str], None] = _do_nothing
+        self.used: Callable[[str], object] = str  # called with each code that is used
 
     def new_code(self) -> str:
         """Return a code that can be shown once in place of the token."""
@@ -60,13 +47,9 @@ class SignIn:
 
     def knows(self, scope: Scope) -> bool:
         """Tell whether a request carries the cookie."""
-        held = self._held.encode()
-        for value in _headers(scope, b"cookie"):
-            for pair in value.split(b";"):
-                key, _, shown = pair.strip().partition(b"=")
-                if key == self._cookie.encode() and hmac.compare_digest(shown, held):
-                    return True
-        return False
+        held = f"{self._cookie}={self._held}".encode()
+        pairs = (pair for value in values_of(scope, b"cookie") for pair in value.split(b";"))
+        return any(hmac.compare_digest(pair.strip(), held) for pair in pairs)
 
     def reply(self, scope: Scope, token: bytes | None) -> Response | None:
         """Return the cookie to who asks for an address with the right token, or with a code."""
@@ -81,7 +64,7 @@ class SignIn:
             where += f"?{urlencode(others)}"
         secure = "; Secure" * _came_by_https(scope)
         cookie = f"{self._cookie}={self._held}; HttpOnly; SameSite=Strict; Path=/{secure}"
-        if _headers(scope, b"sec-fetch-site") in ([], [b"none"], [b"same-origin"]):
+        if values_of(scope, b"sec-fetch-site") in ([], [b"none"], [b"same-origin"]):
             return Response(status_code=303, headers={"location": where, "set-cookie": cookie})
         # Browsers do not show a strict cookie where a page of another site, or a file, sends them
         # on. From here on, the page is our own.
@@ -92,7 +75,6 @@ class SignIn:
         )
 
     def _is_right(self, shown: bytes, token: bytes | None) -> bool:
-        """Return whether it is the token or an unused code."""
         if token is not None and hmac.compare_digest(shown, token):
             return True
         for code in self._codes:
@@ -106,14 +88,10 @@ class SignIn:
         """Ask for the token: people by a page, programs by an error."""
         # No browser's dialog, which other kinds would open: the page is what asks.
         headers = {"www-authenticate": "Bearer"}
-        if _is_read(scope) and any(b"text/html" in each for each in _headers(scope, b"accept")):
+        if _is_read(scope) and any(b"text/html" in each for each in values_of(scope, b"accept")):
             shown, others = _fields(scope)
             return HTMLResponse(self._page(bool(shown), others), error.status, headers)
         return json_reply({"error": error_parts(error)}, error.status, headers)
-
-
-def _do_nothing(_: str) -> None:
-    return
 
 
 def _came_by_https(scope: Scope) -> bool:
@@ -122,13 +100,14 @@ def _came_by_https(scope: Scope) -> bool:
     A proxy says so, or the browser does: it sends ``Sec-Fetch-Site`` by HTTPS and to this machine
     alone (https://www.w3.org/TR/fetch-metadata/#privacy). Who lies gets a stricter cookie.
     """
-    if scope["scheme"] == "https" or _headers(scope, b"x-forwarded-proto") == [b"https"]:
+    if scope["scheme"] == "https" or values_of(scope, b"x-forwarded-proto") == [b"https"]:
         return True
-    own = any(_LOOPBACK.fullmatch(host) for host in _headers(scope, b"host"))
-    return not own and bool(_headers(scope, b"sec-fetch-site"))
+    own = any(_LOOPBACK.fullmatch(host) for host in values_of(scope, b"host"))
+    return not own and bool(values_of(scope, b"sec-fetch-site"))
 
 
-def _headers(scope: Scope, name: bytes) -> list[bytes]:
+def values_of(scope: Scope, name: bytes) -> list[bytes]:
+    """The values of a header, which may be there several times."""
     return [value for given, value in scope["headers"] if given == name]
 
 
@@ -137,7 +116,6 @@ def _is_read(scope: Scope) -> bool:
 
 
 def _fields(scope: Scope) -> tuple[list[str], Fields]:
-    """Return the tokens of an address, and its other fields."""
     fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     shown = [value for name, value in fields if name == FIELD]
     return shown, [(name, value) for name, value in fields if name != FIELD]

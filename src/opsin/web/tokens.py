@@ -18,29 +18,21 @@ TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
 # 22 characters of base64url and 32 hexadecimal digits hold 128 bits or more.
 _BASE64_LEAST: Final = 22
 _HEX_LEAST: Final = 32
-# A token drawn at random repeats few of its characters: 22 of 64 hold fewer than 9 different ones,
-# and 32 of 16 fewer than 6, once in more than a million times.
-_DIFFERENT_LEAST: Final = {"base64": 9, "hex": 6}
 # A file of a token holds one line.
 _TOKEN_FILE_MOST: Final = 4096
 
 
 def check_token(token: str) -> None:
-    """Refuse a token that could be guessed.
-
-    Raises:
-        RecipeError: It has fewer than 128 bits, few different characters, or characters that
-            cannot stand in a header.
-    """
-    if re.fullmatch(r"[0-9A-Fa-f]+", token):
-        kind, least = "hex", _HEX_LEAST
-    else:
-        kind, least = "base64", _BASE64_LEAST
+    """Refuse a token that could be guessed."""
+    hexadecimal = re.fullmatch(r"[0-9A-Fa-f]+", token)
+    least, different = (_HEX_LEAST, 6) if hexadecimal else (_BASE64_LEAST, 9)
     if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
         received = "it holds other characters"
     elif len(token) < least:
         received = f"it has {len(token)}"
-    elif len(set(token)) < _DIFFERENT_LEAST[kind]:
+    elif len(set(token)) < different:
+        # 22 of 64 characters drawn at random hold fewer than 9 different ones, and 32 of 16 fewer
+        # than 6, once in more than a million times.
         received = "it repeats the same few characters"
     else:
         return
@@ -56,10 +48,6 @@ def token_from_file(path: str | os.PathLike[str]) -> str:
     """Read a token from its file, or make both where there is none.
 
     A file that is made holds 256 random bits, and only its owner can read it.
-
-    Raises:
-        RecipeError: Others can read the file (POSIX), or what it holds is no good token.
-        StorageError: It can be neither read nor made.
     """
     path = Path(path)
     try:

@@ -21,13 +21,12 @@ import opsin
 from opsin.core.artifacts.run_directory import (
     RunDirectory,
     find_classifier,
-    find_runs,
     refuse_swapped,
 )
 from opsin.core.artifacts.run_notes import NAME_MOST, RunNotes
 from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_status import RunStatus
-from opsin.core.errors import RecipeError, RunError, StorageError
+from opsin.core.errors import RecipeError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
 from opsin.models.resolve import resolve
@@ -56,12 +55,6 @@ def test_any_name_becomes_one_harmless_directory(tmp_path: Path, name: str) -> N
     assert run.path.name.startswith("20")
 
 
-def test_a_root_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("x")
-    with pytest.raises(StorageError):
-        RunDirectory.create(tmp_path / "runs", "a")
-
-
 def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.set_status("running")
@@ -73,17 +66,6 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
     assert state == "failed"
     assert cause is not None
     assert str(process.pid) in cause
-
-
-def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
-    run = started(tmp_path)
-    run.set_status("running")
-    before = run.read(RunStatus)
-    run.set_status("failed", cause="the disk")
-    after = run.read(RunStatus)
-    assert after.started == before.started
-    assert run.state() == ("failed", "the disk")
-    assert after.pid == os.getpid()
 
 
 @pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
@@ -118,17 +100,6 @@ def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> Non
             run.load_arrays(file)
 
 
-def test_a_half_there_run_says_what_is_missing(tmp_path: Path) -> None:
-    run = started(tmp_path)
-    with pytest.raises(RunError, match=r"report\.json"):
-        run.read(Report)
-    with pytest.raises(RunError, match="ended before it began"):
-        find_classifier(run.path)
-    run.report.write_text("{")
-    with pytest.raises(RunError, match="damaged"):
-        run.read(Report)
-
-
 @pytest.mark.parametrize("made", [True, False])
 def test_what_is_no_run_is_refused(tmp_path: Path, made: bool) -> None:
     path = tmp_path / "holiday"
@@ -136,14 +107,6 @@ def test_what_is_no_run_is_refused(tmp_path: Path, made: bool) -> None:
         path.mkdir()
     with pytest.raises(RunError, match="is no run directory" if made else "does not exist"):
         find_classifier(path)
-
-
-def test_only_run_directories_are_listed_newest_first(tmp_path: Path) -> None:
-    first, second = started(tmp_path, "one"), started(tmp_path, "two")
-    os.utime(first.recipe, (1, 1))
-    (tmp_path / "notes").mkdir()
-    assert [run.path for run in find_runs(tmp_path)] == [second.path, first.path]
-    assert find_runs(tmp_path / "nothing") == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"state": "running", "pid": "x"}'])

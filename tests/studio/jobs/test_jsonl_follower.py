@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from opsin.core.storage import write_bytes
-from opsin.studio.jobs.jsonl_follower import JsonlFollower, last_lines
+from opsin.studio.jobs.job import last_lines
+from opsin.studio.jobs.jsonl_follower import JsonlFollower
 
 
 class Line(BaseModel):

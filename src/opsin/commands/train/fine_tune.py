@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.train.exported_file import ExportedFile
+from opsin.commands.train.learner import OVERRUN
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
@@ -108,6 +110,7 @@ class FineTuning:
                     checkpoints=Checkpoints(directory.checkpoints, watcher.note),
                     watcher=watcher,
                     stop=stop,
+                    deadline=self.began + OVERRUN * (self.recipe.budget or math.inf),
                     start=self.start,
                 )
                 share = averaged(network, first, val, self.training)

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from opsin.commands.train.exported_file import ExportedFile
     from opsin.core.recipe import TrainingRecipe
     from opsin.training.trainer import Outcome
+
+#: How many times its budget a training takes at most, if the machine becomes slower than measured.
+OVERRUN: Final = 1.1
 
 
 @dataclass(frozen=True)

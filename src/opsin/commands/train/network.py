@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.commands.installed import answering_device, versions
 from opsin.commands.train.automatic import choose
 from opsin.commands.train.exported_file import ExportedFile
-from opsin.commands.train.learner import Learner, Loaded, facts_of
+from opsin.commands.train.learner import OVERRUN, Learner, Loaded, facts_of
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -44,7 +45,8 @@ class NetworkLearner(Learner):
     """A network of Opsin's own.
 
     What the user has given, nothing may change. Without a state to start from, weights are fresh.
-    ``epoch_seconds`` are known where a budget was held against them.
+    ``epoch_seconds`` are known where a budget was held against them; at the ``deadline``, of
+    `time.perf_counter`, the last epoch is cut short.
     """
 
     network: nn.Sequential
@@ -62,9 +64,11 @@ class NetworkLearner(Learner):
         given: Collection[str] = (),
         start: Start | None = None,
         epoch_seconds: float | None = None,
+        deadline: float = math.inf,
     ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, []
         self.given, self.start, self.epoch_seconds = given, start, epoch_seconds
+        self.deadline = deadline
         self.group = ALONE
 
     @classmethod
@@ -80,6 +84,7 @@ class NetworkLearner(Learner):
 
         dataset = loaded.dataset
         seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+        deadline = time.perf_counter() + OVERRUN * (seconds or math.inf)
         given = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
@@ -108,7 +113,9 @@ class NetworkLearner(Learner):
             chosen_by = {"Budget": f"{clock(seconds)} · {chosen}"}
         every = {**loaded.reasons, **chosen_by, **recipe.reasons}
         recipe = recipe.model_copy(update={"reasons": every})
-        return cls(dataset, recipe, given=set(given), epoch_seconds=epoch_seconds)
+        return cls(
+            dataset, recipe, given=set(given), epoch_seconds=epoch_seconds, deadline=deadline
+        )
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
@@ -182,6 +189,7 @@ class NetworkLearner(Learner):
             checkpoints=Checkpoints(directory.checkpoints, watcher.note),
             watcher=watcher,
             stop=stop,
+            deadline=self.deadline,
             start=self.start,
         )
         self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
@@ -39,8 +39,23 @@ A = TypeVar("A", bound=Artifact)
 S = TypeVar("S", bound=Stored)
 
 CLASSIFIER: Final = "classifier.onnx"
+#: Environment variable with the name of the run directory that a process is to make.
+RUN_NAME: Final = "OPSIN_RUN_NAME"
 # Seconds without a sign of life after which no process number proves that a run goes on.
 _STALE: Final = 1800.0
+
+
+def free_name(root: Path, name: str, taken: Container[str] = ()) -> str:
+    """A name for a new run directory below ``root``: ``2026-11-21-name``, a number if taken."""
+    day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
+    # Letters of any script stay; what a file system or a shell could trip over does not.
+    tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
+    stem = free = f"{day}-{tame or 'run'}"
+    number = 1
+    while free in taken or os.path.lexists(root / free):
+        number += 1
+        free = f"{stem}-{number}"
+    return free
 
 
 class RunDirectory:
@@ -74,20 +89,13 @@ class RunDirectory:
     @classmethod
     def create(cls, root: Path, name: str) -> RunDirectory:
         """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken."""
-        day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
-        # Letters of any script stay; what a file system or a shell could trip over does not.
-        tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
-        stem = f"{day}-{tame or 'run'}"
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True)
-            number = 1
             while True:
-                path = root / (stem if number == 1 else f"{stem}-{number}")
-                try:
+                # A process that the studio started is told the name once.
+                path = root / (os.environ.pop(RUN_NAME, "") or free_name(root, name))
+                with contextlib.suppress(FileExistsError):
                     path.mkdir()
-                except FileExistsError:
-                    number += 1
-                else:
                     return cls(path)
 
     @classmethod

@@ -9,101 +9,76 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel
 
+from opsin.core.artifacts.run_report import TrainingFacts
+from opsin.core.child_process import exit_reason
 from opsin.core.errors import RunError
 from opsin.core.storage import write_json
+from opsin.web.refusals import Error
 
 M = TypeVar("M", bound=BaseModel)
 
 Kind = Literal[
-    "train",
-    "resume",
-    "look",
-    "plan",
-    "preview",
-    "compare",
-    "predict",
-    "embed",
-    "export",
-    "import",
-    "report",
-    "explain",
-    "find",
-]
-State = Literal[
-    "waiting", "held", "running", "pausing", "stopping", "paused", "done", "stopped", "failed"
-]
+    "train", "resume", "look", "plan", "preview", "compare", "predict", "embed", "export", "import",
+    "report", "explain", "find",
+]  # fmt: skip
+State = Literal["waiting", "running", "pausing", "stopping", "paused", "done", "stopped", "failed"]
 
-#: Kinds that wait for their turn; the others are short and run beside them.
-TRAININGS: Final[frozenset[str]] = frozenset({"train", "resume"})
-#: States of a job that has a process.
-ACTIVE: Final[frozenset[str]] = frozenset({"running", "pausing", "stopping"})
-#: States of a waiting job.
-PENDING: Final[frozenset[str]] = frozenset({"waiting", "held"})
-
-# What a job's folder holds.
-_JOB: Final = "job.json"
+#: What a job's folder holds.
 OUTPUT: Final = "out.json"
 LOG: Final = "log.txt"
-# Characters that a title may have on the disk.
+_JOB: Final = "job.json"
+# Characters that a title may have on the disk, and of a log's last line that a cause repeats.
 _TITLE_MOST: Final = 500
+_LINE_MOST: Final = 300
+# Exit status of a verb that Ctrl-C ended.
+_INTERRUPTED: Final = 130
+_FROM_OUTSIDE: Final = "it was asked to stop from outside the studio (Ctrl-C or SIGTERM)"
+_BROKEN_OFF: Final = "it was interrupted before it was evaluated; Resume continues it"
+_KILLED: Final = "its process was ended at once; what it did since its last checkpoint is lost"
+
+
+class JobAnswer(BaseModel):
+    """What every job's process answers: why it could not, if so, and how a training went."""
+
+    error: Error | None = None
+    run: str | None = None
+    training: TrainingFacts | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work that a child process does, with all that must survive the studio.
+    """One piece of work that a child process does, with all that must survive the studio."""
 
-    Args:
-        id: Twelve hexadecimal digits, the name of the job's folder.
-        kind: What is done.
-        title: What is done, as people call it.
-        argv: The command line, a list built by us: no shell reads it.
-        created: When it was asked for, in seconds since 1970.
-        state: Where it stands; ``failed`` if its process ended without its work done.
-        cause: Why it stands there, in one line.
-        run: Name of the run directory that it writes, once there is one.
-        pid: Its process, once it was started.
-        started: When that was.
-        ended: When the process was gone.
-        asked: When it was asked to stop or pause.
-        signals: How often it was asked.
-        goes_on: Whether it is to go on from the run's last checkpoint when its turn comes.
-
-    Example:
-        >>> job = new_job("train", "digits, mlp", command("train", "digits"))
-        >>> job.state, job.argv[1:4]
-        ('waiting', ('-m', 'opsin', 'train'))
-    """
-
-    id: str
+    id: str  # twelve hexadecimal digits, the name of its folder
     kind: Kind
     title: str
-    argv: tuple[str, ...]
-    created: float = field(default_factory=time.time)
+    argv: tuple[str, ...]  # built by us: no shell reads it
+    created: float = field(default_factory=time.time)  # seconds since 1970, as all times here
     state: State = "waiting"
-    cause: str | None = None
-    run: str | None = None
+    cause: str | None = None  # why it stands there, in one line
+    run: str | None = None  # name of the run directory that it writes or works on
     pid: int | None = None
     started: float | None = None
     ended: float | None = None
-    asked: float | None = None
-    signals: int = 0
-    goes_on: bool = False
+    asked: float | None = None  # when it was asked to stop or pause
+    signals: int = 0  # how often it was asked
+    goes_on: bool = False  # whether it goes on from the run's last checkpoint when its turn comes
 
     @property
     def active(self) -> bool:
-        """Whether its process is there."""
-        return self.state in ACTIVE
+        """Whether it has a process."""
+        return self.state in ("running", "pausing", "stopping")
 
     @property
     def pending(self) -> bool:
         """Whether its turn is to come."""
-        return self.state in PENDING
+        return self.state == "waiting"
 
     @property
     def over(self) -> bool:
@@ -112,12 +87,52 @@ class Job:
 
     @property
     def training(self) -> bool:
-        """Whether it waits for its turn, as trainings do."""
-        return self.kind in TRAININGS
+        """Whether it waits for its turn; the others are short and run beside the trainings."""
+        return self.kind in ("train", "resume")
+
+    def at_its_end(self, folder: Path, status: int | None) -> Job:
+        """The job now that its process is gone, by the exit status, where known, and its files."""
+        said = read_output(folder, JobAnswer)
+        wishes: dict[str, State] = {"stopping": "stopped", "pausing": "paused"}
+        wished = wishes.get(self.state)
+        state: State
+        cause: str | None = None
+        if said is None:
+            state, cause = (wished, _KILLED) if wished else ("failed", _death(folder, status))
+        elif (error := said.error) is not None:
+            by_ctrl_c = status is None and error["received"].startswith("Ctrl-C")
+            if status != _INTERRUPTED and not by_ctrl_c:
+                state = "failed"
+                cause = f"expected {error['expected']}; {error['received']}. {error['advice']}"
+            elif wished == "stopped" and self.training:
+                state, cause = wished, _BROKEN_OFF
+            else:
+                state, cause = wished or "stopped", None if wished else _FROM_OUTSIDE
+        elif self.training and said.training and said.training.diverged:
+            state, cause = "failed", said.training.diverged
+        elif self.training and said.training and (said.training.stopped or status == _INTERRUPTED):
+            state, cause = wished or "stopped", None if wished else _FROM_OUTSIDE
+        else:
+            state = "done"
+        run = Path(said.run).name if self.training and said and said.run else self.run
+        return replace(self, state=state, cause=cause, run=run, ended=time.time())
+
+
+def _death(folder: Path, status: int | None) -> str:
+    """What a process died of that answered nothing."""
+    if status is not None and status < 0:
+        name = exit_reason(status)
+        killed = " (killed, or out of memory)" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{killed}"
+    lines = [line.strip() for line in read_log(folder, 20) if line.strip()]
+    last = f"; its last message: {lines[-1][:_LINE_MOST]}" if lines else ""
+    if not status:
+        return f"its process ended without a message (killed, or out of memory?){last}"
+    return f"its process ended with status {status}{last}"
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Return the command line of a verb of Opsin's that answers with one JSON object.
+    """The command line of a verb of Opsin's that answers with one JSON object.
 
     Example:
         >>> command("data", "digits")[-3:]
@@ -127,38 +142,32 @@ def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def new_job(kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None) -> Job:
-    """Return a job with a number of its own that waits for its turn."""
+    """A job with a number of its own that waits for its turn."""
     return Job(secrets.token_hex(6), kind, title[:_TITLE_MOST], tuple(argv), run=run)
 
 
 def write_job(folder: Path, job: Job) -> None:
-    """Keep a job in its folder, whole or not at all.
-
-    Raises:
-        StorageError: The disk is full or refuses the write.
-    """
+    """Keep a job in its folder, whole or not at all."""
     write_json(folder / _JOB, asdict(job))
 
 
 def read_job(folder: Path) -> Job:
-    """Read what `write_job` kept.
-
-    Raises:
-        RunError: The file is missing or damaged.
-    """
+    """Read what `write_job` kept; `RunError` where it is damaged."""
     try:
         content = json.loads((folder / _JOB).read_text(encoding="utf-8"))
         known = {each.name for each in fields(Job)}
         given = {key: value for key, value in content.items() if key in known}
+        if given.get("state") == "held":  # of earlier versions
+            given["state"] = "waiting"
         job = Job(**given | {"id": folder.name, "argv": tuple(given["argv"])})
         if job.kind not in get_args(Kind) or job.state not in get_args(State):
             raise ValueError(job.kind)
-        for texts in (job.argv, (job.title,), (job.run or "", job.cause or "")):
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError(texts)
-        for number in (job.created, job.started or 0, job.ended or 0, job.pid or 0, job.signals):
-            if not isinstance(number, int | float):
-                raise TypeError(number)
+        texts = (*job.argv, job.title, job.run or "", job.cause or "")
+        numbers = (job.created, job.started or 0, job.ended or 0, job.pid or 0, job.signals)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(texts)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError(numbers)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(
             "a job of the studio's queue", f"its file {_JOB} is damaged", "Remove it."
@@ -167,7 +176,7 @@ def read_job(folder: Path) -> Job:
 
 
 def read_output(folder: Path, kind: type[M]) -> M | None:
-    """Return the one JSON object that the job's process answered with, if it is of this kind."""
+    """The one JSON object that the job's process answered with, if it is of this kind."""
     # Names of files that are no Unicode are escapes that only Python's own reader takes.
     with contextlib.suppress(OSError, ValueError, RecursionError):
         content = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
@@ -175,16 +184,14 @@ def read_output(folder: Path, kind: type[M]) -> M | None:
     return None
 
 
-def read_log(folder: Path, lines: int, *, most: int = 200_000) -> list[str]:
-    """Return the last lines of the job's log, oldest first.
+def read_log(folder: Path, lines: int) -> list[str]:
+    """The last lines of the job's log, oldest first."""
+    return last_lines(folder / LOG, lines)
 
-    Args:
-        folder: The job's folder.
-        lines: How many at most.
-        most: Bytes at the file's end that are looked at.
-    """
-    with contextlib.suppress(OSError), (folder / LOG).open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - most))
+
+def last_lines(path: Path, lines: int, *, most: int = 200_000) -> list[str]:
+    """The end of a log, of which so many bytes at most are looked at, the oldest line first."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     return []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
 from opsin.core.operating_system import (
@@ -23,7 +24,7 @@ from opsin.studio.jobs.job import LOG, OUTPUT
 _LOCK: Final = "alive.lock"
 
 
-class Children:
+class JobProcesses:
     """The processes of jobs: each holds the lock of its job's folder as long as it lives.
 
     The system frees the lock however a process ends, so it tells the truth after a crash of the
@@ -33,16 +34,11 @@ class Children:
     def __init__(self) -> None:
         self._own: dict[Path, subprocess.Popen[bytes]] = {}
 
-    def start(self, folder: Path, argv: Sequence[str], *, cwd: Path) -> int:
+    def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
         """Start a process of its own session that outlives this one, and return its number.
 
-        Its standard output becomes ``out.json``; what it tells is added to ``log.txt``.
-
-        Raises:
-            OSError: It cannot be started.
-            ValueError: The command line holds what no process can be given.
-            RunError: One is at work for this job, there is no command line, or the system has no
-                such locks.
+        Its standard output becomes ``out.json``; what it tells is added to ``log.txt``. A run that
+        it makes gets the name that is given.
         """
         if not CHILDREN_INHERIT:
             raise RunError(
@@ -54,6 +50,7 @@ class Children:
             raise RunError(
                 "a job with a command line", "its file was damaged", "Remove it, and ask again."
             )
+        environment = child_environment() | ({RUN_NAME: run} if run else {})
         try:
             # After this block the child alone holds the lock.
             with (
@@ -63,7 +60,7 @@ class Children:
             ):
                 child = subprocess.Popen(  # noqa: S603  a list that we built
                     argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
-                    start_new_session=True, pass_fds=(lock,), env=child_environment(),
+                    start_new_session=True, pass_fds=(lock,), env=environment,
                 )  # fmt: skip
         except BlockingIOError:
             raise RunError(

@@ -7,13 +7,9 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-
-# Bytes at a log's end that are looked at.
-_LOG: Final = 200_000
-
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,21 +20,6 @@ class JsonlFollower(Generic[M]):
     Only what was added since the last call is read. A file that became shorter, or was replaced by
     another one (a training that went back, or was begun again), is read anew. A last line that is
     not finished yet waits for the next call.
-
-    Args:
-        path: The file; it need not be there yet.
-        kind: What a line holds; lines that hold anything else are left out.
-
-    Example:
-        >>> import tempfile
-        >>> from opsin.core.artifacts.epoch import EpochConfusion
-        >>> file = Path(tempfile.mkdtemp()) / "history.jsonl"
-        >>> tail = JsonlFollower(file, EpochConfusion)
-        >>> tail.read()
-        []
-        >>> _ = file.write_text('{"epoch": 1, "confusion": []}' + chr(10) + '{"epo')
-        >>> tail.read()
-        [EpochConfusion(epoch=1, confusion=[])]
     """
 
     def __init__(self, path: Path, kind: type[M]) -> None:
@@ -79,18 +60,3 @@ class JsonlFollower(Generic[M]):
         for line in text.split(b"\n"):
             with contextlib.suppress(ValidationError):
                 yield self._kind.model_validate_json(line)
-
-
-def last_lines(path: Path, lines: int) -> list[str]:
-    """Return the end of a log, the oldest line first; nothing where it cannot be read.
-
-    Args:
-        path: The log.
-        lines: How many at most.
-    """
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-    except OSError:
-        return []

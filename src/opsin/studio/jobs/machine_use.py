@@ -23,25 +23,14 @@ _SLOW: Final = 60.0
 
 @dataclass(frozen=True)
 class Use:
-    """What a process used of the machine.
-
-    Args:
-        seconds: Processor time since it began, over all its threads.
-        memory: Bytes of it that are in memory.
-        at: When this was read, on the clock of `time.monotonic`.
-    """
+    """What a process used of the machine."""
 
     seconds: float
     memory: int
     at: float
 
     def cores_since(self, before: Use) -> float:
-        """Return how many cores were at work since an earlier look, on average.
-
-        Example:
-            >>> Use(7.0, 0, at=12.0).cores_since(Use(4.0, 0, at=10.0))
-            1.5
-        """
+        """Return how many cores were at work since an earlier look, on average."""
         passed = self.at - before.at
         return max(0.0, self.seconds - before.seconds) / passed if passed > 0 else 0.0
 
@@ -56,14 +45,7 @@ class Free:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics processor, and what is used of it now.
-
-    Args:
-        name: Its maker's name for it.
-        share: How much of the last second it was at work, from 0 to 1; ``None`` if it cannot say.
-        used: Bytes of its memory that are in use.
-        memory: Bytes of its memory.
-    """
+    """A graphics processor, and what is used of it now."""
 
     name: str
     share: float | None
@@ -89,12 +71,7 @@ def memory() -> Free:
 
 
 def disk(path: Path) -> Free:
-    """Return the room on the disk of a folder, or of the nearest folder above that is there.
-
-    Example:
-        >>> 0 <= disk(Path(".")).free <= disk(Path(".")).total
-        True
-    """
+    """Return the room on the disk of a folder, or of the nearest folder above that is there."""
     for place in (path.absolute(), *path.absolute().parents):
         with contextlib.suppress(OSError):
             found = shutil.disk_usage(place)
@@ -127,7 +104,6 @@ class Gpus:
 
 
 def _ask_tool() -> tuple[list[Gpu], float]:
-    """Return the graphics processors, and for how many seconds that is true."""
     tool = shutil.which(_NVIDIA)
     if tool is None:
         return [], math.inf
@@ -145,12 +121,7 @@ def _ask_tool() -> tuple[list[Gpu], float]:
 
 
 def read_gpus(text: str) -> list[Gpu]:
-    """Return the graphics processors in the tool's table; a line that is not full is left out.
-
-    Example:
-        >>> read_gpus("NVIDIA A100, 97, 1024, 40960")
-        [Gpu(name='NVIDIA A100', share=0.97, used=1073741824, memory=42949672960)]
-    """
+    """Return the graphics processors in the tool's table; a line that is not full is left out."""
     found = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.rsplit(",", 3)]

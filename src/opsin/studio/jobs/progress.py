@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -13,33 +10,15 @@ from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RunError
 from opsin.core.format import clock, count
 from opsin.core.pace import epoch_of
-from opsin.studio.jobs.job import Job
 from opsin.studio.words import safe
 
-# A run's clock and a job's may differ by what starting takes, and by a file system's rounding.
-_SLACK: Final = 5.0
 # Seconds beyond which no time left is shown.
 _LONGEST: Final = 1e7
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, by its own word: what every page shows of it.
-
-    Args:
-        doing: What it does now: ``3/10`` while it trains epoch 3.
-        done: Units done of that.
-        total: Units that there are; 0 where they are not counted.
-        unit: What they are: ``images``.
-        share: How much of the whole training is done, 0 to 1; ``None`` before it has begun.
-        left: Seconds until its end, evaluation not counted; ``None`` if unknown.
-        speed: Units a second; ``None`` if unknown.
-        pid: Its process.
-
-    Example:
-        >>> Progress("3/10", 500, 1000, "images", share=0.25, left=75.0).in_words()
-        'Epoch 3 of 10 · 25% of all · about 1:15 left'
-    """
+    """How far a training is, by its own word: what every page shows of it."""
 
     doing: str
     done: float
@@ -51,11 +30,7 @@ class Progress:
     pid: int | None = None
 
     def in_words(self, *, full: bool = False) -> str:
-        """Say what is done, how far the whole is and how long it still takes.
-
-        Args:
-            full: Also how far the step in hand is, and how fast.
-        """
+        """Say what is done, how far the whole is and how long it still takes."""
         epoch = epoch_of(self.doing)
         doing = f"Epoch {count(epoch[0])} of {count(epoch[1])}" if epoch else safe(self.doing, 60)
         words = [doing[:1].upper() + doing[1:]]
@@ -88,22 +63,3 @@ def progress_of(run: RunDirectory) -> Progress | None:
         speed=status.speed,
         pid=status.pid,
     )
-
-
-def run_of(job: Job, runs: Path) -> str | None:
-    """Return the name of the run that the job's process writes, once its directory is there.
-
-    It is the one that says this process number and began after the job.
-    """
-    if job.run or not job.training or job.pid is None or job.started is None:
-        return job.run
-    with contextlib.suppress(OSError), os.scandir(runs) as entries:
-        for entry in entries:
-            file = Path(entry.path) / RunStatus.FILE
-            with contextlib.suppress(OSError, RunError):
-                if file.lstat().st_mtime < job.started - _SLACK:
-                    continue
-                status = RunStatus.read(file)
-                if status.pid == job.pid and (status.started or 0.0) >= job.started - _SLACK:
-                    return entry.name
-    return None

@@ -1,8 +1,10 @@
-"""One training at a time, in order, through anything."""
+"""The studio's jobs: one training at a time, in order, through anything."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -10,13 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_directory import RunDirectory, free_name
 from opsin.core.errors import OpsinError, RunError, StorageError
-from opsin.studio.jobs.job import Job, Kind, M, command, new_job, read_log, read_output
-from opsin.studio.jobs.job_outcome import ended
-from opsin.studio.jobs.job_process import Children
-from opsin.studio.jobs.job_store import JobStore
-from opsin.studio.jobs.progress import run_of
+from opsin.core.storage import storage_errors, write_json
+from opsin.studio.jobs.job import (
+    Job,
+    Kind,
+    M,
+    command,
+    new_job,
+    read_job,
+    read_log,
+    read_output,
+    write_job,
+)
+from opsin.studio.jobs.job_process import JobProcesses
+from opsin.studio.not_found import NotThere
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
@@ -29,61 +40,65 @@ _KEPT: Final = 86_400.0
 class Queue:
     """The studio's jobs: each a folder of plain files with a process of its own.
 
-    All methods may be called from any thread. Those that ask for something where there is nothing
-    to do any more (another window was quicker) change nothing.
-
-    Args:
-        home: The studio's folder; the jobs are in ``jobs/``, their order in ``queue.json``.
-        at_once: Trainings that run at the same time.
-        runs: The folder of the run directories.
-
-    Example:
-        >>> import tempfile
-        >>> queue = Queue(Path(tempfile.mkdtemp()))
-        >>> job = queue.add("train", "digits, mlp", command("train", "digits"))
-        >>> [(each.title, each.state) for each in queue.jobs()]
-        [('digits, mlp', 'waiting')]
+    The jobs are in ``jobs/`` of the studio's folder, their order in ``queue.json``. All methods may
+    be called from any thread. Those that ask for something where there is nothing to do any more
+    (another window was quicker) change nothing. Reading needs no lock, since every change puts a
+    new table in the place of the old one.
     """
 
     def __init__(self, home: Path, at_once: int = 1, runs: Path | None = None) -> None:
         self.home = home
         self.at_once = at_once
         self.runs = (home / "runs" if runs is None else runs).absolute()
+        self.paused = False  # whether no further training begins
+        self._folder = home.absolute() / "jobs"
+        self._file = home.absolute() / "queue.json"
         self._guard = threading.RLock()
-        self._shelf = JobStore(home)
-        self._children = Children()
-
-    # What there is.
-
-    @property
-    def paused(self) -> bool:
-        """Whether no further training begins."""
-        return self._shelf.paused
+        self._processes = JobProcesses()
+        self._jobs: dict[str, Job] = {}
+        self._order: tuple[str, ...] = ()
+        # Numbers of the jobs that changed; an empty one for their order.
+        self._touched: set[str] = set()
+        self._load()
 
     def jobs(self) -> list[Job]:
-        """Return all jobs: those at work, then those that wait, in order, then the last ended."""
-        return self._shelf.jobs()
+        """All jobs: those at work, then those that wait, in order, then the last ended."""
+        places = {id_: place for place, id_ in enumerate(self._order)}
+
+        def place(job: Job) -> tuple[int, float, float]:
+            if job.active:
+                return (0, job.started or 0.0, 0.0)
+            if job.pending:
+                return (1, places.get(job.id, len(places)), job.created)
+            return (2, -(job.ended or job.created), 0.0)
+
+        return sorted(self._jobs.values(), key=place)
 
     def get(self, id: str) -> Job:  # noqa: A002  the word that everybody uses for it
-        """Return a job.
-
-        Raises:
-            NotThere: There is none of this number.
-        """
-        return self._shelf.get(id)
+        """A job by its number, or `NotThere`."""
+        job = self._jobs.get(id)
+        if job is None:
+            raise NotThere(
+                "a job of the queue", "there is none of this number", "See the queue for all jobs."
+            )
+        return job
 
     def of_run(self, run: str) -> Job | None:
-        """Return the newest job that works, or worked, on a run, by the run directory's name."""
+        """The newest job that works, or worked, on a run, by the run directory's name."""
         found = [job for job in self.jobs() if job.training and job.run == run]
         return max(found, key=lambda job: (job.active, job.started or job.created), default=None)
 
     def output(self, id: str, kind: type[M]) -> M | None:  # noqa: A002
-        """Return the one JSON object that a job answered with, if it is of this kind."""
-        return read_output(self._shelf.folder(self.get(id)), kind)
+        """The one JSON object that a job answered with, if it is of this kind."""
+        return read_output(self.folder(self.get(id)), kind)
 
     def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
-        """Return the last lines of a job's log, oldest first."""
-        return read_log(self._shelf.folder(self.get(id)), lines)
+        """The last lines of a job's log, oldest first."""
+        return read_log(self.folder(self.get(id)), lines)
+
+    def folder(self, job: Job) -> Path:
+        """Where a job's files are."""
+        return self._folder / job.id
 
     # What people ask for.
 
@@ -98,47 +113,21 @@ class Queue:
     ) -> Job:
         """Put a job at the queue's end, or at its beginning; it starts at a later `tick`.
 
-        Args:
-            kind: What is done; trainings wait for their turn, the others run beside them.
-            title: What is done, as people call it.
-            argv: The whole command line: see `command`.
-            run: Name of the run directory that it works on, where there is one already.
-            first: Whether it is the next one.
-
-        Raises:
-            StorageError: The disk is full or refuses the write.
+        The command line is whole: see `command`. A run is named where the job works on one that
+        is there.
         """
         job = new_job(kind, title, argv, run=run)
         with self._guard:
-            self._shelf.put(job)
-            waiting = [each for each in self._shelf.pending() if each != job.id]
-            self._shelf.arrange([job.id, *waiting] if first else [*waiting, job.id])
+            with storage_errors(self.folder(job)):
+                self.folder(job).mkdir(parents=True, exist_ok=True)
+            self._put(job)
+            self._arrange(job.id, first=first)
         return job
-
-    def move(self, id: str, place: int) -> None:  # noqa: A002
-        """Give a waiting job another place: 0 is the next one."""
-        with self._guard:
-            if self.get(id).pending:
-                others = [each for each in self._shelf.pending() if each != id]
-                others.insert(max(0, place), id)
-                self._shelf.arrange(others)
-
-    def hold(self, id: str) -> None:  # noqa: A002
-        """Let the others go before a waiting job until it is released."""
-        with self._guard:
-            if self.get(id).state == "waiting":
-                self._shelf.put(replace(self.get(id), state="held"))
-
-    def release(self, id: str) -> None:  # noqa: A002
-        """Let a job that was held take its turn."""
-        with self._guard:
-            if self.get(id).state == "held":
-                self._shelf.put(replace(self.get(id), state="waiting"))
 
     def pause_all(self, paused: bool) -> None:
         """Let no further training begin, or let them begin again; what runs goes on."""
         with self._guard:
-            self._shelf.pause(paused)
+            self._keep(self._order, paused)
 
     def stop(self, id: str) -> None:  # noqa: A002
         """Ask a job to end where it is; asking again changes nothing.
@@ -149,12 +138,12 @@ class Queue:
         with self._guard:
             job = self.get(id)
             if job.pending:
-                self._shelf.put(replace(job, state="stopped", cause=None, ended=time.time()))
+                self._put(replace(job, state="stopped", cause=None, ended=time.time()))
             elif job.state == "running":
                 self._ask(replace(job, state="stopping", asked=time.time()))
             elif job.state == "pausing" and job.signals == 1:
                 # Its process has been asked to end; now it is not broken off after that.
-                self._shelf.put_anyway(replace(job, state="stopping"))
+                self._put_best_effort(replace(job, state="stopping"))
 
     def stop_at_once(self, id: str) -> None:  # noqa: A002
         """Break off a job without an evaluation; asked again, its process is killed."""
@@ -178,24 +167,15 @@ class Queue:
         """
         with self._guard:
             job = self.get(id)
-            if not job.over:
-                return
-            self._shelf.put(
-                replace(
-                    job, state="waiting", cause=None, goes_on=True, pid=None, started=None,
-                    ended=None, asked=None, signals=0,
-                )
-            )  # fmt: skip
-            self._shelf.arrange([id, *(each for each in self._shelf.pending() if each != id)])
+            if job.over:
+                again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
+                self._put(replace(again, goes_on=True))
+                self._arrange(id, first=True)
 
     def remove(self, id: str) -> None:  # noqa: A002
-        """Forget a job; its run stays. A short one that is at work is ended.
-
-        Raises:
-            RunError: It is a training at work.
-        """
+        """Forget a job; its run stays. A short one that is at work is ended."""
         with self._guard:
-            job = self._shelf.find(id)
+            job = self._jobs.get(id)
             if job is None:
                 return
             if job.active and job.training:
@@ -204,49 +184,45 @@ class Queue:
                     f"{job.title} is at work",
                     "Stop it first, then remove it.",
                 )
-            folder = self._shelf.folder(job)
-            self._children.end(folder, job.pid)
-            self._children.status(folder)
-            self._shelf.drop(job)
+            self._processes.end(self.folder(job), job.pid)
+            self._processes.status(self.folder(job))
+            shutil.rmtree(self.folder(job), ignore_errors=True)
+            self._jobs = {key: each for key, each in self._jobs.items() if key != job.id}
+            self._touched.add(job.id)
+            self._arrange()
 
     # What happens by itself.
 
     def tick(self) -> set[str]:
         """Update the running jobs, and start those that are next.
 
-        Called each second, in a thread: it asks the disk and starts processes.
-
-        Returns:
-            The numbers of the jobs that changed since the last call or are at work; an empty one
-            for the queue.
+        Called each second, in a thread: it asks the disk and starts processes. What it returns are
+        the numbers of the jobs that changed since the last call or are at work; an empty one for
+        the queue.
         """
         with self._guard:
-            for job in self._shelf.jobs():
+            for job in self.jobs():
                 if job.active:
-                    self._shelf.touched.add(job.id)
+                    self._touched.add(job.id)
                     self._look(job)
-                elif job.over and not job.training and _past(job):
+                elif job.over and not job.training and time.time() - (job.ended or 0) > _KEPT:
                     self.remove(job.id)
             self._start_next()
-            touched, self._shelf.touched = self._shelf.touched, set()
+            touched, self._touched = self._touched, set()
         return touched
 
     def _look(self, job: Job) -> None:
-        """See whether a job is still at work, and which run it writes."""
-        folder = self._shelf.folder(job)
-        if not self._children.alive(folder, job.pid):
-            # What it wrote last may name its run, whatever became of it.
-            job = replace(job, run=run_of(job, self.runs))
-            self._shelf.put_anyway(ended(job, folder, self._children.status(folder)))
-            return
-        if job.run is None and (run := run_of(job, self.runs)) is not None:
-            job = replace(job, run=run)
-            self._shelf.put_anyway(job)
-        if job.state == "pausing" and job.signals == 1 and self._may_break_off(job):
+        """See whether a job is still at work."""
+        folder = self.folder(job)
+        if not self._processes.alive(folder, job.pid):
+            if job.training and job.run and not (self.runs / job.run).is_dir():
+                job = replace(job, run=None)  # it was never begun
+            self._put_best_effort(job.at_its_end(folder, self._processes.status(folder)))
+        elif job.state == "pausing" and job.signals == 1 and self._may_break_off(job):
             self._ask(job)
 
     def _may_break_off(self, job: Job) -> bool:
-        """Tell whether the state that a pause asked for has reached the disk."""
+        """Whether the state that a pause asked for has reached the disk."""
         asked = job.asked or 0.0
         if job.run is not None:
             for place in RunDirectory(self.runs / job.run).checkpoints.glob("*.json"):
@@ -256,71 +232,110 @@ class Queue:
         return time.time() - asked > _PATIENCE
 
     def _start_next(self) -> None:
-        """Start the jobs that are next."""
-        active = [job for job in self._shelf.jobs() if job.active]
-        free = self.at_once - sum(job.training for job in active)
+        active = [job for job in self.jobs() if job.active]
+        free = 0 if self.paused else self.at_once - sum(job.training for job in active)
         beside = BESIDE - sum(not job.training for job in active)
-        for id_ in self._shelf.pending():
-            job = self._shelf.get(id_)
-            if job.state != "waiting":
-                continue
-            if job.training and free > 0 and not self.paused:
+        for job in [job for job in self.jobs() if job.pending]:
+            if job.training and free > 0:
                 free -= 1
+                self._start(job)
             elif not job.training and beside > 0:
                 beside -= 1
-            else:
-                continue
-            self._start(job)
+                self._start(job)
 
     def _start(self, job: Job) -> None:
         """Start a job's process, and write down that it runs."""
-        folder = self._shelf.folder(job)
+        folder = self.folder(job)
         job = replace(job, state="running", started=time.time())
+        new_run = ""
         try:
+            argv = self._argv(job)
+            if job.kind == "train" and argv == job.argv:
+                # A new attempt writes a run of its own, whose name is known from here on.
+                named = [word[7:] for word in argv if word.startswith("--name=")]
+                taken = {each.run for each in self._jobs.values() if each.active and each.run}
+                new_run = free_name(self.runs, named[0] if named else job.title, taken)
+                job = replace(job, run=new_run)
             # Before the process is: a studio that dies in between starts no second one.
-            self._shelf.put(job)
-            pid = self._children.start(folder, self._argv(job), cwd=self.home.absolute())
+            self._put(job)
+            pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
         except (OSError, ValueError, OpsinError) as error:
             cause = (
                 str(error) if isinstance(error, OpsinError) else f"it cannot be started: {error}"
             )
-            self._shelf.put_anyway(replace(job, state="failed", cause=cause, ended=time.time()))
+            self._put_best_effort(replace(job, state="failed", cause=cause, ended=time.time()))
             return
-        # A new attempt, unless it works on a run that is there, writes a run of its own.
-        run = job.run if self._resumable(job) or job.kind == "resume" else None
-        self._shelf.put_anyway(replace(job, pid=pid, run=run if job.training else job.run))
+        self._put_best_effort(replace(job, pid=pid))
         with contextlib.suppress(StorageError):
-            self._shelf.arrange(self._shelf.pending())
+            self._arrange()
 
     def _argv(self, job: Job) -> Sequence[str]:
-        """Return the job's command line, or that which goes on with its run.
-
-        Raises:
-            RunError: The run that it was to go on with was deleted meanwhile.
-        """
-        if job.goes_on and job.run is not None and not (self.runs / job.run).is_dir():
+        """The job's command line, or that which goes on with its run."""
+        if not (job.goes_on and job.training and job.run):
+            return job.argv
+        run = RunDirectory(self.runs / job.run)
+        if not run.path.is_dir():
             raise RunError(
                 "the run that it goes on with", f"{job.run} is gone", "Restore it, or train again."
             )
-        if job.run is not None and self._resumable(job):
-            return command("resume", self.runs / job.run)
-        return job.argv
-
-    def _resumable(self, job: Job) -> bool:
-        """Tell whether the job is to go on with a run, and the run has kept its state."""
-        if not (job.goes_on and job.training and job.run):
-            return False
-        return any(RunDirectory(self.runs / job.run).checkpoints.glob("*.json"))
+        return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
     def _ask(self, job: Job) -> None:
         """Tell a job's process to stop: gently, then at once, then by force."""
         job = replace(job, signals=job.signals + 1)
-        self._shelf.put_anyway(job)
+        self._put_best_effort(job)
         if job.signals > 2:
-            self._children.end(self._shelf.folder(job), job.pid)
+            self._processes.end(self.folder(job), job.pid)
         else:
-            self._children.interrupt(self._shelf.folder(job), job.pid)
+            self._processes.interrupt(self.folder(job), job.pid)
 
+    # What is kept.
 
-def _past(job: Job) -> bool:
-    return time.time() - (job.ended or job.created) > _KEPT
+    def _put(self, job: Job) -> None:
+        """Keep a job, a new one or a changed one."""
+        write_job(self.folder(job), job)
+        self._jobs = {**self._jobs, job.id: job}
+        self._touched.add(job.id)
+
+    def _put_best_effort(self, job: Job) -> None:
+        """Keep a job as it now is, in memory at least, even where the disk is full.
+
+        For what has happened already, or must: a process that came or went, a wish to stop one.
+        """
+        with contextlib.suppress(StorageError):
+            write_job(self.folder(job), job)
+        self._jobs = {**self._jobs, job.id: job}
+        self._touched.add(job.id)
+
+    def _arrange(self, id_: str = "", *, first: bool = False) -> None:
+        """Keep the order of the waiting jobs, with one of them at its beginning or end."""
+        others = [job.id for job in self.jobs() if job.pending and job.id != id_]
+        own = [id_] if id_ else []
+        order = tuple([*own, *others] if first else [*others, *own])
+        if order != self._order:
+            self._keep(order, self.paused)
+
+    def _keep(self, order: tuple[str, ...], paused: bool) -> None:
+        write_json(self._file, {"order": list(order), "paused": paused})
+        self._order, self.paused = order, paused
+        self._touched.add("")
+
+    def _load(self) -> None:
+        """Read all jobs; one whose file is damaged is shown as failed."""
+        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            if len(folder.name) != 12 or not (folder / "job.json").exists():
+                continue
+            try:
+                self._jobs[folder.name] = read_job(folder)
+            except RunError as error:
+                then = folder.stat().st_mtime
+                self._jobs[folder.name] = Job(
+                    folder.name, "train", "A job whose file is damaged", (), created=then,
+                    state="failed", cause=str(error), ended=then,
+                )  # fmt: skip
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            kept = json.loads(self._file.read_text(encoding="utf-8"))
+            if isinstance(kept, dict):
+                order = kept.get("order")
+                self._order = tuple(map(str, order)) if isinstance(order, list) else ()
+                self.paused = kept.get("paused") is True

@@ -37,10 +37,7 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
 }
 #: Options that may name a file on the command line, with what can be chosen here.
 CHOICES: Final[dict[str, dict[str, str]]] = {
-    "class_mix": {
-        "as-trained": "As common as in the training images",
-        "even": "All equally common",
-    },
+    "class_mix": {"as-trained": "As common as in the training images", "even": "All equally common"}
 }
 #: Those in front of the others.
 FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")
@@ -54,25 +51,12 @@ def tracker_words() -> dict[str, str]:
 
 
 def prepared_options() -> tuple[str, ...]:
-    """Return the options that say how a set is prepared and split.
-
-    Example:
-        >>> prepared_options()[:3]
-        ('size', 'channels', 'resize')
-    """
+    """Return the options that say how a set is prepared and split."""
     return tuple(name for name, o in options_of(DataRecipe).items() if o.group in _PREPARED)
 
 
 def fields_for(model: str) -> dict[str, list[RecipeOption]]:
-    """Return the options of a model that do not stand in front, by heading.
-
-    Args:
-        model: One of `MODEL_WORDS`.
-
-    Example:
-        >>> [option.name for option in fields_for("forest")["Models without layers"]]
-        ['trees', 'leaves', 'side', 'images']
-    """
+    """Return the options of a model that do not stand in front, by heading."""
     found: dict[str, list[RecipeOption]] = {}
     for name, option in options_for(model).items():
         if name not in FRONT and option.group != SOURCE:
@@ -81,19 +65,7 @@ def fields_for(model: str) -> dict[str, list[RecipeOption]]:
 
 
 def fault(name: str, text: str, model: str) -> str:
-    """Return what is wrong with the text of a field, or nothing; an empty one is left open.
-
-    Args:
-        name: The recipe's field, or ``budget``.
-        text: What was typed.
-        model: One of `MODEL_WORDS`.
-
-    Example:
-        >>> fault("epochs", "0", "cnn")
-        'Epochs: expected a whole number from 1 to 10,000, got 0'
-        >>> fault("budget", "1h30m", "cnn"), fault("hidden", "64,32", "mlp")
-        ('', '')
-    """
+    """Return what is wrong with the text of a field, or nothing; an empty one is left open."""
     text = text.strip()
     label, expected = "Time", ""
     if text and name == "budget":
@@ -109,12 +81,7 @@ def fault(name: str, text: str, model: str) -> str:
 
 
 def flags(values: Mapping[str, str]) -> list[str]:
-    """Return options as the command line takes them; what is empty is left to be decided.
-
-    Example:
-        >>> flags({"model": "cnn", "epochs": "3", "rate": "", "flip": "no"})
-        ['--model=cnn', '--epochs=3', '--no-flip']
-    """
+    """Return options as the command line takes them; what is empty is left to be decided."""
     return [
         TRAIN_OPTIONS[name].argument(text) if name in TRAIN_OPTIONS else f"--{name}={text}"
         for name, value in values.items()
@@ -133,22 +100,7 @@ def argv(
     track: Sequence[str] = (),
     plan: bool = False,
 ) -> list[str]:
-    """Return the command line of a training, or of its plan.
-
-    Args:
-        images: What says which images are meant: options, ``--``, sources.
-        values: Options by name, as text.
-        runs: Folder of the run directories.
-        recipe: A file of options that those in ``values`` win over.
-        labels: A table of corrections.
-        name: What the run is to be called.
-        track: Trackers that the run is shown in as well.
-        plan: Train nothing.
-
-    Example:
-        >>> argv(["--", "digits"], {"epochs": "3"}, runs=Path("runs"))[3:]
-        ['train', '--json', '--runs=runs', '--epochs=3', '--', 'digits']
-    """
+    """Return the command line of a training, or of its plan."""
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
     if plan:
         words += ["--plan", "--quiet", "--offline"]
@@ -163,30 +115,13 @@ def argv(
 
 
 def words_of_location(location: Location) -> tuple[list[str], Path | None]:
-    """Return the words for a run's own images, and the table of corrections it was trained with.
-
-    Args:
-        location: Where they lie.
-
-    Example:
-        >>> words_of_location(Location(sources=["digits"]))
-        (['--', 'digits'], None)
-    """
+    """Return the words for a run's own images, and the table of corrections it was trained with."""
     words = [f"--test={location.test}"] if location.test else []
     return [*words, "--", *location.sources], Path(location.labels) if location.labels else None
 
 
 def values_of(recipe: RecordedRecipe) -> dict[str, str]:
-    """Return a run's options as a form shows them, those of its source left out.
-
-    Args:
-        recipe: Its recipe.
-
-    Example:
-        >>> content = {"model": {"name": "mlp", "hidden": [64, 32]}, "training": {"flip": False}}
-        >>> values_of(RecordedRecipe.model_validate({"data": {"sources": ["digits"]}, **content}))
-        {'model': 'mlp', 'hidden': '64,32', 'flip': 'no'}
-    """
+    """Return a run's options as a form shows them, those of its source left out."""
     options = flat_options(recipe.to_json())
     known = options_for(recipe.model.name)
     return {
@@ -202,16 +137,6 @@ def keep_recipe(
     """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path.
 
     What is changed takes along what belonged to the older choice (`override`).
-
-    Args:
-        folder: Where such files are kept.
-        recipe: The run's recipe.
-        changed: The options that are others now; an empty one is left to be decided again.
-        same_images: Whether it is trained on the run's own images; on others the data part
-            does not apply.
-
-    Raises:
-        StorageError: The disk refuses the write.
     """
     # Where the images are, and whose parts they keep, is said by the caller.
     gone = {"sources", "test", "labels", "parts_of", *changed}

@@ -32,13 +32,7 @@ MOVED: Final = "moved.json"
 
 
 class AuditAnswer(BaseModel):
-    """What ``opsin data --audit --json`` says, as far as it is shown.
-
-    Args:
-        images: How many there are.
-        counts: Images of each class in each part.
-        findings: The worst first.
-    """
+    """What ``opsin data --audit --json`` says, as far as it is shown."""
 
     images: int
     counts: dict[str, dict[str, int]]
@@ -46,13 +40,7 @@ class AuditAnswer(BaseModel):
 
 
 class AuditResult(BaseModel):
-    """What the last check found: ``look.json``.
-
-    Args:
-        key: Says of which state of the files; it changes with them.
-        when: In seconds since 1970.
-        found: The answer.
-    """
+    """What the last check found: ``look.json``."""
 
     key: str
     when: float
@@ -73,13 +61,7 @@ class _PendingAudit(BaseModel):
 
 @dataclass(frozen=True)
 class Glance:
-    """What a set's panel tells.
-
-    Args:
-        counts: Images of each class, as far as that is known; ``None`` where it is not.
-        look: The last look, perhaps at files that have changed since.
-        job: The job that looks, or has failed to.
-    """
+    """What a set's panel tells."""
 
     counts: dict[str, int] | None
     look: AuditResult | None
@@ -87,11 +69,7 @@ class Glance:
 
 
 class AuditResults:
-    """Looks at sets: asked of the queue, and kept until their files change.
-
-    Args:
-        jobs: The queue.
-    """
+    """Looks at sets: asked of the queue, and kept until their files change."""
 
     def __init__(self, jobs: Queue) -> None:
         self._jobs = jobs
@@ -103,21 +81,7 @@ class AuditResults:
     def ask(
         self, folder: Path, key: str, title: str, words: Sequence[str], *, again: bool = False
     ) -> Job | None:
-        """Ask for a look, unless there is one of this state of the files.
-
-        Args:
-            folder: Of the set.
-            key: The state of its files.
-            title: What the job is called.
-            words: What says on the command line which images are meant.
-            again: Also where the last attempt failed.
-
-        Returns:
-            The job that looks; ``None`` where there is nothing new to see.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Ask for a look, unless there is one of this state of the files."""
         with self.guard:
             if not (folder / "set.json").is_file():
                 return None  # it was removed meanwhile
@@ -150,7 +114,6 @@ class AuditResults:
         return pending[0] if pending else None
 
     def _pending(self, folder: Path) -> tuple[Job, str] | None:
-        """Return the job that was asked last, and of which state of the files."""
         try:
             asked = self._asked.read(folder / "looking.json")
             return self._jobs.get(asked.job), asked.key
@@ -182,23 +145,14 @@ def read_moved(folder: Path) -> dict[str, int]:
 
 
 class SmallFiles(Generic[T]):
-    """Small files of JSON, parsed again where they have changed: pages ask for them often.
-
-    Args:
-        parse: Makes of a file's content what it means, or raises a ValueError.
-    """
+    """Small files of JSON, parsed again where they have changed: pages ask for them often."""
 
     def __init__(self, parse: Callable[[object], T]) -> None:
         self._parse = parse
         self._known: dict[Path, tuple[FileStamp, T]] = {}
 
     def read(self, path: Path) -> T:
-        """Return what a file holds; not to be changed.
-
-        Raises:
-            OSError: It is not there.
-            ValueError: It is no JSON, or means nothing.
-        """
+        """Return what a file holds; not to be changed."""
         stamp = file_stamp(path)
         known = self._known.get(path)
         if known is None or known[0] != stamp:

@@ -58,17 +58,6 @@ class Library:
     """The user's collections, each a folder of small files; their sources are never changed.
 
     All methods may be called from any thread; those that read sources take their time.
-
-    Args:
-        home: The studio's folder.
-        jobs: The queue that looks at them.
-
-    Example:
-        >>> import tempfile
-        >>> home = Path(tempfile.mkdtemp())
-        >>> sets = Library(home, Queue(home))
-        >>> sets.add_source("digits").title, [each.title for each in sets.all()]
-        ('digits', ['digits'])
     """
 
     def __init__(self, home: Path, jobs: Queue) -> None:
@@ -92,11 +81,7 @@ class Library:
         return sorted(found, key=lambda each: (-each.created, each.id))
 
     def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
-        """Return a set.
-
-        Raises:
-            NotThere: There is none of this id, or its file is damaged.
-        """
+        """Return a set."""
         try:
             # An id is compared with names that are there, and never becomes a path by itself.
             if not is_id(id):
@@ -140,13 +125,7 @@ class Library:
     def add_source(
         self, source: str, *, title: str | None = None, **options: object
     ) -> LibraryDataset:
-        """Add a named source, or a folder or file of this machine by its path; once.
-
-        Raises:
-            SourceError: There is no such source, or it is not laid out as expected.
-            RecipeError: An option cannot work.
-            StorageError: The disk refuses the write.
-        """
+        """Add a named source, or a folder or file of this machine by its path; once."""
         if source not in named.NAMES:
             source = str(Path(source).absolute())
         name = title or Path(source).name or source
@@ -163,11 +142,7 @@ class Library:
         return self._images / secrets.token_hex(8) / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
-        """Add what an upload became in a `new_place`: that folder, or an archive beside it.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Add what an upload became in a `new_place`: that folder, or an archive beside it."""
         identity = path.relative_to(self._images).parts[0]
         return self._add(
             LibraryDataset(
@@ -176,12 +151,7 @@ class Library:
         )
 
     def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
-        """Add a set that has classes and no images yet.
-
-        Raises:
-            SourceError: There are fewer than two classes, or one cannot be a folder's name.
-            StorageError: The disk refuses the write.
-        """
+        """Add a set that has classes and no images yet."""
         names = [class_name(name) for name in classes]
         if len({name.casefold() for name in names}) < max(2, len(names)):
             raise SourceError(
@@ -197,13 +167,7 @@ class Library:
         return self._add(LibraryDataset(place.parent.name, title, (str(place),), made_here=True))
 
     def add_class(self, id: str, name: str) -> str:  # noqa: A002
-        """Add a class to a set that was made here; return its name.
-
-        Raises:
-            NotThere: There is no such set.
-            SourceError: It was not made here, or the name cannot be a folder's.
-            StorageError: The disk refuses the write.
-        """
+        """Add a class to a set that was made here; return its name."""
         name = class_name(name)
         place = self._made_here(id) / name
         with storage_errors(place):
@@ -217,23 +181,7 @@ class Library:
         content: bytes,
         name: str,
     ) -> Path:
-        """Add an image to a class of a set that was made here; the same file is kept once.
-
-        Args:
-            id: The set.
-            class_: One of its `classes`.
-            content: The bytes of an image file.
-            name: What it is called.
-
-        Returns:
-            The file: of two with one name, the second is called by its content as well.
-
-        Raises:
-            NotThere: There is no such set.
-            SourceError: The set was not made here, or has no such class.
-            ImageError: The bytes are no readable image.
-            StorageError: The disk refuses the write.
-        """
+        """Add an image to a class of a set that was made here; the same file is kept once."""
         place = self._made_here(id)
         if class_ not in self.classes(id):
             raise SourceError(
@@ -252,15 +200,7 @@ class Library:
         return path
 
     def remove(self, id: str) -> str:  # noqa: A002
-        """Remove a set; for seven days `restore` brings it back. Sources stay where they are.
-
-        Returns:
-            What `restore` asks for.
-
-        Raises:
-            NotThere: There is no such set.
-            StorageError: The disk refuses it.
-        """
+        """Remove a set; for seven days `restore` brings it back. Sources stay where they are."""
         self.folder(id)
         with self._looks.guard:
             return self._trash.put(id)
@@ -279,10 +219,6 @@ class Library:
 
         Where the same images were added again meanwhile, that set is removed in turn, so that
         nothing said about either is lost.
-
-        Raises:
-            NotThere: It is gone for good.
-            StorageError: The disk refuses it.
         """
         found = [each for each in self._trash.removed() if each.token == token]
         if not found:
@@ -310,20 +246,7 @@ class Library:
     # What is in them.
 
     def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
-        """Ask for a look at a set, where its files have changed since the last one.
-
-        Args:
-            id: The set.
-            again: Also where the last attempt failed.
-
-        Returns:
-            The job that looks; ``None`` where there is nothing new to see, or nothing at all.
-
-        Raises:
-            NotThere: There is no such set.
-            SourceError: Its sources are gone or laid out otherwise.
-            StorageError: The disk refuses the write.
-        """
+        """Ask for a look at a set, where its files have changed since the last one."""
         the_set = self.get(id)
         if the_set.made_here and not any(self._listed(the_set).values()):
             return None
@@ -332,20 +255,11 @@ class Library:
         return self._looks.ask(self.folder(id), key, title, the_set.words(), again=again)
 
     def looked(self, id: str) -> AuditResult | None:  # noqa: A002
-        """Return what the last look found, if there was one; reads small files only.
-
-        Raises:
-            NotThere: There is no such set.
-        """
+        """Return what the last look found, if there was one; reads small files only."""
         return self._looks.last(self.folder(id))
 
     def glance(self, id: str) -> Glance:  # noqa: A002
-        """Return what a dataset's panel shows: counts at once, findings after a check.
-
-        Raises:
-            NotThere: There is no such set.
-            SourceError: Its folder is gone or laid out otherwise.
-        """
+        """Return what a dataset's panel shows: counts at once, findings after a check."""
         the_set, look = self.get(id), self.looked(id)
         counts = look.counts if look and not the_set.made_here else None
         if counts is None and Path(the_set.sources[0]).is_dir():

@@ -22,12 +22,7 @@ from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.applied_corrections import Correction
 from opsin.data.cache import as_keys, digest_names
-from opsin.data.corrections import (
-    LEFT_OUT,
-    correct,
-    read_corrections,
-    write_corrections,
-)
+from opsin.data.corrections import LEFT_OUT, correct, read_corrections, write_corrections
 from opsin.studio.library.audit_result import MOVED
 from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.trash import KEPT
@@ -49,13 +44,6 @@ class Corrections:
 
     ``corrections.csv`` is what training reads (``--labels``). Each change is a line of
     ``undo.jsonl`` first: when the studio is killed in between, the next one makes up for it.
-
-    Args:
-        folder: Where both files are.
-        opened: The set's images, without corrections.
-
-    Attributes:
-        path: The table for ``--labels``; not there before the first correction.
     """
 
     def __init__(self, folder: Path, opened: DecodedDataset) -> None:
@@ -79,11 +67,7 @@ class Corrections:
         return list(self._classes)
 
     def now(self) -> dict[int, str | None]:
-        """Return the class of each image that was corrected, by row; ``None`` is left out.
-
-        Raises:
-            SourceError: The file is damaged.
-        """
+        """Return the class of each image that was corrected, by row; ``None`` is left out."""
         with self._held():
             return dict(self._now)
 
@@ -93,20 +77,7 @@ class Corrections:
             return len(self._done), len(self._undone)
 
     def put(self, rows: Collection[int], label: str | None) -> int:
-        """Give images a class, or leave them out.
-
-        Args:
-            rows: Of the set without corrections.
-            label: A class of the source; ``None`` to leave them out.
-
-        Returns:
-            How many of them are something else now.
-
-        Raises:
-            NotThere: One of the rows is none of this set.
-            SourceError: The source has no such class, or no image would remain.
-            StorageError: The disk refuses the write.
-        """
+        """Give images a class, or leave them out."""
         if label is not None and label not in self._classes:
             raise SourceError(
                 f"a class among {', '.join(self._classes[:20])}",
@@ -124,15 +95,7 @@ class Corrections:
             return len(changes)
 
     def take_back(self, rows: Collection[int]) -> int:
-        """Give images the class again that the source says.
-
-        Returns:
-            How many of them had another.
-
-        Raises:
-            NotThere: One of the rows is none of this set.
-            StorageError: The disk refuses the write.
-        """
+        """Give images the class again that the source says."""
         wanted = {twin for row in self._opened.source_rows(rows) for twin in self._same(row)}
         with self._held():
             changes = [
@@ -187,11 +150,7 @@ class Corrections:
         return []
 
     def labels(self) -> NDArray[np.int64]:
-        """Return each image's class with its correction, -1 where it is left out: ``int64[N]``.
-
-        Raises:
-            SourceError: The file is damaged.
-        """
+        """Return each image's class with its correction, -1 where it is left out: ``int64[N]``."""
         numbers = {name: label for label, name in enumerate(self._classes)}
         labels = self._own.copy()
         for row, said in self.now().items():
@@ -294,7 +253,6 @@ class Corrections:
             yield
 
     def _read(self) -> None:
-        """Read both files; where the table was edited elsewhere, nothing can be undone."""
         self._now, self._strange = _as_training_reads(self.path, self._opened)
         if self.path.is_file():
             self._count(self._now)
@@ -314,7 +272,6 @@ class Corrections:
             self._step(line["do"], changes)
 
     def _rows_of(self, lines: list[_Logged]) -> list[list[_Change]]:
-        """Find the images of changes again; those that are gone are left out."""
         wanted = {(digest, name) for line in lines for digest, name, _, _ in line["changes"]}
         digests = {digest for digest, _ in wanted}
         rows: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -335,13 +292,11 @@ class Corrections:
         return found
 
     def _state(self, now: Mapping[int, str | None]) -> str:
-        """Return a digest of the table's state, whatever the rows are today."""
         opened = self._opened
         content = sorted((opened.digest(row), opened.name(row), now[row] or "") for row in now)
         return hashlib.blake2s(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def _stamps(self) -> tuple[FileStamp, ...]:
-        """Return what changes whenever one of the files is written."""
         return tuple(map(file_stamp, (self.path, self._log)))
 
 
@@ -374,7 +329,6 @@ def _as_training_reads(
 
 
 def _logged(log: Path) -> list[_Logged]:
-    """Read the changes; a line that was cut short by a crash was never made."""
     with contextlib.suppress(OSError, ValueError), ClosedFolder(log.parent) as folder:
         events = EventLog(folder, log.name).read(skip=True)
         sound = (event for event in events if isinstance(event, dict) and set(event) >= _FIELDS)

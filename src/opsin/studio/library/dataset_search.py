@@ -12,12 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.core.child_process import (
-    child_environment,
-    error_from,
-    error_values,
-    module_command,
-)
+from opsin.core.child_process import child_environment, error_from, error_values, module_command
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.framing import Header
 from opsin.core.operating_system import limit_memory
@@ -42,10 +37,6 @@ def key_of(recipe: DataRecipe) -> str:
     """Return what changes whenever a recipe's sources do.
 
     It is the key of `opsin.data.sources.contents.LocatedSource`.
-
-    Raises:
-        SourceError: They are missing, or not laid out as expected.
-        SandboxError: Listing them took too long or too much memory.
     """
     if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
         return sources.find_all(recipe).key  # Opsin's own, checked by their content
@@ -69,10 +60,6 @@ def check_archive(path: Path) -> None:
     """Unpack an archive or a Parquet file into the cache, where `opsin data` finds it.
 
     It is done in a process of its own.
-
-    Raises:
-        SourceError: It cannot be a source, or took too long or too much memory.
-        StorageError: The disk refuses it.
     """
     command = module_command(__name__, str(path))
     seconds = _ARCHIVE + path.stat().st_size / _SPEED

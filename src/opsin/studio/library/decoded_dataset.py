@@ -30,12 +30,7 @@ _DROP_EVERY: Final = 200
 
 @dataclass(frozen=True)
 class ImagePage:
-    """Some rows of a set, and how many there are.
-
-    Args:
-        rows: Those of this page, in order.
-        total: Those of all pages.
-    """
+    """Some rows of a set, and how many there are."""
 
     rows: tuple[int, ...]
     total: int
@@ -46,20 +41,6 @@ class DecodedDataset:
 
     Rows are those of the set without corrections; of a run, its own (those of its files), which
     `source_rows` translates.
-
-    Args:
-        id_: Of the set or the run.
-        decoded: The images.
-        key: What the sources led to; another one means that they have changed.
-        kept: For each row of a run its row in the set without corrections, ``int64[M]``.
-        recipe: How they were read.
-
-    Attributes:
-        version: Changes with the images or their order.
-        parts: Code of each image's part (`opsin.data.split`), ``uint8[N]``.
-        findings: What the audit found, by kind; ``None`` before it is done.
-        looked: When that was, in seconds since 1970.
-        checked: When its sources were last found unchanged, on the monotonic clock.
     """
 
     def __init__(
@@ -99,12 +80,7 @@ class DecodedDataset:
         return bool((self.parts != UNASSIGNED).all()) and bool((self.parts == VAL).any())
 
     def png(self, row: int) -> bytes:
-        """Return an image as a PNG file, at the size at which it is trained with.
-
-        Raises:
-            NotThere: There is no such row.
-            ImageError: An image that is read on the fly has become unreadable.
-        """
+        """Return an image as a PNG file, at the size at which it is trained with."""
         pixels = self.decoded.images[self._row(row)]
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         file = io.BytesIO()
@@ -137,11 +113,7 @@ class DecodedDataset:
         return f"/{route}/{self.id}/{row}?v={self.version}"
 
     def source_rows(self, rows: Collection[int]) -> list[int]:
-        """Return the rows in the set without corrections.
-
-        Raises:
-            NotThere: One of them is none of these images.
-        """
+        """Return the rows in the set without corrections."""
         checked = [self._row(row) for row in rows]
         return checked if self._kept is None else self._kept[checked].tolist()
 
@@ -156,17 +128,7 @@ class DecodedDataset:
         among: Collection[int] | None = None,
         labels: NDArray[np.int64] | None = None,
     ) -> ImagePage:
-        """Return a page of those rows that all of this is true of.
-
-        Args:
-            label: Their class, as the source says or as ``labels`` do.
-            part: Their part: ``train``, ``val``, ``test`` or ``unsplit``.
-            finding: A kind of finding that concerns them; in the order of its cases.
-            page: Number of the page, from 0.
-            per: Rows on a page.
-            among: They are of these, and in this order.
-            labels: Class of each image with its correction, ``int64[N]``.
-        """
+        """Return a page of those rows that all of this is true of."""
         chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
         if finding is not None:
             found = (self.findings or {}).get(finding)
@@ -181,12 +143,7 @@ class DecodedDataset:
         return ImagePage(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
 
     def counts(self, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Return the number of images by class and by part: ``int64[K, 4]``, as in `PARTS`.
-
-        Args:
-            labels: Class of each image with its correction, -1 where it is left out,
-                ``int64[N]`` (default: as the source says).
-        """
+        """Return the number of images by class and by part: ``int64[K, 4]``, as in `PARTS`."""
         labels = self.decoded.labels if labels is None else labels
         remain = labels >= 0
         both = labels[remain] * len(PARTS) + self.parts[remain]

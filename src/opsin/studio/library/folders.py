@@ -11,26 +11,18 @@ from pathlib import Path
 from typing import Final, Literal
 
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
-from opsin.data.sources import archive, manifest
+from opsin.data.sources import archive, table
 from opsin.studio.not_found import NotThere
 
 # A folder of a million images is as good as one of ten thousand, seen from above.
 _COUNTED: Final = 10_000
 _LISTED: Final = 1_000
-_FILES: Final = (*archive.SUFFIXES, *manifest.SUFFIXES, ".npz")
+_FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
 
 @dataclass(frozen=True)
 class FolderEntry:
-    """A folder, or a file that is a source by itself.
-
-    Args:
-        id: What it is asked for by; says nothing about where it lies.
-        name: Its name, as it is: not yet fit to be shown.
-        images: Image files right in it, counted up to 10,000.
-        folders: Sub-folders right in it, counted up to 10,000.
-        size: Bytes of a file; 0 of a folder.
-    """
+    """A folder, or a file that is a source by itself."""
 
     id: str
     name: str
@@ -41,16 +33,7 @@ class FolderEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """What one folder holds.
-
-    Args:
-        here: The folder itself.
-        parents: The folders above it, its root first; without itself.
-        folders: Its sub-folders in natural order, 1,000 at most.
-        files: Archives, tables and arrays in it that are sources by themselves, 1,000 at most.
-        images: Image files right in it, counted up to 10,000.
-        passed_over: Links that lead out of all roots, and what lies beyond the 1,000.
-    """
+    """What one folder holds."""
 
     here: FolderEntry
     parents: tuple[FolderEntry, ...]
@@ -66,18 +49,6 @@ class Folders:
     An id is looked up among those that a listing has named, and never becomes part of a path; what
     it stands for is checked again whenever it is asked for, since a folder can become a link.
     Links are followed where they lead to something below a root.
-
-    Args:
-        roots: The folders at the top.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as root:
-        ...     (Path(root) / "photos" / "cat").mkdir(parents=True)
-        ...     folders = Folders([Path(root)])
-        ...     (photos,) = folders.list(folders.root_ids()[0]).folders
-        ...     photos.name, photos.folders
-        ('photos', 1)
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
@@ -91,11 +62,7 @@ class Folders:
         return tuple(self._id(root) for root in self._roots)
 
     def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
-        """Return what an id stands for.
-
-        Raises:
-            NotThere: No listing has named it, or it is gone, or has become a link to elsewhere.
-        """
+        """Return what an id stands for."""
         place = self._known.get(identity)
         there = os.path.isdir if kind == "folder" else os.path.isfile
         if place is None or os.path.realpath(place) != place or not there(place):
@@ -111,20 +78,11 @@ class Folders:
         return self._id(str(place))
 
     def entry(self, identity: str) -> FolderEntry:
-        """Return a folder, with what lies right in it counted; reads the disk.
-
-        Raises:
-            NotThere: There is no such folder any more.
-        """
+        """Return a folder, with what lies right in it counted; reads the disk."""
         return self._counted(str(self.path(identity)))
 
     def list(self, identity: str) -> Listing:
-        """Return what a folder holds; reads the disk, so not for the event loop.
-
-        Raises:
-            NotThere: There is no such folder any more.
-            SourceError: It may not be read.
-        """
+        """Return what a folder holds; reads the disk, so not for the event loop."""
         place = str(self.path(identity))
         images, folders, files, out = 0, list[str](), list[str](), 0
         with readable_folder(place, called=Path(place).name), os.scandir(place) as entries:
@@ -159,12 +117,7 @@ class Folders:
         return identity
 
     def holds(self, place: str) -> bool:
-        """Tell whether a place is one of the roots, or lies below one, links followed.
-
-        Example:
-            >>> Folders([Path("/srv/photos")]).holds("/srv/photos/../private")
-            False
-        """
+        """Tell whether a place is one of the roots, or lies below one, links followed."""
         return self._inside(os.path.realpath(os.path.expanduser(place)))  # noqa: PTH111  never raises
 
     def _inside(self, place: str) -> bool:
@@ -203,5 +156,4 @@ class Folders:
 
 
 def _in_order(places: list[str]) -> list[str]:
-    """Return places by their names in natural order, each once."""
     return sorted(sorted(set(places)), key=lambda place: natural(os.path.basename(place)))  # noqa: PTH119

@@ -17,20 +17,7 @@ from opsin.core.recipe_options import options_of
 
 @dataclass(frozen=True)
 class LibraryDataset:
-    """A collection as the studio knows it.
-
-    Args:
-        id: Hexadecimal digits: the name of its folder.
-        title: What people call it.
-        sources: What follows `opsin train`: names, or whole paths.
-        options: Fields of `DataRecipe` that are not as usual.
-        made_here: Whether its images are in the studio's own folder, so that more can be added.
-        created: When it was added, in seconds since 1970.
-
-    Example:
-        >>> LibraryDataset("0a", "Digits", ("digits",), {"classes": ["3", "8"]}).words()
-        ['--classes=3,8', '--', 'digits']
-    """
+    """A collection as the studio knows it."""
 
     id: str
     title: str
@@ -65,11 +52,7 @@ def id_of(given: Sequence[str], options: dict[str, object]) -> str:
 
 
 def stored_set(content: object) -> LibraryDataset:
-    """Read what a set's file holds.
-
-    Raises:
-        ValueError: It is not what was written.
-    """
+    """Read what a set's file holds."""
     return _STORED.validate_python(content)
 
 

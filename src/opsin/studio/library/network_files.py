@@ -37,35 +37,14 @@ class _LookedInto(BaseModel):
 
 
 class NetworkFiles:
-    """ONNX files, each in a folder of its own, known by its content.
-
-    Args:
-        home: The studio's files; they are in its folder ``networks``.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as home:
-        ...     sent = Path(home) / "sent"
-        ...     _ = sent.write_bytes(b"a network")
-        ...     files = NetworkFiles(Path(home))
-        ...     files.get(files.add(sent, "mobile.onnx")).name
-        'mobile.onnx'
-    """
+    """ONNX files, each in a folder of its own, known by its content."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "networks"
         self._asking = {path.parent.name for path in self._folder.glob(f"*/{_ASK}")}
 
     def add(self, sent: Path, name: str) -> str:
-        """Take a file over, and return its id.
-
-        Args:
-            sent: Where it is; it is moved.
-            name: What it was called.
-
-        Raises:
-            StorageError: The disk refuses it.
-        """
+        """Take a file over, and return its id."""
         with storage_errors(self._folder):
             with sent.open("rb") as file:
                 number = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -76,11 +55,7 @@ class NetworkFiles:
         return number
 
     def get(self, number: str) -> Path:
-        """Return where a network is.
-
-        Raises:
-            NotThere: There is no such network.
-        """
+        """Return where a network is."""
         if number not in (found := self.all()):
             raise NotThere("a network's file", "it is not there any more", "Send it again.")
         return found[number]
@@ -94,12 +69,7 @@ class NetworkFiles:
         }
 
     def check(self, number: str) -> None:
-        """Look into a network, in a process of its own, and forget one that cannot be built on.
-
-        Raises:
-            ModelFileError: It cannot be built on.
-            StorageError: The disk refuses a note about it.
-        """
+        """Look into a network, in a process of its own, and forget one that cannot be built on."""
         path = self.get(number)
         try:
             done = subprocess.run(  # noqa: S603  our own command

@@ -33,14 +33,7 @@ _DEEPEST: Final = 32
 
 
 class SentFile(TypedDict):
-    """What the browser says about a file that it sends.
-
-    Args:
-        key: What it is sent under.
-        name: Its name.
-        path: Its folders and name if it came in folders, else ``""``.
-        size: Its bytes.
-    """
+    """What the browser says about a file that it sends."""
 
     key: str
     name: str
@@ -59,21 +52,6 @@ def arrange(
     everything taken off; where ``into`` is there already, they are added. What is no image is
     passed over. Files keep their names; of two images with one name, the second is called by its
     content as well.
-
-    Args:
-        files: Where each file lies, and what it was called, folders parted by ``/``.
-        into: A folder on the same disk.
-        loose: Class of the images that came without a folder.
-        labelled: Whether each image needs a class; else it lies in ``into`` as it came, and an
-            archive is checked when it is read.
-
-    Returns:
-        The source: the archive beside ``into``, or ``into``.
-
-    Raises:
-        SourceError: There is nothing to be a source, a name leads elsewhere, or images have no
-            class. Nothing was moved, but an archive that is refused is gone.
-        StorageError: The disk refuses it. Nothing was moved.
     """
     packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
     if packed and len(files) == 1:
@@ -108,30 +86,12 @@ def arrange(
 
 
 def usable(name: str) -> bool:
-    """Tell by its name whether a file can be an image of a source, or a source by itself.
-
-    Example:
-        >>> usable("pets/cat/1.JPG"), usable("pets.tar.gz"), usable("notes.pdf")
-        (True, True, False)
-    """
+    """Tell by its name whether a file can be an image of a source, or a source by itself."""
     return bool(_packed(name)) or is_image_name(name)
 
 
 def common_name(files: Sequence[SentFile]) -> str:
-    """Return what an upload is called by itself: its archive, or the folder around it.
-
-    Args:
-        files: What was sent.
-
-    Returns:
-        The name; ``""`` of images that came by themselves.
-
-    Example:
-        >>> common_name([SentFile(key="", name="1.png", path="pets/cat/1.png", size=3)])
-        'pets'
-        >>> common_name([SentFile(key="", name="pets 1.0.tar.gz", path="", size=9)])
-        'pets 1.0'
-    """
+    """Return what an upload is called by itself: its archive, or the folder around it."""
     around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}
     if len(around) == 1:
         return around.pop()
@@ -140,12 +100,7 @@ def common_name(files: Sequence[SentFile]) -> str:
 
 
 def file_name(title: str) -> str:
-    """Return a name for a folder or file that is legal everywhere and close to the given one.
-
-    Example:
-        >>> file_name(" Cats / dogs "), file_name("..")
-        ('Cats - dogs', 'Upload')
-    """
+    """Return a name for a folder or file that is legal everywhere and close to the given one."""
     clean = "".join("-" if each in RESERVED else each for each in title if each.isprintable())
     clean = nfc(clean.encode("utf-8", "ignore").decode()).strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
@@ -155,16 +110,7 @@ def file_name(title: str) -> str:
 
 
 def class_name(text: str) -> str:
-    """Return a class's name, fit to be a folder's.
-
-    Raises:
-        SourceError: It is empty, begins with a dot, is too long, or holds what no folder's name or
-            no page can.
-
-    Example:
-        >>> class_name(" Ankle boot ")
-        'Ankle boot'
-    """
+    """Return a class's name, fit to be a folder's."""
     name = nfc(text.strip())  # one folder for a class, whichever system its name comes from
     try:
         long = len(os.fsencode(name)) > _MOST_BYTES
@@ -185,7 +131,6 @@ def class_name(text: str) -> str:
 
 
 def _packed(name: str) -> str:
-    """Return the suffix of a file that is a source by itself, or nothing."""
     known = sorted((*archive.SUFFIXES, ".npz", ".parquet"), key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
@@ -216,12 +161,7 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool
 
 
 def _check_archive(path: Path, name: str) -> None:
-    """Unpack an archive into the cache, where `opsin data` finds it.
-
-    Raises:
-        SourceError: It cannot be a source.
-        StorageError: The disk refuses it.
-    """
+    """Unpack an archive into the cache, where `opsin data` finds it."""
     try:
         check_archive(path)
     except SourceError as error:
@@ -231,11 +171,7 @@ def _check_archive(path: Path, name: str) -> None:
 
 
 def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]]:
-    """Return where each image belongs: the class's folder, folders within it, its name.
-
-    Raises:
-        SourceError: A name leads elsewhere, is impossible, or an image has no class.
-    """
+    """Return where each image belongs: the class's folder, folders within it, its name."""
     parts = {path: _parts(name) for path, name in files.items()}
     kept = {path: names for path, names in parts.items() if _is_image(names)}
     sorted_ones = [names for names in kept.values() if len(names) > 1]
@@ -259,11 +195,6 @@ def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]
 
 
 def _as_they_came(files: Mapping[Path, str]) -> dict[Path, tuple[str, ...]]:
-    """Return where each image belongs that needs no class: where it was.
-
-    Raises:
-        SourceError: A name leads elsewhere.
-    """
     parts = {path: _parts(name) for path, name in files.items()}
     return {path: (*map(_short, names),) for path, names in parts.items() if _is_image(names)}
 

@@ -55,22 +55,7 @@ class UploadTooLarge(RequestError):  # noqa: N818
 
 
 class Uploads:
-    """Files that are on their way, or have arrived and were not used yet.
-
-    Args:
-        home: The studio's folder.
-        most_bytes: Bytes of all that lies here together.
-        most_files: Likewise, files.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as home:
-        ...     uploads = Uploads(Path(home), most_bytes=1000, most_files=10)
-        ...     uploads.append("00000000000000aa", 0, b"half")
-        ...     uploads.offset("00000000000000aa")
-        4
-        4
-    """
+    """Files that are on their way, or have arrived and were not used yet."""
 
     def __init__(
         self, home: Path, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES
@@ -89,24 +74,14 @@ class Uploads:
         self.sweep()
 
     def offset(self, key: str) -> int:
-        """Return how many bytes of a file have arrived: 0 of one that is not known.
-
-        Raises:
-            BadRequest: It is no key.
-        """
+        """Return how many bytes of a file have arrived: 0 of one that is not known."""
         try:
             return self._path(key).stat().st_size
         except FileNotFoundError:
             return 0
 
     def append(self, key: str, offset: int, content: bytes) -> int:
-        """Add bytes to a file, and return how many there are now.
-
-        Raises:
-            BadRequest: It is no key, or the bytes do not begin where the file ends.
-            UploadTooLarge: With them there would be more than the studio takes.
-            StorageError: The disk is full or refuses the write; of this file nothing is kept.
-        """
+        """Add bytes to a file, and return how many there are now."""
         path = self._path(key)
         if offset != self.offset(key):
             raise BadRequest(
@@ -128,12 +103,7 @@ class Uploads:
         return offset + len(content)
 
     def path(self, key: str) -> Path:
-        """Return where a file lies that has arrived.
-
-        Raises:
-            BadRequest: It is no key.
-            SourceError: Nothing has arrived under it.
-        """
+        """Return where a file lies that has arrived."""
         path = self._path(key)
         if not path.is_file():
             raise SourceError(
@@ -142,17 +112,7 @@ class Uploads:
         return path
 
     def take(self, key: str, name: str = "the file") -> bytes:
-        """Return an image file's content, and keep it no longer.
-
-        Args:
-            key: What it was sent under.
-            name: What to call it in an error.
-
-        Raises:
-            BadRequest: It is no key.
-            SourceError: Nothing has arrived under it.
-            ImageError: It is larger than any image may be.
-        """
+        """Return an image file's content, and keep it no longer."""
         path = self.path(key)
         try:
             return content_of(path, name=name)
@@ -160,11 +120,7 @@ class Uploads:
             self.drop(key)
 
     def drop(self, key: str) -> None:
-        """Forget what has arrived of a file.
-
-        Raises:
-            BadRequest: It is no key.
-        """
+        """Forget what has arrived of a file."""
         self._path(key).unlink(missing_ok=True)
         self._count(key, None)
 
@@ -177,24 +133,7 @@ class Uploads:
         loose: str = "",
         labelled: bool = True,
     ) -> Path:
-        """Turn what was uploaded together into a source, whole or not at all: see `arrange`.
-
-        Args:
-            batch: What the files were sent for: the `Intake`'s, 16 hexadecimal digits.
-            files: What was sent.
-            into: A folder on the same disk as the studio's.
-            loose: Class of the images that came without a folder.
-            labelled: Whether each image needs a class.
-
-        Returns:
-            The source: the archive beside ``into``, or ``into``.
-
-        Raises:
-            BadRequest: A key or the batch is none.
-            SourceError: A file has not arrived whole, or what has arrived cannot be a source; what
-                never can is forgotten.
-            StorageError: The disk refuses it; what was uploaded is kept for another try.
-        """
+        """Turn what was uploaded together into a source, whole or not at all: see `arrange`."""
         for key in (_check(batch), *(file["key"] for file in files)):
             _check(key)
         doing = {f"{batch} {file['key']}" for file in files}
@@ -251,11 +190,7 @@ class Uploads:
             self.sweep()
 
     def check_room(self, key: str, size: int) -> None:
-        """Refuse what is too much, before it is sent where its size is known.
-
-        Raises:
-            UploadTooLarge: There would be more bytes or files than the studio takes.
-        """
+        """Refuse what is too much, before it is sent where its size is known."""
         others = len(self._sizes) - (key in self._sizes)
         if self._total - self._sizes.get(key, 0) + size > self._most_bytes:
             raise UploadTooLarge(
@@ -380,5 +315,4 @@ def _check(key: str) -> str:
 
 
 def _plainly(error: StorageError) -> StorageError:
-    """Return a refusal of the disk without the place, which clients do not see."""
     return StorageError("to keep the upload", error.received, error.advice)

@@ -133,10 +133,6 @@ class JobLine:
             "Pause": lambda: self._studio.jobs.pause(self.job.id),
             "Stop": lambda: self._studio.jobs.stop(self.job.id),
             "Stop at once": lambda: self._studio.jobs.stop_at_once(self.job.id),
-            "Up": lambda: self._move(-1),
-            "Down": lambda: self._move(1),
-            "Hold": lambda: self._studio.jobs.hold(self.job.id),
-            "Release": lambda: self._studio.jobs.release(self.job.id),
             "Resume": self._resume,
             "Try again": lambda: self._studio.jobs.resume(self.job.id),
             "Remove": lambda: self._studio.jobs.remove(self.job.id),
@@ -152,11 +148,6 @@ class JobLine:
         if row is not None:
             recipe_of_run(self._studio.runs.get(row.id))  # or it is asked where its images are
         self._studio.jobs.resume(self.job.id)
-
-    def _move(self, by: int) -> None:
-        waiting = [job.id for job in self._studio.jobs.jobs() if job.pending]
-        if self.job.id in waiting:
-            self._studio.jobs.move(self.job.id, max(0, waiting.index(self.job.id) + by))
 
     async def _do(self, ask: Callable[[], object]) -> None:
         """Change something in the queue, and show an error here."""
@@ -191,7 +182,6 @@ def state_in_words(studio: Studio, job: Job) -> str:
     if job.state == "waiting" and job.training and studio.jobs.paused:
         return "waiting for the queue to resume"
     words = {
-        "held": "on hold",
         "pausing": "pausing: saving its state",
         "stopping": "stopping" if job.signals < 2 else "stopping at once",
     }
@@ -205,8 +195,7 @@ def offers(studio: Studio, job: Job) -> list[str]:
     if job.active:
         return ["Stop at once"]
     if job.pending:
-        order = ["Up", "Down"] if job.training else []
-        return [*order, "Hold" if job.state == "waiting" else "Release", "Remove"]
+        return ["Remove"]
     nothing = job.state == "done" or not job.argv
     again = [] if nothing else ["Resume" if _in_steps(studio, job) else "Try again"]
     return [*again, "Remove"]

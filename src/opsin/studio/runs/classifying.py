@@ -34,15 +34,7 @@ _OPEN: Final = 2
 
 @dataclass(frozen=True)
 class OpenedClassifier:
-    """A classifier that the processes have opened, or open anew.
-
-    Args:
-        content: Of its file.
-        digest: What the processes know it by.
-        most: How many images may be computed at once; ``None``: any number.
-        preparation: How an image becomes pixels.
-        classes: Names of its classes.
-    """
+    """A classifier that the processes have opened, or open anew."""
 
     content: bytes
     digest: str
@@ -52,12 +44,7 @@ class OpenedClassifier:
 
 
 class Classifying:
-    """Asks classifiers about images; may be called from any thread.
-
-    Example:
-        ``classifying = Classifying()``, then
-        ``classifying.predict(classifying.open(run), content, "boot.png")``
-    """
+    """Asks classifiers about images; may be called from any thread."""
 
     def __init__(self) -> None:
         self._sandbox = Sandbox(
@@ -65,12 +52,7 @@ class Classifying:
         )
 
     def open(self, directory: RunDirectory) -> OpenedClassifier:
-        """Load a run's classifier.
-
-        Raises:
-            RunError: The run has none yet.
-            ModelFileError: The file is damaged, or does harm.
-        """
+        """Load a run's classifier."""
         path = find_classifier(directory.path)
         content = read_classifier(path)
         most = check_model(content, str(path))
@@ -83,13 +65,7 @@ class Classifying:
         )
 
     def predict(self, classifier: OpenedClassifier, content: bytes, name: str) -> Prediction:
-        """Classify an image, as `Classifier.predict` does.
-
-        Raises:
-            ImageError: It cannot be read.
-            ModelFileError: What the network puts out is no answer.
-            SandboxError: The network took too long or too much memory.
-        """
+        """Classify an image, as `Classifier.predict` does."""
         made = prepare(content, classifier.preparation, name)
         ready = Prepared.of(name, made.pixels, made.notes)
         said, _ = self._call(classifier, {"do": "predict"}, ready.pixels)
@@ -110,12 +86,7 @@ class Classifying:
         )
 
     def heat(self, classifier: OpenedClassifier, answer: Prediction) -> NDArray[np.float32]:
-        """Return the occlusion map of an answer, ``float32[H, W]``.
-
-        Raises:
-            ModelFileError: What the network puts out is no answer.
-            SandboxError: The network took too long or too much memory.
-        """
+        """Return the occlusion map of an answer, ``float32[H, W]``."""
         pixels = answer.pixels
         question = {"do": "heat", "target": classifier.classes.index(answer.label)}
         _, heat = self._call(classifier, question, pixels)
@@ -150,12 +121,7 @@ _opened: OrderedDict[str, Classifier] = OrderedDict()
 
 
 def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Load a classifier, or ask it: `opsin.core.sandbox` runs this.
-
-    Args:
-        header: ``do``: what is asked; ``model``: the digest of the classifier's file.
-        body: The file, or prepared pixels.
-    """
+    """Load a classifier, or ask it: `opsin.core.sandbox` runs this."""
     if header["do"] == "open":
         return _open(header, whole(body)), []
     classifier = _opened.get(header["model"])
@@ -197,8 +163,5 @@ def _heat(
 
 
 _ASKED: Final[
-    dict[
-        str,
-        Callable[[Classifier, NDArray[np.uint8], Header], tuple[Header, Sequence[bytes]]],
-    ]
+    dict[str, Callable[[Classifier, NDArray[np.uint8], Header], tuple[Header, Sequence[bytes]]]]
 ] = {"predict": _predict, "heat": _heat}

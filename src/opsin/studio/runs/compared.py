@@ -13,8 +13,7 @@ from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.file_stamp import file_stamp
 from opsin.core.storage import write_json
 from opsin.report.side_by_side import Comparison
-from opsin.studio.jobs.job import Job, command
-from opsin.studio.jobs.job_outcome import JobAnswer
+from opsin.studio.jobs.job import Job, JobAnswer, command
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import RunIndex
 
@@ -25,18 +24,7 @@ _KEPT: Final = 50
 
 
 class Compared:
-    """What `opsin compare` said of some runs, kept until one of them changes.
-
-    Args:
-        runs: The runs.
-        jobs: The queue.
-        home: Folder of the studio's own files.
-        ids: The runs; the others are set against the first.
-
-    Raises:
-        RecipeError: They are too few or too many.
-        NotThere: There is no such run.
-    """
+    """What `opsin compare` said of some runs, kept until one of them changes."""
 
     def __init__(self, runs: RunIndex, jobs: Queue, home: Path, ids: Sequence[str]) -> None:
         if not 2 <= len(ids) <= MOST:
@@ -58,11 +46,7 @@ class Compared:
         return None
 
     def start(self) -> Job:
-        """Return the job that makes it: the one that is at it already, or a new one.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Return the job that makes it: the one that is at it already, or a new one."""
         paths = [run.path.absolute() for run in self._runs]
         argv = command("compare", *paths, "--no-speed", "--quiet")
         for job in self._jobs.jobs():
@@ -71,12 +55,7 @@ class Compared:
         return self._jobs.add("compare", " and ".join(self._names), argv)
 
     def keep(self, job: Job) -> Comparison:
-        """Return what a job that is over has found, and keep it.
-
-        Raises:
-            OpsinError: It was refused, or its process died.
-            StorageError: The disk refuses the write.
-        """
+        """Return what a job that is over has found, and keep it."""
         found = self._jobs.output(job.id, Comparison)
         said = self._jobs.output(job.id, JobAnswer)
         self._jobs.remove(job.id)  # its answer is kept here, or told now
@@ -108,6 +87,5 @@ class Compared:
 
 
 def _stamp(run: RunDirectory) -> list[tuple[int, int]]:
-    """Return what changes when a run gets other answers."""
     stamps = map(file_stamp, (run.report, run.predictions, run.split))
     return [(stamp.mtime_ns, stamp.size) for stamp in stamps]

@@ -51,14 +51,7 @@ class _OpenDataset:
 
 
 class DatasetCache:
-    """Keeps the images of datasets and runs open; the least recently used are closed.
-
-    Args:
-        sets: The datasets.
-        runs: The runs.
-        places: Where the images of runs may lie.
-        most: How many stay open.
-    """
+    """Keeps the images of datasets and runs open; the least recently used are closed."""
 
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
@@ -69,23 +62,11 @@ class DatasetCache:
         return self._open.kept(("set", set_id)) is not None
 
     async def of_set(self, set_id: str) -> DecodedDataset:
-        """Open the images of a set, without its corrections.
-
-        Raises:
-            NotThere: There is no such set.
-            NotDecoded: Its images were not read yet.
-            SourceError: Its sources are gone or damaged.
-        """
+        """Open the images of a set, without its corrections."""
         return (await self._set(set_id)).images
 
     async def corrections_of(self, set_id: str) -> Corrections:
-        """Return the corrections of a set's labels, the same for all windows.
-
-        Raises:
-            NotThere: There is no such set.
-            NotDecoded: Its images were not read yet.
-            SourceError: Its sources are gone or damaged.
-        """
+        """Return the corrections of a set's labels, the same for all windows."""
         opened = await self._set(set_id)
         if opened.corrections is None:
             made = await IMAGES.run(lambda: Corrections(self._sets.folder(set_id), opened.images))
@@ -93,26 +74,14 @@ class DatasetCache:
         return opened.corrections
 
     async def look(self, set_id: str) -> bool:
-        """Take over what the last look at an open set found; return whether that was news.
-
-        Raises:
-            NotThere: There is no such set.
-        """
+        """Take over what the last look at an open set found; return whether that was news."""
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return False
         return await IMAGES.run(_take_look, opened.images, self._sets)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
-        """Open the images of a run, with the corrections that it was trained with.
-
-        Raises:
-            NotThere: There is no such run, its images have changed since, or they are said to lie
-                where this studio may not look.
-            NotDecoded: They are not in the cache any more.
-            RunError: The run's files are damaged.
-            SourceError: Its sources are gone or damaged.
-        """
+        """Open the images of a run, with the corrections that it was trained with."""
         directory = await IMAGES.run(self._runs.get, run_id)
 
         def read() -> _OpenDataset:
@@ -122,11 +91,7 @@ class DatasetCache:
         return (await self._open.get(("run", run_id), lambda: IMAGES.run(read))).images
 
     async def changed(self, set_id: str) -> bool:
-        """Look whether a set's sources are still what was opened; if not, it is closed.
-
-        Raises:
-            SourceError: Its sources are gone or damaged.
-        """
+        """Look whether a set's sources are still what was opened; if not, it is closed."""
         opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
@@ -169,12 +134,7 @@ def recipe_of(the_set: LibraryDataset) -> DataRecipe:
 
 
 def open_set(the_set: LibraryDataset) -> DecodedDataset:
-    """Open the images of a set that were read before.
-
-    Raises:
-        NotDecoded: They were not.
-        SourceError: Its sources are gone or damaged.
-    """
+    """Open the images of a set that were read before."""
     recipe = recipe_of(the_set)
     key, decoded = _read_before(recipe)
     if decoded is None:
@@ -183,15 +143,7 @@ def open_set(the_set: LibraryDataset) -> DecodedDataset:
 
 
 def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
-    """Open the images of a run as it was trained with them.
-
-    Raises:
-        NotThere: They have changed since.
-        NotDecoded: They are not in the cache any more.
-        RunError: The run's files are damaged.
-        MovedError: Its sources are gone.
-        SourceError: They are damaged.
-    """
+    """Open the images of a run as it was trained with them."""
     recipe = recipe_of_run(directory)
     record = directory.read(DatasetRecord)
     # Older runs: their images may have been cached before the size was fixed in the recipe.
@@ -259,7 +211,6 @@ def _key(recipe: DataRecipe) -> str:
 
 
 def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
-    """Find a recipe's images in the cache; nothing is decoded or fetched here."""
     key = _key(recipe)
     decoded = look_up(key, recipe)
     fly_key = cache.index_key(key, "on the fly")

@@ -17,24 +17,13 @@ class ImagePlaces:
 
     A run is a folder of files, perhaps copied from a stranger, and can name any place. The studio
     reads only named sources, folders that people may browse, and its own datasets.
-
-    Args:
-        sets: The studio's datasets.
-        folders: The folders that people may browse.
-        home: The folder of the studio's own files.
     """
 
     def __init__(self, sets: Library, folders: Folders, home: Path) -> None:
         self._sets, self._folders, self._own = sets, folders, Folders([home])
 
     def check(self, run: RunDirectory) -> None:
-        """Check that the images of a run lie in these places.
-
-        Raises:
-            NotThere: They lie elsewhere.
-            MovedError: They are no longer where they were.
-            RunError: The run's files are damaged.
-        """
+        """Check that the images of a run lie in these places."""
         recipe = recipe_of_run(run)
         known = {*NAMES, *(place for each in self._sets.all() for place in each.sources)}
         for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):

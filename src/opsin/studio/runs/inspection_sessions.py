@@ -50,19 +50,7 @@ class NearImage(BaseModel):
 
 
 class InspectionAnswer(BaseModel):
-    """An answer from inside a run; what is said depends on the question.
-
-    Args:
-        page: A page that was written, if there is one.
-        address: Where a browser finds the page.
-        answer: Of a question about an image.
-        nearest: Training images most like it, where these were asked for.
-        units: Units of the layer that was asked about.
-        images: Training images that they were looked at with.
-        terms: What there are lessons about in this network, each with its layers.
-        term: The lesson that the page holds, if it does.
-        layer: The layer that it is about.
-    """
+    """An answer from inside a run; what is said depends on the question."""
 
     page: Path | None = None
     address: str | None = None
@@ -96,14 +84,6 @@ class InspectionSessions:
     A question that takes long (`explain`, all training images) has a worker of its own, so that
     others go on being answered. A worker that died is started again when it is needed; what it
     was asked then is answered with an error.
-
-    Args:
-        runs: The runs.
-        places: Where their images may lie.
-        tried: The images that were given in the browser.
-        home: Folder of the studio's own files.
-        most: Workers at a time.
-        idle: Seconds after which an unused worker is ended.
     """
 
     def __init__(
@@ -132,18 +112,6 @@ class InspectionSessions:
         """Ask a question; one that is being answered, or was, is not asked twice.
 
         Cancelling the wait does not cancel the work.
-
-        Args:
-            run_id: The run.
-            do: ``image``, ``layer``, ``lesson``, ``network``, ``nearest`` or ``explain``
-                (`opsin.commands.inspect_worker`).
-            on_progress: Called with the progress.
-            **with_: What it is asked with: ``image="test/17"``, or ``kept`` (the key of an
-                image in `PredictionSession`); ``layer``, ``term``, ``label``, ``limit``, ``count``.
-
-        Raises:
-            NotThere: There is no such run.
-            OpsinError: The question cannot be answered, or the worker died.
         """
         subject = await asyncio.to_thread(self._identify, run_id, do, with_)
         key = subject[2]
@@ -180,21 +148,13 @@ class InspectionSessions:
         return directory, stamp, key
 
     async def known(self, run_id: str, do: str, **with_: str | int) -> bool:
-        """Tell whether a question was answered already, or is being answered.
-
-        Raises:
-            NotThere: There is no such run.
-        """
+        """Tell whether a question was answered already, or is being answered."""
         *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
         asked = self._asked.get(key)
         return asked is not None and not (asked.task.done() and _failed(asked.task))
 
     async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
-        """Give up a question that is being answered; its worker is ended.
-
-        Raises:
-            NotThere: There is no such run.
-        """
+        """Give up a question that is being answered; its worker is ended."""
         *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
         asked = self._asked.pop(key, None)
         if asked is not None and not asked.task.done():
@@ -257,7 +217,6 @@ class InspectionSessions:
     async def _borrow(
         self, directory: RunDirectory, stamp: FileStamp, *, slow: bool
     ) -> InspectionWorker:
-        """Return a free worker for a run; wait while all are busy."""
         place = (str(directory.path), slow)
         async with self._free:
             while not self._ended:
@@ -324,7 +283,6 @@ def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
 
 
 def _slow(do: str, with_: dict[str, str | int]) -> bool:
-    """Tell whether a question takes a minute rather than a moment."""
     return do == "explain" or (do == "layer" and "limit" not in with_)
 
 

@@ -11,12 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.child_process import (
-    child_environment,
-    error_from,
-    exit_reason,
-    module_command,
-)
+from opsin.core.child_process import child_environment, error_from, exit_reason, module_command
 from opsin.core.errors import OpsinError
 from opsin.core.file_stamp import FileStamp
 from opsin.core.framing import Header, pack, receive_soon
@@ -30,17 +25,7 @@ _GRACE: Final = 2.0
 
 
 class InspectionWorker:
-    """One child process and the run that it looks into.
-
-    Args:
-        directory: The run.
-        stamp: Of its classifier.
-        folder: Where its pages go.
-        log: The file that gets what it prints.
-
-    Attributes:
-        busy: Whether it is answering a question.
-    """
+    """One child process and the run that it looks into."""
 
     def __init__(self, directory: RunDirectory, stamp: FileStamp, folder: Path, log: Path) -> None:
         self.busy = False
@@ -87,11 +72,7 @@ class InspectionWorker:
             )  # fmt: skip
 
     async def ask(self, question: Header, content: bytes, on_progress: OnProgress) -> Header:
-        """Send a question and return the header that answers it.
-
-        Raises:
-            OpsinError: It cannot be answered, or the process died.
-        """
+        """Send a question and return the header that answers it."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise await asyncio.to_thread(self._death, None)

@@ -56,23 +56,14 @@ _Asked = tuple[_Stamp, str]
 
 @dataclass(frozen=True)
 class Kept:
-    """An image as it was given.
-
-    Args:
-        name: What it was called.
-        content: Its bytes, whatever they are.
-    """
+    """An image as it was given."""
 
     name: str
     content: bytes
 
 
 class PredictionSession:
-    """Images that were chosen, dropped, pasted or taken; kept in memory until the studio ends.
-
-    Args:
-        runs: The runs whose classifiers answer.
-    """
+    """Images that were chosen, dropped, pasted or taken; kept in memory until the studio ends."""
 
     def __init__(self, runs: RunIndex) -> None:
         self._runs = runs
@@ -84,15 +75,7 @@ class PredictionSession:
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
     def put(self, content: bytes, name: str) -> str:
-        """Keep an image and return its key: random letters that cannot be guessed.
-
-        Args:
-            content: The file's bytes.
-            name: What it is called.
-
-        Raises:
-            ImageError: It is too large to be kept in memory.
-        """
+        """Keep an image and return its key: random letters that cannot be guessed."""
         if len(content) > _ONE:
             raise ImageError(
                 f"an image of at most {_ONE >> 20} MB",
@@ -108,11 +91,7 @@ class PredictionSession:
         return key
 
     def get(self, key: str) -> Kept:
-        """Return an image.
-
-        Raises:
-            NotThere: It was never here, or is forgotten.
-        """
+        """Return an image."""
         kept = self._kept.get(key)
         if kept is None:
             raise NotThere(
@@ -123,13 +102,7 @@ class PredictionSession:
         return kept
 
     async def answer(self, run: str, key: str) -> Prediction:
-        """Return what a run's classifier says about an image.
-
-        Raises:
-            NotThere: There is no such run or image.
-            OpsinError: The run has no classifier yet, or its file is damaged.
-            ImageError: It is no readable image.
-        """
+        """Return what a run's classifier says about an image."""
         kept = self.get(key)
         stamp, classifier = await self._classifier(run)
         return await self._answers.get(
@@ -142,11 +115,6 @@ class PredictionSession:
 
         Bright is what the answer hangs on: hiding it takes the answer's probability down
         (`opsin.inspection.occlusion.occlusion_map`).
-
-        Raises:
-            NotThere: There is no such run or image.
-            OpsinError: The run has no classifier yet, or its file is damaged.
-            ImageError: It is no readable image.
         """
         answer = await self.answer(run, key)
         stamp, classifier = await self._classifier(run)
@@ -155,12 +123,7 @@ class PredictionSession:
         )
 
     async def image(self, key: str) -> bytes:
-        """Return an image as a PNG file, upright and of a size for pages.
-
-        Raises:
-            NotThere: There is none.
-            ImageError: It is no readable image.
-        """
+        """Return an image as a PNG file, upright and of a size for pages."""
         kept = self.get(key)
         return await IMAGES.run(_upright, kept)
 

@@ -13,14 +13,7 @@ from opsin.core.artifacts.run_predictions import PredictedPart, RunPredictions
 
 @dataclass(frozen=True)
 class RunAnswers:
-    """What a run's file answers on its test images (or on validation images).
-
-    Args:
-        rows: Each image's row among those of the run, ``int64[N]``.
-        labels: Its class, ``int64[N]``.
-        answers: The most probable class, ``int64[N]``.
-        confidence: That class's probability, ``float32[N]``.
-    """
+    """What a run's file answers on its test images (or on validation images)."""
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -52,14 +45,6 @@ class RunAnswers:
 
 
 def read_answers(directory: RunDirectory, split: PredictedPart) -> RunAnswers:
-    """Read a run's ``predictions.npz``.
-
-    Args:
-        directory: The run.
-        split: ``test``, or ``val`` where there is no test data.
-
-    Raises:
-        RunError: The file is missing or damaged.
-    """
+    """Read a run's ``predictions.npz``."""
     kept = RunPredictions.read(directory).of(split)
     return RunAnswers(kept.rows, kept.labels, kept.answers, kept.probabilities.max(axis=1))

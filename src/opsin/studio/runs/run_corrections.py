@@ -22,13 +22,7 @@ from opsin.studio.runs.run_index import RunIndex
 
 
 class RunCorrections:
-    """Corrections of a run's images, by the run's own rows; they are those of its set.
-
-    Args:
-        whole: The corrections of the set.
-        opened: The run's images.
-        rows: For each of them its row in the set, ``int64[N]``.
-    """
+    """Corrections of a run's images, by the run's own rows; they are those of its set."""
 
     def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
         self.whole = whole
@@ -71,11 +65,6 @@ async def of_run(
     """Return the set that a run was trained with, and the corrections of the run's images.
 
     A dataset that is not in the library yet is added with the run's settings.
-
-    Raises:
-        NotThere: There is no such run, or its images have changed since.
-        NotDecoded: They are not in the cache any more.
-        SourceError: Its sources are gone or damaged, or there are several.
     """
     opened = await cache.of_run(run_id)
     the_set = await asyncio.to_thread(lambda: _set_of(sets, opened, runs.get(run_id)))
@@ -86,7 +75,6 @@ async def of_run(
 
 
 def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
-    """Find the set of a run's images, or add it."""
     recipe = opened.recipe
     same = ("test", "classes", "columns", "follow_links")
     for each in sets.all():
@@ -114,7 +102,6 @@ def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> L
 
 
 def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
-    """Return for each image of a run its row in the set, ``int64[N]``."""
     kept = np.array(opened.source_rows(range(len(opened))), np.int64)
     names = opened.decoded.names
     there = whole.decoded.names

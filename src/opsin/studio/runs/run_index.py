@@ -28,17 +28,7 @@ SPLIT_OPTIONS: Final = tuple(
 
 
 class RunIndex:
-    """The runs below a folder, kept in memory and disposable: the directories are the truth.
-
-    Args:
-        root: The folder of the run directories.
-
-    Example:
-        >>> import tempfile
-        >>> index = RunIndex(Path(tempfile.mkdtemp()))
-        >>> index.scan(), index.rows()
-        (set(), [])
-    """
+    """The runs below a folder, kept in memory and disposable: the directories are the truth."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -52,11 +42,7 @@ class RunIndex:
         self.scanned = False
 
     def scan(self) -> set[str]:
-        """Read again what changed on the disk; called in a thread each second.
-
-        Returns:
-            The numbers of the runs of which any file that is looked at changed, came or went.
-        """
+        """Read again what changed on the disk; called in a thread each second."""
         with self._guard:
             rows: dict[str, RunRow] = {}
             for folder in _folders(self.root):
@@ -88,11 +74,7 @@ class RunIndex:
         return self._rows.get(opaque(folder))
 
     def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
-        """Return one run's row, as of the last scan; that of a newer run is read now.
-
-        Raises:
-            NotThere: There is no run of this number.
-        """
+        """Return one run's row, as of the last scan; that of a newer run is read now."""
         row = self._rows.get(id) or self._read(id)
         if row is None:
             raise NotThere("a run", "there is none of this number", "See the table of runs.")
@@ -107,12 +89,7 @@ class RunIndex:
         return None
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
-        """Return a run's directory.
-
-        Raises:
-            NotThere: There is no run of this number.
-            RunError: There is a link, a pipe or a device in it.
-        """
+        """Return a run's directory."""
         directory = RunDirectory(self.root / self.row(id).folder)
         directory.check_own()
         return directory
@@ -122,11 +99,7 @@ class RunIndex:
         return self.row(id), self.get(id)
 
     def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
-        """Return the newest run of the same images that split them alike, ``None`` where none did.
-
-        Args:
-            recipe: Which images.
-        """
+        """The newest run of the same images that split them alike."""
         same = ("sources", "test", "classes", *SPLIT_OPTIONS)
         for row in self.rows():
             directory = RunDirectory(self.root / row.folder)
@@ -139,16 +112,7 @@ class RunIndex:
         return None
 
     def delete(self, id: str) -> str:  # noqa: A002
-        """Take a run out of the table; its files are kept for a week.
-
-        Returns:
-            What `restore` takes it back by.
-
-        Raises:
-            NotThere: There is no run of this number.
-            RunError: It is being trained.
-            StorageError: The disk refuses it.
-        """
+        """Take a run out of the table; its files are kept for a week."""
         run = RunDirectory(self.root / self.row(id).folder)
         state = "damaged"
         with contextlib.suppress(RunError):  # such a one may go
@@ -172,13 +136,7 @@ class RunIndex:
         return found
 
     def restore(self, token: str) -> str:
-        """Take a deletion back, and return the run's number.
-
-        Raises:
-            NotThere: Nothing was deleted under this token, or it is gone for good.
-            RunError: Another run has its name by now.
-            StorageError: The disk refuses it.
-        """
+        """Take a deletion back, and return the run's number."""
         for each in self._trash.removed():
             if each.token == token:
                 if (self.root / each.folder).exists():
@@ -196,12 +154,10 @@ class RunIndex:
 
 
 def _folders(root: Path) -> list[str]:
-    """Return the names of a folder's visible folders; none where it cannot be read."""
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         return [entry.name for entry in entries if not entry.name.startswith(".")]
     return []
 
 
 def _shown(row: RunRow | None) -> RunRow | None:
-    """Return what the table shows of a row: a sign of life alone changes nothing."""
     return None if row is None else replace(row, stamp=(), disk_bytes=0, progress=None)

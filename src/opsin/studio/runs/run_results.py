@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunResults:
-    """What is known of a finished run without asking its classifier.
-
-    Args:
-        layers: Its layers; runs of earlier versions do not say them.
-        part: The part that it was measured on: ``test`` or ``val``.
-        answers: Its answers there.
-    """
+    """What is known of a finished run without asking its classifier."""
 
     layers: list[Layer]
     part: str
@@ -30,11 +24,7 @@ class RunResults:
 
 
 def read_judged(directory: RunDirectory) -> RunResults:
-    """Read a run's report and its answers.
-
-    Raises:
-        RunError: It has none yet, or they are damaged.
-    """
+    """Read a run's report and its answers."""
     if not directory.classifier.is_file() or not directory.report.is_file():
         raise RunError(
             "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."

@@ -33,27 +33,13 @@ Stamp = tuple[FileStamp, ...]
 
 
 def opaque(text: str | os.PathLike[str]) -> str:
-    """Return a number that stands for a name in addresses: the same one after every start.
-
-    Example:
-        >>> opaque("2026-11-21-fashion-mnist-cnn")
-        'f69114b8c23863ba'
-    """
+    """Return a number that stands for a name in addresses: the same one after every start."""
     return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow(RunSummary):
-    """A run as the studio's table shows it: its summary, in texts that a page can hold.
-
-    Args:
-        id: What addresses call it.
-        folder: Name of its directory; its ``name`` too, where people gave it none.
-        curve: Validation accuracy over the epochs, at most `CURVE` points.
-        disk_bytes: What the directory takes on the disk.
-        progress: How far it is while it runs.
-        stamp: Times and sizes of what this was read from.
-    """
+    """A run as the studio's table shows it: its summary, in texts that a page can hold."""
 
     id: str
     folder: str
@@ -120,7 +106,6 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
 
 
 def _shown(text: str) -> str:
-    """Return text that a page can hold: names may be bytes that are no Unicode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -145,12 +130,10 @@ def _without_place(row: RunRow, path: Path) -> RunRow:
 
 
 def _short(source: str) -> str:
-    """Return a source as a table names it: of a path its last part."""
     return Path(source).name or source
 
 
 def _seconds(run: RunDirectory) -> float | None:
-    """Return how long a run without a report trained: the sum of its epochs."""
     lengths = [epoch.seconds for epoch in run.read_history() if math.isfinite(epoch.seconds)]
     return sum(lengths) if lengths else None
 
@@ -162,19 +145,13 @@ def _curve(run: RunDirectory) -> tuple[float, ...]:
 
 
 def thin(points: Sequence[float], most: int) -> list[float]:
-    """Return at most ``most`` of the points, evenly spaced, with the first and the last.
-
-    Example:
-        >>> thin([1.0, 2.0, 3.0, 4.0, 5.0], 3)
-        [1.0, 3.0, 5.0]
-    """
+    """Return at most ``most`` of the points, evenly spaced, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of all files below a folder, however deep."""
     total, folders = 0, [str(path)]
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
