@@ -185,12 +185,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
     near, labels = dataset.near, dataset.labels
     tested = np.zeros(len(dataset), bool)
     tested[dataset.split.test] = True
-    flat = as_keys(dataset.digests)
-    order = np.argsort(flat, kind="stable")
-    borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
-    same = [np.sort(rows).tolist() for rows in np.split(order, borders) if len(rows) > 1]
-    same.sort(key=lambda rows: (-len(rows), rows[0]))
-    exact = tuple(Case(tuple(rows), "the same pixels") for rows in same)
+    exact = _exact_copies(dataset)
     alike = tuple(
         Case((int(one), int(other)), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
         for (one, other), likeness, turned in zip(
@@ -240,7 +235,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
         ),
         Finding(
             "exact-duplicates",
-            sum(map(len, same)),
+            sum(len(case.rows) for case in exact),
             "Images that are there more than once",
             one_side,
             "leave copies out if they are there by accident",
@@ -248,6 +243,15 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
         ),
     ]
     return wrong, there
+
+
+def _exact_copies(dataset: Dataset) -> tuple[Case, ...]:
+    flat = as_keys(dataset.digests)
+    order = np.argsort(flat, kind="stable")
+    borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
+    same = [np.sort(rows).tolist() for rows in np.split(order, borders) if len(rows) > 1]
+    same.sort(key=lambda rows: (-len(rows), rows[0]))
+    return tuple(Case(tuple(rows), "the same pixels") for rows in same)
 
 
 def _why_apart(dataset: Dataset) -> str:
