@@ -26,6 +26,7 @@ from opsin.data.spelling import alike_names
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
+_ONE_SIDE: Final = "keeps them on one side where it cuts the split"
 
 
 def _rows_of(images: object) -> object:
@@ -221,14 +222,13 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
             ("test-near-duplicates", dataset.leaks[1], "a near duplicate", alike),
         )
     ]
-    one_side = "keeps them on one side where it cuts the split"
     apart = dataset.recipe.near_duplicates == "apart"
     there = [
         Finding(
             "near-duplicates",
             len(np.unique(near.pairs)),
             "Near duplicates: cropped, resized, mirrored or recoded",
-            "lets the split part them, as you asked" if apart else one_side,
+            "lets the split part them, as you asked" if apart else _ONE_SIDE,
             "leave some out if they are too many of one kind; of films or bursts, name the scene "
             "as their group (--group-by)",
             alike,
@@ -237,7 +237,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
             "exact-duplicates",
             sum(len(case.rows) for case in exact),
             "Images that are there more than once",
-            one_side,
+            _ONE_SIDE,
             "leave copies out if they are there by accident",
             exact,
         ),
