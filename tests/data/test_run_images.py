@@ -112,17 +112,3 @@ def test_other_images_are_not_those_of_the_run(tmp_path: Path) -> None:
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     assert rows_of_run(directory, decoded_of(replace(data, labels=1 - data.labels))) is None
     assert rows_of_run(directory, decoded_of(replace(data, digests=data.digests + 1))) is None
-
-
-def test_a_run_that_kept_no_names_tells_copies_by_its_answers(tmp_path: Path) -> None:
-    data = doubles()
-    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
-    directory.images.unlink()
-    order = np.random.default_rng(1).permutation(len(data))
-    other = replace(data, labels=data.labels[order], digests=data.digests[order])
-    place = rows_of_run(directory, decoded_of(other))
-    assert place is not None
-    assert sorted(place.tolist()) == list(range(len(data)))
-    assert np.array_equal(other.digests[place], data.digests)
-    judged = np.concatenate([data.split.val, data.split.test])
-    assert np.array_equal(other.labels[place][judged], data.labels[judged])
