@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError
-from opsin.data.array_image import image_from_array, to_bytes
+from opsin.data.array_image import image_from_array
 
 
 def grey(height: int = 6, width: int = 9) -> NDArray[np.uint8]:
@@ -36,11 +36,6 @@ def read(array: NDArray[Any]) -> NDArray[np.uint8]:
 )  # fmt: skip
 def test_what_can_mean_one_thing_is_taken(array: NDArray[Any]) -> None:
     assert np.array_equal(read(array), grey())
-
-
-@pytest.mark.parametrize("array", [colour(), colour()[None], colour().astype(int), colour() / 255])
-def test_colours_too(array: NDArray[Any]) -> None:
-    assert np.array_equal(read(array), colour())
 
 
 def test_what_numbers_were_taken_for_is_said() -> None:
@@ -109,8 +104,3 @@ def test_a_batch_goes_as_a_list(array: NDArray[Any], line: str) -> None:
 def test_nothing_else_is_raised(array: NDArray[Any]) -> None:
     with pytest.raises(ImageError):
         read(array)
-
-
-def test_the_variable_in_the_line_is_the_callers() -> None:
-    with pytest.raises(ImageError, match=r"\(images >> 8\)"):
-        to_bytes(np.full((2, 4, 4), 60_000), "arrays", "images")

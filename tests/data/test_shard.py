@@ -86,8 +86,3 @@ def test_an_archive_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     found: list[Unlabelled] = []
     with pytest.raises(SourceError, match="added, removed or renamed"):
         found.extend(stream)
-
-
-def test_standard_input_has_no_shards() -> None:
-    with pytest.raises(RecipeError, match="standard input"):
-        open_streams("-", shard=Shard(1, 2))
