@@ -26,7 +26,7 @@ from opsin.commands.train.learner import Learner
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
-from opsin.core.artifacts.import_record import IMPORTED, ImportParity, ImportRecord
+from opsin.core.artifacts.records import IMPORTED, ImportParity, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
