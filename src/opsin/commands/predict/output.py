@@ -15,17 +15,7 @@ _UNSOUND = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class Output:
-    """The output of a work.
-
-    Args:
-        form: How rows are written.
-        answers: What is done; open.
-        whole: Let the file appear at the end, as Parquet does; else rows are added as they come.
-
-    Raises:
-        RecipeError: The file was changed since, or is another's.
-        StorageError: The disk refuses a write.
-    """
+    """The output of a work."""
 
     def __init__(self, form: RowFormat, answers: AnswersFile, *, whole: bool) -> None:
         self.out, self.form = answers.out, form

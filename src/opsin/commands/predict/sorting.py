@@ -42,21 +42,7 @@ _NAMED: Final = 3
 
 
 class Sorter:
-    """Places images in the folders of their answers.
-
-    Args:
-        folder: Where the folders lie; it is there.
-        by: Whether images are copied or moved.
-        labels: Every answer there may be.
-        output: The answers and their file; open.
-        sources: Folders that the user named as those the images are in.
-        watcher: Receives what could not be placed.
-
-    Raises:
-        RecipeError: A folder of an answer is a link, images were taken back since, or the moves
-            name places from which this account sorted nothing.
-        StorageError: The disk refuses a write.
-    """
+    """Places images in the folders of their answers."""
 
     def __init__(
         self, folder: Path, by: By, labels: Sequence[str], output: Output, *,
@@ -161,11 +147,7 @@ class Sorter:
         return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
     def place(self, images: Sequence[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
-        """Keep answers, and place the images that have one of the folders.
-
-        Raises:
-            StorageError: The disk refuses a write; the same command continues.
-        """
+        """Keep answers, and place the images that have one of the folders."""
         self._place([(image, self._folders[answer]) for image, answer in images], answers)
 
     def _place(self, images: list[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
