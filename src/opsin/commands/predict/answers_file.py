@@ -210,12 +210,10 @@ class AnswersFile:
                     self.db.execute("ROLLBACK")
                 raise
 
-    def append(self, answers: Sequence[Answer], *, written: int | None = None) -> None:
-        """Keep images that are done; `written`: bytes that the output then has."""
+    def append(self, answers: Sequence[Answer]) -> None:
+        """Keep images that are done."""
         with self.transaction():
             self.insert(answers)
-            if written is not None:
-                self.note(written=written)
         self.count(answers)
 
     def insert(self, answers: Sequence[Answer]) -> None:

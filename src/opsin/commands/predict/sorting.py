@@ -119,7 +119,8 @@ class Sorter:
             if place_again and move.source is not None:
                 image = Unlabelled(move.image, move.source, move.source)
                 again.append((image, move.folder))
-        self._mark(undone)
+        with self._answers.transaction():
+            self._mark(undone)
         self._place(again, [])
 
     def _settle_one(self, move: Move) -> tuple[bool, bool]:
@@ -167,32 +168,25 @@ class Sorter:
             self._output.append(answers)
             return
         self._remember([move.source for _, move in planned if move.source is not None])
-        rows, moving = self._output.encode(answers), self.by == "move"
+        rows, moving = b"", self.by == "move"
         with self._answers.transaction() as db:
             for _, move in planned:
                 insert_move(db, move)
             if moving:
-                self._keep(answers, rows)
+                rows = self._output.insert(answers)
         undone = [move.target for image, move in planned if not self._act(image, move)]
-        self._mark(undone, *(() if moving else (answers, rows)))
-        self._answers.count(answers)
-        self._output.write(rows)
+        with self._answers.transaction():
+            self._mark(undone)
+            if not moving:
+                rows = self._output.insert(answers)
+        self._output.add(answers, rows)
 
-    def _keep(self, answers: Sequence[Answer], rows: bytes) -> None:
-        self._answers.insert(answers)
-        if (written := self._output.written_with(rows)) is not None:
-            self._answers.note(written=written)
-
-    def _mark(
-        self, undone: Sequence[str], answers: Sequence[Answer] = (), rows: bytes = b""
-    ) -> None:
+    def _mark(self, undone: Sequence[str]) -> None:
         """Call the planned moves done, but for some."""
-        with self._answers.transaction() as db:
-            for target in undone:
-                known = (as_bytes(target),)
-                db.execute("DELETE FROM moves WHERE done = 0 AND target = ?", known)
-            db.execute("UPDATE moves SET done = 1 WHERE done = 0")
-            self._keep(answers, rows)
+        db = self._answers.db
+        gone = ((as_bytes(target),) for target in undone)
+        db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", gone)
+        db.execute("UPDATE moves SET done = 1 WHERE done = 0")
 
     def _remember(self, sources: list[str]) -> None:
         """Keep where images come from; where that cannot be written, `undo` will ask."""
