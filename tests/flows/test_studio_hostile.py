@@ -22,9 +22,9 @@ from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.keys import Keys
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import new_job, write_job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from opsin.studio.words import safe
 from tests.browser import chromium, console, needs_chromium, resize
 from tests.hostile import CLASSES, FILES, NAMES, write_images

@@ -16,8 +16,8 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 
 from opsin.data.cache import cache_root
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from tests.backbones.small_networks import network
 from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (

@@ -18,8 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.data.dataset import Dataset
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import Cli
 from tests.studio_browser import (

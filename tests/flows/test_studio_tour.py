@@ -22,8 +22,8 @@ from opsin.core.glossary import find_term
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from opsin.studio.tour import STEPS
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run

@@ -15,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from opsin.studio.library.folders import Folders
+from opsin.studio.datasets.folders import Folders
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import write_shapes
 from tests.server.made_engine import png

@@ -15,9 +15,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.data.dataset import Dataset
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from opsin.studio.runs.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run

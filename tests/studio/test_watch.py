@@ -23,9 +23,9 @@ from nicegui import Event
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio import image_routes
+from opsin.studio.datasets import uploads as uploading
+from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library import uploads as uploading
-from opsin.studio.library.uploads import Uploads
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.watch import look, watch
 from tests.studio.runs.test_dataset_cache import Around

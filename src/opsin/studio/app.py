@@ -21,7 +21,7 @@ from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
 from opsin.studio import help_routes, image_routes
-from opsin.studio.library import uploads
+from opsin.studio.datasets import uploads
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.parts import layout, terms

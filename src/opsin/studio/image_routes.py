@@ -13,8 +13,8 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import OpsinError
 from opsin.studio.content_security import ALONE
-from opsin.studio.library.catalogue import Library
-from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex

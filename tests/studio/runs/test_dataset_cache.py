@@ -19,10 +19,10 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.audit import Case, Finding
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.studio.datasets.catalogue import Library, LibraryDataset
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.folders import Folders
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.library.folders import Folders
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import (
     DatasetCache,
@@ -36,7 +36,7 @@ from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.studio_settings import StudioSettings
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-from tests.studio.library.test_dataset_corrections import opened as made_up
+from tests.studio.datasets.test_dataset_corrections import opened as made_up
 
 
 class Around:

@@ -27,7 +27,7 @@ from opsin.core.errors import OpsinError, SourceError, StorageError
 from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
-from opsin.studio.library.upload_import import SentFile, arrange, usable
+from opsin.studio.datasets.upload_import import SentFile, arrange, usable
 from opsin.studio.threads import UPLOADS
 from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
 

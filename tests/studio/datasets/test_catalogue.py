@@ -18,9 +18,9 @@ import opsin
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
+from opsin.studio.datasets.catalogue import Library, LibraryDataset
+from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import open_set
 from tests.conftest import shape_image, write_shapes
@@ -70,7 +70,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None
         def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
             return (sys.executable, "-c", code, *map(str, words))
 
-        monkeypatch.setattr("opsin.studio.library.audit_result.command", command)
+        monkeypatch.setattr("opsin.studio.datasets.audit_result.command", command)
 
     return answer
 

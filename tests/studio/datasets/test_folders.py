@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
-from opsin.studio.library.folders import Folders
+from opsin.studio.datasets.folders import Folders
 from opsin.studio.not_found import NotThere
 from tests.conftest import write_shapes
 

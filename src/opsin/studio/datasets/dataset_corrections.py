@@ -23,8 +23,8 @@ from opsin.core.storage import storage_errors, write_json
 from opsin.data.applied_corrections import Correction
 from opsin.data.cache import as_keys, digest_names
 from opsin.data.corrections import LEFT_OUT, correct, read_corrections, write_corrections
-from opsin.studio.library.audit_result import MOVED
-from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.audit_result import MOVED
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.trash import KEPT
 
 # What one image was and became: its row, its class before and after; None is left out.

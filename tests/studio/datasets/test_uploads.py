@@ -19,8 +19,8 @@ pytest.importorskip("fastapi")
 import httpx
 from fastapi import FastAPI
 
-from opsin.studio.library.upload_import import SentFile
-from opsin.studio.library.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
+from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
 from opsin.web.refusals import BadRequest
 
 KEY, BATCH = "0123456789abcdef", "00000000000000ba"

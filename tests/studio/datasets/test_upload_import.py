@@ -21,8 +21,8 @@ from PIL import Image
 pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
 from opsin.data.dataset import look_at
-from opsin.studio.library.upload_import import SentFile, arrange, class_name, file_name
-from opsin.studio.library.uploads import Uploads
+from opsin.studio.datasets.upload_import import SentFile, arrange, class_name, file_name
+from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.runs.prediction_session import Kept, _upright
 from tests.conftest import shape_image
 from tests.server.made_engine import png

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from opsin.core.errors import SourceError
 from opsin.data.cache import Decoded, digest_rows
 from opsin.data.corrections import correct
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.not_found import NotThere
 
 CLASSES = ("boot", "bag", "<img src=x onerror=alert(1)>")
