@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.operating_system import is_locked
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job, command, new_job, read_job, write_job
 from opsin.studio.jobs.job_process import _LOCK
 from opsin.studio.jobs.queue import BESIDE, Queue
-from opsin.studio.not_found import NotThere
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 

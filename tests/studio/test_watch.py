@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+
+from opsin.studio.errors import new_api
 
 pytest.importorskip("nicegui")
 
@@ -89,7 +90,7 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
 ) -> None:
     parts, _ = studio(tmp_path)
     around = Around(tmp_path)
-    opened, uploads, api = around.open(), Uploads(tmp_path), FastAPI()
+    opened, uploads, api = around.open(), Uploads(tmp_path), new_api()
     uploading.add_routes(api, uploads)
     image_routes.add_routes(api, opened, around.runs, around.sets)
     opsin.load(shapes)  # so that its images were read before

@@ -20,8 +20,8 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.datasets.catalogue import Library, LibraryDataset
 from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import open_set
 from tests.conftest import shape_image, write_shapes
 from tests.server.made_engine import png

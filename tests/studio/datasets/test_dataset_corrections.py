@@ -19,7 +19,7 @@ from opsin.data.cache import Decoded, digest_rows
 from opsin.data.corrections import correct
 from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 
 CLASSES = ("boot", "bag", "<img src=x onerror=alert(1)>")
 

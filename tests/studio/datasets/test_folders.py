@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
 from opsin.studio.datasets.folders import Folders
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from tests.conftest import write_shapes
 
 HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}\u202e"

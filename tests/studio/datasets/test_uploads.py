@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
 import httpx
-from fastapi import FastAPI
 
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.datasets.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
+from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
 
 KEY, BATCH = "0123456789abcdef", "00000000000000ba"
@@ -34,7 +34,7 @@ def uploads(tmp_path: Path) -> Uploads:
 
 @pytest.fixture
 def client(uploads: Uploads) -> httpx.AsyncClient:
-    api = FastAPI()
+    api = new_api()
     add_routes(api, uploads)
     return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://studio")
 
@@ -145,7 +145,7 @@ def test_too_much_is_refused_while_it_comes(client: httpx.AsyncClient, uploads: 
 
 def test_one_request_is_no_whole_upload(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 1 << 40, 10)
-    api = FastAPI()
+    api = new_api()
     add_routes(api, uploads)
 
     async def more() -> AsyncIterator[bytes]:
@@ -192,7 +192,7 @@ def test_two_windows_that_send_the_same_file_leave_it_whole(
 
 
 def test_of_a_request_that_breaks_off_the_beginning_is_kept(uploads: Uploads) -> None:
-    api = FastAPI()
+    api = new_api()
     add_routes(api, uploads)
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": b"beginning", "more_body": True},

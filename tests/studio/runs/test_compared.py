@@ -11,8 +11,8 @@ pytest.importorskip("fastapi")
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.compared import Compared
 from opsin.studio.runs.run_row import opaque
 from tests.made_runs import answers_right, write_run

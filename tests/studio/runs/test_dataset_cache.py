@@ -22,8 +22,8 @@ from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.datasets.catalogue import Library, LibraryDataset
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.folders import Folders
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.dataset_cache import (
     DatasetCache,
     NotDecoded,

@@ -13,16 +13,14 @@ from PIL import Image
 
 pytest.importorskip("fastapi")
 
-from fastapi import FastAPI
-
 import opsin
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
+from opsin.studio.errors import NotThere, new_api
 from opsin.studio.jobs.job import command
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs import prediction_session
 from opsin.studio.runs.run_row import opaque
 from tests.hostile import bomb
@@ -108,7 +106,7 @@ def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
-    api = FastAPI()
+    api = new_api()
     prediction_session.add_routes(api, looking.tried, looking.jobs)
     key = looking.tried.put(png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
@@ -137,7 +135,7 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> Non
 
 
 def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Looking) -> None:
-    api = FastAPI()
+    api = new_api()
     prediction_session.add_routes(api, looking.tried, looking.jobs)
     table = looking.settings.home / "answers.csv"
     job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))

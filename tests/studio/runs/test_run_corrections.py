@@ -12,7 +12,7 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_index import opaque

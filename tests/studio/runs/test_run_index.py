@@ -18,7 +18,7 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.recipe import DataRecipe
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.runs.run_row import RunRow, Stamp, read_row
 from tests.made_epochs import made_epoch

@@ -11,7 +11,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
-from opsin.studio.runs.run_results import read_judged
+from opsin.studio.runs.run_answers import read_judged
 from tests.made_runs import answers_right, write_run
 
 

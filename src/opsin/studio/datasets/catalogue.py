@@ -43,9 +43,9 @@ from opsin.studio.datasets.audit_result import (
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.library_dataset import LibraryDataset, id_of, is_id, stored_set
 from opsin.studio.datasets.upload_import import class_name, file_name
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.not_found import NotThere
 from opsin.studio.trash import KEPT, Removed, Trash
 
 __all__ = ["AuditResult", "Glance", "Library", "LibraryDataset"]

@@ -27,7 +27,7 @@ from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.runs.run_results import RunResults, read_judged
+from opsin.studio.runs.run_answers import RunResults, read_judged
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe

@@ -14,7 +14,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.data.sources import named
 from opsin.studio import words
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.parts import layout
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_pla
 from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES

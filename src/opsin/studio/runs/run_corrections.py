@@ -16,7 +16,7 @@ from opsin.data.run_images import pair_up
 from opsin.studio.datasets.catalogue import Library, LibraryDataset
 from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache, recipe_of
 from opsin.studio.runs.run_index import RunIndex
 
