@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -221,26 +219,6 @@ def test_images_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_path:
     corrections.forget_gone()
     assert corrections.gone == 0
     assert as_trained(fewer, corrections.path) == ["bag", None]
-
-
-def test_dropped_lines_come_back_after_a_restart_for_a_week(tmp_path: Path) -> None:
-    here = opened([1, 2, 3], [0, 1, 2])
-    Corrections(tmp_path, here).put([0, 1], CLASSES[2])
-    fewer = opened([2, 3], [1, 2], names=["1.png", "2.png"])
-    some = Corrections(tmp_path, fewer)
-    some.now()
-    assert (some.gone, some.dropped()) == (1, 0)
-    some.forget_gone()
-    assert (some.gone, some.dropped()) == (0, 1)
-    Corrections(tmp_path, fewer).restore_dropped()
-    whole = Corrections(tmp_path, here)
-    assert whole.now() == {0: CLASSES[2], 1: CLASSES[2]}
-    some = Corrections(tmp_path, fewer)
-    some.now()
-    some.forget_gone()
-    then = time.time() - 8 * 86_400
-    os.utime(tmp_path / "dropped.csv", (then, then))
-    assert Corrections(tmp_path, fewer).dropped() == 0
 
 
 def test_counts_by_class_follow_the_corrections(tmp_path: Path) -> None:
