@@ -38,7 +38,6 @@ PAGES = (
 #: Those whose parts nearly all others have, too.
 MOST_USED = ("A set", "A run, report", "Try")
 #: Pages of a studio that has nothing yet.
-EMPTY = ("/", "/data", "/train", "/import")
 #: Opens what is folded away.
 UNFOLD = """
 document.querySelectorAll('.q-expansion-item .q-item').forEach(item => item.click());
@@ -113,11 +112,3 @@ def test_everybody_can_use_a_page(
 ) -> None:
     process, known = furnished
     assert wrong(browser, process.address + known[page]) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", EMPTY)
-def test_everybody_can_use_an_empty_studio(
-    page: str, empty: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    assert wrong(browser, empty.address + page) == []

@@ -27,7 +27,9 @@ async def _explain(_: Request, error: Exception) -> Response:
         status = error.status
     elif isinstance(error, StorageError):
         status = 507  # RFC 4918
-        error = StorageError("to keep it", "the disk is full, or refuses the write", "Make room.")
+        error = StorageError(
+            "to keep the upload", "the disk is full, or refuses the write", "Free some space first."
+        )
     elif not isinstance(error, NotThere):
         # What the page says of a source or a run that is damaged names places on this machine.
         error = NotThere(

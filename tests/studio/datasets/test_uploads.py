@@ -74,15 +74,6 @@ def test_only_what_begins_at_the_end_is_added(parts: list[bytes], wrong: int) ->
             assert uploads.take(KEY) == whole
 
 
-def test_a_new_studio_goes_on_with_what_the_last_one_got(tmp_path: Path) -> None:
-    Uploads(tmp_path, 1000, 10).append(KEY, 0, b"half")
-    again = Uploads(tmp_path, 1000, 10)
-    assert again.offset(KEY) == 4
-    with pytest.raises(UploadTooLarge):  # what was there counts
-        again.append("0" * 16, 0, bytes(997))
-    assert again.append("0" * 16, 0, bytes(996)) == 996
-
-
 @pytest.mark.parametrize(
     "key",
     ["", "..", "0123456789ABCDEF", "0123456789abcde", "0123456789abcdef0", "../../../etc/pass"],
@@ -105,15 +96,6 @@ def test_nothing_but_a_key_is_a_key(uploads: Uploads, client: httpx.AsyncClient,
             assert reply.json()["error"]["kind"] == "BadRequest"
 
     asyncio.run(send())
-
-
-@pytest.mark.parametrize("offset", ["", "-1", "1e3", "٣", "0" * 40])
-def test_an_offset_is_a_number(client: httpx.AsyncClient, offset: str) -> None:
-    async def send() -> int:
-        url = f"/uploads/{KEY}"
-        return (await client.put(url, params={"offset": offset}, content=b"x")).status_code
-
-    assert asyncio.run(send()) == 400
 
 
 def test_too_much_is_refused_while_it_comes(client: httpx.AsyncClient, uploads: Uploads) -> None:
