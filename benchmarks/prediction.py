@@ -14,6 +14,7 @@ images are made. All contenders take turns, and ratios are taken within a repeat
 - ``folder``: the network's part beside a bare loop of ONNX Runtime over arrays that are ready,
   decoding alone, and the whole folder beside what both together allow on this machine's cores.
 - ``memory``: the highest memory use of `opsin predict MODEL FOLDER` for few and for many images.
+- ``answers``: what it costs to keep an answer in its SQLite file and write it into the output.
 - ``size``: what `pip install opsin` puts into a fresh environment, by package.
 """
 
@@ -41,7 +42,7 @@ from benchmarks.reading import write_photos
 from opsin.runtime.classifier import Classifier
 
 _HERE: Final = Path(__file__).parent
-_PARTS: Final = ("start", "folder", "memory", "size")
+_PARTS: Final = ("start", "folder", "memory", "answers", "size")
 _BATCH: Final = 64
 # Prepared images that the loops go over; more would only take memory.
 _READY: Final = 2048
@@ -342,7 +343,45 @@ def _size(folder: Path) -> dict[str, list[int]]:
     return sizes
 
 
-_WORKS: Final = {"start": _start, "folder": _folder, "memory": _memory}
+def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Keep answers in batches, as a command does; print microseconds an answer."""
+    from opsin.commands.predict.answers_file import (  # noqa: PLC0415
+        Answer,
+        AnswersFile,
+        database_beside,
+    )
+    from opsin.commands.predict.output import Output  # noqa: PLC0415
+    from opsin.commands.predict.rows import RowFormat, row_of  # noqa: PLC0415
+
+    classifier = Classifier(model)
+    answer = classifier.predict(_files(options.images)[0])
+    results: dict[str, Any] = {}
+    print("format   µs an answer   of these on a processor   µs an answer to resume   bytes")
+    for form in ("jsonl", "csv", "parquet"):
+        out, count = folder / f"answers.{form}", options.memory[1]
+        database = database_beside(out)
+        began, used = time.perf_counter(), time.process_time()
+        with AnswersFile(database, out, {}) as kept:
+            output = Output(RowFormat(out, 5), kept, whole=False)
+            for start in range(0, count, 512):
+                batch = range(start, min(start + 512, count))
+                names = [f"photos/{number // 1000}/{number}.jpg" for number in batch]
+                lines = [row_of(name, answer, 5).to_json_line() for name in names]
+                output.append(
+                    [Answer(*each) for each in zip(names, itertools.repeat(0), lines, strict=False)]
+                )
+            output.finish()
+            output.close()
+        figures = [(time.perf_counter() - began) / count, (time.process_time() - used) / count]
+        began = time.perf_counter()
+        AnswersFile(database, out, {}).close()
+        figures.append((time.perf_counter() - began) / count)
+        results[form] = [1e6 * each for each in figures] + [database.stat().st_size / count]
+        print(f"{form:<8}" + "".join(f"{each:14.1f}" for each in results[form]))
+    return results
+
+
+_WORKS: Final = {"start": _start, "folder": _folder, "memory": _memory, "answers": _answers}
 
 
 if __name__ == "__main__":

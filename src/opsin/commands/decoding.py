@@ -21,7 +21,7 @@ from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
 from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.named import is_place
-from opsin.runtime.cluster import DECIDE_PIXELS, Cluster, NodeNeeds, Unseen, is_elsewhere, unseen_or
+from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 
 
 @checked
@@ -58,8 +58,7 @@ def decode(
         if elsewhere:
             named = [os.path.expanduser(each) for each in recipe.sources if is_place(each)]  # noqa: PTH111
             folders = [os.path.abspath(each) for each in named if os.path.isdir(each)]  # noqa: PTH100, PTH112
-            needs = NodeNeeds(tuple(folders), packages=DECIDE_PIXELS)
-            remote = _Readers(stack.enter_context(Cluster(on, needs=needs)))
+            remote = _Readers(stack.enter_context(Cluster(on, folders=folders)))
         found = held or sources.find_all(recipe, watcher=watcher)
         read_found(found, recipe, watcher, for_training=False, remote=remote)
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,19 +80,12 @@ class Embedded:
 
     def to_json(self) -> JsonObject:
         """Return everything as ``--json`` prints it."""
-        return {
+        return vars(self) | {
             "out": str(self.out),
-            "images": self.images,
-            "units": self.units,
-            "computed": self.computed,
             "unreadable": _as_json(self.unreadable),
             "classes": None if self.classes is None else list(self.classes),
             "backbone": self.backbone.model_dump(mode="json"),
-            "preparation": self.preparation.model_dump(
-                mode="json", exclude={"background"}, exclude_none=True
-            ),
-            "device": self.device,
-            "seconds": self.seconds,
+            "preparation": _preparation(self.preparation),
         }
 
 
@@ -187,10 +180,9 @@ def embed(
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
-        return _write(
-            images, network, taken, place,
-            on=on, device=device, watcher=place.watcher(watcher), began=began,
-        )  # fmt: skip
+        watcher = place.watcher(watcher)
+        embedder = _Embedder(network, images.dataset, device, watcher)
+        return _write(images, embedder, taken, place, on=on, watcher=watcher, began=began)
 
 
 def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -205,74 +197,66 @@ def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
 
 def _write(
     images: ImagesToEmbed,
-    network: Backbone,
+    embedder: _Embedder,
     taken: tuple[str, ...],
     place: OutFile,
     *,
     on: str,
-    device: str,
     watcher: Watcher,
     began: float,
 ) -> Embedded:
     """Embed images, and write the file."""
-    from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
-
-    like, path = usual_preparation(network), place.path
-    if images.dataset is not None:
-        height, width, channels = images.dataset.images.shape[1:]
-        recipe = images.dataset.recipe
-        like = Preparation(
-            height=height, width=width, channels=channels, resize=recipe.resize, bits=recipe.bits
-        )
-    embedder = _Embedder(network, like, images.dataset, device, watcher)
+    network = embedder.network
     widths = [network.value(name).units for name in taken]
-    work = _Work(images, embedder, sum(widths), watcher)
     facts = network.facts(taken)
-    origin: JsonObject = {"opsin": __version__, "source": images.source}
     made: JsonObject = {
         "backbone": facts.model_dump(mode="json"),
         "units": widths,
         "view": "whole",
-        "preparation": like.model_dump(mode="json", exclude={"background"}, exclude_none=True),
+        "preparation": _preparation(embedder.like),
     }
     task = None
     if images.inputs is not None:
         classes = None if images.classes is None else list(images.classes)
-        task = ShardTask("embed", images.inputs, made | {"classes": classes}, path)
+        task = ShardTask("embed", images.inputs, made | {"classes": classes}, place.path)
     claim = place.claim()
     before = None if task is None else task.finished(claim.finished)
+    work = _Work(images, embedder, sum(widths), watcher)
     if before is None:
-        with FeatureRows(path, sum(widths)) as rows:
+        with FeatureRows(place.path, sum(widths)) as rows:
             work.run(rows, on)
-            unreadable = {"unreadable": _as_json(work.unreadable)}
+            unreadable: JsonObject = {"unreadable": _as_json(work.unreadable)}
+            origin: JsonObject = {"opsin": __version__, "source": images.source}
             rows.finish(origin | made | unreadable, images.classes)
+        count, passed_over = rows.count, work.unreadable
         if task is not None:
-            task.finish(rows.count, {"source": images.source, **unreadable})
+            task.finish(count, {"source": images.source, **unreadable})
         place.publish(claim)
     else:
+        count = before.rows
+        passed_over = [(each["name"], each["reason"]) for each in before.summary["unreadable"]]
         place.settle(claim)
-        watcher.note(f"{path} is finished")
+        watcher.note(f"{place.path} is finished")
     return Embedded(
         out=place.shown,
-        images=rows.count if before is None else before.rows,
+        images=count,
         units=sum(widths),
         computed=work.computed,
-        unreadable=tuple(work.unreadable if before is None else unreadable_in(before.summary)),
+        unreadable=tuple(passed_over),
         classes=images.classes,
         backbone=facts,
-        preparation=like,
-        device=choose(device),
+        preparation=embedder.like,
+        device=choose(embedder.device),
         seconds=time.monotonic() - began,
     )
 
 
-def unreadable_in(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and reason of each file that a finished shard passed over."""
-    return [(each["name"], each["reason"]) for each in summary["unreadable"]]
-
-
 def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
     return [{"name": name, "reason": reason} for name, reason in unreadable]
+
+
+def _preparation(preparation: Preparation) -> JsonObject:
+    return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
 
 
 @dataclass(frozen=True)
@@ -294,52 +278,43 @@ class _Found:
 
 
 class _Embedder:
-    """Computes features, here or in another process.
-
-    Args:
-        network: The network.
-        like: How images are prepared.
-        dataset: Where they are prepared already, those.
-        device: As for `opsin.runtime.providers.choose`.
-        watcher: Receives one line where the device fails.
-    """
+    """Computes features, here or in another process."""
 
     def __init__(
-        self,
-        network: Backbone,
-        like: Preparation,
-        dataset: Dataset | None,
-        device: str,
-        watcher: Watcher,
+        self, network: Backbone, dataset: Dataset | None, device: str, watcher: Watcher
     ) -> None:
-        self._network, self._like, self._dataset, self._device = network, like, dataset, device
+        from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
+
+        self.network, self.device, self._dataset = network, device, dataset
+        #: How images are prepared: as those of the dataset are, or as the network wants them.
+        self.like = usual_preparation(network)
+        if dataset is not None:
+            height, width, channels = dataset.images.shape[1:]
+            resize, bits = dataset.recipe.resize, dataset.recipe.bits
+            self.like = Preparation(
+                height=height, width=width, channels=channels, resize=resize, bits=bits
+            )
         self._open(watcher)
 
     def _open(self, watcher: Watcher = SILENT) -> None:
         from opsin.backbones.features import Extractor  # noqa: PLC0415  loads onnx
 
-        like = self._like
+        shape = (self.like.height, self.like.width, self.like.channels)
         #: Computes features of pixels, and knows those that are kept.
-        self.extractor = Extractor(
-            self._network,
-            (like.height, like.width, like.channels),
-            "whole",
-            self._device,
-            watcher,
-        )
+        self.extractor = Extractor(self.network, shape, "whole", self.device, watcher)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return the network: a copy in another process opens it there."""
         return vars(self) | {"_dataset": None, "extractor": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def block(self, items: list[ListedImage]) -> list[_Found | ImageError | Unseen]:
         """Return the features of a block of images, on a node."""
-        answers: list[_Found | ImageError | Unseen | None] = [None] * len(items)
-        ready: list[tuple[int, _Pixels]] = []
+        answers: dict[int, _Found | ImageError | Unseen] = {}
+        ready: dict[int, _Pixels] = {}
         for place, item in enumerate(read_ahead(items)):
             try:
                 found = self.prepare(item)
@@ -349,11 +324,10 @@ class _Embedder:
             if isinstance(found, Done):
                 answers[place] = found.answer
             else:
-                ready.append((place, found))
-        computed = self.compute([one for _, one in ready]) if ready else []
-        for (place, _), answer in zip(ready, computed, strict=True):
-            answers[place] = answer
-        return [answer for answer in answers if answer is not None]
+                ready[place] = found
+        if ready:
+            answers.update(zip(ready, self.compute(list(ready.values())), strict=True))
+        return [answers[place] for place in range(len(items))]
 
     def prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
         """Decode an image; raises `ImageError` where it cannot be read."""
@@ -368,11 +342,11 @@ class _Embedder:
         else:
             image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
             content, own = content_and_digest(image, item.name)
-        (source,) = source_keys(own[None], self._like)
+        (source,) = source_keys(own[None], self.like)
         if known := cache.find(source.tobytes(), "sources"):
             return Done(_Found(*known))
         if dataset is None:
-            pixels = read_image(content, self._like, item.name)
+            pixels = read_image(content, self.like, item.name)
             (digest,) = digest_rows(pixels[None])
         if known := cache.find(digest.tobytes(), "digests"):
             return Done(_Found(*known))
@@ -391,34 +365,22 @@ class _Embedder:
     def cost(self, item: ListedImage) -> int:
         """Return the bytes that an image takes while it is on its way."""
         content = len(item.image) if isinstance(item.image, bytes) else 0
-        return content + self._like.height * self._like.width * self._like.channels
+        return content + self.like.height * self.like.width * self.like.channels
 
 
 class _Work:
-    """Takes images up in their order, and keeps what is computed.
-
-    Args:
-        images: The images.
-        embedder: Computes features.
-        units: How many of the numbers are taken, the first.
-        watcher: Receives progress and notes.
-    """
+    """Takes images up in their order, and keeps what is computed."""
 
     def __init__(
-        self,
-        images: ImagesToEmbed,
-        embedder: _Embedder,
-        units: int,
-        watcher: Watcher,
+        self, images: ImagesToEmbed, embedder: _Embedder, units: int, watcher: Watcher
     ) -> None:
         self._images, self._embedder = images, embedder
         self._units, self._watcher = units, watcher
         self._unkept: list[_Found] = []
         self._kept = self._said = time.monotonic()
         self._kept_count, self._refusal_noted = 0, False
-        #: Images whose features were computed.
+        #: Images whose features were computed, and name and reason of each that cannot be read.
         self.computed = 0
-        #: Name and reason of each file that cannot be read.
         self.unreadable: list[tuple[str, str]] = []
 
     def run(self, rows: FeatureRows, on: str) -> None:
@@ -457,31 +419,27 @@ class _Work:
         """Yield each image with its features, computed here."""
         from opsin.backbones.features import BATCH  # noqa: PLC0415  loads onnx
 
+        embedder = self._embedder
         steps = ImageSteps(
-            prepare=self._embedder.prepare,
-            compute=self._embedder.compute,
-            cost=self._embedder.cost,
-            batch=BATCH,
-            together=THREADS,
-        )
+            prepare=embedder.prepare, compute=embedder.compute, cost=embedder.cost,
+            batch=BATCH, together=THREADS,
+        )  # fmt: skip
         images = read_ahead(self._images.each())
         return answer_images(steps, images, end_wait=self._images.end_wait)
 
     def _answers_on(self, on: str) -> Generator[tuple[ListedImage, _Found | ImageError]]:
         """Yield each image with its features, computed by a cluster."""
-        if self._images.dataset is not None:
+        images, embedder = self._images, self._embedder
+        if images.dataset is not None:
             raise RecipeError(
                 "a source that each node can read itself, to work on a cluster",
                 "got a data set in memory",
                 "Give the source.",
             )
-        sample = None if self._images.passing else next(self._images.each(), None)
+        sample = None if images.passing else next(images.each(), None)
         with Cluster(on, sample) as cluster:
             yield from cluster.answers(
-                self._embedder.block,
-                self._images.each(),
-                cost=self._embedder.cost,
-                count=self._images.count,
+                embedder.block, images.each(), cost=embedder.cost, count=images.count
             )
 
     def _take(self, item: ListedImage, answer: _Found | ImageError, rows: FeatureRows) -> None:

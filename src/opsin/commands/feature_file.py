@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final
 
 import numpy as np
@@ -25,8 +24,9 @@ from opsin.data.split import UNASSIGNED
 FORMS: Final = (".npz", ".parquet")
 #: Names of the parts of a split, by their codes.
 PARTS: Final = ("", "train", "val", "test")
-# Bytes of features that are held at once.
+# Bytes of features that are held at once, and what else is kept of an image.
 _BLOCK: Final = 1 << 22
+_FACTS: Final = np.dtype([("label", "<i8"), ("part", "u1"), ("digest", "u1", (32,))])
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,7 @@ class FeatureRow:
 
 
 def check_feature_file(out: Path, *, replace: bool = False) -> None:
-    """Refuse at once what could not be written after an hour's work.
-
-    Args:
-        out: The file.
-        replace: Whether it may be there already.
-
-    Raises:
-        RecipeError: The file's name ends in no known way.
-        MissingExtraError: It is to be a Parquet file, and pyarrow is not installed.
-        StorageError: It is there already, or the system would refuse the write.
-    """
+    """Refuse at once what could not be written after an hour's work."""
     if out.suffix.lower() not in FORMS:
         raise RecipeError(
             f"a file name that ends in {' or '.join(FORMS)}",
@@ -77,14 +67,7 @@ def check_feature_file(out: Path, *, replace: bool = False) -> None:
 
 
 class FeatureRows:
-    """Rows on their way into a file: on the disk beside it, until all are there.
-
-    A context manager; the file is there, whole, after `finish`.
-
-    Args:
-        out: The file.
-        units: Numbers of an image, D.
-    """
+    """Rows on their way into a file: on the disk beside it, until `finish` writes it whole."""
 
     def __init__(self, out: Path, units: int) -> None:
         self._out, self._units = out, units
@@ -93,6 +76,7 @@ class FeatureRows:
         self.count = 0
         self._longest = 1
         self._parted = False
+        self._step = max(1, _BLOCK // (4 * units))
 
     def __enter__(self) -> FeatureRows:
         folder = self._stack.enter_context(scratch_directory(self._out.parent))
@@ -101,31 +85,19 @@ class FeatureRows:
             return self._stack.enter_context((folder / name).open("w+b"))
 
         with storage_errors(self._out):
-            self._names, self._features = opened("names"), opened("features")
-            self._labels, self._parts = opened("labels"), opened("parts")
-            self._digests = opened("digests")
+            self._names, self._facts, self._features = map(opened, ("names", "facts", "features"))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def add(self, row: FeatureRow) -> None:
-        """Add an image.
-
-        Raises:
-            StorageError: The disk refuses the write.
-        """
+        """Add an image."""
         with storage_errors(self._out):
             self._names.write(json.dumps(row.name).encode() + b"\n")
+            facts = np.array((row.label, row.part, np.frombuffer(row.digest, np.uint8)), _FACTS)
+            self._facts.write(facts.tobytes())
             self._features.write(row.features.tobytes())
-            self._labels.write(np.int64(row.label).tobytes())
-            self._parts.write(bytes([row.part]))
-            self._digests.write(row.digest)
         self.count += 1
         self._longest = max(self._longest, len(row.name))
         self._parted = self._parted or row.part != UNASSIGNED
@@ -136,30 +108,24 @@ class FeatureRows:
         Args:
             about: What the features are of, as JSON.
             classes: What labels stand for; ``None`` where there are none.
-
-        Raises:
-            StorageError: The disk refuses the write.
         """
         write = self._write_npz if self._out.suffix.lower() == ".npz" else self._write_parquet
-        with storage_errors(self._out):
-            for file in (self._names, self._features, self._labels, self._parts, self._digests):
-                file.flush()
-            with atomic_file(self._out) as temporary:
-                write(temporary, json.dumps(about, ensure_ascii=True), classes)
+        with storage_errors(self._out), atomic_file(self._out) as temporary:
+            write(temporary, json.dumps(about, ensure_ascii=True), classes)
 
     def _write_npz(self, path: Path, about: str, classes: tuple[str, ...] | None) -> None:
+        def add(name: str, blocks: Iterator[NDArray[Any]]) -> None:
+            add_array(archive, name, blocks, self.count)
+
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             add_array(archive, "about", [np.array(about)])
-            rows = self._rows_of(self._features, np.float32, self._units)
-            add_array(archive, "features", rows, self.count)
-            names = (np.array(names, f"U{self._longest}") for names in self._blocks_of_names())
-            add_array(archive, "names", names, self.count)
-            add_array(archive, "digests", self._rows_of(self._digests, np.uint8, 32), self.count)
+            add("features", self._blocks_of_features())
+            add("names", (np.array(some, f"U{self._longest}") for some in self._blocks_of_names()))
+            add("digests", (facts["digest"] for facts in self._blocks_of_facts()))
             if self._parted:
-                parts = (np.array(PARTS)[part] for part in self._rows_of(self._parts, np.uint8))
-                add_array(archive, "parts", parts, self.count)
+                add("parts", (np.array(PARTS)[facts["part"]] for facts in self._blocks_of_facts()))
             if classes is not None:
-                add_array(archive, "labels", self._rows_of(self._labels, np.int64), self.count)
+                add("labels", (facts["label"] for facts in self._blocks_of_facts()))
                 add_array(archive, "classes", [np.array(classes)])
 
     def _write_parquet(self, path: Path, about: str, classes: tuple[str, ...] | None) -> None:
@@ -171,58 +137,48 @@ class FeatureRows:
         schema = arrow.schema(list(fields.items()), metadata={"opsin": about})
         blocks = zip(
             self._blocks_of_names(),
-            self._rows_of(self._digests, np.uint8, 32),
-            self._rows_of(self._parts, np.uint8),
-            self._rows_of(self._labels, np.int64),
-            self._rows_of(self._features, np.float32, self._units),
+            self._blocks_of_facts(),
+            self._blocks_of_features(),
             strict=True,
         )
         with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-            for names, digests, parts, labels, features in blocks:
+            for names, facts, features in blocks:
                 columns: dict[str, object] = {
                     "name": list(map(as_arrow_text, names)),
-                    "digest": [digest.tobytes().hex() for digest in digests],
-                    "part": [PARTS[part] or None for part in parts],
+                    "digest": [digest.tobytes().hex() for digest in facts["digest"]],
+                    "part": [PARTS[part] or None for part in facts["part"]],
                     "features": arrow.FixedSizeListArray.from_arrays(
                         arrow.array(features.reshape(-1)), self._units
                     ),
                 }
                 if classes is not None:
                     columns["label"] = [
-                        None if label < 0 else as_arrow_text(classes[label]) for label in labels
+                        None if label < 0 else as_arrow_text(classes[label])
+                        for label in facts["label"]
                     ]
                 table = {name: columns[name] for name in fields}
                 writer.write_table(arrow.table(table, schema=schema))
 
-    @property
-    def _step(self) -> int:
-        return max(1, _BLOCK // (4 * self._units))
-
-    def _rows_of(
-        self, file: IO[bytes], kind: type[np.generic], width: int | None = None
-    ) -> Iterator[NDArray[Any]]:
-        """Yield the rows of one array, some at a time."""
+    def _blocks(self, file: IO[bytes], kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """Yield the rows of a file, some at a time; of none, an empty block."""
         file.seek(0)
-        size = np.dtype(kind).itemsize * (width or 1)
-        # A shard may have no rows, but has arrays.
-        while (content := file.read(size * self._step)) or not self.count:
-            rows = np.frombuffer(content, kind)
-            yield rows if width is None else rows.reshape(-1, width)
-            if not content:
-                break
+        for _ in range(max(1, -(-self.count // self._step))):
+            yield np.frombuffer(file.read(kind.itemsize * self._step), kind)
+
+    def _blocks_of_facts(self) -> Iterator[NDArray[Any]]:
+        return self._blocks(self._facts, _FACTS)
+
+    def _blocks_of_features(self) -> Iterator[NDArray[Any]]:
+        for block in self._blocks(self._features, np.dtype(("<f4", (self._units,)))):
+            yield block.reshape(-1, self._units)
 
     def _blocks_of_names(self) -> Iterator[list[str]]:
         self._names.seek(0)
-        block: list[str] = []
-        for line in self._names:
-            block.append(json.loads(line))
-            if len(block) == self._step:
-                yield block
-                block = []
-        if block or not self.count:
-            yield block
+        for start in range(0, max(1, self.count), self._step):
+            count = min(self._step, self.count - start)
+            yield [json.loads(self._names.readline()) for _ in range(count)]
 
 
 def as_arrow_text(name: str) -> str:
-    """Return a name as Arrow's texts hold it: other bytes than Unicode as visible escapes."""
+    """A name as Arrow's texts hold it: other bytes than Unicode as visible escapes."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -16,7 +16,6 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import Stream
 from opsin.data.listed_image import ListedImage
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
@@ -50,40 +49,6 @@ class ImagesToEmbed:
     passing: bool = False
 
 
-def _of_rows(
-    recipe: DataRecipe,
-    classes: tuple[str, ...],
-    at: Callable[[int], ListedImage],
-    said: Callable[[int], str],
-    *,
-    count: int,
-    shard: Shard | None,
-    dataset: Dataset | None = None,
-) -> ImagesToEmbed:
-    """Return images that are a list, or those of one shard.
-
-    Args:
-        recipe: Which they are.
-        classes: What labels stand for.
-        at: Returns the image of a row.
-        said: Returns what tells a row from others, without a look at its image.
-        count: How many there are.
-        shard: Which of them are wanted; ``None``: all.
-        dataset: Where they are prepared already, those.
-    """
-    inputs, rows = None, range(count)
-    if shard is not None:
-        names = NamesDigest()
-        for row in rows:
-            names.add(said(row))
-        inputs = ShardInputs(shard, names.count, names.hex)
-        rows = inputs.rows
-    return ImagesToEmbed(
-        recipe.source, recipe.title, classes, lambda: map(at, rows), len(rows),
-        dataset=dataset, inputs=inputs,
-    )  # fmt: skip
-
-
 def find_images(
     data: object,
     *,
@@ -99,10 +64,6 @@ def find_images(
     """Find the images of a source: those with labels where it has labels, else all that lie there.
 
     Of a shard, the names of all images are listed at once.
-
-    Raises:
-        SourceError: It is missing or damaged, or holds no images.
-        RecipeError: An option has an impossible value.
     """
     if isinstance(data, Dataset):
         return _of_dataset(data, shard)
@@ -131,24 +92,28 @@ def find_images(
             why = error
     try:
         stream = open_streams(
-            several,
-            columns=columns,
-            follow_links=follow_links,
-            outside=outside,
-            stdin=stdin,
-            shard=shard,
-            once=False,
-            watcher=watcher,
-        )
+            several, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+            shard=shard, once=False, watcher=watcher,
+        )  # fmt: skip
     except SourceError:
         raise why or SourceError("images", "there are none", "Check the source.") from None
     if why is not None:
         watcher.note(f"taken as images without labels: {why.received}")
-    return _of_stream(stream, recipe)
+    title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
+    return ImagesToEmbed(
+        recipe.source,
+        title,
+        None,
+        lambda: (ListedImage(one.name, one.image, problem=one.problem) for one in stream),
+        stream.count(),
+        stream.close,
+        inputs=stream.inputs,
+        passing=stream.passing,
+    )
 
 
 def _is_one_image(source: str) -> bool:
-    """Tell what never has a label: an image's file, and standard input."""
+    """Whether it never has a label: an image's file, and standard input."""
     named = os.path.splitext(source)[1].lower() in SUFFIXES  # noqa: PTH122  any text
     return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
 
@@ -161,12 +126,9 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> ImagesToEmbed:
     def at(row: int) -> ListedImage:
         return ListedImage(dataset.names[row], row, int(dataset.labels[row]), int(parts[row]))
 
-    def said(row: int) -> str:
-        return f"{dataset.names[row]}\0{dataset.labels[row]}\0{parts[row]}"
-
-    return _of_rows(
-        dataset.recipe, dataset.classes, at, said, count=len(dataset), shard=shard, dataset=dataset
-    )
+    rows = zip(dataset.names, dataset.labels, parts, strict=True)
+    found = _of_rows(dataset.recipe, dataset.classes, at, rows, count=len(dataset), shard=shard)
+    return replace(found, dataset=dataset)
 
 
 def _of_labelled(
@@ -181,19 +143,27 @@ def _of_labelled(
         label, part = int(contents.labels[row]), int(contents.given[row])
         return replace(ListedImage.of(contents, row), label=label, part=part)
 
-    def said(row: int) -> str:
-        return f"{contents.names[row]}\0{contents.labels[row]}\0{contents.given[row]}"
-
-    return _of_rows(recipe, contents.classes, at, said, count=len(contents), shard=shard)
+    rows = zip(contents.names, contents.labels, contents.given, strict=True)
+    return _of_rows(recipe, tuple(contents.classes), at, rows, count=len(contents), shard=shard)
 
 
-def _of_stream(stream: Stream, recipe: DataRecipe) -> ImagesToEmbed:
-    def each() -> Iterator[ListedImage]:
-        for image in stream:
-            yield ListedImage(image.name, image.image, problem=image.problem)
-
-    title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
+def _of_rows(
+    recipe: DataRecipe,
+    classes: tuple[str, ...],
+    at: Callable[[int], ListedImage],
+    rows: Iterator[tuple[object, ...]],
+    *,
+    count: int,
+    shard: Shard | None,
+) -> ImagesToEmbed:
+    """Images that are a list, or those of one shard, which depends on name, label and part."""
+    inputs, wanted = None, range(count)
+    if shard is not None:
+        names = NamesDigest()
+        for row in rows:
+            names.add("\0".join(map(str, row)))
+        inputs = ShardInputs(shard, names.count, names.hex)
+        wanted = inputs.rows
     return ImagesToEmbed(
-        recipe.source, title, None, each, stream.count(), stream.close, inputs=stream.inputs,
-        passing=stream.passing,
-    )  # fmt: skip
+        recipe.source, recipe.title, classes, lambda: map(at, wanted), len(wanted), inputs=inputs
+    )

@@ -21,7 +21,7 @@ from opsin.core.file_names import legal_name
 from opsin.core.state_folder import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
-from opsin.stores.bucket import Bucket, open_bucket
+from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import (
     ADDRESSES,
     AZURE_ACCOUNT,
@@ -36,10 +36,7 @@ from opsin.stores.store_errors import said_as
 class Claim:
     """What was at the place of an object before the work.
 
-    Args:
-        there: The object.
-        manifest: The shard's manifest.
-        finished: Bytes of a shard that has its manifest.
+    ``finished``: bytes of a shard that has its manifest.
     """
 
     there: StoredObject | None = None
@@ -63,10 +60,7 @@ class OutFile:
 
     @classmethod
     def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
-        """Return what the user wrote; of a shard, its own file beside that.
-
-        Raises:
-            RecipeError: It is an address that Opsin does not write to.
+        """What the user wrote; of a shard, its own file beside that.
 
         Example:
             >>> OutFile.read("answers.csv", Shard(2, 3)).path.name
@@ -78,21 +72,14 @@ class OutFile:
         return cls(_staged(address), address).of_shard(shard)
 
     def of_shard(self, shard: Shard | None) -> OutFile:
-        """Return the place of a shard's own file."""
+        """The place of a shard's own file."""
         if shard is None:
             return self
-        file = shard.file(Path(self.shown.name))
+        name = shard.file(Path(self.shown.name)).name
         if self.address is None:
-            return replace(self, path=self.path.with_name(file.name), shard=shard)
-        address = self.address.beside(file.name)
+            return replace(self, path=self.path.with_name(name), shard=shard)
+        address = self.address.beside(name)
         return replace(self, path=_staged(address), address=address, shard=shard)
-
-    def with_ending(self, ending: str) -> OutFile:
-        """Return the place of what lies beside it under the same name with another ending."""
-        path, address = self.path.with_suffix(ending), self.address
-        if address is not None:
-            address = address.beside(Path(address.name).with_suffix(ending).name)
-        return replace(self, path=path, address=address)
 
     @property
     def shown(self) -> Path | StoreAddress:
@@ -104,7 +91,7 @@ class OutFile:
         return nullcontext() if self.address is None else said_as(self.path, self.address)
 
     def watcher(self, watcher: Watcher) -> Watcher:
-        """Return one whose notes name the object."""
+        """One whose notes name the object."""
         return watcher if self.address is None else _SaidAs(watcher, self.path, self.address)
 
     def claim(self) -> Claim:
@@ -118,7 +105,7 @@ class OutFile:
         """
         if self.address is None:
             return Claim()
-        bucket = self._bucket()
+        bucket = open_bucket(self.address)
         there = bucket.find(self.address.key)
         if self.shard is None:
             if there is not None and not self._made(there):
@@ -128,41 +115,36 @@ class OutFile:
                     "Choose another name with --out; Opsin overwrites nothing.",
                 )
             return Claim(there)
-        manifest = bucket.find(self._manifest.key)
+        manifest = bucket.find(self._manifest_key(self.address))
         if there is None or manifest is None:
             return Claim(there, manifest)
         bucket.fetch(manifest, manifest_of(self.path))
         return Claim(there, manifest, there.size)
 
     def _made(self, there: StoredObject) -> bool:
-        """Tell whether an object was made here, perhaps by a command that was killed thereupon."""
+        """Whether an object was made here, perhaps by a command that was killed thereupon."""
         if there.version == self._written().get("version"):
             return True
         if not self.path.is_file():
             return False
-        return self._bucket().sent(there.key, _digest_of(self.path)) is not None
+        return open_bucket(there).sent(there.key, _digest_of(self.path)) is not None
 
     def publish(self, claim: Claim, *, keep: bool = False) -> None:
         """Make the object, or that of the shard and then its manifest.
 
-        Args:
-            claim: What `claim` returned, before the work.
-            keep: The file stays, for the same command may add to it.
-
-        Raises:
-            StorageError: Another object has appeared, or the store refuses the write; the file
-                stays.
+        ``claim``: what was there before the work; ``keep``: the file stays, for the same command
+        may add to it. `StorageError` where another object has appeared; the file then stays.
         """
         if self.address is None:
             return
-        bucket, digest = self._bucket(), _digest_of(self.path)
+        bucket, digest = open_bucket(self.address), _digest_of(self.path)
         if claim.there is None or self._written().get("sha256") != digest:
             made = bucket.write(self.address.key, self.path, claim.there, digest)
             if keep:
                 write_json(self._record, {"version": made.version, "sha256": digest})
         if self.shard is not None:
-            manifest = manifest_of(self.path)
-            bucket.write(self._manifest.key, manifest, claim.manifest, _digest_of(manifest))
+            manifest, key = manifest_of(self.path), self._manifest_key(self.address)
+            bucket.write(key, manifest, claim.manifest, _digest_of(manifest))
         if not keep:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
@@ -173,23 +155,15 @@ class OutFile:
         elif self.address is not None:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
-    @property
-    def _manifest(self) -> StoreAddress:
-        if self.address is None:
-            raise TypeError("a file's manifest is a file")
-        return self.address.beside(manifest_of(Path(self.address.name)).name)
-
-    def _bucket(self) -> Bucket:
-        if self.address is None:
-            raise TypeError("a file lies in no bucket")
-        return open_bucket(self.address)
+    def _manifest_key(self, address: StoreAddress) -> str:
+        return address.beside(manifest_of(Path(address.name)).name).key
 
     @property
     def _record(self) -> Path:
         return self.path.with_name(".stored.json")
 
     def _written(self) -> dict[str, str]:
-        """Return version and digest of the object that was made before."""
+        """Version and digest of the object that was made before."""
         with suppress(OSError, ValueError):
             found = json.loads(self._record.read_bytes())
             if isinstance(found, dict):
@@ -210,7 +184,7 @@ class _SaidAs(WatcherGroup):
 
 
 def _staged(address: StoreAddress) -> Path:
-    """Return the file that becomes an object, in a folder of its own."""
+    """The file that becomes an object, in a folder of its own."""
     # The same address means another object on another store.
     settings = ADDRESSES[address.store] + ((AZURE_ACCOUNT,) if address.store == "az" else ())
     known = repr((str(address), [*map(os.environ.get, settings)]))

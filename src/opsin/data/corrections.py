@@ -24,7 +24,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.data.applied_corrections import Applied, Correction
 from opsin.data.cache import Decoded, digest_names
-from opsin.data.sources.manifest import fields
+from opsin.data.sources.table import fields
 from opsin.data.spelling import nfc
 
 #: What stands for the class of an image that is to be left out; an empty cell does too.

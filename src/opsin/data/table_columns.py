@@ -8,8 +8,8 @@ from pathlib import Path
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.data.sources.imagefolder import tables_of
-from opsin.data.sources.manifest import is_table, other_columns
 from opsin.data.sources.named import is_place
+from opsin.data.sources.table import is_table, other_columns
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:

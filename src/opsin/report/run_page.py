@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
-from opsin.core.artifacts.run_report import Failures, PartFigures, Report
+from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
 from opsin.core.errors import RunError
 from opsin.core.format import count, in_groups, percent
 from opsin.core.recipe import RecipeModel, without_folders
@@ -21,7 +21,7 @@ from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
 from opsin.report.figures.run_figures import ShownAnswer, confusion_title
 from opsin.report.figures.style import INK
-from opsin.report.templates import environment
+from opsin.report.templates import fill
 from opsin.report.terminal import corrected_in_words, leaks_in_words, ood_in_words, over_classes
 
 #: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
@@ -44,18 +44,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """An image whose label is probably wrong."""
-
-    pixels: NDArray[np.uint8]  # uint8[H, W, C]
-    name: str
-    label: str
-    suggested: str  # the class that the answers suggest
-    score: float
-    example: NDArray[np.uint8] | None  # a typical image of that class, or `None`
-
-
-@dataclass(frozen=True)
 class PageImages:
     """What the page shows: answers drawn at random by a seed, mistakes, and more."""
 
@@ -63,7 +51,8 @@ class PageImages:
     mistakes: Sequence[ShownAnswer]
     unsure: Sequence[ShownAnswer]
     cells: Sequence[Cell]
-    suspects: Sequence[Suspect]
+    # A label that is probably wrong, its image, and a typical one of the suggested class.
+    suspects: Sequence[tuple[SuspectedLabel, NDArray[np.uint8], NDArray[np.uint8] | None]]
     seed: int = 0
 
 
@@ -77,35 +66,39 @@ def render(
     drawn: Mapping[str, str],
 ) -> str:
     """Return the page."""
-    figures = report.judged
+    figures, failures, deep = report.judged, report.failures, report.deep
+    if failures is None:
+        raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
     shown = [cell for cell in images.cells if cell.answers]
     leaks = report.leaks
-    page: str = (
-        environment()
-        .get_template("page.html")
-        .render(
-            name=name,
-            report=report,
-            figures=figures,
-            recipe=without_folders(recipe.model_dump(mode="json")),
-            history=history,
-            verdict=verdict(report),
-            over_classes=over_classes(figures),
-            corrected=corrected_in_words(figures.corrected, report.split)
-            if figures.corrected
-            else "",
-            ood=ood_in_words(report.ood) if report.ood else "",
-            leaks=leaks_in_words(leaks) if leaks.exact or leaks.near else "",
-            titles=_titles(report),
-            grounds=labels_grounds(_failures(report).suspected, _failures(report).labels),
-            matrix=_matrix(figures, shown) if len(figures.classes) <= _MATRIX else None,
-            mistaken=_mistaken_for(figures),
-            images=images,
-            cells=shown,
-            drawn={name: themed(svg) for name, svg in drawn.items()},
-        )
+    corrected = figures.corrected
+    return fill(
+        "page.html",
+        name=name,
+        report=report,
+        figures=figures,
+        recipe=without_folders(recipe.model_dump(mode="json")),
+        history=history,
+        verdict=verdict(report),
+        over_classes=over_classes(figures),
+        corrected=corrected_in_words(corrected, report.split) if corrected else "",
+        ood=ood_in_words(report.ood) if report.ood else "",
+        leaks=leaks_in_words(leaks) if leaks.exact or leaks.near else "",
+        titles={
+            "confusion": confusion_title(figures),
+            "calibration": reliability_title(figures),
+            "labels": labels_title(failures),
+            "slices": slices_title(failures.slices),
+            "robustness": robustness_title(deep.robustness) if deep else "",
+            "map": map_title(deep.map) if deep else "",
+        },
+        grounds=labels_grounds(failures.suspected, failures.labels),
+        matrix=_matrix(figures, shown) if len(figures.classes) <= _MATRIX else None,
+        mistaken=_mistaken_for(figures),
+        images=images,
+        cells=shown,
+        drawn={name: themed(svg) for name, svg in drawn.items()},
     )
-    return page
 
 
 def verdict(report: Report) -> str:
@@ -127,19 +120,6 @@ def verdict(report: Report) -> str:
     )
 
 
-def _titles(report: Report) -> dict[str, str]:
-    """Return what each section has found, by its name."""
-    figures, failures, deep = report.judged, _failures(report), report.deep
-    return {
-        "confusion": confusion_title(figures),
-        "calibration": reliability_title(figures),
-        "labels": labels_title(failures),
-        "slices": slices_title(failures.slices),
-        "robustness": robustness_title(deep.robustness) if deep else "",
-        "map": map_title(deep.map) if deep else "",
-    }
-
-
 def themed(svg: str) -> str:
     """Return an SVG that takes text colour and width from the page around it."""
     svg = svg[svg.index("<svg") :]
@@ -149,12 +129,11 @@ def themed(svg: str) -> str:
     return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(INK, "currentColor")
 
 
-@dataclass(frozen=True)
-class _MatrixCell:
+class _MatrixCell(NamedTuple):
     """A number of the confusion matrix, as the page shows it."""
 
-    count: int
-    share: float  # their share of the right class
+    images: int
+    share: float  # of the right class
     right: bool
     depth: float  # how deep its red is, 0 to 1
     anchor: str | None  # where the page has its images, if it has some
@@ -163,24 +142,17 @@ class _MatrixCell:
 def _matrix(figures: PartFigures, shown: Sequence[Cell]) -> list[list[_MatrixCell]]:
     """Return the confusion matrix, a row for each right class."""
     counts = np.array(figures.confusion)
-    of_class = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    mistakes = of_class.copy()
-    np.fill_diagonal(mistakes, 0.0)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = np.where(np.eye(len(counts), dtype=bool), 0.0, shares)
     deepest = max(float(mistakes.max()), 1e-9)
     anchors = {(cell.actual, cell.predicted): cell.anchor for cell in shown}
-    return [
-        [
-            _MatrixCell(
-                count=int(counts[row, column]),
-                share=float(of_class[row, column]),
-                right=row == column,
-                depth=round(float(mistakes[row, column]) / deepest, 3),
-                anchor=anchors.get((row, column)),
-            )
-            for column in range(counts.shape[1])
-        ]
-        for row in range(counts.shape[0])
-    ]
+
+    def cell(row: int, column: int) -> _MatrixCell:
+        depth = round(float(mistakes[row, column]) / deepest, 3)
+        images, share = int(counts[row, column]), float(shares[row, column])
+        return _MatrixCell(images, share, row == column, depth, anchors.get((row, column)))
+
+    return [[cell(row, column) for column in range(len(counts))] for row in range(len(counts))]
 
 
 def _mistaken_for(figures: PartFigures, most: int = 2) -> list[list[tuple[str, int]]]:
@@ -191,9 +163,3 @@ def _mistaken_for(figures: PartFigures, most: int = 2) -> list[list[tuple[str, i
         others = [(names[i], n) for i, n in enumerate(row) if n and i != place]
         found.append(sorted(others, key=lambda pair: -pair[1])[:most])
     return found
-
-
-def _failures(report: Report) -> Failures:
-    if report.failures is None:
-        raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
-    return report.failures

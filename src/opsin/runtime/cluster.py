@@ -12,14 +12,12 @@ import logging
 import os
 import platform
 import socket
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
@@ -31,7 +29,6 @@ from opsin.core.errors import (
     RunError,
     SourceError,
 )
-from opsin.core.storage import storage_errors
 from opsin.runtime.image_engine import answer_blocks
 from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoredObject
@@ -59,25 +56,20 @@ _Answer = TypeVar("_Answer")
 
 #: What `--on` may say.
 PLACES: Final = "local, ray, or ray://HOST:PORT"
-# A block is begun this often before it is suspected to end the process that works on it. Work that
-# takes a node for hours may see several of them die.
+# Packages that decide what an image's pixels and answers are.
+_PACKAGES: Final = ("numpy", "pillow", "simplejpeg", "onnxruntime")
+# A block is begun this often before it is suspected to end the process that works on it.
 _RETRIES: Final = 5
-_RETRIES_OF_LONG_WORK: Final = 20
 # Seconds to find out whether something listens, and until every node has said that it is there.
 _PATIENCE: Final = 5.0
 _ANSWERING: Final = 120.0
 _PORT: Final = 10001
-# Bytes that a node writes to see that it can.
-_SPACE: Final = 1 << 20
 # Nodes that an error names.
 _NAMED: Final = 3
 
 
 def is_elsewhere(on: str) -> bool:
-    """Tell whether work is to be done on a cluster.
-
-    Raises:
-        RecipeError: It is no place to work on.
+    """Whether work is to be done on a cluster; `RecipeError` where it is no place to work on.
 
     Example:
         >>> is_elsewhere("local"), is_elsewhere("ray"), is_elsewhere("ray://head:10001")
@@ -100,14 +92,11 @@ class Cluster(Executor):
         on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
             address of one, ``ray://HOST:PORT``.
         sample: One of the images to be worked on; each node must see its file or object.
-        needs: What each node must have beside that.
-        whole_nodes: Give each call all processors of a node, and a GPU where all nodes have some;
-            it is long work. Where nodes differ, the larger ones may get several calls.
+        folders: Folders that each node must see.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        RecipeError: There is no such cluster; its nodes have another Ray, Python, Opsin or package;
-            or they do not share a folder.
+        RecipeError: There is no such cluster; its nodes have another Ray, Python, Opsin or package.
         SourceError: A node does not see a file or an object.
 
     Example:
@@ -117,12 +106,7 @@ class Cluster(Executor):
     """
 
     def __init__(
-        self,
-        on: str,
-        sample: _Image | None = None,
-        *,
-        needs: NodeNeeds | None = None,
-        whole_nodes: bool = False,
+        self, on: str, sample: _Image | None = None, *, folders: Sequence[str] = ()
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
         try:
@@ -136,13 +120,15 @@ class Cluster(Executor):
         self._sent: dict[Callable[..., Any], Any] = {}
         self._running: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
+        path = None if sample is None else sample.absolute().path
+        stored = sample.image if sample and isinstance(sample.image, StoredObject) else None
+        files = [file for file in (path, *folders) if file is not None and os.path.lexists(file)]
         try:
-            self._check_nodes(needs or NodeNeeds.to_see(sample))
+            self._check_nodes(files, stored)
         except BaseException:
             self.shutdown()
             raise
-        share = self._node_share() if whole_nodes else {"num_cpus": 1, "max_retries": _RETRIES}
-        self._call = ray.remote(_call).options(**share)
+        self._call = ray.remote(_call).options(num_cpus=1, max_retries=_RETRIES)
 
     @property
     def slots(self) -> int:
@@ -191,7 +177,12 @@ class Cluster(Executor):
         )
         with contextlib.closing(blocks):
             for item, answer in blocks:
-                yield item, answer.resolve(item.path) if isinstance(answer, Unseen) else answer
+                if not isinstance(answer, Unseen):
+                    yield item, answer
+                elif item.path is not None and os.path.lexists(item.path):
+                    raise _blind(answer.node, item.path)
+                else:  # it is not here, either
+                    yield item, answer.error
 
     def _finish(self, future: Future[Any], done: Future[Any]) -> None:
         with self._lock:
@@ -204,7 +195,7 @@ class Cluster(Executor):
                 future.set_exception(self._explained(error))
 
     def _explained(self, error: BaseException) -> BaseException:
-        """Return what went wrong in the call itself, or that it ended its process."""
+        """What went wrong in the call itself, or that it ended its process."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, BaseException):
             return cause
@@ -233,67 +224,40 @@ class Cluster(Executor):
             self._ray.shutdown()
 
     def _nodes(self) -> dict[str, Mapping[str, Any]]:
-        """Return what Ray says of the nodes that can work, by their ids."""
+        """What Ray says of the nodes that can work, by their ids."""
         return {
             node["NodeID"]: node
             for node in self._ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU")
         }
 
-    def _node_share(self) -> dict[str, float]:
-        """Return the resources of a call that has a node for itself."""
-        has = [node["Resources"] for node in self._nodes().values()]
-        gpus = 1 if all(each.get("GPU") for each in has) else 0
-        cpus = min(each["CPU"] / (each["GPU"] if gpus else 1) for each in has)
-        share = max(1, int(cpus))
-        return {"num_cpus": share, "num_gpus": gpus, "max_retries": _RETRIES_OF_LONG_WORK}
-
-    def _check_nodes(self, needs: NodeNeeds) -> None:
+    def _check_nodes(self, files: Sequence[str], stored: StoredObject | None) -> None:
         """See that each node has what is needed, before anything starts."""
         if not self._nodes():
             raise RecipeError("a cluster with processors", "its nodes have none", "Add a node.")
-        with _marked(needs.folder) as mark:
-            found = self._ask_nodes(needs, mark)
-        if other := [node for node in found if node.version != __version__]:
-            raise RecipeError(
-                f"Opsin {__version__} on each node",
-                f"{_named(other)} {'has' if len(other) == 1 else 'have'} {other[0].version}",
-                "Install the same version everywhere.",
-            )
-        for package in needs.packages:
-            here = _version_of(package)
-            if other := [node for node in found if node.packages[package] != here]:
-                there = other[0].packages[package] or "none"
+        here, found = _versions(), self._ask_nodes(files, stored)
+        for package, version in here.items():
+            if other := [node for node in found if node.versions[package] != version]:
+                has = "has" if len(other) == 1 else "have"
                 raise RecipeError(
-                    f"{package} {here} on each node",
-                    f"{_named(other)} {'has' if len(other) == 1 else 'have'} {there}",
+                    f"{package} {version} on each node",
+                    f"{_names(other)} {has} {other[0].versions[package] or 'none'}",
                     "Install the same version everywhere.",
                 )
-        for file in needs.files:
-            blind = [node for node in found if file in node.unseen]
-            if blind and os.path.lexists(file):
-                raise _blind(_named(blind), file)
-        for each in found:
-            if each.unread is not None:
-                reason, advice = each.unread
+        for file in files:
+            if blind := [node for node in found if file in node.unseen]:
+                raise _blind(_names(blind), file)
+        for node in found:
+            if node.unread is not None:
+                reason, advice = node.unread
                 raise SourceError(
                     "an object store that each node can read",
-                    f"{each.name} cannot: {reason}",
+                    f"{node.name} cannot: {reason}",
                     advice,
                 )
-        if apart := [node for node in found if node.refused is not None]:
-            raise RecipeError(
-                "a folder that each node can write to, at the same place",
-                f"{_named(apart)} cannot write to {needs.folder} ({apart[0].refused})",
-                "Choose one with space left, on a file system that all nodes share.",
-            )
 
-    def _ask_nodes(self, needs: NodeNeeds, mark: str | None) -> list[_Node]:
-        """Return what each node says of itself.
-
-        Raises:
-            RecipeError: One has no Opsin, or does not answer.
-        """
+    def _ask_nodes(self, files: Sequence[str], stored: StoredObject | None) -> list[_Node]:
+        """Return what each node says of itself; refuse one that has no Opsin, or is silent."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
         )
@@ -304,7 +268,7 @@ class Cluster(Executor):
         def ask(node: str) -> Any:
             where = NodeAffinitySchedulingStrategy(node, soft=False)
             asking = describe.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
-            return asking.remote(needs, mark)
+            return asking.remote(list(files), stored)
 
         nodes = self._nodes()
         asked = {node: ask(node) for node in nodes}
@@ -325,8 +289,7 @@ class Cluster(Executor):
                         f"{nodes[node]['NodeManagerHostname']} {has}",
                         "Install it there." if missing or other else "See to it: ray status.",
                     ) from error
-                # One that has died is listed for some seconds more.
-                time.sleep(1)
+                time.sleep(1)  # one that has died is listed for some seconds more
                 if node in self._nodes():
                     asked[node] = ask(node)
         return found
@@ -334,29 +297,14 @@ class Cluster(Executor):
 
 @dataclass(frozen=True)
 class Unseen:
-    """A file that a node does not see.
-
-    Args:
-        node: Which node.
-        error: What is wrong with the image if it is nowhere else, either.
-    """
+    """A file that a node does not see, and what is wrong if it is nowhere else, either."""
 
     node: str
     error: ImageError
 
-    def resolve(self, path: str | None) -> ImageError:
-        """Return the error of a file that is not here, either.
-
-        Raises:
-            SourceError: It is here, so that the node lacks it.
-        """
-        if path is not None and os.path.lexists(path):
-            raise _blind(self.node, path)
-        return self.error
-
 
 def unseen_or(error: ImageError, path: str | None) -> ImageError | Unseen:
-    """Return an image's error or, where its file is not on this node, that."""
+    """An image's error or, where its file is not on this node, that."""
     if path is None or os.path.lexists(path):
         return error
     return Unseen(platform.node(), error)
@@ -370,99 +318,39 @@ def _blind(names: str, path: str) -> SourceError:
     )
 
 
-#: Packages of which it depends what an image's pixels are.
-DECIDE_PIXELS: Final = ("numpy", "pillow", "simplejpeg")
-
-
 @dataclass(frozen=True)
-class NodeNeeds:
-    """What each node of a cluster must have.
-
-    Args:
-        files: Files and folders that it must see, where they are here.
-        folder: Where it must be able to write, if anywhere.
-        packages: What it must have in the version that is here.
-        stored: An object of a store that it must be able to read.
-    """
-
-    files: tuple[str, ...] = ()
-    folder: str | None = None
-    packages: tuple[str, ...] = ()
-    stored: StoredObject | None = None
-
-    @classmethod
-    def to_see(cls, image: _Image | None) -> Self:
-        """Return what a node needs that is to read an image itself."""
-        path = None if image is None else image.absolute().path
-        stored = image.image if image and isinstance(image.image, StoredObject) else None
-        files = () if path is None else (path,)
-        return cls(files, packages=(*DECIDE_PIXELS, "onnxruntime"), stored=stored)
-
-
-class _Node(NamedTuple):
-    """What a node says of itself."""
+class _Node:
+    """What a node says of itself; `unread`: why it cannot read the store, and what to do."""
 
     name: str
-    version: str
-    packages: dict[str, str | None]
+    versions: dict[str, str | None]
     unseen: list[str]
-    refused: str | None
-    #: Why it cannot read the store, and what to do.
     unread: tuple[str, str] | None
 
 
-def _describe(needs: NodeNeeds, mark: str | None) -> _Node:
-    unseen = [file for file in needs.files if not os.path.lexists(file)]
-    packages = {package: _version_of(package) for package in needs.packages}
-    refused = None if mark is None else _refused(mark)
-    return _Node(platform.node(), __version__, packages, unseen, refused, _unread(needs.stored))
-
-
-def _unread(stored: StoredObject | None) -> tuple[str, str] | None:
-    """Return why this node cannot read an object, and what to do; ``None``: it can."""
+def _describe(files: Sequence[str], stored: StoredObject | None) -> _Node:
+    unread = None
     try:
         if stored is not None:
             open_bucket(stored).content(stored, 1)
     except FileNotFoundError:  # gone meanwhile, which is no node's fault
         pass
     except OpsinError as error:
-        return error.received, error.advice
-    return None
+        unread = (error.received, error.advice)
+    unseen = [file for file in files if not os.path.lexists(file)]
+    return _Node(platform.node(), _versions(), unseen, unread)
 
 
-def _version_of(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"Opsin": __version__}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+        found.setdefault(package, None)
+    return found
 
 
-@contextlib.contextmanager
-def _marked(folder: str | None) -> Iterator[str | None]:
-    """Put a file into a folder, by which a node knows it from another of the same name."""
-    if folder is None:
-        yield None
-        return
-    with storage_errors(Path(folder)):
-        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-        file = tempfile.NamedTemporaryFile(prefix=".opsin-", dir=folder)  # noqa: SIM115
-    with file:
-        yield file.name
-
-
-def _refused(mark: str) -> str | None:
-    """Return why this node cannot write beside a file; ``None``: it can."""
-    if not os.path.lexists(mark):
-        return "it is another folder there"
-    try:
-        with tempfile.TemporaryFile(dir=os.path.dirname(mark)) as file:  # noqa: PTH120
-            file.write(bytes(_SPACE))
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return None
-
-
-def _named(nodes: Sequence[_Node]) -> str:
+def _names(nodes: Sequence[_Node]) -> str:
     names = list(dict.fromkeys(node.name for node in nodes))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
@@ -485,11 +373,7 @@ def _call(sent: list[Any], args: tuple[Any, ...], options: dict[str, Any]) -> An
 
 
 def _connect(ray: Any, on: str) -> None:
-    """Join a cluster.
-
-    Raises:
-        RecipeError: There is none, or its Ray or Python is another.
-    """
+    """Join a cluster; `RecipeError` where there is none, or its Ray or Python is another."""
     if on != "ray":
         parts = urlsplit(on)
         try:
@@ -502,25 +386,17 @@ def _connect(ray: Any, on: str) -> None:
     # What dying workers say would stand between our own lines; Ray's logs hold it all the same.
     with contextlib.suppress(AttributeError):
         ray._private.worker._worker_logs_enabled = False
+    address = "auto" if on == "ray" else on
     try:
-        ray.init(
-            address="auto" if on == "ray" else on,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-        )
-    except ConnectionError as error:
-        if on != "ray":
-            reason = " ".join(str(error).split())
-            raise RecipeError(
-                "a Ray cluster that lets this program in", reason, "See to it: ray status."
-            ) from error
-        raise RecipeError(
-            "a Ray cluster that this machine is part of",
-            "there is none",
-            "Start one with `ray start --head`, or give its address: --on ray://HOST:10001.",
-        ) from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(
-            "a cluster with the same versions of Ray and Python", reason, "Install the same."
-        ) from error
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError) as error:
+        reason, advice = " ".join(str(error).split()), "See to it: ray status."
+        expected = "a Ray cluster that lets this program in"
+        if not isinstance(error, ConnectionError):
+            expected, advice = "a cluster with the same versions of Ray and Python", "Install them."
+        elif on == "ray":
+            expected, reason = "a Ray cluster that this machine is part of", "there is none"
+            advice = (
+                "Start one with `ray start --head`, or give its address: --on ray://HOST:10001."
+            )
+        raise RecipeError(expected, reason, advice) from error

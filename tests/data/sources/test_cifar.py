@@ -19,7 +19,7 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT
 from opsin.data.sources import named
-from opsin.data.sources.cifar import open_cifar
+from opsin.data.sources.named import open_cifar
 from opsin.data.sources.published import Published
 from opsin.data.split import TEST, TRAIN
 from tests.data.sources.conftest import Server
@@ -62,7 +62,7 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
         {"cifar-10-binary.tar.gz": hashlib.sha256(archive.read_bytes()).hexdigest()},
         web.url, archive.stat().st_size, mirrored=True, packed=True,
     )  # fmt: skip
-    contents = named.from_cifar(published)("cifar10", SILENT).open()
+    contents = named.open_published("cifar10", published, SILENT)
     assert contents.classes == tuple(TEN)
     assert contents.given.tolist() == [TRAIN] * 100 + [TEST] * 10
     assert contents.labels[:21].tolist() == [*range(10), *range(10), 0]

@@ -7,8 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,8 @@ from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources import download, named
+from opsin.data.sources import named
+from opsin.data.sources import published as module
 from opsin.data.sources.published import Published
 from opsin.data.sources.published import locate as locate_files
 from opsin.data.sources.source_kind import SourceRequest
@@ -44,7 +43,7 @@ def published(
     server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Published:
     """The server's files as a collection, in an empty cache, with no way to Debian."""
-    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(module, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", "")
     return replace(
         named.FASHION_MNIST,
@@ -86,47 +85,6 @@ def test_a_damaged_cache_is_fetched_again(server: Server, published: Published) 
     assert len(server.asked) == 8
 
 
-def test_files_of_an_earlier_opsin_stay_until_the_new_ones_are_there(
-    server: Server, published: Published, cache: Path
-) -> None:
-    old = cache / "sources" / "tiny" / "tiny-python.tar.gz"
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"old")
-    notes = Notes()
-    with pytest.raises(DownloadError, match=r"into .*: train-images-idx3"):
-        locate_files("tiny", replace(published, url="http://127.0.0.1:9/", package=None), notes)
-    assert old.exists()
-    assert "tiny-python.tar.gz, fetched by an earlier Opsin, is removed" in notes.notes[0]
-    assert locate_files("tiny", published, notes) == old.parent
-    assert not old.exists()
-
-
-def test_what_a_killed_download_left_goes_after_a_week(
-    server: Server, published: Published, cache: Path
-) -> None:
-    """A process that is killed in the middle of a file leaves it, for the next to go on with."""
-    server.manner = "hold"
-    code = (
-        "import sys; from opsin.data.sources import download; from pathlib import Path;"
-        "download.fetch(sys.argv[1], Path(sys.argv[2]), limit=10**9)"
-    )
-    parts = cache / "sources" / "other.parts"
-    parts.mkdir(parents=True)
-    url = server.url + next(iter(published.files))
-    with subprocess.Popen([sys.executable, "-c", code, url, str(parts / "x.part")]) as child:
-        assert server.halfway.wait(60)
-        child.kill()
-    server.release.set()
-    server.manner = "good"
-    locate(published)
-    assert parts.is_dir()
-    (parts / "x.part").touch()
-    for place in (*parts.iterdir(), parts):
-        os.utime(place, (0, time.time() - 8 * 86_400))
-    locate_files("tiny2", published, SILENT)
-    assert not parts.exists()
-
-
 @pytest.mark.parametrize(
     ("manner", "words"),
     [
@@ -151,7 +109,7 @@ def test_a_server_that_misbehaves_leaves_nothing_behind(
     assert sorted(path.name for path in kept.iterdir()) == ["tiny.lock", "tiny.parts"]
     parts = sorted(path.name for path in (kept / "tiny.parts").iterdir())
     # The rest of a file that broke off can be asked for; what is wrong is gone.
-    resumable = ["train-images-idx3-ubyte.gz.part", "train-images-idx3-ubyte.gz.part.json"]
+    resumable = ["train-images-idx3-ubyte.gz.part"]
     assert parts == (resumable if manner in ("short", "slow") else [])
     server.manner = "good"
     server.files = good
@@ -182,9 +140,8 @@ def test_digests_of_packed_files_are_those_of_the_files(
 
 
 def test_a_collection_of_idx_files_is_read(server: Server, published: Published) -> None:
-    found = named.from_idx(replace(published, classes=("a", "b"), mirrored=False))("tiny", SILENT)
-    assert server.asked == []  # finding asks nobody
-    contents = found.open()
+    there = replace(published, classes=("a", "b"), mirrored=False)
+    contents = named.open_published("tiny", there, SILENT)
     assert contents.classes == ("a", "b")
     assert contents.names == ["train/0", "train/1", "train/2", "train/3", "test/0", "test/1"]
     assert not contents.mirrored
@@ -230,7 +187,7 @@ def test_debians_package_is_the_last_resort(
         "Description: x\n"
     )
     package = tmp_path / "tiny.deb"
-    download._run(["dpkg-deb", "--root-owner-group", "-b", str(inside), str(package)], tmp_path)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", inside, package], check=True)
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "apt-get").write_text(f"#!/bin/sh\ncp '{package}' tiny_1_all.deb\n")

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -19,7 +20,7 @@ from opsin.data.image_stream import Stream, stream_of_one
 # The modules of the kinds take longer to load than an image to answer.
 if TYPE_CHECKING:
     from opsin.core.recipe import DataRecipe
-    from opsin.data.sources.contents import LocatedSource
+    from opsin.data.sources.contents import LabelledImages, LocatedSource
     from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
 #: The source that means standard input.
@@ -30,12 +31,7 @@ _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 @functools.cache
 def kinds() -> tuple[SourceKind, ...]:
-    """Return the kinds of source, in the order in which they are asked.
-
-    Example:
-        >>> "an .npz file" in [kind.title for kind in kinds()]
-        True
-    """
+    """Return the kinds of source, in the order in which they are asked."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     found: list[SourceKind] = [module.KIND for module in modules if hasattr(module, "KIND")]
@@ -48,15 +44,7 @@ def described() -> list[SourceKind]:
 
 
 def kinds_in_words(*, labelled: bool = True) -> str:
-    """Return what a source may be, as help and errors list it.
-
-    Args:
-        labelled: Whether it is to have labels.
-
-    Example:
-        >>> kinds_in_words(labelled=False).partition(", an archive")[0]
-        'an image, a folder'
-    """
+    """Return what a source, with labels or without, may be, as help and errors list it."""
     *most, last = [
         kind.title
         for kind in described()
@@ -84,36 +72,33 @@ def find_all(
     from opsin.data.left_out import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
     from opsin.data.sources.joined import check_different, join  # noqa: PLC0415
-    from opsin.data.sources.manifest import check_columns  # noqa: PLC0415
     from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
-
-    def find(source: str) -> LocatedSource:
-        if given and source in given:
-            return given[source]
-        return locate(
-            SourceRequest(
-                source,
-                recipe.columns,
-                follow_links=recipe.follow_links,
-                outside=recipe.outside,
-                watcher=watcher,
-            )
-        )
+    from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
     check_columns(recipe.columns)
-    check_different([*recipe.sources, *([recipe.test] if recipe.test else [])])
-    parts = [(source, find(source)) for source in recipe.sources]
-    test = (recipe.test, find(recipe.test)) if recipe.test else None
-    if len(parts) == 1 and test is None:
-        return parts[0][1]
-    known = [found.left_out for _, found in [*parts, *([test] if test else [])]]
-    key = repr([found.key for _, found in parts] + ([test[1].key] if test else [None]))
+    written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
+    check_different(written)
+    request = SourceRequest(
+        "",
+        recipe.columns,
+        follow_links=recipe.follow_links,
+        outside=recipe.outside,
+        watcher=watcher,
+    )
+    held = given or {}
+    found = [held.get(each) or locate(replace(request, written=each)) for each in written]
+    if len(found) == 1:
+        return found[0]
+    keys = [each.key for each in found[: len(recipe.sources)]]
+
+    def read() -> LabelledImages:
+        contents = [(each, place.open()) for each, place in zip(written, found, strict=True)]
+        return join(contents[: len(keys)], contents[-1] if recipe.test else None)
+
+    known = [each.left_out for each in found]
     return LocatedSource(
-        key,
-        lambda: join(
-            [(source, found.open()) for source, found in parts],
-            (test[0], test[1].open()) if test else None,
-        ),
+        repr([*keys, found[-1].key if recipe.test else None]),
+        read,
         None if None in known else add_up(filter(None, known)),
     )
 
@@ -177,8 +162,8 @@ def open_stream(
     # os.path, because it answers for impossible names instead of raising.
     if not columns and path.suffix.lower() in SUFFIXES and os.path.isfile(path):  # noqa: PTH113
         return stream_of_one(source, path)
-    from opsin.data.sources.manifest import check_columns  # noqa: PLC0415
     from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
+    from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
     check_columns(columns)
     request = SourceRequest(
@@ -190,28 +175,18 @@ def open_stream(
                 return kind.iter_unlabelled(request)
         if path.suffix.lower() in SUFFIXES and not (request.is_folder or _ADDRESS.match(source)):
             return stream_of_one(source, path)  # read like any other, it tells why it cannot be
-    raise SourceError(
-        kinds_in_words(labelled=False),
-        *_why_no_stream(request),
-    )
-
-
-def _why_no_stream(request: SourceRequest) -> tuple[str, str]:
-    """Return what is wrong with a source, and what to do."""
-    source = request.written
     if not source:
-        return "got an empty name", "Check it, or give . for this folder."
-    if request.is_file:
+        why, advice = "got an empty name", "Check it, or give . for this folder."
+    elif request.is_file:
+        why = f"{source} is a file of another kind"
         advice = "Images that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
-        return f"{source} is a file of another kind", advice
-    if _ADDRESS.match(source):
-        return (
-            f"{source} is an address, and Opsin fetches nothing by itself",
-            "Download it first, or pipe one image: curl -s ADDRESS | opsin predict MODEL -",
-        )
-    if os.path.exists(request.path):  # noqa: PTH110
-        return (
-            f"{source} is none of these, but a pipe or a device",
-            "Pipe it into the command and give - as the source.",
-        )
-    return f"there is no {source!r} here", "Check the spelling, or give the whole name."
+    elif _ADDRESS.match(source):
+        why = f"{source} is an address, and Opsin fetches nothing by itself"
+        advice = "Download it first, or pipe one image: curl -s ADDRESS | opsin predict MODEL -"
+    elif os.path.exists(request.path):  # noqa: PTH110
+        why = f"{source} is none of these, but a pipe or a device"
+        advice = "Pipe it into the command and give - as the source."
+    else:
+        why = f"there is no {source!r} here"
+        advice = "Check the spelling, or give the whole name."
+    raise SourceError(kinds_in_words(labelled=False), why, advice)

@@ -7,7 +7,7 @@ import os
 import re
 import urllib.parse
 import xml.parsers.expat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,21 +16,9 @@ from opsin.core.errors import SourceError
 from opsin.core.regular_file import open_regular
 from opsin.core.stored_json import Json, read_json
 from opsin.data.left_out import LeftOutCounts
-from opsin.data.sources.contents import (
-    Files,
-    LabelColumns,
-    LabelledImages,
-    LocatedSource,
-    key_of_files,
-)
-from opsin.data.sources.folder import order_classes
-from opsin.data.sources.manifest import (
-    check_any_exists,
-    fields,
-    header,
-    name_of,
-)
+from opsin.data.sources.contents import Files, LocatedSource, Row, RowCollector, key_of_files
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.table import check_any_exists, fields, header, name_of
 from opsin.data.split import UNASSIGNED, part_named
 
 # What Roboflow calls its table of classes, and where COCO's form lies in its exports.
@@ -40,18 +28,15 @@ _COCO: Final = "_annotations.coco.json"
 _UPLOAD: Final = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
-class Annotation(NamedTuple):
-    """An image in an export: the name of its file, and its class; "" where it has none.
+#: Stands for more than one class.
+SEVERAL: Final = "\0"
 
-    Several classes are given as `SEVERAL`.
-    """
+
+class Annotation(NamedTuple):
+    """An image in an export: its file, and its class: "" for none, `SEVERAL` for more than one."""
 
     file: str
     label: str
-
-
-#: Stands for more than one class.
-SEVERAL: Final = "\0"
 
 
 def read_coco(content: Json) -> list[Annotation] | None:
@@ -167,18 +152,6 @@ def _rows(value: Any) -> list[dict[str, Any]]:
     return value
 
 
-def _json(path: Path) -> Json:
-    with open_regular(path) as file:
-        return read_json(file)
-
-
-_READERS: Final[dict[str, tuple[Callable[[Path], list[Annotation] | None], ...]]] = {
-    ".json": (lambda path: read_coco(_json(path)), lambda path: read_label_studio(_json(path))),
-    ".xml": (read_cvat,),
-    ".csv": (read_one_hot,),
-}
-
-
 def annotations_in(path: Path) -> list[Annotation]:
     """Read an export.
 
@@ -186,32 +159,36 @@ def annotations_in(path: Path) -> list[Annotation]:
         SourceError: It is damaged, or of a form that is not known.
     """
     try:
-        for read in _READERS[path.suffix.lower()]:
-            if (found := read(path)) is not None:
-                return found
+        found: list[Annotation] | None = None
+        if path.suffix.lower() == ".json":
+            with open_regular(path) as file:
+                content = read_json(file)
+            found = read_coco(content)
+            found = read_label_studio(content) if found is None else found
+        else:
+            found = read_cvat(path) if path.suffix.lower() == ".xml" else read_one_hot(path)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error) if not isinstance(error, KeyError) else f"{error} is missing"
         raise SourceError(
             "a whole export of a labelling tool", f"{path.name} cannot be used ({reason})",
             "Export it again.",
         ) from error  # fmt: skip
-    raise SourceError(
-        "an export of classes: COCO, Label Studio, CVAT or Roboflow",
-        f"{path.name} is of another form",
-        "Export it as CSV with the columns path and label, or as a folder for each class.",
-    )
+    if found is None:
+        raise SourceError(
+            "an export of classes: COCO, Label Studio, CVAT or Roboflow",
+            f"{path.name} is of another form",
+            "Export it as CSV with the columns path and label, or as a folder for each class.",
+        )
+    return found
 
 
 def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
     """Return the exports that a source means, with the part of each."""
     path = request.path
-    if request.is_file and path.suffix.lower() in (".json", ".xml"):
-        return [(path, UNASSIGNED)]
-    if request.is_file and path.name == _ONE_HOT:
-        return [(path, UNASSIGNED)]
-    if not request.is_folder:
-        return []
-    places = [(path, UNASSIGNED)]
+    if request.is_file:
+        of_tool = path.suffix.lower() in (".json", ".xml") or path.name == _ONE_HOT
+        return [(path, UNASSIGNED)] if of_tool else []
+    places = [(path, UNASSIGNED)] if request.is_folder else []
     with contextlib.suppress(OSError):  # what cannot be read is explained by others
         parts = [(code, entry) for entry in path.iterdir()
                  if (code := part_named(entry.name)) is not None and entry.is_dir()]  # fmt: skip
@@ -227,25 +204,21 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
 def _locate(request: SourceRequest) -> LocatedSource:
     files = _files_of(request)
     root = request.path if request.is_folder else request.path.parent
-    found, passed = LabelColumns(), LeftOutCounts()
-    inside = request.allowed(root)
+    found, passed, inside = RowCollector(), LeftOutCounts(), request.allowed(root)
     for file, code in files:
-        for line, each in enumerate(annotations_in(file), start=1):
-            if each.label in ("", SEVERAL):
-                what = "with several classes" if each.label else "without a class"
-                passed.add(f"image {what}", each.file)
+        for line, image in enumerate(annotations_in(file), start=1):
+            if image.label in ("", SEVERAL):
+                what = "with several classes" if image.label else "without a class"
+                passed.add(f"image {what}", image.file)
                 continue
-            place = _place_of(each.file, file, root)
-            found.add(name_of(place, root / "_", line, inside), each.label, code)
+            name = name_of(_place_of(image.file, file, root), root / "_", line, inside)
+            found.add(Row(name, image.label, code, name=name))
     if not found.names:
         raise SourceError("images with a class each", f"{request.written} has none", "Export more.")
     images = Files(root, found.names)
     check_any_exists(images, request.path)
-    contents: LabelledImages = found.labelled(
-        request.written, images, order_classes(found.classes, request.path)
-    )
+    contents = replace(found.labelled(request.written, images), left_out=passed.listed())
     key = repr(("annotations", key_of_files(*[file for file, _ in files], images)))
-    contents = replace(contents, left_out=passed.listed())
     return LocatedSource(key, lambda: contents, contents.left_out)
 
 
@@ -255,9 +228,9 @@ def _place_of(written: str, file: Path, root: Path) -> str:
     Tools write addresses and names of their own; a file of the name's last part is meant.
     """
     address = urllib.parse.urlsplit(written)
-    path = (
-        urllib.parse.unquote(address.path) if address.scheme or address.path != written else written
-    )
+    path = written if not address.scheme and address.path == written else (
+        urllib.parse.unquote(address.path)
+    )  # fmt: skip
     query = urllib.parse.parse_qs(address.query).get("d", [])  # Label Studio's local files
     path = query[0] if query else path
     base = os.path.relpath(file.parent, root)
@@ -270,15 +243,11 @@ def _place_of(written: str, file: Path, root: Path) -> str:
     return os.path.normpath(os.path.join(base, path.lstrip("/")))  # noqa: PTH118
 
 
-def _matches(request: SourceRequest) -> bool:
-    return bool(_files_of(request))
-
-
 def _is_usable(request: SourceRequest) -> bool:
     """Tell an export from any other JSON or XML that lies among images."""
     try:
         return request.path.suffix.lower() in (".json", ".xml") and any(
-            each.label not in ("", SEVERAL) for each in annotations_in(request.path)
+            image.label not in ("", SEVERAL) for image in annotations_in(request.path)
         )
     except SourceError:
         return False
@@ -294,7 +263,7 @@ KIND = SourceKind(
             "by Roboflow's folders, else cut by Opsin",
         ),
     ),
-    match=_matches,
+    match=lambda request: bool(_files_of(request)),
     match_packed=_is_usable,
     files=("*.json", "*.xml"),
     locate=_locate,

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import ImageError, SourceError
@@ -28,24 +27,27 @@ from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
 from opsin.data.left_out import add_up
-from opsin.data.sources import idx, imagefolder, manifest
-from opsin.data.sources.allowed_folder import AllowedFolder
-from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources import idx, imagefolder, table
+from opsin.data.sources.contents import LabelledImages, LocatedSource, digest_of, key_of_files
 from opsin.data.sources.folder import note_left_out
-from opsin.data.sources.members import ArchiveBudget, ArchiveFiles, Member, read_member, reading
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.members import (
+    ArchiveBudget,
+    ArchiveFiles,
+    Member,
+    pieces_of,
+    read_member,
+    reading,
+)
+from opsin.data.sources.packed import DISK_SHARE
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
 SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
 )  # fmt: skip
-
-#: Share of the free disk that may be filled.
-DISK_SHARE = 0.5
-_MAX_DEPTH = 64
-_MAX_NAME = 255
-_CHUNK = 1 << 18
+_MAX_DEPTH, _MAX_NAME = 64, 255
+_UNPACK = "Unpack it yourself and give the folder."
 
 
 def is_archive(path: Path) -> bool:
@@ -54,14 +56,11 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
-    """Unpack an archive into the cache, or find it there.
+    """Unpack an archive into the cache, or find it there; return the folder that holds the source.
 
     Only what can be a source is written: images, tables, ``.npz`` and IDX files. Links are
     passed over. A member that would be written elsewhere refuses the whole archive, and so do
     sizes that only a bomb has; what members say of themselves is not trusted.
-
-    Returns:
-        The folder within that holds the source, wrapping folders taken off.
 
     Raises:
         SourceError: The archive is damaged, encrypted, hostile, too large, or holds no source.
@@ -77,7 +76,6 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
 
 
 def _unpacked(path: Path) -> Path:
-    """Return the folder of the cache that an archive is unpacked into."""
     name = hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
     return cache_root() / "unpacked" / name
 
@@ -85,17 +83,9 @@ def _unpacked(path: Path) -> Path:
 def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
     """Yield each image in an archive with its content, in the archive's order.
 
-    Hidden files and what does not end like an image are passed over, and so are links. A member
-    of a zip that is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. Of
-    a zip the list of its members is kept in memory while it is read, about 0.6 kB each; of a tar 8
-    bytes for each image.
-
-    An archive may hold a name more than once, each time with another content. Later ones are called
-    ``name-2.png`` and so on, in the archive's order, so that no two images share a name.
-
-    Args:
-        path: The archive.
-        watcher: Receives a note on what was passed over.
+    Hidden files, links, and what does not end like an image are passed over. A member of a zip that
+    is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. An archive may
+    hold a name more than once: later ones are called ``name-2.png`` and so on.
 
     Raises:
         SourceError: It is damaged, encrypted, hostile, expands to more than images do, or holds
@@ -106,171 +96,28 @@ def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabel
     with contextlib.closing(iter(files)) as members:
         for parts, member in members:
             name = "/".join(parts)
-            own = free_name(name, lambda name: _digest(name) in names)
-            names.add(_digest(own))
+            own = free_name(name, lambda name: digest_of(name) in names)
+            names.add(digest_of(own))
             renamed += own != name
             yield _unlabelled(own, member, files.budget)
     files.conclude(watcher, expected="an archive with images", found=len(names) > 0)
     note_left_out(files.passed.listed(), watcher)
+    _note_renamed(renamed, path, watcher)
+
+
+def _note_renamed(renamed: int, path: Path, watcher: Watcher) -> None:
     if renamed:
         watcher.note(
             f"In {path} several images have one name; {renamed:,} of them were given a number"
         )
 
 
-def count_images(path: Path) -> int | None:
-    """Return how many images a zip lists; ``None`` for a tar, which has no list."""
-    with contextlib.suppress(SourceError):
-        with reading(path), path.open("rb") as file:
-            listed = file.read(2) == b"PK"
-        if listed:
-            return sum(1 for _ in ArchiveFiles(path, is_image_name))
-    return None
-
-
-def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
-    size = path.stat().st_size
-    others = _names_of_kinds()
-    files = ArchiveFiles(path, lambda name: is_image_name(name) or bool(others.match(name)))
-    room = int(DISK_SHARE * shutil.disk_usage(folder).free)
-    written, overlong, renamed, shown = 0, 0, 0, 0
-    made: set[Path] = set()
-    watcher.begin("Unpack", size, "B")
-    with contextlib.closing(iter(files)) as members:
-        for parts, member in members:
-            if not _is_writable(parts):
-                overlong += 1
-                files.passed.add("name that cannot be written", "/".join(parts)[:100])
-                continue
-            own = _own_name(folder, "/".join(parts), path)
-            renamed += own != "/".join(parts)
-            target = folder / own
-            try:
-                if target.parent not in made:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    made.add(target.parent)
-                room -= _copy(member, target, files.budget, path, room)
-            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-                raise SourceError(
-                    "an archive whose members have places of their own",
-                    f"{path} has {member.name!r} as a file and as a folder",
-                    "Unpack it yourself and give the folder.",
-                ) from error
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                overlong += 1
-                continue
-            written += 1
-            if files.budget.position - shown >= _CHUNK:
-                shown = files.budget.position
-                watcher.advance(min(shown, size))
-    watcher.advance(size)
-    watcher.end()
-    wanted = "images, a table, an .npz or an IDX file in the archive"
-    files.conclude(watcher, expected=wanted, found=written > 0)
-    passed = [each.model_dump() for each in files.passed.listed()]
-    (folder / LEFT_OUT_FILE).write_text(json.dumps(passed), encoding="utf-8")
-    if renamed:
-        watcher.note(
-            f"In {path} several images have one name; {renamed:,} of them were given a number"
-        )
-    if overlong:
-        watcher.note(
-            f"Passed over in {path}: names that cannot be written, {overlong:,} in all; "
-            "shorten them."
-        )
-
-
-def _own_name(folder: Path, name: str, path: Path) -> str:
-    """Return a name that no member before had: images get a number, as in a stream of them.
-
-    Raises:
-        SourceError: Two tables, or two files of arrays, have one name.
-    """
-
-    def is_file(name: str) -> bool:
-        return os.path.isfile(folder / name)  # noqa: PTH113
-
-    if is_file(name) and not is_image_name(name):
-        raise SourceError(
-            "an archive that holds each table once",
-            f"{path} has two files called {name!r:.120}",
-            "Unpack it yourself and give the folder.",
-        )
-    return free_name(name, is_file)
-
-
-def _names_of_kinds() -> re.Pattern[str]:
-    """Return a pattern of the names of files that belong to some kind of source, images aside."""
-    patterns = (fnmatch.translate(each) for kind in sources.kinds() for each in kind.files)
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
-def _is_writable(parts: tuple[str, ...]) -> bool:
-    """Tell whether common file systems take a name."""
+def _unlabelled(name: str, member: Member, budget: ArchiveBudget) -> Unlabelled:
     try:
-        return len(parts) <= _MAX_DEPTH and all(len(os.fsencode(p)) <= _MAX_NAME for p in parts)
-    except UnicodeEncodeError:
-        return False
-
-
-def _copy(member: Member, target: Path, meter: ArchiveBudget, path: Path, room: int) -> int:
-    """Write a member's content; return its bytes, counted, not as stated."""
-    done = 0
-    # Not told apart here: errors of reading are the archive's, those of writing the disk's.
-    with reading(path):
-        source = member.open()
-    with source, target.open("wb") as file:
-        while chunk := _next(source, member.chunk, path):
-            done += len(chunk)
-            if member.metered:
-                meter.count(len(chunk))
-            if done > room:
-                raise SourceError(
-                    f"an archive that fills at most {DISK_SHARE:.0%} of the free disk",
-                    f"{path} holds more",
-                    "Free some space, or set OPSIN_CACHE to a larger disk.",
-                )
-            file.write(chunk)
-    return done
-
-
-def _next(source: IO[bytes], size: int, path: Path) -> bytes:
-    with reading(path):
-        return source.read(size)
-
-
-def _unwrapped(folder: Path) -> Path:
-    """Take off folders that only wrap: the only thing in theirs, and no part of a split."""
-    others = _names_of_kinds()
-    while True:
-        entries = [entry for entry in folder.iterdir() if entry.name != LEFT_OUT_FILE]
-        if len(entries) != 1 or not entries[0].is_dir():
-            return folder
-        inner = list(entries[0].iterdir())
-        a_part = part_named(entries[0].name) == TRAIN and any(
-            entry.is_dir() or manifest.is_table(entry) for entry in inner
-        )
-        # A folder with images in it is a class, and not a wrapping.
-        a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
-        a_source = any(e.is_file() and others.match(e.name) for e in inner)
-        if a_part or (a_class and not a_source):
-            return folder
-        folder = entries[0]
-
-
-def _digest(name: str) -> int:
-    content = name.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
-
-
-def _unlabelled(name: str, member: Member, meter: ArchiveBudget) -> Unlabelled:
-    try:
-        content = read_member(member, meter, limit=MAX_BYTES)
+        content = read_member(member, budget, limit=MAX_BYTES)
     except SourceError as error:
         # The members of a zip, which are metered here, stand each for itself. What is refused for
-        # its size has no cause but the meter.
+        # its size has no cause but the budget.
         if not member.metered or error.__cause__ is None:
             raise
         reason = str(error.__cause__) or type(error.__cause__).__name__
@@ -290,6 +137,121 @@ def _unlabelled(name: str, member: Member, meter: ArchiveBudget) -> Unlabelled:
     return Unlabelled(name, content)
 
 
+def _count_images(path: Path) -> int | None:
+    """Return how many images a zip lists; ``None`` for a tar, which has no list."""
+    with contextlib.suppress(SourceError):
+        with reading(path), path.open("rb") as file:
+            listed = file.read(2) == b"PK"
+        if listed:
+            return sum(1 for _ in ArchiveFiles(path, is_image_name))
+    return None
+
+
+def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
+    size = path.stat().st_size
+    others = _names_of_kinds()
+    files = ArchiveFiles(path, lambda name: is_image_name(name) or bool(others.match(name)))
+    room = int(DISK_SHARE * shutil.disk_usage(folder).free)
+    written, overlong, renamed = 0, 0, 0
+    watcher.begin("Unpack", size, "B")
+    with contextlib.closing(iter(files)) as members:
+        for parts, member in members:
+            name = "/".join(parts)
+            try:
+                own = _name_in(folder, parts, path)
+                renamed += own != name
+                room -= _copy(member, folder / own, files.budget, room)
+                written += 1
+            except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+                raise SourceError(
+                    "an archive whose members have places of their own",
+                    f"{path} has {member.name!r} as a file and as a folder",
+                    _UNPACK,
+                ) from error
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                overlong += 1
+                files.passed.add("name that cannot be written", name[:100])
+            watcher.advance(min(files.budget.position, size))
+    watcher.advance(size)
+    watcher.end()
+    wanted = "images, a table, an .npz or an IDX file in the archive"
+    files.conclude(watcher, expected=wanted, found=written > 0)
+    passed = [each.model_dump() for each in files.passed.listed()]
+    (folder / LEFT_OUT_FILE).write_text(json.dumps(passed), encoding="utf-8")
+    _note_renamed(renamed, path, watcher)
+    if overlong:
+        watcher.note(
+            f"Passed over in {path}: names that cannot be written, {overlong:,} in all; "
+            "shorten them."
+        )
+
+
+def _name_in(folder: Path, parts: tuple[str, ...], path: Path) -> str:
+    """Return a name that no member before had: images get a number, as in a stream of them."""
+    try:
+        long = len(parts) > _MAX_DEPTH or any(len(os.fsencode(p)) > _MAX_NAME for p in parts)
+    except UnicodeEncodeError:
+        long = True
+    if long:
+        raise OSError(errno.ENAMETOOLONG, "common file systems take no such name")
+
+    def is_file(name: str) -> bool:
+        return os.path.isfile(folder / name)  # noqa: PTH113
+
+    name = "/".join(parts)
+    if is_file(name) and not is_image_name(name):
+        raise SourceError(
+            "an archive that holds each table once",
+            f"{path} has two files called {name!r:.120}",
+            _UNPACK,
+        )
+    return free_name(name, is_file)
+
+
+def _copy(member: Member, target: Path, budget: ArchiveBudget, room: int) -> int:
+    """Write a member's content; return its bytes, counted, not as stated."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    done = 0
+    with target.open("wb") as file:
+        for piece in pieces_of(member, budget):
+            done += len(piece)
+            if done > room:
+                raise SourceError(
+                    f"an archive that fills at most {DISK_SHARE:.0%} of the free disk",
+                    f"{budget.path} holds more",
+                    "Free some space, or set OPSIN_CACHE to a larger disk.",
+                )
+            file.write(piece)
+    return done
+
+
+def _names_of_kinds() -> re.Pattern[str]:
+    """Return a pattern of the names of files that belong to some kind of source, images aside."""
+    patterns = (fnmatch.translate(each) for kind in sources.kinds() for each in kind.files)
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Take off folders that only wrap: the only thing in theirs, and no part of a split."""
+    others = _names_of_kinds()
+    while True:
+        entries = [entry for entry in folder.iterdir() if entry.name != LEFT_OUT_FILE]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        inner = list(entries[0].iterdir())
+        a_part = part_named(entries[0].name) == TRAIN and any(
+            entry.is_dir() or table.is_table(entry) for entry in inner
+        )
+        # A folder with images in it is a class, and not a wrapping.
+        a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
+        a_source = any(e.is_file() and others.match(e.name) for e in inner)
+        if a_part or (a_class and not a_source):
+            return folder
+        folder = entries[0]
+
+
 def _locate(request: SourceRequest) -> LocatedSource:
     key = repr(("archive", key_of_files(request.path), request.columns))
     return LocatedSource(key, lambda: _open_unpacked(request))
@@ -304,10 +266,8 @@ def _open_unpacked(request: SourceRequest) -> LabelledImages:
         parts = (error.expected, error.received, error.advice)
         known = (text.replace(str(unpacked), str(request.path)) for text in parts)
         raise type(error)(*known) from error
-    passed = list[LeftOut]()
-    with contextlib.suppress(OSError, ValueError):  # unpacked by an earlier Opsin
-        stored = json.loads((_unpacked(request.path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
-        passed = [LeftOut.model_validate(each) for each in stored]
+    stored = json.loads((_unpacked(request.path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
+    passed = [LeftOut.model_validate(each) for each in stored]
     return replace(contents, source=str(request.path), left_out=add_up([passed, contents.left_out]))
 
 
@@ -320,12 +280,9 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
         archive=AllowedFolder(root, archive=True),
     )
     if not any(kind.match(inside) for kind in (idx.KIND, imagefolder.KIND)):
-        packed = [kind for kind in sources.kinds() if kind.locate and kind.match_packed]
-        single = [
-            found
-            for found in (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
-            if any(kind.match_packed and kind.match_packed(found) for kind in packed)
-        ]
+        packed = [match for kind in sources.kinds() if (match := kind.match_packed)]
+        files = (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
+        single = [file for file in files if any(match(file) for match in packed)]
         if len(single) > 1:
             raise SourceError(
                 f"one table, .npz or IDX file of images in {root}",
@@ -338,12 +295,12 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    path = request.path
+    path, watcher = request.path, request.watcher
     return Stream(
         request.written,
         "archive",
-        lambda: images_in_archive(path, request.watcher),
-        lambda: count_images(path),
+        lambda: images_in_archive(path, watcher),
+        lambda: _count_images(path),
     )
 
 

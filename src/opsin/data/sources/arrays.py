@@ -83,50 +83,38 @@ def open_npz(path: Path) -> LabelledImages:
     """Read ``images``, ``labels`` and, where there, ``classes``, ``test_images``, ``test_labels``.
 
     The names that Keras uses (``x_train``, ``y_train``, ``x_test``, ``y_test``) will do as well.
-
-    Raises:
-        SourceError: The file is damaged or lacks an array.
     """
     try:
-        content = _read(path)
+        with StoredArrays(path) as file:
+            there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
+                     if name in file}  # fmt: skip
+            if not {"images", "labels"} <= set(there):
+                raise SourceError(
+                    "the arrays images and labels",
+                    f"{path} holds {', '.join(file.names[:20]) or 'nothing'}",
+                    _ADVICE,
+                )
+            for ours, name in there.items():
+                rows = math.prod(file.stated(name).shape[:1])
+                check_count(path, rows)
+                if ours == "classes" and rows > _MAX_LABEL + 1:
+                    raise ValueError(f"it names {rows:,} classes")
+            content = {ours: file.read(name) for ours, name in there.items()}
     except (OSError, ValueError) as error:
         raise SourceError(
             "an .npz file without Python objects", f"{path} cannot be read ({error})", _ADVICE
         ) from error
     test = None
-    if "test_images" in content and "test_labels" in content:
+    if {"test_images", "test_labels"} <= set(content):
         test = (content["test_images"], content["test_labels"])
-    classes = None
-    if "classes" in content:
-        classes = [str(name) for name in np.atleast_1d(content["classes"])]
+    classes = (
+        [str(name) for name in np.atleast_1d(content["classes"])] if "classes" in content else None
+    )
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file that are wanted, by our names."""
-    with StoredArrays(path) as file:
-        there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
-                 if name in file}  # fmt: skip
-        if not {"images", "labels"} <= set(there):
-            raise SourceError(
-                "the arrays images and labels",
-                f"{path} holds {', '.join(file.names[:20]) or 'nothing'}",
-                _ADVICE,
-            )
-        for ours, name in there.items():
-            rows = math.prod(file.stated(name).shape[:1])
-            check_count(path, rows)
-            if ours == "classes" and rows > _MAX_LABEL + 1:
-                raise ValueError(f"it names {rows:,} classes")
-        return {ours: file.read(name) for ours, name in there.items()}
-
-
 def check_count(path: Path, count: int) -> None:
-    """Refuse more images than an honest file of its size holds.
-
-    Raises:
-        ValueError: They are too many.
-    """
+    """Refuse more images than an honest file of its size holds, by a `ValueError`."""
     Budget(path.stat().st_size).take(_BESIDE * count)
 
 
@@ -183,11 +171,7 @@ def to_bytes_or_deep(
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
-    """Return what NumPy makes of images or labels.
-
-    Raises:
-        SourceError: It makes nothing of them.
-    """
+    """Return what NumPy makes of images or labels."""
     try:
         return np.asarray(value)
     except Exception as error:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opsin.core.errors import MissingExtraError, OpsinError, SourceError
 from opsin.core.framing import Header
@@ -19,13 +19,10 @@ from opsin.core.stored_json import Json, read_json
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import holds_images
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.manifest import name_of
 from opsin.data.sources.members import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.packed import Record, labelled_records, open_packed
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-
-if TYPE_CHECKING:
-    from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.table import name_of
 
 # What reading a block may take, in seconds and bytes.
 _SECONDS: Final = 60.0
@@ -44,17 +41,8 @@ _WORDS: Final = {
 
 @dataclass(frozen=True)
 class ArrowTables:
-    """Files of one table, in their order.
+    """Files of one table in their order, the part of each, and what paths in them may not leave."""
 
-    Args:
-        source: What the user called them.
-        files: The files.
-        splits: The part of each; empty for none.
-        request: How they are to be read.
-        inside: What paths in them may not leave.
-    """
-
-    source: str
     files: Sequence[Path]
     splits: Sequence[str]
     request: SourceRequest
@@ -63,16 +51,12 @@ class ArrowTables:
     def located(self) -> LocatedSource:
         """Return them as a source of labelled images."""
         key = repr(("arrow", key_of_files(*self.files), self.splits, self.request.columns))
-
-        def open_() -> LabelledImages:
-            return open_packed(self.source, key) or self._read(key)
-
-        return LocatedSource(key, open_)
+        return LocatedSource(key, lambda: open_packed(self.request.written, key) or self._read(key))
 
     def stream(self) -> Stream:
         """Return their images without labels."""
 
-        def each() -> Iterator[Unlabelled]:
+        def images() -> Iterator[Unlabelled]:
             for number, (record, _) in enumerate(self._records(labelled=False)[1]):
                 if isinstance(record.image, bytes):
                     yield Unlabelled(record.name or str(number), record.image)
@@ -80,57 +64,61 @@ class ArrowTables:
                     place = str(record.image)
                     yield Unlabelled(record.name, place, place)
 
-        return Stream(self.source, "table", each, lambda: None)
+        return Stream(self.request.written, "table", images)
 
     def _read(self, key: str) -> LabelledImages:
+        source = self.request.written
         total, rows = self._records()
         first = next(rows, None)
         if first is None:
-            raise SourceError(
-                "a table with rows", f"{self.source} has none", "Is it the right one?"
-            )
-        records = (record for record, _ in itertools.chain([first], rows))
+            raise SourceError("a table with rows", f"{source} has none", "Is it the right one?")
+        size = sum(file.stat().st_size for file in self.files)
         return labelled_records(
-            self.source, records, key=key, classes=first[1], total=total,
-            most=MAX_RATIO * sum(file.stat().st_size for file in self.files) + SPARE_BYTES,
+            source,
+            (record for record, _ in itertools.chain([first], rows)),
+            key=key,
+            classes=first[1] or (),
+            total=total,
+            most=MAX_RATIO * size + SPARE_BYTES,
             watcher=self.request.watcher,
-        )  # fmt: skip
+        )
 
     def _records(
         self, *, labelled: bool = True
     ) -> tuple[int, Iterator[tuple[Record, list[str] | None]]]:
-        """Return how many rows there are, 0 where only reading tells; and each, with the classes.
-
-        Raises:
-            MissingExtraError: pyarrow is not installed.
-            SourceError: A file is damaged, or lacks a column.
-        """
+        """Return how many rows there are, 0 where only reading tells; and each with the classes."""
         need_pyarrow()
         sandbox = Sandbox("opsin.data.arrow_reader:read", seconds=_SECONDS, memory=_MEMORY)
-        begin: Header = {
-            "files": [os.path.abspath(file) for file in self.files],  # noqa: PTH100
-            "columns": dict(self.request.columns or {}),
-            "labelled": labelled,
-        }
-        total = self._asked(sandbox, begin)[0]["total"]
+        total = self._ask(
+            sandbox,
+            {
+                "files": [os.path.abspath(file) for file in self.files],  # noqa: PTH100
+                "columns": dict(self.request.columns or {}),
+                "labelled": labelled,
+            },
+        )[0]["total"]
 
         def rows() -> Iterator[tuple[Record, list[str] | None]]:
             with sandbox:
                 line = 0
                 while True:
-                    said, body = self._asked(sandbox, {})
+                    said, body = self._ask(sandbox, {})
                     if not said["rows"]:
                         return
-                    place = 0
+                    start = 0
                     for row in said["rows"]:
                         line += 1
-                        content = body[place : place + row.get("size", 0)]
-                        place += len(content)
-                        yield self._record(said["file"], row, content, line), said["classes"]
+                        end = start + row.get("size", 0)
+                        yield (
+                            self._record(said["file"], row, body[start:end], line),
+                            said["classes"],
+                        )
+                        start = end
 
         return total, rows()
 
-    def _asked(self, sandbox: Sandbox, header: Header) -> tuple[Header, bytes]:
+    @staticmethod
+    def _ask(sandbox: Sandbox, header: Header) -> tuple[Header, bytes]:
         try:
             return sandbox.call(header)
         except OpsinError as error:
@@ -147,11 +135,7 @@ class ArrowTables:
 
 
 def need_pyarrow() -> None:
-    """Refuse to go on without pyarrow.
-
-    Raises:
-        MissingExtraError: It is not installed.
-    """
+    """Refuse to go on without pyarrow."""
     if importlib.util.find_spec("pyarrow") is None:
         raise MissingExtraError("reading Parquet and Arrow files", "parquet")
 
@@ -170,57 +154,43 @@ def part_in_name(name: str) -> str:
 
 def _tables_of(request: SourceRequest) -> ArrowTables | None:
     """Find what a source holds; ``None`` where it is of another kind."""
-    path = request.path
+    root = request.path
     if _is_parquet(request):
-        return ArrowTables(request.written, [path], [""], request, request.allowed(path.parent))
+        return ArrowTables([root], [""], request, request.allowed(root.parent))
     if not request.is_folder:
         return None
-    if (path / "dataset_dict.json").is_file():
-        return _saved(request, _listed(path / "dataset_dict.json", "splits"))
-    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        return _saved(request, [""])
-    # Among images a table is of something else.
-    return None if request.holds_images else _folder_of_parquet(request)
+    # What Hugging Face's `save_to_disk` wrote: one part, or several in folders.
+    parts = None
+    if (root / "dataset_dict.json").is_file():
+        parts = _listed(root / "dataset_dict.json", "splits")
+    elif (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
+        parts = [""]
+    if parts is not None:
+        found = [
+            (root / part / name, part)
+            for part in parts
+            for name in _listed(root / part / "state.json", "_data_files")
+        ]
+    elif request.holds_images:  # among images a table is of something else
+        return None
+    else:
+        files = sorted(
+            file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+            for file in root.glob(pattern) if file.is_file() and not file.name.startswith(".")
+        )  # fmt: skip
+        names = [file.relative_to(root).as_posix().removesuffix(".parquet") for file in files]
+        found = list(zip(files, map(part_in_name, names), strict=True))
+    inside = request.allowed(root)
+    for file, _ in found:
+        if inside is not None and not inside.holds(str(file.relative_to(root)), root):
+            raise SourceError(f"files within {root}", f"{file} leads out of it", inside.advice)
+    if not found and parts is None:
+        return None
+    return ArrowTables([file for file, _ in found], [part for _, part in found], request, inside)
 
 
 def _is_parquet(request: SourceRequest) -> bool:
     return request.is_file and request.path.suffix.lower() == ".parquet"
-
-
-def _parquet_in(folder: Path) -> list[Path]:
-    found = [*folder.glob("*.parquet"), *folder.glob("*/*.parquet"), *folder.glob("*/*/*.parquet")]
-    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
-
-
-def _folder_of_parquet(request: SourceRequest) -> ArrowTables | None:
-    root = request.path
-    files = _parquet_in(root)
-    if not files:
-        return None
-    splits = [part_in_name(file.relative_to(root).as_posix().removesuffix(".parquet"))
-              for file in files]  # fmt: skip
-    _check_within(files, root, request)
-    return ArrowTables(request.written, files, splits, request, request.allowed(root))
-
-
-def _check_within(files: Sequence[Path], root: Path, request: SourceRequest) -> None:
-    inside = request.allowed(root)
-    for file in files:
-        if inside is not None and not inside.holds(str(file.relative_to(root)), root):
-            raise SourceError(f"files within {root}", f"{file} leads out of it", inside.advice)
-
-
-def _saved(request: SourceRequest, parts: Sequence[str]) -> ArrowTables:
-    """Return what Hugging Face's `save_to_disk` wrote: one part, or several in folders."""
-    root = request.path
-    found = [
-        (root / part / name, part)
-        for part in parts
-        for name in _listed(root / part / "state.json", "_data_files")
-    ]
-    files, splits = [file for file, _ in found], [part for _, part in found]
-    _check_within(files, root, request)
-    return ArrowTables(request.written, files, splits, request, request.allowed(root))
 
 
 def _listed(file: Path, key: str) -> list[str]:
@@ -229,8 +199,8 @@ def _listed(file: Path, key: str) -> list[str]:
         with open_regular(file) as stream:
             content: Json = read_json(stream)
         listed = content[key] if isinstance(content, dict) else None
-        each = listed if isinstance(listed, list) else []
-        names = [one["filename"] if isinstance(one, dict) else one for one in each]
+        names = [one["filename"] if isinstance(one, dict) else one
+                 for one in (listed if isinstance(listed, list) else [])]  # fmt: skip
         if not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names):
             raise ValueError(f"its {key} are no names")
         return [str(name) for name in names]

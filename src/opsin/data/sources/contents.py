@@ -1,14 +1,15 @@
-"""What a source holds, before anything is decoded."""
+"""What a source holds before anything is decoded: its images, and what it says of each."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,20 @@ from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.regular_file import open_regular
 from opsin.data.cache import digest_rows
 from opsin.data.digest_set import DigestSet
+from opsin.data.image_tree import natural
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TRAIN, UNASSIGNED
 from opsin.stores.store_address import StoredObject
+
+_Image_co = TypeVar("_Image_co", covariant=True)
 
 
 @dataclass(frozen=True)
 class LocatedSource:
     """A source that was found, and not yet read.
 
-    Args:
-        key: Changes whenever the content may have changed; cheap to tell.
-        open: Reads it.
-        left_out: What it holds beside its images, which ``key`` need not tell; ``None``: only
-            reading tells.
+    Its key changes whenever the content may have changed, and is cheap to tell. What it leaves out
+    is ``None`` where only reading tells.
     """
 
     key: str
@@ -40,14 +41,28 @@ class LocatedSource:
     left_out: tuple[LeftOut, ...] | None = None
 
 
-class Files(Sequence[Path]):
-    """Images that are files still: a folder and names below it.
+class UnreadImages(Sequence[_Image_co]):
+    """Images that are made when they are asked for: a million objects would take a gigabyte."""
 
-    A million `Path` objects take half a gigabyte, so each is made when it is asked for.
+    @overload
+    def __getitem__(self, index: int) -> _Image_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[_Image_co]: ...
+    def __getitem__(self, index: int | slice) -> _Image_co | Sequence[_Image_co]:
+        if isinstance(index, slice):
+            return self.rows(np.arange(len(self))[index])
+        return self._one(index)
 
-    Args:
-        folder: Where the names begin.
-        names: The files' names below it, with ``/``; absolute ones stand for themselves.
+    @abstractmethod
+    def _one(self, index: int) -> _Image_co: ...
+
+    @abstractmethod
+    def rows(self, rows: NDArray[np.int64]) -> UnreadImages[_Image_co]:
+        """Keep some images, in the order given."""
+
+
+class Files(UnreadImages[Path]):
+    """Images in files: a folder, and names below it with ``/``; absolute ones stand for themselves.
 
     Example:
         >>> Files(Path("photos"), ["cat/1.jpg", "dog/1.jpg"])[1].as_posix()
@@ -58,13 +73,7 @@ class Files(Sequence[Path]):
         self.folder = folder
         self.names = names
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> Files: ...
-    def __getitem__(self, index: int | slice) -> Path | Files:
-        if isinstance(index, slice):
-            return Files(self.folder, self.names[index])
+    def _one(self, index: int) -> Path:
         return self.folder / self.names[index]
 
     def __len__(self) -> int:
@@ -81,42 +90,13 @@ class Files(Sequence[Path]):
             yield os.path.join(folder, name)  # noqa: PTH118
 
 
-def key_of_files(*files: Path | Files) -> str:
-    """Return a key from the files' names, sizes and times of change; some may be missing."""
-    key = hashlib.sha256()
-    for each in files:
-        for place in each.places() if isinstance(each, Files) else [str(each.absolute())]:
-            stamp = file_stamp(place)
-            # The same words as always, for the keys of what is cached.
-            known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
-            state = (place, *known)
-            # Names that are no Unicode have lone surrogates, which repr escapes.
-            key.update(repr(state).encode("utf-8", "surrogateescape"))
-    return key.hexdigest()
-
-
-class StoredImages(Sequence[StoredObject]):
-    """Images that are objects of a store, each read when it is asked for.
-
-    Args:
-        objects: The objects.
-
-    Example:
-        >>> images = StoredImages([StoredObject("bucket", "cat/1.jpg", 4096, '"9c11"')])
-        >>> images[0].address.key
-        'cat/1.jpg'
-    """
+class StoredImages(UnreadImages[StoredObject]):
+    """Images that are objects of a store."""
 
     def __init__(self, objects: Sequence[StoredObject]) -> None:
         self._objects = objects
 
-    @overload
-    def __getitem__(self, index: int) -> StoredObject: ...
-    @overload
-    def __getitem__(self, index: slice) -> StoredImages: ...
-    def __getitem__(self, index: int | slice) -> StoredObject | StoredImages:
-        if isinstance(index, slice):
-            return StoredImages(self._objects[index])
+    def _one(self, index: int) -> StoredObject:
         return self._objects[index]
 
     def __len__(self) -> int:
@@ -130,42 +110,29 @@ class StoredImages(Sequence[StoredObject]):
     def key(self) -> str:
         """What changes whenever an image does."""
         key = hashlib.sha256()
-        for each in self._objects:
-            key.update(repr(each).encode())
+        for image in self._objects:
+            key.update(repr(image).encode())
         return key.hexdigest()
 
 
-class PackedImages(Sequence[bytes]):
-    """Images behind each other in one file, each read when it is asked for.
-
-    Args:
-        file: The file.
-        starts: Where each begins, ``int64[N]``.
-        sizes: Bytes of each, ``int64[N]``.
-    """
+class PackedImages(UnreadImages[bytes]):
+    """Images behind each other in one file: where each begins and its bytes, ``int64[N]``."""
 
     def __init__(self, file: Path, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         self.file = file
         self._starts = starts
         self._sizes = sizes
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> PackedImages: ...
-    def __getitem__(self, index: int | slice) -> bytes | PackedImages:
-        if isinstance(index, slice):
-            return PackedImages(self.file, self._starts[index], self._sizes[index])
-        size = int(self._sizes[index])
+    def _one(self, index: int) -> bytes:
+        reason, content, size = "it has been cut short", b"", int(self._sizes[index])
         try:
             with open_regular(self.file) as file:
                 file.seek(int(self._starts[index]))
                 content = file.read(size)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise self._unreadable(reason) from error
         if len(content) != size:
-            raise self._unreadable("it has been cut short")
+            raise ImageError("an image that can be read", f"{self.file}: {reason}", "Load again.")
         return content
 
     def __len__(self) -> int:
@@ -175,16 +142,9 @@ class PackedImages(Sequence[bytes]):
         """Keep some images, in the order given."""
         return PackedImages(self.file, self._starts[rows], self._sizes[rows])
 
-    def _unreadable(self, reason: str) -> ImageError:
-        return ImageError("an image that can be read", f"{self.file}: {reason}", "Load it again.")
 
-
-class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
+class ChainedImages(UnreadImages[Path | StoredObject | bytes | NDArray[np.uint8]]):
     """Images of several sources behind each other, each asked for where it is.
-
-    Args:
-        parts: Each source's images.
-        rows: Which of them all are meant, ``int64[N]`` (default: all).
 
     Example:
         >>> grey = np.zeros((2, 8, 8, 1), np.uint8)
@@ -200,15 +160,7 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
         self._ends = np.cumsum([len(part) for part in parts])
         self._rows = np.arange(self._ends[-1]) if rows is None else rows
 
-    @overload
-    def __getitem__(self, index: int) -> Path | StoredObject | bytes | NDArray[np.uint8]: ...
-    @overload
-    def __getitem__(self, index: slice) -> ChainedImages: ...
-    def __getitem__(
-        self, index: int | slice
-    ) -> Path | StoredObject | bytes | NDArray[np.uint8] | ChainedImages:
-        if isinstance(index, slice):
-            return ChainedImages(self._parts, self._rows[index])
+    def _one(self, index: int) -> Path | StoredObject | bytes | NDArray[np.uint8]:
         row = self._rows[index]
         place = int(np.searchsorted(self._ends, row, side="right"))
         part = self._parts[place]
@@ -227,6 +179,19 @@ class ChainedImages(Sequence[Path | StoredObject | bytes | NDArray[np.uint8]]):
 UnpreparedImages = (
     Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[np.uint8 | np.uint16]
 )
+
+
+def key_of_files(*files: Path | Files) -> str:
+    """Return a key from the files' names, sizes and times of change; some may be missing."""
+    key = hashlib.sha256()
+    for each in files:
+        for place in each.places() if isinstance(each, Files) else [str(each.absolute())]:
+            stamp = file_stamp(place)
+            # The same words as always, for the keys of what is cached.
+            known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
+            # Names that are no Unicode have lone surrogates, which repr escapes.
+            key.update(repr((place, *known)).encode("utf-8", "surrogateescape"))
+    return key.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -265,28 +230,24 @@ class LabelledImages:
 
     def rows(self, rows: NDArray[np.int64]) -> LabelledImages:
         """Keep some images, in the order given."""
+        if isinstance(self.images, np.ndarray):
+            images: UnpreparedImages = self.images[rows]
+        elif isinstance(self.images, UnreadImages):
+            images = self.images.rows(rows)
+        else:
+            images = [self.images[row] for row in rows]
         return replace(
             self,
             labels=self.labels[rows],
             given=self.given[rows],
             names=[self.names[row] for row in rows],
-            images=(
-                self.images[rows]
-                if isinstance(self.images, np.ndarray)
-                else self.images.rows(rows)
-                if isinstance(self.images, Files | StoredImages | PackedImages | ChainedImages)
-                else [self.images[row] for row in rows]
-            ),
+            images=images,
             groups=[self.groups[row] for row in rows] if self.groups else (),
             lines=None if self.lines is None else self.lines[rows],
         )
 
     def keep(self, classes: Sequence[str]) -> LabelledImages:
-        """Keep some classes, in the order given.
-
-        Raises:
-            SourceError: One of them is not in the source, or is named twice.
-        """
+        """Keep some classes, in the order given; each must be there, and be named once."""
         places = places_among(classes, self.classes)
         unknown = [name for name, place in zip(classes, places, strict=True) if place < 0]
         if unknown or len(set(places)) < len(places):
@@ -296,8 +257,7 @@ class LabelledImages:
                 "Write them as they stand there, separated by commas.",
             )
         new_label = {place: new for new, place in enumerate(places)}
-        rows = np.flatnonzero(np.isin(self.labels, list(new_label)))
-        kept = self.rows(rows)
+        kept = self.rows(np.flatnonzero(np.isin(self.labels, list(new_label))))
         labels = np.array([new_label[int(label)] for label in kept.labels], np.int64)
         return replace(kept, classes=tuple(self.classes[p] for p in places), labels=labels)
 
@@ -307,14 +267,7 @@ class LabelledImages:
 
 
 def located(contents: LabelledImages) -> LocatedSource:
-    """Return images that no source names as one whose key is their content.
-
-    Example:
-        >>> grey = np.zeros((2, 8, 8, 1), np.uint8)
-        >>> two = LabelledImages("a", ("0", "1"), np.arange(2), np.zeros(2, np.uint8), "ab", grey)
-        >>> located(two).open() is two
-        True
-    """
+    """Return images that no source names as one whose key is their content."""
     images = contents.images
     key = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
     if isinstance(images, Files):
@@ -330,93 +283,95 @@ def located(contents: LabelledImages) -> LocatedSource:
     return LocatedSource(key.hexdigest(), lambda: contents)
 
 
-class LabelColumns:
-    """What a source says of its images beside their pixels, gathered row by row.
+class Row(NamedTuple):
+    """One image of a source, and what the source says of it.
+
+    Args:
+        reference: Where its file is, an object of a store, or the content of a file.
+        label: Its class.
+        part: Its split code.
+        group: What it shares with others of one side of the split; ``""`` for none.
+        name: What it is called; ``""`` where it has a number only.
+        line: Of the table that names it; 0 for none.
+        place: What tells it from others (default: its name).
+    """
+
+    reference: str | StoredObject | bytes
+    label: str
+    part: int = UNASSIGNED
+    group: str = ""
+    name: str = ""
+    line: int = 0
+    place: str = ""
+
+
+class RowCollector:
+    """Gathers what a source says of its images beside their pixels, row by row.
 
     Each class and group is kept once, however many rows share it; classes are compared in NFC. A
     row that names an image once more, with the same class for the same part, is left out; another
     class or part for it stays, for an audit to name.
 
     Example:
-        >>> columns = LabelColumns()
-        >>> columns.add("1.jpg", "dog"), columns.add("2.jpg", "cat"), columns.add("1.jpg", "dog")
-        (True, True, False)
-        >>> images = Files(Path("photos"), columns.names)
-        >>> columns.labelled("photos", images, ["cat", "dog"]).labels.tolist()
+        >>> found = RowCollector()
+        >>> [found.add(Row(f"{n}.jpg", label, name=f"{n}.jpg"))
+        ...  for n, label in ((1, "dog"), (2, "cat"), (1, "dog"))]
+        [True, True, False]
+        >>> found.labelled("photos", Files(Path("photos"), found.names)).labels.tolist()
         [1, 0]
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self._labels = array("q")
-        self._given = bytearray()
+        self._parts = bytearray()
         self._lines = array("q")
         self._groups: list[str] = []
-        self._number: dict[str, int] = {}
-        self._written: list[str] = []
+        self._classes: dict[str, tuple[int, str]] = {}
         self._shared: dict[str, str] = {}
         self._seen = DigestSet()
         self._repeated = 0
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes, in the order in which they came, as they were written first."""
-        return tuple(self._written)
-
-    def add(
-        self,
-        name: str,
-        label: str,
-        given: int = UNASSIGNED,
-        group: str = "",
-        *,
-        line: int = 0,
-        place: str | None = None,
-    ) -> bool:
+    def add(self, row: Row) -> bool:
         """Add an image; tell whether it is new, or is left out.
-
-        Args:
-            name: What it is called.
-            label: Its class.
-            given: Its split code.
-            group: Its group.
-            line: Of the table that names it; 0 for none.
-            place: What tells it from others (default: its name).
 
         Raises:
             SourceError: It is there already, in another group.
         """
-        known = [place or name, nfc(label), str(given)]
-        again = not self._seen.add(_number_of(known))
-        if self._seen.add(_number_of([*known, group])) and again:
+        label = nfc(row.label)
+        known = "\0".join((row.place or row.name, label, str(row.part)))
+        again = not self._seen.add(digest_of(known))
+        if self._seen.add(digest_of(f"{known}\0{row.group}")) and again:
             raise SourceError(
                 "one group for each image",
-                f"{name} is in two, one of them {group or 'none'!r}",
+                f"{row.name} is in two, one of them {row.group or 'none'!r}",
                 "Keep one of its rows.",
             )
         if again:
             self._repeated += 1
             return False
-        self.names.append(name)
-        number = self._number.setdefault(nfc(label), len(self._number))
-        if number == len(self._written):
-            self._written.append(label)
+        self.names.append(row.name)
+        number, _ = self._classes.setdefault(label, (len(self._classes), row.label))
         self._labels.append(number)
-        self._given.append(given)
-        self._lines.append(line)
-        self._groups.append(self._shared.setdefault(group, group))
+        self._parts.append(row.part)
+        self._lines.append(row.line)
+        self._groups.append(self._shared.setdefault(row.group, row.group))
         return True
 
     def labelled(
-        self, source: str, images: UnpreparedImages, classes: Sequence[str]
+        self, source: str, images: UnpreparedImages, classes: Sequence[str] = ()
     ) -> LabelledImages:
-        """Return the images with what was gathered of them, their classes in an order."""
-        order = np.array(places_among(self._written, classes), np.int64)
+        """Return the images, their classes in the order that the source has, else a natural one."""
+        listed = [name for name in classes if nfc(name) in self._classes]
+        rest = self._classes.keys() - set(map(nfc, listed))
+        written = [name for _, name in self._classes.values()]
+        order = (*listed, *order_classes([n for n in written if nfc(n) in rest], source))
+        places = np.array(places_among(written, order), np.int64)
         return LabelledImages(
             source=source,
-            classes=tuple(classes),
-            labels=order[np.frombuffer(self._labels, "q")],
-            given=np.frombuffer(bytes(self._given), np.uint8),
+            classes=order,
+            labels=places[np.frombuffer(self._labels, "q")],
+            given=np.frombuffer(bytes(self._parts), np.uint8),
             names=self.names,
             images=images,
             groups=self._groups if any(self._shared) else (),
@@ -425,9 +380,24 @@ class LabelColumns:
         )
 
 
-def _number_of(words: Sequence[str]) -> int:
-    text = "\0".join(words).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+def digest_of(text: str) -> int:
+    """Return 64 bits that stand for a text."""
+    content = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+
+
+def order_classes(names: Sequence[str], source: str | Path) -> tuple[str, ...]:
+    """Return different class names in natural order, as they are written first."""
+    written: dict[str, str] = {}
+    for name in names:
+        written.setdefault(nfc(name), name)
+    classes = tuple(written[name] for name in sorted(sorted(written), key=natural))
+    for name in classes:
+        if not name.isprintable():
+            raise SourceError(
+                "class names of printable characters", f"{source} has {name!r}", "Rename the class."
+            )
+    return classes
 
 
 def check_classes(

@@ -30,27 +30,12 @@ def tables_of(request: SourceRequest) -> ArrowTables:
     """
     address = _ADDRESS.fullmatch(request.written)
     name = address and HubName.read(address["name"])
-    if address is None or name is None or not address["name"].startswith(PREFIX):
+    if address is None or name is None:
         raise SourceError(
             f"{PREFIX}owner/name, and where needed @revision and :configuration",
             f"got {request.written!r}",
             f"For example {PREFIX}ylecun/mnist.",
         )
-    parts = _fetched(request, name, address["config"])
-    listed = [(each["filename"], split) for split, part in parts.items()
-              for each in part.cache_files]  # fmt: skip
-    # What it fetched lies here; a stranger's table may name images nowhere else.
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    return ArrowTables(
-        request.written,
-        [Path(file) for file, _ in listed],
-        [split for _, split in listed],
-        request,
-        request.allowed(home),
-    )
-
-
-def _fetched(request: SourceRequest, name: HubName, config: str | None) -> dict[str, Any]:
     # The library reads its variables when it is imported.
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     hub = connect("data sets of the hub")
@@ -62,23 +47,25 @@ def _fetched(request: SourceRequest, name: HubName, config: str | None) -> dict[
     shown = sys.stderr.isatty() and request.watcher is not SILENT
     with quiet(hub), _manners(datasets, hub, bars=shown, ask=reached), hub_errors(hub, where):
         try:
-            parts: dict[str, Any] = datasets.load_dataset(
-                where.repository, config, revision=where.revision
+            parts = datasets.load_dataset(
+                where.repository, address["config"], revision=where.revision
             )
-        except ValueError as error:  # such as a configuration that has to be named
-            raise SourceError(
-                "a data set that can be read",
-                f"{request.written}: {_first_line(error)}",
-                f"A configuration is named behind it: {PREFIX}{name.repository}:NAME.",
-            ) from error
-        except datasets.exceptions.DatasetsError as error:
+        except (ValueError, datasets.exceptions.DatasetsError) as error:
+            needs_name = isinstance(error, ValueError)  # such as of one of several configurations
             raise SourceError(
                 "a data set of images on the hub",
                 f"{request.written}: {_first_line(error)}",
-                "Check its page; what is no table of images is downloaded by hand.",
+                f"A configuration is named behind it: {PREFIX}{name.repository}:NAME."
+                if needs_name
+                else "Check its page; what is no table of images is downloaded by hand.",
             ) from error
-        else:
-            return parts
+    listed = [(Path(file["filename"]), split) for split, part in parts.items()
+              for file in part.cache_files]  # fmt: skip
+    # What it fetched lies here; a stranger's table may name images nowhere else.
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    return ArrowTables(
+        [file for file, _ in listed], [split for _, split in listed], request, request.allowed(home)
+    )
 
 
 def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> tuple[HubName, bool]:

@@ -38,43 +38,8 @@ def is_images(path: Path) -> bool:
     return bool(re.search(r"idx3|images.*ubyte", path.name))
 
 
-def files_of(path: Path) -> list[Path]:
-    """Return the IDX files of a folder; none where it holds no pair for training."""
-    return sorted(path.glob("*ubyte*")) if _find(path, "train") else []
-
-
-def open_folder(path: Path) -> LabelledImages:
-    """Read ``train-images…``, ``train-labels…`` and, where there, ``t10k-…`` or ``test-…``.
-
-    Raises:
-        SourceError: A file is damaged, or images and labels do not match.
-    """
-    train = _find(path, "train")
-    test = _find(path, "t10k") or _find(path, "test")
-    if train is None:
-        raise SourceError(
-            "a file train-images-idx3-ubyte[.gz]", f"{path} has none", "Check the folder."
-        )
-    return from_arrays(
-        *_read_pair(train), source=str(path), test=_read_pair(test) if test else None
-    )
-
-
-def open_pair(images: Path) -> LabelledImages:
-    """Read an images file and the labels file beside it.
-
-    Raises:
-        SourceError: The labels are missing, a file is damaged, or the two do not match.
-    """
-    return from_arrays(*_read_pair(images), source=str(images))
-
-
 def labels_of(images: Path) -> Path:
-    """Find the labels file that belongs to an images file.
-
-    Raises:
-        SourceError: There is none beside it.
-    """
+    """Find the labels file that belongs to an images file, beside it."""
     stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
     for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
         if path.is_file() and path != images:
@@ -88,11 +53,7 @@ def labels_of(images: Path) -> Path:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file's content, decompressed where it is a gzip.
-
-    Raises:
-        OSError: It is missing, or no regular file.
-    """
+    """Open a file's content, decompressed where it is a gzip."""
     with open_regular(path) as file:
         packed = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
@@ -104,10 +65,7 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read one IDX file of bytes, plain or gzip.
-
-    Returns:
-        ``uint8`` of the shape that the file's header states.
+    """Read one IDX file of bytes, plain or gzip, in the shape that its header states.
 
     Raises:
         SourceError: The file is damaged, is no IDX file of bytes, or expands to more than any
@@ -126,46 +84,48 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
                 raise ValueError("its header states an impossible size")
             check_count(path, sizes[0])
             Budget(size).take(count)
-            return _values(file, count).reshape(sizes)
+            values, place = np.empty(count, np.uint8), 0
+            while (chunk := file.read(_CHUNK)) and place + len(chunk) <= count:
+                values[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                place += len(chunk)
+            if chunk or place < count:
+                raise ValueError(f"it holds another number of values than the {count:,} stated")
+            return values.reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(
             "an IDX file of bytes, plain or gzip", f"{path}: {error}", "Fetch it again."
         ) from error
 
 
-def _values(file: io.BufferedIOBase, count: int) -> NDArray[np.uint8]:
-    """Read the values that a header stated, and see that there are no others."""
-    values, place = np.empty(count, np.uint8), 0
-    while chunk := file.read(_CHUNK):
-        if place + len(chunk) > count:
-            break
-        values[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        place += len(chunk)
-    if chunk or place < count:
-        raise ValueError(f"it holds another number of values than the {count:,} stated")
-    return values
-
-
 def _find(folder: Path, prefix: str) -> Path | None:
-    found = [path for path in sorted(folder.glob(f"{prefix}*")) if is_images(path)]
-    return found[0] if found else None
-
-
-def _read_pair(images: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return read_idx(images), read_idx(labels_of(images))
+    return next(filter(is_images, sorted(folder.glob(f"{prefix}*"))), None)
 
 
 def _matches(request: SourceRequest) -> bool:
     if request.is_folder:
-        return bool(files_of(request.path))
+        return _find(request.path, "train") is not None
     return request.is_file and is_images(request.path)
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
-    path = request.path
+    path, test = request.path, None
+    images, files = path, [path]
     if request.is_folder:
-        return LocatedSource(key_of_files(*files_of(path)), lambda: open_folder(path))
-    return LocatedSource(key_of_files(path, labels_of(path)), lambda: open_pair(path))
+        images = _find(path, "train") or path
+        test = _find(path, "t10k") or _find(path, "test")
+        files = sorted(path.glob("*ubyte*"))
+    else:
+        files.append(labels_of(path))
+
+    def read() -> LabelledImages:
+        return from_arrays(
+            read_idx(images),
+            read_idx(labels_of(images)),
+            source=str(path),
+            test=(read_idx(test), read_idx(labels_of(test))) if test else None,
+        )
+
+    return LocatedSource(key_of_files(*files), read)
 
 
 KIND = SourceKind(

@@ -15,8 +15,8 @@ from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
 from opsin.data.left_out import add_up
 from opsin.data.sources.contents import ChainedImages, Files, LabelledImages, UnpreparedImages
-from opsin.data.sources.manifest import is_table
 from opsin.data.sources.named import is_place
+from opsin.data.sources.table import is_table
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
@@ -91,11 +91,7 @@ def join(
 def check_different(sources: Sequence[str]) -> None:
     """Refuse a source that is given twice: its images would count twice, in each figure.
 
-    Args:
-        sources: The sources as they were given, the test source among them.
-
-    Raises:
-        SourceError: Two are the same place, whatever they are called, or files of the same content.
+    They may be one place, whatever it is called, or two files of the same content.
     """
     for number, source in enumerate(sources):
         for other in sources[:number]:
@@ -120,11 +116,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
-    """Refuse images that two sources hold in common.
-
-    Raises:
-        SourceError: One source lies in another, or two tables name the same files.
-    """
+    """Refuse images that two sources hold in common: one lies in another, or tables name them."""
     roots = [_root_of(files) for _, files in parts]
     if not any(one.startswith(other) for one, other in itertools.permutations(roots, 2)):
         return  # a million names are not looked at where they cannot be the same

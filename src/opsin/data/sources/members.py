@@ -1,4 +1,4 @@
-"""What archives hold, one member at a time, read forward only."""
+"""What archives hold, one member at a time, read forward only and within a budget."""
 
 from __future__ import annotations
 
@@ -30,18 +30,10 @@ _CHUNK = 1 << 18
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
-
-
-#: Members that any archive may have, and bytes of the archive for each further one, in general
+#: Members that any archive may have, and bytes of the archive for each further one: in general,
 #: and in a zip, whose list takes about 0.6 kB of memory for each.
-_SPARE_MEMBERS = 200_000
-_PACKED = 20
-_LISTED_BYTES = 300
-_LISTED = b"PK\1\2"
-# Bytes between the list of a zip and its end record, where that is one of the long kind.
-_END_RECORDS = 76
-
 _Plain = BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File
+_SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
 
 
 class Kind(enum.Enum):
@@ -75,74 +67,50 @@ class Member:
 class ArchiveBudget:
     """Counts what an archive expands to, and refuses it before it is too much.
 
-    Args:
-        path: The archive.
-        bytes_left: Bytes that it may expand to.
-        members_left: Members that it may have.
+    By default that is what an archive of images may expand to: 100 times its size and 1 GB.
     """
 
-    def __init__(self, path: Path, *, bytes_left: int, members_left: int) -> None:
+    def __init__(
+        self, path: Path, *, bytes_left: int | None = None, members_left: int | None = None
+    ) -> None:
         self.path = path
-        self.bytes_left = bytes_left
         with reading(path):
             size = path.stat().st_size
+        self.bytes_left = MAX_RATIO * size + SPARE_BYTES if bytes_left is None else bytes_left
         # Even the smallest image takes more bytes than these in an archive.
-        self.members_left = min(members_left, max(_SPARE_MEMBERS, size // _PACKED))
+        self.members_left = min(
+            members_left or MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES)
+        )
         self.listed_left = max(_SPARE_MEMBERS, size // _LISTED_BYTES)
         #: How far the archive's file has been read, for progress.
         self.position = 0
 
-    @classmethod
-    def for_images(cls, path: Path) -> ArchiveBudget:
-        """Return what an archive of images may expand to: 100 times its size and 1 GB."""
-        with reading(path):
-            size = path.stat().st_size
-        return cls(path, bytes_left=MAX_RATIO * size + SPARE_BYTES, members_left=MAX_MEMBERS)
-
     def count(self, size: int) -> None:
-        """Count expanded bytes.
-
-        Raises:
-            SourceError: They are too many.
-        """
+        """Count expanded bytes."""
         self.bytes_left -= size
-        if self.bytes_left < 0:
-            raise self._too_large("more bytes")
+        self._check(self.bytes_left, "bytes")
 
     def count_member(self) -> None:
-        """Count a member.
-
-        Raises:
-            SourceError: They are too many.
-        """
+        """Count a member."""
         self.members_left -= 1
-        if self.members_left < 0:
-            raise self._too_large("more members")
+        self._check(self.members_left, "members")
 
     def check_listed(self, listed: int) -> None:
-        """Refuse a list of more members than a file of this size holds, before it is read.
+        """Refuse a list of more members than a file of this size holds, before it is read."""
+        self._check(self.listed_left - listed, "members")
 
-        Raises:
-            SourceError: They are too many.
-        """
-        if listed > self.listed_left:
-            raise self._too_large("more members")
-
-    def _too_large(self, what: str) -> SourceError:
-        return SourceError(
-            "an archive that expands as images do",
-            f"{self.path} has {what} than any honest one of its size",
-            "If you trust it, unpack it yourself and give the folder.",
-        )
+    def _check(self, left: int, what: str) -> None:
+        if left < 0:
+            raise SourceError(
+                "an archive that expands as images do",
+                f"{self.path} has more {what} than any honest one of its size",
+                "If you trust it, unpack it yourself and give the folder.",
+            )
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what archive libraries raise over bad bytes into one line.
-
-    Raises:
-        SourceError: The archive is damaged, cut short or packed in an unknown way.
-    """
+    """Turn what archive libraries raise over bad bytes into one line."""
     try:
         yield
     except (
@@ -158,33 +126,28 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def members_of(path: Path, meter: ArchiveBudget) -> Generator[Member]:
+def members_of(path: Path, budget: ArchiveBudget) -> Generator[Member]:
     """Yield an archive's members, by its content, whatever its name.
 
     Raises:
-        SourceError: It is damaged, encrypted, or has more than the meter allows.
+        SourceError: It is damaged, encrypted, or has more than the budget allows.
     """
     with reading(path), path.open("rb") as file:
         start = file.read(6)
-    return (_from_zip if start[:2] == b"PK" else _from_tar)(path, meter, start)
+    return (_from_zip if start[:2] == b"PK" else _from_tar)(path, budget, start)
 
 
 class ArchiveFiles:
     """The wanted files of an archive, one at a time; what would be written elsewhere refuses it.
 
-    Hidden files and links are passed over.
-
-    Args:
-        path: The archive.
-        is_wanted: Tells by a file's name, without its folders, whether it is wanted.
+    Hidden files and links are passed over, and counted in ``passed``.
     """
 
     def __init__(self, path: Path, is_wanted: Callable[[str], bool]) -> None:
         self.path = path
-        self.budget = ArchiveBudget.for_images(path)
+        self.budget = ArchiveBudget(path)
         self._is_wanted = is_wanted
         self._links = 0
-        #: What is left out, by kind.
         self.passed = LeftOutCounts()
 
     def __iter__(self) -> Generator[tuple[tuple[str, ...], Member]]:
@@ -195,10 +158,12 @@ class ArchiveFiles:
         """
         with contextlib.closing(members_of(self.path, self.budget)) as members:
             for member in members:
-                parts = _checked_parts(member, self.path)
+                parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
                 if member.kind is Kind.LINK:
                     self._links += 1
                     self.passed.add("link in the archive", member.name)
+                    continue
+                self._check_name(member)
                 if member.kind is not Kind.FILE or not parts:
                     continue
                 if not all(map(is_visible, parts)):
@@ -208,17 +173,19 @@ class ArchiveFiles:
                 else:
                     self.passed.add_file("/".join(parts))
 
+    def _check_name(self, member: Member) -> None:
+        name, special = member.name, member.kind is Kind.SPECIAL
+        outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
+        if outside or "\0" in name or special:
+            what = "a device or pipe" if special else "a name that leads out of it"
+            raise SourceError(
+                "an archive of plain files and folders",
+                f"{self.path} has {what}: {name!r:.120}",
+                "Do not trust it; ask its maker.",
+            )
+
     def conclude(self, watcher: Watcher, *, expected: str, found: bool) -> None:
-        """Say how many links were passed over, once all files were read.
-
-        Args:
-            watcher: Receives the note.
-            expected: What the archive should hold, for the error.
-            found: Whether any file was of use.
-
-        Raises:
-            SourceError: None was.
-        """
+        """Say how many links were passed over; refuse an archive in which nothing was of use."""
         if not found:
             passed = left_out_in_words(self.passed.listed())
             raise SourceError(
@@ -233,97 +200,62 @@ class ArchiveFiles:
             )
 
 
-def _checked_parts(member: Member, path: Path) -> tuple[str, ...]:
-    """Return the parts of a member's name, or refuse what would be written elsewhere.
-
-    Raises:
-        SourceError: The name leads out of the archive, or the member is a device or a pipe.
-    """
-    name = member.name
-    parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if member.kind is Kind.LINK:
-        return parts
-    outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
-    if outside or "\0" in name or member.kind is Kind.SPECIAL:
-        what = "a device or pipe" if member.kind is Kind.SPECIAL else "a name that leads out of it"
-        raise SourceError(
-            "an archive of plain files and folders",
-            f"{path} has {what}: {name!r:.120}",
-            "Do not trust it; ask its maker.",
-        )
-    return parts
-
-
-def read_member(member: Member, meter: ArchiveBudget, *, limit: int) -> bytes:
-    """Return a member's content, or a little more of it than ``limit`` bytes.
-
-    Raises:
-        SourceError: It is damaged, or more than the meter allows.
-    """
-    pieces, size = list[bytes](), 0
-    with reading(meter.path):
+def pieces_of(member: Member, budget: ArchiveBudget) -> Generator[bytes]:
+    """Yield a member's content; `SourceError` where it is damaged, or over the budget."""
+    with reading(budget.path):
         stream = member.open()
     with stream:
-        while size <= limit:
-            with reading(meter.path):
+        while True:
+            with reading(budget.path):
                 piece = stream.read(member.chunk)
             if not piece:
-                break
+                return
             if member.metered:
-                meter.count(len(piece))
-            pieces.append(piece)
-            size += len(piece)
-    return b"".join(pieces)
+                budget.count(len(piece))
+            yield piece
 
 
-def _from_zip(path: Path, meter: ArchiveBudget, _: bytes) -> Generator[Member]:
+def read_member(member: Member, budget: ArchiveBudget, *, limit: int) -> bytes:
+    """Return a member's content, or a little more of it than ``limit`` bytes."""
+    content = bytearray()
+    with contextlib.closing(pieces_of(member, budget)) as pieces:
+        for piece in pieces:
+            content += piece
+            if len(content) > limit:
+                break
+    return bytes(content)
+
+
+def _from_zip(path: Path, budget: ArchiveBudget, _: bytes) -> Generator[Member]:
     with reading(path), path.open("rb") as file:
-        meter.check_listed(_listed(file))
+        budget.check_listed(_listed(file))
     with reading(path):
         archive = zipfile.ZipFile(path)
     with archive:
         for info in archive.infolist():
-            meter.count_member()
+            budget.count_member()
             if info.flag_bits & 0x1:
                 raise SourceError(
                     "an archive without a password",
                     f"{path} is encrypted ({info.filename!r:.120})",
                     "Unpack it yourself and give the folder.",
                 )
+            name = info.orig_filename  # the other one is cut at a NUL
+            if not info.flag_bits & 0x800:
+                # Many packers write UTF-8 without saying so; read as the old code page it is
+                # garbled.
+                with contextlib.suppress(UnicodeError):
+                    name = name.encode("cp437").decode("utf-8")
             # Only deflate gives back part of what a block expands to.
             steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             yield Member(
-                _zip_name(info),
+                name.replace("\\", "/"),
                 _zip_kind(info),
                 functools.partial(archive.open, info),
                 chunk=_CHUNK if steady else 4096,
                 metered=True,
             )
-            meter.position += info.compress_size
-
-
-def _listed(file: BinaryIO) -> int:
-    """Return how many members a zip lists at most, by the marks in its list and nothing it says."""
-    # What `zipfile` itself goes by: with a reading of our own a file could be two things at once.
-    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if not end:
-        return 0
-    size, place = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
-    file.seek(max(0, place - size - _END_RECORDS))
-    count, last = 0, b""
-    while file.tell() < place and (chunk := file.read(min(_CHUNK, place - file.tell()))):
-        count += (last + chunk).count(_LISTED)
-        last = chunk[1 - len(_LISTED) :]
-    return count
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    name = info.orig_filename  # the other one is cut at a NUL
-    if not info.flag_bits & 0x800:
-        # Many packers write UTF-8 without saying so; read as the old code page it is garbled.
-        with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")
+            budget.position += info.compress_size
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> Kind:
@@ -336,44 +268,53 @@ def _zip_kind(info: zipfile.ZipInfo) -> Kind:
     return Kind.FILE if kind in (0, stat.S_IFREG) else Kind.SPECIAL
 
 
-def _from_tar(path: Path, meter: ArchiveBudget, start: bytes) -> Generator[Member]:
-    with path.open("rb") as packed, reading(path), _expanded(packed, start) as plain:
-        stream = _Forward(plain, packed, meter)
-        yield from _members_of_tar(stream, meter)
-        # What follows the end holds the checksum of the compression.
-        while stream.read(_CHUNK):
-            pass
+def _listed(file: BinaryIO) -> int:
+    """Return how many members a zip lists at most, by the marks in its list and nothing it says."""
+    # What `zipfile` itself goes by: with a reading of our own a file could be two things at once.
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if not end:
+        return 0
+    size, place = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
+    file.seek(max(0, place - size - 76))  # the long kind of end record lies between
+    count, last = 0, b""
+    while file.tell() < place and (chunk := file.read(min(_CHUNK, place - file.tell()))):
+        count += (last + chunk).count(b"PK\1\2")
+        last = chunk[-3:]
+    return count
 
 
-def _expanded(packed: BinaryIO, start: bytes) -> _Plain:
-    if start[:2] == b"\x1f\x8b":
-        return gzip.GzipFile(fileobj=packed)
-    if start == b"\xfd7zXZ\0":
-        return lzma.LZMAFile(packed)
-    return bz2.BZ2File(packed) if start[:3] == b"BZh" else packed
-
-
-def _members_of_tar(stream: _Forward, meter: ArchiveBudget) -> Generator[Member]:
-    with stream.reading_headers():
-        archive = tarfile.TarFile(fileobj=stream)
-    while True:
-        with stream.reading_headers():
-            info = archive.next()
-        if info is None:
-            break
-        # It would keep every one of them.
-        archive.members = []  # type: ignore[attr-defined]
-        meter.count_member()
-        yield Member(
-            info.name,
-            _tar_kind(info),
-            functools.partial(_open_in_tar, archive, info),
-            # Its holes are not in the stream.
-            metered=info.issparse(),
-        )
-    # tarfile takes damaged headers for the end; the true end is a block of zeros.
-    if stream.last != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it ends before its end mark")
+def _from_tar(path: Path, budget: ArchiveBudget, start: bytes) -> Generator[Member]:
+    with path.open("rb") as packed, reading(path):
+        plain: _Plain = packed
+        if start[:2] == b"\x1f\x8b":
+            plain = gzip.GzipFile(fileobj=packed)
+        elif start == b"\xfd7zXZ\0":
+            plain = lzma.LZMAFile(packed)  # noqa: SIM115  closed below
+        elif start[:3] == b"BZh":
+            plain = bz2.BZ2File(packed)
+        with plain:
+            stream = _Forward(plain, packed, budget)
+            with stream.reading_headers():
+                archive = tarfile.TarFile(fileobj=stream)
+            while True:
+                with stream.reading_headers():
+                    info = archive.next()
+                if info is None:
+                    break
+                archive.members = []  # type: ignore[attr-defined]  # it would keep every one
+                budget.count_member()
+                yield Member(
+                    info.name,
+                    _tar_kind(info),
+                    functools.partial(_open_in_tar, archive, info),
+                    metered=info.issparse(),  # its holes are not in the stream
+                )
+            # tarfile takes damaged headers for the end; the true end is a block of zeros.
+            if stream.last != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it ends before its end mark")
+            # What follows the end holds the checksum of the compression.
+            while stream.read(_CHUNK):
+                pass
 
 
 def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -394,10 +335,10 @@ def _tar_kind(info: tarfile.TarInfo) -> Kind:
 class _Forward(io.RawIOBase):
     """A stream that goes forward only, and counts everything that it gives or skips."""
 
-    def __init__(self, plain: _Plain, packed: BinaryIO, meter: ArchiveBudget) -> None:
+    def __init__(self, plain: _Plain, packed: BinaryIO, budget: ArchiveBudget) -> None:
         self._plain = plain
         self._packed = packed
-        self._meter = meter
+        self._budget = budget
         self._at = 0
         self._headers_left: int | None = None
         #: What was read last, skipped bytes apart.
@@ -411,7 +352,6 @@ class _Forward(io.RawIOBase):
         self._headers_left = None
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, ``size`` of them where there are as many."""
         if self._headers_left is not None:
             self._headers_left -= size
             if self._headers_left < 0 or size < 0:
@@ -420,7 +360,6 @@ class _Forward(io.RawIOBase):
         return self.last
 
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        """Skip bytes; there is no way back."""
         if whence != io.SEEK_SET or place < self._at:
             raise tarfile.ReadError("a member's size leads backwards")
         while place > self._at and self._take(min(_CHUNK, place - self._at)):
@@ -428,12 +367,11 @@ class _Forward(io.RawIOBase):
         return self._at
 
     def tell(self) -> int:
-        """Return how many bytes lie behind."""
         return self._at
 
     def _take(self, size: int) -> bytes:
         content = self._plain.read(size)
         self._at += len(content)
-        self._meter.count(len(content))
-        self._meter.position = self._packed.tell()
+        self._budget.count(len(content))
+        self._budget.position = self._packed.tell()
         return content

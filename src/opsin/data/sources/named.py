@@ -1,18 +1,22 @@
-"""Collections that are known by a name."""
+"""Collections that are known by a name, as their publishers have them."""
 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable
-from pathlib import Path
+import math
+from contextlib import closing
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
-from opsin.data.sources import cifar, idx
+from opsin.data.sources import idx
 from opsin.data.sources.arrays import from_arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource
+from opsin.data.sources.members import ArchiveBudget, Kind, members_of, read_member
 from opsin.data.sources.published import Published, locate
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.hub.hub_name import PREFIX
@@ -99,68 +103,103 @@ CIFAR100: Final = Published(
 )  # fmt: skip
 
 
-def _digits(name: str, _: Watcher) -> LocatedSource:
-    """Find scikit-learn's 1,797 scanned digits (UCI, CC BY 4.0): 8×8, embedded in Opsin."""
+# CIFAR's binary archives (https://www.cs.toronto.edu/~kriz/cifar.html): records of one label (of
+# CIFAR-100 the coarse one, then the fine one) and a 32×32 image in three planes, red first. For
+# each number of labels: the files to train, the one to test, and that of the classes' names.
+_LAYOUTS: Final = {
+    1: ([f"data_batch_{number}.bin" for number in range(1, 6)], "test_batch.bin",
+        "batches.meta.txt"),
+    2: (["train.bin"], "test.bin", "fine_label_names.txt"),
+}  # fmt: skip
+_SHAPE: Final = (3, 32, 32)
+#: Bytes that all files of an archive may have: those of either collection have 185 million.
+_MAX_BYTES: Final = 400_000_000
 
-    def read() -> LabelledImages:
-        file = importlib.resources.files("opsin.data.sources") / "digits.npz"
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            # The scans count dark pixels in cells of 4×4: 0 to 16.
-            images = (arrays["images"].astype(np.uint16) * 255 // 16).astype(np.uint8)
-            return from_arrays(images, arrays["labels"], source=name, mirrored=False)
-
-    return LocatedSource(key=f"{name} 1", open=read)
-
-
-def from_idx(published: Published) -> Callable[[str, Watcher], LocatedSource]:
-    """Return what finds a collection of four IDX files: training and test, images and labels."""
-
-    def find(name: str, watcher: Watcher) -> LocatedSource:
-        def read() -> LabelledImages:
-            folder = locate(name, published, watcher)
-            train, test = (
-                (idx.read_idx(folder / images), idx.read_idx(folder / labels))
-                for images, labels in zip(
-                    list(published.files)[::2], list(published.files)[1::2], strict=True
-                )
-            )
-            return from_arrays(
-                *train, published.classes, source=name, test=test, mirrored=published.mirrored
-            )
-
-        return LocatedSource(key=f"{name} {' '.join(published.files.values())}", open=read)
-
-    return find
-
-
-def from_cifar(published: Published) -> Callable[[str, Watcher], LocatedSource]:
-    """Return what finds one of the two CIFAR collections in its published archive."""
-
-    def find(name: str, watcher: Watcher) -> LocatedSource:
-        def read() -> LabelledImages:
-            (archive,) = published.files
-            return cifar.open_cifar(locate(name, published, watcher) / archive, source=name)
-
-        return LocatedSource(key=f"{name} {' '.join(published.files.values())}", open=read)
-
-    return find
-
-
-_NAMED: Final[dict[str, Callable[[str, Watcher], LocatedSource]]] = {
+_PUBLISHED: Final = {
     # Krizhevsky's 60,000 photographs (Learning Multiple Layers of Features, 2009): 32×32, colour.
-    "cifar10": from_cifar(CIFAR10),
-    "cifar100": from_cifar(CIFAR100),
-    "digits": _digits,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
     # Zalando's 70,000 images of clothes (arXiv:1708.07747): 28×28, grey.
-    "fashion-mnist": from_idx(FASHION_MNIST),
+    "fashion-mnist": FASHION_MNIST,
     # 70,000 written characters of old Japanese (arXiv:1812.01718): 28×28, grey.
-    "kmnist": from_idx(KMNIST),
+    "kmnist": KMNIST,
     # LeCun's 70,000 written digits: 28×28, grey.
-    "mnist": from_idx(MNIST),
+    "mnist": MNIST,
 }
 
 #: The names there are.
-NAMES: Final = tuple(_NAMED)
+NAMES: Final = tuple(sorted([*_PUBLISHED, "digits"]))
+
+
+def _open_digits() -> LabelledImages:
+    """Read scikit-learn's 1,797 scanned digits (UCI, CC BY 4.0): 8×8, embedded in Opsin."""
+    file = importlib.resources.files("opsin.data.sources") / "digits.npz"
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        # The scans count dark pixels in cells of 4×4: 0 to 16.
+        images = (arrays["images"].astype(np.uint16) * 255 // 16).astype(np.uint8)
+        return from_arrays(images, arrays["labels"], source="digits", mirrored=False)
+
+
+def open_published(name: str, published: Published, watcher: Watcher) -> LabelledImages:
+    """Read a collection of four IDX files, or of one archive of CIFAR's."""
+    folder, files = locate(name, published, watcher), list(published.files)
+    if len(files) == 1:
+        return open_cifar(folder / files[0], source=name)
+    train_images, train_labels, test_images, test_labels = (
+        idx.read_idx(folder / file) for file in files
+    )
+    return from_arrays(
+        train_images,
+        train_labels,
+        published.classes,
+        source=name,
+        test=(test_images, test_labels),
+        mirrored=published.mirrored,
+    )
+
+
+def open_cifar(path: Path, *, source: str) -> LabelledImages:
+    """Read ``cifar-10-binary.tar.gz`` or ``cifar-100-binary.tar.gz``."""
+    wanted = {name for train, *others in _LAYOUTS.values() for name in (*train, *others)}
+    files: dict[str, bytes] = {}
+    budget = ArchiveBudget(path, bytes_left=_MAX_BYTES, members_left=1000)
+    with closing(members_of(path, budget)) as members:
+        for member in members:
+            name = PurePosixPath(member.name).name
+            if name in wanted and member.kind is Kind.FILE:
+                if name in files:
+                    raise _wrong(path, f"it holds {name} twice")
+                files[name] = read_member(member, budget, limit=_MAX_BYTES)
+    for labels, (train, test, names) in _LAYOUTS.items():
+        if {*train, test, names} <= set(files):
+            parts = [_records(path, name, files[name], labels) for name in train]
+            return from_arrays(
+                np.concatenate([images for images, _ in parts]),
+                np.concatenate([label for _, label in parts]),
+                files[names].decode("utf-8", "replace").split(),
+                source=source,
+                test=_records(path, test, files[test], labels),
+            )
+    raise _wrong(path, f"it holds {', '.join(sorted(files)) or 'none of its files'}")
+
+
+def _records(
+    path: Path, name: str, content: bytes, labels: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return a file's images ``uint8[N, 32, 32, 3]`` and labels ``int64[N]``."""
+    size = labels + math.prod(_SHAPE)
+    if not content or len(content) % size:
+        raise _wrong(path, f"{name} has {len(content):,} bytes, and an image takes {size:,}")
+    records = np.frombuffer(content, np.uint8).reshape(-1, size)
+    planes = records[:, labels:].reshape(-1, *_SHAPE)
+    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return images, records[:, labels - 1].astype(np.int64)
+
+
+def _wrong(path: Path, received: str) -> SourceError:
+    return SourceError(
+        "an archive of CIFAR's binary files", f"{path}: {received}", "Fetch it again."
+    )
 
 
 def is_place(source: str) -> bool:
@@ -174,14 +213,20 @@ def is_place(source: str) -> bool:
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
-    name = request.written
+    name, watcher = request.written, request.watcher
     if request.is_folder:
-        request.watcher.note(f"{name} is Opsin's own name; for the folder here, write ./{name}.")
-    return _NAMED[name](name, request.watcher)
+        watcher.note(f"{name} is Opsin's own name; for the folder here, write ./{name}.")
+    if name == "digits":
+        return LocatedSource("digits 1", _open_digits)
+    published = _PUBLISHED[name]
+    return LocatedSource(
+        f"{name} {' '.join(published.files.values())}",
+        lambda: open_published(name, published, watcher),
+    )
 
 
 KIND: Final = SourceKind(
-    title=f"a name ({', '.join(_NAMED)})",
+    title=f"a name ({', '.join(NAMES)})",
     rows=(
         SourceRow(
             "a name",
@@ -191,6 +236,6 @@ KIND: Final = SourceKind(
             "as published",
         ),
     ),
-    match=lambda request: request.written in _NAMED,
+    match=lambda request: request.written in NAMES,
     locate=_locate,
 )

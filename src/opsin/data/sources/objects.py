@@ -24,12 +24,7 @@ _BATCH: Final = 64
 
 
 def title_of(source: object) -> str:
-    """Return what an object is called: the name of its type, with its library's.
-
-    Example:
-        >>> title_of(np.zeros(3))
-        'numpy.ndarray'
-    """
+    """Return what an object is called: the name of its type, with its library's."""
     kind = type(source)
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
@@ -55,26 +50,27 @@ def located_object(
         SourceError: It is something else, or its rows are no images with classes.
     """
     parts = source if isinstance(source, Mapping) else {"": source}
-    reader = _ObjectReader(title, columns or {}, watcher)
+    asked = columns or {}
+    lengths = (len(part) if hasattr(part, "__len__") else 0 for part in parts.values())
     contents = labelled_records(
         title,
-        (record for split, part in parts.items() for record in reader.records(part, str(split))),
-        classes=next(filter(None, map(reader.classes, parts.values())), None),
-        total=sum(_length(part) for part in parts.values()),
+        (
+            record
+            for split, part in parts.items()
+            for record in _records(part, str(split), title, asked, watcher)
+        ),
+        classes=next(filter(None, (_classes(p, title, asked) for p in parts.values())), ()),
+        total=sum(lengths),
         watcher=watcher,
     )
     return located(contents)
 
 
-def _length(part: Any) -> int:
-    try:
-        return len(part)
-    except TypeError:  # it streams
-        return 0
-
-
-def _classes_of(part: Any) -> tuple[str, ...] | None:
-    """Return the names of its classes in their order, where it has a list of them."""
+def _classes(part: Any, title: str, columns: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the names of an object's classes in their order, where it lists them."""
+    if _is_hugging_face(part) and part.features is not None:
+        schema = part.features.arrow_schema
+        return TableSchema.of(schema.names, columns, title, metadata=schema.metadata).classes
     while part is not None:
         classes = getattr(part, "classes", None)
         if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
@@ -83,88 +79,71 @@ def _classes_of(part: Any) -> tuple[str, ...] | None:
     return None
 
 
-class _ObjectReader:
-    """Reads the images of objects as records."""
-
-    def __init__(self, title: str, columns: Mapping[str, str], watcher: Watcher) -> None:
-        self._title = title
-        self._columns = columns
-        self._watcher = watcher
-
-    def records(self, part: Any, split: str) -> Iterator[Record]:
-        """Yield an object's images, by what it can do.
-
-        Raises:
-            SourceError: It is none that is known.
-        """
-        if _is_hugging_face(part):
-            return self._of_hugging_face(part, split)
-        if hasattr(part, "columns") and hasattr(part, "__getitem__"):
-            return self._of_frame(part, split)
-        if (files := _listed_files(part)) is not None:
-            return self._of_files(files, _classes_of(part), split)
-        streams = hasattr(part, "__getitem__") or isinstance(part, Iterable)
-        if streams and not isinstance(part, np.ndarray | str | bytes):
-            return self._of_items(part, split)
+def _records(
+    part: Any, split: str, title: str, columns: Mapping[str, str], watcher: Watcher
+) -> Iterator[Record]:
+    """Yield an object's images, by what it can do."""
+    if _is_hugging_face(part):
+        metadata = part.features.arrow_schema.metadata if part.features is not None else None
+        for table in part.with_format("arrow").iter(batch_size=_BATCH):
+            schema = TableSchema.of(table.column_names, columns, title, metadata=metadata)
+            cells = {ours: table[theirs].to_pylist() for ours, theirs in schema.columns.items()}
+            yield from _of_rows(schema, cells, split or str(part.split or ""))
+    elif hasattr(part, "columns") and hasattr(part, "__getitem__"):  # a data frame
+        schema = TableSchema.of([str(name) for name in part.columns], columns, title)
+        cells = {ours: part[theirs].to_list() for ours, theirs in schema.columns.items()}
+        yield from _of_rows(schema, cells, split)
+    elif (files := _listed_files(part)) is not None:
+        classes = _classes(part, title, columns)
+        for path, label in files:
+            yield Record(Path(path), class_name(text_of(label, "label"), classes), split)
+    elif not isinstance(part, np.ndarray | str | bytes) and (
+        hasattr(part, "__getitem__") or isinstance(part, Iterable)
+    ):
+        yield from _of_items(part, split, title, _classes(part, title, columns), watcher)
+    else:
         raise SourceError(
             "a source, a data frame, or a data set of Hugging Face's or PyTorch's kind",
-            f"got a {self._title}",
+            f"got a {title}",
             "Arrays go in by opsin.from_arrays(images, labels).",
         )
 
-    def classes(self, part: Any) -> tuple[str, ...] | None:
-        """Return the names of an object's classes in their order, where it lists them."""
-        if _is_hugging_face(part) and part.features is not None:
-            schema = part.features.arrow_schema
-            return TableSchema.of(
-                schema.names, self._columns, self._title, metadata=schema.metadata
-            ).classes
-        return _classes_of(part)
 
-    def _of_hugging_face(self, part: Any, split: str) -> Iterator[Record]:
-        metadata = part.features.arrow_schema.metadata if part.features is not None else None
-        for table in part.with_format("arrow").iter(batch_size=_BATCH):
-            names = table.column_names
-            schema = TableSchema.of(names, self._columns, self._title, metadata=metadata)
-            cells = {ours: table[theirs].to_pylist() for ours, theirs in schema.columns.items()}
-            yield from _rows(schema, cells, split or str(part.split or ""))
-
-    def _of_frame(self, part: Any, split: str) -> Iterator[Record]:
-        schema = TableSchema.of([str(name) for name in part.columns], self._columns, self._title)
-        yield from _rows(
-            schema, {ours: part[theirs].to_list() for ours, theirs in schema.columns.items()}, split
-        )
-
-    def _of_files(
-        self, files: Sequence[tuple[str, int]], classes: Sequence[str] | None, split: str
-    ) -> Iterator[Record]:
-        for path, label in files:
-            yield Record(Path(path), class_name(text_of(label, "label"), classes), split)
-
-    def _of_items(self, part: Any, split: str) -> Iterator[Record]:
-        if getattr(part, "transform", None) is not None:
-            self._watcher.note(
-                f"the transform of {self._title} was applied to each image once; what it draws at "
-                "random is better left to Opsin, which draws anew each time"
-            )
-        classes = _classes_of(part)
-        items: Iterable[Any] = part
-        if hasattr(part, "__len__") and hasattr(part, "__getitem__"):
-            items = (part[row] for row in range(len(part)))
-        for item in items:
-            image, label = _pair(item, self._title)
-            content, name = image_of(_content_of(image), self._title)
-            own = content if isinstance(content, bytes) else Path(content).expanduser()
-            yield Record(own, class_name(text_of(_plain(label), "label"), classes), split, "", name)
-
-
-def _rows(schema: TableSchema, cells: Mapping[str, Sequence[Any]], split: str) -> Iterator[Record]:
+def _of_rows(
+    schema: TableSchema, cells: Mapping[str, Sequence[Any]], split: str
+) -> Iterator[Record]:
     for image, said in schema.rows({**cells, "path": map(_content_of, cells["path"])}):
         yield Record(
             image if isinstance(image, bytes) else Path(image).expanduser(),
             said.get("label", ""), said.get("split") or split, said.get("group", ""),
             said["name"],
         )  # fmt: skip
+
+
+def _of_items(
+    part: Any, split: str, title: str, classes: Sequence[str] | None, watcher: Watcher
+) -> Iterator[Record]:
+    if getattr(part, "transform", None) is not None:
+        watcher.note(
+            f"the transform of {title} was applied to each image once; what it draws at "
+            "random is better left to Opsin, which draws anew each time"
+        )
+    items: Iterable[Any] = part
+    if hasattr(part, "__len__") and hasattr(part, "__getitem__"):
+        items = (part[row] for row in range(len(part)))
+    for item in items:
+        if isinstance(item, Mapping):
+            item = tuple(item[key] for key in ("image", "img", "label", "labels") if key in item)  # noqa: PLW2901
+        if not isinstance(item, list | tuple) or len(item) != 2:
+            raise SourceError(
+                "items of an image and its class", f"{title} has others ({type(item).__name__})",
+                "Give a data set whose items are (image, label).",
+            )  # fmt: skip
+        content, name = image_of(_content_of(item[0]), title)
+        own = content if isinstance(content, bytes) else Path(content).expanduser()
+        label = item[1]  # perhaps a small array of some library
+        plain = label.item() if hasattr(label, "item") and getattr(label, "ndim", 1) == 0 else label
+        yield Record(own, class_name(text_of(plain, "label"), classes), split, "", name)
 
 
 def _is_hugging_face(part: Any) -> bool:
@@ -184,24 +163,6 @@ def _listed_files(part: Any) -> list[tuple[str, int]] | None:
     ):
         return listed
     return None
-
-
-def _pair(item: Any, title: str) -> tuple[Any, Any]:
-    """Return the image and the class of an item."""
-    if isinstance(item, Mapping):
-        named = [item[key] for key in ("image", "img", "label", "labels") if key in item]
-        item = tuple(named)
-    if isinstance(item, list | tuple) and len(item) == 2:
-        return item[0], item[1]
-    raise SourceError(
-        "items of an image and its class", f"{title} has others ({type(item).__name__})",
-        "Give a data set whose items are (image, label).",
-    )  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    """Return a number or a small array of any library as Python's or NumPy's."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def _content_of(image: Any) -> Any:

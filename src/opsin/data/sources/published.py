@@ -1,16 +1,20 @@
-"""Files that others publish: found, fetched, checked."""
+"""Files that others publish: found, fetched and resumed over HTTPS or out of a package, checked."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import http.client
 import shutil
-import time
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
+from ssl import SSLError
 from typing import cast
 
 from opsin.core.errors import DownloadError
@@ -18,10 +22,11 @@ from opsin.core.events import Watcher
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, storage_errors
 from opsin.data.cache import cache_root
-from opsin.data.sources import download, idx
+from opsin.data.sources import idx
 
-# Seconds after which an unfinished download is given up.
-_STALE = 7 * 86_400
+_CHUNK = 1 << 18
+#: Seconds without a byte after which a connection is given up.
+TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,19 @@ class Published:
     system: Path | None = None
     package: str | None = None
 
+    def is_whole(self, folder: Path) -> bool:
+        """Tell whether all files are in a folder."""
+        return all(self.is_one(folder / name, name) for name in self.files)
+
+    def is_one(self, file: Path, name: str) -> bool:
+        """Tell whether a file is there and its content is the published one of a name."""
+        try:
+            with open_regular(file) if self.packed else idx.opened(file) as stream:
+                digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
+        except (OSError, EOFError, zlib.error):
+            return False
+        return digest.hexdigest() == self.files[name]
+
 
 def locate(name: str, published: Published, watcher: Watcher) -> Path:
     """Return a folder with the published files: cache, system, upstream, Debian, in this order.
@@ -59,7 +77,7 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
     kept = cache_root() / "sources"
     cached = kept / name
     for folder in (cached, published.system):
-        if folder is not None and _is_whole(folder, published):
+        if folder is not None and published.is_whole(folder):
             return folder
     with (
         storage_errors(kept),
@@ -68,22 +86,21 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
             lambda: watcher.note(f"Another process is fetching {name}; this one waits for it."),
         ),
     ):
-        if _is_whole(cached, published):  # that process has
+        if published.is_whole(cached):  # that process has
             return cached
-        _tell_replaced(name, cached, published, watcher)
-        _sweep(kept)
         reasons = []
-        for fetch in (_from_upstream, *([_from_debian] if published.package else [])):
+        parts = kept / f"{name}.parts"  # where they stay until all are there
+        for fetch_all in (_from_upstream, *([_from_debian] if published.package else [])):
             try:
                 with scratch_directory(kept) as folder:
-                    fetch(folder, kept / f"{name}.parts", published, watcher)
+                    fetch_all(folder, parts, published, watcher)
                     # Only now: what was there stays where nothing better comes.
                     shutil.rmtree(cached, ignore_errors=True)
                     publish_directory(folder, cached)
             except DownloadError as error:
                 reasons.append(error.received)
             else:
-                shutil.rmtree(kept / f"{name}.parts", ignore_errors=True)
+                shutil.rmtree(parts, ignore_errors=True)
                 return cached
     raise DownloadError(
         f"to fetch {name}",
@@ -93,89 +110,96 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
     )
 
 
-def _sweep(kept: Path) -> None:
-    """Remove what is left of downloads that were not continued for a week."""
-    for parts in kept.glob("*.parts"):
-        with contextlib.suppress(OSError):
-            newest = max(file.stat().st_mtime for file in (parts, *parts.iterdir()))
-            if time.time() - newest > _STALE:
-                shutil.rmtree(parts, ignore_errors=True)
-
-
-def _tell_replaced(name: str, cached: Path, published: Published, watcher: Watcher) -> None:
-    """Say what becomes of files that an earlier Opsin fetched and this one does not read."""
-    others = sorted(path.name for path in cached.glob("*") if path.name not in published.files)
-    if others:
-        watcher.note(
-            f"{name} is now read from {', '.join(published.files)}, which is fetched once; "
-            f"{', '.join(others[:3])}, fetched by an earlier Opsin, is removed then."
-        )
-
-
-def _is_whole(folder: Path, published: Published) -> bool:
-    return all(_is_published(folder / name, name, published) for name in published.files)
-
-
-def _is_published(file: Path, name: str, published: Published) -> bool:
-    """Tell whether a file is there and its content is the published one."""
-    try:
-        with open_regular(file) if published.packed else idx.opened(file) as stream:
-            digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
-    except (OSError, EOFError, zlib.error):
-        return False
-    return digest.hexdigest() == published.files[name]
-
-
-def _check(file: Path, name: str, published: Published) -> None:
-    if not _is_published(file, name, published):
-        raise DownloadError(
-            "the published content (its SHA-256)",
-            f"{name} came otherwise",
-            "Try again later, or from another network.",
-        )
+def _differs(name: str) -> DownloadError:
+    return DownloadError(
+        "the published content (its SHA-256)",
+        f"{name} came otherwise",
+        "Try again later, or from another network.",
+    )
 
 
 def _from_upstream(folder: Path, parts: Path, published: Published, watcher: Watcher) -> None:
-    """Fetch each file into ``parts``, where it stays until all are there."""
     parts.mkdir(parents=True, exist_ok=True)
     watcher.begin("Download", published.size, "B")
     done = 0
     for name in published.files:
         part = parts / f"{name}.part"
-        if _is_published(part, name, published):
-            done += part.stat().st_size
-            watcher.advance(done)
-            continue
-        done += download.fetch(
-            published.url + name,
-            part,
-            limit=2 * published.size,
-            advance=_after(done, watcher),
-        )
-        try:
-            _check(part, name, published)
-        except DownloadError:
-            download.discard(part)
-            raise
+        if not published.is_one(part, name):
+            before = done
+            fetch(
+                published.url + name,
+                part,
+                limit=2 * published.size,
+                advance=lambda got, before=before: watcher.advance(before + got),  # type: ignore[misc]
+            )
+            if not published.is_one(part, name):
+                part.unlink()
+                raise _differs(name)
+        done += part.stat().st_size
+        watcher.advance(done)
     watcher.end()
     for name in published.files:
         (parts / f"{name}.part").rename(folder / name)
 
 
-def _after(done: int, watcher: Watcher) -> Callable[[int], None]:
-    """Return what tells a watcher of a file's bytes, on top of those of the files before it."""
-    return lambda got: watcher.advance(done + got)
+def fetch(
+    url: str, target: Path, *, limit: int, advance: Callable[[int], None] = lambda _: None
+) -> None:
+    """Download one file, or the rest of it where an earlier download broke off.
+
+    Raises:
+        DownloadError: The server cannot be reached, stalls, answers with an error, ends early or
+            sends more than ``limit``. What came stays; its digest is compared by the caller.
+    """
+    done = target.stat().st_size if target.exists() else 0
+    try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310  addresses are Opsin's own
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+            done = done if answer.status == http.client.PARTIAL_CONTENT and goes_on else 0
+            expected = int(answer.headers.get("Content-Length") or 0)
+            expected = expected and done + expected
+            advance(done)
+            with target.open("ab" if done else "wb") as file:
+                while (chunk := answer.read(_CHUNK)) and done <= limit:
+                    done += file.write(chunk)
+                    advance(done)
+    except (
+        urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, SSLError
+    ) as error:  # fmt: skip
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                target.unlink(missing_ok=True)  # the server has less than is here
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise DownloadError("a download", f"{url}: {reason}", "Check the network.") from error
+    if done > limit:
+        target.unlink()
+        raise DownloadError(f"at most {limit:,} bytes", f"{url} sends more", "Report this.")
+    if expected and expected != done:
+        raise DownloadError(f"{expected:,} bytes", f"{url} ended after {done:,}", "Try again.")
 
 
 def _from_debian(folder: Path, _: Path, published: Published, __: Watcher) -> None:
+    """Take the files out of Debian's data package, without installing it."""
     package, system = published.package or "", published.system or Path("/")
-    unpacked = download.fetch_debian_package(package, folder)
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if not (apt and dpkg):
+        raise DownloadError("apt-get and dpkg-deb", "this system has none", "Use another way.")
+    unpacked = Path(tempfile.mkdtemp(dir=folder, prefix="package."))
+    try:
+        for command in ([apt, "--quiet", "download", package], [dpkg, "-x", "", "."]):
+            archives = [file.name for file in unpacked.glob("*.deb")]
+            words = [word or archives[0] for word in command]
+            subprocess.run(words, cwd=unpacked, check=True, capture_output=True, timeout=600)  # noqa: S603
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise DownloadError("Debian's package", f"{package}: {lines[-1]}", "Try again.") from error
+    except (OSError, IndexError, subprocess.TimeoutExpired) as error:
+        raise DownloadError("Debian's package", f"{package}: {error}", "Try again.") from error
     for name in published.files:
-        source = unpacked / system.relative_to("/") / name
-        if not source.is_file():
-            raise DownloadError(
-                f"{name} in {package}", "the package has no such file", "Report this."
-            )
-        source.rename(folder / name)
-        _check(folder / name, name, published)
+        file = unpacked / system.relative_to("/") / name
+        if not published.is_one(file, name):
+            raise _differs(f"{name} of {package}")
+        file.rename(folder / name)
     shutil.rmtree(unpacked)

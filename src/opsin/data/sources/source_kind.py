@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,57 @@ from typing import BinaryIO, NamedTuple
 
 from opsin.core.events import SILENT, Watcher
 from opsin.data.image_stream import Stream
-from opsin.data.image_tree import holds_images
-from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.image_tree import holds_images, is_within
 from opsin.data.sources.contents import LocatedSource
+
+
+class AllowedFolder:
+    """A folder and all below it, where a table may name images.
+
+    A table that somebody else wrote could name private images otherwise, and they would get into a
+    report that is shared. Out of an archive's folder nothing leads.
+
+    Example:
+        >>> inside = AllowedFolder(Path("photos"))
+        >>> inside.holds("cat/1.jpg", Path("photos")), inside.holds("../me.jpg", Path("photos"))
+        (True, False)
+    """
+
+    def __init__(self, folder: Path, *, archive: bool = False, follow_links: bool = False) -> None:
+        self._archive = archive
+        self._follow_links = follow_links
+        self._written = os.path.abspath(folder)  # noqa: PTH100
+        self._real = os.path.realpath(folder)
+        # Whether a folder leads to one inside; a table names few of them many times.
+        self._known: dict[str, bool] = {}
+
+    @property
+    def expected(self) -> str:
+        """What is asked of a path, in words."""
+        return f"a path within the {'archive' if self._archive else 'folder of the table'}"
+
+    @property
+    def advice(self) -> str:
+        """What to do about a path that leads out."""
+        if self._archive:
+            return "A table in an archive can name the archive's own files only."
+        return "If you trust the table and mean these images, allow it with --outside."
+
+    def holds(self, written: str, start: Path) -> bool:
+        """Tell whether a path from a folder leads to a place inside, links included."""
+        if self._archive and re.match(r"[A-Za-z]:|[/\\]", written):
+            return False
+        place = os.path.join(os.path.abspath(start), written)  # noqa: PTH100, PTH118  as text
+        if self._follow_links and is_within(os.path.normpath(place), self._written):
+            return True
+        folder, name = os.path.split(place)
+        if name in ("", ".", ".."):
+            return False
+        if folder not in self._known:
+            self._known[folder] = is_within(os.path.realpath(folder), self._real)
+        if not self._known[folder]:
+            return False
+        return not os.path.islink(place) or is_within(os.path.realpath(place), self._real)  # noqa: PTH114
 
 
 @dataclass(frozen=True)
@@ -38,15 +87,15 @@ class SourceRequest:
     archive: AllowedFolder | None = None
     watcher: Watcher = SILENT
 
+    # os.path in these, because it answers for impossible names instead of raising.
     @cached_property
     def path(self) -> Path:
         """Where it lies, if it is a place."""
-        return Path(os.path.expanduser(self.written))  # noqa: PTH111  no error without a home
+        return Path(os.path.expanduser(self.written))  # noqa: PTH111
 
     @cached_property
     def is_folder(self) -> bool:
         """Whether there is a folder."""
-        # os.path, because it answers for impossible names instead of raising.
         return os.path.isdir(self.path)  # noqa: PTH112
 
     @cached_property
@@ -67,13 +116,7 @@ class SourceRequest:
 
 
 class SourceRow(NamedTuple):
-    """A row of the table of sources in ``docs/reference/sources.md``.
-
-    Args:
-        name: What the source is called.
-        layout: What it looks like.
-        parts: What decides the part of the split that an image belongs to.
-    """
+    """A row of the table in ``docs/reference/sources.md``: name, looks, what decides the parts."""
 
     name: str
     layout: str
@@ -96,11 +139,6 @@ class SourceKind:
             the archive holds; ``None`` where no file is.
         files: Patterns of the names of its files but images, as `fnmatch` has them, in any case;
             those in an archive are unpacked.
-
-    Example:
-        >>> from opsin.data.sources import kinds
-        >>> [kind.title for kind in kinds() if kind.match(SourceRequest("digits"))]
-        ['a name (cifar10, cifar100, digits, fashion-mnist, kmnist, mnist)']
     """
 
     title: str

@@ -9,15 +9,17 @@ import re
 import select
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
+from opsin.core.regular_file import open_regular
 from opsin.data.formats import MAX_BYTES, is_heif
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
-_SOURCE: Final = "-"
 _CALLED: Final = "standard input"
+_EXAMPLE: Final = "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -"
 _CHUNK: Final = 1 << 16
 #: Bytes of the longest name: bounds what input without line ends can ask for.
 _LONGEST: Final = 1 << 16
@@ -65,13 +67,10 @@ def _may_become_one(start: bytes) -> bool:
     """Tell whether more bytes could make it begin like an image."""
     # A whole line of text, such as BMW.jpg, is a name: waiting for the next could take long.
     is_line = start.endswith(b"\n") and start.isascii() and b"\0" not in start
-    if (
-        not is_line
-        and len(start) < _START
-        and any(
-            all(magic.startswith(start[place : place + len(magic)]) for place, magic in each)
-            for each in _BEGINNINGS
-        )
+    short = not is_line and len(start) < _START
+    if short and any(
+        all(magic.startswith(start[place : place + len(magic)]) for place, magic in each)
+        for each in _BEGINNINGS
     ):
         return True
     return len(start) < _COMMENTED and bool(_MAY_BE_PPM.match(start)) and not _PPM.match(start)
@@ -91,15 +90,15 @@ def open_piped(stdin: BinaryIO) -> Stream:
         start += more
     if begins_like_an_image(start):
         return Stream(
-            _SOURCE, "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
+            "-", "image", lambda: _image(start, pipe), lambda: 1, pipe.close, passing=True
         )
     if not start or start.startswith(b"\0") or b"\0\0" in start:
         raise SourceError(
             "an image of a known format, or names of files, on standard input",
             "it holds something else" if start else "it is empty",
-            "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -",
+            _EXAMPLE,
         )
-    return Stream(_SOURCE, "paths", lambda: _named(start, pipe), stop=pipe.close, passing=True)
+    return Stream("-", "paths", lambda: _named(start, pipe), stop=pipe.close, passing=True)
 
 
 class _Pipe:
@@ -129,27 +128,21 @@ class _Pipe:
 
 
 def _image(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
-    pieces, size = [start], len(start)
-    while size <= MAX_BYTES and (piece := pipe.read()):
-        pieces.append(piece)
-        size += len(piece)
-    if size > MAX_BYTES:
+    content, problem = bytearray(start), None
+    while len(content) <= MAX_BYTES and (piece := pipe.read()):
+        content += piece
+    if len(content) > MAX_BYTES:
+        content.clear()
         problem = ImageError(
             f"an image of at most {MAX_BYTES // 1_000_000} MB",
             f"{_CALLED} holds more",
             "Make it smaller first.",
         )
-        yield Unlabelled(_CALLED, b"", problem=problem)
-    else:
-        yield Unlabelled(_CALLED, b"".join(pieces))
+    yield Unlabelled(_CALLED, bytes(content), problem=problem)
 
 
 def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
-    """Yield the image of each name, as soon as the name is whole.
-
-    Raises:
-        SourceError: A name is impossibly long.
-    """
+    """Yield the image of each name, as soon as the name is whole."""
     # Some write a name and its end apart.
     while b"\0" not in start and b"\n" not in start and len(start) <= _LONGEST:
         more = pipe.read()
@@ -159,7 +152,8 @@ def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
     # A name may hold a line end, but never a NUL.
     separator = b"\0" if b"\0" in start else b"\n"
     rest = start.removeprefix(codecs.BOM_UTF8)
-    while True:
+    more = start
+    while more:
         *names, rest = rest.split(separator)
         for name in names:
             yield from _one(name, separator)
@@ -167,11 +161,9 @@ def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
             raise SourceError(
                 "names of files, a line each, on standard input",
                 f"a line is longer than {_LONGEST:,} bytes",
-                "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -",
+                _EXAMPLE,
             )
         more = pipe.read()
-        if not more:
-            break
         rest += more
     yield from _one(rest, separator)
 
@@ -192,15 +184,23 @@ def _one(written: bytes, separator: bytes) -> Iterator[Unlabelled]:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    if request.stdin is not None:
-        return open_piped(request.stdin)
-    if sys.stdin is None:
+    if request.stdin is None and sys.stdin is None:
         raise SourceError(
             "an image or names of files on standard input",
             "the process was started without one",
             "Give a folder or an image by name.",
         )
-    return open_piped(sys.stdin.buffer)
+    return open_piped(sys.stdin.buffer if request.stdin is None else request.stdin)
+
+
+def is_image_file(path: Path) -> bool:
+    """Tell by its first bytes whether a file is an image, whatever its name."""
+    try:
+        with open_regular(path) as file:
+            return begins_like_an_image(file.read(_START))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceError("a readable file", f"{path}: {reason}", "Check its rights.") from error
 
 
 KIND: Final = SourceKind(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from opsin.core.errors import RecipeError, SourceError
@@ -16,14 +14,15 @@ from opsin.core.file_names import legal_name
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import is_image_name
-from opsin.data.sources import archive, kinds, manifest
-from opsin.data.sources.contents import LabelColumns, LabelledImages, LocatedSource, StoredImages
-from opsin.data.sources.folder import (
-    explain_no_images,
-    labelled_tree,
-    note_passed_over,
-    order_classes,
+from opsin.data.sources import archive, kinds, table
+from opsin.data.sources.contents import (
+    LabelledImages,
+    LocatedSource,
+    Row,
+    RowCollector,
+    StoredImages,
 )
+from opsin.data.sources.folder import explain_no_images, labelled_tree, note_passed_over
 from opsin.data.sources.key_tree import KeyTree
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.stores.bucket import Bucket, open_bucket
@@ -32,12 +31,7 @@ from opsin.stores.store_errors import said_as
 
 
 def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
-    """Return an object's content as a file of the cache, fetched once for each version of it.
-
-    Raises:
-        SourceError: It is gone, or the store does not give it.
-        StorageError: The disk refuses the write.
-    """
+    """Return an object's content as a file of the cache, fetched once for each version of it."""
     version = hashlib.sha256(repr(wanted).encode()).hexdigest()[:32]
     file = cache_root() / "objects" / version / legal_name(wanted.name)
     if not file.is_file():
@@ -46,193 +40,145 @@ def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
     return file
 
 
-class _StoredPlace:
-    """What an address means: an object, or what keys begin with."""
+def _open(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
+    """Return what an address means: an object, or what keys begin with."""
+    try:
+        address = StoreAddress.read(request.written)
+    except RecipeError as error:
+        raise SourceError(error.expected, error.received, error.advice) from error
+    bucket, key = open_bucket(address), address.key
+    return address, bucket, bucket.find(key) if key and not key.endswith("/") else None
 
-    def __init__(self, request: SourceRequest) -> None:
-        self.request = request
-        try:
-            self.address = StoreAddress.read(request.written)
-        except RecipeError as error:
-            raise SourceError(error.expected, error.received, error.advice) from error
-        self.bucket: Bucket = open_bucket(self.address)
-        key = self.address.key
-        self.object = self.bucket.find(key) if key and not key.endswith("/") else None
 
-    @property
-    def is_table(self) -> bool:
-        """Whether it is a table, which names further objects."""
-        return self.object is not None and manifest.is_table(Path(self.object.name))
-
-    def local(self, wanted: StoredObject) -> tuple[SourceKind, SourceRequest]:
-        """Fetch an object, and return of what kind its file is.
-
-        Raises:
-            SourceError: It is of no kind that Opsin reads.
-        """
-        suffix = legal_name(wanted.name).lower()
-        known = [pattern.removeprefix("*") for kind in kinds() for pattern in kind.files]
-        if not suffix.endswith((*known, *archive.SUFFIXES)):
-            raise SourceError(
-                "images, a table, an archive or a file of arrays on the store",
-                f"{self.address} is an object of another kind",
-                f"If it is meant as a folder, write it with a slash: {self.address}/.",
-            )
-        file = fetched(wanted, self.request.watcher)
-        local = replace(self.request, written=str(file))
-        for kind in kinds():
-            if kind.match(local):
-                return kind, local
+def _local(found: StoredObject, request: SourceRequest) -> tuple[SourceKind, SourceRequest]:
+    """Fetch an object, and return of what kind its file is."""
+    known = [pattern.removeprefix("*") for kind in kinds() for pattern in kind.files]
+    if not legal_name(found.name).lower().endswith((*known, *archive.SUFFIXES)):
         raise SourceError(
-            "a file that holds images", f"{self.address} holds none", "Is it the right one?"
+            "images, a table, an archive or a file of arrays on the store",
+            f"{found.address} is an object of another kind",
+            f"If it is meant as a folder, write it with a slash: {found.address}/.",
         )
-
-    def tree(self, *, stream: bool) -> KeyTree:
-        """Return what lies below the address."""
-        return KeyTree(self.bucket, self.address, stream=stream)
+    local = replace(request, written=str(fetched(found, request.watcher)))
+    for kind in kinds():
+        if kind.match(local):
+            return kind, local
+    raise SourceError(
+        "a file that holds images", f"{found.address} holds none", "Is it the right one?"
+    )
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
-    place = _StoredPlace(request)
-    found = place.object
+    address, bucket, found = _open(request)
     if found is None:
-        return _open_folder(place)
-    if is_image_name(found.key):
-        raise SourceError(
-            "images with labels", f"{request.written} is one image", "Give a folder of classes."
+        tree = KeyTree(bucket, address)
+        if tree.is_empty():
+            raise _nothing_at(address)
+        contents = labelled_tree(
+            tree,
+            request.written,
+            lambda names: StoredImages([tree.found[name] for name in names]),
+            request.watcher,
         )
+        return LocatedSource(f"{_key_of(contents)} {request.written}", lambda: contents)
     key = hashlib.sha256(repr((found, request.columns)).encode()).hexdigest()
-    if place.is_table:
-        table = fetched(found, request.watcher)
-        with said_as(table, request.written):
-            contents = _open_table(place, table)
-        images = contents.images
-        own = images.key if isinstance(images, StoredImages) else ""
-        return LocatedSource(f"{key} {own}", lambda: contents)
-    kind, local = place.local(found)
-    if kind.locate is None:
+    if table.is_table(Path(found.name)):
+        file = fetched(found, request.watcher)
+        with said_as(file, request.written):
+            contents = _open_table(address, bucket, file, request)
+        return LocatedSource(f"{key} {_key_of(contents)}", lambda: contents)
+    kind, local = (None, request) if is_image_name(found.key) else _local(found, request)
+    if kind is None or kind.locate is None:
         raise SourceError(
             "images with labels", f"{request.written} has none", "Give a folder of classes."
         )
     locate = kind.locate
 
-    def contents_of() -> LabelledImages:
+    def read() -> LabelledImages:
         with said_as(local.path, request.written):
             return replace(locate(local).open(), source=request.written)
 
-    return LocatedSource(key, contents_of)
+    return LocatedSource(key, read)
 
 
-def _open_folder(place: _StoredPlace) -> LocatedSource:
-    request, tree = place.request, place.tree(stream=False)
-    if tree.is_empty():
-        raise _nothing_there(place)
-
-    def images_of(names: Sequence[str]) -> StoredImages:
-        return StoredImages([tree.found[name] for name in names])
-
-    contents = labelled_tree(tree, request.written, images_of, request.watcher)
-    images = contents.images
-    key = images.key if isinstance(images, StoredImages) else ""
-    return LocatedSource(f"{key} {request.written}", lambda: contents)
+def _key_of(contents: LabelledImages) -> str:
+    return contents.images.key if isinstance(contents.images, StoredImages) else ""
 
 
-def _nothing_there(place: _StoredPlace) -> SourceError:
+def _nothing_at(address: StoreAddress) -> SourceError:
     return SourceError(
         "an object, or keys that begin with the address",
-        f"there is nothing at {place.request.written}",
+        f"there is nothing at {address}",
         "Check the spelling of bucket and key.",
     )
 
 
-def _open_table(place: _StoredPlace, table: Path) -> LabelledImages:
+def _open_table(
+    address: StoreAddress, bucket: Bucket, file: Path, request: SourceRequest
+) -> LabelledImages:
     """Return the images that a table on the store names, which lie beside or below it."""
-    request = place.request
-    columns, rows = LabelColumns(), manifest.rows_of(table, request.columns or {})
-    start = place.address.beside("").key
-    there = {each.key: each for each in place.bucket.objects(start)}
+    found = RowCollector()
+    there = {each.key: each for each in bucket.objects(address.beside("").key)}
     objects: list[StoredObject] = []
-    for row in rows:
-        key = _key_of(row.path, place, row.line)
-        part = manifest.split_of(row.split, table, row.line)
-        if columns.add(row.path, row.label, part, row.group, place=key):
-            objects.append(there.get(key, place.bucket.stored(key)))
+    for row in table.rows_of(file, request.columns or {}):
+        key = _key_in_table(row.path, address, row.line)
+        part = table.part_of(row.split, file, row.line)
+        if found.add(Row(row.path, row.label, part, row.group, row.path, row.line, key)):
+            objects.append(there.get(key, bucket.stored(key)))
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
         raise SourceError(
             "a table that names images beside it",
-            f"none of the {len(objects):,} in {request.written} exists{first}",
+            f"none of the {len(objects):,} in {address} exists{first}",
             "Paths begin at the table's place.",
         )
-    classes = order_classes(columns.classes, request.written)
-    return columns.labelled(request.written, StoredImages(objects), classes)
+    return replace(found.labelled(request.written, StoredImages(objects)), lines=None)
 
 
-def _key_of(path: str, place: _StoredPlace, line: int) -> str:
-    """Return the key that a table's path means.
-
-    Raises:
-        SourceError: It leads elsewhere than beside or below the table.
-    """
-    start = place.address.beside("").key
+def _key_in_table(path: str, address: StoreAddress, line: int) -> str:
+    """Return the key that a table's path means, beside or below the table."""
+    start = address.beside("").key
     key = posixpath.normpath(posixpath.join(start, path.replace("\\", "/")))
     if path.startswith("/") or is_stored(path) or not key.startswith(start) or key[:2] == "..":
         raise SourceError(
             "a path beside or below the table in each line",
-            f"line {line:,} of {place.request.written} names {path!r:.200}",
+            f"line {line:,} of {address} names {path!r:.200}",
             "Put the table above its images.",
         )
     return key
 
 
-def _images_in_table(
-    place: _StoredPlace, table: Path, columns: Mapping[str, str]
-) -> Iterator[Unlabelled]:
-    for row in manifest.rows_of(table, columns, needed=("path",)):
-        key = _key_of(row.path, place, row.line)
-        yield Unlabelled(row.path, place.bucket.stored(key))
-
-
-def _called(file: Path, place: _StoredPlace, images: Stream) -> Stream:
-    """Return the images of a file with the name of the object that it is."""
-
-    def each() -> Iterator[Unlabelled]:
-        with said_as(file, place.request.written):
-            yield from images
-
-    return replace(images, source=place.request.written, each=each)
-
-
-def _images_below(place: _StoredPlace, tree: KeyTree) -> Iterator[Unlabelled]:
-    found = False
-    with closing(tree.objects()) as objects:
-        for name, each in objects:
-            found = True
-            yield Unlabelled(name, each)
-    if not found:
-        raise _nothing_there(place) if tree.is_empty() else explain_no_images(tree)
-    note_passed_over(tree, place.request.watcher)
-
-
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    place = _StoredPlace(request)
-    found, written = place.object, request.written
+    address, bucket, found = _open(request)
+    written = request.written
     if found is None:
-        tree = place.tree(stream=True)
-        return Stream(
-            written,
-            "store",
-            lambda: _images_below(place, tree),
-            lambda: sum(1 for _ in tree.objects()),
-        )
+        tree = KeyTree(bucket, address)
+
+        def below() -> Iterator[Unlabelled]:
+            some = False
+            for name, image in tree.stream():
+                some = True
+                yield Unlabelled(name, image)
+            if not some:
+                raise _nothing_at(address) if tree.is_empty() else explain_no_images(tree)
+            note_passed_over(tree, request.watcher)
+
+        return Stream(written, "store", below, lambda: sum(1 for _ in tree.stream()))
     if is_image_name(found.key):
         return Stream(written, "file", lambda: iter([Unlabelled(written, found)]), lambda: 1)
-    if place.is_table:
-        table = fetched(found, request.watcher)
-        each = partial(_images_in_table, place, table, request.columns or {})
-        images = Stream(written, "table", each, lambda: manifest.count_rows(table))
-        return _called(table, place, images)
-    kind, local = place.local(found)
+    if table.is_table(Path(found.name)):
+        file = fetched(found, request.watcher)
+
+        def named() -> Iterator[Unlabelled]:
+            for row in table.rows_of(file, request.columns or {}, needed=("path",)):
+                yield Unlabelled(
+                    row.path, bucket.stored(_key_in_table(row.path, address, row.line))
+                )
+
+        return _called(
+            file, written, Stream(written, "table", named, lambda: table.count_rows(file))
+        )
+    kind, local = _local(found, request)
     if kind.iter_unlabelled is None:
         raise SourceError(
             "images in files",
@@ -240,7 +186,17 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
             "They are evaluated: opsin evaluate MODEL.",
         )
     with said_as(local.path, written):
-        return _called(local.path, place, kind.iter_unlabelled(local))
+        return _called(local.path, written, kind.iter_unlabelled(local))
+
+
+def _called(file: Path, written: str, images: Stream) -> Stream:
+    """Return the images of a file with the name of the object that it is."""
+
+    def renamed() -> Iterator[Unlabelled]:
+        with said_as(file, written):
+            yield from images
+
+    return replace(images, source=written, each=renamed)
 
 
 KIND = SourceKind(

@@ -12,7 +12,7 @@ import numpy as np
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.array_image import image_from_array
-from opsin.data.sources.manifest import COLUMNS
+from opsin.data.sources.table import COLUMNS
 
 # Names under which a column of images or of classes is known without being asked for.
 _USUAL: Final = {
@@ -29,12 +29,7 @@ TextCells = dict[str, str]
 
 @dataclass(frozen=True)
 class TableSchema:
-    """Which columns of a table hold what.
-
-    Args:
-        columns: The table's own names by ours.
-        classes: Names of the classes, where the table has a list of them.
-    """
+    """The table's own names of our columns, and its list of classes, where it has one."""
 
     columns: Mapping[str, str]
     classes: tuple[str, ...] | None
@@ -61,7 +56,10 @@ class TableSchema:
         Raises:
             SourceError: A column is missing, or stands there twice.
         """
-        features = _features(metadata or {})
+        features: dict[str, Any] = {}
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            said = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+            features = {name: about for name, about in said.items() if isinstance(about, dict)}
         found = {}
         for ours in COLUMNS:
             theirs = _column(ours, there, asked, features)
@@ -79,17 +77,7 @@ class TableSchema:
         return cls(found, tuple(names) if names and listed else None)
 
     def rows(self, cells: Mapping[str, Iterable[Any]]) -> Iterator[tuple[bytes | str, TextCells]]:
-        """Yield what each row holds: an image, as a file's content or a path, and what is said.
-
-        Args:
-            cells: The columns' cells by our names.
-
-        Yields:
-            The image, and texts by ``name``, ``label``, ``split`` and ``group``.
-
-        Raises:
-            SourceError: A cell holds something else.
-        """
+        """Yield each row's image, as a file's content or a path, and its texts by our names."""
         for values in zip(*cells.values(), strict=True):
             row = dict(zip(cells, values, strict=True))
             image, name = image_of(row.pop("path"), self.columns["path"])
@@ -97,14 +85,6 @@ class TableSchema:
             if "label" in said:
                 said["label"] = class_name(said["label"], self.classes)
             yield image, {"name": name, **said}
-
-
-def _features(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
-    """Return what Hugging Face's library says of each column."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-        said = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {name: each for name, each in said.items() if isinstance(each, dict)}
-    return {}
 
 
 def _column(
@@ -115,7 +95,7 @@ def _column(
         return asked[ours] if asked[ours] in there else None
     kind = {"path": "Image", "label": "ClassLabel"}.get(ours)
     usual = [name for name in _USUAL[ours] if name in there]
-    typed = [name for name, each in features.items() if kind and each.get("_type") == kind]
+    typed = [name for name, about in features.items() if kind and about.get("_type") == kind]
     for found in ([name for name in usual if name in typed], usual[:1], typed):
         if len(found) == 1:
             return found[0]
@@ -125,23 +105,15 @@ def _column(
 def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
     """Return what a cell holds, as the content of a file or as a path; and its name.
 
-    An array becomes a file without compression: the same bytes for the same pixels, everywhere.
-
-    Args:
-        value: Bytes, a path, an array or lists of numbers, or Hugging Face's pair of bytes and
-            path; what is missing is an image that cannot be read.
-        column: The column's name, for errors.
-
-    Raises:
-        SourceError: It is something else.
+    It is bytes, a path, an array or lists of numbers, or Hugging Face's pair of bytes and path;
+    what is missing is an image that cannot be read. An array becomes a file without compression:
+    the same bytes for the same pixels, everywhere.
     """
     if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
-        path = value.get("path") or ""
+        path = str(value.get("path") or "")
         if value.get("bytes") is not None:
-            return image_of(value["bytes"], column)[0], str(path)
-        return (str(path), str(path)) if path else (b"", "")
-    if value is None:
-        return b"", ""
+            return image_of(value["bytes"], column)[0], path
+        return (path, path) if path else (b"", "")
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), ""
     if isinstance(value, str):
@@ -205,14 +177,9 @@ def text_of(value: Any, column: str) -> str:
 
 
 def class_name(written: str, classes: Sequence[str] | None) -> str:
-    """Return the name of a class that may be written as its number; "" for -1, a class kept secret.
+    """Return the name of a class that may be written as its number in a list of them.
 
-    Args:
-        written: A cell, as `text_of` returns it.
-        classes: Names of the classes, where there is a list of them.
-
-    Raises:
-        SourceError: There is no such class.
+    -1 stands for a class kept secret, and gives "".
     """
     if classes is None or written in classes or not written.lstrip("-").isdecimal():
         return written

@@ -36,10 +36,7 @@ _MOST_SHARDS: Final = 100_000
 
 
 def shards_of(request: SourceRequest) -> list[Path]:
-    """Return the shards that a source means: one file, ``name-{000..012}.tar``, or a folder's.
-
-    None where it means something else.
-    """
+    """Return the shards that a source means: one file, ``name-{000..012}.tar``, or a folder's."""
     if request.is_file:
         shards = [request.path]
     elif (pattern := _RANGE.search(request.written)) is not None:
@@ -83,11 +80,7 @@ def _says_class(ending: str) -> bool:
 
 
 def records_in(shard: Path) -> Iterator[Record]:
-    """Yield the samples of a shard: members that follow each other and share a key.
-
-    Raises:
-        SourceError: The archive is damaged or hostile, or a class cannot be read.
-    """
+    """Yield the samples of a shard: members that follow each other and share a key."""
     split = part_in_name(shard.name)
     files = ArchiveFiles(shard, bool)
     key, image, label = "", b"", ""

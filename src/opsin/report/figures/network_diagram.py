@@ -66,9 +66,9 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     tops = {row.name: head + place * _PITCH for place, row in enumerate(rows)}
     shapes = {row.name: row.shape for row in rows}
     middle = _LANE + _WIDE / 2
-    size, field = image_size(rows), rows[0].receptive_field
-    known = field is not None and field.step == (1, 1)
-    pixels = f"pixels {_words((*size, rows[0].shape[0]))}" if known else "pixels"
+    field, pixels = rows[0].receptive_field, "pixels"
+    if field is not None and field.step == (1, 1):
+        pixels += f" {'×'.join(map(str, (*image_size(rows), rows[0].shape[0])))}"
     axes.text(middle, head - 0.2, pixels, fontsize=7, ha="center", fontweight="bold")
     for place, row in enumerate(rows):
         top = tops[row.name]
@@ -83,7 +83,7 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
         axes.text(_LANE + _WIDE - 0.06, at, kind, fontsize=6.5, ha="right", va="center_baseline")
         above = rows[place - 1].name if place else "images"
         for parent in row.parents:
-            if parent == above or (not place and parent not in tops):
+            if parent == above or not place:
                 axes.annotate("", (middle, top), (middle, top - _PITCH + _TALL),
                               arrowprops=_EDGE | {"color": MUTED})  # fmt: skip
                 continue
@@ -92,9 +92,10 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
             curve = Path([(_LANE, start), (bulge, start), (bulge, at), (_LANE, at)], _CURVE)
             axes.add_patch(FancyArrowPatch(path=curve, color=PALETTE[3], **_EDGE))
         changed = row.shape not in [shapes[each] for each in row.parents if each in shapes]
-        axes.text(middle + 0.06, top + _TALL + 0.1, _words(row.shape), fontsize=6, va="center",
-                  fontweight="bold" if changed else "normal",
-                  color=INK if changed else MUTED)  # fmt: skip
+        shape, weight, colour = ("×".join(map(str, row.shape)),
+                                 *(("bold", INK) if changed else ("normal", MUTED)))  # fmt: skip
+        axes.text(middle + 0.06, top + _TALL + 0.1, shape, fontsize=6, va="center",
+                  fontweight=weight, color=colour)  # fmt: skip
     labels, end = f"{math.prod(rows[-1].shape):,} labels", head + len(rows) * _PITCH
     axes.text(middle, end + 0.02, labels, fontsize=7, ha="center", va="top", fontweight="bold")
     held = [(float(row.parameters), short_count(row.parameters)) for row in rows]
@@ -102,10 +103,6 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     _draw_bars(axes, "parameters", MUTED, held, head)
     _draw_bars(axes, "time", INK, time, head + 0.105)
     return figure
-
-
-def _words(shape: Sequence[int]) -> str:
-    return "×".join(f"{side:,}" for side in shape)
 
 
 def _draw_bars(

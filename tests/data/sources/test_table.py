@@ -17,10 +17,10 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import load
-from opsin.data.sources import manifest
-from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources import table as tables
 from opsin.data.sources.contents import LabelledImages
-from opsin.data.sources.manifest import open_table
+from opsin.data.sources.source_kind import AllowedFolder
+from opsin.data.sources.table import open_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import paths_of
@@ -198,10 +198,10 @@ def test_a_path_that_does_not_exist_is_named_by_its_line(tmp_path: Path, end: st
 def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "_LONGEST", 20 + size)
+    monkeypatch.setattr(tables, "_LONGEST", 20 + size)
     text = "".join(f"{row:03}\r\n{row:04}\r{row:05}\n\n" for row in range(40))
     path = table(tmp_path, text)
-    assert list(manifest.lines_of(path)) == text.splitlines(keepends=True)
+    assert list(tables.lines_of(path)) == text.splitlines(keepends=True)
 
 
 def test_missing_images_stay_in_the_list(tmp_path: Path) -> None:

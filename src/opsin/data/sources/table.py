@@ -1,4 +1,4 @@
-"""A table that names images and their classes."""
+"""Tables that name images and their classes: CSV, TSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -9,39 +9,34 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
 from opsin.core.regular_file import open_regular
-from opsin.core.stored_json import Json, JsonObject
+from opsin.core.stored_json import Json
 from opsin.data.image_stream import Stream, Unlabelled
-from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import (
     Files,
-    LabelColumns,
     LabelledImages,
     LocatedSource,
+    Row,
+    RowCollector,
     key_of_files,
 )
-from opsin.data.sources.folder import order_classes
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest, SourceRow
 from opsin.data.split import UNASSIGNED, part_named
 
 #: Files that are tables.
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 #: What a table can say of an image; the first two it must.
 COLUMNS = ("path", "label", "split", "group")
-
 #: Bytes of the longest line: bounds what a file without line ends can ask for.
 _LONGEST = 1 << 20
-_JSON = (".jsonl", ".ndjson")
 
 
-@dataclass(frozen=True)
-class ManifestRow:
+class TableRow(NamedTuple):
     """A row of a table and the line it begins in."""
 
     line: int
@@ -56,6 +51,10 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() in (".jsonl", ".ndjson")
+
+
 def is_usable(path: Path, columns: Mapping[str, str] | None = None) -> bool:
     """Tell whether a file is a table that names images and their classes."""
     try:
@@ -65,11 +64,7 @@ def is_usable(path: Path, columns: Mapping[str, str] | None = None) -> bool:
 
 
 def check_columns(columns: Mapping[str, str] | None) -> None:
-    """Refuse names for columns that no table has.
-
-    Raises:
-        SourceError: A key is none of `COLUMNS`.
-    """
+    """Refuse names for columns that no table has: keys that are none of `COLUMNS`."""
     unknown = [name for name in columns or {} if name not in COLUMNS]
     if unknown:
         raise SourceError(
@@ -84,14 +79,10 @@ def open_table(
 ) -> LabelledImages:
     """Read a table with the columns ``path``, ``label`` and, where there, ``split`` and ``group``.
 
-    ``.csv`` and ``.tsv`` are UTF-8 with a header, fields parted by commas, semicolons or tabs,
-    lines ended as on any system;
-    ``.jsonl`` and ``.ndjson`` hold a JSON object a line. Paths begin at the table's folder. Where
-    there is no column ``path``, ``file_name`` will do. Images that do not exist stay in the
-    list, for decoding to name them.
+    Images that do not exist stay in the list, for decoding to name them.
 
     Args:
-        path: The table.
+        path: The table; paths in it begin at its folder.
         columns: Names of its columns by ours, where they differ: ``{"label": "species"}``.
         inside: What paths may not leave (default: they may lead anywhere).
 
@@ -100,33 +91,25 @@ def open_table(
             an image elsewhere, or none of its images exists.
     """
     check_columns(columns)
-    found, folder = LabelColumns(), os.path.realpath(path.parent)
+    found, folder = RowCollector(), os.path.realpath(path.parent)
     for row in rows_of(path, columns or {}):
         name = name_of(row.path, path, row.line, inside)
-        part, place = split_of(row.split, path, row.line), _place_of(name, folder)
-        found.add(name, row.label, part, row.group, line=row.line, place=place)
-    if not found.names:
-        raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
+        place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+        if ".." in name:  # which leads up from where a link leads to
+            above, last = os.path.split(place)
+            place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+        part = part_of(row.split, path, row.line)
+        # The same place for all ways to write it that follow no link.
+        found.add(Row(name, row.label, part, row.group, name, row.line, os.path.normpath(place)))
     images = Files(path.parent, found.names)
     check_any_exists(images, path)
-    return found.labelled(str(path), images, order_classes(found.classes, path))
-
-
-def _place_of(name: str, folder: str) -> str:
-    """Return where an image is, the same text for all ways to write it that follow no link."""
-    place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
-    if ".." in name:  # which leads up from where a link leads to
-        above, last = os.path.split(place)
-        place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
-    return os.path.normpath(place)
+    return found.labelled(str(path), images)
 
 
 def check_any_exists(images: Files, table: Path) -> None:
-    """Refuse a table none of whose images exists.
-
-    Raises:
-        SourceError: It is one.
-    """
+    """Refuse a table without rows, and one none of whose images exists."""
+    if not len(images):
+        raise SourceError("a table with rows", f"{table} has none", "Is it the right table?")
     if not any(os.path.exists(place) for place in images.places()):  # noqa: PTH110  for text
         raise SourceError(
             "images where the table says",
@@ -135,23 +118,10 @@ def check_any_exists(images: Files, table: Path) -> None:
         )
 
 
-def images_in_table(
-    path: Path, columns: Mapping[str, str], inside: AllowedFolder | None = None
+def _images_in(
+    path: Path, columns: Mapping[str, str], inside: AllowedFolder | None
 ) -> Iterator[Unlabelled]:
-    """Yield the image of each row; its other columns are not read.
-
-    The rules are those of `open_table`, but for the label, which is not
-    needed. An image that does not exist is yielded too, for decoding to name it.
-
-    Args:
-        path: The table.
-        columns: Names of its columns by ours, where they differ.
-        inside: What paths may not leave.
-
-    Raises:
-        SourceError: The table is damaged, has no rows, lacks the column, or leaves a path empty, or
-            names an image elsewhere.
-    """
+    """Yield the image of each row, existing or not; its other columns are not read."""
     line = 0
     for row in rows_of(path, columns, needed=("path",)):
         line = row.line
@@ -165,20 +135,14 @@ def images_in_table(
 def count_rows(path: Path) -> int | None:
     """Return how many rows a table has; ``None`` where it is damaged."""
     with contextlib.suppress(SourceError):
-        if path.suffix.lower() in (".csv", ".tsv"):
-            return max(0, sum(1 for _ in fields(path)) - 1)
-        return sum(1 for line in lines_of(path) if line.strip())
+        return sum(1 for _ in _records(path))
     return None
 
 
 def header(path: Path) -> list[str]:
-    """Return the names of a table's columns.
-
-    Raises:
-        SourceError: It cannot be read, or is empty.
-    """
-    if path.suffix.lower() in _JSON:
-        return list(next(_objects(path), (0, {}))[1])
+    """Return the names of a table's columns; none where it is empty."""
+    if _is_json(path):
+        return list(next(_records(path), (0, {}))[1])
     return next(fields(path), (0, list[str]()))[1]
 
 
@@ -203,11 +167,8 @@ def resolve_columns(
     names = {name: columns.get(name, name) for name in COLUMNS}
     if "path" not in columns and "path" not in there and "file_name" in there:
         names["path"] = "file_name"
-    missing = [
-        theirs
-        for ours, theirs in names.items()
-        if theirs not in there and (ours in columns or ours in needed)
-    ]
+    missing = [theirs for ours, theirs in names.items()
+               if theirs not in there and (ours in columns or ours in needed)]  # fmt: skip
     if missing:
         raise SourceError(
             f"a column {' and a column '.join(missing)}",
@@ -220,73 +181,71 @@ def resolve_columns(
 def other_columns(
     path: Path, columns: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """Return what a table says of its images beside our `COLUMNS`: texts by column and name.
-
-    Args:
-        path: The table.
-        columns: Names of its columns by ours, where they differ.
-
-    Raises:
-        SourceError: The table is damaged, or lacks a column.
-    """
+    """Return what a table says of its images beside our `COLUMNS`: texts by column and name."""
     there = header(path)
     used = resolve_columns(path, there, columns or {})
-    others = [name for name in there if name and name not in used.values()]
-    found: dict[str, dict[str, str]] = {name: {} for name in others}
-    if path.suffix.lower() in _JSON:
-        lines: Iterator[tuple[int, Mapping[str, Json]]] = _objects(path)
-    else:
-        rows = fields(path)
-        next(rows)
-        lines = ((line, dict(zip(there, row, strict=False))) for line, row in rows)
-    for line, values in lines:
+    found: dict[str, dict[str, str]] = {
+        name: {} for name in there if name and name not in used.values()
+    }
+    for line, values in _records(path):
         name = name_of(_text(values.get(used["path"]), used["path"], path, line), path, line)
-        for other in others:
+        for other, texts in found.items():
             value = values.get(other)
             # Lists and objects of JSON stand for no kind of image.
             plain = isinstance(value, str | bool | int | float)
-            found[other][name] = _text(value, other, path, line).strip() if plain else ""
+            texts[name] = _text(value, other, path, line).strip() if plain else ""
     return found
 
 
 def rows_of(
     path: Path, columns: Mapping[str, str], needed: Sequence[str] = COLUMNS[:2]
-) -> Iterator[ManifestRow]:
+) -> Iterator[TableRow]:
     """Yield a table's rows, one in memory at a time; what is not ``needed`` may be empty.
 
     Raises:
         SourceError: A row lacks what is needed, or the table is damaged.
     """
-    json_lines = path.suffix.lower() in _JSON
-    for line, values in (_from_json if json_lines else _from_text)(path, columns, needed):
-        for name in needed:
-            if not values.get(name):
-                raise _wrong(path, line, f"a {name}", "has none", "Fill it in, or drop the line.")
-        yield ManifestRow(line, *(values.get(name, "") for name in COLUMNS))
+    found = resolve_columns(path, header(path), columns, needed)
+    # In JSON lines, later rows may have more than the first.
+    names = [found.get(ours, ours) for ours in COLUMNS]
+    for line, values in _records(path):
+        row = [_text(values.get(name), name, path, line) for name in names]
+        if not _is_json(path):  # a path may begin or end with a blank; nothing else does on purpose
+            row[1:] = map(str.strip, row[1:])
+        for ours, value in zip(COLUMNS, row, strict=True):
+            if not value and ours in needed:
+                raise _wrong(path, line, f"a {ours}", "has none", "Fill it in, or drop the line.")
+        yield TableRow(line, *row)
 
 
-def _from_text(
-    path: Path, columns: Mapping[str, str], needed: Sequence[str]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    rows = fields(path)
-    _, there = next(rows, (0, list[str]()))
-    wanted = resolve_columns(path, there, columns, needed)
-    places = {ours: there.index(theirs) for ours, theirs in wanted.items()}
-    for line, row in rows:
-        if len(row) > len(there):
+def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
+    """Yield what each row says by the names of the columns, with the number of its line."""
+    if not _is_json(path):
+        rows = fields(path)
+        _, there = next(rows, (0, list[str]()))
+        for line, row in rows:
+            if len(row) > len(there):
+                raise _wrong(
+                    path, line, f"{len(there)} fields as in the header", f"has {len(row)}",
+                    'Put fields that hold the separator into quotes: "a, b".',
+                )  # fmt: skip
+            yield line, dict(zip(there, row, strict=False))
+        return
+    for line, text in enumerate(lines_of(path), start=1):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise _wrong(
-                path, line, f"{len(there)} fields as in the header", f"has {len(row)}",
-                'Put fields that hold the separator into quotes: "a, b".',
-            )  # fmt: skip
-        # A path may begin or end with a blank; nothing else does on purpose.
-        yield (
-            line,
-            {
-                ours: (row[place] if ours == "path" else row[place].strip())
-                for ours, place in places.items()
-                if place < len(row)
-            },
-        )
+                path, line, "a JSON object", f"is broken ({error})", "Write one object a line."
+            ) from error
+        if not isinstance(values, dict):
+            kind = type(values).__name__
+            raise _wrong(
+                path, line, "a JSON object", f"holds a {kind}", 'Write {"path": …, "label": …}.'
+            )
+        yield line, values
 
 
 def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -301,10 +260,18 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         if first.strip():
             break
         blank += 1
-    # By a reader each, because a quoted name may hold another separator.
-    separator = max(",;\t", key=lambda each: _count_fields(first, each))
+
+    def count(separator: str) -> int:
+        try:  # by a reader each, because a quoted name may hold another separator
+            return len(next(Reader([first], delimiter=separator), []))
+        except csv.Error:
+            return 0
+
     reader = Reader(
-        itertools.chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True
+        itertools.chain([first], lines),
+        delimiter=max(",;\t", key=count),
+        skipinitialspace=True,
+        strict=True,
     )
     head = True
     while True:
@@ -322,69 +289,17 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             head = False
 
 
-def _count_fields(line: str, separator: str) -> int:
-    """Return how many fields a separator makes of a line; none where it breaks a quote."""
-    try:
-        return len(next(Reader([line], delimiter=separator), []))
-    except csv.Error:
-        return 0
-
-
-def _from_json(
-    path: Path, columns: Mapping[str, str], needed: Sequence[str]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    wanted: dict[str, str] | None = None
-    for line, values in _objects(path):
-        wanted = wanted or resolve_columns(path, list(values), columns, needed)
-        optional = {name: name for name in COLUMNS if name not in wanted}
-        yield (
-            line,
-            {
-                ours: _text(values.get(theirs), theirs, path, line)
-                for ours, theirs in (wanted | optional).items()
-            },
-        )
-
-
-def _objects(path: Path) -> Iterator[tuple[int, JsonObject]]:
-    """Yield the JSON object of each line that is not blank, with the line's number."""
-    for line, text in enumerate(lines_of(path), start=1):
-        if not text.strip():
-            continue
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(
-                path, line, "a JSON object", f"is broken ({error})", "Write one object a line."
-            ) from error
-        if not isinstance(values, dict):
-            raise _wrong(
-                path, line, "a JSON object", f"holds a {type(values).__name__}",
-                'Write {"path": …, "label": …}.',
-            )  # fmt: skip
-        yield line, values
-
-
 def _text(value: Json, name: str, path: Path, line: int) -> str:
-    """Return a JSON value as text: ``true`` and ``3`` are names of classes too."""
+    """Return a cell as text: JSON's ``true`` and ``3`` are names of classes too."""
     if value is None:
         return ""
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    if not isinstance(value, str) or "\0" in value or not _is_storable(value):
-        raise _wrong(
-            path, line, f"text or a number as {name}", f"has {value!r:.60}", "Write its name."
-        )
-    return value
-
-
-def _is_storable(text: str) -> bool:
-    """Tell whether text can be a file's name; half of a surrogate pair cannot."""
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
+    if isinstance(value, str) and "\0" not in value:
+        with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair names no file
+            os.fsencode(value)
+            return value
+    raise _wrong(path, line, f"text or a number as {name}", f"has {value!r:.60}", "Write its name.")
 
 
 def lines_of(path: Path) -> Iterator[str]:
@@ -393,6 +308,7 @@ def lines_of(path: Path) -> Iterator[str]:
     Raises:
         SourceError: The file cannot be read, or is no text in UTF-8.
     """
+    line = 0
     try:
         with open_regular(path) as file:
             for line, found in enumerate(_lines_in(file), start=1):
@@ -405,10 +321,8 @@ def lines_of(path: Path) -> Iterator[str]:
                     )
                 yield raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _wrong(
-            path, line, "text in UTF-8", f"holds other bytes ({error.reason})",
-            "Save the table in UTF-8.",
-        ) from error  # fmt: skip
+        what = f"holds other bytes ({error.reason})"
+        raise _wrong(path, line, "text in UTF-8", what, "Save the table in UTF-8.") from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SourceError("a readable table", f"{path}: {reason}", "Check its rights.") from error
@@ -436,7 +350,7 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
     return written
 
 
-def split_of(written: str, table: Path, line: int) -> int:
+def part_of(written: str, table: Path, line: int) -> int:
     """Return the code of a table's word for a part of the split; refuse other words."""
     code = part_named(written) if written.strip() else UNASSIGNED
     if code is None:
@@ -451,12 +365,6 @@ def _wrong(path: Path, line: int, expected: str, received: str, advice: str) -> 
     return SourceError(f"{expected} in each line", f"line {line:,} of {path} {received}", advice)
 
 
-def _locate(request: SourceRequest) -> LocatedSource:
-    path = request.path
-    contents = open_table(path, request.columns, inside=request.allowed(path.parent))
-    return located_tables([path], contents, request)
-
-
 def located_tables(
     tables: Sequence[Path], contents: LabelledImages, request: SourceRequest
 ) -> LocatedSource:
@@ -466,12 +374,18 @@ def located_tables(
     return LocatedSource(key, lambda: contents)
 
 
+def _locate(request: SourceRequest) -> LocatedSource:
+    path = request.path
+    contents = open_table(path, request.columns, inside=request.allowed(path.parent))
+    return located_tables([path], contents, request)
+
+
 def _iter_unlabelled(request: SourceRequest) -> Stream:
     path, columns = request.path, request.columns or {}
     return Stream(
         request.written,
         "table",
-        lambda: images_in_table(path, columns, request.allowed(path.parent)),
+        lambda: _images_in(path, columns, request.allowed(path.parent)),
         lambda: count_rows(path),
     )
 
