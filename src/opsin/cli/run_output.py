@@ -11,11 +11,7 @@ from opsin.report.terminal import class_table
 
 
 def tell_run(run: Run, *, as_json: bool) -> None:
-    """Print a run's figures and where to look next.
-
-    Raises:
-        typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
-    """
+    """Print a run's figures and where to look next."""
     report = run.directory.read(Report)
     training = report.training
     if as_json:
