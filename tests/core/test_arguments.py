@@ -141,7 +141,7 @@ class World:
             "train_folds": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "folds": 2},
             "train_repeats": {"model": "mlp", "epochs": 1, "runs": self.root / "r", "repeats": 2},
             "train_baselines": {"models": ["knn"], "runs": self.root / "runs"},
-            "bench": {"only": ["prediction"], "classifier": self.run, "seconds": 0.01},
+            "bench": {"classifier": self.run},
         }
         if name == "open_studio" and parameter == "host":
             special[name] = {"port": 70_000}
