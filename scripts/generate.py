@@ -27,12 +27,9 @@ from opsin.commands.shards import ShardManifest
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
-from opsin.core.artifacts.import_record import ImportRecord
-from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
-from opsin.core.artifacts.run_notes import RunNotes
+from opsin.core.artifacts.records import ImportRecord, LoggedEvaluation, RunNotes, TrackedRun
 from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_status import RunStatus
-from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.glossary import Term
 from opsin.core.glossary import glossary as all_terms
 from opsin.core.recipe import (

@@ -28,7 +28,6 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Train, continue, repeat.",
         (
             "train", "TrainOptions", "plan", "resume", "train_repeats", "train_folds", "Repeats",
-            "train_baselines",
         ),
     ),
     "runs": (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         describe_backbone,
         list_backbones,
     )
-    from opsin.commands.baselines import compare_baselines, train_baselines
+    from opsin.commands.baselines import compare_baselines
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.changes import Changes, changes_since
     from opsin.commands.compare import compare
@@ -164,7 +164,6 @@ __all__ = [
     "resume",
     "serve",
     "train",
-    "train_baselines",
     "train_folds",
     "train_repeats",
     "undo",
@@ -178,7 +177,7 @@ _DEFINED = {
     "commands.answer_figure": "draw_prediction",
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
-    "commands.baselines": "compare_baselines train_baselines",
+    "commands.baselines": "compare_baselines",
     "commands.bench": "Benchmark ImageRate bench",
     "commands.changes": "Changes changes_since",
     "commands.compare": "compare",

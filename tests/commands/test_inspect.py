@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +14,8 @@ import opsin
 from opsin.commands import inspect_pages as pages
 from opsin.commands.inspect_model import Inspection
 from opsin.core.errors import ImageError, ModelFileError, StorageError
-from opsin.core.metadata import Score
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
-from tests.made_epochs import made_epoch
 
 
 def test_all_layers_are_known_before_the_first_is_looked_at(
@@ -42,11 +39,6 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
         opsin.inspect(nearest_mean, tmp_path / "none.png", **place)
 
 
-def test_a_layer_named_twice_is_shown_once(nearest_mean: Path, tmp_path: Path) -> None:
-    found = opsin.inspect(nearest_mean, layers=["head", "head"], data="digits", out=tmp_path)
-    assert found.page == tmp_path / "units-head.html"
-
-
 def test_an_image_does_not_take_the_page_of_the_network(
     nearest_mean: Path, tmp_path: Path, digits: Dataset
 ) -> None:
@@ -54,26 +46,6 @@ def test_an_image_does_not_take_the_page_of_the_network(
     Image.fromarray(np.asarray(digits.images[0])[:, :, 0]).save(file)
     found = opsin.inspect(nearest_mean, file, out=tmp_path)
     assert found.page == tmp_path / "image-network.html"
-
-
-def test_norms_are_drawn_from_two_epochs_on(nearest_mean: Path, tmp_path: Path) -> None:
-    file = tmp_path / "classifier.onnx"
-    file.write_bytes(nearest_mean.read_bytes())
-    epochs = [made_epoch(epoch, norms={"head": float(epoch)}) for epoch in (1, 2)]
-    lines = [json.dumps(epoch.model_dump(mode="json")) for epoch in epochs]
-    drawn = []
-    for count in (1, 2):
-        (tmp_path / "history.jsonl").write_text("\n".join(lines[:count]))
-        found = opsin.inspect(file, probes=True, data="digits", out=tmp_path / str(count))
-        drawn.append({figure.stem for figure in found.files})
-    assert drawn[1] - drawn[0] == {"norms"} and "probes" in drawn[0]
-
-
-def test_the_accuracy_is_told_as_the_report_tells_it() -> None:
-    score = Score(split="test", images=100, accuracy=0.98, low=0.93, high=0.995)
-    metadata = SimpleNamespace(model="mlp", source="digits", score=score)
-    look: Any = SimpleNamespace(classifier=SimpleNamespace(metadata=metadata))
-    assert pages._facts(look)["Test accuracy"] == "0.9800 ± 0.0500"
 
 
 class Unreadable:

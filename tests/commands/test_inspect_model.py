@@ -9,9 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import opsin
 from opsin.commands.inspect_model import Inspection
-from opsin.core.errors import ModelFileError, RecipeError
+from opsin.core.errors import ModelFileError
 from opsin.runtime.model_check import write_classifier
 
 
@@ -29,15 +28,3 @@ def test_a_network_that_ran_away_is_refused_in_a_line(nearest_mean: Path, tmp_pa
     write_classifier(file, model.SerializeToString())
     with pytest.raises(ModelFileError, match=r"weight in .* holds others"):
         Inspection(file).weights()
-
-
-def test_a_class_that_is_not_there_is_answered_with_those_that_are(nearest_mean: Path) -> None:
-    with pytest.raises(RecipeError, match="a class among 3, "):
-        Inspection(nearest_mean).class_called("33")
-
-
-def test_an_open_classifier_will_do(nearest_mean: Path) -> None:
-    look = opsin.Inspection(opsin.Classifier(nearest_mean))
-    assert look.run is None
-    assert look.folder == Path("inspection")
-    assert look.layer_names == ["input", "flatten", "head"]

@@ -144,11 +144,6 @@ def test_what_cannot_be_answered_is_refused_in_three_parts(
     assert not list(tmp_path.iterdir())
 
 
-def test_bytes_that_are_no_image_are_refused(run: Path, tmp_path: Path) -> None:
-    (said,) = answers(run, tmp_path, question("image"), content=b"hallo")
-    assert "no image of a known format" in error_from(said["error"]).received
-
-
 @given(
     st.dictionaries(
         st.sampled_from(["id", "do", "with"]) | st.text(),

@@ -104,17 +104,6 @@ def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> Non
     assert all(run.path.name in page for run in repeats.runs)
 
 
-@pytest.mark.torch
-def test_the_summary_lies_beside_the_runs_which_are_listed_as_ever(repeats: opsin.Repeats) -> None:
-    root = repeats.file.parent
-    assert repeats.file.name.endswith("-digits-mlp-repeats.json")
-    assert json.loads(repeats.file.read_text(encoding="utf-8")) == repeats.summary.to_json()
-    assert [Path(row.run) for row in repeats.summary.runs] == [r.path for r in repeats.runs]
-    assert [run.path.name[-5:] for run in repeats.runs] == ["seed4", "seed5"]
-    assert {run.path for run in opsin.list_runs(root)} == {run.path for run in repeats.runs}
-    assert {run.row()["state"] for run in repeats.runs} == {"done"}
-
-
 @pytest.mark.slow
 @pytest.mark.torch
 def test_every_image_is_tested_once_and_pooled(folds: opsin.Repeats, digits: opsin.Dataset) -> None:
@@ -211,23 +200,6 @@ def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None
     assert found.deviation is None
     assert json.loads(found.file.read_text(encoding="utf-8")) == found.summary.to_json()
     assert len(list(tmp_path.iterdir())) == 3
-
-
-@pytest.mark.torch
-def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.Dataset) -> None:
-    class Interrupt(AtRun):
-        def started(self) -> None:
-            raise KeyboardInterrupt
-
-    found = opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path / "two",
-                                watcher=Interrupt(2))  # fmt: skip
-    assert found.stopped
-    assert [row.stopped for row in found.summary.runs] == [False]
-    assert found.accuracy == found.runs[0].accuracy
-    with pytest.raises(KeyboardInterrupt):
-        opsin.train_repeats(digits, model="mlp", epochs=1, runs=tmp_path / "one",
-                            watcher=Interrupt(1))  # fmt: skip
-    assert not (tmp_path / "one").exists()
 
 
 @pytest.mark.torch

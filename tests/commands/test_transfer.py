@@ -114,32 +114,6 @@ def test_any_class_name_comes_back(names: list[str]) -> None:
         assert sides(back) == sides(data)
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("T-shirt/top", "T-shirt-top"),
-        ("CON", "con", "Con."),
-        ("..", "...", "/"),
-        ("é", "E\N{COMBINING ACUTE ACCENT}"),
-        ("straße", "STRASSE"),
-        ('"quoted"', "a,b;c", "=1+1"),
-        ("x" * 400, "x" * 400 + "y"),
-        ("円" * 200, ".hidden"),
-    ],
-)
-def test_folders_have_legal_names_and_the_table_the_true_ones(
-    tmp_path: Path, names: tuple[str, ...]
-) -> None:
-    count = 6 * len(names)
-    data = opsin.from_arrays(noise(count), np.arange(count) % len(names), names)
-    opsin.export_data(data, tmp_path / "out")
-    back = opsin.load(tmp_path / "out")
-    assert back.fingerprint == data.fingerprint
-    folders = {row["file_name"].split("/")[1] for row in table(tmp_path / "out")}
-    assert len({folder.casefold() for folder in folders}) == len(names)
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}
-
-
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
 def test_names_that_are_no_unicode_are_made_legal(tmp_path: Path, shapes: Path) -> None:
     (shapes / "disc" / "0.png").rename(shapes / "disc" / os.fsdecode(b"caf\xe9\n.png"))
@@ -147,33 +121,6 @@ def test_names_that_are_no_unicode_are_made_legal(tmp_path: Path, shapes: Path) 
     opsin.export_data(data, tmp_path / "out")
     assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
     assert any(row["file_name"].endswith("/caf--.png") for row in table(tmp_path / "out"))
-
-
-def test_files_and_arrays_that_were_joined(tmp_path: Path, shapes: Path) -> None:
-    np.savez(tmp_path / "more.npz", images=noise(20), labels=np.arange(20) % 2,
-             classes=["disc", "cross"])  # fmt: skip
-    data = opsin.load(shapes, tmp_path / "more.npz", classes=["square", "cross", "disc"])
-    written = opsin.export_data(data, tmp_path / "out")
-    originals = {path.read_bytes() for path in shapes.rglob("*.png")}
-    kept = {path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
-    assert originals < kept
-    # The order of the classes, the size and the channels are not those that it would choose.
-    assert written.options == ("--size", "64x64", "--channels", "3", "--classes",
-                               "square,cross,disc")  # fmt: skip
-    back = opsin.load(tmp_path / "out", size=(64, 64), channels=3,
-                      classes=["square", "cross", "disc"])  # fmt: skip
-    assert back.fingerprint == data.fingerprint
-    assert back.classes == data.classes
-    assert sides(back) == sides(data)
-
-
-def test_groups_travel_with_the_table(tmp_path: Path) -> None:
-    groups = [f"person {number % 10}" if number % 3 else "" for number in range(40)]
-    data = opsin.from_arrays(noise(40), np.arange(40) % 2, groups=groups)
-    opsin.export_data(data, tmp_path / "out")
-    back = opsin.load(tmp_path / "out")
-    assert sorted(back.groups) == sorted(groups)
-    assert sides(back) == sides(data)
 
 
 def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset) -> None:
@@ -246,19 +193,6 @@ def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> 
     with pytest.raises(SourceError):
         opsin.export_data(data, tmp_path / "new" / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
-
-
-def test_an_image_that_goes_while_it_is_copied(
-    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In a table, images that are missing are found out only when they are read.
-    rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
-    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
-    data = opsin.load(tmp_path / "t.csv")
-    (shapes / "square" / "11.png").unlink()
-    with pytest.raises(SourceError, match=r"11\.png: no such file"):
-        opsin.export_data(data, tmp_path / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"shapes", "t.csv"}
 
 
 @pytest.mark.parametrize("name", ["out", "x.npz"])

@@ -15,21 +15,9 @@ import opsin
 from opsin.commands.variations import check_varying, draw_variations, in_words
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError, RecipeError
-from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
-from tests.variants import a_few
-
-
-class Warned(Watcher):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.mark.torch
@@ -48,21 +36,6 @@ def test_every_policy_is_drawn_and_is_the_one_that_training_uses(
     assert drawn.to_json() == {
         "policy": policy, **drawn.parts, "words": drawn.words, "image": str(drawn.image),
     }  # fmt: skip
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    ("options", "warned"),
-    a_few([({"augment": "photos"}, True), ({"flip": True}, True), ({"augment": "symbols"}, False),
-           ({"augment": "photos", "flip": False}, False), ({"shift": 1}, False)], 2),
-)  # fmt: skip
-def test_mirrored_digits_are_warned_of(
-    digits: Dataset, tmp_path: Path, options: dict[str, Any], warned: bool
-) -> None:
-    watcher = Warned()
-    drawn = draw_variations(digits, tmp_path, watcher=watcher, **options)
-    assert ["--no-flip" in note for note in watcher.notes] == [True] * warned
-    assert drawn.parts["flip"] == warned
 
 
 @pytest.mark.torch

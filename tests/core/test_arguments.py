@@ -26,7 +26,7 @@ from opsin.core.errors import OpsinError, RecipeError
 pytestmark = pytest.mark.torch
 
 # Trainings and measurements: each call that is not refused is real work.
-_LONG = {"train", "train_baselines", "train_folds", "train_repeats", "compare_baselines", "resume",
+_LONG = {"train", "train_folds", "train_repeats", "compare_baselines", "resume",
          "bench", "export_model", "write_report"}  # fmt: skip
 _KINDS = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -140,8 +140,7 @@ class World:
             "resume": {"epochs": 4, "quiet": True},
             "train_folds": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "folds": 2},
             "train_repeats": {"model": "mlp", "epochs": 1, "runs": self.root / "r", "repeats": 2},
-            "train_baselines": {"models": ["knn"], "runs": self.root / "runs"},
-            "bench": {"only": ["prediction"], "classifier": self.run, "seconds": 0.01},
+            "bench": {"classifier": self.run},
         }
         if name == "open_studio" and parameter == "host":
             special[name] = {"port": 70_000}

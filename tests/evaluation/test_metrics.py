@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score, log_loss, recall_score
 
 from opsin.core.artifacts.run_report import (
-    AccuracyOf,
+    Accuracy,
     ConfusedPair,
     CorrectedLabels,
     PartFigures,
@@ -157,7 +157,7 @@ def test_out_of_fold_every_interval_is_a_quarter_wider(groups: NDArray[np.int64]
     probabilities = random.dirichlet([0.3] * 3 + [0.1], 60).astype(np.float32)
     labels = np.where(random.random(60) < 0.7, probabilities[:, :3].argmax(axis=1), 0)
     refused = Refused(images=60, share=0.05, low=0.02, high=0.14, count=3)
-    earlier = AccuracyOf(images=60, accuracy=0.9, low=0.8, high=0.95)
+    earlier = Accuracy(images=60, accuracy=0.9, low=0.8, high=0.95)
     corrected = CorrectedLabels(labels=1, images=60, left_out=0, earlier=earlier)
     narrow = measure(probabilities, labels, (*CLASSES, "none there"), groups).model_copy(
         update={"refused": refused, "corrected": corrected}

@@ -30,11 +30,3 @@ def test_an_unknown_policy_is_one_line(cli: Cli) -> None:
     assert done.returncode == 1
     assert "photos, documents, symbols; got 'selfies'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("other", [("--no-draw",), ("--export", "new"), ("--since", "run")])
-def test_an_image_is_asked_for_by_itself(cli: Cli, tmp_path: Path, other: tuple[str, ...]) -> None:
-    done = cli("data", "digits", "--augment", "photos", *other)
-    assert done.returncode == 2
-    assert "expected" in done.stderr
-    assert list(tmp_path.iterdir()) == []

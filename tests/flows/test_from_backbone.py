@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
 import subprocess
 import sys
 import time
@@ -12,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 import opsin
 from opsin.backbones.features import Extractor
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import ModelFileError, RecipeError, RunError, SourceError
+from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.evaluation.intervals import widened
 from opsin.evaluation.metrics import measure
 from tests.backbones.small_networks import network
@@ -88,23 +85,6 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
 
 
-def test_layers_keep_the_names_that_the_network_gave_them(
-    shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
-    classifier = run.classifier()
-    facts = classifier.metadata.backbone
-    assert facts is not None
-    assert (facts.name, facts.licence) == ("small", "unknown")
-    assert facts.sha256 == hashlib.sha256(backbone.read_bytes()).hexdigest()
-    names = [layer.name for layer in classifier.metadata.layers]
-    assert names[:4] == ["conv1", "relu1", "conv2", "relu2"]
-    assert names[-1] == "head"
-    images = np.zeros((2, *[32, 32], 3), np.uint8)
-    assert classifier.layers(images, ["relu2"])["relu2"].shape[0] == 2
-    onnx.checker.check_model(onnx.load_model_from_string(classifier.content), full_check=True)
-
-
 def test_a_second_training_computes_no_features(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,37 +113,6 @@ def test_of_many_images_only_the_last_features_are_computed(
     assert facts is not None and facts.at == ("flat",)
     kept = list((tmp_path / "cache" / "features").glob("*/about.json"))
     assert kept and all("16 numbers" in file.read_text() for file in kept)
-
-
-def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    from opsin.data.cache import cache_root
-
-    options: dict[str, Any] = {
-        "backbone": backbone,
-        "prepare": "0..1",
-        "runs": tmp_path,
-    }
-    first = opsin.train(shapes, quiet=True, **options)
-    kept = list((cache_root() / "features").rglob("*.npz"))
-    assert kept
-    for path in kept:
-        path.write_bytes(b"PK damaged")
-    second = opsin.train(shapes, quiet=True, **options)
-    assert first.classifier().content == second.classifier().content
-
-
-@pytest.mark.parametrize("head", ["logistic", "kernel-ridge", "nearest-mean"])
-def test_each_head_answers_as_it_was_fitted(
-    head: Any, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(
-        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
-    )
-    assert run.report.file.difference is not None
-    assert run.report.file.difference < 1e-4
-    assert run.report.reasons["Head"].startswith(
-        {"nearest-mean": "nearest"}.get(head, head.replace("-", " "))
-    )
 
 
 def test_one_image_a_class_is_refused(backbone: Path, tmp_path: Path) -> None:
@@ -225,14 +174,3 @@ def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
         opsin.train("digits", model="backbone", runs=tmp_path, quiet=True)
     with pytest.raises(ModelFileError, match="there is none at"):
         opsin.train("digits", backbone=tmp_path / "no.onnx", runs=tmp_path, quiet=True)
-
-
-def test_what_cannot_be_resumed_is_trained_anew_from_its_recipe(
-    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
-) -> None:
-    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
-    with pytest.raises(RunError) as caught:
-        opsin.resume(run, quiet=True)
-    command = caught.value.advice.partition("opsin ")[2]
-    planned = only_json(cli(*shlex.split(command), "--plan", "--json"))
-    assert planned["recipe"]["model"]["backbone"] == str(backbone)

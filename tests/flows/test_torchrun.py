@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -175,50 +174,6 @@ def test_what_one_process_does_is_refused_by_the_first(
                 assert refused.stderr.count("\n") == 1
             else:
                 assert not refused.stdout + refused.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_machine_that_is_lost_leaves_the_training_to_the_others(cli: Cli, tmp_path: Path) -> None:
-    """By one torchrun for each machine, one of which is killed with all that it has started."""
-    words = (*_TRAIN, "--epochs", "12", "--runs")
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
-    elastic = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:2", "--nproc-per-node", "1",
-        "--max-restarts", "3", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}",
-        "--rdzv-id", "boots-7",
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    with contextlib.ExitStack() as stack:
-        agents = []
-        for host in (1, 0):
-            conf = ["--rdzv-conf", f"last_call_timeout=3,is_host={host}"]
-            agent = subprocess.Popen(
-                [*elastic, *conf, "-m", "opsin", *words, "elastic"],
-                cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-            agents.append(stack.enter_context(agent))
-            stack.callback(agent.kill)
-        kept, lost = agents
-        until = time.monotonic() + _LONGEST
-        while _epochs(tmp_path / "elastic") < 3:
-            assert kept.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        for pid in (*_workers(lost.pid).values(), lost.pid):
-            os.kill(pid, signal.SIGKILL)
-        assert kept.wait(timeout=300) == 0
-    (run,) = (opsin.Run(path) for path in (tmp_path / "elastic").iterdir())
-    assert run.directory.state() == ("done", None)
-    with without_drawing():
-        alone = opsin.Run(json.loads(cli(*words, tmp_path / "alone", "--json").stdout)["run"])
-    # Each epoch once, each with all its steps, whoever made them.
-    assert [(epoch.epoch, epoch.step) for epoch in run.history] == [
-        (epoch.epoch, epoch.step) for epoch in alone.history
-    ]
-    assert run.history[0].train_loss == pytest.approx(alone.history[0].train_loss, rel=0.1)
-    assert run.history[-1].train_loss == pytest.approx(alone.history[-1].train_loss, rel=0.2)
 
 
 @pytest.mark.slow

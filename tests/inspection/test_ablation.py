@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.commands.inspect_model import Inspection
-from opsin.commands.runs import Run
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, SourceError
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.ablation import SwitchedOff, ablate
@@ -55,19 +51,6 @@ def test_it_counts_what_setting_to_zero_changes(
             assert off.gained[place, label] == (of & ~before & after).sum()
 
 
-def test_a_unit_that_is_zero_everywhere_is_not_asked_about() -> None:
-    asked = []
-
-    def counted(values: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
-        asked.append(len(values[0]))
-        return answer(values)
-
-    layer = np.array([[0, 1], [0, 0], [0, 2]], np.float32)
-    off = SwitchedOff(counted, np.array([0, 1]), 2)
-    list(off.add([layer, np.zeros((3, 2), np.float32)], np.array([1, 1, 0])))
-    assert asked == [3, 2]
-
-
 @pytest.mark.parametrize(
     "layer",
     [*(pytest.param(name, marks=pytest.mark.slow) for name in ("conv", "conv2")), "dense", "head"],
@@ -101,31 +84,6 @@ def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) 
     assert changes == sorted(changes)
 
 
-def test_all_units_at_once_is_each_alone(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path)
-    whole = ablate(classifier, network, known, "add")
-    alone = ablate(classifier, network, known, "add", units=[2, 2])
-    assert [effect.unit for effect in alone.effects] == [2]
-    of = whole.of(2)
-    assert of is not None
-    assert of.lost_by_class == alone.effects[0].lost_by_class
-    assert alone.of(1) is None
-
-
-def test_only_what_is_shown_matters_to_a_class(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path, count=900)
-    found = ablate(classifier, network, known, "head")
-    # Without its own logit, a class loses nearly all of its right answers, unless others' are low.
-    felt = [effect for effect in found.effects if effect.matters_to]
-    assert felt
-    for effect in found.effects:
-        assert list(effect.losses.values()) == sorted(effect.losses.values(), reverse=True)
-        for name in effect.matters_to:
-            assert effect.p_by_class[name] < 0.05
-            assert effect.losses[name] > 5
-    json.dumps(found.to_json(), allow_nan=False)
-
-
 def test_wrong_names_and_numbers(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path)
     with pytest.raises(ModelFileError, match="among dense, "):
@@ -136,12 +94,3 @@ def test_wrong_names_and_numbers(tmp_path: Path) -> None:
     none = ReferenceSet(known.images, known.labels, known.names, known.train, known.val[:0], "here")
     with pytest.raises(SourceError, match="here has none"):
         ablate(classifier, network, none, "conv")
-
-
-@pytest.mark.torch
-def test_a_run_loses_what_its_hidden_units_hold(run: Run) -> None:
-    look = Inspection(run.path)
-    found = look.ablation("dense1", units=range(8))
-    assert sum(found.images.values()) == len(look.known.val)
-    assert found.accuracy > 0.8
-    assert RunDirectory(run.path).classifier.is_file()

@@ -14,7 +14,6 @@ import opsin
 from opsin.commands.gradient_maps import gradient_maps
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain
-from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
@@ -91,28 +90,6 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
     assert np.shape(plain["maps"][0]["heat"]) == (12, 16)
 
 
-@pytest.mark.torch
-def test_the_maps_of_two_classes_differ(resnet: Path) -> None:
-    file, network = opened(resnet)
-    first, second = (explain_fully(file, network, noise(12, 16, 3), target=k) for k in (0, 1))
-    for one, other in zip(first.maps, second.maps, strict=True):
-        assert not np.array_equal(one.heat, other.heat), one.method
-
-
-@pytest.mark.torch
-def test_a_network_without_maps_says_why_there_is_no_grad_cam(
-    run: opsin.Run, digits: Dataset
-) -> None:
-    file, network = opened(run.classifier().path)
-    decision = explain_fully(file, network, np.array(digits.images[0]))
-    assert [each.method for each in decision.maps] == [
-        "saliency", "integrated-gradients", "occlusion"
-    ]  # fmt: skip
-    assert decision.notes == ("Grad-CAM needs a layer with maps, and this network has none.",)
-    assert all(each.curves.deletion[0] > 0.2 for each in decision.maps)
-    assert decision.maps[1].curves.insertion_area > decision.maps[1].by_chance.insertion_area[0]
-
-
 @pytest.mark.parametrize("name", ["forest", "knn"])
 def test_a_model_without_gradients_has_its_occlusion(name: str, tmp_path: Path) -> None:
     path = tmp_path / "classifier.onnx"
@@ -148,10 +125,3 @@ def test_of_an_image_without_contrast_no_maps_are_drawn(nearest_mean: Path) -> N
     assert "No heat maps were drawn" in shown.title
     assert NO_MAPS in shown.html
     assert "Bright" not in shown.html
-
-
-def test_models_that_know_no_mean_hide_in_the_image_s_own(nearest_mean: Path) -> None:
-    file, network = opened(nearest_mean)
-    pixels = np.array([[[10], [21]]], np.uint8)
-    assert training_mean(file, network.weights) is None
-    assert fill_of(pixels, None).tolist() == [16]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +14,10 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.core.errors import ModelFileError
-from opsin.core.metadata import Layer, Metadata, Preparation
-from opsin.core.recipe import DataRecipe
+from opsin.core.metadata import Layer
 from opsin.data.dataset import Dataset
 from opsin.inspection.layers import iter_batches, layer_views, view_of
-from opsin.models.resolve import resolve
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from tests.variants import a_few
 
 
 def layer(kind: str, shape: tuple[int, ...]) -> Layer:
@@ -52,16 +48,6 @@ def test_the_figures_are_numpys_and_every_unit_has_its_place(values: NDArray[np.
     assert (np.diff(view.strengths[view.order]) <= 0).all()
 
 
-def test_a_smooth_activation_is_sparse_where_it_is_nearly_zero() -> None:
-    values = np.array([0.0, 0.009, -0.009, 0.5, 1.0], np.float32)
-    smooth, other = view_of(layer("GELU", (5,)), values), view_of(layer("Dense", (5,)), values)
-    assert smooth.sparsity == 0.6
-    assert smooth.sparse == "nearer to 0 than 1% of the largest"
-    assert other.sparsity == 0.2
-    assert other.sparse == "exactly 0"
-    assert view_of(layer("GELU", (3,)), np.zeros(3, np.float32)).sparsity == 1
-
-
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     values = np.array([np.nan, np.inf, 2.0, 4.0], np.float32)
     view = view_of(layer("Dense", (4,)), values)
@@ -72,78 +58,8 @@ def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     json.dumps([view.to_json(), nothing.to_json()], allow_nan=False)
 
 
-def test_json_holds_all_units_and_no_maps() -> None:
-    values = np.random.default_rng(0).standard_normal((70, 3, 4), np.float32)
-    said = json.loads(json.dumps(view_of(layer("Conv", (70, 3, 4)), values).to_json()))
-    assert said["shape"] == [70, 3, 4]
-    assert len(said["units"]) == 70
-    strengths = [unit["strength"] for unit in said["units"]]
-    assert strengths == sorted(strengths, reverse=True)
-    assert "values" not in said
-
-
 def network_of(classifier: opsin.Classifier) -> OnnxGraph:
     return OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("activation", a_few(["relu", "gelu", "silu", "tanh"], 1))
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
-def test_numbers_are_pytorchs_own(name: str, activation: str, tmp_path: Path) -> None:
-    import torch
-
-    from opsin.models import build_network
-    from opsin.models.statistics import Statistics
-    from opsin.training import torch_to_onnx
-
-    shape = (28, 24, 3)
-    torch.manual_seed(0)
-    recipe = resolve(DataRecipe.of("x"), model=name, activation=activation, dropout=0.3).model
-    network = build_network.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
-    metadata = Metadata(
-        opsin=opsin.__version__,
-        model=name,
-        classes=("a", "b", "c", "d"),
-        preparation=Preparation(height=28, width=24, channels=3, resize="fit"),
-        layers=tuple(build_network.summarise(network, shape)),
-        source="x",
-        fingerprint="f",
-    )
-    path = tmp_path / "classifier.onnx"
-    path.write_bytes(torch_to_onnx.to_onnx(network.eval(), metadata))
-    own: dict[str, NDArray[Any]] = {}
-    for layer, module in network.named_modules():
-        module.register_forward_hook(
-            lambda _module, _inputs, output, layer=layer: own.__setitem__(layer, output.numpy())
-        )
-    images = np.random.default_rng(0).integers(0, 256, (9, *shape), np.uint8)
-    with torch.inference_mode():
-        network(torch.from_numpy(images))
-    classifier = opsin.Classifier(path)
-    names = [layer.name for layer in metadata.layers]
-    views = layer_views(classifier, images[4])
-    assert [view.name for view in views] == names
-    for view in views:
-        assert view.values.shape == view.layer.shape
-        np.testing.assert_allclose(view.values, own[view.name][4], atol=1e-4, rtol=1e-4)
-    parts = list(iter_batches(classifier, network_of(classifier), images, names))
-    for each in names:
-        together = np.concatenate([part[each] for part in parts])
-        np.testing.assert_allclose(together, own[each], atol=1e-4, rtol=1e-4)
-
-
-def test_some_layers_come_in_the_order_asked_for(nearest_mean: Path, digits: Dataset) -> None:
-    views = layer_views(
-        opsin.Classifier(nearest_mean), digits.images[3], names=["head", "input", "head"]
-    )
-    assert [view.name for view in views] == ["head", "input"]
-    assert np.allclose(views[1].values, digits.images[3] / np.float32(255))
 
 
 def test_batches_are_small_and_cover_the_rows(nearest_mean: Path, digits: Dataset) -> None:
@@ -164,13 +80,3 @@ def test_an_unknown_layer_is_answered_with_the_names_there_are(nearest_mean: Pat
         layer_views(classifier, np.zeros((8, 8, 1), np.uint8), names=["Flaten"])
     assert caught.value.received == "got 'Flaten'"
     assert caught.value.expected == "a layer among flatten, head, input"
-
-
-def test_of_a_network_of_200_layers_the_error_lists_the_closest(nearest_mean: Path) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    like = classifier.metadata.layers[0]
-    many = tuple(like.model_copy(update={"name": f"block{n}.conv"}) for n in range(200))
-    classifier.metadata = classifier.metadata.model_copy(update={"layers": many})
-    with pytest.raises(ModelFileError, match=r"a layer among block17\.conv, ") as caught:
-        layer_views(classifier, np.zeros((8, 8, 1), np.uint8), names=["block17.con"])
-    assert caught.value.expected.endswith(" and 170 more")

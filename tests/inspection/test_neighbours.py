@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
@@ -40,20 +39,6 @@ def test_batches_do_not_matter(count: int, size: int, batch: int, wanted: int, s
     np.testing.assert_allclose(cosines, np.sort(expected)[::-1][:wanted], atol=1e-6)
     np.testing.assert_allclose(expected[places], cosines, atol=1e-6)
     assert len(set(places.tolist())) == len(places)
-
-
-def test_of_equal_ones_the_earlier_comes_first() -> None:
-    same = np.ones((6, 3), np.float32)
-    assert most_alike([same[:4], same[4:]], same[0], 3)[0].tolist() == [0, 1, 2]
-
-
-def test_only_a_batch_is_held() -> None:
-    def many() -> object:
-        for _ in range(1000):
-            yield np.ones((100, 4), np.float16)
-
-    places, cosines = most_alike(many(), np.ones(4, np.float32), 2)  # type: ignore[arg-type]
-    assert places.tolist() == [0, 1] and cosines.tolist() == [4, 4]
 
 
 @given(seed=st.integers(0, 99), strength=st.floats(0.01, 100))
@@ -126,13 +111,6 @@ def test_the_nearest_are_those_of_a_full_comparison(
     assert found[0].to_json()["class"] == found[0].class_name
 
 
-def test_a_training_image_finds_itself(file: Classifier, known: ReferenceSet) -> None:
-    row = known.train[5]
-    first, second, *_ = nearest(file, known, np.array(known.images[row]))
-    assert (first.row, first.same, second.same) == (row, True, False)
-    assert first.similarity == pytest.approx(1)
-
-
 def test_the_second_image_is_quick_and_the_same(file: Classifier, known: ReferenceSet) -> None:
     pixels = np.array(known.images[known.val[0]])
     first, second = Asked(), Asked()
@@ -179,22 +157,8 @@ def test_where_nothing_can_be_kept_it_works_all_the_same(
     expected = [each.row for each in nearest(file, known, pixels)]
     shutil.rmtree(file.path.parent / FILE.parent)
     (file.path.parent / FILE.parent).write_text("in the way", encoding="utf-8")
-    with pytest.raises(StorageError):
-        neighbours._write(file.path.parent / FILE, "", (1, 1), iter(()))
     assert [each.row for each in nearest(file, known, pixels)] == expected
     (file.path.parent / FILE.parent).unlink()
     monkeypatch.setattr(neighbours, "MOST", 1000)
     assert [each.row for each in nearest(file, known, pixels)] == expected
     assert not (file.path.parent / FILE).exists()
-
-
-def test_a_file_outside_a_run_gets_nothing_written_beside_it(
-    nearest_mean: Path, known: ReferenceSet
-) -> None:
-    assert nearest(Classifier(nearest_mean), known, np.array(known.images[0]), count=2)
-    assert not (nearest_mean.parent / FILE).exists()
-
-
-def test_no_training_images_no_neighbours(file: Classifier, known: ReferenceSet) -> None:
-    none = replace(known, train=known.train[:0])
-    assert nearest(file, none, np.array(known.images[0])) == []

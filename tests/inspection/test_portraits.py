@@ -9,16 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opsin.commands.inspect_model import Inspection
-from opsin.commands.runs import Run
-from opsin.core.errors import SourceError
-from opsin.inspection.portraits import angles, lead_of, portraits
+from opsin.inspection.portraits import angles, portraits
 from tests.inspection.made_network import made
-
-
-def test_where_all_are_sure_the_lead_of_the_logit_decides() -> None:
-    logits = np.array([[0, 30], [0, 90], [85, 90], [0, -np.inf], [-np.inf, 0]], np.float32)
-    assert np.argsort(-lead_of(logits, 1)).tolist() == [4, 1, 0, 2, 3]
 
 
 def test_typical_is_the_direction_not_the_length() -> None:
@@ -61,18 +53,3 @@ def test_classes_without_images_are_empty(tmp_path: Path, left: int) -> None:
     found = portraits(classifier, replace(known, train=train))
     assert [portrait.images for portrait in found] == [len(train) * (k == left) for k in range(3)]
     assert [portrait.mean is None for portrait in found] == [k != left for k in range(3)]
-
-
-def test_no_training_images(tmp_path: Path) -> None:
-    classifier, _, known = made(tmp_path)
-    with pytest.raises(SourceError, match="made has none"):
-        portraits(classifier, replace(known, train=known.train[:0]))
-
-
-@pytest.mark.torch
-def test_the_surest_digits_are_sure(run: Run) -> None:
-    found = Inspection(run.path).portraits()
-    assert len(found) == 10
-    assert all(portrait.surest[0].probability > 0.9 for portrait in found)
-    for portrait in found:
-        assert portrait.nearest[0].distance < portrait.farthest[0].distance

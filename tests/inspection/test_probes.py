@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
-from opsin.core.errors import ModelFileError, SourceError
+from opsin.core.errors import SourceError
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.intervals import wilson
-from opsin.inspection import probes as module
 from opsin.inspection.probes import (
     probe_hits,
     probe_layers,
@@ -71,20 +70,6 @@ def test_random_directions_keep_what_is_far_apart_apart() -> None:
     assert not np.array_equal(reduced(values, reduction, seed=4), few)
     wide = reduction_of("conv2", (6, 8, 8), 5)  # even the means of its maps are too many
     assert reduced(values.reshape(6, 6, 8, 8), wide).shape == (6, 5)
-
-
-@settings(max_examples=15)
-@given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.01, 100))
-def test_the_scale_of_a_feature_does_not_matter(seed: int, shift: float, scale: float) -> None:
-    random = np.random.default_rng(seed)
-    labels = np.arange(90) % 3
-    points = np.eye(3)[labels] @ random.normal(size=(3, 4)) + random.normal(size=(90, 4)) / 4
-    one, other = points.astype(np.float32), (points * scale + shift).astype(np.float32)
-    hits = [
-        probe_hits(part[:60].copy(), labels[:60], part[60:].copy(), labels[60:])
-        for part in (one, other)
-    ]
-    assert (hits[0] != hits[1]).sum() <= 1
 
 
 def test_a_probe_is_linear_and_learns_from_training_images_only() -> None:
@@ -167,31 +152,6 @@ def test_labels_that_say_nothing_cannot_be_probed(
     assert all(probe.low < 0.1 < probe.high for probe in found.probes)
 
 
-def test_many_images_are_sampled_and_many_layers_split(
-    opened: tuple[Classifier, OnnxGraph], digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, network = opened
-    whole = probe_layers(file, network, known_digits(digits))
-    monkeypatch.setattr(module, "_HELD", 1)
-    assert probe_layers(file, network, known_digits(digits)) == whole
-    monkeypatch.setattr(module, "FITTED", 100)
-    monkeypatch.setattr(module, "JUDGED", 50)
-    fewer = probe_layers(file, network, known_digits(digits))
-    assert (fewer.fitted, fewer.judged) == (100, 50)
-    assert probe_layers(file, network, known_digits(digits), seed=1) != fewer
-
-
-def test_named_layers_in_the_order_of_their_work(
-    opened: tuple[Classifier, OnnxGraph], digits: Dataset
-) -> None:
-    file, network = opened
-    known = known_digits(digits)
-    found = probe_layers(file, network, known, names=["head", "flatten"])
-    assert [probe.layer for probe in found.probes] == ["pixels", "flatten", "head", "classifier"]
-    with pytest.raises(ModelFileError, match=r"a layer among .*; got 'conv7'"):
-        probe_layers(file, network, known, names=["conv7"])
-
-
 def test_nothing_to_learn_or_to_judge_by(
     opened: tuple[Classifier, OnnxGraph], digits: Dataset
 ) -> None:
@@ -205,14 +165,3 @@ def test_nothing_to_learn_or_to_judge_by(
                 network,
                 ReferenceSet(known.images, known.labels, known.names, train, val, "digits"),
             )
-
-
-@pytest.mark.torch
-def test_a_network_makes_the_classes_easy_to_tell_apart(run: opsin.Run, digits: Dataset) -> None:
-    file = run.classifier()
-    network = OnnxGraph(file.path.read_bytes(), file.metadata.layers)
-    found = probe_layers(file, network, known_digits(digits))
-    by_name = {probe.layer: probe for probe in found.probes}
-    assert list(by_name) == ["pixels", "dense1", "relu1", "head", "classifier"]
-    for name in ("relu1", "head"):
-        assert by_name[name].accuracy > by_name["classifier"].accuracy - 0.05

@@ -13,8 +13,6 @@ import opsin
 from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.inspection.save_layers import save_layers
-from tests.conftest import Notes
-from tests.inspection.made_network import made
 
 
 def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
@@ -43,16 +41,6 @@ def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> 
     assert said.bytes == (tmp_path / "raw.npz").stat().st_size
 
 
-def test_one_image_without_a_label(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    file = tmp_path / "one.npz"
-    save_layers(classifier, file, ["head"], digits.images[:1],
-                image_names=["boot.png"])  # fmt: skip
-    with np.load(file) as found:
-        assert list(found) == ["names", "head"]
-        assert found["head"].shape == (1, 10)
-
-
 def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
     classifier = opsin.Classifier(nearest_mean)
     file = tmp_path / "raw.npz"
@@ -62,26 +50,6 @@ def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Datase
         save_layers(classifier, file, [], digits.images, image_names=digits.names)
     with pytest.raises(SourceError, match="at least one image"):
         save_layers(classifier, file, ["head"], digits.images[:0], image_names=[])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_that_an_older_file_lacks(tmp_path: Path) -> None:
-    classifier, _, known = made(tmp_path)
-    with pytest.raises(ModelFileError, match="got 'ood_score'"):
-        save_layers(classifier, tmp_path / "raw.npz", ["ood_score"], known.images,
-                    image_names=known.names)  # fmt: skip
-
-
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        save_layers(
-            opsin.Classifier(nearest_mean),
-            tmp_path / "raw.npz",
-            ["input"],
-            digits.images,
-            image_names=digits.names,
-            watcher=Notes(interrupt_at=3),
-        )
     assert list(tmp_path.iterdir()) == []
 
 

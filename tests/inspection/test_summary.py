@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import opsin
 from opsin.inspection.summary import NetworkSummary, summarise
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.runtime.classifier import Classifier
 
 
@@ -51,54 +48,4 @@ def test_a_file_without_pytorch_is_summarised(nearest_mean: Path) -> None:
         "seconds": 0,
         "share": 0,
         "receptive_field": None,
-    }
-
-
-def test_time_is_measured_only_where_it_is_asked_for(nearest_mean: Path) -> None:
-    summary = summary_of(nearest_mean, timed=False)
-    assert summary.seconds is None
-    assert {(row.seconds, row.share) for row in summary.rows} == {(None, None)}
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
-def test_every_model_is_summarised(name: str, tmp_path: Path) -> None:
-    export = pytest.importorskip("opsin.training.torch_to_onnx")
-    from tests.training.test_torch_to_onnx import trained
-
-    network, metadata = trained(name, hidden=(4, 6))
-    path = tmp_path / "classifier.onnx"
-    path.write_bytes(export.to_onnx(network, metadata))
-    summary = summary_of(path)
-    check_sums(summary, path)
-    rows = {row.name: row for row in summary.rows}
-    assert rows["input"].receptive_field == ReceptiveField(1, 1, (1, 1), (0, 0))
-    assert rows["head"].receptive_field is None
-    # A flattened unit is a place of the maps before it, not a view of all of them.
-    if name == "mlp":
-        assert rows["flatten"].receptive_field == rows["input"].receptive_field
-        assert rows["dense1"].receptive_field is None
-    if name == "cnn":
-        assert rows["flatten"].receptive_field == rows["block2.dropout"].receptive_field
-        assert rows["flatten"].to_json()["receptive_field"] == [16, 16]
-    if name == "resnet":
-        assert rows["residual1.add"].parents == ("stage1.gelu", "residual1.act")
-
-
-@pytest.mark.parametrize("name", ["logistic", "forest", "knn", "svm"])
-def test_models_without_layers_are_summarised(name: str, tmp_path: Path) -> None:
-    from opsin.classical.fitted_file import Written
-    from tests.classical.test_fitted_file import fitted, metadata
-
-    written = Written(fitted(name, 3)[0])
-    path = tmp_path / "classifier.onnx"
-    path.write_bytes(written.content(metadata(3, written)))
-    summary = summary_of(path)
-    check_sums(summary, path)
-    slow = max(summary.rows, key=lambda row: row.share or 0)
-    assert (slow.seconds or 0) > 0
-    images = np.zeros((1, 9, 7, 3), np.uint8)
-    fetched = opsin.Classifier(path).layers(images, [row.name for row in summary.rows])
-    assert {n: value.shape[1:] for n, value in fetched.items()} == {
-        row.name: row.shape for row in summary.rows
     }

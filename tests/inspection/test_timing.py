@@ -57,15 +57,6 @@ def test_operators_count_for_the_layer_that_they_lead_to() -> None:
     assert alone["input"] < again["light"]
 
 
-def test_seconds_are_those_of_one_image() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (64, 400), np.uint8)
-    few, many = (
-        layer_seconds(uneven(), [layer("heavy")], images[:count])["heavy"] for count in (4, 64)
-    )
-    # The sum over a batch would be 16 times that of another; each image's share is about the same.
-    assert many < 8 * few
-
-
 def test_every_layer_of_a_file_has_a_time_and_nothing_stays_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

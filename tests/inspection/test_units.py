@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
@@ -99,24 +98,6 @@ def test_selectivity_is_the_lift_in_deviations() -> None:
     assert record.constant().tolist() == [False, True, False]
 
 
-def test_what_is_no_number_is_never_best() -> None:
-    maps = np.array([[np.nan], [1.0], [np.nan], [-3.0]], np.float32)
-    record = record_of(maps, np.zeros(4, np.int64), [1, 1, 1])
-    assert record.rows.tolist() == [[1, 3, 0, 2]]
-
-
-def test_four_thousand_units_are_kept_in_bounded_memory() -> None:
-    drawing = np.random.default_rng(0)
-    counter = UnitCounter(4096, 10)
-    size = 64
-    for start in range(0, 8 * size, size):
-        rows = np.arange(start, start + size)
-        counter.add(drawing.standard_normal((size, 4096), np.float32), rows, rows % 10)
-        # What waits is thinned out before it outgrows what is kept by more than a batch.
-        assert counter.waiting <= 4096 * 100
-    assert counter.record().rows.shape == (4096, 100)
-
-
 class Steps(Watcher):
     def __init__(self) -> None:
         self.told: list[object] = []
@@ -158,16 +139,6 @@ def test_the_best_images_are_those_of_the_whole_layer(tmp_path: Path) -> None:
         assert sum(unit.mix.values()) == 100
 
 
-def test_a_unit_that_sees_everything_shows_everything(tmp_path: Path) -> None:
-    gallery = unit_gallery(*made(tmp_path), "dense", limit=7)
-    assert gallery.images == 7
-    assert gallery.sees is None
-    (image, *_) = gallery.unit(4).best
-    assert image.place is None
-    assert image.patch.shape == image.pixels.shape == (6, 6, 1)
-    assert len(gallery.unit(4).best) == 7
-
-
 def test_search_ranks_the_units_that_fire_for_a_class(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path)
     gallery = unit_gallery(classifier, network, known, "dense")
@@ -194,37 +165,3 @@ def test_unknown_names_are_told_the_closest_first(tmp_path: Path) -> None:
     none = ReferenceSet(known.images, known.labels, known.names, known.train[:0], known.val, "here")
     with pytest.raises(SourceError, match="here has none"):
         unit_gallery(classifier, network, none, "conv")
-
-
-def test_json_is_plain_and_whole(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path)
-    alone = ReferenceSet(
-        known.images, known.labels * 0, known.names, known.train, known.val, "here"
-    )
-    found = unit_gallery(classifier, network, alone, "add").to_json()
-    said = json.loads(json.dumps(found, allow_nan=False))
-    assert said == found
-    assert said["layer"] == "add"
-    assert said["sees"] == [5, 5]
-    assert [unit["unit"] for unit in said["units"]] == [0, 1, 2, 3]
-    # Two classes have no images: they have no mean, and lift nothing.
-    assert said["units"][0]["mean"]["square"] is None
-    assert set(said["units"][0]["selectivity"].values()) == {0}
-
-
-@pytest.mark.slow
-def test_four_thousand_units_of_a_layer_take_seconds(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path, units=1024, side=2)
-    gallery = unit_gallery(classifier, network, known, "flatten")
-    assert len(gallery) == 4096
-    assert len(gallery.unit(4095).best) == 9
-
-
-def test_ctrl_c_comes_through(tmp_path: Path) -> None:
-    class Stop(Watcher):
-        def advance(self, done: int, **figures: float) -> None:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        unit_gallery(*made(tmp_path), "conv", watcher=Stop())
-    assert [path.name for path in tmp_path.iterdir()] == ["classifier.onnx"]

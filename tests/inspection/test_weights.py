@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,16 +14,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import opsin
-from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.classical.fitted_file import Written
-from opsin.core.metadata import Metadata, Preparation
-from opsin.core.recipe import DataRecipe
-from opsin.inspection.weights import limit_of, norm_history, values_of, weight_views
-from opsin.models.resolve import resolve
+from opsin.inspection.weights import norm_history, values_of, weight_views
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.classical.test_fitted_file import content_of, fitted, noisy_images
 from tests.inspection.small_network import small_network, small_weights
-from tests.made_epochs import made_epoch
 
 
 @given(arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e6, 1e6, width=32)))
@@ -36,13 +30,6 @@ def test_every_number_is_counted_on_its_side_of_zero(numbers: NDArray[np.float32
     assert below == (numbers < 0).sum()
     assert found.smallest <= found.mean + 1e-6 * abs(found.mean) + 1e-9
     assert np.isclose(found.norm**2, (found.mean**2 + found.deviation**2) * len(numbers))
-
-
-@given(arrays(np.float32, (7, 9), elements=st.floats(-100, 100, width=32)))
-def test_all_but_the_strongest_lie_within_the_scale(weights: NDArray[np.float32]) -> None:
-    limit = limit_of(weights)
-    assert limit > 0
-    assert (np.abs(weights) > limit).mean() <= 0.02
 
 
 def test_each_tensor_of_each_layer_is_described() -> None:
@@ -96,52 +83,6 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     np.testing.assert_allclose(told + network.weights_of("head")["bias"], head, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in PIXEL_MODELS if name != "logistic"])
-def test_trees_and_neighbours_are_no_weights(name: str) -> None:
-    model, _ = fitted(name, 3)
-    views = weight_views(OnnxGraph(content_of(model), Written(model).layers))
-    assert [view.name for view in views] == (["pca"] if model.projection is not None else [])
-    for view in views:  # the directions of the pixels that differ most
-        assert view.images and view.images.weights.shape[1:] == (9, 7, 3)
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(("model", "kinds"), [
-    ("mlp", ["units", "matrix", "matrix"]),
-    ("cnn", ["filters", "kernels", "kernels", "kernels", "matrix"]),
-    ("resnet", ["filters", "kernels", "kernels", "kernels", "kernels", "matrix"]),
-])  # fmt: skip
-def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
-    from opsin.models import build_network
-    from opsin.models.statistics import Statistics
-    from opsin.training import torch_to_onnx
-
-    recipe = resolve(DataRecipe.of("x"), model=model, hidden=(4, 5), dropout=0.1).model
-    shape = (20, 24, 3)
-    network = build_network.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
-    layers = build_network.summarise(network, shape)
-    metadata = Metadata(
-        opsin=opsin.__version__,
-        model=model,
-        classes=("a", "b", "c", "d"),
-        preparation=Preparation(height=20, width=24, channels=3, resize="fit"),
-        layers=tuple(layers),
-        source="x",
-        fingerprint="f",
-    )
-    views = weight_views(OnnxGraph(torch_to_onnx.to_onnx(network, metadata), layers))
-    assert [view.images.kind for view in views if view.images] == kinds
-    held = sum(int(np.prod(values.shape)) for view in views for values in view.values)
-    assert held == sum(layer.parameters for layer in layers)
-    own = dict(network.named_parameters())
-    for view in views:
-        exact = own[f"{view.name}.weight"].detach().numpy()
-        assert view.values[0].norm == pytest.approx(np.linalg.norm(exact), rel=1e-5)
-        if view.images and view.images.kind == "units":
-            folded = exact.reshape(-1, 3, 20, 24).transpose(0, 2, 3, 1)
-            assert np.array_equal(view.images.weights, folded)
-
-
 @pytest.mark.torch
 def test_the_norms_told_are_those_of_the_weights(run: opsin.Run) -> None:
     file = run.classifier()
@@ -152,38 +93,3 @@ def test_the_norms_told_are_those_of_the_weights(run: opsin.Run) -> None:
     norms = {view.name: view.values[0].norm for view in weight_views(network)}
     assert best.norms == {name: pytest.approx(norm, rel=1e-5) for name, norm in norms.items()}
     assert history[0].norms != history[1].norms
-
-
-@pytest.mark.torch
-def test_weights_that_are_fixed_have_no_norm_to_tell() -> None:
-    import torch
-
-    from opsin.models import build_network
-    from opsin.models.statistics import Statistics
-    from opsin.training.step import TrainStep
-
-    recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(4,))
-    network = build_network.build(
-        recipe.model, (8, 8, 1), 3, statistics=Statistics([100.0], [60.0])
-    )
-    norms = TrainStep(network, recipe.training, device=torch.device("cpu")).norms()
-    assert list(norms) == [
-        "stage1.conv", "stage1.norm", "residual1.conv", "residual1.norm", "head",
-    ]  # fmt: skip
-    assert norms["stage1.norm"] == 2.0  # four scales of 1
-
-
-def test_older_runs_and_files_alone_have_no_history(nearest_mean: Path, tmp_path: Path) -> None:
-    file = opsin.Classifier(nearest_mean)
-    assert norm_history(file) == []
-    (tmp_path / "classifier.onnx").write_bytes(nearest_mean.read_bytes())
-    lines = [made_epoch(1).model_dump(mode="json"), made_epoch(2).model_dump(mode="json")]
-    del lines[0]["norms"]
-    (tmp_path / "history.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert norm_history(opsin.Classifier(tmp_path / "classifier.onnx")) == []
-
-
-def test_a_file_without_layers_of_weights_has_none(nearest_mean: Path) -> None:
-    file = opsin.Classifier(nearest_mean)
-    network = OnnxGraph(file.path.read_bytes(), file.metadata.layers)
-    assert weight_views(network) == []

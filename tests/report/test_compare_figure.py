@@ -12,7 +12,6 @@ from PIL import Image
 from opsin.report.figures.comparison_figures import (
     Curve,
     Disagreement,
-    draw_accuracies,
     draw_disagreements,
     draw_together,
 )
@@ -63,33 +62,6 @@ def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
     assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg
 
 
-def test_a_history_without_figures_is_no_obstacle() -> None:
-    broken = Curve("B", "mlp", [made_epoch(1, val_loss=None)])
-    nothing = Curve("B", "knn", [made_epoch(1, val_accuracy=None, val_loss=None)])
-    with styled():
-        figure = draw_together([curve(0, 3), broken])
-        empty = draw_together([Curve("A", "knn", []), nothing])
-    assert [len(axes.lines) for axes in figure.axes] == [2, 1]
-    assert {axes.get_title(loc="left") for axes in empty.axes} == {
-        "No run kept a validation history"
-    }
-
-
-def test_each_run_has_its_dot_and_interval_in_its_curves_colour() -> None:
-    rows = [row(0), row(1, accuracy=0.5, low=0.4, high=0.62), row(2, accuracy=1.0, high=1.0)]
-    with styled():
-        figure = draw_accuracies(rows, "The finding", "test")
-        together = draw_together([curve(place, 3) for place in range(3)])
-    (axes,) = figure.axes
-    assert [float(np.asarray(line.get_xdata())[0]) for line in axes.lines] == [0.9, 0.5, 1.0]
-    low, high = axes.get_xlim()
-    assert low < 0.4 and high > 1.0
-    assert [text.get_text() for text in axes.texts] == ["90.00%", "50.00%", "100.00%"]
-    assert [line.get_color() for line in axes.lines] == [
-        line.get_color() for line in together.axes[0].lines
-    ]
-
-
 def test_right_is_blue_and_wrong_is_red_in_every_image(tmp_path: Path) -> None:
     groups = [("Only A is right (2)", [disagreement(), disagreement(3, "b" * 80)]), ("None", [])]
     with styled():
@@ -102,15 +74,6 @@ def test_right_is_blue_and_wrong_is_red_in_every_image(tmp_path: Path) -> None:
         colours = {text.get_text()[0]: text.get_color() for text in axes.texts}
         assert colours == {"A": RIGHT, "B": WRONG}
     assert nothing.subfigs == []
-
-
-def test_the_same_comparison_gives_the_same_file(tmp_path: Path) -> None:
-    files = []
-    for name in ("a.svg", "b.svg"):
-        with styled():
-            figure = draw_together([curve(0, 3), curve(1, 5)])
-            files.append(save(figure, tmp_path / name).read_bytes())
-    assert files[0] == files[1]
 
 
 def test_the_table_leaves_out_what_nobody_knows() -> None:

@@ -18,7 +18,6 @@ from opsin.report.inside.decision_sections import (
     METHODS,
     counterfactual_words,
     decision_sections,
-    neighbours_words,
 )
 from opsin.report.inside.inspection_page import render_page
 
@@ -100,43 +99,6 @@ def test_every_method_is_shown_with_its_verdict_and_its_paper(channels: int) -> 
     assert "http" not in re.sub(r"data:[^\"')]*", "", page)
 
 
-def test_every_image_has_words_and_every_map_its_colours() -> None:
-    page = "".join(each.html for each in decision_sections(made(channels=3), [neighbour(0)]))
-    for tag in re.findall(r"<img[^>]*>", page):
-        assert re.search(r'alt="[^"]+"', tag)
-    assert page.count('role="img"') == 2  # the charts
-    assert "aspect-ratio: 16 / 12" in page
-
-
-@pytest.mark.parametrize(
-    ("trusted", "title"),
-    [
-        ([True], "Why boot? The heat map can be trusted"),
-        ([False], "Why boot? The heat map is not to be trusted"),
-        ([True, True, True], "Why boot? All three heat maps can be trusted"),
-        ([False, False], "Why boot? None of two heat maps can be trusted"),
-        ([True, True, False], "Why boot? Two of three heat maps can be trusted"),
-    ],
-)
-def test_the_headline_says_how_many_maps_can_be_trusted(trusted: list[bool], title: str) -> None:
-    decision = made(*(heat_map(trusted=each) for each in trusted))
-    assert decision_sections(decision)[0].title == title
-
-
-def test_a_model_without_random_weights_shows_its_map_alone_and_says_why() -> None:
-    decision = made(heat_map(random=False), notes=("Needs pip install 'opsin[train]'.",))
-    page = decision_sections(decision)[0].html
-    assert "Random weights" not in page
-    assert html.escape("Needs pip install 'opsin[train]'.").replace("&#x27;", "&#39;") in page
-
-
-def test_another_class_than_the_answer_is_named_as_such() -> None:
-    first = decision_sections(made(target=2))[0]
-    assert first.title.startswith(f"Why {WRONG_NAME}?")
-    assert "the answer is boot" in first.html and WRONG_NAME not in first.html
-    assert "&lt;b&gt;bag" in first.html
-
-
 def test_the_part_that_decides_is_outlined_and_told() -> None:
     decision = changed(made(), (3, 4, 12, 13))
     assert (
@@ -150,12 +112,6 @@ def test_the_part_that_decides_is_outlined_and_told() -> None:
     assert "<i style" not in decision_sections(together)[1].html
 
 
-def test_where_nothing_changes_the_answer_that_is_said() -> None:
-    found = decision_sections(made())[1]
-    assert found.title == "No part alone decides that this is boot"
-    assert "60% of the side" in found.html
-
-
 @pytest.mark.parametrize("actual", [None, 0, 1])
 def test_neighbours_are_coloured_by_the_right_class_where_it_is_known(actual: int | None) -> None:
     given = [neighbour(0), neighbour(0, same=True), neighbour(1)]
@@ -165,17 +121,3 @@ def test_neighbours_are_coloured_by_the_right_class_where_it_is_known(actual: in
     assert (right, wrong) == {None: (0, 0), 0: (2, 1), 1: (1, 2)}[actual]
     assert found.html.count("the very image") == 1 and found.html.count("0.987") == 2
     assert "train/1&lt;i&gt;.png" in found.html
-
-
-def test_words_for_one_neighbour_for_all_and_for_none() -> None:
-    decision = made()
-    assert neighbours_words([neighbour(1)], decision).endswith("most like it is sneaker")
-    both = neighbours_words([neighbour(1), neighbour(1)], decision)
-    assert both == "The 2 training images most like it are all sneaker"
-    assert [each.anchor for each in decision_sections(decision)] == ["decision", "part"]
-
-
-def test_a_large_image_makes_no_heavy_page_and_a_flat_map_no_trouble() -> None:
-    heat = replace(heat_map(size=(600, 500)), heat=np.zeros((600, 500), np.float32))
-    decision = replace(made(heat), pixels=np.zeros((600, 500, 3), np.uint8))
-    assert sum(len(each.html) for each in decision_sections(decision)) < 200_000

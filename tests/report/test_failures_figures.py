@@ -11,12 +11,11 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from PIL import Image
 
-from opsin.core.artifacts.run_report import MapFigures, MapPoint, Slices
+from opsin.core.artifacts.run_report import Slices
 from opsin.evaluation.embedding_map import map_embedding, map_figures
-from opsin.evaluation.robustness import disturbed_examples, robustness
+from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import slice_accuracy
 from opsin.report.figures.failure_figures import (
-    draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
@@ -61,17 +60,6 @@ def test_slices_are_drawn_and_the_weak_one_is_red(tmp_path: Path) -> None:
     assert len([line for line in figure.axes[2].lines if line.get_marker() == "o"]) == 12
 
 
-def test_no_slice_that_is_worse_and_none_at_all(tmp_path: Path) -> None:
-    right = np.ones(200, bool)
-    with styled():
-        found = slice_accuracy(right, {"x": np.arange(200.0)})
-        texts = drawn(draw_slices(found), tmp_path)
-        assert "None of 5 slices is shown to be worse than the rest" in texts
-        for few in (slice_accuracy(right, {}), slice_accuracy(right[:9], {"x": np.arange(9.0)})):
-            (text,) = drawn(draw_slices(few), tmp_path)
-            assert "too few" in text
-
-
 @pytest.mark.parametrize("fragile", [False, True])
 def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> None:
     images = np.stack([shape_image("disc", seed) for seed in range(60)])
@@ -96,16 +84,6 @@ def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> 
         assert np.allclose(np.asarray(values, float), [found.accuracy, *levels])
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 30, 3)])
-def test_disturbed_images_are_shown(tmp_path: Path, shape: tuple[int, int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    with styled():
-        figure = draw_disturbed(disturbed_examples(pixels), pixels)
-        drawn(figure, tmp_path)
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 19
-
-
 @pytest.mark.parametrize("classes", [2, 8, 30])
 def test_the_map_rings_mistakes_and_names_classes(tmp_path: Path, classes: int) -> None:
     random = np.random.default_rng(0)
@@ -124,28 +102,3 @@ def test_the_map_rings_mistakes_and_names_classes(tmp_path: Path, classes: int) 
     assert same_color(np.asarray(rings.get_edgecolor())[0], WRONG)
     assert any("5 mistakes" in text for text in texts)
     assert set(names) & set(texts) == (set(names) if classes <= 20 else set())
-
-
-def test_colours_that_repeat_are_not_side_by_side(tmp_path: Path) -> None:
-    """Eight classes in four pairs: both of a pair never share a colour."""
-    random = np.random.default_rng(0)
-    labels = np.repeat(np.arange(8), 20)
-    points = [
-        MapPoint(row=0, name="", x=10 * (label % 4) + random.normal(),
-                 y=random.normal() + label // 4, label=int(label), answer=int(label))
-        for label in labels
-    ]  # fmt: skip
-    found = MapFigures(method="pca", classes=list("abcdefgh"), points=points, apart=[])
-    with styled():
-        (axes,) = draw_map(found).axes
-    colours = [tuple(np.asarray(each.get_facecolor())[0]) for each in axes.collections[:8]]
-    assert len(set(colours)) == 6
-    assert all(colours[k] != colours[k + 4] for k in range(4))
-
-
-def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
-    empty = map_embedding(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    with styled():
-        nothing = map_figures(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])
-        (text,) = drawn(draw_map(nothing), tmp_path)
-    assert "no images" in text

@@ -82,29 +82,6 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             assert "<img" not in svg
 
 
-def test_a_figure_is_laid_out_by_its_first_file(tmp_path: Path) -> None:
-    with style.styled():
-        figure = run_figures.draw_confusion(figures_for(["a", "b" * 40]))
-        places = [axes.get_position().bounds for axes in figure.axes]
-        style.save(figure, tmp_path / "a.png")
-        moved = [axes.get_position().bounds for axes in figure.axes]
-        style.save(figure, tmp_path / "a.svg")
-        left = run_figures.draw_confusion(figures_for(["a", "b" * 40]))
-        # What matplotlib makes of it by itself, which lays out and draws it twice.
-        left.savefig(tmp_path / "b.png", format="png")
-    assert moved != places
-    assert moved == [axes.get_position().bounds for axes in figure.axes]
-    ours, theirs = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
-    assert np.array_equal(ours, theirs)
-
-
-def test_means_are_means() -> None:
-    images = np.array([[[[0]]], [[[100]]], [[[7]]]], np.uint8)
-    assert data_figures.class_means(
-        images, np.array([0, 0, 1]), np.arange(3), 3
-    ).ravel().tolist() == [50, 7, 0]
-
-
 def test_right_is_blue_and_wrong_is_red() -> None:
     right = ShownAnswer(np.zeros((2, 2, 1), np.uint8), "p", "a", {"a": 0.9, "b": 0.06, "c": 0.04})
     wrong = ShownAnswer(right.pixels, "p", "b", right.probabilities)

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,19 +95,6 @@ def test_every_map_is_there_in_its_colours_the_strongest_first(units: int, kind:
             assert np.abs(own).max() == np.abs(own.ravel()[int(strongest)])
 
 
-@pytest.mark.parametrize("units", [1, 64, 4096])
-def test_every_dense_unit_is_there(units: int) -> None:
-    values = np.random.default_rng(0).standard_normal(units).astype(np.float32)
-    html = shown([view("dense1", "Dense", values)])
-    found = re.findall(r'<li>(\d+)<i(?: class="below")? style="--v:([\d.e-]+)%"></i>', html)
-    assert [int(unit) for unit, _ in found] == np.argsort(-np.abs(values), kind="stable").tolist()
-    shares = 100 * np.abs(values[[int(unit) for unit, _ in found]]) / np.abs(values).max()
-    assert np.allclose([float(share) for _, share in found], shares, rtol=0.01)
-    assert html.count('class="below"') == np.count_nonzero(values < 0)
-    further = -(-units // PAGE) - 1
-    assert html.count("<summary>Units ") == further + (further > 1)
-
-
 def test_a_thousand_classes_are_all_there_and_names_do_not_run() -> None:
     names = [*HOSTILE, *(f"class {number}" for number in range(1000))]
     dense = view("<img src=x>", "<img src=x>", np.ones(2, np.float32))
@@ -147,14 +133,6 @@ def test_dead_and_saturated_units_are_marked_in_words() -> None:
     assert "dead units cannot be told" in shown(layers)
 
 
-def test_many_dead_units_do_not_become_an_endless_sentence() -> None:
-    record = ActivityRecord([view("relu1", "ReLU", np.zeros(500, np.float32)).layer])
-    record.add({"relu1": np.zeros((2, 500), np.float32)})
-    html = shown([view("relu1", "ReLU", np.zeros(500, np.float32))], activity=record.result())
-    assert "22, 23 and 476 more." in html
-    assert html.count("<em>dead</em>") == 500
-
-
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0, np.nan, np.inf])
 def test_a_layer_of_one_value_is_drawn(value: float) -> None:
     html = shown([
@@ -163,29 +141,6 @@ def test_a_layer_of_one_value_is_drawn(value: float) -> None:
     ])  # fmt: skip
     assert html.count("are infinite or no number") == (0 if np.isfinite(value) else 2)
     assert len(sprites(html)) == 1
-
-
-def test_a_grey_image_and_a_large_one() -> None:
-    assert "12 × 9 pixels, grey" in shown([maps(2)], pixels=np.zeros((9, 12, 1), np.uint8))
-    large = view("conv", "Conv", np.zeros((2, 224, 224), np.float32))
-    html = shown([large], pixels=np.zeros((224, 224, 3), np.uint8))
-    assert "--w:74.6667px" in html
-
-
-def test_one_layer_is_not_told_in_the_plural() -> None:
-    alone, both = shown([maps(2)]), shown([maps(2), maps(2, name="relu2")])
-    assert "One layer alone, the strongest units first" in alone
-    assert "Its numbers in a table" in alone
-    assert "2 layers in the order of their work, the strongest units first" in both
-    assert "All layers in a table" in both
-
-
-def test_layers_that_pass_on_are_folded() -> None:
-    html = shown([maps(3), view("flatten", "Flatten", np.ones(100, np.float32))])
-    folded = html.partition("<summary>The same numbers as before it</summary>")[2]
-    assert "<summary>Units 1 to 64 by strength</summary>" in folded
-    assert "<summary>Units 65 to 100 by strength</summary>" in folded
-    assert folded.count("<li>") == 100
 
 
 def test_figures_have_three_digits() -> None:
@@ -213,53 +168,3 @@ def test_zero_has_the_first_or_the_middle_colour(low: float, width: float) -> No
     assert place == (0 if scale.colours == "viridis" else 128)
     assert scale.low <= low
     assert scale.high >= low + width
-
-
-@pytest.mark.slow
-def test_a_map_is_enlarged_by_keyboard_and_says_what_it_sees(tmp_path: Path) -> None:
-    pytest.importorskip("selenium")
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
-    from tests.browser import CHROMIUM, DRIVER, chromium, console, requests_beyond, resize
-
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs Debian's chromium and chromium-driver")
-
-    page = tmp_path / "boot.html"
-    layer = maps(70, "Conv 3×3 same", "conv1")
-    page.write_text(shown([layer, maps(3)]), "utf-8")
-    with chromium(tmp_path / "profile") as browser:
-        console(browser, "performance")
-        resize(browser, 400)
-        browser.get(page.as_uri())
-        assert browser.execute_script("return document.documentElement.scrollWidth") == 400
-        assert browser.execute_script(
-            "return [...document.querySelectorAll('.layers-maps button')]"
-            ".filter(button => button.tabIndex === 0).length"
-        ) == 3  # fmt: skip
-        browser.find_element(By.CSS_SELECTOR, "#layer0-0 button").send_keys(Keys.ARROW_RIGHT)
-        second = browser.switch_to.active_element
-        assert second.text.startswith(str(layer.order[1]))
-        second.send_keys(Keys.ENTER)
-        said = browser.find_element(By.CSS_SELECTOR, ".layers-said")
-        title = browser.find_element(By.ID, "layers-title")
-        assert title.text == f"conv1, unit {layer.order[1]}"
-        own = layer.values[layer.order[1]]
-        y, x = divmod(int(np.abs(own).argmax()), 8)
-        rows = f"rows {max(2 * y - 1, 0)} to {min(2 * y + 3, 11)}"
-        columns = f"columns {max(2 * x - 1, 0)} to {min(2 * x + 3, 15)}"
-        assert f"Row {y}, column {x} of 6 × 8" in said.text
-        assert f"{rows}, {columns} of the image" in said.text
-        stage = browser.find_element(By.CSS_SELECTOR, ".layers-stage")
-        step = (Keys.ARROW_UP, -1) if y else (Keys.ARROW_DOWN, 1)
-        stage.send_keys(step[0])
-        assert f"Row {y + step[1]}, column {x}" in said.text
-        told = re.findall(r"(?:about|at least|at most) (−?[\d.]+)", said.text)
-        scale = max(abs(layer.minimum), layer.maximum)
-        assert abs(float(told[0].replace("−", "-")) - own[y + step[1], x]) < 0.02 * scale
-        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-        assert not browser.execute_script("return document.querySelector('dialog').open")
-        assert browser.switch_to.active_element == second
-        assert console(browser, "browser") == []
-        assert requests_beyond(browser, page.as_uri()) == []

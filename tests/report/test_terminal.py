@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +13,7 @@ from rich.console import Console
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_report import ClassFigures, PartFigures
-from opsin.core.events import WatcherGroup
-from opsin.core.format import plus_minus
 from opsin.core.metadata import Layer
-from opsin.evaluation.metrics import measure
 from opsin.report.terminal import (
     LogFile,
     Terminal,
@@ -37,10 +33,6 @@ EPOCH = Epoch(
 def test_a_bar_is_as_long_as_its_share(share: float, width: int) -> None:
     length = len(bar(share, width))
     assert share * width - 1 <= length <= share * width + 1
-
-
-def test_the_larger_half_of_the_interval_is_told() -> None:
-    assert plus_minus(PartFigures(accuracy=0.98, low=0.94, high=0.99)) == "0.9800 ± 0.0400"
 
 
 def test_a_log_is_written_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,24 +96,6 @@ def test_work_that_breaks_off_gives_the_cursor_back() -> None:
     assert (hidden, shown) == (2, 2)
 
 
-def test_a_pretrained_network_that_stays_as_it_is_takes_one_line() -> None:
-    stream = io.StringIO()
-    kept = [
-        Layer(name=f"conv{n}", kind="Conv 3×3", shape=(8, 4, 4), parameters=10, trainable=0,
-              multiply_adds=100) for n in range(40)
-    ]  # fmt: skip
-    head = Layer(name="head", kind="Dense", shape=(2,), parameters=18, trainable=18,
-                 multiply_adds=16)  # fmt: skip
-    Console(file=stream, width=100).print(layer_table([*kept, head]))
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 4
-    assert "conv0 … conv39" in lines[1]
-    assert "40 layers, kept as they are" in lines[1]
-    assert "4,000" in lines[1]
-    assert lines[2].startswith("head")
-    assert "418" in lines[3]
-
-
 def test_tables_show_names_as_they_are_written() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=100)
@@ -135,24 +109,3 @@ def test_tables_show_names_as_they_are_written() -> None:
     assert "1,234" in stream.getvalue()
     assert "32×8×8" in stream.getvalue()
     assert confusions(figures) == "nothing"
-
-
-def test_several_watchers_are_told_the_same() -> None:
-    streams = [io.StringIO(), io.StringIO()]
-    both = WatcherGroup(*(LogFile(stream) for stream in streams))
-    both.fact("Device", "CPU")
-    both.begin("Read", 3, "images")
-    both.advance(3)
-    both.end()
-    both.note("careful")
-    both.epoch(EPOCH)
-    assert streams[0].getvalue() == streams[1].getvalue() != ""
-
-
-def test_a_class_without_images_has_no_figures() -> None:
-    answers = np.eye(3, dtype=np.float32)[[0, 1, 1]]
-    figures = measure(answers, np.array([0, 1, 1]), list("abc"))
-    console = Console(file=(text := io.StringIO()), width=60)
-    console.print(class_table(figures))
-    last = text.getvalue().rstrip().splitlines()[-1].split()
-    assert last == ["c", "—", "—", "—", "0"]

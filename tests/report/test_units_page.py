@@ -7,9 +7,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from opsin.inspection.ablation import ablate
 from opsin.inspection.portraits import portraits
 from opsin.inspection.units import unit_gallery
@@ -75,29 +72,6 @@ def test_a_class_can_come_first(tmp_path: Path) -> None:
     assert 'value="square"' in section.html
 
 
-@pytest.mark.slow
-def test_four_thousand_units_stay_below_ten_megabytes(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path, units=1024, side=2, count=150)
-    gallery = unit_gallery(classifier, network, known, "flatten")
-    (section,) = unit_sections(gallery, None, room=200_000)
-    assert len(section.html) < 1_500_000
-    cards = len(re.findall(r"<h3>Unit ", section.html))
-    rows = len(re.findall(r'<tr><th scope="row">', section.html))
-    assert 0 < cards < 4096
-    assert cards + rows == 4096
-    assert "--json" in section.html
-    Tags(section.html)
-
-
-def test_units_that_never_change_are_named_not_shown(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path)
-    still = replace(known, images=np.zeros_like(known.images))
-    (section,) = unit_sections(unit_gallery(classifier, network, still, "conv"), None)
-    assert "<h3>Unit" not in section.html
-    assert "4 of 4 never change, whatever the image: 0, 1, 2, 3." in section.html
-    Tags(section.html)
-
-
 def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path)
     train = known.train[known.labels[known.train] != 1]
@@ -108,26 +82,3 @@ def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:
     assert "No training images." in section.html
     (short,) = portrait_sections(told, room=1)
     assert "2 further classes have no images here: square, cross &lt;b&gt;." in short.html
-
-
-def test_every_name_is_given_once_and_classes_are_offered(tmp_path: Path) -> None:
-    classifier, network, known = made(tmp_path)
-    sections = unit_sections(
-        unit_gallery(classifier, network, known, "relu"),
-        ablate(classifier, network, known, "relu", units=[0]),
-    )
-    page = Tags(render_page("made", "units", {}, sections))
-    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(names) == len(set(names))
-    (box,) = (attributes for tag, attributes in page.tags if tag == "input")
-    (offered,) = (attributes for tag, attributes in page.tags if tag == "datalist")
-    assert box["list"] == offered["id"]
-
-
-def test_dead_units_do_not_count_as_those_of_a_class(tmp_path: Path) -> None:
-    """The hundred of a dead unit are the first images: of one class, where they are sorted."""
-    classifier, network, known = made(tmp_path, count=600)
-    order = np.sort(known.labels)
-    still = replace(known, images=np.zeros_like(known.images), labels=order, train=np.arange(600))
-    (section,) = unit_sections(unit_gallery(classifier, network, still, "conv"), None)
-    assert section.title == "conv: 0 of 4 units fire mostly for one class"

@@ -31,16 +31,3 @@ def test_each_image_stands_beside_its_variations(
     for array, image in zip(shown, expected, strict=True):
         assert np.array_equal(np.asarray(array).reshape(shape), image)
     assert all(axes.images[0].get_interpolation() == "nearest" for axes in figure.axes)
-
-
-def test_a_long_title_is_not_cut() -> None:
-    image = np.zeros((8, 8, 1), np.uint8)
-    title = "moved by up to 1 pixel, " * 8
-    with styled():
-        figure = draw_varied([image], [image[None].repeat(8, axis=0)], ["a"], title)
-        figure.draw_without_rendering()
-        (text,) = figure.texts
-        extent = text.get_window_extent()
-    assert extent.x1 <= figure.bbox.x1
-    assert extent.y1 <= figure.bbox.y1
-    assert " ".join(text.get_text().split()) == title.strip()

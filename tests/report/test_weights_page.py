@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from PIL import Image
 from opsin.inspection.probes import Probe, Probes
 from opsin.inspection.weights import WeightImages, WeightView, values_of
 from opsin.report.figures.inspection_charts import (
-    _apart,
     draw_norms,
     draw_probes,
     norms_title,
@@ -27,7 +25,7 @@ from opsin.report.figures.inspection_charts import (
 )
 from opsin.report.figures.style import save, styled
 from opsin.report.inside.inspection_page import Section, render_page
-from opsin.report.inside.weight_images import kernel_sheet, matrix_sheet, tile_address
+from opsin.report.inside.weight_images import matrix_sheet, tile_address
 from opsin.report.inside.weight_sections import probe_sections, weight_sections
 from opsin.report.maps import PUOR
 from tests.made_epochs import made_epoch
@@ -55,15 +53,6 @@ def opened(address: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
 
 
-def test_every_unit_of_the_first_layer_is_shown() -> None:
-    sections = weight_sections([view("dense1", "units", 300, 9, 7, 1)], [], {})
-    assert [each.anchor for each in sections] == ["first-layer", "weights"]
-    assert sections[0].title == "What the first layer looks for: 300 units of 9×7 pixels"
-    text = page(sections)
-    assert text.count("<img ") == 300
-    assert "Units 256 to 299" in text and "one scale for the layer" in text
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_filters_say_how_they_are_scaled(channels: int) -> None:
     text = page(weight_sections([view("conv1", "filters", 8, 3, 3, channels)], [], {}))
@@ -84,26 +73,6 @@ def test_a_tile_is_exact() -> None:
     assert np.ptp(colours[1].astype(int)) < 8 and colours[1].min() > 240  # 0 has no colour
 
 
-def test_the_tile_of_a_large_image_is_the_mean_of_blocks() -> None:
-    weights = RANDOM.uniform(-1, 1, (5, 7, 3)).astype(np.float32)
-    image = np.asarray(opened(tile_address(weights, 1.0, 3)))
-    assert image.shape == (2, 3, 3)
-    mean = weights[3:, 6:].mean(axis=(0, 1))
-    np.testing.assert_allclose(image[1, 2], 127.5 + 127.5 * mean, atol=0.51)
-
-
-def test_kernels_stand_in_rows_of_units_and_columns_of_maps() -> None:
-    weights = np.zeros((2, 3, 3, 3), np.float32)
-    weights[1, 2, 0, 1] = 1.0
-    sheet = kernel_sheet(weights, 64, 1.0)
-    image = opened(sheet.address)
-    assert image.size == (12, 8) and (sheet.first, sheet.last) == (64, 65)
-    pixels = np.asarray(image.convert("RGBA"))
-    assert pixels[4, 9, :3].tolist() == PUOR[255].tolist()
-    assert (pixels[3, :, 3] == 0).all() and (pixels[:, 11, 3] == 0).all()  # gaps
-    assert [text for _, text in sheet.rows] == ["64", "65"]
-
-
 @given(st.integers(1, 3000), st.integers(1, 3000))
 @example(2899, 1)
 def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int) -> None:
@@ -120,12 +89,6 @@ def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int
         assert all(0 < place < length for place in places) and labels[0][1] == "0"
 
 
-def test_classes_name_the_rows_of_the_last_layer() -> None:
-    classes = ["猫", "dog & <co>", "x" * 60]
-    text = page(weight_sections([view("head", "matrix", 3, 40)], [], {}, classes=classes))
-    assert "猫" in text and "dog &amp; &lt;co&gt;" in text and "x" * 60 not in text
-
-
 def test_a_page_of_many_large_layers_stays_usable() -> None:
     views = [view(f"conv{n}", "kernels", 256, 128, 3, 3) for n in range(3)]
     views += [view("wide", "matrix", 4096, 1500), view("huge", "kernels", 512, 300, 3, 3)]
@@ -134,11 +97,6 @@ def test_a_page_of_many_large_layers_stays_usable() -> None:
     assert text.count("Units 192 to 255") == 3
     assert "Each point is the strongest of 4×2 numbers" in text
     assert "Too many kernels to draw them weight by weight" in text
-
-
-def test_a_model_without_weights_says_so() -> None:
-    (only,) = weight_sections([], [], {})
-    assert "no layers of weights" in page([only])
 
 
 HISTORY = [
@@ -164,22 +122,6 @@ def test_norms_name_those_that_changed_most(tmp_path: Path) -> None:
     assert "hardly changed" in norms_title(same)
     with styled():
         drawn(draw_norms(same), tmp_path)
-
-
-def test_norms_that_became_infinite_are_no_obstacle(tmp_path: Path) -> None:
-    norms = ({"a": 1.0, "b": 2.0}, {"a": None, "b": 3.0})
-    history = [made_epoch(epoch, norms=each) for epoch, each in enumerate(norms, start=1)]
-    assert norms_title(history).startswith("b grew most")
-    with styled():
-        drawn(draw_norms(history), tmp_path)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_names_are_moved_apart(heights: list[float]) -> None:
-    ordered = sorted(heights)
-    places = _apart(ordered, 0.1)
-    assert all(b - a >= 0.1 - 1e-6 for a, b in itertools.pairwise(places))
-    assert np.isclose(np.mean(places), np.mean(ordered))
 
 
 def probed(*accuracies: float, wide: float = 0.01) -> Probes:
@@ -212,12 +154,3 @@ def test_the_title_says_where_the_classes_come_apart(
     assert only.title == title and only.anchor == "probes"
     text = page([only])
     assert "means of 3×3 places" in text and "4,000 training images" in text
-
-
-@pytest.mark.slow
-def test_probes_of_two_hundred_layers_stay_readable(tmp_path: Path) -> None:
-    made = probed(*np.linspace(0.1, 0.9, 202))
-    with styled():
-        drawn(draw_probes(made.probes), tmp_path)
-        assert draw_probes(made.probes).get_figheight() < 30
-    assert probe_sections(made, {"probes": "<svg></svg>"})[0].html.count("<tr>") == 203

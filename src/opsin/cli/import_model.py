@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from opsin.cli import options, recipe_flags
 from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
-from opsin.cli.run_output import tell_run
+from opsin.cli.train_output import tell_run
 from opsin.core.recipe import DATA_OPTIONS
 
 Name = Annotated[

@@ -9,8 +9,8 @@ import typer
 
 from opsin.cli import options, recipe_flags
 from opsin.cli.options import flag
-from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
+from opsin.cli.train_output import tell_run
 from opsin.core.recipe import CHANGEABLE
 
 

@@ -10,10 +10,9 @@ import typer
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options, recipe_flags
 from opsin.cli.options import flag
-from opsin.cli.output import STOP_SAID
 from opsin.cli.recipe_file import merge_options, read_options
-from opsin.cli.run_output import tell_run
 from opsin.cli.track_option import Track
+from opsin.cli.train_output import tell_plan, tell_repeats, tell_run
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
 from opsin.report.terminal import for_people
@@ -112,7 +111,6 @@ def train(
                 "expected no --repeats or --folds beside it: one training is planned.",
                 param_hint="--plan",
             )
-        from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
         from opsin.commands.train.plan import plan as planned  # noqa: PLC0415  trains
 
         found = planned(source, quiet=quiet, offline=offline, **wanted)
@@ -136,7 +134,6 @@ def train(
 def _train_several(
     source: list[str], repeats: int, folds: int | None, *, as_json: bool, **given: Any
 ) -> None:
-    from opsin.cli.repeats import tell_repeats  # noqa: PLC0415  loads what training needs
     from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415  0.3 s
 
     if folds is None:
@@ -148,8 +145,3 @@ def _train_several(
             "repeats or folds", f"got {repeats} repeats and {folds} folds", "Give one of them."
         )
     tell_repeats(found, as_json=as_json)
-    if found.stopped:
-        STOP_SAID.set()
-        raise typer.Exit(130)
-    if found.diverged:
-        raise typer.Exit(1)

@@ -24,7 +24,7 @@ from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
-    AccuracyOf,
+    Accuracy,
     CorrectedLabels,
     PartFigures,
     Refused,
@@ -253,16 +253,16 @@ def _corrected(
 
 def _without(
     which: NDArray[np.bool_], right: NDArray[np.bool_], groups: NDArray[np.int64] | None
-) -> AccuracyOf | None:
+) -> Accuracy | None:
     """Return the accuracy without some images; ``None`` where they are none or all."""
     if not which.any() or which.all():
         return None
     return _accuracy_of(right[~which], None if groups is None else groups[~which])
 
 
-def _accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> AccuracyOf:
+def _accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Accuracy:
     share, low, high = _share(right, groups)
-    return AccuracyOf(images=len(right), accuracy=share, low=low, high=high)
+    return Accuracy(images=len(right), accuracy=share, low=low, high=high)
 
 
 def _share(
@@ -283,7 +283,7 @@ class EvaluationResult(PartFigures):
     seen: int | None = Field(description="Images that it learnt from or was chosen by.")
     own_test: int | None = Field(description="Images of its run's own test part.")
     seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
-    without_seen_nearly: AccuracyOf | None = None
+    without_seen_nearly: Accuracy | None = None
     unreadable: int
     left_out: list[LeftOut] = Field(
         default_factory=list, description="What the source holds and is not read, by kind."

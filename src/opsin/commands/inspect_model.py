@@ -186,11 +186,7 @@ class Inspection:
         self._watcher.note(text)
 
     def summary(self, *, timed: bool = True) -> NetworkSummary:
-        """Describe each layer: shape, parameters, work, share of the time, receptive field.
-
-        Args:
-            timed: Measure the time, which takes a moment.
-        """
+        """Describe each layer: shape, parameters, work, receptive field, share of the time."""
         from opsin.inspection.summary import summarise  # noqa: PLC0415
 
         return summarise(self.classifier, self.network, timed=timed)
@@ -221,15 +217,9 @@ class Inspection:
         image: ImageLike | Prediction | None = None,
         names: Sequence[str] | None = None,
     ) -> SavedLayers:
-        """Write the raw numbers of layers, by default all, into an ``.npz`` file.
+        """Write the raw numbers of layers, for an image or all known ones, into an ``.npz`` file.
 
-        Args:
-            file: Where to.
-            image: An image (default: all known ones, streamed).
-            names: Layers.
-
-        Returns:
-            ``file``, ``bytes``, ``images`` and the shape of each layer's array.
+        What is returned has ``file``, ``bytes``, ``images`` and the shape of each layer's array.
 
         Raises:
             RecipeError: The name does not end in ``.npz``.
@@ -247,14 +237,9 @@ class Inspection:
             answer = image if isinstance(image, Prediction) else self.predict(image)
             images, image_names, labels = answer.pixels[None], [answer.name], None
         return save_layers(
-            self.classifier,
-            file,
-            chosen,
-            images,
-            image_names=image_names,
-            labels=labels,
+            self.classifier, file, chosen, images, image_names=image_names, labels=labels,
             watcher=self._watcher,
-        )
+        )  # fmt: skip
 
     def weights(self) -> list[WeightView]:
         """Return the weights of each layer that has any: figures, histograms, images."""
@@ -269,11 +254,7 @@ class Inspection:
         return probe_layers(self.classifier, self.network, self.known, watcher=self._watcher)
 
     def units(self, layer: str, *, limit: int | None = None) -> UnitGallery:
-        """Return for each unit of a layer what excites it, and for which classes it fires.
-
-        Args:
-            layer: Its name.
-            limit: Training images to look at (default: all).
+        """Return what excites each unit of a layer, over ``limit`` training images or all of them.
 
         Raises:
             ModelFileError: There is no such layer.
@@ -285,11 +266,7 @@ class Inspection:
         )
 
     def ablation(self, layer: str, units: Sequence[int] | None = None) -> Ablation:
-        """Return what becomes of the validation accuracy when a unit is switched off.
-
-        Args:
-            layer: Its name.
-            units: Which units (default: all).
+        """Return what becomes of the validation accuracy without each of the units, by default all.
 
         Raises:
             ModelFileError: There is no such layer.
@@ -315,14 +292,11 @@ class Inspection:
         from opsin.commands.gradient_maps import gradient_maps  # noqa: PLC0415  needs onnx
         from opsin.inspection.decision import explain  # noqa: PLC0415
 
+        pixels, target = self._pixels(image), None if label is None else self.class_called(label)
         return explain(
-            self.classifier,
-            self.network,
-            self._pixels(image),
-            target=None if label is None else self.class_called(label),
-            gradient_maps=gradient_maps,
+            self.classifier, self.network, pixels, target=target, gradient_maps=gradient_maps,
             watcher=self._watcher,
-        )
+        )  # fmt: skip
 
     def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
         """Return the training images that the network sees most like this one."""
@@ -341,12 +315,9 @@ class Inspection:
     def lesson(
         self, term: Term, image: ImageLike | Prediction | None = None, layer: str | None = None
     ) -> Lesson:
-        """Return what a layer does to an image, with its real numbers.
+        """Return what a layer, by default the first of its kind, does to an image, in numbers.
 
-        Args:
-            term: The lesson.
-            image: An image, or an answer, which holds it (default: as of `first_image`).
-            layer: Its name (default: the first layer of that kind).
+        The image is by default that of `first_image`.
 
         Raises:
             ModelFileError: There is no such layer.

@@ -6,10 +6,10 @@ import html
 import os
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +198,8 @@ def train_repeats(
         >>> [run.recipe.training.seed for run in found.runs], found.deviation < found.accuracy
         ([0, 1], True)
     """
-    tell = _checked("repeats", repeats, 1, watcher, track, quiet=quiet)
+    _check("repeats", repeats, 1, track)
+    tell = watcher or for_people(quiet=quiet)
     loaded = load_for(data, model, options, offline=offline, watcher=tell)
     first = resolve(loaded.dataset.recipe, seed=options.get("seed")).training.seed
     resolve(loaded.dataset.recipe, seed=first + repeats - 1)  # refused now, not after some runs
@@ -264,7 +265,8 @@ def train_folds(
         >>> found.summary.pooled.images
         1797
     """
-    tell = _checked("folds", folds, 2, watcher, track, quiet=quiet)
+    _check("folds", folds, 2, track)
+    tell = watcher or for_people(quiet=quiet)
     loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
     dataset = loaded.dataset
     parts = cut_into_folds(dataset, folds)
@@ -285,8 +287,7 @@ def train_folds(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class _PlannedRun:
+class _PlannedRun(NamedTuple):
     """One run of a series: its images, the end of its name, a line about it, and its seed."""
 
     data: Dataset
@@ -295,23 +296,14 @@ class _PlannedRun:
     seed: int
 
 
-def _checked(
-    kind: Kind,
-    count: int,
-    least: int,
-    watcher: Watcher | None,
-    track: str | Sequence[str] | None,
-    *,
-    quiet: bool,
-) -> Watcher:
-    """Refuse what cannot work before the images are read; return what shows the progress."""
+def _check(kind: Kind, count: int, least: int, track: str | Sequence[str] | None) -> None:
+    """Refuse what cannot work before the images are read."""
     refuse_several(kind)
     if not least <= count <= _MOST:
         raise RecipeError(
             f"{least} to {_MOST} {kind}", f"got {count}", f"Give another number of {kind}."
         )
     chosen_trackers(track)
-    return watcher or for_people(quiet=quiet)
 
 
 def _train_all(
@@ -379,7 +371,11 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
     # A mean without those whose loss ran away would be too good; those that Ctrl-C ended early
     # would make it worse.
     whole = [row for row in rows if not row.stopped]
-    columns = {name: [getattr(row, name) for row in whole] for name in Averages.model_fields}
+
+    def averages(of: Callable[[list[float]], float]) -> Averages:
+        fields = Averages.model_fields
+        return Averages(**{name: of([getattr(row, name) for row in whole]) for name in fields})
+
     pooled = None
     if kind == "folds" and whole:
         from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
@@ -393,12 +389,8 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
         model=report.model,
         split=report.split,
         runs=rows,
-        mean=Averages(**{name: statistics.fmean(of) for name, of in columns.items()})
-        if whole
-        else None,
-        deviation=Averages(**{name: statistics.stdev(of) for name, of in columns.items()})
-        if len(whole) > 1
-        else None,
+        mean=averages(statistics.fmean) if whole else None,
+        deviation=averages(statistics.stdev) if len(whole) > 1 else None,
         pooled=pooled,
     )
 

@@ -20,7 +20,7 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
-from opsin.core.artifacts.run_report import Failures, Report
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes
@@ -47,7 +47,7 @@ from opsin.report.figures.failure_figures import (
 )
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled, svg_of
-from opsin.report.run_page import Cell, PageImages, Suspect, render
+from opsin.report.run_page import PageImages, render
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -110,8 +110,17 @@ def write_report(
         found["deep"] = look_deeper(classifier, images, predictions.of(report.split), watcher)
     report = report.model_copy(update=found)
     report.write(directory.path)
-    if fix is not None:
-        _write_suspects(fix, images, failures, watcher)
+    if fix is not None and failures.labels and failures.labels.too_weak:
+        grounds = labels_grounds(failures.suspected, failures.labels)
+        watcher.note(f"{os.fspath(fix)} was not written. {grounds}")
+    elif fix is not None:
+        rows = [
+            Correction(each.digest, each.name, each.label, suggested=each.suggested,
+                       score=each.score, present=each.label)
+            for each in failures.suspects
+        ]  # fmt: skip
+        earlier = images.corrected.rows if images.corrected else ()
+        write_corrections(fix, with_earlier(rows, earlier))
     draw_run(directory, report, images, predictions, watcher, seed=seed, svg=svg)
     return directory.page
 
@@ -139,32 +148,6 @@ def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions
         )
         for part, own in kept
     })  # fmt: skip
-
-
-def _write_suspects(
-    file: str | os.PathLike[str], dataset: Dataset, failures: Failures, watcher: Watcher
-) -> None:
-    """Write a corrections file: the suspects, and what was corrected before.
-
-    Where the classifier is too weak to tell, nothing is written.
-    """
-    if failures.labels and failures.labels.too_weak:
-        grounds = labels_grounds(failures.suspected, failures.labels)
-        watcher.note(f"{os.fspath(file)} was not written. {grounds}")
-        return
-    rows = [
-        Correction(
-            each.digest,
-            each.name,
-            each.label,
-            suggested=each.suggested,
-            score=each.score,
-            present=each.label,
-        )
-        for each in failures.suspects
-    ]
-    earlier = dataset.corrected.rows if dataset.corrected else ()
-    write_corrections(file, with_earlier(rows, earlier))
 
 
 @contextlib.contextmanager
@@ -288,18 +271,11 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
         mistakes=shown(confident_mistakes(probabilities, labels)),
         unsure=shown(least_confident_correct(probabilities, labels)),
         cells=[
-            Cell(cell.actual, cell.predicted, cell.count, shown(cell.rows))
-            for cell in cells_of(probabilities, labels)
+            (cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)
         ],
         suspects=[
-            Suspect(
-                pixels=dataset.images[each.row],
-                name=each.name,
-                label=each.label,
-                suggested=each.suggested,
-                score=each.score,
-                example=None if each.example is None else dataset.images[each.example],
-            )
+            (each, dataset.images[each.row],
+             None if each.example is None else dataset.images[each.example])
             for each in suspects
         ],
-    )
+    )  # fmt: skip

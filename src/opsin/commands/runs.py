@@ -16,8 +16,8 @@ from opsin.commands.history import History
 from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import LATEST
-from opsin.core.artifacts.import_record import IMPORTED, ImportRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.core.artifacts.run_summary import RunSummary, summarise

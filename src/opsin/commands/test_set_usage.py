@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
+from opsin.core.artifacts.records import LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import RunError, StorageError

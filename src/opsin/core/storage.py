@@ -81,13 +81,6 @@ def publish_directory(scratch: Path, path: Path) -> None:
         sync(path.parent)
 
 
-def rename_file(file: Path, path: Path) -> None:
-    """Give a file that is on the disk another name in its directory, for good."""
-    with storage_errors(path):
-        file.replace(path)
-        sync(path.parent)
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file."""
     with atomic_file(path) as temporary:

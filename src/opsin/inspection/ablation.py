@@ -232,21 +232,12 @@ class SwitchedOff:
         self.right += np.bincount(labels[right], minlength=classes)
         layer, *past = values
         active = (layer != 0).reshape(*layer.shape[:2], -1).max(axis=2)
-        # One copy is changed and mended unit by unit: a copy each would cost more than small rests.
-        changed = layer.copy()
         for place, unit in enumerate(self.units):
-            # Where the unit is 0 already, nothing changes.
-            rows = np.flatnonzero(active[:, unit])
-            if len(rows) == len(layer):
-                changed[:, unit] = 0
-                now = self._answer([changed, *past])
-                changed[:, unit] = layer[:, unit]
-            elif len(rows):
-                some = layer[rows]
-                some[:, unit] = 0
-                now = self._answer([some, *(value[rows] for value in past)])
+            rows = np.flatnonzero(active[:, unit])  # where the unit is 0 already, nothing changes
             if len(rows):
-                still, before, of = now == labels[rows], right[rows], labels[rows]
-                self.lost[place] += np.bincount(of[before & ~still], minlength=classes)
-                self.gained[place] += np.bincount(of[~before & still], minlength=classes)
+                changed, of = layer[rows], labels[rows]
+                changed[:, unit] = 0
+                still = self._answer([changed, *(value[rows] for value in past)]) == of
+                self.lost[place] += np.bincount(of[right[rows] & ~still], minlength=classes)
+                self.gained[place] += np.bincount(of[~right[rows] & still], minlength=classes)
             yield int(unit)

@@ -28,7 +28,7 @@ SATURATED_ABOVE: Final = 0.99
 SATURATED_SHARE: Final = 0.95
 # Spread of a constant unit, as a share of the layer's largest |value|: what rounding makes.
 _CONSTANT: Final = 1e-6
-#: The columns of `UnitActivity.table`.
+# The figures of a unit, in the order of the file.
 COLUMNS: Final = ("lowest", "highest", "mean", "deviation", "active", "saturation")
 #: Images that are looked at: a unit that is active for one in 300 is found with 96%.
 IMAGES: Final = 1000
@@ -60,10 +60,6 @@ class UnitActivity:
     def saturated(self) -> NDArray[np.bool_]:
         """Units of a tanh that are at one of its ends in 95% of the places, ``bool[C]``."""
         return np.asarray(self.saturation >= SATURATED_SHARE)
-
-    def table(self) -> NDArray[np.float64]:
-        """All figures as ``float64[6, C]``, in the order of `COLUMNS`."""
-        return np.stack([getattr(self, column) for column in COLUMNS])
 
     def to_json(self) -> JsonObject:
         """The figures as plain data."""
@@ -204,7 +200,12 @@ def activity_of(
                 images=np.array(activity.images),
                 layers=np.array(list(units)),
                 units=np.array([len(each.mean) for each in units.values()]),
-                figures=np.concatenate([each.table() for each in units.values()], axis=1),
+                figures=np.stack(
+                    [
+                        np.concatenate([getattr(each, column) for each in units.values()])
+                        for column in COLUMNS
+                    ]
+                ),
             )
     return activity
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import StorageError
+from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import atomic_file
-from opsin.core.stored_arrays import Stated, StoredArrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -25,17 +23,13 @@ from opsin.runtime.classifier import Classifier
 
 #: Where a run keeps the embeddings of its training images, and the bytes that it keeps at most.
 FILE: Final = Path("inspection") / "embedding.npz"
-MOST: Final = 1_000_000_000
+MOST: Final = 250_000_000
 # So that an image which excites nothing at all is like none, not an error.
 _NO_LENGTH: Final = 1e-12
-# Rows that are held at once.
-_ROWS: Final = 4096
 # Images by which it is seen that others have taken their place.
 _SAMPLE: Final = 64
 # How many more than asked for are compared exactly, since the file holds half precision.
 _FURTHER: Final = 3
-
-_Batches = Iterator[NDArray[Any]]
 
 
 def directions(
@@ -105,7 +99,7 @@ def nearest(
     """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``.
 
     The first call asks the network about every training image, and keeps the answers in the run
-    directory. They are read batch by batch: a million need no more memory than a thousand.
+    directory, in half precision, unless they are too many: then only a batch is held at once.
     """
     content = classifier.content
     network = OnnxGraph(content, classifier.metadata.layers)
@@ -115,7 +109,7 @@ def nearest(
     def direction_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return directions(classifier.layers(images, ["embedding"])["embedding"], scales)
 
-    def computed() -> _Batches:
+    def computed() -> Iterator[NDArray[Any]]:
         watcher.begin("Embed", len(known.train), "images")
         done = 0
         for part in classifier.iter_layers(known.images, ["embedding"], known.train):
@@ -133,7 +127,16 @@ def nearest(
     digest.update(np.ascontiguousarray(known.images[np.unique(sample)]).tobytes())
     digest.update(repr((known.source, [known.names[row] for row in sample])).encode())
     shape = (len(known.train), len(wanted))
-    batches = _kept(classifier.path.parent / FILE, digest.hexdigest(), shape, computed)
+    directory = RunDirectory(classifier.path.parent)
+    batches: Iterable[NDArray[Any]] = computed()
+    if directory.recipe.is_file() and 2 * shape[0] * shape[1] <= MOST:
+        key = digest.hexdigest()
+        kept = _read(directory, key, shape)
+        if kept is None:
+            kept = np.concatenate([batch.astype("<f2") for batch in batches])
+            with contextlib.suppress(StorageError):  # a run on a read-only disk
+                directory.save_arrays(directory.path / FILE, key=np.array(key), directions=kept)
+        batches = [kept]
     places, _ = most_alike(batches, wanted, count * _FURTHER)
     rows = known.train[places]
     found = known.images[rows]
@@ -148,49 +151,12 @@ def nearest(
     return neighbours
 
 
-def _kept(
-    path: Path, key: str, shape: tuple[int, int], computed: Callable[[], _Batches]
-) -> _Batches:
-    """The directions from the run's file, made first where there is none that fits.
-
-    Outside a run directory, beyond `MOST` bytes, and where the disk refuses, they come from the
-    network alone.
-    """
-    in_run = RunDirectory(path.parent.parent).recipe.is_file()
-    if not in_run or 2 * shape[0] * shape[1] > MOST:
-        yield from computed()
-        return
-    if not _fits(path, key, shape):
-        try:
-            _write(path, key, shape, computed())
-        except StorageError:
-            yield from computed()
-            return
-    with StoredArrays(path) as file:
-        yield from file.blocks("directions", _ROWS)
-
-
-def _write(path: Path, key: str, shape: tuple[int, int], batches: _Batches) -> None:
-    """Write directions in half precision, batch by batch, so that they are never held together."""
-    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        with file.open("key.npy", "w") as stream:
-            np.lib.format.write_array(cast(BinaryIO, stream), np.array(key), allow_pickle=False)
-        with file.open("directions.npy", "w", force_zip64=True) as stream:
-            np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
-            for batch in batches:
-                stream.write(batch.astype("<f2").tobytes())
-
-
-def _fits(path: Path, key: str, shape: tuple[int, int]) -> bool:
-    """Tell whether a file is whole and holds the directions of these images."""
+def _read(directory: RunDirectory, key: str, shape: tuple[int, int]) -> NDArray[Any] | None:
+    """The directions in a run's file, unless it is missing, damaged or of other images."""
     try:
-        with StoredArrays(path) as file:
-            wanted = Stated(shape, np.dtype("<f2"), by_columns=False)
-            if file.stated("directions") != wanted or str(file.read("key")) != key:
-                return False
-            for _ in file.blocks("directions", _ROWS):
-                pass  # the checksum is looked at behind the last
-    except (OSError, ValueError, KeyError):
-        return False
-    return True
+        arrays = directory.load_arrays(directory.path / FILE)
+        found = arrays["directions"]
+        fits = str(arrays["key"]) == key and found.shape == shape and found.dtype == "<f2"
+    except (RunError, KeyError):
+        return None
+    return found if fits else None

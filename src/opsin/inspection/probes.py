@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,8 +36,8 @@ PIXELS: Final = "pixels"
 CLASSIFIER: Final = "classifier"
 #: Numbers of an image that a probe looks at, at most.
 MOST: Final = 1024
-# Numbers of all images and layers that are held at once: 300 MB.
-_HELD: Final = 75_000_000
+# Layers whose features are held at once: 300 MB.
+_TOGETHER: Final = 12
 # Weakness of the penalty (scikit-learn's C), and steps of the fitting. On Fashion-MNIST and
 # CIFAR-10 less penalty is better for the first layers and more for the last, by a point either
 # way; a ridge classifier is faster and up to three points worse.
@@ -137,10 +137,10 @@ def probe_layers(
 
     shapes = {layer.name: layer.shape for layer in network.layers}
     shapes[PIXELS] = known.images.shape[3:] + known.images.shape[1:3]
-    sizes = [reduction_of(name, shapes[name]).features for name in layers]
     probes: list[Probe] = []
     rows = np.concatenate([train, val])
-    for group in _groups(layers, sizes, len(rows)):
+    for start in range(0, len(layers), _TOGETHER):
+        group = layers[start : start + _TOGETHER]
         reductions = [reduction_of(name, shapes[name]) for name in group]
         features = [np.empty((len(rows), each.features), np.float32) for each in reductions]
         answers = np.zeros(0, np.int64)
@@ -173,19 +173,6 @@ def _some(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     if len(rows) <= most:
         return np.sort(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-
-
-def _groups(names: Sequence[str], sizes: Sequence[int], images: int) -> Iterator[list[str]]:
-    """Layers in parts whose features fit into the memory that is meant for them."""
-    group: list[str] = []
-    held = 0
-    for name, size in zip(names, sizes, strict=True):
-        if group and held + size * images > _HELD:
-            yield group
-            group, held = [], 0
-        group.append(name)
-        held += size * images
-    yield group
 
 
 def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reduction:

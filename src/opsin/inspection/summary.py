@@ -36,17 +36,10 @@ _SECONDS: Final = 0.3
 _KERNEL: Final = "_kernel_time"
 
 
-@dataclass(frozen=True)
-class LayerRow:
+class LayerRow(Layer):
     """One layer; time is of one image, and ``None`` where it was not measured."""
 
-    name: str
-    kind: str
-    shape: tuple[int, ...]
     parents: tuple[str, ...]  # the layers that it takes the output of, or ``images``
-    parameters: int
-    trainable: int
-    multiply_adds: int
     seconds: float | None
     share: float | None  # of the time of all layers
     receptive_field: ReceptiveField | None  # the pixels that one place depends on; None: all
@@ -54,11 +47,8 @@ class LayerRow:
     def to_json(self) -> JsonObject:
         """Plain data; the receptive field as height and width, in pixels."""
         field = self.receptive_field
-        return vars(self) | {
-            "shape": list(self.shape),
-            "parents": list(self.parents),
-            "receptive_field": None if field is None else [field.height, field.width],
-        }
+        seen = None if field is None else [field.height, field.width]
+        return self.model_dump(mode="json") | {"receptive_field": seen}
 
 
 @dataclass(frozen=True)
@@ -101,13 +91,8 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
     whole = sum(seconds.values())
     rows = tuple(
         LayerRow(
-            name=layer.name,
-            kind=layer.kind,
-            shape=layer.shape,
+            **dict(layer),
             parents=(parents := network.parents(layer.name)),
-            parameters=layer.parameters,
-            trainable=layer.trainable,
-            multiply_adds=layer.multiply_adds,
             seconds=seconds.get(layer.name),
             share=seconds[layer.name] / whole if whole else None,
             # Flattening only lays the places of maps in a row.

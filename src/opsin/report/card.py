@@ -9,7 +9,7 @@ from typing import Final
 
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.artifacts.run_predictions import PART_WORDS
-from opsin.core.artifacts.run_report import DeepAnalysis, PartFigures, Report
+from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.core.format import clock, counted, file_size, in_groups, plus_minus
 from opsin.core.metadata import BackboneFacts
 from opsin.evaluation.metric_table import known_metrics
@@ -49,10 +49,17 @@ def model_card(
     """
     figures = report.judged
     judged = PART_WORDS[report.split]
+    names = [_plain(entry.name) for entry in figures.classes]
     header = _header(report, judged, name, source, publication)
-    lines = ["---", *(f"{key}: {_yaml(value)}" for key, value in header.items()), "---"]
+    lines = ["---"]
+    for key, value in header.items():
+        # YAML holds JSON, but for characters that cannot be printed.
+        text = json.dumps(value, ensure_ascii=False)
+        text = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        lines.append(f"{key}: {text}")
+    lines.append("---")
     sections = {
-        "What it tells apart": _classes(figures),
+        "What it tells apart": [f"{len(names)} classes: {', '.join(names)}."],
         "How good it is": _figures(report, figures, judged),
         "Where it fails": _failures(report, figures),
         "What it assumes, and what is not known": _unknown(report),
@@ -64,12 +71,6 @@ def model_card(
     for title, section in sections.items():
         lines += ["", f"## {title}", "", *section]
     return "\n".join(lines)
-
-
-def _yaml(value: object) -> str:
-    """Return a value as YAML, which holds JSON but for characters that cannot be printed."""
-    text = json.dumps(value, ensure_ascii=False)
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _header(
@@ -144,11 +145,6 @@ Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, uprig
 """
 
 
-def _classes(figures: PartFigures) -> list[str]:
-    names = [_plain(entry.name) for entry in figures.classes]
-    return [f"{len(names)} classes: {', '.join(names)}."]
-
-
 def _figures(report: Report, figures: PartFigures, judged: str) -> list[str]:
     over = f" {over_classes(figures)}"
     groups = in_groups(figures.groups, few=figures.few_groups)
@@ -195,18 +191,17 @@ def _failures(report: Report, figures: PartFigures) -> list[str]:
             f'- Images unlike the training ones get "none of these"; {report.reject.rate:.1%} of '
             "good images are refused by mistake. Images of related things may pass."
         )
-    disturbed = [_disturbed(report.deep)] if report.deep else []
+    disturbed = []
+    if report.deep:
+        levels = [
+            (kind.name, each) for kind in report.deep.robustness.kinds for each in kind.levels
+        ]
+        name, worst = min(levels, key=lambda each: each[1].accuracy)
+        disturbed.append(
+            f"- Of disturbed images, it does worst on {_plain(name)} ({_plain(worst.words)}): "
+            f"accuracy {worst.accuracy:.4f} instead of {report.deep.robustness.accuracy:.4f}."
+        )
     return [*pairs, *weak, *disturbed, unknown]
-
-
-def _disturbed(deep: DeepAnalysis) -> str:
-    """Say which disturbance costs most."""
-    found = [(kind.name, level) for kind in deep.robustness.kinds for level in kind.levels]
-    name, worst = min(found, key=lambda each: each[1].accuracy)
-    return (
-        f"- Of disturbed images, it does worst on {_plain(name)} ({_plain(worst.words)}): "
-        f"accuracy {worst.accuracy:.4f} instead of {deep.robustness.accuracy:.4f}."
-    )
 
 
 def _unknown(report: Report) -> list[str]:

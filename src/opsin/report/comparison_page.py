@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from opsin.report.figures.comparison_figures import Disagreement
 from opsin.report.run_page import themed
 from opsin.report.side_by_side import BOLD, Comparison, columns_of
-from opsin.report.templates import environment
+from opsin.report.templates import fill
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,15 @@ def render_comparison(
 ) -> str:
     """Return the page."""
     columns = columns_of(comparison.runs)
-    page: str = (
-        environment()
-        .get_template("compare.html")
-        .render(
-            found=comparison,
-            headings=[
-                column.heading.replace("- ", "").replace(" /s", " a second") for column in columns
-            ],
-            table=list(zip(*(column.cells for column in columns), strict=True)),
-            drawn={name: themed(svg) for name, svg in drawn.items()},
-            groups=groups,
-            word=word,
-            bold=BOLD if any(row.best for row in comparison.runs) else None,
-        )
+    return fill(
+        "compare.html",
+        found=comparison,
+        headings=[
+            column.heading.replace("- ", "").replace(" /s", " a second") for column in columns
+        ],
+        table=list(zip(*(column.cells for column in columns), strict=True)),
+        drawn={name: themed(svg) for name, svg in drawn.items()},
+        groups=groups,
+        word=word,
+        bold=BOLD if any(row.best for row in comparison.runs) else None,
     )
-    return page

@@ -5,54 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
-from opsin.core.artifacts.run_report import Failures, PartFigures, Report
+from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
 from opsin.core.errors import RunError
 from opsin.core.format import count, in_groups, percent
 from opsin.core.recipe import RecipeModel, without_folders
+from opsin.evaluation.mistakes import ConfusionCell
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
 from opsin.report.figures.run_figures import ShownAnswer, confusion_title
 from opsin.report.figures.style import INK
-from opsin.report.templates import environment
+from opsin.report.templates import fill
 from opsin.report.terminal import corrected_in_words, leaks_in_words, ood_in_words, over_classes
 
 #: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
 _MATRIX: Final = 25
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the confusion matrix and some of its images."""
-
-    actual: int  # the right class, a place among the classes
-    predicted: int
-    count: int
-    answers: Sequence[ShownAnswer]  # those that are shown
-
-    @property
-    def anchor(self) -> str:
-        """Where the page has it."""
-        return f"cell-{self.actual}-{self.predicted}"
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """An image whose label is probably wrong."""
-
-    pixels: NDArray[np.uint8]  # uint8[H, W, C]
-    name: str
-    label: str
-    suggested: str  # the class that the answers suggest
-    score: float
-    example: NDArray[np.uint8] | None  # a typical image of that class, or `None`
 
 
 @dataclass(frozen=True)
@@ -62,8 +36,9 @@ class PageImages:
     drawn: Sequence[ShownAnswer]
     mistakes: Sequence[ShownAnswer]
     unsure: Sequence[ShownAnswer]
-    cells: Sequence[Cell]
-    suspects: Sequence[Suspect]
+    cells: Sequence[tuple[ConfusionCell, Sequence[ShownAnswer]]]
+    # A label that is probably wrong, its image, and a typical one of the suggested class.
+    suspects: Sequence[tuple[SuspectedLabel, NDArray[np.uint8], NDArray[np.uint8] | None]]
     seed: int = 0
 
 
@@ -77,35 +52,41 @@ def render(
     drawn: Mapping[str, str],
 ) -> str:
     """Return the page."""
-    figures = report.judged
-    shown = [cell for cell in images.cells if cell.answers]
+    figures, failures, deep = report.judged, report.failures, report.deep
+    if failures is None:
+        raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
+    shown = [(cell, answers) for cell, answers in images.cells if answers]
     leaks = report.leaks
-    page: str = (
-        environment()
-        .get_template("page.html")
-        .render(
-            name=name,
-            report=report,
-            figures=figures,
-            recipe=without_folders(recipe.model_dump(mode="json")),
-            history=history,
-            verdict=verdict(report),
-            over_classes=over_classes(figures),
-            corrected=corrected_in_words(figures.corrected, report.split)
-            if figures.corrected
-            else "",
-            ood=ood_in_words(report.ood) if report.ood else "",
-            leaks=leaks_in_words(leaks) if leaks.exact or leaks.near else "",
-            titles=_titles(report),
-            grounds=labels_grounds(_failures(report).suspected, _failures(report).labels),
-            matrix=_matrix(figures, shown) if len(figures.classes) <= _MATRIX else None,
-            mistaken=_mistaken_for(figures),
-            images=images,
-            cells=shown,
-            drawn={name: themed(svg) for name, svg in drawn.items()},
-        )
+    corrected = figures.corrected
+    return fill(
+        "page.html",
+        name=name,
+        report=report,
+        figures=figures,
+        recipe=without_folders(recipe.model_dump(mode="json")),
+        history=history,
+        verdict=verdict(report),
+        over_classes=over_classes(figures),
+        corrected=corrected_in_words(corrected, report.split) if corrected else "",
+        ood=ood_in_words(report.ood) if report.ood else "",
+        leaks=leaks_in_words(leaks) if leaks.exact or leaks.near else "",
+        titles={
+            "confusion": confusion_title(figures),
+            "calibration": reliability_title(figures),
+            "labels": labels_title(failures),
+            "slices": slices_title(failures.slices),
+            "robustness": robustness_title(deep.robustness) if deep else "",
+            "map": map_title(deep.map) if deep else "",
+        },
+        grounds=labels_grounds(failures.suspected, failures.labels),
+        matrix=_matrix(figures, [cell for cell, _ in shown])
+        if len(figures.classes) <= _MATRIX
+        else None,
+        mistaken=_mistaken_for(figures),
+        images=images,
+        cells=shown,
+        drawn={name: themed(svg) for name, svg in drawn.items()},
     )
-    return page
 
 
 def verdict(report: Report) -> str:
@@ -127,19 +108,6 @@ def verdict(report: Report) -> str:
     )
 
 
-def _titles(report: Report) -> dict[str, str]:
-    """Return what each section has found, by its name."""
-    figures, failures, deep = report.judged, _failures(report), report.deep
-    return {
-        "confusion": confusion_title(figures),
-        "calibration": reliability_title(figures),
-        "labels": labels_title(failures),
-        "slices": slices_title(failures.slices),
-        "robustness": robustness_title(deep.robustness) if deep else "",
-        "map": map_title(deep.map) if deep else "",
-    }
-
-
 def themed(svg: str) -> str:
     """Return an SVG that takes text colour and width from the page around it."""
     svg = svg[svg.index("<svg") :]
@@ -149,38 +117,30 @@ def themed(svg: str) -> str:
     return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(INK, "currentColor")
 
 
-@dataclass(frozen=True)
-class _MatrixCell:
+class _MatrixCell(NamedTuple):
     """A number of the confusion matrix, as the page shows it."""
 
-    count: int
-    share: float  # their share of the right class
+    images: int
+    share: float  # of the right class
     right: bool
     depth: float  # how deep its red is, 0 to 1
-    anchor: str | None  # where the page has its images, if it has some
+    shown: bool  # the page has some of its images
 
 
-def _matrix(figures: PartFigures, shown: Sequence[Cell]) -> list[list[_MatrixCell]]:
+def _matrix(figures: PartFigures, shown: Sequence[ConfusionCell]) -> list[list[_MatrixCell]]:
     """Return the confusion matrix, a row for each right class."""
     counts = np.array(figures.confusion)
-    of_class = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    mistakes = of_class.copy()
-    np.fill_diagonal(mistakes, 0.0)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = np.where(np.eye(len(counts), dtype=bool), 0.0, shares)
     deepest = max(float(mistakes.max()), 1e-9)
-    anchors = {(cell.actual, cell.predicted): cell.anchor for cell in shown}
-    return [
-        [
-            _MatrixCell(
-                count=int(counts[row, column]),
-                share=float(of_class[row, column]),
-                right=row == column,
-                depth=round(float(mistakes[row, column]) / deepest, 3),
-                anchor=anchors.get((row, column)),
-            )
-            for column in range(counts.shape[1])
-        ]
-        for row in range(counts.shape[0])
-    ]
+    known = {(cell.actual, cell.predicted) for cell in shown}
+
+    def cell(row: int, column: int) -> _MatrixCell:
+        depth = round(float(mistakes[row, column]) / deepest, 3)
+        images, share = int(counts[row, column]), float(shares[row, column])
+        return _MatrixCell(images, share, row == column, depth, (row, column) in known)
+
+    return [[cell(row, column) for column in range(len(counts))] for row in range(len(counts))]
 
 
 def _mistaken_for(figures: PartFigures, most: int = 2) -> list[list[tuple[str, int]]]:
@@ -191,9 +151,3 @@ def _mistaken_for(figures: PartFigures, most: int = 2) -> list[list[tuple[str, i
         others = [(names[i], n) for i, n in enumerate(row) if n and i != place]
         found.append(sorted(others, key=lambda pair: -pair[1])[:most])
     return found
-
-
-def _failures(report: Report) -> Failures:
-    if report.failures is None:
-        raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
-    return report.failures

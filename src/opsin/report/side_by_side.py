@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_predictions import PredictedPart
@@ -108,14 +108,11 @@ class ComparedPair(Stored):
             (False, False): "Both are wrong, in different ways",
         }
         kinds = [
-            (title, [each for each in self.disagreements if _right(each) == right])
+            (title, [each for each in self.disagreements
+                     if tuple(answer.right for answer in each.answers) == right])
             for right, title in titles.items()
-        ]
+        ]  # fmt: skip
         return [(title, images) for title, images in kinds if images]
-
-
-def _right(image: DifferentAnswers) -> tuple[bool, ...]:
-    return tuple(answer.right for answer in image.answers)
 
 
 class Comparison(Stored):
@@ -189,45 +186,27 @@ class Column(NamedTuple):
     cells: list[tuple[str, bool]]
 
 
-class _Shown(NamedTuple):
-    """How a column is made."""
-
-    key: str  # what `best` calls it
-    heading: str
-    show: Callable[[ComparedRun], str | None]
-
-
-def _known(field: str, show: Callable[[float], str]) -> Callable[[ComparedRun], str | None]:
-    """Return what shows a field of a run that may not be known."""
-
-    def cell(row: ComparedRun) -> str | None:
-        value = getattr(row, field, None)
-        return None if value is None else show(value)
-
-    return cell
-
-
-def _columns() -> list[_Shown]:
-    return [
-        _Shown("letter", "", lambda row: row.letter),
-        _Shown("model", "Model", lambda row: row.model),
-        _Shown("accuracy", "Accuracy", plus_minus),
-        *(
-            _Shown(metric.key, metric.column or metric.heading, _known(metric.key, "{:.3f}".format))
-            for metric in headline_metrics()
-        ),
-        _Shown("bytes", "File", _known("bytes", file_size)),
-        _Shown("parameters", "Para- meters", _known("parameters", "{:,}".format)),
-        _Shown("seconds", "Training", _known("seconds", clock)),
-        _Shown("images_per_second", "Images /s", _known("images_per_second", speed)),
-        _Shown("parity", "Parity", _known("parity", "{:.0e}".format)),
-    ]
-
-
 def columns_of(rows: Sequence[ComparedRun]) -> list[Column]:
     """Return the columns of which at least one run knows something."""
-    columns = [
-        Column(heading, [(show(row) or "", key in row.best) for row in rows])
-        for key, heading, show in _columns()
+    shown: list[tuple[str, str, Callable[[Any], str]]] = [
+        (metric.key, metric.column or metric.heading, "{:.3f}".format)
+        for metric in headline_metrics()
     ]
-    return [column for column in columns if any(text for text, _ in column.cells)]
+    shown += [
+        ("bytes", "File", file_size),
+        ("parameters", "Para- meters", "{:,}".format),
+        ("seconds", "Training", clock),
+        ("images_per_second", "Images /s", speed),
+        ("parity", "Parity", "{:.0e}".format),
+    ]
+    columns = [
+        Column("", [(row.letter, "letter" in row.best) for row in rows]),
+        Column("Model", [(row.model, "model" in row.best) for row in rows]),
+        Column("Accuracy", [(plus_minus(row), "accuracy" in row.best) for row in rows]),
+    ]
+    for key, heading, words in shown:
+        values = [(getattr(row, key, None), key in row.best) for row in rows]
+        if any(value is not None for value, _ in values):
+            cells = [("" if value is None else words(value), best) for value, best in values]
+            columns.append(Column(heading, cells))
+    return columns

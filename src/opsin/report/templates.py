@@ -43,6 +43,12 @@ def environment() -> jinja2.Environment:
     return templates
 
 
+def fill(template: str, **values: object) -> str:
+    """Return one of the pages, or a part of one, with these values."""
+    page: str = environment().get_template(template).render(**values)
+    return page
+
+
 def _explained(text: str, term: Term | None) -> str | Markup:
     """Return a word with its term's three sentences, which the browser shows when pointed at."""
     if term is None:

@@ -22,9 +22,9 @@ from typing import IO, Final, cast
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import TrackedRun
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
 from opsin.core.events import Watcher
 from opsin.core.file_stamp import FileStamp, file_stamp

@@ -264,7 +264,7 @@ def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataP
         tensors = (*network.parameters(), *network.buffers())
         network = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).train()
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return DistributedDataParallel(network)
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:

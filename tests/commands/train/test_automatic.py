@@ -82,19 +82,6 @@ def test_multiply_adds_are_those_of_the_network(
     assert MODELS[name].cost(hidden, shape, classes) == sum(each.multiply_adds for each in layers)
 
 
-def test_few_images_are_shown_often_in_small_batches_and_varied_more() -> None:
-    few, many = resolved((64, 64, 3), [20, 20]), resolved((64, 64, 3), [5_000] * 10)
-    assert few.training.epochs > 4 * many.training.epochs
-    assert few.training.batch_size < many.training.batch_size
-    assert few.training.rate < many.training.rate
-    assert few.training.rotate > 0
-    assert many.training.rotate == 0
-    assert "varied more" in choose(shape=(64, 64, 3), counts=[20, 20]).reason
-    plain = choose(shape=(64, 64, 3), counts=[20, 20], given={"augment": "none"})
-    assert "varied more" not in plain.reason
-    assert "zoom" not in plain.options
-
-
 @pytest.mark.parametrize("side", [64, 128, 256, 512])
 def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opsin.commands.train.automatic.cores", lambda: 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +111,6 @@ def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
     assert mix is not None
     expected = expected.astype(np.float64) * np.array(mix.assumed) / np.array(mix.learnt)
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
-
-
-@pytest.mark.torch
-def test_a_network_that_was_balanced_learnt_an_even_mix(uneven: Dataset, tmp_path: Path) -> None:
-    shares = tmp_path / "mix.json"
-    shares.write_text(json.dumps({"0": 8, "1": 1, "7": 1}))
-    file, _ = answers(uneven, tmp_path, model="mlp", epochs=1, balance="weights",
-                      class_mix=str(shares))  # fmt: skip
-    mix = file.metadata.class_mix
-    assert mix is not None
-    np.testing.assert_allclose(mix.learnt, 1 / 3)
-    np.testing.assert_allclose(mix.assumed, (0.8, 0.1, 0.1))
 
 
 def test_the_mix_is_said_in_words(uneven: Dataset) -> None:

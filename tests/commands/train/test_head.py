@@ -11,11 +11,10 @@ import pytest
 
 import opsin
 from opsin.classical import fitted_file
-from opsin.classical.classical_recipe import PIXEL_MODELS, ClassicalRecipe
+from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.classical.fitted_file import check_parity
-from opsin.commands.baselines import train_baselines
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ParityError, RecipeError, RunError
+from opsin.core.errors import ParityError, RunError
 from opsin.data.dataset import Dataset
 from tests.conftest import Notes
 
@@ -141,26 +140,3 @@ def test_ctrl_c_ends_a_fitting_at_once(tmp_path: Path, digits: Dataset) -> None:
     assert cause is not None
     assert "cannot be left half done" in cause
     assert not (path / "classifier.onnx").exists()
-
-
-def test_a_baseline_has_the_images_and_the_split_of_its_dataset(
-    tmp_path: Path, digits: Dataset
-) -> None:
-    (run,) = train_baselines(digits, models=["svm"], seed=3, runs=tmp_path, quiet=True)
-    assert (run.recipe.model.name, run.recipe.training.seed) == ("svm", 3)
-    kept = run.directory.load_arrays(run.directory.split)
-    for part in ("train", "val", "test"):
-        assert np.array_equal(kept[part], digits.split.rows(part))
-
-
-@pytest.mark.parametrize(
-    ("options", "received"),
-    [({"models": ["vgg"]}, "got vgg"), ({"trees": 3}, "got trees")],
-)
-def test_baselines_refuse_what_they_cannot_do(
-    tmp_path: Path, options: dict[str, Any], received: str
-) -> None:
-    with pytest.raises(RecipeError, match=received):
-        train_baselines("digits", runs=tmp_path, quiet=True, **options)
-    assert len(PIXEL_MODELS) == 5
-    assert not list(tmp_path.iterdir())

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.cli.plan_output import tell_plan
 from opsin.commands.train.plan import in_words, plan
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import Recipe, TrainingRecipe
@@ -72,16 +71,6 @@ def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> 
     assert (found["layers"], found["rates"]) == ([], [])
     assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
     assert " of 1,457 training images" in dict(in_words(planned))["Images"]
-
-
-@pytest.mark.torch
-def test_a_person_reads_the_table_the_reasons_and_the_cost(
-    digits: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tell_plan(plan(digits, model="mlp", epochs=2, quiet=True), as_json=False)
-    said = capsys.readouterr().out
-    for words in ("1,457 train", "dense1", "9,610 parameters", "for 2 epochs", "0.003 at most"):
-        assert words in said
 
 
 def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path: Path) -> None:

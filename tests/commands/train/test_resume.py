@@ -90,17 +90,6 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
 
 
-def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
-    shutil.rmtree(stopped.directory.checkpoints)
-    notes = Notes()
-    again = opsin.resume(stopped, watcher=notes)
-    assert any("begins again" in note for note in notes.notes)
-    assert [epoch.epoch for epoch in again.history] == [1, 2, 3]
-    shutil.rmtree(stopped.directory.checkpoints)
-    with pytest.raises(RunError, match="a run with a checkpoint"):
-        opsin.resume(stopped, epochs=9, quiet=True)
-
-
 def test_killed_before_anything_but_the_recipe_was_written(
     stopped: opsin.Run, tmp_path: Path
 ) -> None:

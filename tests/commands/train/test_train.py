@@ -194,11 +194,6 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     assert {file.name for file in path.iterdir()} == {"log.txt", ".lock"}
 
 
-def test_a_dataset_is_loaded_with_its_own_options(tmp_path: Path, digits: Any) -> None:
-    with pytest.raises(RecipeError, match=r"opsin\.load"):
-        opsin.train(digits, classes=["1", "2"], runs=tmp_path)
-
-
 def test_without_pytorch_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,32 +225,3 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     page = run.directory.page.read_text(encoding="utf-8")
     assert "every test image (6) has an exact copy" in page
     assert "optimistic" in page
-
-
-def fails(*_: Any, **__: Any) -> Any:
-    raise ZeroDivisionError("no ink")
-
-
-@pytest.mark.drawn
-@pytest.mark.parametrize(
-    "failing",
-    [
-        {"draw_reliability": "the figure calibration", "model_card": "the model card"},
-        {"save": "the figure confusion"},
-    ],
-    ids=" and ".join,
-)
-def test_a_failing_figure_costs_that_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: dict[str, str]
-) -> None:
-    for part in failing:
-        monkeypatch.setattr(f"opsin.commands.report.{part}", fails)
-    notes = Notes()
-    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
-    assert run.directory.state() == ("done", None)
-    for name in failing.values():
-        assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
-    missing = run.directory.page.read_text("utf-8").count("This figure could not be drawn.")
-    assert missing > 1 if "save" in failing else missing == 1
-    assert run.directory.card.is_file() == ("model_card" not in failing)
-    assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,7 @@ from opsin.commands.train import load, pretrained, trial
 from opsin.commands.train.load import load_for
 from opsin.commands.train.pretrained import leaves_open, network_in_time
 from opsin.commands.train.trial import solved_by_gradients
-from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import SILENT, Watcher
-from opsin.data.split import Split
 
 
 @pytest.fixture
@@ -135,45 +132,6 @@ def test_what_a_short_training_reaches_decides_once(
     assert found[0].scratch is (accuracy == 1.0)
     assert len(asked) == 1
     assert "trained from scratch" in found[0].words
-
-
-@pytest.mark.torch
-def test_a_trial_trains_a_network_and_shows_no_epochs(
-    marks: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial, "TRIAL_SECONDS", 100.0)  # it is stopped at once
-    seen, stop = Seen(), threading.Event()
-    stop.set()
-    rows = np.arange(len(marks))
-    small = trial._averaged_down(marks, Split(rows[::2], rows[1::2], rows[:0]))
-    assert small.images.shape == marks.images.shape
-    assert np.array_equal(small.images[0], marks.images[0])
-    assert 0 <= trial._accuracy_from_scratch(small, stop, seen) <= 1
-    assert seen.work == ["Trial"]
-    assert seen.epochs == 0
-
-
-class Seen(Watcher):
-    """Keeps what is shown."""
-
-    def __init__(self) -> None:
-        self.work: list[str] = []
-        self.epochs = 0
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """Keep what was begun."""
-        self.work.append(what)
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Count."""
-        self.epochs += 1
-
-
-def test_too_few_images_for_a_trial_get_features(photographs: Path) -> None:
-    backbone = open_backbone("efficientnet-lite0", offline=True)
-    found = trial.known_trial(opsin.load(photographs), backbone, 0)
-    assert found is not None
-    assert not found.scratch
 
 
 @pytest.mark.torch

@@ -62,20 +62,6 @@ def test_the_sum_is_the_layers_own_number(conv: dict[str, Any], group: int, tmp_
         assert lesson.window[:, down, across] == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_largest_number_with_a_whole_window_is_shown(tmp_path: Path) -> None:
-    classifier, lesson = lesson_of(write_lesson_network(tmp_path / "classifier.onnx"), "conv2")
-    own = classifier.layers(drawn_image()[None], ["conv2"])["conv2"][0]
-    assert lesson.inside.all()
-    assert lesson.output == own[:, 1:-1, 1:-1].max()
-
-
-def test_without_a_name_it_is_the_first_and_its_activation_is_left_out(tmp_path: Path) -> None:
-    _, lesson = lesson_of(write_lesson_network(tmp_path / "classifier.onnx"))
-    assert (lesson.layer, lesson.units, len(lesson.window)) == ("conv1", 4, 1)
-    assert lesson.after.min() < 0  # before ReLU, though both are the one layer
-    assert lesson.bias != 0
-
-
 def test_json_holds_the_numbers(tmp_path: Path) -> None:
     _, lesson = lesson_of(write_lesson_network(tmp_path / "classifier.onnx", group=2), "conv2")
     said = json.loads(json.dumps(lesson.to_json(), allow_nan=False))

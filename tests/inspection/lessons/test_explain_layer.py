@@ -14,7 +14,6 @@ from opsin.inspection.lessons.explain_layer import explain_layer
 from opsin.inspection.lessons.lesson_layers import lesson_layers
 from opsin.inspection.lessons.lesson_terms import SENTENCES
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from tests.importing.made_keras import drawn, image, layer, sequential, write_keras
 from tests.inspection.lessons.lesson_network import drawn_image, write_lesson_network
 
 
@@ -30,18 +29,6 @@ def test_every_term_names_its_layers(tmp_path: Path) -> None:
         "convolution": ["conv1", "conv2"], "pooling": ["pool"], "batch-normalisation": ["norm"],
         "dropout": ["dropout"], "softmax": ["head"],
     }  # fmt: skip
-
-
-def test_a_network_without_a_term_says_what_it_has(nearest_mean: Path) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    network = OnnxGraph(classifier.content)
-    assert terms_of(network) == {"dropout": ["head"], "softmax": ["head"]}
-    with pytest.raises(ModelFileError) as caught:
-        explain_layer(classifier, network, drawn_image(), "convolution")
-    assert str(caught.value) == (
-        "expected a network with convolution; this mlp has no such layer. "
-        "What it has: dropout, softmax."
-    )
 
 
 def test_a_layer_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -65,36 +52,3 @@ def test_a_model_without_layers_has_a_softmax_alone(tmp_path: Path) -> None:
     assert look.terms() == {"softmax": ("head",)}
     lesson: Any = look.lesson("softmax")
     assert lesson.at(lesson.temperature) == pytest.approx(lesson.probabilities, abs=1e-5)
-
-
-def test_an_imported_network_of_keras_is_explained(tmp_path: Path) -> None:
-    config = sequential(
-        image(8, 8, 1),
-        layer("Conv2D", "conv", filters=3, kernel_size=3, activation="relu"),
-        layer("BatchNormalization", "norm"),
-        layer("MaxPooling2D", "pool", pool_size=2),
-        layer("Dropout", "dropout", rate=0.2),
-        layer("GlobalAveragePooling2D", "mean"),
-        layer("Dense", "scores", units=10, activation="softmax"),
-    )
-    ones = np.ones(3, np.float32)
-    file = write_keras(tmp_path / "keras.keras", config, {
-        "conv": [drawn(3, 3, 1, 3), drawn(3)], "norm": [ones, drawn(3), drawn(3), ones],
-        "scores": [drawn(3, 10), drawn(10)],
-    })  # fmt: skip
-    names = tuple("0123456789")
-    run = opsin.import_model(file, classes=names, runs=tmp_path / "runs", prepare="0..1")
-    look = opsin.Inspection(run)
-    assert look.terms() == {
-        "convolution": ("conv",), "pooling": ("pool", "mean"), "batch-normalisation": ("norm",),
-        "dropout": ("dropout",), "softmax": ("scores",),
-    }  # fmt: skip
-    pixels = drawn_image()
-    lesson: Any = look.lesson("convolution", pixels)
-    own = look.classifier.layers(pixels[None], ["conv"])["conv"][0]
-    assert max(lesson.total, 0) == pytest.approx(float(own[(lesson.unit, *lesson.place)]), abs=1e-5)
-    dropped: Any = look.lesson("dropout", pixels)
-    assert (dropped.rate, dropped.added) == (0.2, False)
-    assert dropped.off == pytest.approx(look.classifier.probabilities(pixels[None])[0], abs=1e-6)
-    for term in look.terms():
-        assert look.lesson(term, pixels).to_json()["term"] == term

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.data.dataset import Dataset
 from opsin.inspection.lessons.explain_layer import explain_layer
 from opsin.inspection.lessons.softmax import SoftmaxLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -46,10 +45,3 @@ def test_calibration_and_mix_are_the_files(tmp_path: Path) -> None:
     shares = [each["probability"] for each in said["classes"]]
     assert shares == sorted(shares, reverse=True)
     assert sum(each["total"] for each in said["classes"]) == pytest.approx(1)
-
-
-def test_a_file_without_calibration_has_temperature_1(nearest_mean: Path, digits: Dataset) -> None:
-    lesson = lesson_of(nearest_mean, np.asarray(digits.images[3]))
-    assert lesson.temperature == 1
-    assert not lesson.mix.any()
-    assert lesson.at(1) == pytest.approx(lesson.probabilities, abs=1e-6)

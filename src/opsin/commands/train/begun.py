@@ -32,6 +32,7 @@ from opsin.models.resolve import changed
 from opsin.training.process_group import ProcessGroup, refuse_several
 
 if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
     from opsin.commands.train.network import Start
 
 
@@ -63,23 +64,34 @@ def learner_of(
 
     ``changes`` are options that are to be others from here on, in a new run called ``name``.
     """
-    changes = changes or {}
-    asked = Run(parent.path).recipe
-    if isinstance(asked, ClassicalRecipe) and asked.fine_tunes:
-        return _fine_tuning(parent, asked, data, changes, watcher=watcher, began=began)
-    if not isinstance(asked, Recipe):
-        raise _nothing_to_go_on_from(parent, asked)
+    changes, recipe = changes or {}, Run(parent.path).recipe
+    if isinstance(recipe, ImportRecipe) or not (isinstance(recipe, Recipe) or recipe.fine_tunes):
+        raise _nothing_to_go_on_from(parent, recipe)
+    backbone = None
+    if isinstance(recipe, ClassicalRecipe):
+        refuse_several("fine-tuning")
+        backbone = _same_backbone(parent, recipe, changes, watcher)
     if group.writes:  # to ask is to hold the run for a moment
-        _check_state(parent, asked, changes, name)
+        _check_state(parent, recipe, changes, name)
     dataset = _images_of(parent, data, watcher)
-    _tell_differences(parent, asked, watcher, looks=not changes)
-    if not changes:
-        start = _own_state(parent, asked, watcher)
-        return NetworkLearner(dataset, asked, given=TRAINING_OPTIONS, start=start)
-    recipe = with_balance(changed(asked, **changes), dataset)
-    recipe = recipe.model_copy(update={"parent": parent.path.name})
-    inherited = _inherited_state(parent, asked, recipe, watcher)
-    return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=inherited)
+    then, now = recipe.versions.get("torch"), versions()["torch"]
+    if then is not None and then != now:
+        watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
+    if changes and isinstance(recipe, Recipe):
+        other = with_balance(changed(recipe, **changes), dataset)
+        other = other.model_copy(update={"parent": parent.path.name})
+        inherited = _inherited_state(parent, recipe, other, watcher)
+        return NetworkLearner(dataset, other, given=TRAINING_OPTIONS, start=inherited)
+    with contextlib.suppress(RunError):  # it was stopped before it was evaluated
+        if "test" in RunPredictions.read(parent).parts:
+            watcher.note(
+                f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
+                "end it is evaluated again, which is one more look at them"
+            )
+    start = _own_state(parent, recipe, watcher)
+    if isinstance(recipe, ClassicalRecipe):
+        return HeadLearner(dataset, recipe, backbone, began=began, start=start)
+    return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=start)
 
 
 def _nothing_to_go_on_from(
@@ -103,19 +115,12 @@ def _nothing_to_go_on_from(
     )
 
 
-def _fine_tuning(
-    parent: RunDirectory,
-    recipe: ClassicalRecipe,
-    data: Dataset | Places,
-    changes: Mapping[str, object],
-    *,
-    watcher: Watcher,
-    began: float,
-) -> HeadLearner:
-    """Return the fine-tuning of a pretrained network, which must be where it was."""
+def _same_backbone(
+    parent: RunDirectory, recipe: ClassicalRecipe, changes: Mapping[str, object], watcher: Watcher
+) -> Backbone:
+    """Open the pretrained network that is fine-tuned, which must be where it was."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
-    refuse_several("fine-tuning")
     model = cast("FromBackbone", recipe.model)
     if changes or parent.state()[0] == "done":
         raise RunError(
@@ -123,7 +128,7 @@ def _fine_tuning(
             f"got {', '.join(sorted(changes))}" if changes else f"{parent.path} is done",
             "Train anew: opsin train … --fine-tune",
         )
-    _check_state(parent, recipe, changes, None)
+    need_training()
     backbone = open_backbone(model.backbone, prepare=model.prepare, at=model.at, watcher=watcher)
     then, now = recipe.versions.get("backbone"), f"sha256:{backbone.digest}"
     if then not in (None, now):
@@ -133,10 +138,7 @@ def _fine_tuning(
             "Put the former one in its place, or train anew.",
         )
     check_fine_tuning(backbone)
-    dataset = _images_of(parent, data, watcher)
-    _tell_differences(parent, recipe, watcher, looks=True)
-    start = _own_state(parent, recipe, watcher)
-    return HeadLearner(dataset, recipe, backbone, began=began, start=start)
+    return backbone
 
 
 def _check_state(
@@ -203,16 +205,17 @@ def _inherited_state(
     if found is None:
         raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
     tensors, state = found
-    if state.epoch > recipe.training.epochs:
+    done = state.epoch - 1
+    if done >= recipe.training.epochs:
         raise RecipeError(
-            f"more than the {state.epoch - 1} epochs that are trained already",
+            f"more than the {done} epochs that are trained already",
             f"got {recipe.training.epochs}",
-            f"For example --epochs {2 * (state.epoch - 1)}.",
+            f"For example --epochs {2 * done}.",
         )
     if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
     fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}
-    watcher.fact("Goes on", f"from {parent.path.name}, after {state.epoch - 1} epochs")
+    watcher.fact("Goes on", f"from {parent.path.name}, after {done} epochs")
     return tensors, state.model_copy(update=fresh)
 
 
@@ -231,17 +234,3 @@ def _images_of(parent: RunDirectory, data: Dataset | Places, watcher: Watcher) -
             f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
         )
     return with_run_split(parent, dataset)
-
-
-def _tell_differences(
-    parent: RunDirectory, recipe: Recipe | ClassicalRecipe, watcher: Watcher, *, looks: bool
-) -> None:
-    then, now = recipe.versions.get("torch"), versions()["torch"]
-    if then is not None and then != now:
-        watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
-    with contextlib.suppress(RunError):  # it was stopped before it was evaluated
-        if looks and "test" in RunPredictions.read(parent).parts:
-            watcher.note(
-                f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
-                "end it is evaluated again, which is one more look at them"
-            )

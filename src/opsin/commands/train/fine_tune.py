@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.train.exported_file import ExportedFile
 from opsin.commands.train.learner import OVERRUN
+from opsin.commands.train.network import balanced
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
@@ -60,7 +61,6 @@ class FineTuning:
     metadata: Callable[[NDArray[np.int64]], Metadata]
     #: When the run began, from which its budget counts (`time.perf_counter`).
     began: float
-    #: The state to go on from; ``None`` for the network as it came.
     start: Start | None = None
     #: How the training went, if there was time for any epoch.
     outcome: Outcome | None = None
@@ -75,12 +75,7 @@ class FineTuning:
     ) -> Backbone | None:
         """Train; return the network with its new weights, if there was time for any epoch.
 
-        Args:
-            directory: The run, whose recipe is written with what is decided here.
-            features: Of all images, ``float32[N, V, D]``.
-            choice: The head that was chosen for them, which says at which depths they are taken.
-            watcher: Keeps its history.
-            stop: Ends the training early.
+        It begins from the head that was chosen for the features of all images.
         """
         from opsin.backbones.trainable import trainable  # noqa: PLC0415
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
@@ -186,16 +181,11 @@ class FineTuning:
         """Decide crops, balance, batch size and arithmetic; return the work of a step."""
         from opsin.training.device import choose_device, choose_precision  # noqa: PLC0415
         from opsin.training.fine_tuning import fitting_batch, with_crops  # noqa: PLC0415
-        from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
         crops = with_crops(self.training, network, self.dataset.images.shape[3])
         self._decided({}, crop_side=crops.crop_side)
-        if self.training.balance == "auto":
-            labels = self.dataset.labels[self.rows]
-            counts = np.bincount(labels, minlength=len(self.dataset.classes))
-            in_shards = self.training.shuffle_buffer is not None
-            balance, reason = choose_balance(counts, in_shards=in_shards)
-            self._decided({"Balance": reason} if balance != "none" else {}, balance=balance)
+        training, reasons = balanced(self.training, self.dataset, self.rows)
+        self._decided(reasons, balance=training.balance)
         if fresh:
             size = fitting_batch(self.training, [layer.shape for layer in layers])
             if size < (self.training.micro_batch or self.training.batch_size):

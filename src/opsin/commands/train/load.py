@@ -148,16 +148,12 @@ def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
     return replace(dataset, split=every) if folds_of(dataset.labels, dataset.units, 0) else dataset
 
 
-def sources_in(data: object) -> list[object]:
-    """Return the sources that were given as one or as a list."""
-    return list(data) if isinstance(data, list | tuple) else [data]
-
-
 def _dataset(data: object, options: dict[str, Any], watcher: Watcher) -> Dataset:
     """Return the dataset, loaded where sources were given; their options are taken out."""
     own = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
     if not isinstance(data, Dataset):
-        return load(*sources_in(data), watcher=watcher, **own)
+        given = data if isinstance(data, list | tuple) else [data]
+        return load(*given, watcher=watcher, **own)
     if own:
         raise RecipeError(
             "options of the model and the training beside a loaded dataset",

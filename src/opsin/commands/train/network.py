@@ -23,7 +23,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import clock
 from opsin.core.pace import seconds_of
-from opsin.core.recipe import Recipe
+from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
@@ -94,8 +94,10 @@ class NetworkLearner(Learner):
         if named is None:
             height, width, channels = dataset.images.shape[1:]
             quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
+            labels = dataset.labels[dataset.split.train]
             choice = choose(
-                shape=(height, width, channels), counts=_counts(dataset).tolist(),
+                shape=(height, width, channels),
+                counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
                 mirrored=mirrored, device=device.type, quick=quick, given=given,
             )  # fmt: skip
             chosen_by = {"Auto": choice.reason}
@@ -230,16 +232,20 @@ class NetworkLearner(Learner):
 
 def with_balance(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Return a recipe that says whether rare classes count more; decide it where it is open."""
+    training, reasons = balanced(recipe.training, dataset, dataset.split.train)
+    update = {"training": training, "reasons": recipe.reasons | reasons}
+    return recipe.model_copy(update=update)
+
+
+def balanced(
+    recipe: TrainingRecipe, dataset: Dataset, rows: NDArray[np.int64]
+) -> tuple[TrainingRecipe, dict[str, str]]:
+    """Decide by the classes of training images whether rare ones count more, and say why."""
     from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
-    if recipe.training.balance != "auto":
-        return recipe
-    in_shards = recipe.training.shuffle_buffer is not None
-    balance, reason = choose_balance(_counts(dataset), in_shards=in_shards)
-    reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
-    return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})
-
-
-def _counts(dataset: Dataset) -> NDArray[np.int64]:
-    """Return how many training images each class has, ``int64[K]``."""
-    return np.bincount(dataset.labels[dataset.split.train], minlength=len(dataset.classes))
+    if recipe.balance != "auto":
+        return recipe, {}
+    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
+    balance, reason = choose_balance(counts, in_shards=recipe.shuffle_buffer is not None)
+    reasons = {} if balance == "none" else {"Balance": reason}
+    return recipe.model_copy(update={"balance": balance}), reasons

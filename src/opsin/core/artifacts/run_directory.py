@@ -21,12 +21,16 @@ from pydantic import ValidationError
 from opsin.core.artifacts.artifact import Artifact, Stored, damaged, first_of, read_objects
 from opsin.core.artifacts.dataset_record import DatasetRecord, Location
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
-from opsin.core.artifacts.import_record import ImportRecord
-from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
+from opsin.core.artifacts.records import (
+    NAME_MOST,
+    NOTE_MOST,
+    ImportRecord,
+    LoggedEvaluation,
+    RunNotes,
+    TrackedRun,
+)
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
-from opsin.core.artifacts.run_notes import NAME_MOST, NOTE_MOST, RunNotes
 from opsin.core.artifacts.run_status import RunStatus, State
-from opsin.core.artifacts.tracked_run import TrackedRun
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.operating_system import process_exists

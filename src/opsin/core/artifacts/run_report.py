@@ -86,7 +86,7 @@ class Refused(Stored):
     accuracy_of_others: Share | None = None
 
 
-class AccuracyOf(Stored):
+class Accuracy(Stored):
     """An accuracy with its 95% interval."""
 
     images: Count
@@ -101,7 +101,7 @@ class CorrectedLabels(Stored):
     labels: Count = Field(description="Images with another label than in the source.")
     images: Count
     left_out: Count = Field(description="Images of the whole dataset that were left out.")
-    earlier: AccuracyOf = Field(description="The accuracy by the labels of the source.")
+    earlier: Accuracy = Field(description="The accuracy by the labels of the source.")
 
 
 class PartFigures(Stored):
@@ -139,7 +139,7 @@ class PartFigures(Stored):
     uncalibrated: Uncalibrated | None = None
     refused: Refused | None = None
     corrected: CorrectedLabels | None = None
-    without_leaks: AccuracyOf | None = None
+    without_leaks: Accuracy | None = None
 
     @property
     def uneven(self) -> bool:
@@ -227,8 +227,8 @@ class ExpectedSuspects(Stored):
     """What suspects are worth, by trials with labels flipped at random."""
 
     flipped: Count = Field(description="Labels that a trial flipped.")
-    first: Count
-    hits: float
+    first: Count = Field(description="Suspects that a trial looked at.")
+    hits: float = Field(description="Those of them that were flipped, on average.")
     share: float = Field(description="Share of the labels that was flipped.")
     precision: float = Field(description="Share of the suspects looked at that was flipped.")
     words: str

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
+from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.lesson_window import strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
@@ -134,10 +134,5 @@ class BatchNormalisationLesson:
                 "before": {"mean": mean_before, "deviation": spread_before},
                 "after": {"mean": after[0], "deviation": after[1]},
             })  # fmt: skip
-        found: JsonObject = plain({
-            "term": self.term, "layer": self.layer, "kind": self.kind, "unit": self.unit,
-            "place": self.place, "epsilon": self.epsilon, "given": self.given,
-            "normalised": self.normalised, "total": self.total, "output": self.output,
-            "units": units,
-        })  # fmt: skip
-        return found
+        names = "unit place epsilon given normalised total output units"
+        return lesson_json(self, names, units=units)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
+from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.lesson_window import WindowGrid, strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
@@ -102,11 +102,6 @@ class ConvolutionLesson:
 
     def to_json(self) -> JsonObject:
         """Plain data, the whole maps left out."""
-        found: JsonObject = plain({
-            "term": self.term, "layer": self.layer, "kind": self.kind, "unit": self.unit,
-            "place": self.place, "at": self.at,
-            "maps": [self.first, self.first + len(self.window) - 1],
-            "window": self.window, "kernel": self.kernel, "sums": self.sums, "bias": self.bias,
-            "total": self.total, "output": self.output,
-        })  # fmt: skip
-        return found
+        maps = [self.first, self.first + len(self.window) - 1]
+        names = "unit place at maps window kernel sums bias total output"
+        return lesson_json(self, names, maps=maps)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.metadata import LayerOp
 from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
+from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.subnetwork import Subnetwork
@@ -126,11 +126,8 @@ class DropoutLesson:
              "probabilities": dict(zip(self.classes, row, strict=True))}
             for (label, share, dropped), row in zip(self.answers, self.on, strict=True)
         ]  # fmt: skip
-        found: JsonObject = plain({
-            "term": self.term, "layer": self.layer, "kind": self.kind, "rate": self.rate,
-            "assumed": self.assumed, "added": self.added, "values": self.values.size,
-            "off": dict(zip(self.classes, self.off, strict=True)), "on": answers,
-            "examples": [{"place": place, "before": off, "after": on}
-                         for place, off, on in self.examples()],
-        })  # fmt: skip
-        return found
+        examples = [{"place": k, "before": off, "after": on} for k, off, on in self.examples()]
+        return lesson_json(
+            self, "rate assumed added values off on examples", values=self.values.size,
+            off=dict(zip(self.classes, self.off, strict=True)), on=answers, examples=examples,
+        )  # fmt: skip

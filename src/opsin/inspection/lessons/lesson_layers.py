@@ -12,6 +12,7 @@ from onnx import NodeProto
 
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import LayerOp
+from opsin.core.stored_json import JsonObject
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 from opsin.onnx_files.postprocessing import IMAGES, LOGITS, PROBABILITIES
@@ -104,6 +105,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, float | np.floating | np.ndarray):
         return float(f"{float(value):.7g}")
     return value
+
+
+def lesson_json(lesson: Any, names: str, **further: Any) -> JsonObject:
+    """A lesson as plain data: its attributes by their names, and what is given beside them."""
+    wanted = ("term", "layer", "kind", *names.split())
+    found: JsonObject = plain(
+        {name: further[name] if name in further else getattr(lesson, name) for name in wanted}
+    )
+    return found
 
 
 def _own_nodes(

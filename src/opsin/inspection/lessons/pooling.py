@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
+from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.lesson_window import WindowGrid, strongest_place
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -134,9 +134,7 @@ class PoolingLesson:
              "output": each.output}
             for each in self.windows
         ]  # fmt: skip
-        found: JsonObject = plain({
-            "term": self.term, "layer": self.layer, "kind": self.kind, "takes": self.takes,
-            "unit": self.unit, "size_before": self.before.shape, "size_after": self.after.shape,
-            "windows": windows,
-        })  # fmt: skip
-        return found
+        return lesson_json(
+            self, "takes unit size_before size_after windows", windows=windows,
+            size_before=self.before.shape, size_after=self.after.shape,
+        )  # fmt: skip

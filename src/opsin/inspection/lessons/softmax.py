@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.stored_json import JsonObject
-from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, plain
+from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import PROBABILITIES
@@ -86,8 +86,4 @@ class SoftmaxLesson:
              "total": own[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
             for k in self.order
         ]  # fmt: skip
-        found: JsonObject = plain({
-            "term": self.term, "layer": self.layer, "kind": self.kind,
-            "temperature": self.temperature, "classes": classes,
-        })  # fmt: skip
-        return found
+        return lesson_json(self, "temperature classes", classes=classes)

@@ -31,8 +31,6 @@ _EDGE: Final[dict[str, Any]] = {
     "arrowstyle": "-|>", "mutation_scale": 6, "linewidth": 1, "shrinkA": 0, "shrinkB": 0
 }  # fmt: skip
 _CURVE: Final = (Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4)
-# Pixels of the longest image that can be written as PNG by matplotlib.
-_LONGEST: Final = 60_000
 
 
 def network_title(rows: Sequence[LayerRow]) -> str:
@@ -58,7 +56,8 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
     head = 0.7 + 0.17 * len(lines)
     height = head + len(rows) * _PITCH + 0.3
-    figure = Figure(figsize=(width, height), dpi=min(DPI, _LONGEST / height))
+    # Longer images are more than matplotlib can write as PNG.
+    figure = Figure(figsize=(width, height), dpi=min(DPI, 60_000 / height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.axis("off")
@@ -66,9 +65,9 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     tops = {row.name: head + place * _PITCH for place, row in enumerate(rows)}
     shapes = {row.name: row.shape for row in rows}
     middle = _LANE + _WIDE / 2
-    size, field = image_size(rows), rows[0].receptive_field
-    known = field is not None and field.step == (1, 1)
-    pixels = f"pixels {_words((*size, rows[0].shape[0]))}" if known else "pixels"
+    field, pixels = rows[0].receptive_field, "pixels"
+    if field is not None and field.step == (1, 1):
+        pixels += f" {'×'.join(map(str, (*image_size(rows), rows[0].shape[0])))}"
     axes.text(middle, head - 0.2, pixels, fontsize=7, ha="center", fontweight="bold")
     for place, row in enumerate(rows):
         top = tops[row.name]
@@ -83,7 +82,7 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
         axes.text(_LANE + _WIDE - 0.06, at, kind, fontsize=6.5, ha="right", va="center_baseline")
         above = rows[place - 1].name if place else "images"
         for parent in row.parents:
-            if parent == above or (not place and parent not in tops):
+            if parent == above or not place:
                 axes.annotate("", (middle, top), (middle, top - _PITCH + _TALL),
                               arrowprops=_EDGE | {"color": MUTED})  # fmt: skip
                 continue
@@ -92,9 +91,10 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
             curve = Path([(_LANE, start), (bulge, start), (bulge, at), (_LANE, at)], _CURVE)
             axes.add_patch(FancyArrowPatch(path=curve, color=PALETTE[3], **_EDGE))
         changed = row.shape not in [shapes[each] for each in row.parents if each in shapes]
-        axes.text(middle + 0.06, top + _TALL + 0.1, _words(row.shape), fontsize=6, va="center",
-                  fontweight="bold" if changed else "normal",
-                  color=INK if changed else MUTED)  # fmt: skip
+        shape, weight, colour = ("×".join(map(str, row.shape)),
+                                 *(("bold", INK) if changed else ("normal", MUTED)))  # fmt: skip
+        axes.text(middle + 0.06, top + _TALL + 0.1, shape, fontsize=6, va="center",
+                  fontweight=weight, color=colour)  # fmt: skip
     labels, end = f"{math.prod(rows[-1].shape):,} labels", head + len(rows) * _PITCH
     axes.text(middle, end + 0.02, labels, fontsize=7, ha="center", va="top", fontweight="bold")
     held = [(float(row.parameters), short_count(row.parameters)) for row in rows]
@@ -104,17 +104,11 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     return figure
 
 
-def _words(shape: Sequence[int]) -> str:
-    return "×".join(f"{side:,}" for side in shape)
-
-
 def _draw_bars(
     axes: Axes, title: str, colour: str, values: Sequence[tuple[float, str]], top: float
 ) -> None:
     """Draw a bar beside each box, the largest value's as long as there is room."""
-    most, left = max(value for value, _ in values), _LANE + _WIDE + 0.08
-    if not most:
-        return
+    most, left = max(value for value, _ in values) or 1.0, _LANE + _WIDE + 0.08
     axes.text(left, top - 0.18, title, fontsize=6, color=colour, va="center", fontweight="bold")
     for place, (value, words) in enumerate(values):
         at, length = top + place * _PITCH + 0.02, (_BARS - 0.5) * value / most

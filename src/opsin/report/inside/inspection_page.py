@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from opsin.report.templates import environment
+from opsin.report.templates import fill
 
 
 @dataclass(frozen=True)
@@ -18,16 +17,13 @@ class Section:
     html: str
 
 
-def section(anchor: str, title: str, template: str, **values: Any) -> Section:
+def section(anchor: str, title: str, template: str, **values: object) -> Section:
     """Fill one of the templates beside this module, such as ``layers.html``."""
-    html = environment().get_template(f"inside/{template}").render(**values)
-    return Section(anchor, title, html)
+    return Section(anchor, title, fill(f"inside/{template}", **values))
 
 
 def render_page(
     name: str, verdict: str, facts: Mapping[str, str], sections: Sequence[Section]
 ) -> str:
     """Return the page about a run or an image; its headline says what was found."""
-    template = environment().get_template("inside/page.html")
-    html: str = template.render(name=name, verdict=verdict, facts=facts, sections=sections)
-    return html
+    return fill("inside/page.html", name=name, verdict=verdict, facts=facts, sections=sections)

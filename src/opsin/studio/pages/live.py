@@ -12,8 +12,8 @@ from nicegui import ui
 from opsin.core import defaults
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion
-from opsin.core.artifacts.import_record import IMPORTED
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval

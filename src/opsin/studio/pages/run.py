@@ -10,7 +10,7 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.import_record import IMPORTED
+from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-from opsin.core.artifacts.import_record import IMPORTED
+from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_summary import RunSummary, summarise
 from opsin.core.errors import OpsinError

@@ -1,45 +1,103 @@
-"""What `opsin train` says of several runs: repeats and folds."""
+"""What is printed once a run is over, of a training that is only planned, and of several runs."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import typer
 from rich.markup import escape
 from rich.table import Table
 
-from opsin.cli.output import console, print_json
-from opsin.commands.repeats import RepeatedRun, Repeats
+from opsin.cli.output import STOP_SAID, console, print_json
+from opsin.commands.runs import Run
+from opsin.core.artifacts.run_report import Report
 from opsin.core.format import clock, plus_minus
 from opsin.report.doubts import labels_grounds
-from opsin.report.terminal import class_table, printable
+from opsin.report.terminal import Terminal, class_table, printable
+
+if TYPE_CHECKING:
+    from opsin.commands.repeats import RepeatedRun, Repeats
+    from opsin.report.training_plan import Plan
+
+
+def tell_run(run: Run, *, as_json: bool) -> None:
+    """Print a run's figures and where to look next.
+
+    Raises:
+        typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
+    """
+    report = run.directory.read(Report)
+    if as_json:
+        print_json({"run": str(run.path), **report.to_json()})
+    else:
+        screen = console()
+        screen.print()
+        screen.print(class_table(report.judged))
+        screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
+        screen.print(f"Try       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True)
+        if report.training.stopped:
+            screen.print(f"Go on     opsin resume {run.path}", markup=False, soft_wrap=True)
+    _exit_with(stopped=report.training.stopped, diverged=bool(report.training.diverged))
+
+
+def _exit_with(*, stopped: bool, diverged: bool) -> None:
+    if stopped:
+        STOP_SAID.set()
+        raise typer.Exit(130)
+    if diverged:
+        raise typer.Exit(1)
+
+
+def tell_plan(planned: Plan, *, as_json: bool) -> None:
+    """Print a plan: its layers, what was decided and why, and what it will cost."""
+    from opsin.commands.train.plan import in_words  # noqa: PLC0415  loads what training needs
+
+    if as_json:
+        print_json(planned.to_json())
+        return
+    teller = Terminal(console())
+    (name, text), *others = in_words(planned)
+    teller.fact(name, text)
+    if planned.layers:
+        teller.layers(planned.layers)
+    for name, text in others:
+        teller.fact(name, text)
 
 
 def tell_repeats(found: Repeats, *, as_json: bool) -> None:
-    """Print a row a run, mean and deviation, and what these do and do not mean."""
+    """Print a row a run, mean and deviation, and what these do and do not mean.
+
+    Raises:
+        typer.Exit: As for `tell_run`.
+    """
     if as_json:
         labels = None if found.labels is None else str(found.labels)
         print_json({"file": str(found.file), "labels": labels, **found.summary.to_json()})
-        return
-    screen = console()
+    else:
+        _print_repeats(found)
+    _exit_with(stopped=found.stopped, diverged=found.diverged)
+
+
+def _print_repeats(found: Repeats) -> None:
+    screen, summary = console(), found.summary
     screen.print()
-    pooled = found.summary.pooled
-    if pooled is not None:
-        screen.print(class_table(pooled))
+    if summary.pooled is not None:
+        screen.print(class_table(summary.pooled))
         screen.print()
     screen.print(_table(found))
     screen.print()
     for line in _meaning(found):
         screen.print(line, markup=False)
     screen.print(f"\nFile      {found.file}", markup=False, soft_wrap=True)
-    doubts = found.summary.doubts
-    grounds = labels_grounds(doubts.suspected, doubts.labels) if doubts else ""
+    doubts = summary.doubts
+    grounds = printable(labels_grounds(doubts.suspected, doubts.labels)) if doubts else ""
     if found.labels is not None:
-        screen.print(
-            f"Labels    {found.labels}: those suspected to be wrong, over all images; correct "
-            f"them there, and give it to --labels. {printable(grounds)}",
-            markup=False,
-            soft_wrap=True,
+        grounds = (
+            f"{found.labels}: those suspected to be wrong, over all images; correct them there, "
+            f"and give it to --labels. {grounds}"
         )
-    elif doubts and doubts.labels.too_weak:
-        screen.print(f"Labels    {printable(grounds)}", markup=False, soft_wrap=True)
+    if found.labels is not None or (doubts and doubts.labels.too_weak):
+        screen.print(f"Labels    {grounds}", markup=False, soft_wrap=True)
 
 
 def _table(found: Repeats) -> Table:
