@@ -14,8 +14,8 @@ import pytest
 
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.efficientnet_lite import read_network
-from opsin.backbones.named_backbones import NAMED, PackagedWeights, full_name
-from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError
+from opsin.backbones.named_backbones import NAMED, PackagedWeights
+from opsin.core.errors import MissingExtraError, ModelFileError
 
 ROOT = Path(__file__).parents[2]
 JUDGE = ROOT / ".venv-keras" / "bin" / "python"
@@ -74,14 +74,6 @@ def test_stated_shapes_are_those_that_are_computed() -> None:
     found = session.run(None, {"pixels": np.zeros((2, 3, 224, 224), np.float32)})
     for value, array in zip(probed.values, found, strict=True):
         assert np.asarray(array).reshape(2, *value.shape).shape == np.asarray(array).shape
-
-
-def test_aliases() -> None:
-    assert full_name("medium") == "efficientnet-lite2"
-    assert full_name("large") in ("efficientnet-lite2", "dinov2-small")
-    assert full_name("photo.onnx") == "photo.onnx"
-    with pytest.raises(RecipeError, match="known how efficientnet-lite0 was trained"):
-        open_backbone("small", prepare="0..1")
 
 
 @pytest.mark.parametrize("damage", ["other content", "no file", "not installed"])

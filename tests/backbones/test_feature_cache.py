@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opsin.backbones.feature_cache import FeatureCache, source_keys
-from opsin.core.metadata import Preparation
+from opsin.backbones.feature_cache import FeatureCache
 
 UNITS = 5
 Kept = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -89,15 +88,6 @@ def test_a_damaged_file_costs_its_own_images(
     np.testing.assert_array_equal(known.features, features[4])
 
 
-def test_other_features_in_the_folder_are_passed_over(
-    kept: Kept, request: pytest.FixtureRequest
-) -> None:
-    digests, _, _ = kept
-    wider = FeatureCache(request.node.name, UNITS + 1)
-    assert wider.find(digests[0].tobytes(), "digests") is None
-    assert len(wider.fill(np.zeros((300, UNITS + 1), np.float32), digests)) == 300
-
-
 def _keep(key: str, seed: int) -> None:
     """Keep what another process keeps at the same time, and something of one's own."""
     shared, own = np.random.default_rng(0), np.random.default_rng(seed)
@@ -122,13 +112,3 @@ def test_processes_keep_at_the_same_time(request: pytest.FixtureRequest) -> None
             found = cache.find(digests[5].tobytes(), "digests")
             assert found is not None
             np.testing.assert_array_equal(found.features, digests[5, :UNITS])
-
-
-def test_another_preparation_is_another_image() -> None:
-    digests = np.zeros((1, 32), np.uint8)
-    keys = {
-        source_keys(digests, Preparation(height=side, width=8, channels=3, resize=resize)).tobytes()
-        for side in (8, 9)
-        for resize in ("fit", "squash")
-    }
-    assert len(keys) == 4

@@ -131,12 +131,3 @@ def test_a_full_disk_costs_the_cache_and_not_the_features(
     found = compute(backbone, *images, ("whole",), watcher=SILENT)
     assert np.isfinite(found).all()
     assert found.std() > 0
-
-
-def test_a_mirrored_view_is_that_of_the_mirrored_image(backbone: Backbone, images: Images) -> None:
-    pixels, digests = images
-    seen = compute(backbone, pixels, digests, ("whole", "mirrored"), watcher=SILENT)
-    turned = np.ascontiguousarray(pixels[:, :, ::-1])
-    again = compute(backbone, turned, digests ^ np.uint8(3), ("whole", "mirrored"), watcher=SILENT)
-    np.testing.assert_allclose(seen[:, 0], again[:, 1], atol=1e-5)
-    np.testing.assert_allclose(seen[:, 1], again[:, 0], atol=1e-5)

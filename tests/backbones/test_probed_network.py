@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from opsin.backbones.probed_network import FOLDER, probed_network
-from opsin.core.errors import ModelFileError
 from opsin.core.sandbox import Sandbox
 from opsin.data.cache import cache_root
 
@@ -54,14 +53,6 @@ def test_what_is_damaged_or_of_others_is_looked_into_again(looked_into: list[str
     assert looked_into == ["first", "damaged", "of anyone"]
     assert probed_network(network(), "mended", None) == first
     assert len(looked_into) == 3
-
-
-def test_what_is_refused_is_not_kept(looked_into: list[str]) -> None:
-    for name in ("first", "second"):
-        with pytest.raises(ModelFileError, match=name):
-            probed_network(b"this is no network", name, None)
-    assert looked_into == ["first", "second"]
-    assert kept() == []
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(

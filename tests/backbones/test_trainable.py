@@ -58,9 +58,3 @@ def test_bytes_are_unpacked_and_layers_keep_their_names(tmp_path: Path) -> None:
     assert {"conv1", "relu2", "flat"} <= wide.graph.values()
     expected, found = features(packed.content, np.float32), features(wide.content, np.float32)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_what_needs_nothing_answers_as_before(tmp_path: Path) -> None:
-    backbone = opened(network(), tmp_path)
-    before = features(backbone.content, np.float32)
-    np.testing.assert_array_equal(features(trainable(backbone).content, np.float32), before)

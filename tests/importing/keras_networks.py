@@ -36,14 +36,10 @@ def windows(pad: str) -> dict[str, Build]:
     def convolution(size: int, step: int) -> Build:
         return lambda: after(layers.Conv2D(4, size, strides=step, padding=pad, activation="relu"))
 
-    def upwards(step: int) -> Build:
-        return lambda: after(layers.Conv2DTranspose(4, 3, strides=step, padding=pad))
-
     found = {
         f"Conv2D {pad} {size} {step}": convolution(size, step)
         for size, step in ((3, 1), (3, 2), (2, 2), (5, 3), (1, 2))
     }
-    found |= {f"Conv2DTranspose {pad} 3 {step}": upwards(step) for step in (1, 2, 3)}
     return found | {
         f"Conv2D {pad} with holes": lambda: after(
             layers.Conv2D(4, 3, dilation_rate=2, padding=pad)
@@ -115,7 +111,6 @@ def others() -> dict[str, Build]:
         "LayerNormalization": lambda: after(layers.LayerNormalization(epsilon=1e-5)),
         "LayerNormalization of all": lambda: after(layers.LayerNormalization(axis=[1, 2, 3])),
         "GroupNormalization": lambda: after(layers.Conv2D(8, 3), layers.GroupNormalization(4)),
-        "UnitNormalization": lambda: after(layers.UnitNormalization()),
         "Rescaling": lambda: after(
             layers.Rescaling(1 / 127.5, offset=-1), layers.RandomFlip(), layers.Conv2D(4, 3),
             layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.SpatialDropout2D(0.1),
@@ -133,7 +128,6 @@ def others() -> dict[str, Build]:
         "Resizing larger": lambda: after(layers.Resizing(20, 17)),
         "Resizing nearest": lambda: after(layers.Resizing(20, 17, interpolation="nearest")),
         "CenterCrop": lambda: after(layers.CenterCrop(8, 7)),
-        "RepeatVector": lambda: after(layers.GlobalMaxPooling2D(), layers.RepeatVector(4)),
     }  # fmt: skip
 
 
@@ -151,13 +145,6 @@ def merged() -> Any:
     wide = layers.Concatenate(axis=2)([layers.Concatenate(axis=1)([a, b])] * 2)
     rows = [layers.Flatten()(each) for each in (joined, wide)]
     return Model(image, layers.Dense(5)(layers.Concatenate()(rows)))
-
-
-def dots() -> Any:
-    image = Input(SHAPE)
-    a, b = (layers.Dense(7)(layers.Flatten()(image)) for _ in range(2))
-    both = [layers.Dot(axes=1, normalize=True)([a, b]), layers.Dot(axes=1)([a, b])]
-    return Model(image, layers.Dense(4, "softmax")(layers.Concatenate()(both)))
 
 
 def squeeze_and_excite() -> Any:
@@ -228,7 +215,7 @@ def channels_first() -> Any:
 def whole() -> dict[str, Build]:
     """Return networks of many layers: graphs, the tutorials', and those that Keras publishes."""
     found: dict[str, Build] = {
-        "merged": merged, "dots": dots, "squeeze and excite": squeeze_and_excite,
+        "merged": merged, "squeeze and excite": squeeze_and_excite,
         "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
         "attention": lambda: attention(plain=True), "attention 2": lambda: attention(plain=False),
         "tutorial, convolutions": tutorial_convolutions, "channels first": channels_first,

@@ -67,18 +67,11 @@ def same(value: Any, size: int, step: int, fill: float = 0.0) -> Any:
 
 
 KERNEL, DEPTHWISE, POINTWISE = drawn(3, 3, 3, 4), drawn(3, 3, 3, 2), drawn(1, 1, 6, 5)
-UPWARDS = drawn(3, 3, 4, 3)
 
 
 def separable(x: Any) -> Any:
     weight = torch.from_numpy(DEPTHWISE.transpose(2, 3, 0, 1).reshape(6, 1, 3, 3).copy())
     return F.conv2d(F.conv2d(same(x, 3, 2), weight, stride=2, groups=3), kernel(POINTWISE))
-
-
-def upwards(x: Any) -> Any:
-    """Return a transposed convolution, cut to twice the size as TensorFlow cuts it."""
-    weight = torch.from_numpy(UPWARDS.transpose(3, 2, 0, 1).copy())
-    return F.conv_transpose2d(x, weight, stride=2)[:, :, : 2 * x.shape[2], : 2 * x.shape[3]]
 
 
 CASES: dict[str, tuple[dict[str, Any], Weights, Callable[[Any], Any]]] = {
@@ -107,12 +100,6 @@ CASES: dict[str, tuple[dict[str, Any], Weights, Callable[[Any], Any]]] = {
               padding="same", use_bias=False),
         [DEPTHWISE, POINTWISE],
         separable,
-    ),
-    "transposed": (
-        layer("Conv2DTranspose", "it", filters=4, kernel_size=3, strides=2, padding="same",
-              use_bias=False),
-        [UPWARDS],
-        upwards,
     ),
     "largest, same": (
         layer("MaxPooling2D", "it", pool_size=3, strides=2, padding="same"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from functools import cache
 from pathlib import Path
@@ -182,12 +181,6 @@ def test_names_of_classes_may_be_objects(tmp_path: Path) -> None:
     assert convert_estimator(path).classes == tuple(NAMES)
 
 
-def test_numbers_are_no_names(tmp_path: Path) -> None:
-    images, _ = digits()
-    estimator = KNeighborsClassifier(3).fit(images[:50].reshape(50, -1) / 255, np.arange(50) % 5)
-    assert convert_estimator(write_skops(tmp_path / "model.skops", estimator)).classes is None
-
-
 @pytest.mark.parametrize(
     ("way", "solver", "wanted"),
     [("multinomial", "lbfgs", 2.0), ("auto", "lbfgs", 1.0), ("ovr", "lbfgs", 1.0)],
@@ -239,22 +232,3 @@ def test_what_is_not_known_is_named(estimator: Any, reason: str, tmp_path: Path)
     path = write_skops(tmp_path / "model.skops", estimator.fit(rows, labels[:64]))
     with pytest.raises(ModelFileError, match=reason):
         convert_estimator(path)
-
-
-def test_what_is_not_fitted_is_said(tmp_path: Path) -> None:
-    def unfitted(schema: Node, _: Members) -> None:
-        del attributes(schema)["coef_"]
-
-    path = write_skops(tmp_path / "model.skops", fitted(LogisticRegression(max_iter=5)),
-                       changed=unfitted)  # fmt: skip
-    with pytest.raises(ModelFileError, match=r"has no coef_, so it is not fitted.*Fit it"):
-        convert_estimator(path)
-
-
-def test_json_says_how_it_answers(tmp_path: Path, cli: Any) -> None:
-    path = write_skops(tmp_path / "model.skops", fitted(SVC()))
-    done = cli("import", path, "--prepare=0..1", "--runs", tmp_path / "runs", "--json")
-    assert done.returncode == 0
-    run = json.loads(done.stdout)["run"]
-    record = json.loads((Path(run) / "import.json").read_text())
-    assert record["answers"].startswith("scores, as decision_function gives them")

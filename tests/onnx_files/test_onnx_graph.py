@@ -21,7 +21,6 @@ from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import outputs, tail
-from opsin.onnx_files.receptive_field import ReceptiveField
 
 SIZE = (13, 12)
 CLASSES = 3
@@ -202,21 +201,6 @@ def bounds(seen: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-@given(st.lists(windows(padded=False), min_size=1, max_size=4))
-def test_without_padding_a_field_is_what_changes_a_place(
-    parts: list[tuple[str, dict[str, Any]]],
-) -> None:
-    made = built(parts)
-    if made is None:
-        return
-    network = made.network()
-    name = f"part{len(parts) - 1}"
-    seen, found = seen_by(network, name), network.receptive_field(name)
-    assert found is not None
-    for y, x in np.ndindex(seen.shape[2:]):
-        assert found.box(y, x, SIZE) == bounds(seen[:, :, y, x])
-
-
 @settings(max_examples=25)
 @given(st.lists(windows(padded=True), min_size=1, max_size=4))
 def test_nothing_outside_a_field_changes_a_place(parts: list[tuple[str, dict[str, Any]]]) -> None:
@@ -235,25 +219,6 @@ def test_nothing_outside_a_field_changes_a_place(parts: list[tuple[str, dict[str
             first = found.start[0] + y * found.step[0], found.start[1] + x * found.step[1]
             if min(first) >= 0 and seen[:, :, y, x].any():
                 assert bounds(seen[:, :, y, x])[:2] == (top, left)
-
-
-def test_fields_of_a_residual_network() -> None:
-    network = residual_network().network()
-    fields = {layer.name: network.receptive_field(layer.name) for layer in network.layers}
-    assert fields["input"] == ReceptiveField(1, 1, (1, 1), (0, 0))
-    assert fields["stem_relu"] == ReceptiveField(3, 3, (1, 1), (0, 0))
-    assert fields["one.add"] == ReceptiveField(5, 5, (1, 1), (-1, -1))
-    assert fields["stage.conv"] == ReceptiveField(7, 7, (2, 2), (-1, -1))
-    assert fields["norm"] == fields["stage.conv"]
-    assert fields["two.add"] == ReceptiveField(11, 11, (2, 2), (-3, -3))
-    assert fields["maximum"] is None and fields["head"] is None
-
-
-def test_a_box_is_cut_to_the_image() -> None:
-    wide = ReceptiveField(7, 5, (2, 2), (-3, -1))
-    assert wide.box(0, 0, (20, 20)) == (0, 0, 4, 4)
-    assert wide.box(4, 4, (20, 20)) == (5, 7, 12, 12)
-    assert wide.box(8, 9, (20, 20)) == (13, 17, 20, 20)
 
 
 def test_parents_are_layers_not_the_operators_between() -> None:

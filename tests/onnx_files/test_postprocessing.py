@@ -81,16 +81,3 @@ def test_the_file_computes_what_was_measured(
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     props = session.get_modelmeta().custom_metadata_map
     assert Metadata.from_props(props, "x") == told
-
-
-def test_what_is_not_given_stays(tmp_path: Path) -> None:
-    path = tmp_path / "classifier.onnx"
-    metadata = write_file(path)
-    known = Calibrated(2.0, np.ones(UNITS, np.float32), np.eye(CLASSES, UNITS, dtype=np.float32))
-    path.write_bytes(finished(path.read_bytes(), metadata, known))
-    logits, seen = np.ones((1, CLASSES), np.float32), np.ones((1, UNITS), np.float32)
-    before = answers(path, logits, seen)
-    other = finished(path.read_bytes(), metadata.model_copy(update={"source": "y"}))
-    path.write_bytes(other)
-    for now, then in zip(answers(path, logits, seen), before, strict=True):
-        assert np.array_equal(now, then)

@@ -96,13 +96,6 @@ def test_a_photograph_is_turned_and_the_answer_says_so(
     assert right > as_is + 20
 
 
-def test_an_unreadable_image_is_named(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"gone\.png"):
-        classifier.predict(tmp_path / "gone.png")
-    with pytest.raises(ImageError, match="holiday"):
-        classifier.predict(b"no image", name="holiday")
-
-
 def test_a_list_is_answered_one_by_one(
     classifier: Classifier, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -127,11 +120,6 @@ def test_an_image_without_contrast_is_said_to_be_so(classifier: Classifier) -> N
         assert answer.warning == NO_CONTRAST
         assert answer.notes == (NO_CONTRAST,)  # and nothing of a background
         assert answer.to_json()["warning"] == NO_CONTRAST
-
-
-def test_an_image_of_something_has_no_warning(classifier: Classifier, digits: Dataset) -> None:
-    answers = classifier.predict(list(digits.images[:50]))
-    assert {answer.warning for answer in answers} == {None}
 
 
 def test_what_an_array_was_taken_for_is_a_note(classifier: Classifier, digits: Dataset) -> None:
@@ -178,14 +166,6 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ModelFileError, match=r"broken\.onnx"):
         Classifier(file)
-
-
-def test_a_file_of_another_tool_is_named(nearest_mean: Path, tmp_path: Path) -> None:
-    model = onnx.load_model(nearest_mean)
-    del model.metadata_props[:]
-    onnx.save_model(model, tmp_path / "foreign.onnx")
-    with pytest.raises(ModelFileError, match="lacks Opsin's description"):
-        Classifier(tmp_path / "foreign.onnx")
 
 
 def test_a_description_that_does_not_fit_is_refused(nearest_mean: Path, tmp_path: Path) -> None:
@@ -298,21 +278,3 @@ def test_views_that_did_not_help_or_are_unknown_are_not_used(
         (note,) = other.notes
         assert words in note
         assert note.endswith("; not used")
-
-
-def test_large_images_come_in_smaller_batches(classifier: Classifier) -> None:
-    assert classifier.batch_size == 256
-    like = classifier.metadata.preparation
-    for side, size in ((28, 256), (64, 244), (224, 19), (2000, 8)):
-        preparation = like.model_copy(update={"height": side, "width": side})
-        classifier.metadata = classifier.metadata.model_copy(update={"preparation": preparation})
-        assert classifier.batch_size == size
-
-
-def test_layers_asked_for_again_need_no_new_session(
-    classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = digits.images[:3]
-    first = classifier.layers(images, ["flatten"])["flatten"]
-    monkeypatch.setattr("opsin.runtime.classifier.open_session", None)
-    assert np.array_equal(classifier.layers(images, ["flatten"])["flatten"], first)

@@ -12,7 +12,6 @@ import opsin
 from opsin.core.errors import DownloadError, ModelFileError, RecipeError, RunError
 from opsin.hub.hub_name import HubName
 from opsin.runtime.find_model import find_model
-from opsin.server.models import fetch_models, parse_models
 from tests.backbones.small_networks import network
 from tests.conftest import Notes
 from tests.hub_server import COMMIT, HubServer
@@ -100,44 +99,7 @@ def test_only_the_prefix_asks_the_hub(published: HubServer) -> None:
     assert not published.asked
 
 
-def test_windows_strokes_mean_the_same(published: HubServer) -> None:
-    assert find_model("hf:someone\\digits")[1] == HubName("someone/digits", COMMIT)
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({}, "no ONNX file"),
-        ({"a.onnx": b"x", "b.onnx": b"x"}, "a.onnx, b.onnx.*opsin import FILE"),
-        ({"classifier.onnx": b"x", "classifier.onnx_data": b"x"}, "lie in another"),
-        ({"classifier.onnx": b"x" * 500}, "it holds no network"),
-    ],
-)
-def test_repositories_without_a_classifier(
-    hub: HubServer, files: dict[str, bytes], said: str
-) -> None:
-    hub.publish("someone/digits", files)
-    with pytest.raises(ModelFileError, match=said):
-        opsin.Classifier(NAME)
-
-
 def test_another_programs_network_is_to_be_imported(hub: HubServer) -> None:
     hub.publish("someone/digits", {"onnx/model.onnx": network()})
     with pytest.raises(ModelFileError, match=r"lacks Opsin's description.*opsin import FILE"):
         opsin.Classifier(NAME)
-
-
-def test_one_that_is_not_shown(published: HubServer) -> None:
-    published.publish("someone/digits", {"classifier.onnx": b"x"}, refused=(403, "GatedRepo"))
-    with pytest.raises(ModelFileError, match=r"owners must let you in.*hf auth login"):
-        opsin.Classifier(NAME)
-    with pytest.raises(ModelFileError, match="shows you no someone/else"):
-        opsin.Classifier("hf:someone/else")
-
-
-def test_a_server_fetches_at_its_start(published: HubServer, nearest_mean: Path) -> None:
-    named = parse_models([NAME, f"old={NAME}@{COMMIT}", str(nearest_mean)])
-    models = fetch_models(named, Notes())
-    assert list(models) == ["digits", "old", nearest_mean.parent.name]
-    assert models["digits"] == models["old"] != nearest_mean
-    assert models["digits"].read_bytes() == nearest_mean.read_bytes()

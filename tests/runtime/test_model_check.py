@@ -23,7 +23,7 @@ from PIL import Image
 from opsin.core.errors import ModelFileError
 from opsin.data.cache import cache_root
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.model_check import check_model, fault_of, read_classifier, write_classifier
+from opsin.runtime.model_check import check_model, fault_of, write_classifier
 from tests.made_classifier import LAST, classifier, metadata, unsound_for_sevens
 from tests.variants import a_few
 
@@ -300,18 +300,6 @@ def test_a_large_file_of_honest_weights_is_let_in(tmp_path: Path) -> None:
     )
     assert len(content) > 120_000_000
     assert check_model(content, "large.onnx")
-
-
-def test_a_note_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "below"))
-    assert check_model(classifier(about=metadata(layers=["head"])), "own.onnx") == 256
-
-
-def test_a_folder_is_no_classifier(tmp_path: Path) -> None:
-    (tmp_path / "classifier.onnx").mkdir()
-    with pytest.raises(ModelFileError, match=r"classifier\.onnx is none"):
-        read_classifier(tmp_path / "classifier.onnx")
 
 
 @settings(max_examples=8)

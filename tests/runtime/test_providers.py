@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import parser
 
 import opsin
@@ -71,23 +69,6 @@ def test_what_is_not_there_is_refused_with_what_to_install() -> None:
     assert caught.value.received == "the one installed here has cpu, openvino only"
     assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in caught.value.advice
     assert choose("cuda:1", INTEL, needed=False) == "cpu"
-
-
-@pytest.mark.parametrize("asked", ["gpu", "CUDA", "cuda:", "cpu:1", "cuda:-1", "", "cuda:1\n"])
-def test_another_word_is_refused(asked: str) -> None:
-    with pytest.raises(RecipeError, match="auto, cpu, cuda"):
-        choose(asked, EVERYTHING)
-
-
-@given(
-    st.sets(st.sampled_from(EVERYTHING)), st.sampled_from(["auto", "cpu", *providers._PROVIDERS])
-)
-def test_a_device_is_one_of_those_that_are_there(names: set[str], asked: str) -> None:
-    there = {"cpu", *installed([*names])}
-    assert choose(asked, [*names], needed=False) in there
-    if asked not in there and asked != "auto":
-        with pytest.raises(RecipeError):
-            choose(asked, [*names])
 
 
 def test_a_device_that_does_not_start_leaves_the_work_to_the_cpu(

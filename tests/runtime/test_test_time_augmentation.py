@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opsin.runtime.test_time_augmentation import step_of, views
+from opsin.runtime.test_time_augmentation import views
 
 
 @pytest.mark.parametrize(("side", "step"), [(28, 1), (64, 1), (128, 2), (224, 4)])
@@ -44,17 +44,3 @@ def test_mirrored_views_are_those_of_the_mirrored_image() -> None:
     alone = list(views(np.ascontiguousarray(images[:, :, ::-1]), flip=False, shift=3))
     assert len(both) == 10
     assert all(np.array_equal(one, two) for one, two in zip(both[5:], alone, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("side", "flip", "shift", "count"),
-    [(64, False, 0, 1), (64, True, 0, 2), (27, False, 2, 1), (8, True, 1, 2), (1, True, 1, 2)],
-)
-def test_what_was_not_trained_or_is_too_small_is_not_varied(
-    side: int, flip: bool, shift: int, count: int
-) -> None:
-    assert len(list(views(np.zeros((1, side, side, 1), np.uint8), flip=flip, shift=shift))) == count
-
-
-def test_no_view_is_moved_further_than_the_training_did() -> None:
-    assert [step_of(512, 512, shift) for shift in (0, 1, 5, 40)] == [0, 1, 5, 8]

@@ -100,7 +100,7 @@ class _Writer:
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
         probed = Probed(
-            input="pixels", side=(side, side), open_side=False, channels=3, channels_last=False,
+            input="pixels", side=(side, side), channels=3, channels_last=False,
             dtype="float32", features="features", depths=tuple(depths),
             values=tuple(self._values), properties={},
         )  # fmt: skip

@@ -33,7 +33,6 @@ class PixelValues(BaseModel):
     deviation: tuple[_Positive, _Positive, _Positive] = (1.0, 1.0, 1.0)
     bgr: bool = False
     side: _Side | None = None
-    crop: Annotated[float, Field(gt=0.1, le=1)] | None = None
     stated: str = ""
 
     @classmethod
@@ -118,6 +117,9 @@ def _read(path: Path) -> PixelValues | None:
 
 def _fields(content: Mapping[str, object]) -> dict[str, object] | None:
     if "image_mean" in content and "image_std" in content:  # transformers
+        side = content.get("crop_size") or content.get("size")
+        if isinstance(side, dict):
+            side = side.get("height", side.get("shortest_edge"))
         rescaled = content.get("do_rescale", True)
         scale = content.get("rescale_factor", 1 / 255) if rescaled else 1.0
         normalised = content.get("do_normalize", True)
@@ -126,7 +128,7 @@ def _fields(content: Mapping[str, object]) -> dict[str, object] | None:
             "scale": scale,
             **({"mean": mean, "deviation": deviation} if normalised else {}),
             "bgr": bool(content.get("do_flip_channel_order", False)),
-            **_geometry(content.get("crop_size") or content.get("size"), content),
+            "side": side if isinstance(side, int) else None,
         }
     if "mean" in content and "std" in content:  # timm
         shape = content.get("input_size")
@@ -137,19 +139,5 @@ def _fields(content: Mapping[str, object]) -> dict[str, object] | None:
             "deviation": content["std"],
             "bgr": bool(content.get("bgr", False)),
             "side": side,
-            "crop": content.get("crop_pct"),
         }
     return None
-
-
-def _geometry(size: object, content: Mapping[str, object]) -> dict[str, object]:
-    """Return side and crop share from what transformers call ``size`` and ``crop_size``."""
-
-    def side_of(given: object) -> int | None:
-        if isinstance(given, dict):
-            given = given.get("height", given.get("shortest_edge"))
-        return given if isinstance(given, int) else None
-
-    side, whole = side_of(size), side_of(content.get("size"))
-    cropped = content.get("do_center_crop") and side and whole and whole > side
-    return {"side": side, "crop": side / whole if cropped and side and whole else None}

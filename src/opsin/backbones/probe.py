@@ -101,7 +101,6 @@ class Probed(BaseModel):
 
     input: str
     side: tuple[int, int]
-    open_side: bool
     channels: int
     channels_last: bool
     dtype: str
@@ -189,7 +188,7 @@ class _Probe:
         features = self._features({value.name: value for value in values})
         self._leave_out_unused()
         found = Probed(
-            input=self.input, side=self.side, open_side=self.open_side, channels=self.channels,
+            input=self.input, side=self.side, channels=self.channels,
             channels_last=self.channels_last, dtype=np.dtype(self.dtype).name, features=features,
             depths=tuple(self._depths(values, features)), values=values,
             properties={e.key[:200]: e.value[:10_000] for e in self._model.metadata_props},
@@ -282,7 +281,6 @@ class _Probe:
         if channels not in (0, 1, 3):
             raise refused(self._name, f"its images have {channels} channels")
         sides = dims[1:3] if self.channels_last else dims[2:4]
-        self.open_side = 0 in sides
         height, width = (each or side or _USUAL_SIDE for each in sides)
         if max(height, width) > _LARGEST_SIDE or min(height, width) < 4:
             raise refused(self._name, f"its images have {height}×{width} pixels")

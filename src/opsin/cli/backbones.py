@@ -53,13 +53,13 @@ def backbones(
     if network is None:
         rows = list_backbones(watcher=watcher)
         if as_json:
-            print_json({"backbones": [row.to_json() for row in rows]})
+            print_json({"backbones": [row.model_dump(mode="json") for row in rows]})
         else:
             _tell_rows(rows)
         return
     known = describe_backbone(network, prepare=prepare, offline=offline, watcher=watcher)
     if as_json:
-        print_json(known.to_json())
+        print_json(known.model_dump(mode="json"))
     else:
         _tell_one(known)
 

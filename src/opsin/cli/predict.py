@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,7 +15,6 @@ from opsin.cli import options
 from opsin.cli.options import argument, flag
 from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
-from opsin.commands.predict.predict import Classified, classify
 from opsin.commands.predict.stream import (
     Answered,
     each_answer,
@@ -28,8 +27,10 @@ from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
 from opsin.data.shard import Shard
 from opsin.report.terminal import bar, for_people, printable
-from opsin.runtime.cluster import is_elsewhere
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
+
+if TYPE_CHECKING:
+    from opsin.commands.predict.predict import Classified
 
 # More images than this are a line each, without bars.
 _FEW = 20
@@ -136,7 +137,7 @@ def predict(
     into_files = out is not None or sort_into is not None
     part = None if shard is None else Shard.parse(shard)
     _check_places(plot, into_files=into_files, sorts=sort_into is not None, by=by)
-    if is_elsewhere(on) and not into_files:
+    if on != "local" and not into_files:
         raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
     if part is not None and out is None:
         raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
@@ -147,6 +148,8 @@ def predict(
         watcher=watcher,
     )  # fmt: skip
     if into_files:
+        from opsin.commands.predict.predict import classify  # noqa: PLC0415  few answers need none
+
         classifier = open_classifier(model, device=device, watcher=watcher)
         try:
             done = classify(
@@ -234,10 +237,7 @@ class _AnswerPrinter:
             screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object, each answer as soon as it is there: there may be millions.
-
-        Whatever ends the work early, what was begun becomes one whole object.
-        """
+        """Print one object, each answer as soon as it is there: there may be millions."""
         head = b'{"model": ' + encoded(model) + b', "predictions": ['
         more: tuple[str, ...] = ()
         try:

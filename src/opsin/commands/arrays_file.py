@@ -19,16 +19,7 @@ _BLOCK: Final = 1 << 22
 
 
 def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    """Write ``images``, ``labels``, ``classes`` and, where there is a test part, that as well.
-
-    Args:
-        dataset: The images.
-        target: The file.
-        watcher: Receives the progress of the work, and where validation images go.
-
-    Raises:
-        StorageError: The disk refuses a write.
-    """
+    """Write ``images``, ``labels``, ``classes`` and, where there is a test part, that as well."""
     split = dataset.split
     train = np.sort(np.concatenate([split.train, split.val]))
     if len(split.val):
@@ -74,14 +65,7 @@ def add_array(
     blocks: Iterator[NDArray[Any]] | list[NDArray[Any]],
     count: int | None = None,
 ) -> None:
-    """Add an array that comes in blocks.
-
-    Args:
-        archive: The file.
-        name: Of the array.
-        blocks: Its rows.
-        count: How many there are in all (default: those of the one block).
-    """
+    """Add an array that comes in blocks."""
     # Without the time, so that the same images give the same file.
     info = zipfile.ZipInfo(f"{name}.npy")
     info.compress_type = archive.compression

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,6 @@ from opsin.core.defaults import cores
 from opsin.core.errors import MissingExtraError, OpsinError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
-from opsin.core.stored_json import JsonObject
 from opsin.data.cache import cache_root
 from opsin.hub.hub_name import HubName
 from opsin.runtime.providers import cpu_session
@@ -33,8 +31,11 @@ _BATCH: Final = 8
 _SECONDS: Final = 0.5
 
 
-@dataclass(frozen=True)
-class ListedBackbone:
+class _Figures(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ListedBackbone(_Figures):
     """A network with a short name.
 
     Args:
@@ -61,14 +62,8 @@ class ListedBackbone:
     licence: str
     path: Path | None
 
-    def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        path = None if self.path is None else str(self.path)
-        return {**vars(self), "side": list(self.side), "path": path}
 
-
-@dataclass(frozen=True)
-class FeatureValue:
+class FeatureValue(_Figures):
     """A value of a network that may be taken as features.
 
     Args:
@@ -84,8 +79,7 @@ class FeatureValue:
     usual: bool
 
 
-@dataclass(frozen=True)
-class KnownBackbone:
+class KnownBackbone(_Figures):
     """What is known of one network.
 
     Args:
@@ -116,16 +110,9 @@ class KnownBackbone:
     milliseconds: float
     values: tuple[FeatureValue, ...]
 
-    def to_json(self) -> JsonObject:
-        """Return it as plain data."""
-        values = [{**vars(value), "shape": list(value.shape)} for value in self.values]
-        return {**vars(self), "path": str(self.path), "side": list(self.side), "values": values}
 
-
-class MeasuredBackbone(BaseModel):
+class MeasuredBackbone(_Figures):
     """What a network takes on this machine, as the cache keeps it."""
-
-    model_config = ConfigDict(frozen=True)
 
     side: tuple[int, int]
     multiply_adds: int
@@ -145,35 +132,30 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
         >>> [network.name for network in list_backbones()][:2]
         ['efficientnet-lite0', 'efficientnet-lite2']
     """
-    return [_listed(name, watcher) for name in NAMED]
-
-
-def _listed(name: str, watcher: Watcher) -> ListedBackbone:
-    published = NAMED[name]
-    where = published.where
-    known = _known_of(name, watcher)
-    here = published.path if known else None
-    return ListedBackbone(
-        name=name,
-        suits=published.suits,
-        repository=published.repository,
-        revision=where.revision if isinstance(where, HubName) else None,
-        size=here.stat().st_size if here else published.size,
-        side=known.side if known else (published.side, published.side),
-        multiply_adds=known.multiply_adds if known else published.multiply_adds,
-        milliseconds=known.milliseconds if known else None,
-        licence=published.licence,
-        path=here,
-    )
-
-
-def _known_of(name: str, watcher: Watcher) -> MeasuredBackbone | None:
-    """Return what a network takes; ``None`` where it is not on this machine."""
-    try:
-        return None if NAMED[name].path is None else measured_backbone(name)
-    except (OpsinError, OSError) as error:
-        watcher.note(f"{name} is here but cannot be used: {error}")
-        return None
+    found = []
+    for name, published in NAMED.items():
+        known, here = None, None
+        try:
+            known = measured_backbone(name) if published.path else None
+            here = published.path
+        except (OpsinError, OSError) as error:
+            watcher.note(f"{name} is here but cannot be used: {error}")
+        where = published.where
+        found.append(
+            ListedBackbone(
+                name=name,
+                suits=published.suits,
+                repository=published.repository,
+                revision=where.revision if isinstance(where, HubName) else None,
+                size=here.stat().st_size if here else published.size,
+                side=known.side if known else (published.side, published.side),
+                multiply_adds=known.multiply_adds if known else published.multiply_adds,
+                milliseconds=known.milliseconds if known else None,
+                licence=published.licence,
+                path=here,
+            )
+        )
+    return found
 
 
 def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
@@ -235,7 +217,9 @@ def describe_backbone(
         multiply_adds=measured.multiply_adds,
         milliseconds=measured.milliseconds,
         values=tuple(
-            FeatureValue(value.name, value.op, value.shape, value.name in found.at)
+            FeatureValue(
+                name=value.name, op=value.op, shape=value.shape, usual=value.name in found.at
+            )
             for value in probed.values
         ),
     )

@@ -103,12 +103,7 @@ class FeatureRows:
         self._parted = self._parted or row.part != UNASSIGNED
 
     def finish(self, about: JsonObject, classes: tuple[str, ...] | None) -> None:
-        """Write the file.
-
-        Args:
-            about: What the features are of, as JSON.
-            classes: What labels stand for; ``None`` where there are none.
-        """
+        """Write the file."""
         write = self._write_npz if self._out.suffix.lower() == ".npz" else self._write_parquet
         with storage_errors(self._out), atomic_file(self._out) as temporary:
             write(temporary, json.dumps(about, ensure_ascii=True), classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -28,14 +29,6 @@ _ANSWERS: Final = ("probabilities", "answers", "y", "logits")
 _IMAGES: Final = ("images", "x")
 
 
-def parity_in_words(parity: ImportParity) -> str:
-    """Say how close the answers are to those of the maker's program."""
-    return (
-        f"{parity.images:,} answers of the maker's program in {parity.file}: largest difference "
-        f"{parity.difference:.0e}, {parity.labels:,} other labels"
-    )
-
-
 def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
     """Return what labelled images say against the order of the classes, or the preparation."""
     dataset = exported.dataset
@@ -50,28 +43,16 @@ def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelV
         right = {pixels.stated: float((found == labels).mean())}
         for choice in CHOICES:
             other = PixelValues.named(choice)
-            same = other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels
-            if not same:
-                right[choice] = _right(exported, network, other, rows, labels)
+            if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
+                continue
+            content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
+            right[choice] = 0.0
+            with contextlib.suppress(ModelFileError):  # pixels that large are no numbers to it
+                answers = replace(exported, content=content).outputs(rows, ["probabilities"])
+                found = answers["probabilities"].argmax(axis=1)
+                right[choice] = float((found == labels).mean())
         doubts.append(doubt_about_pixels(pixels.stated, right))
     return [doubt for doubt in doubts if doubt is not None]
-
-
-def _right(
-    exported: ExportedFile,
-    network: ForeignNetwork,
-    pixels: PixelValues,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
-) -> float:
-    """Return the share of right answers with another preparation."""
-    content = ImportedFile(network, pixels, UNKNOWN).content(exported.classifier.metadata)
-    other = replace(exported, content=content)
-    try:
-        answers = other.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
-    except ModelFileError:  # pixels that large are no numbers to it
-        return 0.0
-    return float((answers == labels).mean())
 
 
 def compare_answers(content: bytes, file: Path) -> ImportParity:

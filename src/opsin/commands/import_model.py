@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from opsin._version import __version__
 from opsin.backbones.backbone import licence_beside
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.commands.import_check import compare_answers, doubts_about, parity_in_words
+from opsin.commands.import_check import compare_answers, doubts_about
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
 from opsin.commands.installed import versions
 from opsin.commands.runs import Run
@@ -175,7 +175,11 @@ def import_model(
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
-    dataset = _loaded(network, places, names, options, watcher) if places else None
+    dataset = None
+    if places:  # prepared as the network takes them
+        like: dict[str, Any] = {"size": network.probed.side, "channels": network.probed.channels}
+        given = {"resize": "squash", **options}
+        dataset = load(*places, classes=names, watcher=watcher, **like, **given)
     if names is None and dataset is not None:
         names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     found = _Identified(
@@ -275,8 +279,11 @@ class _Identified:
         }
         if self.dataset is not None:
             found["Trained"] = _TRAINED
-        if record.parity is not None:
-            found["Parity"] = parity_in_words(record.parity)
+        if (parity := record.parity) is not None:
+            found["Parity"] = (
+                f"{parity.images:,} answers of the maker's program in {parity.file}: largest "
+                f"difference {parity.difference:.0e}, {parity.labels:,} other labels"
+            )
         return found
 
 
@@ -324,32 +331,13 @@ def _checked_names(
     network: ForeignNetwork, names: tuple[str, ...] | None, stated: str
 ) -> tuple[str, ...]:
     """Return the names where there is one for each answer."""
-    count = network.answers.classes
+    count, file = network.answers.classes, network.path.name
+    if names is not None and len(names) == count:
+        return names
     how = "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE."
     if names is None:
-        raise RecipeError(
-            f"the names of {network.path.name}'s {count} classes",
-            "neither the file nor one beside it (labels.txt, class_names.json) says them",
-            how,
-        )
-    if len(names) != count:
-        raise RecipeError(
-            f"{count} classes, as {network.path.name} has answers",
-            f"got {len(names)} {stated} ({', '.join(names[:5])}{' …' if len(names) > 5 else ''})",
-            how,
-        )
-    return names
-
-
-def _loaded(
-    network: ForeignNetwork,
-    places: Sequence[str | os.PathLike[str]],
-    names: tuple[str, ...] | None,
-    options: dict[str, Any],
-    watcher: Watcher,
-) -> Dataset:
-    """Load the images to measure it on, prepared as the network takes them."""
-    probed = network.probed
-    given = {"resize": "squash", **options}
-    like: dict[str, Any] = {"size": probed.side, "channels": probed.channels}
-    return load(*places, classes=names, watcher=watcher, **like, **given)
+        missing = "neither the file nor one beside it (labels.txt, class_names.json) says them"
+        raise RecipeError(f"the names of {file}'s {count} classes", missing, how)
+    shown = f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+    wanted = f"{count} classes, as {file} has answers"
+    raise RecipeError(wanted, f"got {len(names)} {stated} ({shown})", how)

@@ -23,18 +23,7 @@ def known_images(
     *,
     watcher: Watcher = SILENT,
 ) -> ReferenceSet:
-    """Return the images that a classifier can be looked at with.
-
-    Args:
-        classifier: An open classifier.
-        sources: Images with labels (default: those of the run that the file lies in); or the new
-            place of the run's images, where they were moved.
-        watcher: Receives the progress of the work.
-
-    Raises:
-        SourceError: There is neither a source nor a run; the run's images are gone or have
-            changed; the source has classes that the classifier does not know.
-    """
+    """Return the images that a classifier can be looked at with."""
     data = _of_run(classifier, sources, watcher)
     own = data is not None
     if data is None:

@@ -98,10 +98,6 @@ class OutFile:
         """Return what is there already.
 
         The manifest of a shard's object comes to where that of a file is looked for.
-
-        Raises:
-            StorageError: An object is there that this account did not make.
-            SourceError: The store does not answer.
         """
         if self.address is None:
             return Claim()

@@ -42,11 +42,7 @@ class OwnImages:
 
     @classmethod
     def of(cls, classifier: Classifier) -> OwnImages | None:
-        """Read them from the run that a file lies in; ``None`` where it lies in none.
-
-        Raises:
-            RunError: The run's files are damaged.
-        """
+        """Read them from the run that a file lies in; ``None`` where it lies in none."""
         run = RunDirectory(classifier.path.parent)
         if not run.split.is_file():
             return None
@@ -61,11 +57,7 @@ class OwnImages:
     def among(
         self, digests: NDArray[np.uint8]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Tell which images are for training, for validation and for the test, ``bool[N]`` each.
-
-        Args:
-            digests: Hash of each image's prepared pixels, ``uint8[N, 32]``.
-        """
+        """Tell which images are for training, for validation and for the test, ``bool[N]`` each."""
         short = [digest.tobytes() for digest in short_digest(digests)]
         train, val, test = (
             np.fromiter((digest in part for digest in short), bool, len(short))
@@ -74,11 +66,7 @@ class OwnImages:
         return train, val, test
 
     def groups(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return which images the run's split kept together, ``int64[N]``; others stand alone.
-
-        Args:
-            digests: Hash of each image's prepared pixels, ``uint8[N, 32]``.
-        """
+        """Return which images the run's split kept together, ``int64[N]``; others stand alone."""
         known: dict[bytes, int] = {}
         with contextlib.suppress(RunError):  # stopped before it was evaluated
             of_run = self.run.load_arrays(self.run.split)["digests"]
@@ -97,14 +85,7 @@ def noting_looks(
     *,
     inputs: str | None = None,
 ) -> Generator[tuple[_One, Prediction | ImageError]]:
-    """Yield answers as they are; count those to the run's own test images, each once, as a look.
-
-    Args:
-        answers: Images with their answers.
-        classifier: Whose they are.
-        watcher: Receives a note at the end on how many there were.
-        inputs: Where the images are one shard of a source, what it is known by.
-    """
+    """Yield answers as they are; count those to the run's own test images, each once, as a look."""
     own = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers
         own = OwnImages.of(classifier)

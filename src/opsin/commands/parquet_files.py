@@ -23,12 +23,7 @@ _CALLED: Final = {"train": "train", "val": "validation", "test": "test"}
 
 
 def write_file(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    """Write one file with all parts and a column ``split``.
-
-    Raises:
-        SourceError: The images' files are gone, or have changed.
-        StorageError: The disk refuses a write.
-    """
+    """Write one file with all parts and a column ``split``."""
     writer = _PartWriter(dataset, watcher)
     with atomic_file(target) as temporary:
         writer.write(temporary, range(len(dataset)))
@@ -36,12 +31,7 @@ def write_file(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def write_parts(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    """Write ``data/<part>-00000-of-00002.parquet``, which Hugging Face's library reads.
-
-    Raises:
-        SourceError: The images' files are gone, or have changed.
-        StorageError: The disk refuses a write.
-    """
+    """Write ``data/<part>-00000-of-00002.parquet``, which Hugging Face's library reads."""
     writer = _PartWriter(dataset, watcher, with_split=False)
     with scratch_directory(target.parent) as scratch:
         (scratch / "data").mkdir()

@@ -46,11 +46,7 @@ class SourceImages:
 
     @classmethod
     def of(cls, dataset: Dataset) -> SourceImages:
-        """Find the images in their source.
-
-        Raises:
-            SourceError: The source is gone, or holds other images by now.
-        """
+        """Find the images in their source."""
         recipe = dataset.recipe
         contents = (dataset.held or sources.find_all(recipe)).open()
         if recipe.classes:
@@ -91,11 +87,7 @@ class SourceImages:
         return f"{own}.png"
 
     def content(self, row: int) -> bytes:
-        """Return the content of an image's file; pixels become PNG, prepared as they are.
-
-        Raises:
-            SourceError: The file is gone.
-        """
+        """Return the content of an image's file; pixels become PNG, prepared as they are."""
         return b"".join(self.blocks(row))
 
     def blocks(self, row: int) -> Iterator[bytes]:

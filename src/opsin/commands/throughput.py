@@ -28,16 +28,6 @@ def rates_in_turn(
     A program that starts in the middle slows down all of them, not the last one alone. All answer
     to the same number of images, noise of their own size: as many as the slowest does in a
     fifth of a second, up to 256. One round before is not counted.
-
-    Args:
-        files: A ``classifier.onnx`` each; ``None`` for one that is not there.
-        watcher: Receives the progress of the work.
-
-    Returns:
-        Images a second in each of five rounds; ``None`` where there is no file.
-
-    Raises:
-        ModelFileError: A file is damaged.
     """
     there = [file for file in files if file is not None]
     if not there:

@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from opsin.importing.converted import model_of
 from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.postprocessing import IR_VERSION, OPSET
 from opsin.onnx_files.refusal import quoted, refused
 
 _ENDS: Final = re.compile(r"\.?(weight|bias)$")
@@ -46,15 +46,8 @@ def dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPro
     if not layers:
         raise refused(file, "it holds no weights")
     first = next(iter(layers.values()))["weight"].shape[1]
-    ends = [
-        helper.make_tensor_value_info(each, TensorProto.FLOAT, ["N", size])
-        for each, size in (("rows", first), (value, units))
-    ]
-    graph = helper.make_graph(to.nodes, "dense layers", ends[:1], ends[1:], to.weights)
-    return helper.make_model(
-        graph, producer_name="weights", ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-    )  # fmt: skip
+    ends = [(name, TensorProto.FLOAT, (size,)) for name, size in (("rows", first), (value, units))]
+    return model_of(to, "dense layers", "weights", *ends)
 
 
 def _not_dense(file: str, name: str, why: str) -> Exception:

@@ -26,7 +26,7 @@ from opsin.importing.converted import Converted
 from opsin.importing.dense_chain import dense_chain, with_tensors
 from opsin.importing.file_kind import FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
-from opsin.importing.sklearn_operators import StandardOperators
+from opsin.importing.sklearn_operators import use_standard_operators
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
@@ -140,8 +140,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         found = _of_onnx(path, header["output"])
     model = found.model
     check_bounded(model, path.name)
-    operators = StandardOperators(model)
-    operators.rewrite()
+    named = use_standard_operators(model)
     _take_images(path.name, model)
     probed, model = probe_model(model, path.name, header["side"])
     shown = [row.name for row in found.layers]
@@ -155,7 +154,7 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         "maker": quoted(found.maker),
         "network": quoted(found.network),
         "scales": found.scales,
-        "classes": found.classes or operators.classes,
+        "classes": found.classes or named,
     }, [model.SerializeToString()]
 
 

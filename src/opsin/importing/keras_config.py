@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opsin.onnx_files.refusal import quoted, refused
 
-#: Networks, which may also stand where a layer stands.
-NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
+# Networks, which may also stand where a layer stands.
+_NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
 # More than any network that people use.
 _MOST_LAYERS: Final = 5_000
 _DEEPEST: Final = 8
@@ -25,21 +25,8 @@ _ARITHMETIC: Final = {
 _KERAS: Final = re.compile(r"(keras|tf_keras|tensorflow\.(python\.)?keras)(\.|$)")
 
 
-@dataclass(frozen=True)
-class LayerConfig:
-    """A layer, or a network in the place of one."""
-
-    kind: str
-    name: str
-    key: str
-    config: Mapping[str, Any] = field(repr=False)
-    operation: bool
-    inner: NetworkConfig | None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Something that a layer puts out."""
+class Reference(NamedTuple):
+    """Something that a layer puts out in one of its calls."""
 
     layer: str
     call: int
@@ -47,8 +34,19 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class LayerConfig:
+    """A layer, or a network in the place of one."""
+
+    kind: str
+    name: str
+    key: str  # what a ``.keras`` file calls its weights
+    config: Mapping[str, Any] = field(repr=False)
+    inner: NetworkConfig | None
+
+
+@dataclass(frozen=True)
 class Call:
-    """A layer, and what it is given in one of its calls."""
+    """A layer, and what it is given in one of its calls: references, and plain values."""
 
     layer: LayerConfig
     number: int
@@ -69,84 +67,78 @@ class NetworkConfig:
 
 def read_network(file: str, given: Mapping[str, Any]) -> NetworkConfig:
     """Read the configuration of a network."""
-    left = Counter(layers=_MOST_LAYERS)
     try:
-        return _network(file, given, _DEEPEST, left)
+        return _Reader(file).network(given, _DEEPEST)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise refused(file, "its configuration is not that of a network") from error
 
 
-def _network(file: str, given: Mapping[str, Any], depth: int, left: Counter[str]) -> NetworkConfig:
-    kind, config = _kind(file, given), given["config"]
-    if kind not in NETWORKS or depth < 0:
-        raise refused(
-            file,
-            f"its network is of the class {quoted(kind)}, which is a program of its own"
-            if depth
-            else "networks lie within networks within networks",
-            "Export it to ONNX from the program that defines the class: model.export(…).",
+class _Reader:
+    def __init__(self, file: str) -> None:
+        self._file, self._left = file, _MOST_LAYERS
+
+    def network(self, given: Mapping[str, Any], depth: int) -> NetworkConfig:
+        kind, config = self._kind(given), given["config"]
+        if kind not in _NETWORKS or depth < 0:
+            reason = f"its network is of the class {quoted(kind)}, which is a program of its own"
+            raise refused(
+                self._file,
+                reason if depth else "networks lie within networks within networks",
+                "Export it to ONNX from the program that defines the class: model.export(…).",
+            )
+        listed = config if isinstance(config, list) else config["layers"]
+        name = "sequential" if isinstance(config, list) else str(config.get("name", "network"))
+        self._left -= len(listed)
+        if self._left < 0:
+            raise refused(self._file, f"it has more than {_MOST_LAYERS:,} layers")
+        layers = tuple(
+            self._layer(each, key, depth) for each, key in zip(listed, _keys(listed), strict=True)
         )
-    listed = config if isinstance(config, list) else config["layers"]
-    name = "sequential" if isinstance(config, list) else str(config.get("name", "network"))
-    left["layers"] -= len(listed)
-    if left["layers"] < 0:
-        raise refused(file, f"it has more than {_MOST_LAYERS:,} layers")
-    keys = _keys(listed)
-    layers = tuple(
-        _layer(file, each, key, depth, left) for each, key in zip(listed, keys, strict=True)
-    )
-    if kind == "Sequential":
-        return _in_a_row(file, name, layers)
-    by_name = {layer.name: layer for layer in layers}
-    calls = [
-        call
-        for each, layer in zip(listed, layers, strict=True)
-        for call in _calls(layer, each.get("inbound_nodes", []))
-    ]
-    outputs = _references(config["output_layers"])
-    inputs = _references(config["input_layers"])
-    calls = _as_counted(calls, outputs)
-    if not by_name.keys() >= {each.layer for each in (*inputs, *outputs)}:
-        raise refused(file, "its configuration names a layer that is not there")
-    return NetworkConfig(name, layers, _in_order(file, calls, inputs), inputs, outputs)
+        if not layers:
+            raise refused(self._file, "it has no layers")
+        if kind == "Sequential":
+            return _in_a_row(name, layers)
+        calls = [
+            call
+            for each, layer in zip(listed, layers, strict=True)
+            for call in _calls(layer, each.get("inbound_nodes", []))
+        ]
+        inputs, outputs = _references(config["input_layers"]), _references(config["output_layers"])
+        if not {layer.name for layer in layers} >= {each.layer for each in (*inputs, *outputs)}:
+            raise refused(self._file, "its configuration names a layer that is not there")
+        ordered = _in_order(_as_counted(calls, outputs), inputs)
+        if len(ordered) < len(calls):
+            reason = "its layers wait for one another, or for one that is not there"
+            raise refused(self._file, reason)
+        return NetworkConfig(name, layers, ordered, inputs, outputs)
 
+    def _kind(self, given: Mapping[str, Any]) -> str:
+        """Return the class of a layer of Keras' own."""
+        kind = str(given["class_name"])
+        module, registered = given.get("module"), given.get("registered_name")
+        foreign = isinstance(module, str) and not _KERAS.match(module)
+        foreign |= isinstance(registered, str) and registered not in (kind, f"Keras>{kind}")
+        foreign |= not re.fullmatch(r"\w{1,100}", kind)
+        if foreign:
+            name = registered or (f"{module}.{kind}" if module else kind)
+            raise refused(
+                self._file,
+                f"{quoted(name)} is no layer of Keras, but a program of somebody's",
+                "Export it to ONNX from the program that defines it: model.export(…).",
+            )
+        return kind
 
-def _kind(file: str, given: Mapping[str, Any]) -> str:
-    """Return the class of a layer of Keras' own."""
-    kind = str(given["class_name"])
-    module, registered = given.get("module"), given.get("registered_name")
-    foreign = isinstance(module, str) and not _KERAS.match(module)
-    foreign |= isinstance(registered, str) and registered not in (kind, f"Keras>{kind}")
-    foreign |= not re.fullmatch(r"\w{1,100}", kind)
-    if foreign:
-        name = registered or (f"{module}.{kind}" if module else kind)
-        raise refused(
-            file,
-            f"{quoted(name)} is no layer of Keras, but a program of somebody's",
-            "Export it to ONNX from the program that defines it: model.export(…).",
-        )
-    return kind
-
-
-def _layer(
-    file: str, given: Mapping[str, Any], key: str, depth: int, left: Counter[str]
-) -> LayerConfig:
-    kind, config = _kind(file, given), given["config"]
-    inner = _network(file, given, depth - 1, left) if kind in NETWORKS else None
-    if kind == "TFOpLambda" and isinstance(config, dict):
-        kind = _ARITHMETIC.get(str(config.get("function")), kind)
-    if inner is not None:
-        name = inner.name
-        config = {}
-    elif isinstance(config, dict):
+    def _layer(self, given: Mapping[str, Any], key: str, depth: int) -> LayerConfig:
+        kind, config = self._kind(given), given["config"]
+        if kind in _NETWORKS:
+            inner = self.network(given, depth - 1)
+            return LayerConfig(kind, inner.name[:200], key, {}, inner)
+        if not isinstance(config, dict):
+            raise TypeError("options of a layer")
+        if kind == "TFOpLambda":
+            kind = _ARITHMETIC.get(str(config.get("function")), kind)
         name = str(given.get("name") or config.get("name") or key)
-    else:
-        raise TypeError("options of a layer")
-    return LayerConfig(kind, name[:200], key, config, _is_operation(given), inner)
-
-
-def _is_operation(given: Mapping[str, Any]) -> bool:
-    return str(given.get("module", "")).startswith("keras.src.ops")
+        return LayerConfig(kind, name[:200], key, config, None)
 
 
 def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -154,7 +146,7 @@ def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     seen: Counter[str] = Counter()
     keys = []
     for layer in layers:
-        if _is_operation(layer):
+        if str(layer.get("module", "")).startswith("keras.src.ops"):  # arithmetic holds nothing
             keys.append("")
             continue
         name = re.sub(r"\W+", "", str(layer["class_name"]).rsplit(">", 1)[-1])
@@ -165,20 +157,15 @@ def _keys(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     return keys
 
 
-def _in_a_row(file: str, name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
+def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
     """Return the calls of a network whose layers follow one another."""
-    if not layers:
-        raise refused(file, "it has no layers")
-    calls = []
-    before = Reference("", 0, 0)
-    for layer in layers:
-        if layer.kind == "InputLayer":
-            before = Reference(layer.name, 0, 0)
-            continue
-        calls.append(Call(layer, 0, (before,), {}))
-        before = Reference(layer.name, 0, 0)
     first = layers[0]
-    start = Reference(first.name if first.kind == "InputLayer" else "", 0, 0)
+    start = before = Reference(first.name if first.kind == "InputLayer" else "", 0, 0)
+    calls = []
+    for layer in layers:
+        if layer.kind != "InputLayer":
+            calls.append(Call(layer, 0, (before,), {}))
+        before = Reference(layer.name, 0, 0)
     return NetworkConfig(name, layers, tuple(calls), (start,), (before,))
 
 
@@ -201,11 +188,8 @@ def _calls(layer: LayerConfig, nodes: Any) -> list[Call]:
         else:
             rows = node if node and isinstance(node[0], list) else [node]
             given = tuple(Reference(str(row[0]), int(row[1]), int(row[2])) for row in rows)
-            named = {
-                str(key): _row_argument(each)
-                for row in rows if len(row) > 3
-                for key, each in row[3].items()
-            }  # fmt: skip
+            further = [row[3] for row in rows if len(row) > 3]
+            named = {str(key): _row_argument(each) for row in further for key, each in row.items()}
         calls.append(Call(layer, number, given, named))
     return calls
 
@@ -218,30 +202,25 @@ def _argument(given: Any) -> Any:
         if given.get("class_name") == "__tuple__":
             return tuple(_argument(each) for each in given["items"])
         raise ValueError("an argument that is no value")
-    if isinstance(given, list):
-        return tuple(_argument(each) for each in given)
-    return given
+    return tuple(_argument(each) for each in given) if isinstance(given, list) else given
 
 
 def _row_argument(given: Any) -> Any:
     """Read an argument of earlier Kerases: ``[name, call, output]`` is a value."""
-    is_value = (
-        isinstance(given, list)
-        and len(given) == 3
-        and isinstance(given[0], str)
-        and all(isinstance(each, int) for each in given[1:])
-    )
-    return Reference(given[0], given[1], given[2]) if is_value else given
+    match given:
+        case [str(name), int(call), int(output)]:
+            return Reference(name, call, output)
+    return given
 
 
 def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Call]:
-    """Number the calls of networks in the place of layers as those that need them do."""
+    """Number the calls of networks in the place of layers as those that need them do.
+
+    Earlier Kerases count the call that made such a network, which is not in the list.
+    """
     listed = Counter(call.layer.name for call in calls)
-    last = {call.layer.name: listed[call.layer.name] - 1 for call in calls}
-    for call in calls:
-        for each in references_in((call.given, dict(call.named))):
-            last[each.layer] = max(last.get(each.layer, 0), each.call)
-    for each in outputs:
+    last = {name: count - 1 for name, count in listed.items()}
+    for each in (*(one for call in calls for one in _needs(call)), *outputs):
         last[each.layer] = max(last.get(each.layer, 0), each.call)
     return [
         replace(call, number=call.number + last[call.layer.name] - listed[call.layer.name] + 1)
@@ -251,30 +230,28 @@ def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Cal
     ]
 
 
-def references_in(given: Any) -> list[Reference]:
+def _needs(given: Any) -> list[Reference]:
     """Return the values among the arguments of a call, in their order."""
+    if isinstance(given, Call):
+        return [*_needs(given.given), *_needs(given.named)]
     if isinstance(given, Reference):
         return [given]
     if isinstance(given, Mapping):
         given = tuple(given.values())
-    if isinstance(given, tuple):
-        return [each for part in given for each in references_in(part)]
-    return []
+    return [each for part in given for each in _needs(part)] if isinstance(given, tuple) else []
 
 
-def _in_order(file: str, calls: Sequence[Call], inputs: Sequence[Reference]) -> tuple[Call, ...]:
-    """Bring each call behind those that it needs."""
+def _in_order(calls: Sequence[Call], inputs: Sequence[Reference]) -> tuple[Call, ...]:
+    """Bring each call behind those that it needs; those that wait in vain are left out."""
     known = {(each.layer, each.call) for each in inputs}
     waiting: dict[tuple[str, int], list[int]] = {}
     missing = []
-    ready = []
     for place, call in enumerate(calls):
-        needed = {(r.layer, r.call) for r in references_in((call.given, dict(call.named)))} - known
+        needed = {(each.layer, each.call) for each in _needs(call)} - known
         missing.append(len(needed))
         for each in needed:
             waiting.setdefault(each, []).append(place)
-        if not needed:
-            ready.append(place)
+    ready = [place for place, count in enumerate(missing) if not count]
     ordered = []
     for place in ready:  # it grows meanwhile
         call = calls[place]
@@ -283,6 +260,4 @@ def _in_order(file: str, calls: Sequence[Call], inputs: Sequence[Reference]) -> 
             missing[other] -= 1
             if not missing[other]:
                 ready.append(other)
-    if len(ordered) < len(calls):
-        raise refused(file, "its layers wait for one another, or for one that is not there")
     return tuple(ordered)

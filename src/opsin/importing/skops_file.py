@@ -138,7 +138,7 @@ class SkopsObject:
 
     def items(self, name: str) -> list[SkopsObject]:
         """Return the items of an attribute that is a list."""
-        return SkopsObject(self.file, self._attribute(name)).listed
+        return self.object(name).listed
 
     @property
     def listed(self) -> list[SkopsObject]:
@@ -149,7 +149,7 @@ class SkopsObject:
 
     def plain(self, name: str) -> Any:
         """Return an attribute that is text, a number, true, false or ``None``."""
-        return SkopsObject(self.file, self._attribute(name)).value
+        return self.object(name).value
 
     @property
     def value(self) -> Any:
@@ -169,63 +169,62 @@ class SkopsObject:
         """Return an attribute that is a whole number within bounds."""
         found = self.plain(name)
         if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
-            raise refused(self.file.name, f"{name} of its {self.kind} is {quoted(found)}")
+            raise self._fault(name, f"is {quoted(found)}")
         return found
 
     def number(self, name: str) -> float:
         """Return an attribute that is a finite number."""
         found = self.plain(name)
         if not isinstance(found, int | float) or not abs(found) <= _LARGEST:
-            raise refused(self.file.name, f"{name} of its {self.kind} is {quoted(found)}")
+            raise self._fault(name, f"is {quoted(found)}")
         return float(found)
 
+    def _fault(self, name: str, what: str) -> ModelFileError:
+        return refused(self.file.name, f"{name} of its {self.kind} {what}")
+
     def numbers(self, name: str, *shape: int | None) -> NDArray[np.float64]:
-        """Return an attribute that is an array of finite numbers."""
+        """Return an array of finite numbers; ``None`` in its shape is any length but 0."""
         stored = self._attribute(name)
-        of = f"{name} of its {self.kind}"
         if stored.get("__loader__") != "NdArrayNode" or stored.get("type") != "numpy":
-            raise refused(self.file.name, f"{of} is no array of numbers")
+            raise self._fault(name, "is no array of numbers")
         values = self.file.array(stored.get("file"))
         if values.dtype.kind not in "biuf":
-            raise refused(self.file.name, f"{of} holds no numbers")
-        fits = len(shape) == values.ndim and all(
+            raise self._fault(name, "holds no numbers")
+        if len(shape) != values.ndim or not all(
             has == wanted or (wanted is None and has)
             for has, wanted in zip(values.shape, shape, strict=True)
-        )
-        if not fits:
+        ):
             has = "×".join(map(str, values.shape)) or "one number"
-            wanted = "×".join("any" if each is None else str(each) for each in shape)
-            raise refused(self.file.name, f"{of} has the shape {has}, not {wanted}")
+            needed = "×".join("any" if each is None else str(each) for each in shape)
+            raise self._fault(name, f"has the shape {has}, not {needed}")
         checked = values.astype(np.float64)
         # Not beyond single precision either, in which it will be computed.
         if not (np.abs(checked) <= _LARGEST).all():
-            raise refused(self.file.name, f"{of} holds values that are no numbers")
+            raise self._fault(name, "holds values that are no numbers")
         return checked
 
     def records(self, name: str, **kinds: str) -> dict[str, NDArray[Any]]:
-        """Return the columns of an attribute that is a table."""
-        stored = self._attribute(name)
-        of = f"{name} of its {self.kind}"
-        values = self.file.array(stored.get("file"))
+        """Return columns of a table, by the kinds of numbers that each may hold."""
+        values = self.file.array(self._attribute(name).get("file"))
         columns = values.dtype.fields
         if values.ndim != 1 or columns is None or not len(values):
-            raise refused(self.file.name, f"{of} is no table")
+            raise self._fault(name, "is no table")
         found = {}
         for column, allowed in kinds.items():
             inner = columns[column][0] if column in columns else None
             if inner is None or inner.kind not in allowed or inner.shape:
-                raise refused(self.file.name, f"{of} has no numbers {column}")
+                raise self._fault(name, f"has no numbers {column}")
             found[column] = values[column].astype(np.float64 if inner.kind == "f" else np.int64)
         return found
 
     def values(self, name: str) -> list[Any]:
-        """Return the values of an attribute that is a row of texts or numbers."""
+        """Return the values of a row of texts or numbers."""
         stored = self._attribute(name)
         if stored.get("type") == "json":  # as Python's objects, which text often is
             return [SkopsObject(self.file, each).value for each in stored["content"]]
         found = self.file.array(stored.get("file"))
         if found.ndim != 1 or found.dtype.kind not in "biufU":
-            raise refused(self.file.name, f"{name} of its {self.kind} is no row of values")
+            raise self._fault(name, "is no row of values")
         return list(found.tolist())
 
 

@@ -88,17 +88,6 @@ class Cluster(Executor):
     A function is sent to each process once, however many calls there are. A call that is lost with
     its machine is made again elsewhere; one that keeps ending its process raises `BrokenExecutor`.
 
-    Args:
-        on: ``ray`` for the cluster that this machine is part of (or ``$RAY_ADDRESS`` names), or the
-            address of one, ``ray://HOST:PORT``.
-        sample: One of the images to be worked on; each node must see its file or object.
-        folders: Folders that each node must see.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        RecipeError: There is no such cluster; its nodes have another Ray, Python, Opsin or package.
-        SourceError: A node does not see a file or an object.
-
     Example:
         >>> with Cluster("ray") as cluster:            # doctest: +SKIP
         ...     cluster.submit(sum, [1, 2]).result()
@@ -160,16 +149,6 @@ class Cluster(Executor):
         """Yield each image with its answer, or the reason why there is none, in their order.
 
         The images come back with whole paths.
-
-        Args:
-            function: Answers a block of images.
-            images: The images.
-            cost: Bytes that an image takes while it is on its way.
-            count: How many there are, where that is known.
-
-        Raises:
-            SourceError: A node does not see an image that is here.
-            RunError: The cluster is gone.
         """
         whole = (image.absolute() for image in images)
         blocks: Generator[tuple[_Item, _Answer | ImageError | Unseen]] = answer_blocks(

@@ -135,12 +135,6 @@ def test_notes_of_the_networks_makers_go_and_the_answers_stay(
     assert np.array_equal(own.probabilities, theirs.probabilities)
 
 
-def test_a_file_without_such_notes_stays_as_it_is(run: Path) -> None:
-    file = run / "classifier.onnx"
-    file.write_bytes(finished(file.read_bytes(), opsin.Classifier(file).metadata))
-    assert (exported(run).path / "classifier.onnx").read_bytes() == file.read_bytes()
-
-
 def test_the_checksums_cover_every_file(folder: Path) -> None:
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     sums = {line[66:]: line[:64] for line in lines}

@@ -22,7 +22,8 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.answers_file import Answer
+from opsin.commands.predict.output import Output
 from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
@@ -134,13 +135,13 @@ def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
                for n in range(len(names))]  # fmt: skip
     assert [{row["answer"]: 1} for row in rows(whole)] == answers
 
-    def append_and_die(kept: AnswersFile, answers: Sequence[Answer], **facts: Any) -> None:
-        append(kept, answers, **facts)
+    def append_and_die(output: Output, answers: Sequence[Answer]) -> None:
+        append(output, answers)
         raise KeyboardInterrupt
 
-    append = AnswersFile.append
+    append = Output.append
     with monkeypatch.context() as patch:
-        patch.setattr(AnswersFile, "append", append_and_die)
+        patch.setattr(Output, "append", append_and_die)
         for _ in names:
             with pytest.raises(KeyboardInterrupt):
                 classify(nearest_mean, archive, out=out)

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.quantize import int8
-from opsin.onnx_files.quantize.int8 import RANGES, Ranges, integer_kernels, to_int8
+from opsin.onnx_files.quantize.int8 import RANGES, Ranges, to_int8
 from tests.onnx_files.quantize.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
+
+
+def kernels(content: bytes, folder: Path) -> set[str]:
+    """Return the operators that ONNX Runtime computes a file with."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "loaded.onnx")
+    onnxruntime.InferenceSession(content, options)
+    return {node.op_type for node in onnx.load_model(folder / "loaded.onnx").graph.node}
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
@@ -22,7 +31,7 @@ def test_it_computes_in_integers_and_its_layers_are_near_the_original(
 ) -> None:
     content = made(name)
     smaller = to_int8(content, images())
-    assert integer_kernels(smaller)
+    assert any(kind.startswith(("QLinear", "QGemm")) for kind in kernels(smaller, tmp_path))
     before, after = opened(content, tmp_path), opened(smaller, tmp_path, "int8.onnx")
     assert len(smaller) < 0.4 * len(content)
     assert after.metadata.precision == "int8"
@@ -69,15 +78,6 @@ def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
     assert capfd.readouterr() == ("", "")
     assert done == sorted(done)
     assert done[-1] == 48
-
-
-def test_the_choices_of_ranges_differ() -> None:
-    content = made("resnet", hidden=(8,))
-    assert len({to_int8(content, images(), ranges=ranges) for ranges in RANGES}) > 1
-
-
-def test_one_image_is_enough_to_run() -> None:
-    assert OnnxGraph(to_int8(made("mlp"), images(1))).metadata.precision == "int8"
 
 
 def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> None:

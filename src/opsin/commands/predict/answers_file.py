@@ -14,7 +14,7 @@ import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -46,39 +46,22 @@ _REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
 
 
 class Sorting(Stored):
-    """The folder that images are sorted into.
+    """The folder that images are sorted into."""
 
-    Args:
-        folders: Its folders for answers.
-        made: Whether it was made for this.
-        results: Whether the output lies in it, under the usual name.
-    """
-
-    folders: list[str]
-    made: bool
-    results: bool
+    folders: list[str]  # of the answers, inside it
+    made: bool  # for this
+    results: bool  # the output lies in it, under the usual name
 
 
 class About(Stored):
-    """What an answers file says about its work.
-
-    Args:
-        opsin: The version that began it.
-        key: Random; by it no other work is taken for this one.
-        begun: What rows depend on.
-        written: Bytes of the output, once there was one.
-        next: Bytes of the output that was to replace it.
-        rows: Rows in the output.
-        sorting: Where images are sorted into.
-        undone: Whether they were being taken back.
-    """
+    """What an answers file says about its work."""
 
     format: Literal[1] = 1
     opsin: str = __version__
-    key: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-    begun: dict[str, object]
-    written: int | None = None
-    next: int | None = None
+    key: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]  # no other work is taken for this one
+    begun: dict[str, object]  # what rows depend on
+    written: int | None = None  # bytes of the output, once there was one
+    next: int | None = None  # bytes of the output that is to replace it
     rows: int | None = None
     sorting: Sorting | None = None
     undone: bool = False
@@ -104,17 +87,8 @@ def database_beside(out: Path) -> Path:
 class AnswersFile:
     """The answers of one work, held by this process alone.
 
-    Args:
-        path: The SQLite file.
-        out: The output that is written from it.
-        begun: What rows depend on, under names that the user understands; with other values the
-            work cannot continue.
-        kinds: How many numbers an answer may have.
-
-    Raises:
-        RecipeError: The file is none of ours, or was begun with other values; the output is there
-            without it; or another process is at it.
-        StorageError: The disk refuses a write.
+    ``begun``: what rows depend on, under names that the user understands; with other values the
+    work cannot continue. ``kinds``: how many numbers an answer may have.
 
     Example:
         >>> import tempfile
@@ -133,22 +107,21 @@ class AnswersFile:
         self.answers: Counter[int] = Counter()
         self.kept: Counter[int] = Counter()
         self._digests = DigestSet()
-        self._db: sqlite3.Connection | None = None
         with storage_errors(out):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(path, out)
-        try:
+        with ExitStack() as stack:
+            self._lock = hold(path, out)
+            stack.callback(self._lock.release)
             with self._errors():
-                self._open(begun)
+                self.db, self.about = self._opened(begun)
+                stack.callback(self.db.close)
                 self._key = bytes.fromhex(self.about.key)
                 self._learn()
-        except BaseException:
-            self.close()
-            raise
+            self._stack = stack.pop_all()
         #: How many images were done before.
         self.resumed = self.images
 
-    def _open(self, begun: JsonObject) -> None:
+    def _opened(self, begun: JsonObject) -> tuple[sqlite3.Connection, About]:
         """Begin, or find what is done."""
         there = os.path.lexists(self.out)
         if there and not stat.S_ISREG(self.out.lstat().st_mode):
@@ -158,11 +131,13 @@ class AnswersFile:
                 "Give another file, or take that one away.",
             )
         if os.path.lexists(self.path):
-            self._db, self.about = open_database(self.path)
-            if not self._is_to_begin_anew(begun, there=there):
-                self._check_begun(begun)
-                return
-            self._db.close()
+            db, about = open_database(self.path)
+            with ExitStack() as stack:
+                stack.callback(db.close)
+                if not self._is_to_begin_anew(db, about, begun, there=there):
+                    _check_begun(about.begun, begun, self.out)
+                    stack.pop_all()
+                    return db, about
             for name in (self.path, _beside(self.path, "-wal"), self.out):
                 name.unlink(missing_ok=True)
         elif there:
@@ -172,34 +147,17 @@ class AnswersFile:
                 "Give another file, or move that one away; Opsin overwrites nothing.",
             )
         _create(self.path, About(key=os.urandom(16).hex(), begun={**begun}))
-        self._db, self.about = open_database(self.path)
+        return open_database(self.path)
 
-    def _is_to_begin_anew(self, begun: JsonObject, *, there: bool) -> bool:
+    def _is_to_begin_anew(
+        self, db: sqlite3.Connection, about: About, begun: JsonObject, *, there: bool
+    ) -> bool:
         """Whether nothing is lost by that, or the user removed the output, which asks for it."""
-        written = self.about.written
-        if self._any("moves"):
+        query = "SELECT EXISTS (SELECT 1 FROM moves), EXISTS (SELECT 1 FROM answers)"
+        moves, answers = db.execute(query).fetchone()
+        if moves or (answers and (there or about.written is None)):
             return False
-        if not there:
-            return written is not None or not self._any("answers")
-        other = self.about.begun != begun and self.out.stat().st_size == written
-        return other and not self._any("answers")
-
-    def _any(self, table: str) -> bool:
-        return self.db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None  # noqa: S608
-
-    def _check_begun(self, begun: JsonObject) -> None:
-        then = self.about.begun
-        other = [
-            f"{name} was {_shown(then.get(name))} and is {_shown(value)}"
-            for name, value in begun.items()
-            if then.get(name) != value
-        ]
-        if other:
-            raise RecipeError(
-                f"the model, source and options that {self.out} was begun with",
-                "; ".join(other),
-                "Give another file, or the same again.",
-            )
+        return not there or (about.begun != begun and self.out.stat().st_size == about.written)
 
     def _learn(self) -> None:
         """Read which images are done, and how many have each answer."""
@@ -219,13 +177,6 @@ class AnswersFile:
         self.answers[answer] += count
         if kept:
             self.kept[answer] += count
-
-    @property
-    def db(self) -> sqlite3.Connection:
-        """The open database."""
-        if self._db is None:
-            raise TypeError("the file is closed")
-        return self._db
 
     @property
     def images(self) -> int:
@@ -259,12 +210,10 @@ class AnswersFile:
                     self.db.execute("ROLLBACK")
                 raise
 
-    def append(self, answers: Sequence[Answer], *, written: int | None = None) -> None:
-        """Keep images that are done; `written`: bytes that the output then has."""
+    def append(self, answers: Sequence[Answer]) -> None:
+        """Keep images that are done."""
         with self.transaction():
             self.insert(answers)
-            if written is not None:
-                self.note(written=written)
         self.count(answers)
 
     def insert(self, answers: Sequence[Answer]) -> None:
@@ -293,36 +242,40 @@ class AnswersFile:
                     raise damaged(self.path)
                 yield line
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with database_errors(self.path, self.out):
-            yield
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors(self.path, self.out)
 
     def remove(self) -> None:
         """Remove the file: what was written from it is finished, and stays as it is."""
-        self._close_database()
+        self.close()
         with storage_errors(self.path):
             self.path.unlink()
-        self.close()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-
-    def _close_database(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+            Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file, and let others in."""
-        try:
-            self._close_database()
-        finally:
-            self._lock.release()
+        self._stack.close()
 
     def __enter__(self) -> AnswersFile:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
+    """Refuse to continue with another model, source or option."""
+    other = [
+        f"{name} was {_shown(then.get(name))} and is {_shown(value)}"
+        for name, value in begun.items()
+        if then.get(name) != value
+    ]
+    if other:
+        raise RecipeError(
+            f"the model, source and options that {out} was begun with",
+            "; ".join(other),
+            "Give another file, or the same again.",
+        )
 
 
 def hold(path: Path, shown: Path) -> FileLock:

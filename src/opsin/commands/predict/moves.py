@@ -77,18 +77,12 @@ def identity_of(found: os.stat_result) -> str:
 def insert_move(db: sqlite3.Connection, move: Move) -> None:
     """Keep what is going to be done."""
     source = None if move.source is None else as_bytes(move.source)
+    values = (as_bytes(move.image), source, as_bytes(move.target), move.by, move.size,
+              move.mtime_ns, move.identity)  # fmt: skip
     db.execute(
         "INSERT INTO moves (image, source, target, by, size, mtime_ns, identity, done) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-        (
-            as_bytes(move.image),
-            source,
-            as_bytes(move.target),
-            move.by,
-            move.size,
-            move.mtime_ns,
-            move.identity,
-        ),
+        values,
     )
 
 

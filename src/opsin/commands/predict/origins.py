@@ -22,12 +22,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS origins
 
 
 class Origins:
-    """The folders from which one sorting took images.
-
-    Args:
-        key: The sorting's; random, so that no other is taken for it.
-        given: Further folders, which the user names now; whatever lies below them is theirs too.
-    """
+    """The folders from which one sorting took images."""
 
     def __init__(self, key: str, given: Sequence[Path] = ()) -> None:
         self.path = state_root() / "sortings.sqlite"
@@ -46,12 +41,7 @@ class Origins:
             yield db
 
     def add(self, sources: Iterable[str]) -> None:
-        """Keep the folders of these images, before anything is done with them.
-
-        Raises:
-            OSError: The folder of the state cannot be made.
-            sqlite3.Error: The disk refuses the write.
-        """
+        """Keep the folders of these images, before anything is done with them."""
         new = {os.path.dirname(source) for source in sources} - self._known  # noqa: PTH120
         if not new:
             return
@@ -67,11 +57,7 @@ class Origins:
 
     @contextmanager
     def place(self, source: str, *, make: bool = False) -> Iterator[Placement]:
-        """Yield the place that an image was taken from; ``make`` its folder where it is gone.
-
-        Raises:
-            OSError: There is no such folder, a link leads to it, or no image was taken from there.
-        """
+        """Yield the place that an image was taken from; ``make`` its folder where it is gone."""
         found = self._found(source)
         if found is None:
             raise PermissionError(f"no image was taken from {source}")

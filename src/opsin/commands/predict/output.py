@@ -15,17 +15,7 @@ _UNSOUND = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class Output:
-    """The output of a work.
-
-    Args:
-        form: How rows are written.
-        answers: What is done; open.
-        whole: Let the file appear at the end, as Parquet does; else rows are added as they come.
-
-    Raises:
-        RecipeError: The file was changed since, or is another's.
-        StorageError: The disk refuses a write.
-    """
+    """The output of a work."""
 
     def __init__(self, form: RowFormat, answers: AnswersFile, *, whole: bool) -> None:
         self.out, self.form = answers.out, form
@@ -84,22 +74,22 @@ class Output:
 
     def append(self, answers: Sequence[Answer]) -> None:
         """Keep answers, and add their rows."""
-        rows = self.encode(answers)
-        self.answers.append(answers, written=self.written_with(rows))
-        self.write(rows)
+        with self.answers.transaction():
+            rows = self.insert(answers)
+        self.add(answers, rows)
 
-    def encode(self, answers: Sequence[Answer]) -> bytes:
-        """The rows that are to be added now."""
+    def insert(self, answers: Sequence[Answer]) -> bytes:
+        """Keep answers in the transaction, and return the rows to `add` when it has ended well."""
+        self.answers.insert(answers)
         if self._whole:
             return b""
-        return b"".join(self.form.encode(each.line) for each in answers if each.line is not None)
+        rows = b"".join(self.form.encode(each.line) for each in answers if each.line is not None)
+        self.answers.note(written=(self.answers.about.written or 0) + len(rows))
+        return rows
 
-    def written_with(self, rows: bytes) -> int | None:
-        """Bytes of the file once these rows are in it; ``None`` where it appears at the end."""
-        return None if self._whole else (self.answers.about.written or 0) + len(rows)
-
-    def write(self, rows: bytes) -> None:
-        """Add rows whose answers are kept."""
+    def add(self, answers: Sequence[Answer], rows: bytes) -> None:
+        """Count answers that are kept, and add their rows."""
+        self.answers.count(answers)
         with storage_errors(self.out):
             left = memoryview(rows)
             while left:

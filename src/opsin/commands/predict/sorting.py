@@ -42,21 +42,7 @@ _NAMED: Final = 3
 
 
 class Sorter:
-    """Places images in the folders of their answers.
-
-    Args:
-        folder: Where the folders lie; it is there.
-        by: Whether images are copied or moved.
-        labels: Every answer there may be.
-        output: The answers and their file; open.
-        sources: Folders that the user named as those the images are in.
-        watcher: Receives what could not be placed.
-
-    Raises:
-        RecipeError: A folder of an answer is a link, images were taken back since, or the moves
-            name places from which this account sorted nothing.
-        StorageError: The disk refuses a write.
-    """
+    """Places images in the folders of their answers."""
 
     def __init__(
         self, folder: Path, by: By, labels: Sequence[str], output: Output, *,
@@ -133,7 +119,8 @@ class Sorter:
             if place_again and move.source is not None:
                 image = Unlabelled(move.image, move.source, move.source)
                 again.append((image, move.folder))
-        self._mark(undone)
+        with self._answers.transaction():
+            self._mark(undone)
         self._place(again, [])
 
     def _settle_one(self, move: Move) -> tuple[bool, bool]:
@@ -161,11 +148,7 @@ class Sorter:
         return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
     def place(self, images: Sequence[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
-        """Keep answers, and place the images that have one of the folders.
-
-        Raises:
-            StorageError: The disk refuses a write; the same command continues.
-        """
+        """Keep answers, and place the images that have one of the folders."""
         self._place([(image, self._folders[answer]) for image, answer in images], answers)
 
     def _place(self, images: list[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
@@ -185,32 +168,25 @@ class Sorter:
             self._output.append(answers)
             return
         self._remember([move.source for _, move in planned if move.source is not None])
-        rows, moving = self._output.encode(answers), self.by == "move"
+        rows, moving = b"", self.by == "move"
         with self._answers.transaction() as db:
             for _, move in planned:
                 insert_move(db, move)
             if moving:
-                self._keep(answers, rows)
+                rows = self._output.insert(answers)
         undone = [move.target for image, move in planned if not self._act(image, move)]
-        self._mark(undone, *(() if moving else (answers, rows)))
-        self._answers.count(answers)
-        self._output.write(rows)
+        with self._answers.transaction():
+            self._mark(undone)
+            if not moving:
+                rows = self._output.insert(answers)
+        self._output.add(answers, rows)
 
-    def _keep(self, answers: Sequence[Answer], rows: bytes) -> None:
-        self._answers.insert(answers)
-        if (written := self._output.written_with(rows)) is not None:
-            self._answers.note(written=written)
-
-    def _mark(
-        self, undone: Sequence[str], answers: Sequence[Answer] = (), rows: bytes = b""
-    ) -> None:
+    def _mark(self, undone: Sequence[str]) -> None:
         """Call the planned moves done, but for some."""
-        with self._answers.transaction() as db:
-            for target in undone:
-                known = (as_bytes(target),)
-                db.execute("DELETE FROM moves WHERE done = 0 AND target = ?", known)
-            db.execute("UPDATE moves SET done = 1 WHERE done = 0")
-            self._keep(answers, rows)
+        db = self._answers.db
+        gone = ((as_bytes(target),) for target in undone)
+        db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", gone)
+        db.execute("UPDATE moves SET done = 1 WHERE done = 0")
 
     def _remember(self, sources: list[str]) -> None:
         """Keep where images come from; where that cannot be written, `undo` will ask."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import BinaryIO
 
 from opsin.commands.own_images import noting_looks
@@ -14,14 +14,12 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.image_stream import Stream, Unlabelled, join_streams
+from opsin.data.image_stream import Stream, Unlabelled, cut_stream, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
-from opsin.data.stream_shard import cut_stream
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.cluster import Cluster, Unseen, unseen_or
 from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.prediction import Prediction, Prepared
 from opsin.runtime.providers import CPU
@@ -123,7 +121,7 @@ def classify_stream(
     steps: ImageSteps[Unlabelled, Prepared, Prediction] = ImageSteps(
         prepare=lambda item: prepare(classifier, item, as_is=as_is),
         compute=lambda batch: classifier.predict_prepared(batch, tta=tta),
-        cost=lambda item: pixels + _held(item),
+        cost=lambda item: pixels + held_bytes(item),
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
@@ -138,46 +136,9 @@ def prepare(classifier: Classifier, item: Unlabelled, *, as_is: bool) -> Prepare
     return classifier.prepare(item.image, item.name, as_is=as_is)
 
 
-def _held(item: Unlabelled) -> int:
+def held_bytes(item: Unlabelled) -> int:
+    """Bytes that come with an image."""
     return len(item.image) if isinstance(item.image, bytes) else 0
-
-
-def classify_on(
-    cluster: Cluster, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool
-) -> Generator[Answered]:
-    """Yield what `classify_stream` does, computed by the machines of a cluster."""
-    answer = _BlockAnswerer(classifier, as_is, tta)
-    return cluster.answers(answer, stream, cost=_held, count=stream.count())
-
-
-@dataclass(frozen=True, eq=False)
-class _BlockAnswerer:
-    """Answers blocks of images in another process, one after the other."""
-
-    classifier: Classifier
-    as_is: bool
-    tta: bool
-
-    def __call__(self, items: list[Unlabelled]) -> list[Prediction | ImageError | Unseen]:
-        answers: dict[int, Prediction | ImageError | Unseen] = {}
-        ready: dict[int, Prepared] = {}
-
-        def compute() -> None:
-            found = self.classifier.predict_prepared(list(ready.values()), tta=self.tta)
-            answers.update(
-                (place, answer.without_pixels()) for place, answer in zip(ready, found, strict=True)
-            )
-            ready.clear()
-
-        for place, item in enumerate(read_ahead(items)):
-            try:
-                ready[place] = prepare(self.classifier, item, as_is=self.as_is)
-            except ImageError as error:
-                answers[place] = unseen_or(error, item.path)
-            if len(ready) >= max(8, self.classifier.batch_size):
-                compute()
-        compute()
-        return [answers[place] for place in range(len(items))]
 
 
 def each_answer(

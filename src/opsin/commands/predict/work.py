@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from opsin._version import __version__
@@ -16,14 +16,15 @@ from opsin.commands.predict.output import Output
 from opsin.commands.predict.rows import UNREADABLE, ResultRow, row_of
 from opsin.commands.predict.selection import Selection
 from opsin.commands.predict.sorting import Sorter
-from opsin.commands.predict.stream import Answered, classify_on, classify_stream
+from opsin.commands.predict.stream import Answered, classify_stream, held_bytes, prepare
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.format import counted
 from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.read_ahead import read_ahead
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.cluster import Cluster
-from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+from opsin.runtime.cluster import Cluster, Unseen, unseen_or
+from opsin.runtime.prediction import NONE_OF_THESE, Prediction, Prepared
 
 # Answers are kept at least this often: images, and seconds.
 _BATCH: Final = 512
@@ -69,12 +70,7 @@ class Work:
         tta: bool,
         cluster: Cluster | None,
     ) -> None:
-        """Answer what is not done yet, here or on a cluster.
-
-        Raises:
-            SourceError: The source turned out to be damaged; what came before that is kept.
-            StorageError: The disk refuses a write.
-        """
+        """Answer what is not done yet, here or on a cluster."""
         watcher = self._watcher
         if resumed := self.kept.resumed:
             watcher.fact("Resumed", f"{counted(resumed, 'image was', 'images were')} done before")
@@ -91,7 +87,7 @@ class Work:
             if cluster is None:
                 answers = classify_stream(classifier, left, as_is=as_is, tta=tta)
             else:
-                answers = classify_on(cluster, classifier, left, as_is=as_is, tta=tta)
+                answers = _classify_on(cluster, classifier, left, as_is=as_is, tta=tta)
             self._take_all(classifier, stream, answers)
         finally:
             watcher.end()
@@ -217,3 +213,41 @@ class Work:
         if row.error is not None:
             return len(self._numbers) + 1
         return len(self._numbers) if row.rejected else self._numbers[row.label or ""]
+
+
+def _classify_on(
+    cluster: Cluster, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool
+) -> Generator[Answered]:
+    """Yield what `classify_stream` does, computed by the machines of a cluster."""
+    answer = _BlockAnswerer(classifier, as_is, tta)
+    return cluster.answers(answer, stream, cost=held_bytes, count=stream.count())
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockAnswerer:
+    """Answers blocks of images in another process, one after the other."""
+
+    classifier: Classifier
+    as_is: bool
+    tta: bool
+
+    def __call__(self, items: list[Unlabelled]) -> list[Prediction | ImageError | Unseen]:
+        answers: dict[int, Prediction | ImageError | Unseen] = {}
+        ready: dict[int, Prepared] = {}
+
+        def compute() -> None:
+            found = self.classifier.predict_prepared(list(ready.values()), tta=self.tta)
+            answers.update(
+                (place, answer.without_pixels()) for place, answer in zip(ready, found, strict=True)
+            )
+            ready.clear()
+
+        for place, item in enumerate(read_ahead(items)):
+            try:
+                ready[place] = prepare(self.classifier, item, as_is=self.as_is)
+            except ImageError as error:
+                answers[place] = unseen_or(error, item.path)
+            if len(ready) >= max(8, self.classifier.batch_size):
+                compute()
+        compute()
+        return [answers[place] for place in range(len(items))]

@@ -56,16 +56,6 @@ def window(
     return [0] * (2 * len(sizes)), out
 
 
-def _spread(kernel: Sizes, holes: Sizes) -> list[int]:
-    return [(own - 1) * hole + 1 for own, hole in zip(kernel, holes, strict=True)]
-
-
-def _name_convolution(call: LayerCall, kernel: Sizes, strides: Sizes, kind: str = "") -> None:
-    step = f", stride {strides[0]}" if max(strides) > 1 else ""
-    shape = f"{'×'.join(map(str, kernel))} {call.options.get('padding')}{step}"
-    call.words = f"{LayerOp.CONV} {shape} {kind}".rstrip()
-
-
 def _axes_first(call: LayerCall, axes: int) -> tuple[str, tuple[int, ...], int]:
     """Return a value as the operators take it, its sizes and its channels."""
     value = call.value
@@ -109,8 +99,11 @@ def _convolution(
         first = first.transpose(2, 3, 0, 1).reshape(channels * each, 1, *kernel)
     else:
         first = first.transpose(axes + 1, axes, *range(axes))
-    _name_convolution(call, kernel, strides, kind)
-    pads, out = window(call, sizes, _spread(kernel, holes), strides)
+    step = f", stride {strides[0]}" if max(strides) > 1 else ""
+    shape = f"{'×'.join(map(str, kernel))} {call.options.get('padding')}{step}"
+    call.words = f"{LayerOp.CONV} {shape} {kind}".rstrip()
+    spread = [(own - 1) * hole + 1 for own, hole in zip(kernel, holes, strict=True)]
+    pads, out = window(call, sizes, spread, strides)
 
     def convolved(value: str, weights: NDArray[Any], bias: list[Any], part: str, **how: Any) -> str:
         held = [call.weight(f"{part}weight", weights), *(call.weight("bias", b) for b in bias)]
@@ -128,45 +121,6 @@ def _convolution(
         )  # fmt: skip
     else:
         made = convolved(taken, first, rest, "", **how)
-    return activated(call, _value(call, made, out, filters))
-
-
-def _transposed(call: LayerCall) -> KerasTensor:
-    taken, sizes, channels = _axes_first(call, 2)
-    kernel, strides, holes = (
-        call.sizes(name, 1) for name in ("kernel_size", "strides", "dilation_rate")
-    )
-    filters = call.count("filters")
-    bias = (filters,) if call.flag("use_bias", True) else None
-    weights, *rest = call.take((*kernel, filters, channels), bias)
-    given = call.options.get("output_padding")
-    further = None if given is None else [given] * 2 if isinstance(given, int) else list(given)
-    same = call.text("padding", "valid", ("valid", "same")) == "same"
-    out, before, behind = [], [], []
-    for axis, own in enumerate(_spread(kernel, holes)):
-        size, step = sizes[axis], strides[axis]
-        whole = (size - 1) * step + own
-        if further is not None:
-            wanted = whole - (2 * (own // 2) if same else 0) + int(further[axis])
-            first = own // 2 if same else 0
-        else:
-            wanted = size * step + (0 if same else max(own - step, 0))
-            first = max(own - step, 0) // 2 if same else 0
-        out.append(wanted)
-        before.append(first)
-        behind.append(whole - first - wanted)
-    extra = [max(-each, 0) for each in behind]
-    if any(more >= step for more, step in zip(extra, strides, strict=True)):
-        raise call.refuse("is padded in a way that is not known here")
-    _name_convolution(call, kernel, strides, "transposed")
-    held = [call.weight("weight", weights.transpose(3, 2, 0, 1)),
-            *(call.weight("bias", each) for each in rest)]  # fmt: skip
-    made = call.apply(
-        "ConvTranspose", [taken, *held], "conv", kernel_shape=list(kernel), strides=list(strides),
-        dilations=list(holes), pads=[*before, *(max(each, 0) for each in behind)],
-        output_padding=extra,
-    )  # fmt: skip
-    call.multiply_adds = math.prod(sizes) * int(weights.size)
     return activated(call, _value(call, made, out, filters))
 
 
@@ -213,7 +167,6 @@ LAYERS: Final[dict[str, Writer]] = {
     "Conv2D": _convolution,
     "DepthwiseConv2D": lambda call: _convolution(call, kind="depthwise"),
     "SeparableConv2D": lambda call: _convolution(call, kind="separable"),
-    "Conv2DTranspose": _transposed,
     "MaxPooling1D": lambda call: _pooling(call, 1, "MaxPool"),
     "MaxPooling2D": lambda call: _pooling(call, 2, "MaxPool"),
     "AveragePooling1D": lambda call: _pooling(call, 1, "AveragePool"),

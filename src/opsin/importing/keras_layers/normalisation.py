@@ -1,8 +1,7 @@
-"""Normalisation of batches, layers, groups and units, and of pixels."""
+"""Normalisation of batches, layers, groups and pixels."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -12,8 +11,7 @@ from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor
 from opsin.importing.keras_layers.layer_call import LayerCall, Writer
 
-# Keras' own, where a value is divided by a length or a deviation that may be 0.
-_LEAST: Final = 1e-12
+# Keras' own, where a value is divided by a deviation that may be 0.
 _LEAST_DEVIATION: Final = 1e-7
 
 
@@ -109,14 +107,6 @@ def _group(call: LayerCall) -> KerasTensor:
     return call.to.of_maps((height, width, channels), made)
 
 
-def _unit(call: LayerCall) -> KerasTensor:
-    plain = call.to.plain(call.value)
-    over = call.constant("axes", _axes(call, call.value), np.int64)
-    length = call.apply("ReduceL2", [plain, over], "length", keepdims=1)
-    length = call.apply("Max", [length, call.constant("least", math.sqrt(_LEAST))], "length")
-    return call.plainly(call.value.shape, call.apply("Div", [plain, length], "unit"))
-
-
 def _numbers(call: LayerCall, name: str, default: float) -> NDArray[np.float32]:
     try:
         found = np.asarray(call.options.get(name, default), np.float32)
@@ -183,7 +173,6 @@ LAYERS: Final[dict[str, Writer]] = {
     "BatchNormalization": _batch,
     "LayerNormalization": _layer,
     "GroupNormalization": _group,
-    "UnitNormalization": _unit,
     "Rescaling": _rescaling,
     "Normalization": _normalization,
     "LayerScale": _layer_scale,

@@ -51,17 +51,6 @@ def _permute(call: LayerCall) -> KerasTensor:
     return call.plainly([value.shape[each - 1] for each in dims], made)
 
 
-def _repeat(call: LayerCall) -> KerasTensor:
-    value, times = call.value, call.count("n")
-    if len(value.shape) != 1:
-        raise call.refuse("is not given a row of numbers")
-    call.to.tensor((times, *value.shape))  # it may be a bomb
-    into = call.constant("shape", [0, 1, value.shape[0]], np.int64)
-    row = call.apply("Reshape", [call.to.plain(value), into], "row")
-    made = call.apply("Tile", [row, call.constant("times", [1, times, 1], np.int64)], "repeated")
-    return call.plainly((times, *value.shape), made)
-
-
 def _sides(call: LayerCall, name: str) -> list[tuple[int, int]]:
     """Return what is added or cut above and below, left and right."""
     found = call.options.get(name, 1)
@@ -205,25 +194,6 @@ def _concatenate(call: LayerCall) -> KerasTensor:
     return call.plainly(shape, call.apply("Concat", names, "joined", axis=axis))
 
 
-def _dot(call: LayerCall) -> KerasTensor:
-    first, second = call.values
-    axes = call.options.get("axes", -1)
-    if len(first.shape) != 1 or first.shape != second.shape:
-        raise call.refuse("is given more than two rows of numbers")
-    if any(axis not in (1, -1) for axis in ([axes] if isinstance(axes, int) else list(axes))):
-        raise call.refuse("has no usable axes")
-    names = [call.to.plain(each) for each in (first, second)]
-    over = call.constant("axes", [1], np.int64)
-    if call.flag("normalize", False):
-        least = call.constant("least", 1e-6)
-        for place, name in enumerate(names):
-            length = call.apply("ReduceL2", [name, over], "length", keepdims=1)
-            length = call.apply("Max", [length, least], "length")
-            names[place] = call.apply("Div", [name, length], "unit")
-    product = call.apply("Mul", names, "product")
-    return call.plainly((1,), call.apply("ReduceSum", [product, over], "dot", keepdims=1))
-
-
 # Layers that only training needs, or that only check something.
 _NOTHING: Final = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise",
@@ -239,7 +209,6 @@ LAYERS: Final[dict[str, Writer]] = {
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Permute": _permute,
-    "RepeatVector": _repeat,
     "ZeroPadding2D": _padding,
     "Cropping2D": _cropping,
     "UpSampling2D": _upsampling,
@@ -254,5 +223,4 @@ LAYERS: Final[dict[str, Writer]] = {
     "Divide": lambda call: _joined(call, "Div"),
     "TrueDivide": lambda call: _joined(call, "Div"),
     "Concatenate": _concatenate,
-    "Dot": _dot,
 }

@@ -200,18 +200,3 @@ def _name_plainly(graph: OnnxGraph) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
         node.name = plain(node.name)
     graph.weights = {names[name]: value for name, value in graph.weights.items()}
-
-
-def integer_kernels(content: bytes) -> tuple[str, ...]:
-    """Return the operators that ONNX Runtime computes a file with on integers, on this machine."""
-    from opsin.runtime.providers import cpu_session, session_options  # noqa: PLC0415  slow
-
-    with tempfile.TemporaryDirectory(prefix="opsin-") as folder:
-        options = session_options()
-        options.optimized_model_filepath = str(Path(folder, "loaded.onnx"))
-        cpu_session(content, options)
-        loaded = onnx.load_model(options.optimized_model_filepath)
-    # QLinearConv, QLinearAdd, QGemm … : ONNX Runtime's names for arithmetic on integers.
-    return tuple(
-        node.op_type for node in loaded.graph.node if node.op_type.startswith(("QLinear", "QGemm"))
-    )
