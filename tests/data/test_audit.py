@@ -90,13 +90,6 @@ def test_odd_images_are_found(kind: str, change: object) -> None:
     assert finding(audit(from_arrays(images, labels)), kind) == (1, [(17,)])
 
 
-def test_what_is_usual_is_not_odd() -> None:
-    images, labels = scene_set()
-    dark = audit(from_arrays(images // 5, labels))
-    grey = audit(from_arrays(images[..., :1].repeat(3, axis=3), labels))
-    assert not {"dark", "grey"} & {each.kind for each in (*dark.findings, *grey.findings)}
-
-
 def test_coloured_images_among_grey_ones_are_found() -> None:
     images, labels = scene_set()
     grey = images[..., :1].repeat(3, axis=3)
@@ -140,29 +133,6 @@ def test_any_names_can_be_compared(names: list[str]) -> None:
     assert all(one < other < len(names) for one, other in pairs)
 
 
-def test_different_names_are_left_alone() -> None:
-    animals = ["cat", "rat", "dog", "class 1", "class 2", "class 11", "0", "1", "10"]
-    assert alike_names([*animals, "airplane", "automobile", "horse", "house"]) == []
-    letters = [f"letter_{chr(65 + k)}" for k in range(26)]
-    assert alike_names([*letters, "Stage I", "Stage II", "typical", "atypical"]) == []
-    assert alike_names(["Ankle boot", "ankle-boot", "aeroplane", "aeroplame"]) == [(0, 1), (2, 3)]
-
-
-def test_the_page_shows_each_finding_with_its_images(tmp_path: Path) -> None:
-    images, labels = scene_set()
-    images[10] = images[0]
-    names = ["<script>alert(1)</script>", "dog"]
-    page = opsin.write_audit(audit(from_arrays(images, labels, names)), tmp_path / "look")
-    text = page.read_text(encoding="utf-8")
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
-    assert text.count("<figure>") == 2
-    assert "Images that are there more than once (2)" in text
-    sound = opsin.write_audit(audit(_sound()), tmp_path)
-    assert "Nothing suspicious was found" in sound.read_text(encoding="utf-8")
-    assert (tmp_path / "audit.json").read_text(encoding="utf-8") == "[]\n"
-
-
 def _sound() -> Dataset:
     return from_arrays(*scene_set(), ["cat", "dog"])
 
@@ -175,14 +145,6 @@ def test_what_cannot_be_trained_is_looked_at_all_the_same(tmp_path: Path) -> Non
     assert found.findings[0].kind == "untrainable"
     assert "two classes or more" in found.findings[0].cases[0].note
     assert opsin.draw_data(found.dataset, tmp_path / "look")
-
-
-def test_leaks_are_counted_even_where_near_duplicates_may_be_parted() -> None:
-    images, labels = scene_set()
-    near = arrays([cropped(scenes(60)[5], 1)], 32)
-    test = (near, np.array([1]))
-    data = from_arrays(images, labels, test=test, near_duplicates="apart")
-    assert data.leaks == (0, 1)
 
 
 def test_a_group_on_both_sides_of_given_parts_is_found() -> None:

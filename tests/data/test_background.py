@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.core.metadata import Background, Preparation
-from opsin.data.background import match_background, measure_background
+from opsin.data.background import match_background
 from opsin.data.dataset import Dataset
 
 DARK = Background(level=0, share=1.0, fill=1.0, contrast=200.0)
@@ -38,19 +38,6 @@ def test_training_images_on_black_are_noticed(digits: Dataset) -> None:
     assert background.fill > 0.9
 
 
-def test_photographs_that_disagree_have_no_usual_background() -> None:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (50, 8, 8, 3), np.uint8)
-    assert measure_background(images) is None
-    half = np.zeros((40, 8, 8, 1), np.uint8)
-    half[::2] = 255
-    assert measure_background(half) is None
-
-
-def test_images_without_a_subject_have_no_usual_background() -> None:
-    assert measure_background(np.zeros((5, 8, 8, 1), np.uint8)) is None
-
-
 def test_a_photographed_digit_looks_like_the_digit(digits: Dataset) -> None:
     likeness = []
     for row in digits.split.test[:40]:
@@ -62,17 +49,6 @@ def test_a_photographed_digit_looks_like_the_digit(digits: Dataset) -> None:
         likeness.append(np.corrcoef(pixels, shape.astype(float).ravel())[0, 1])
     # The digits are tiny and some do not fill their square: alike on the whole is what counts.
     assert np.median(likeness) > 0.8
-
-
-def test_a_dark_image_stays_as_it_is() -> None:
-    image = Image.new("RGB", (20, 20), (12, 12, 12))
-    assert match_background(image, wanted(DARK)) is None
-    assert match_background(Image.new("L", (20, 20), 128), wanted(DARK)) is None
-
-
-def test_without_a_usual_background_nothing_is_done() -> None:
-    image = Image.new("RGB", (20, 20), "white")
-    assert match_background(image, wanted(None)) is None
 
 
 def test_dark_photographs_are_turned_for_light_training_images() -> None:
@@ -91,14 +67,6 @@ def test_an_empty_table_stays_as_it_is() -> None:
     sensor = np.random.default_rng(0).normal(table, 2).clip(0, 255).astype(np.uint8)
     for image in (table, sensor):
         assert match_background(Image.fromarray(image), wanted(DARK)) is None
-
-
-def test_a_faint_drawing_is_inverted_whole() -> None:
-    drawing = np.full((30, 20), 240, np.uint8)
-    drawing[10:20, 5:15] = 222
-    matched = match_background(Image.fromarray(drawing), wanted(DARK))
-    assert matched is not None
-    assert matched[0].max() == 33
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])

@@ -66,15 +66,3 @@ def test_digits_are_something(side: int | None, digits: Dataset) -> None:
     like = Preparation(height=height, width=width, channels=1, resize="fit")
     said = {warning_of(read_image(image, like)) for image in digits.images[:600]}
     assert said == {None}
-
-
-def test_a_speck_is_something() -> None:
-    image = np.zeros((28, 28, 1), np.uint8)
-    image[13:15, 13:15] = 60
-    assert warning_of(image) is None
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 3), (4, 4, 1), (7, 40, 3)])
-def test_any_size_will_do(shape: tuple[int, int, int]) -> None:
-    random = np.random.default_rng(0)
-    warning_of(random.integers(0, 256, shape, np.uint8))

@@ -10,7 +10,6 @@ import pytest
 
 import opsin
 from opsin.backbones.feature_cache import FeatureCache
-from opsin.core.errors import RecipeError
 from opsin.data.cache import cache_root
 from tests.conftest import Cli, only_json
 
@@ -90,12 +89,6 @@ def test_what_another_process_writes_stays(cache: Path) -> None:
     assert not unfinished.exists()
 
 
-def test_a_part_that_there_is_not(cache: Path) -> None:
-    with pytest.raises(RecipeError, match="feature'"):
-        opsin.empty_cache("feature")
-    assert len(opsin.list_cache().of("features")) == 2
-
-
 def test_damaged_words_are_no_obstacle(cache: Path) -> None:
     (cache / "features" / HASH / "about.json").write_bytes(b"\xff{")
     (set_,) = (each for each in (cache / "decoded").iterdir() if each.is_dir())
@@ -122,11 +115,3 @@ def test_the_command_shows_asks_and_empties(cache: Path, cli: Cli) -> None:
     assert emptied["removed"]["bytes"] == told["parts"]["features"]
     assert cli("data", "--cache", "--empty", "all", "--yes").returncode == 0
     assert opsin.list_cache().entries == ()
-
-
-def test_usage(cli: Cli, shapes: Path) -> None:
-    for words in (["--empty", "all"], [shapes, "--cache"], ["--yes"]):
-        assert cli("data", *words).returncode == 2
-    wrong = cli("data", "--cache", "--empty", "everything", "--yes")
-    assert wrong.returncode == 1
-    assert "'everything'" in wrong.stderr

@@ -23,7 +23,7 @@ from opsin.data.corrections import (
     read_corrections,
     write_corrections,
 )
-from tests.conftest import Cli, Notes, only_json, write_shapes
+from tests.conftest import Notes, write_shapes
 
 
 def digest_of(data: opsin.Dataset, row: int) -> str:
@@ -109,23 +109,6 @@ def test_labels_are_corrected_images_left_out_and_the_source_is_as_it_was(
     assert opsin.load(shapes).fingerprint == data.fingerprint
 
 
-def test_suspects_change_nothing_until_they_are_edited(shapes: Path, tmp_path: Path) -> None:
-    data = opsin.load(shapes)
-    found = [
-        Correction(
-            digest_of(data, row), data.names[row], data.classes[data.labels[row]], other, doubt
-        )
-        for row, other, doubt in ((3, "square", 0.97), (15, "disc", 0.5123456))
-    ]
-    path = write_corrections(tmp_path / "labels.csv", found)
-    assert path.read_text(encoding="utf-8").splitlines() == [
-        "digest,name,label,suggested,score",
-        f"{digest_of(data, 3)},{data.names[3]},disc,square,0.97",
-        f"{digest_of(data, 15)},{data.names[15]},square,disc,0.5123",
-    ]
-    assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
-
-
 def test_an_image_is_known_again_under_another_name(shapes: Path, tmp_path: Path) -> None:
     data = opsin.load(shapes)
     row = next(row for row in rows_of(data) if row.name == "disc/3.png")
@@ -166,23 +149,6 @@ def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path
         assert label_of(opsin.load(shapes, labels=path), "square/copy.png") == "disc"
 
 
-@pytest.mark.parametrize("head", ["name;LABEL;comment", "name\tlabel\tcomment"])
-def test_names_alone_and_other_columns_will_do(shapes: Path, tmp_path: Path, head: str) -> None:
-    separator = ";" if ";" in head else "\t"
-    line = separator.join(["disc/3.png", " square ", "looks round to me"])
-    path = table(tmp_path, f"\ufeff{head}\r\n{line}\r\n{separator * 2}\r\n")
-    assert label_of(opsin.load(shapes, labels=path), "disc/3.png") == "square"
-
-
-def test_images_csv_of_a_run_can_be_edited(shapes: Path, tmp_path: Path) -> None:
-    data = opsin.load(shapes)
-    lines = [f"{row.name},{row.label},train,{row.digest}" for row in rows_of(data)]
-    text = "\n".join(["name,label,part,digest", *lines]).replace("3.png,disc", "3.png,square")
-    found = opsin.load(shapes, labels=table(tmp_path, text))
-    assert found.corrected is not None
-    assert found.corrected.words == "1 relabelled, 0 left out"
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -213,31 +179,6 @@ def test_what_is_wrong_is_said_and_nothing_is_applied(
     assert caught.value.advice
 
 
-def test_a_file_that_is_not_there_or_no_text(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such file"):
-        opsin.load(shapes, labels=tmp_path / "none.csv")
-    (tmp_path / "latin.csv").write_bytes("name,label\nGrün,disc\n".encode("latin-1"))
-    with pytest.raises(SourceError, match="UTF-8"):
-        opsin.load(shapes, labels=tmp_path / "latin.csv")
-
-
-def test_saying_the_same_twice_is_no_contradiction(shapes: Path, tmp_path: Path) -> None:
-    path = table(tmp_path, "name,label\ndisc/1.png,-\ndisc/1.png,\n")
-    assert len(opsin.load(shapes, labels=path)) == 23
-
-
-def test_leaving_out_too_many_is_refused_as_too_few_images_are(
-    shapes: Path, tmp_path: Path
-) -> None:
-    lines = [f"disc/{number}.png,-" for number in range(12)]
-    path = table(tmp_path, "\n".join(["name,label", *lines]))
-    with pytest.raises(SourceError, match="at least two images of each class"):
-        opsin.load(shapes, labels=path)
-    everything = [*lines, *(f"square/{number}.png," for number in range(12))]
-    with pytest.raises(SourceError, match="all of them are left out"):
-        opsin.load(shapes, labels=table(tmp_path, "\n".join(["name,label", *everything])))
-
-
 def test_corrections_can_make_a_source_usable(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes")
     for number in range(1, 12):
@@ -247,16 +188,6 @@ def test_corrections_can_make_a_source_usable(tmp_path: Path) -> None:
     lines = [f"disc/square-{number}.png,square" for number in range(1, 12)]
     found = opsin.load(folder, labels=table(tmp_path, "\n".join(["name,label", *lines])))
     assert np.bincount(found.labels).tolist() == [12, 12]
-
-
-def test_a_class_called_like_the_mark_is_a_class(tmp_path: Path) -> None:
-    folder = write_shapes(tmp_path / "shapes")
-    (folder / "disc").rename(folder / "-")
-    data = opsin.load(folder)
-    path = write_corrections(tmp_path / "labels.csv", rows_of(data))
-    assert opsin.load(folder, labels=path).fingerprint == data.fingerprint
-    path = table(tmp_path, "name,label\n-/1.png,\n")
-    assert len(opsin.load(folder, labels=path)) == 23
 
 
 def test_an_unreadable_image_may_be_named(shapes: Path, tmp_path: Path) -> None:
@@ -285,27 +216,6 @@ def test_what_is_written_is_read(
     written = [Correction(*row, suggested="x", score=0.5) for row in rows]
     found = read_corrections(write_corrections(path, written))
     assert [tuple(row[:3]) for row in found] == rows
-
-
-def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
-    folder = write_shapes(tmp_path / "shapes")
-    (folder / "disc" / "1.png").rename(folder / "disc" / "caf\udce9.png")
-    data = opsin.load(folder)
-    path = write_corrections(tmp_path / "labels.csv", rows_of(data))
-    assert "disc/caf\\udce9.png" in path.read_text(encoding="utf-8")
-    assert opsin.load(folder, labels=path).fingerprint == data.fingerprint
-    # By its name alone, too.
-    found = opsin.load(folder, labels=table(tmp_path, "name,label\ndisc/caf\\udce9.png,-\n"))
-    assert len(found) == 23
-
-
-def test_an_export_has_the_corrected_labels(shapes: Path, tmp_path: Path) -> None:
-    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
-    data = opsin.load(shapes, labels=path)
-    written = opsin.export_data(data, tmp_path / "copy")
-    again = opsin.load(written.path)
-    assert again.fingerprint == data.fingerprint
-    assert len(list((tmp_path / "copy").rglob("*.png"))) == 23
 
 
 def test_evaluate_judges_by_corrected_labels(
@@ -352,31 +262,6 @@ def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     (gone,) = opsin.changes_since(moved).removed
     assert gone.name == "disc/3.png"
     assert gone.label == "square"
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_a_run_is_resumed_with_its_corrections(shapes: Path, tmp_path: Path) -> None:
-    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
-    run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
-                      quiet=True)  # fmt: skip
-    path.unlink()
-    longer = opsin.resume(run, epochs=2, quiet=True)
-    then, now = (each.directory.read(DatasetRecord) for each in (run, longer))
-    assert now.fingerprint == then.fingerprint
-    assert longer.directory.corrections.read_text() == run.directory.corrections.read_text()
-
-
-@pytest.mark.slow
-def test_the_command_line_takes_corrections(cli: Cli, shapes: Path, tmp_path: Path) -> None:
-    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
-    found = only_json(cli("data", shapes, "--labels", path, "--no-draw", "--audit", "--json"))
-    assert found["images"] == 23
-    assert sum(found["counts"]["square"].values()) == 13
-    assert found["corrections"]["left_out"] == 1
-    failed = cli("data", shapes, "--labels", table(tmp_path, "a,b\n"), "--no-draw")
-    assert failed.returncode == 1
-    assert "has a, b" in failed.stderr
 
 
 def test_a_row_that_states_another_class_than_an_image_has_is_refused(

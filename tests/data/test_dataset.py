@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.core.errors import OpsinError, RecipeError, SourceError
+from opsin.core.errors import RecipeError, SourceError
 from opsin.data import fill_cache as module
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.folds import cut_into_folds
@@ -65,19 +65,6 @@ def test_a_damaged_cache_is_made_again(shapes: Path, tmp_path: Path,
     assert len(again.labels) == 24
 
 
-def test_names_and_order_do_not_change_the_content(shapes: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    for file in shapes.rglob("*.png"):
-        target = other / file.parent.name / f"x{100 - int(file.stem)}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, target)
-    one, two = load(shapes), load(other)
-    assert one.fingerprint == two.fingerprint
-    for part in ("train", "val", "test"):
-        sets = [{d.digests[row].tobytes() for row in d.split.rows(part)} for d in (one, two)]
-        assert sets[0] == sets[1]
-
-
 def test_classes_are_kept_in_the_order_asked(tmp_path: Path) -> None:
     write_shapes(tmp_path, kinds=("disc", "square", "cross"))
     data = load(tmp_path, classes=["square", "cross"])
@@ -85,14 +72,6 @@ def test_classes_are_kept_in_the_order_asked(tmp_path: Path) -> None:
     assert len(data) == 24
     assert all((name.startswith("square")) == (label == 0)
                for name, label in zip(data.names, data.labels, strict=True))  # fmt: skip
-
-
-@pytest.mark.parametrize("classes", [["disc", "cat"], ["disc", "disc"]])
-def test_unknown_and_repeated_classes_name_those_there_are(
-    shapes: Path, classes: list[str]
-) -> None:
-    with pytest.raises(SourceError, match="disc, square"):
-        load(shapes, classes=classes)
 
 
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
@@ -121,16 +100,6 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_large_images_are_brought_to_the_default_size(tmp_path: Path) -> None:
-    for kind in ("disc", "square"):
-        (tmp_path / kind).mkdir()
-        for number in range(3):
-            pixels = shape_image(kind, number, size=100 + number)
-            Image.fromarray(pixels).save(tmp_path / kind / f"{number}.jpg")
-    assert load(tmp_path).images.shape == (6, 64, 64, 3)
-    assert load(tmp_path, size=(32, 48), channels=1).images.shape == (6, 32, 48, 1)
-
-
 def test_arrays_and_their_file_are_the_same(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (30, 10, 12), np.uint8)
@@ -149,39 +118,6 @@ def test_leaks_into_the_test_part_are_counted() -> None:
     data = from_arrays(images, labels, test=(images[:3], labels[:3]))
     assert data.leaks == (3, 0)
     assert data.describe().audit.test_copies_in_training == 3
-
-
-def test_a_dataset_shows_itself(shapes: Path) -> None:
-    page = load(shapes)._repr_html_()
-    assert "24 images 24×24 colour" in page
-    assert "data:image/png;base64," in page
-
-
-@pytest.mark.parametrize("options", [{"val": 0.2}, {"size": (0, 8)}, {"resize": "crop"}])
-def test_bad_options_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError):
-        load("digits", **options)
-
-
-def test_the_public_error_is_the_parent_of_all(tmp_path: Path) -> None:
-    with pytest.raises(OpsinError):
-        opsin.load(tmp_path / "nowhere")
-
-
-def test_the_same_bytes_in_another_shape_are_other_images() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
-    labels = np.arange(40) % 2
-    assert from_arrays(images, labels).images.shape == (40, 8, 8, 1)
-    assert from_arrays(images.reshape(40, 4, 16), labels).images.shape == (40, 4, 16, 1)
-
-
-def test_specks_are_enlarged_to_something_to_look_at(tmp_path: Path) -> None:
-    for kind in ("a", "b"):
-        (tmp_path / kind).mkdir()
-        for number in range(4):
-            colour = (60 * number, 9, 200 if kind == "a" else 0)
-            Image.new("RGB", (1, 1), colour).save(tmp_path / kind / f"{number}.png")
-    assert load(tmp_path).images.shape == (8, 4, 4, 3)
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are always Unicode")

@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 import opsin
-from opsin.commands.export.clients import predict as client
 from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
-from opsin.data.audit import audit
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.deep_pixels import bits_needed
 from opsin.data.images import Ready, prepare, read_image, read_sized
@@ -271,48 +269,6 @@ def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     opsin.evaluate(classifier, brighter, watcher=notes)
     assert any("12 images: brighter than the training images" in text for text in notes.texts)
     assert classifier.predict(brighter / "bright" / "12.png").notes
-
-
-@pytest.mark.parametrize("bits", [None, 10, 12, 14, 16])
-@pytest.mark.parametrize("write", [png, tiff])
-def test_the_exported_python_client_takes_the_same_white(
-    tmp_path: Path, bits: int | None, write: Callable[[Deep], bytes]
-) -> None:
-    like = Preparation.model_validate(
-        {"height": 8, "width": 8, "channels": 1, "resize": "fit", "bits": bits}
-    )
-    about = like.model_dump(exclude_none=True)
-    (tmp_path / "a").write_bytes(write(levels(9000)))
-    assert np.array_equal(client.prepare(tmp_path / "a", about), read_image(tmp_path / "a", like))
-
-
-def test_a_classifier_of_bytes_takes_deeper_images_as_before(tmp_path: Path) -> None:
-    bytes_only = from_arrays(levels(255, 20).transpose(2, 0, 1), np.arange(20) % 2)
-    classifier = trained(bytes_only, tmp_path / "run")
-    assert "bits" not in classifier.metadata.to_props()["opsin.preparation"]
-    source = folder(tmp_path / "images", ".png", png, 4095)
-    like = classifier.metadata.preparation
-    assert np.array_equal(read_image(png(levels(4095)), like), exact(levels(4095), 16))
-    data = opsin.look_at(source, size=8, channels=1, bits=16)
-    assert np.array_equal(read_image(source / data.names[0], like), data.images[0])
-
-
-def test_the_audit_says_what_is_unused(tmp_path: Path) -> None:
-    source = folder(tmp_path / "images", ".png", png, 4095)
-    found = {each.kind: each for each in audit(load(source)).findings}
-    assert found["with-unused-bits"].count == 24
-    assert "4,095 (12 bits)" in found["with-unused-bits"].opsin
-    found = {each.kind: each for each in audit(load(source, bits=10)).findings}
-    assert found["clipped"].count > 0
-    assert not {"clipped", "with-unused-bits"} & set(audit(load(source, bits=16)).counts())
-
-
-def test_images_that_are_read_on_the_fly_have_the_same_white(tmp_path: Path) -> None:
-    source = folder(tmp_path / "images", ".png", png, 4095)
-    fly = load(source, disk_limit=0)
-    assert fly.recipe.bits == 12
-    assert not isinstance(fly.images, np.ndarray)
-    assert np.array_equal(fly.images[:], load(source).images)
 
 
 def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, decoded_store, fill_cache
-from opsin.data.dataset import Dataset, fingerprint_of, load
+from opsin.data.dataset import load
 from opsin.data.images import read_sized
 from tests.conftest import shape_image, write_shapes
 
@@ -247,19 +247,6 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_done(many: Path, own_cache:
     as_if_read_at_once(many, Notes())
 
 
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such limit there")
-def test_a_disk_that_fills_up_meanwhile_keeps_what_is_done(many: Path, own_cache: Path) -> None:
-    child = start(many, 0.004)
-    wait_for(child, "done:")
-    kill(child)
-    child = start(many, 0, 500_000)
-    assert "Free some space" in wait_for(child, "error:")
-    child.communicate()
-    notes = Notes()
-    as_if_read_at_once(many, notes)
-    assert notes.totals[0] < COUNT
-
-
 def test_a_cache_that_cannot_be_written_is_told_with_the_way_out(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,21 +324,6 @@ def test_the_files_own_sizes_are_known(tmp_path: Path) -> None:
     assert decoded.sizes.tolist() == [[90, 100], [90, 101], [102, 90]] * 2
     images = np.asarray(decoded.images)
     assert decoded.ranges.tolist() == [[int(one.min()), int(one.max())] for one in images]
-
-
-def test_arrays_have_their_own_size(digits: Dataset) -> None:
-    decoded = fill_cache.read(DataRecipe.of("digits"))
-    assert (decoded.sizes == 8).all()
-    assert np.array_equal(decoded.digests, digits.digests)
-    larger = fill_cache.read(DataRecipe.of("digits", size=(16, 16)))
-    assert larger.images.shape[1:] == (16, 16, 1)
-    assert (larger.sizes == 8).all()
-
-
-def test_digests_are_those_of_the_pixels(shapes: Path) -> None:
-    decoded = fill_cache.read(DataRecipe.of(str(shapes)))
-    assert np.array_equal(decoded.digests, cache.digest_rows(np.asarray(decoded.images)))
-    assert fingerprint_of(decoded) == load(shapes).fingerprint
 
 
 @pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])

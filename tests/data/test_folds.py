@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import opsin
-from opsin.core.errors import RecipeError, SourceError
+from opsin.core.errors import RecipeError
 from opsin.data.folds import cut_into_folds
 from tests.conftest import shape_image, write_shapes
 
@@ -79,28 +79,3 @@ def test_a_source_that_names_its_parts_is_refused(tmp_path: Path) -> None:
         write_shapes(tmp_path / part, count=9 if part == "train" else 3)
     with pytest.raises(RecipeError, match="which of them are for training"):
         cut_into_folds(opsin.load(tmp_path), 3)
-
-
-def test_a_fold_is_not_cut_again(digits: opsin.Dataset) -> None:
-    with pytest.raises(RecipeError, match="the fold 1/3"):
-        cut_into_folds(opsin.load("digits", fold="1/3"), 3)
-    # The dataset that was cut is as it was.
-    before = digits.split.test.copy()
-    cut_into_folds(digits, 3)
-    assert np.array_equal(digits.split.test, before)
-    assert digits.recipe.fold is None
-
-
-def test_too_few_images_for_so_many_folds() -> None:
-    made = collection(8, 2, 0, 0, 0)
-    with pytest.raises(RecipeError, match=r"leave fold .* without any.*Give --folds \d"):
-        cut_into_folds(opsin.from_arrays(**made), 20)
-
-
-def test_a_class_of_two_that_belong_together_cannot_be_learnt() -> None:
-    made = collection(40, 2, 0, 0, 0)
-    made["labels"] = np.zeros(40, np.int64)
-    made["labels"][:2] = 1
-    made["images"][1] = made["images"][0]
-    with pytest.raises(SourceError, match="two different"):
-        opsin.from_arrays(**made)

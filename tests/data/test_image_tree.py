@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from opsin.core.errors import SourceError
 from opsin.data import image_tree
 from opsin.data.sources import open_stream
-from opsin.data.sources.folder import open_folder
 from tests.data.sources.conftest import Notes
 
 
@@ -91,10 +90,6 @@ def test_names_that_are_no_unicode_come_through(tmp_path: Path) -> None:
     assert Path(str(image.image)).is_file()
 
 
-def test_it_lists_what_training_lists(shapes: Path) -> None:
-    assert names_in(shapes) == list(open_folder(shapes).names)
-
-
 def test_large_folders_come_unsorted_but_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,12 +123,6 @@ def test_links_are_followed_as_far_as_is_safe(tmp_path: Path) -> None:
     )
 
 
-def test_the_root_may_be_a_link(tmp_path: Path) -> None:
-    put(tmp_path, "real/1.png")
-    (tmp_path / "link").symlink_to("real")
-    assert names_in(tmp_path / "link") == ["1.png"]
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
 def test_a_locked_folder_is_told(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
@@ -142,28 +131,6 @@ def test_a_locked_folder_is_told(tmp_path: Path) -> None:
     assert [p.name for p in open_stream(tmp_path, watcher=watcher)] == ["b/2.png"]
     (tmp_path / "a").chmod(0o700)
     assert "folders that cannot be read, 1 in all (a: permission denied)" in watcher.notes[0]
-
-
-def test_a_folder_that_goes_meanwhile_is_told(tmp_path: Path) -> None:
-    put(tmp_path, "1.png", "a/2.png", "b/3.png")
-    watcher = Notes()
-    images = iter(open_stream(tmp_path, watcher=watcher))
-    assert next(images).name == "1.png"
-    (tmp_path / "a" / "2.png").unlink()
-    (tmp_path / "a").rmdir()
-    assert [image.name for image in images] == ["b/3.png"]
-    assert "1 in all (a: no such file" in watcher.notes[0]
-
-
-@pytest.mark.parametrize("names", [[], ["notes.txt"], [".1.png"]])
-def test_a_folder_without_images_is_named(tmp_path: Path, names: list[str]) -> None:
-    put(tmp_path, *names)
-    stream = open_stream(tmp_path)
-    assert stream.count() == 0
-    with pytest.raises(
-        SourceError, match=r"holds none(, but 1 text file \(notes\.txt\))?\. Images end in"
-    ):
-        list(stream)
 
 
 def test_deep_trees_end(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from opsin.core.errors import ImageError
 from opsin.core.recipe import DataRecipe
 from opsin.data import fill_cache
 from opsin.data.dataset import Dataset
-from opsin.data.lazy_images import Images, ImageSubset, LazyImages
+from opsin.data.lazy_images import ImageSubset, LazyImages
 from opsin.models.resolve import resolve
-from opsin.runtime.classifier import Classifier
 from tests.conftest import Notes, shape_image, write_shapes
 
 
@@ -116,35 +115,6 @@ def test_rows_that_are_not_there_are_refused_as_by_an_array(
             images[rows]
 
 
-def test_it_looks_like_an_array(stored: Dataset, fresh: Dataset) -> None:
-    def facts(images: Images) -> tuple[object, ...]:
-        return images.shape, images.dtype, images.ndim, images.nbytes, len(images)
-
-    assert facts(fresh.images) == facts(stored.images)
-    assert np.array_equal(np.asarray(fresh.images), np.asarray(stored.images))
-    assert repr(fresh.images) == "<LazyImages uint8[34, 20, 24, 3]>"
-
-
-def test_the_user_is_told(folder: Path) -> None:
-    class Told(Notes):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    notes: list[str] = []
-    opsin.load(folder, size=(20, 26), disk_limit=0, watcher=Told())
-    assert "read on the fly" in notes[0]
-    assert "--disk-limit" in notes[0]
-
-
-def test_an_array_too_large_for_the_disk_is_taken_as_it_is() -> None:
-    images = np.random.default_rng(5).integers(0, 256, (40, 9, 9), np.uint8)
-    labels = np.arange(40) % 2
-    one, two = (opsin.from_arrays(images, labels, disk_limit=limit) for limit in (0, 1))
-    assert isinstance(one.images, LazyImages)
-    assert one.fingerprint == two.fingerprint
-    assert np.array_equal(one.images[:], images[..., None])
-
-
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     root = write_shapes(tmp_path / "gone")
     data = opsin.load(root, disk_limit=0)
@@ -152,15 +122,6 @@ def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     assert data.images[data.names.index("disc/4.png")].any()
     with pytest.raises(ImageError, match=r"disc/3\.png"):
         data.images[:]
-
-
-def test_a_classifier_answers_the_same(nearest_mean: Path, folder: Path) -> None:
-    classifier = Classifier(nearest_mean)
-    one, two = (opsin.load(folder, size=(8, 8), channels=1, disk_limit=limit) for limit in (0, 1))
-    assert isinstance(one.images, LazyImages)
-    assert np.array_equal(
-        classifier.probabilities(one.images), classifier.probabilities(two.images)
-    )
 
 
 @pytest.mark.torch

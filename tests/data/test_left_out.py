@@ -11,11 +11,8 @@ from pathlib import Path
 import pytest
 
 from opsin.core.artifacts.dataset_record import LeftOut
-from opsin.core.events import Watcher
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
-from opsin.data.left_out import LeftOutCounts, add_up, left_out_in_words
-from opsin.data.sources import open_stream
 from tests.conftest import write_shapes
 
 OTHERS = {
@@ -80,41 +77,6 @@ def test_an_archive_says_the_same(mixed: Path, tmp_path: Path, form: str) -> Non
     packed = shutil.make_archive(str(tmp_path / "a"), form, mixed)
     for _ in range(2):  # unpacked, and from the cache
         assert counts(look_at(packed).left_out) == expected(folders=False)
-
-
-def test_parts_say_what_lies_beside_them(tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        write_shapes(tmp_path / "set" / part, count=6)
-    image = next((tmp_path / "set").rglob("*.png"))
-    (tmp_path / "set" / "val").mkdir()
-    for name in ("train/loose.png", "val/1.png", "val/2.png"):
-        shutil.copy(image, tmp_path / "set" / name)
-    found = counts(look_at(tmp_path / "set").left_out)
-    assert found == {"image outside the parts": 2, "loose image beside the class folders": 1}
-
-
-def test_a_stream_notes_it_in_one_line(mixed: Path) -> None:
-    notes: list[str] = []
-
-    class Notes(Watcher):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    list(open_stream(mixed, watcher=Notes()))
-    assert len(notes) == 1
-    assert notes[0].startswith("Left out: ")
-    assert "1 raw photograph (disc/IMG_1.CR2)" in notes[0] and "2 hidden files" in notes[0]
-
-
-def test_words() -> None:
-    found = LeftOutCounts()
-    for number in range(7):
-        found.add("image without a class", f"{number}.png")
-    found.add_file("README")
-    both = add_up([found.listed(), found.listed()])
-    assert left_out_in_words(both) == (
-        "14 images without a class (0.png, 1.png, 2.png …), 2 other files (README, README)"
-    )
 
 
 def test_data_and_train_say_it_in_json(mixed: Path, tmp_path: Path) -> None:

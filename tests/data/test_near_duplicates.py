@@ -121,14 +121,6 @@ def test_shapes_that_look_alike_are_no_duplicates() -> None:
     assert len(find_near_duplicates(pixels, np.arange(400)).pairs) <= 2
 
 
-def test_rows_may_be_some_and_in_any_order() -> None:
-    originals = scenes(80)
-    images = arrays([*originals, recoded(originals[7], 0)], 32)
-    rows = np.random.default_rng(1).permutation(81)
-    assert find_near_duplicates(images, rows).pairs.tolist() == [[7, 80]]
-    assert not len(find_near_duplicates(images, np.arange(80)).pairs)
-
-
 @pytest.mark.parametrize("shape", [(1, 32, 32, 3), (0, 32, 32, 3), (50, 8, 8, 1), (2, 16, 90, 1)])
 def test_too_few_and_too_small_images_have_none(shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

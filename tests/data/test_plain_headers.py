@@ -72,11 +72,6 @@ def test_what_is_unusual_is_not(content: bytes) -> None:
     assert plain_headers.plain(content) is None
 
 
-def test_an_orientation_beside_exif_is_found_all_the_same() -> None:
-    assert images.read_header(encoded(xmp=XMP))[:2] == (30, 40)
-    assert images.read_header(encoded())[:2] == (40, 30)
-
-
 @given(damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6))
 def test_an_orientation_is_that_which_pillow_finds(damage: list[tuple[int, int]]) -> None:
     exif = bytearray(oriented(6, t256=40, t282=72.5, t306="2026").tobytes())

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from opsin.core.errors import RecipeError
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
-from opsin.data.rows_file import check_rows_file, write_rows
+from opsin.data.rows_file import write_rows
 from tests.conftest import Cli, write_shapes
 
 
@@ -38,26 +36,6 @@ def test_parts_and_findings_are_written_as_row_numbers(tmp_path: Path) -> None:
     copies = {data.names[row] for row in rows["finding_exact-duplicates"]}
     assert copies == {"disc/3.png", "disc/copy.png"}
     assert len(rows["finding_unreadable"]) == 0
-
-
-def test_the_audit_names_the_row_beside_the_image(tmp_path: Path) -> None:
-    data = look_at(with_trouble(tmp_path))
-    shown = [
-        image
-        for finding in json.loads(json.dumps(audit(data).to_json()))
-        for case in finding["cases"]
-        for image in case["images"]
-    ]
-    assert shown
-    assert all(data.names[each["row"]] == each["name"] for each in shown)
-
-
-def test_a_name_that_numpy_would_change_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"ends in \.npz; got rows\.csv"):
-        check_rows_file("rows.csv")
-    data = look_at(with_trouble(tmp_path))
-    with pytest.raises(RecipeError):
-        write_rows(data, None, tmp_path / "rows")
 
 
 def test_the_command_line_writes_them(cli: Cli, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 import opsin
 from opsin.commands.known_images import known_images
-from opsin.commands.report import write_report
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.cache import Decoded
 from opsin.data.dataset import Dataset, from_arrays, load
@@ -47,18 +46,6 @@ def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
     known = known_images(Classifier(again.path))
     assert np.array_equal(known.train, kept["train"])
     assert np.array_equal(known.test, kept["test"])
-
-
-@pytest.mark.torch
-def test_a_report_drawn_anew_is_of_the_parts_of_the_run(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
-    before = run.report
-    request.getfixturevalue("another_rule")
-    write_report(run, deep=False)
-    assert run.report.figures == before.figures
-    assert run.report.failures == before.failures
 
 
 def doubles() -> Dataset:
@@ -112,17 +99,3 @@ def test_other_images_are_not_those_of_the_run(tmp_path: Path) -> None:
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     assert rows_of_run(directory, decoded_of(replace(data, labels=1 - data.labels))) is None
     assert rows_of_run(directory, decoded_of(replace(data, digests=data.digests + 1))) is None
-
-
-def test_a_run_that_kept_no_names_tells_copies_by_its_answers(tmp_path: Path) -> None:
-    data = doubles()
-    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
-    directory.images.unlink()
-    order = np.random.default_rng(1).permutation(len(data))
-    other = replace(data, labels=data.labels[order], digests=data.digests[order])
-    place = rows_of_run(directory, decoded_of(other))
-    assert place is not None
-    assert sorted(place.tolist()) == list(range(len(data)))
-    assert np.array_equal(other.digests[place], data.digests)
-    judged = np.concatenate([data.split.val, data.split.test])
-    assert np.array_equal(other.labels[place][judged], data.labels[judged])

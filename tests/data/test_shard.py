@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from PIL import Image
 
 from opsin.commands.predict.stream import open_streams
 from opsin.core.errors import RecipeError, SourceError
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import Unlabelled
 from opsin.data.shard import Shard, whole_file
-from opsin.data.stream_shard import cut_stream
 
 
 @given(total=st.integers(0, 10**12), count=st.integers(1, 5000))
@@ -77,14 +75,6 @@ def test_a_name_that_a_table_has_twice_counts_once(tmp_path: Path) -> None:
     assert [len(names(table, shard=f"{n}/3", once=False)) for n in (1, 2, 3)] == [2, 2, 2]
 
 
-def test_a_shard_keeps_to_the_list_that_was_made_first(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "images", 5)
-    stream = open_streams(folder, shard=Shard(2, 2))
-    expected = [image.name for image in open_streams(folder)][2:]
-    (folder / "3.png").rename(folder / "7.png")
-    assert [image.name for image in stream] == [image.name for image in stream] == expected
-
-
 def test_an_archive_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     folder, archive = write_images(tmp_path / "images", 5), tmp_path / "images.tar"
     with tarfile.open(archive, "w") as tar:
@@ -96,23 +86,3 @@ def test_an_archive_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     found: list[Unlabelled] = []
     with pytest.raises(SourceError, match="added, removed or renamed"):
         found.extend(stream)
-
-
-def test_files_are_listed_once(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "images", 5)
-    listed = 0
-
-    def each() -> Iterator[Unlabelled]:
-        nonlocal listed
-        listed += 1
-        yield from open_streams(folder)
-
-    stream = Stream(str(folder), "folder", each)
-    part = cut_stream(stream, Shard(1, 2), stream, once=True)
-    assert [image.path for image in part] == [str(folder / "0.png"), str(folder / "1.png")]
-    assert listed == 1
-
-
-def test_standard_input_has_no_shards() -> None:
-    with pytest.raises(RecipeError, match="standard input"):
-        open_streams("-", shard=Shard(1, 2))

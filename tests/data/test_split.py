@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -235,11 +234,6 @@ def test_what_is_larger_than_a_part_is_trained_on() -> None:
     assert sum(0 in fold for fold in folds) == 1
 
 
-def test_another_seed_gives_another_split() -> None:
-    labels = [row % 2 for row in range(200)]
-    assert split(labels).test.tolist() != split(labels, split_seed=1).test.tolist()
-
-
 def test_given_parts_stay_as_they_are() -> None:
     labels = [row % 2 for row in range(60)]
     given_parts = [TEST] * 20 + [TRAIN] * 40
@@ -262,11 +256,6 @@ def test_a_test_part_that_opsin_cut_leaves_validation_the_same_when_it_is_given(
     assert sides(again, 1000) == sides(cut, 1000)
 
 
-def test_folds_of_a_source_with_a_test_part_are_refused() -> None:
-    with pytest.raises(RecipeError, match="test images are given"):
-        split([0, 1] * 10, given=[TEST] * 4 + [TRAIN] * 16, fold="1/5")
-
-
 @pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b"])
 def test_impossible_folds_are_refused(fold: str) -> None:
     with pytest.raises(RecipeError):
@@ -276,18 +265,6 @@ def test_impossible_folds_are_refused(fold: str) -> None:
 def test_a_class_of_one_image_is_refused_even_if_it_is_there_twice() -> None:
     with pytest.raises(SourceError, match="class '1' has 1"):
         split([0, 0, 0, 1, 1], [0, 1, 2, 3, 3])
-
-
-def test_images_that_all_hang_together_cannot_be_split() -> None:
-    with pytest.raises(SourceError, match=r"all 20 training images hang together.*--group-by"):
-        split([0, 1] * 10, groups=["anna"] * 20)
-
-
-def test_a_class_of_one_group_is_learnt() -> None:
-    labels = [0] * 30 + [1] * 5
-    for seed in range(20):
-        parts = split(labels, groups=[""] * 30 + ["anna"] * 5, split_seed=seed)
-        assert {30, 31, 32, 33, 34} <= set(parts.train.tolist())
 
 
 def test_leaks_are_found_by_content() -> None:
@@ -319,22 +296,6 @@ def test_what_an_earlier_cut_left_is_cut_well_again(count: int, parts: tuple[str
             assert abs(found - wanted) <= chance
 
 
-def test_folds_of_what_an_earlier_cut_left_are_equally_large() -> None:
-    left = split([row % 2 for row in range(2000)]).train
-    labels = [int(row % 2) for row in left]
-    sizes = [len(split(labels, left.tolist(), fold=f"{n}/5").test) for n in range(1, 6)]
-    assert sum(sizes) == len(left)
-    assert max(sizes) - min(sizes) <= 2
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_forty_of_each_class_have_four_to_test_and_four_to_validate(seed: int) -> None:
-    labels = [row % 3 for row in range(120)]
-    parts = split(labels, [1000 * seed + row for row in range(120)])
-    for part, wanted in (("train", 32), ("val", 4), ("test", 4)):
-        assert Counter(labels[row] for row in parts.rows(part)) == dict.fromkeys(range(3), wanted)
-
-
 def test_a_copy_in_two_classes_is_tested_as_seldom_as_any_image() -> None:
     labels, tested = [row % 2 for row in range(80)], 0
     for seed in range(100):
@@ -344,13 +305,6 @@ def test_a_copy_in_two_classes_is_tested_as_seldom_as_any_image() -> None:
         tested += 0 in parts.test
         assert abs(len(parts.test) - 8) <= 1
     assert tested < 25, "of 100"
-
-
-@given(sizes=st.lists(st.integers(10, 80), min_size=2, max_size=6), seed=st.integers(0, 9))
-def test_a_class_of_ten_images_is_tested(sizes: list[int], seed: int) -> None:
-    labels = labelled(sizes)
-    tested = {labels[row] for row in split(labels, split_seed=seed, test_fraction=0.02).test}
-    assert tested == set(labels)
 
 
 @given(
@@ -417,24 +371,6 @@ def test_recorded_parts_stay_and_new_images_fill_them_up(
             assert abs(own.count("test") - len(own) / 10) <= max(1, together)
 
 
-def test_what_belongs_to_a_recorded_image_goes_with_it() -> None:
-    labels = [row % 2 for row in range(100)]
-    before = sides(split(labels), 100)
-    recorded = [CODES[side] for side in before]
-    one, other = before.index("test"), before.index("train")
-    # New images: near duplicates of a tested one, of a trained one, and of both.
-    pairs = np.array([[one, 100], [other, 101], [before.index("test", one + 1), 102], [other, 102]])
-    after = sides(split([*labels, 0, 0, 0], pairs=pairs, recorded=[*recorded, 0, 0, 0]), 103)
-    assert after[:100] == before
-    assert after[100:] == ["test", "train", "train"]
-
-
-def test_recorded_parts_cannot_be_cut_into_folds() -> None:
-    labels = [row % 2 for row in range(20)]
-    with pytest.raises(RecipeError, match="parts_of"):
-        split(labels, recorded=[TRAIN] * 20, fold="1/5")
-
-
 @pytest.mark.parametrize("size", [40, 700])
 def test_corrections_move_nobody_else(size: int) -> None:
     labels = np.arange(2 * size) % 2
@@ -457,12 +393,3 @@ def test_a_class_that_corrections_leave_untrained_is_refused() -> None:
     rows = np.array([row for row in range(20) if labels[row] or row not in parts.train])
     with pytest.raises(SourceError, match="all images of class '0' that are left are for"):
         make_split(replace(plain, corrected=(rows, labels[rows])), DataRecipe.of("x"))
-
-
-def test_recipes_of_earlier_versions_are_read() -> None:
-    recipe = DataRecipe.model_validate(
-        {"sources": ["x"], "assignment": "exact", "split_by": "pixels"}
-    )
-    assert recipe == DataRecipe(sources=("x",))
-    with pytest.raises(RecipeError, match="got assignment"):
-        DataRecipe.of("x", assignment="exact")

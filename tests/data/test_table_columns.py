@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.core.errors import SourceError
 from opsin.data.table_columns import columns_of
 
 HEAD = ["file", "kind", "camera", "age", "same"]
@@ -52,19 +51,3 @@ def test_other_columns_of_a_folder_with_metadata(shapes: Path) -> None:
     data = opsin.load(shapes, columns={"path": "file", "label": "kind"})
     assert list(columns_of(data)) == ["camera", "age"]
     assert columns_of(opsin.load(shapes)) == {}
-
-
-def test_groups_are_a_column_of_any_source(shapes: Path) -> None:
-    data = opsin.load(shapes, group_by=r"/(\d)")
-    assert columns_of(data) == {"group": data.groups}
-    assert columns_of(opsin.load(shapes)) == {}
-
-
-def test_a_table_that_was_damaged_since(shapes: Path) -> None:
-    table = write_table(shapes, "csv")
-    data = opsin.load(table, columns={"path": "file", "label": "kind"})
-    table.write_text("file,kind\n", encoding="utf-8")
-    assert columns_of(data) == {}
-    table.write_text("a,b\n", encoding="utf-8")
-    with pytest.raises(SourceError, match="has a, b"):
-        columns_of(data)

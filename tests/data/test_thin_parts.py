@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,6 @@ def groups_of(sizes: list[int], classes: int = 3, **options: Any) -> opsin.Datas
     names = [f"person {n}" for n, size in enumerate(sizes) for _ in range(size)]
     labels = np.arange(count) % classes
     return opsin.from_arrays(images, labels, groups=names, **options)
-
-
-def test_digits_have_parts_of_the_usual_size(digits: opsin.Dataset) -> None:
-    assert thin_parts(digits) == ""
 
 
 @pytest.mark.parametrize("sizes", [[60, 10, 10, 10], [30] * 5])
@@ -60,11 +55,3 @@ def test_classes_that_the_figure_says_nothing_of_are_named() -> None:
     said = thin_parts(data)
     assert said.startswith("The figure says nothing of c: no test image is of this class.")
     assert "--folds" not in said
-
-
-@pytest.mark.torch
-def test_it_stands_in_the_report(tmp_path: Path) -> None:
-    data = groups_of([50, 50])
-    run = opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
-    assert run.report.rests_on == thin_parts(data)
-    assert run.report.rests_on

@@ -14,7 +14,7 @@ from opsin.evaluation.mistakes import cells_of
 from opsin.evaluation.slices import slice_accuracy
 from opsin.models.resolve import resolve
 from opsin.report.card import model_card
-from opsin.report.run_page import Cell, PageImages, render
+from opsin.report.run_page import PageImages, render
 from tests.report.test_figures import HISTORY, HOSTILE, answers, figures_for
 
 RECIPE = resolve(DataRecipe(sources=("digits",)), model="mlp")
@@ -48,10 +48,7 @@ def rendered(names: list[str], split: str = "test") -> str:
     shown = answers(names)
     labels = np.arange(30) % len(names)
     shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), 30).astype(np.float32)
-    cells = [
-        Cell(cell.actual, cell.predicted, cell.count, shown[:1])
-        for cell in cells_of(shares, labels)
-    ]
+    cells = [(cell, shown[:1]) for cell in cells_of(shares, labels)]
     suspected = SuspectedLabel(row=0, name=names[0], digest="", label=names[0], suggested=names[1],
                                score=0.9, example=1)  # fmt: skip
     suspect = (suspected, shown[0].pixels, shown[1].pixels)

@@ -47,7 +47,7 @@ from opsin.report.figures.failure_figures import (
 )
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled, svg_of
-from opsin.report.run_page import Cell, PageImages, render
+from opsin.report.run_page import PageImages, render
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -271,8 +271,7 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
         mistakes=shown(confident_mistakes(probabilities, labels)),
         unsure=shown(least_confident_correct(probabilities, labels)),
         cells=[
-            Cell(cell.actual, cell.predicted, cell.count, shown(cell.rows))
-            for cell in cells_of(probabilities, labels)
+            (cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)
         ],
         suspects=[
             (each, dataset.images[each.row],

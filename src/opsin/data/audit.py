@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Final
@@ -26,6 +26,7 @@ from opsin.data.spelling import alike_names
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
+_ONE_SIDE: Final = "keeps them on one side where it cuts the split"
 
 
 def _rows_of(images: object) -> object:
@@ -122,7 +123,12 @@ class Audit:
 
     def to_json(self) -> list[JsonObject]:
         """Return all findings as plain data, images by their names and rows."""
-        names, labels = self.dataset.names, self.dataset.labels
+        data = self.dataset
+
+        def image(row: int) -> JsonObject:
+            label = data.classes[data.labels[row]]
+            return {"name": data.names[row], "label": label, "row": int(row)}
+
         return [
             {
                 "kind": finding.kind,
@@ -131,17 +137,7 @@ class Audit:
                 "opsin": finding.opsin,
                 "yours": finding.yours,
                 "cases": [
-                    {
-                        "images": [
-                            {
-                                "name": names[row],
-                                "label": self.dataset.classes[labels[row]],
-                                "row": int(row),
-                            }
-                            for row in case.rows
-                        ],
-                        "note": case.note,
-                    }
+                    {"images": [image(row) for row in case.rows], "note": case.note}
                     for case in finding.cases
                 ],
             }
@@ -150,117 +146,27 @@ class Audit:
 
 
 @checked
-def audit(
-    dataset: Dataset,
-    *,
-    measured: quality.QualityMeasures | None = None,
-    watcher: Watcher = SILENT,
-) -> Audit:
+def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     """Look for what goes wrong with images before it goes wrong with a classifier.
 
     Nothing is removed or changed.
 
     Args:
         dataset: The images.
-        measured: What their pixels measure, where that is known already.
         watcher: Receives the progress of the work.
     """
-    if measured is None:
-        measured = quality.measure(dataset.images, watcher=watcher)
+    measured = quality.measure(dataset.images, watcher=watcher)
+    wrong, copies = _duplicates(dataset)
     found = (
         *_unusable(dataset),
-        *_unchecked(dataset),
+        *wrong,
         *_groups(dataset),
-        *_duplicates(dataset),
-        *_unreadable(dataset),
-        *_left_out(dataset),
-        *_depth(dataset),
-        *_repeated(dataset),
+        *_files(dataset),
         *_classes(dataset),
+        *copies,
         *_appearance(dataset, measured),
     )
-    by_kind = {finding.kind: finding for finding in found if finding.count}
-    order = sorted(by_kind, key=_WORST_FIRST.index)
-    return Audit(dataset, tuple(by_kind[kind] for kind in order))
-
-
-_WORST_FIRST: Final = (
-    "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
-    "unreadable", "left-out", "repeated-rows", "clipped", "with-unused-bits", "unchecked-classes",
-    "spelled-twice",
-    "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
-    "blurred", "odd-shape", "odd-size", "grey", "coloured",
-)  # fmt: skip
-
-
-def _duplicates(dataset: Dataset) -> Iterator[Finding]:
-    near = dataset.near
-    labels = dataset.labels
-    tested = np.zeros(len(dataset), bool)
-    tested[dataset.split.test] = True
-    copies = sorted(_copies(dataset.digests), key=lambda rows: (-len(rows), int(rows[0])))
-    exact = [(tuple(rows.tolist()), "the same pixels") for rows in copies]
-    alike = [
-        (
-            (int(one), int(other)),
-            f"{'mirrored, ' if mirrored else ''}{likeness:.2f} alike",
-        )
-        for (one, other), likeness, mirrored in zip(
-            near.pairs, near.likeness, near.mirrored, strict=True
-        )
-    ]
-    conflicts = [
-        Case(rows, " or ".join(dataset.classes[k] for k in np.unique(labels[list(rows)])))
-        for rows, _ in (*exact, *alike)
-        if len(set(labels[list(rows)].tolist())) > 1
-    ]
-    yield Finding(
-        "conflicting-labels",
-        len({row for case in conflicts for row in case.rows}),
-        "Duplicates under different labels",
-        "keeps them",
-        "decide which label is right",
-        tuple(conflicts),
-    )
-    across = [[c for c in kind if len(set(tested[list(c[0])])) > 1] for kind in (exact, alike)]
-    what = ("an exact copy", "a near duplicate")
-    for number, kind in enumerate(("test-copies", "test-near-duplicates")):
-        yield Finding(
-            kind,
-            dataset.leaks[number],
-            f"Test images with {what[number]} outside the test part",
-            f"keeps them, {_why_apart(dataset)}, and says so in the report",
-            "leave them out of one side, or let Opsin cut the test part",
-            tuple(Case(*case) for case in across[number]),
-        )
-    yield Finding(
-        "near-duplicates",
-        len(np.unique(near.pairs)),
-        "Near duplicates: cropped, resized, mirrored or recoded",
-        _kept(dataset, near_too=True),
-        "leave some out if they are too many of one kind; of films or bursts, name the scene as "
-        "their group (--group-by)",
-        tuple(Case(*case) for case in alike),
-    )
-    yield Finding(
-        "exact-duplicates",
-        sum(len(rows) for rows in copies),
-        "Images that are there more than once",
-        _kept(dataset, near_too=False),
-        "leave copies out if they are there by accident",
-        tuple(Case(*case) for case in exact),
-    )
-
-
-def _kept(dataset: Dataset, *, near_too: bool) -> str:
-    """Say what becomes of duplicates when Opsin cuts the split."""
-    if near_too and dataset.recipe.near_duplicates == "apart":
-        return "lets the split part them, as you asked"
-    return "keeps them on one side where it cuts the split"
-
-
-def _why_apart(dataset: Dataset) -> str:
-    return "as the test part was given" if dataset.given_test else "as you asked"
+    return Audit(dataset, tuple(finding for finding in found if finding.count))
 
 
 def _unusable(dataset: Dataset) -> Iterator[Finding]:
@@ -275,23 +181,81 @@ def _unusable(dataset: Dataset) -> Iterator[Finding]:
         )
 
 
-def _unchecked(dataset: Dataset) -> Iterator[Finding]:
-    if dataset.problem is not None or dataset.judged_by_all:
-        return
-    missing = [
-        (label, part)
-        for part in (["val", "test"] if len(dataset.split.test) else ["val"])
-        for label in range(len(dataset.classes))
-        if not np.any(dataset.labels[dataset.split.rows(part)] == label)
-    ]
-    yield Finding(
-        "unchecked-classes",
-        len({label for label, _ in missing}),
-        "Classes without images for validation or test",
-        "trains on all of them, so that their figures say nothing",
-        "add images, or cut the split otherwise",
-        tuple(_class_case(dataset, label, f"none for the {part}") for label, part in missing),
+def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
+    """Return what is wrong with copies, and which there are."""
+    near, labels = dataset.near, dataset.labels
+    tested = np.zeros(len(dataset), bool)
+    tested[dataset.split.test] = True
+    exact = _exact_copies(dataset)
+    alike = tuple(
+        Case((int(one), int(other)), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
+        for (one, other), likeness, turned in zip(
+            near.pairs, near.likeness, near.mirrored, strict=True
+        )
     )
+    conflicts = tuple(
+        Case(case.rows, " or ".join(dataset.classes[k] for k in np.unique(labels[[*case.rows]])))
+        for case in (*exact, *alike)
+        if len(np.unique(labels[[*case.rows]])) > 1
+    )
+    wrong = [
+        Finding(
+            "conflicting-labels",
+            len({row for case in conflicts for row in case.rows}),
+            "Duplicates under different labels",
+            "keeps them",
+            "decide which label is right",
+            conflicts,
+        )
+    ]
+    wrong += [
+        Finding(
+            kind,
+            count,
+            f"Test images with {what} outside the test part",
+            f"keeps them, {_why_apart(dataset)}, and says so in the report",
+            "leave them out of one side, or let Opsin cut the test part",
+            tuple(case for case in cases if len(np.unique(tested[[*case.rows]])) > 1),
+        )
+        for kind, count, what, cases in (
+            ("test-copies", dataset.leaks[0], "an exact copy", exact),
+            ("test-near-duplicates", dataset.leaks[1], "a near duplicate", alike),
+        )
+    ]
+    apart = dataset.recipe.near_duplicates == "apart"
+    there = [
+        Finding(
+            "near-duplicates",
+            len(np.unique(near.pairs)),
+            "Near duplicates: cropped, resized, mirrored or recoded",
+            "lets the split part them, as you asked" if apart else _ONE_SIDE,
+            "leave some out if they are too many of one kind; of films or bursts, name the scene "
+            "as their group (--group-by)",
+            alike,
+        ),
+        Finding(
+            "exact-duplicates",
+            sum(len(case.rows) for case in exact),
+            "Images that are there more than once",
+            _ONE_SIDE,
+            "leave copies out if they are there by accident",
+            exact,
+        ),
+    ]
+    return wrong, there
+
+
+def _exact_copies(dataset: Dataset) -> tuple[Case, ...]:
+    flat = as_keys(dataset.digests)
+    order = np.argsort(flat, kind="stable")
+    borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
+    same = [np.sort(rows).tolist() for rows in np.split(order, borders) if len(rows) > 1]
+    same.sort(key=lambda rows: (-len(rows), rows[0]))
+    return tuple(Case(tuple(rows), "the same pixels") for rows in same)
+
+
+def _why_apart(dataset: Dataset) -> str:
+    return "as the test part was given" if dataset.given_test else "as you asked"
 
 
 def _groups(dataset: Dataset) -> Iterator[Finding]:
@@ -310,17 +274,7 @@ def _groups(dataset: Dataset) -> Iterator[Finding]:
     )
 
 
-def _copies(digests: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of each content that is there more than once."""
-    flat = as_keys(digests)
-    order = np.argsort(flat, kind="stable")
-    borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
-    for rows in np.split(order, borders):
-        if len(rows) > 1:
-            yield np.sort(rows)
-
-
-def _unreadable(dataset: Dataset) -> Iterator[Finding]:
+def _files(dataset: Dataset) -> Iterator[Finding]:
     yield Finding(
         "unreadable",
         len(dataset.unreadable),
@@ -329,9 +283,6 @@ def _unreadable(dataset: Dataset) -> Iterator[Finding]:
         "mend or remove them",
         tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
     )
-
-
-def _left_out(dataset: Dataset) -> Iterator[Finding]:
     yield Finding(
         "left-out",
         sum(each.count for each in dataset.left_out),
@@ -340,9 +291,14 @@ def _left_out(dataset: Dataset) -> Iterator[Finding]:
         "put images into the folder of their class, or save them in a format that is read",
         tuple(Case((), left_out_in_words([each])) for each in dataset.left_out),
     )
-
-
-def _depth(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "repeated-rows",
+        dataset.repeated,
+        "Rows that name an image once more",
+        "counts each image once",
+        "drop them, if they are there by accident",
+        (),
+    )
     bits = dataset.recipe.bits or 16
     white = f"{(1 << bits) - 1:,} ({bits} bits)"
     clipped = sum(count for depth, count in dataset.depths.items() if depth > bits)
@@ -352,55 +308,48 @@ def _depth(dataset: Dataset) -> Iterator[Finding]:
         f"Images with larger numbers than {white}",
         "takes whatever is above for white",
         "give --bits as the camera has them",
-        (Case((), f"{counted(clipped, 'image')} of more bits"),) if clipped else (),
+        (Case((), f"{counted(clipped, 'image')} of more bits"),),
     )
-    unused = sum(dataset.depths.values()) if bits < 16 else 0
     yield Finding(
         "with-unused-bits",
-        unused,
+        sum(dataset.depths.values()) if bits < 16 else 0,
         f"Images of 16 bits a channel that use {bits}",
         f"takes {white} for white, in all of them and in the classifier",
         "give --bits if the camera has more, and none of these images is as bright as it can be",
-        (Case((), f"the brightest of them needs {max(dataset.depths)} bits"),) if unused else (),
-    )
-
-
-def _repeated(dataset: Dataset) -> Iterator[Finding]:
-    yield Finding(
-        "repeated-rows",
-        dataset.repeated,
-        "Rows that name an image once more",
-        "counts each image once",
-        "drop them, if they are there by accident",
-        (),
+        (Case((), f"the brightest of them needs {max(dataset.depths, default=8)} bits"),),
     )
 
 
 def _classes(dataset: Dataset) -> Iterator[Finding]:
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
-    small = [label for label in np.argsort(counts, kind="stable") if counts[label] < _FEW]
-    yield Finding(
-        "small-classes",
-        len(small),
-        f"Classes of fewer than {_FEW} images",
-        "trains with what there is; their figures are uncertain",
-        "add images, or leave the class out with --classes",
-        tuple(_class_case(dataset, int(k), counted(int(counts[k]), "image")) for k in small),
-    )
+    classes = dataset.classes
+    counts = np.bincount(dataset.labels, minlength=len(classes))
+    smallest_first = np.argsort(counts, kind="stable").tolist()
     most = int(counts.argmax())
-    behind = [
-        k for k in np.argsort(counts, kind="stable") if counts[k] * _UNBALANCED < counts[most]
+
+    def examples(label: int, some: int = 3) -> tuple[int, ...]:
+        return tuple(np.flatnonzero(dataset.labels == label)[:some].tolist())
+
+    def sizes(labels: list[int]) -> tuple[Case, ...]:
+        return tuple(
+            Case(examples(k), f"{classes[k]}: {counted(int(counts[k]), 'image')}") for k in labels
+        )
+
+    missing = [
+        (label, part)
+        for part in (["val", "test"] if len(dataset.split.test) else ["val"])
+        for label in range(len(classes))
+        if not np.any(dataset.labels[dataset.split.rows(part)] == label)
     ]
-    yield Finding(
-        "unbalanced",
-        len(behind),
-        f"Classes more than {_UNBALANCED:.0f} times smaller than {dataset.classes[most]!r} "
-        f"({counted(int(counts[most]), 'image')})",
-        "lets them count more while training",
-        "add images, or give --balance none if the world is as uneven",
-        tuple(_class_case(dataset, int(k), counted(int(counts[k]), "image")) for k in behind),
-    )
-    pairs = alike_names(dataset.classes)
+    if dataset.problem is None and not dataset.judged_by_all:
+        yield Finding(
+            "unchecked-classes",
+            len({label for label, _ in missing}),
+            "Classes without images for validation or test",
+            "trains on all of them, so that their figures say nothing",
+            "add images, or cut the split otherwise",
+            tuple(Case(examples(k), f"{classes[k]}: none for the {part}") for k, part in missing),
+        )
+    pairs = alike_names(classes)
     yield Finding(
         "spelled-twice",
         len(pairs),
@@ -408,42 +357,46 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         "keeps them apart",
         "rename the folders or labels if they mean the same",
         tuple(
-            Case(
-                (*_class_case(dataset, one, "").rows[:1], *_class_case(dataset, two, "").rows[:1]),
-                f"{dataset.classes[one]!r} and {dataset.classes[two]!r}",
-            )
+            Case(examples(one, 1) + examples(two, 1), f"{classes[one]!r} and {classes[two]!r}")
             for one, two in pairs
         ),
     )
-
-
-def _class_case(dataset: Dataset, label: int, note: str) -> Case:
-    rows = np.flatnonzero(dataset.labels == label)[:3]
-    return Case(tuple(rows.tolist()), f"{dataset.classes[label]}: {note}" if note else "")
+    small = [label for label in smallest_first if counts[label] < _FEW]
+    yield Finding(
+        "small-classes",
+        len(small),
+        f"Classes of fewer than {_FEW} images",
+        "trains with what there is; their figures are uncertain",
+        "add images, or leave the class out with --classes",
+        sizes(small),
+    )
+    behind = [label for label in smallest_first if counts[label] * _UNBALANCED < counts[most]]
+    yield Finding(
+        "unbalanced",
+        len(behind),
+        f"Classes more than {_UNBALANCED:.0f} times smaller than {classes[most]!r} "
+        f"({counted(int(counts[most]), 'image')})",
+        "lets them count more while training",
+        "add images, or give --balance none if the world is as uneven",
+        sizes(behind),
+    )
 
 
 def _appearance(dataset: Dataset, measured: quality.QualityMeasures) -> Iterator[Finding]:
-    kinds: tuple[tuple[str, str, str, quality.Odd], ...] = (
+    look, apart = "see whether they belong here", "see whether they can be told apart"
+    for kind, title, yours, odd in (
         ("empty", "Nearly empty images", "see whether anything is in them",
          quality.empty(measured)),
-        ("dark", "Images dark all over", "see whether they can be told apart",
-         quality.dark(measured)),
-        ("bright", "Images bright all over", "see whether they can be told apart",
-         quality.bright(measured)),
+        ("dark", "Images dark all over", apart, quality.dark(measured)),
+        ("bright", "Images bright all over", apart, quality.bright(measured)),
         ("blurred", "Images much softer than the others", "see whether they are blurred",
          quality.blurred(measured)),
         ("odd-shape", "Images of a shape unlike the others", "crop them, or choose --resize",
          quality.odd_shapes(dataset.sizes)),
         ("odd-size", "Images much smaller than the others",
          "see whether enough is left of them", quality.odd_sizes(dataset.sizes)),
-        ("grey", "Grey images among coloured ones", "see whether they belong here",
-         quality.grey(measured)),
-        ("coloured", "Coloured images among grey ones", "see whether they belong here",
-         quality.coloured(measured)),
-    )  # fmt: skip
-    for kind, title, yours, odd in kinds:
-        yield Finding(kind, len(odd), title, "uses them like the others", yours, _cases(odd))
-
-
-def _cases(odd: Sequence[tuple[int, str]]) -> tuple[Case, ...]:
-    return tuple(Case((row,), note) for row, note in odd)
+        ("grey", "Grey images among coloured ones", look, quality.grey(measured)),
+        ("coloured", "Coloured images among grey ones", look, quality.coloured(measured)),
+    ):  # fmt: skip
+        cases = tuple(Case((row,), note) for row, note in odd)
+        yield Finding(kind, len(odd), title, "uses them like the others", yours, cases)

@@ -313,7 +313,14 @@ def find_given(
     """Return the recipe of what `load` is given, and the sources a program holds."""
     test = options.get("test")
     everything = [*given, *([] if test is None else [test])]
-    names = _names_of(everything)
+    names: list[str] = []
+    for source in everything:
+        if isinstance(source, str | os.PathLike):
+            names.append(os.fspath(source))
+        else:
+            title = title_of(source)
+            again = sum(name.split(" ")[0] == title for name in names)
+            names.append(f"{title} {again + 1}" if again else title)
     if test is not None:
         options = {**options, "test": names[-1]}
     recipe = DataRecipe.of(*names[: len(given)], **options)
@@ -323,19 +330,6 @@ def find_given(
         if not isinstance(source, str | os.PathLike)
     }
     return recipe, sources.find_all(recipe, given=held, watcher=watcher) if held else None
-
-
-def _names_of(given: Sequence[object]) -> list[str]:
-    """Return what sources are called: as they were written, or by the kinds of objects."""
-    names: list[str] = []
-    for source in given:
-        if isinstance(source, str | os.PathLike):
-            names.append(os.fspath(source))
-        else:
-            title = title_of(source)
-            again = sum(name.split(" ")[0] == title for name in names)
-            names.append(f"{title} {again + 1}" if again else title)
-    return names
 
 
 def load_recipe(
@@ -350,22 +344,13 @@ def load_recipe(
     """Load what a recipe asks for: `load`, with every option checked already."""
     # Listing a folder, or asking the hub, is done once.
     place = found or sources.find_all(recipe, watcher=watcher)
-    before = _read(recipe, place, watcher, for_training=for_training)
-    decoded = _corrected(before, recipe, missing_ok=missing_ok, watcher=watcher)
+    before, decoded = _read(
+        recipe, place, watcher, for_training=for_training, missing_ok=missing_ok
+    )
     if prove is not None:
         decoded = prove(decoded)
     dataset = _with_split(before, decoded, recipe, place, watcher, for_training=for_training)
     return replace(dataset, held=found)
-
-
-def _read(
-    recipe: DataRecipe, found: LocatedSource, watcher: Watcher, *, for_training: bool
-) -> cache.Decoded:
-    """Read a source's images, each with its row."""
-    # Whether a classifier can be made of them, only the corrected labels tell.
-    for_training = for_training and recipe.labels is None
-    decoded = read_found(found, recipe, watcher, for_training=for_training)
-    return replace(decoded, rows=np.arange(len(decoded.labels)))
 
 
 def read_corrected(
@@ -378,25 +363,25 @@ def read_corrected(
 ) -> cache.Decoded:
     """Read a source's images and apply the user's corrections to them."""
     found = found or sources.find_all(recipe, watcher=watcher)
-    decoded = _read(recipe, found, watcher, for_training=for_training)
-    return _corrected(decoded, recipe, missing_ok=missing_ok, watcher=watcher)
+    return _read(recipe, found, watcher, for_training=for_training, missing_ok=missing_ok)[1]
 
 
-def _corrected(
-    decoded: cache.Decoded, recipe: DataRecipe, *, missing_ok: bool, watcher: Watcher
-) -> cache.Decoded:
+def _read(
+    recipe: DataRecipe,
+    found: LocatedSource,
+    watcher: Watcher,
+    *,
+    for_training: bool,
+    missing_ok: bool,
+) -> tuple[cache.Decoded, cache.Decoded]:
+    """Read a source's images, each with its row; return them as they are, and corrected."""
+    # Whether a classifier can be made of them, only the corrected labels tell.
+    for_training = for_training and recipe.labels is None
+    decoded = read_found(found, recipe, watcher, for_training=for_training)
+    decoded = replace(decoded, rows=np.arange(len(decoded.labels)))
     if recipe.labels is None:
-        return decoded
-    return correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
-
-
-def split_decoded(
-    decoded: cache.Decoded, recipe: DataRecipe, *, watcher: Watcher = SILENT
-) -> Dataset:
-    """Return the dataset of images that were decoded as they are by default: see `look_at`."""
-    before = replace(decoded, rows=np.arange(len(decoded.labels)))
-    decoded = _corrected(before, recipe, missing_ok=False, watcher=watcher)
-    return _with_split(before, decoded, recipe, None, watcher, for_training=False)
+        return decoded, decoded
+    return decoded, correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
 
 
 @checked
@@ -495,13 +480,12 @@ def _find_units(
     decoded: cache.Decoded,
     recipe: DataRecipe,
     groups: Sequence[str],
-    place: LocatedSource | None,
+    place: LocatedSource,
     watcher: Watcher,
 ) -> tuple[NearDuplicates, NDArray[np.int64]]:
     """Find near duplicates, and say by a number which images must stay in one part."""
-    alike = decoded
-    if place is not None:  # no preparation changes the parts, so what they hang by neither
-        alike = read_by_default(place, recipe, decoded, watcher)
+    # No preparation changes the parts, so what they hang by neither.
+    alike = read_by_default(place, recipe, decoded, watcher)
     mirrored = decoded.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
@@ -516,7 +500,7 @@ def _with_split(
     before: cache.Decoded,
     decoded: cache.Decoded,
     recipe: DataRecipe,
-    place: LocatedSource | None,
+    place: LocatedSource,
     watcher: Watcher,
     *,
     for_training: bool,
@@ -527,6 +511,7 @@ def _with_split(
         groups = groups_by_name(before.names, recipe.group_by)
     near, units = _find_units(before, recipe, groups, place, watcher)
     rows = np.arange(len(before.labels)) if decoded.rows is None else decoded.rows
+    _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
     subjects = Subjects(
         labels=before.labels,
         digests=before.digests,
@@ -562,7 +547,7 @@ def _with_split(
         sizes=decoded.sizes,
         ranges=decoded.ranges,
         groups=[groups[row] for row in rows] if groups else [],
-        units=_renumbered(units[rows]),
+        units=first[unit],
         near=near.among(rows),
         split=split,
         subjects=subjects,
@@ -580,9 +565,3 @@ def _with_split(
         left_out=decoded.left_out,
         depths=decoded.depths,
     )
-
-
-def _renumbered(units: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each image the first row of its unit."""
-    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
-    return first[unit]

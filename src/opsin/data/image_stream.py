@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from opsin.core.errors import ImageError
-from opsin.data.shard import ShardInputs
+from opsin.core.errors import ImageError, SourceError
+from opsin.data.digest_set import DigestSet
+from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.stores.store_address import StoredObject, is_stored
 
 
@@ -120,3 +122,40 @@ def _close(streams: Sequence[Stream]) -> None:
 def _total(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
+    """Return the images of a source that are in one shard; ``once``: each name counts once.
+
+    The source is listed at once, to count its images, and ``again`` while they are asked for.
+    """
+    names = NamesDigest()
+    for image in _named(stream, once=once):
+        names.add(image.name)
+    inputs = ShardInputs(shard, names.count, names.hex)
+
+    def each() -> Iterator[Unlabelled]:
+        seen = NamesDigest()
+        for image in _named(again, once=once):
+            if seen.count in inputs.rows:
+                yield image
+            seen.add(image.name)
+        if seen.hex != inputs.fingerprint:
+            raise SourceError(
+                "a source that stays as it is while its shards are made",
+                f"images of {stream.source} were added, removed or renamed",
+                "Begin anew with another file.",
+            )
+
+    count = len(inputs.rows)
+    return replace(stream, each=each, number=lambda: count, inputs=inputs, passing=False)
+
+
+def _named(stream: Stream, *, once: bool) -> Iterator[Unlabelled]:
+    """Yield a stream's images; each name once, where that is asked for and not known anyway."""
+    seen, key = DigestSet(), os.urandom(16)
+    for image in stream:
+        name = image.name.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
+        if not once or stream.unique or seen.add(int.from_bytes(digest, "big")):
+            yield image

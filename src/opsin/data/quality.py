@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,7 @@ _RARE: Final = 0.05
 _FAR: Final = 5.0
 
 
-@dataclass(frozen=True)
-class QualityMeasures:
+class QualityMeasures(NamedTuple):
     """What the prepared pixels of each image measure, ``float32[N]`` each.
 
     Args:
@@ -43,14 +41,14 @@ class QualityMeasures:
 
 
 def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
-    """Measure every image."""
+    """Measure every image of ``uint8[N, H, W, C]``."""
     count, height, width, _ = images.shape
     measured = np.zeros((5, count), np.float32)
     size = max(1, _BLOCK_PIXELS // (height * width))
 
     def work(start: int) -> int:
         pixels = images[start : start + size]
-        measured[:, start : start + len(pixels)] = measures_of(pixels)
+        measured[:, start : start + len(pixels)] = _measures_of(pixels)
         return start + len(pixels)
 
     watcher.begin("Look", count, "images")
@@ -61,8 +59,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     return QualityMeasures(*measured)
 
 
-def measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the five `QualityMeasures` of some images, ``float32[5, N]``."""
+def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     count, height, width, channels = pixels.shape
     measured = np.zeros((5, count), np.float32)
     # Plane by plane: along an axis of three, NumPy takes ten times as long.
@@ -94,58 +91,60 @@ def measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def empty(looks: QualityMeasures) -> Odd:
     """Return images of nearly one colour."""
-    return _rare(looks.contrast, looks.contrast < 5, "contrast {:.1f} of 255")
+    return _rare(looks.contrast, looks.contrast < 5, "contrast {:.1f} of 255", looks.contrast)
 
 
 def dark(looks: QualityMeasures) -> Odd:
     """Return images whose brightest parts are dark; empty ones apart."""
-    return _rare(looks.high, (looks.high < 60) & (looks.contrast >= 5), "at most {:.0f} of 255")
+    which = (looks.high < 60) & (looks.contrast >= 5)
+    return _rare(looks.high, which, "at most {:.0f} of 255", looks.high)
 
 
 def bright(looks: QualityMeasures) -> Odd:
     """Return images whose darkest parts are bright; empty ones apart."""
-    odd = _rare(-looks.low, (looks.low > 195) & (looks.contrast >= 5), "{:.0f}")
-    return [(row, f"at least {looks.low[row]:.0f} of 255") for row, _ in odd]
+    which = (looks.low > 195) & (looks.contrast >= 5)
+    return _rare(-looks.low, which, "at least {:.0f} of 255", looks.low)
 
 
 def blurred(looks: QualityMeasures) -> Odd:
     """Return images with far less fine detail than the others; empty ones apart."""
     plain = np.log(np.maximum(looks.sharpness, 1e-3))
     usual = float(np.median(plain))
-    far = (plain < usual - max(0.7, _FAR * _deviation(plain))) & (looks.contrast >= 5)
-    odd = _rare(plain, far, "{:.2f}")
-    share = np.exp(plain - usual)
-    return [(row, f"{share[row]:.0%} of the usual detail") for row, _ in odd]
+    deviation = 1.4826 * float(np.median(np.abs(plain - usual)))
+    far = (plain < usual - max(0.7, _FAR * deviation)) & (looks.contrast >= 5)
+    return _rare(plain, far, "{:.0%} of the usual detail", np.exp(plain - usual))
 
 
 def odd_shapes(sizes: NDArray[np.int32]) -> Odd:
-    """Return images at least twice as long, or as wide, as the others."""
+    """Return images at least twice as long, or as wide, as the others; sizes ``int32[N, 2]``."""
     shape = np.log2(sizes[:, 1] / sizes[:, 0])
     away = np.abs(shape - np.median(shape))
-    odd = _rare(-away, away >= 1, "{:.0f}")
-    return [(row, f"{sizes[row, 0]:,}×{sizes[row, 1]:,}") for row, _ in odd]
+    return _rare(-away, away >= 1, "{0[0]:,}×{0[1]:,}", sizes)
 
 
 def odd_sizes(sizes: NDArray[np.int32]) -> Odd:
     """Return images with less than a quarter of the usual number of pixels each way."""
     area = np.log2(sizes.astype(np.float64).prod(axis=1))
-    odd = _rare(area, area < np.median(area) - 4, "{:.0f}")
-    return [(row, f"{sizes[row, 0]:,}×{sizes[row, 1]:,}") for row, _ in odd]
+    return _rare(area, area < np.median(area) - 4, "{0[0]:,}×{0[1]:,}", sizes)
 
 
 def grey(looks: QualityMeasures) -> Odd:
     """Return grey images of a collection of coloured ones."""
-    return [(row, "grey") for row, _ in _rare(looks.colour, looks.colour <= 3, "{:.0f}", most=0.5)]
+    return _rare(looks.colour, looks.colour <= 3, "grey", looks.colour, most=0.5)
 
 
 def coloured(looks: QualityMeasures) -> Odd:
     """Return coloured images of a collection of grey ones."""
-    odd = _rare(-looks.colour, looks.colour > 3, "{:.0f}")
-    return [(row, "in colour") for row, _ in odd]
+    return _rare(-looks.colour, looks.colour > 3, "in colour", looks.colour)
 
 
 def _rare(
-    worst_low: NDArray[np.float32], which: NDArray[np.bool_], note: str, *, most: float = _RARE
+    worst_low: NDArray[np.floating],
+    which: NDArray[np.bool_],
+    note: str,
+    shown: NDArray[np.generic],
+    *,
+    most: float = _RARE,
 ) -> Odd:
     """Return the chosen rows, the lowest value first; none where they are the common case."""
     rows = np.flatnonzero(which)
@@ -153,8 +152,4 @@ def _rare(
     if len(rows) > max(1, most * len(which)):
         return []
     rows = rows[np.argsort(worst_low[rows], kind="stable")]
-    return [(int(row), note.format(worst_low[row])) for row in rows]
-
-
-def _deviation(values: NDArray[np.float32]) -> float:
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+    return [(int(row), note.format(shown[row])) for row in rows]

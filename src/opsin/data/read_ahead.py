@@ -24,56 +24,52 @@ class _Listed(Protocol):
     """An image that may lie in a store; a frozen dataclass."""
 
     @property
-    def name(self) -> str:
-        """What it is called."""
-
+    def name(self) -> str: ...
     @property
-    def image(self) -> object:
-        """Where it is, or its content."""
-
+    def image(self) -> object: ...
     @property
-    def problem(self) -> ImageError | None:
-        """Why there is nothing to decode."""
+    def problem(self) -> ImageError | None: ...
 
 
 _Image = TypeVar("_Image", bound=_Listed)
 
 
 def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
-    """Yield images in their order; those that lie in a store with their contents, or a problem."""
-    waiting: deque[tuple[_Image, int, Future[bytes | ImageError] | None]] = deque()
+    """Yield images in their order; those that lie in a store with their contents, or a problem.
+
+    Some are read at the same time, so that their latency counts once, and no more of them than a
+    fixed number or amount of bytes. Images that lie elsewhere pass through one at a time.
+    """
+    waiting: deque[tuple[_Image, int, Future[_Image] | None]] = deque()
     held, pool = 0, None
+
+    def first() -> _Image:
+        image, _, future = waiting.popleft()
+        return image if future is None else future.result()
+
     try:
         for image in images:
             future, cost = None, 0
             if isinstance(image.image, StoredObject) and image.problem is None:
                 pool = pool or ThreadPoolExecutor(CONNECTIONS, "opsin-store")
-                future = pool.submit(_read, image.name, image.image)
+                future = pool.submit(_with_content, image, image.image)
                 cost = image.image.size if image.image.size >= 0 else _USUAL
             waiting.append((image, cost, future))
             held += cost
             while waiting and (waiting[0][2] is None or len(waiting) > _AHEAD or held > _WAITING):
                 held -= waiting[0][1]
-                yield _read_already(*waiting.popleft())
+                yield first()
         while waiting:
-            yield _read_already(*waiting.popleft())
+            yield first()
     finally:
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read_already(image: _Image, _cost: int, future: Future[bytes | ImageError] | None) -> _Image:
-    if future is None:
-        return image
-    content = future.result()
-    changed = {"problem" if isinstance(content, ImageError) else "image": content}
+def _with_content(image: _Image, stored: StoredObject) -> _Image:
     one: Any = image
-    with_content: _Image = replace(one, **changed)
-    return with_content
-
-
-def _read(name: str, image: StoredObject) -> bytes | ImageError:
     try:
-        return content_of(image, name)
+        read: _Image = replace(one, image=content_of(stored, image.name))
     except ImageError as error:
-        return error
+        read = replace(one, problem=error)
+    return read

@@ -29,7 +29,7 @@ def recorded_parts(run: str, decoded: Decoded, watcher: Watcher) -> NDArray[np.u
             f"{run} learnt from all its images, and was judged by all of them",
             "Leave it out: images that come later move nothing there.",
         )
-    then = [kept["digests"], kept.get("source_digests", kept["digests"])]
+    then = [kept["digests"], kept["source_digests"]]
     known: dict[bytes, int] = {}
     # Of copies in several parts, one that was trained on counts.
     for part, code in (("test", TEST), ("val", VAL), ("train", TRAIN)):

@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -256,28 +255,8 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
             decoded.names, decoded.labels, digest_names(here), strict=True
         )
     ]
-    keys = _SAME
-    if directory.images.is_file():
-        then = read_images(directory)
-    else:  # before names were kept: copies are told apart by their classes, where these are
-        then = _without_names(directory, mine, classes)
-        keys = (_SAME[1], lambda p: p.digest)
+    then = read_images(directory)
     rows = np.full(len(mine), -1)
-    for one, other, _ in pair_up(then, now, keys) if len(then) == len(rows) else ():
+    for one, other, _ in pair_up(then, now, _SAME) if len(then) == len(rows) else ():
         rows[one] = other
     return None if (rows < 0).any() else rows
-
-
-def _without_names(
-    directory: RunDirectory, digests: NDArray[np.uint8], classes: Sequence[str]
-) -> list[RunImage]:
-    """Return the images of a run that kept no names, with the classes of those it answered."""
-    labels = [""] * len(digests)
-    if directory.predictions.is_file():
-        for _, part in RunPredictions.read(directory):
-            for row, label in zip(part.rows, part.labels, strict=True):
-                labels[row] = classes[label]
-    return [
-        RunImage("", label, "", digest)
-        for label, digest in zip(labels, digest_names(digests), strict=True)
-    ]

@@ -291,19 +291,22 @@ class UnitCounter:
     """
 
     def __init__(self, units: int, classes: int, *, keep: int = KEPT) -> None:
+        self._units, self._keep = units, keep
         self._counts = np.zeros(classes, np.int64)
         self._mean = np.zeros((classes, units))
         self._squares = np.zeros(units)
-        # The images kept for each unit, the strongest first: value, row, place and class.
-        self._values = np.full((units, keep), -np.inf, np.float32)
-        self._rows = np.full((units, keep), np.iinfo(np.int64).max)
-        self._places, self._labels = np.zeros((2, units, keep), np.int64)
+        # Candidates, each with unit, value, row, place and class; thinned out now and then.
+        self._found: list[tuple[NDArray[Any], ...]] = []
+        self.waiting = 0
+        # What an image must beat to be kept: the weakest that is.
+        self._least = np.full(units, -np.inf, np.float32)
+        self._last = np.full(units, np.iinfo(np.int64).max)
 
     def add(
         self, maps: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> None:
         """Take the layer's output ``float32[B, U, …]`` for images of these rows and classes."""
-        flat = maps.reshape(*maps.shape[:2], -1)
+        flat = maps.reshape(len(maps), self._units, -1)
         largest = flat.max(axis=2)
         largest[np.isnan(largest)] = -np.inf
         means = flat.mean(axis=2).astype(np.float64)
@@ -312,34 +315,46 @@ class UnitCounter:
         self._counts[present] += counts
         self._mean[present] += np.add.reduceat(means[order], starts, axis=0)
         self._squares += np.einsum("bu,bu->u", means, means)
-        # Only units that one of these images excites as much as the weakest that is kept.
-        units = np.flatnonzero((largest >= self._values[:, -1]).any(axis=0))
-        shape = (len(units), len(rows))
-        new: list[NDArray[Any]] = [
-            largest[:, units].T, np.broadcast_to(rows, shape),
-            flat[:, units].argmax(axis=2).T, np.broadcast_to(labels, shape),
-        ]  # fmt: skip
-        kept: list[NDArray[Any]] = [self._values, self._rows, self._places, self._labels]
-        merged = [
-            np.concatenate([old[units], more], axis=1) for old, more in zip(kept, new, strict=True)
-        ]
-        best = np.lexsort((merged[1], -merged[0]), axis=1)[:, : self._values.shape[1]]
-        for old, found in zip(kept, merged, strict=True):
-            old[units] = np.take_along_axis(found, best, axis=1)
+        ahead = largest > self._least
+        ahead |= (largest == self._least) & (rows[:, None] < self._last)
+        which, units = np.nonzero(ahead)
+        places = np.zeros(len(which), np.int64)
+        if flat.shape[2] > 1:
+            places = flat[which, units].argmax(axis=1)
+        self._found.append((units, largest[which, units], rows[which], places, labels[which]))
+        self.waiting += len(which)
+        if self.waiting > self._units * self._keep:
+            self._thin_out()
+
+    def _thin_out(self) -> tuple[NDArray[Any], ...]:
+        """Keep the strongest of each unit only, and return them, unit by unit."""
+        units, values, rows, places, labels = map(np.concatenate, zip(*self._found, strict=True))
+        order = np.lexsort((rows, -values, units))
+        units = units[order]
+        rank = np.arange(len(units)) - np.searchsorted(units, units)
+        order = order[rank < self._keep]
+        units = units[rank < self._keep]
+        kept = (units, values[order], rows[order], places[order], labels[order])
+        full = np.flatnonzero(np.bincount(units, minlength=self._units) == self._keep)
+        last = np.searchsorted(units, full, side="right") - 1
+        self._least[full], self._last[full] = kept[1][last], kept[2][last]
+        self._found, self.waiting = [kept], 0
+        return kept
 
     def record(self) -> UnitRecord:
         """The figures so far; at least one image must have come."""
-        counts, total = self._counts, self._counts.sum()
+        units, values, rows, places, labels = self._thin_out()
+        shape, classes, counts = (self._units, -1), len(self._counts), self._counts
         with np.errstate(invalid="ignore"):
             mean = (self._mean / counts[:, None]).T
-        variance = self._squares / total - (self._mean.sum(axis=0) / total) ** 2
-        shown = min(total, self._values.shape[1])
-        labels = self._labels[:, :shown]
+        overall = self._mean.sum(axis=0) / counts.sum()
+        variance = self._squares / counts.sum() - overall**2
+        mix = np.bincount(units * classes + labels, minlength=self._units * classes)
         return UnitRecord(
-            rows=self._rows[:, :shown],
-            values=self._values[:, :shown],
-            places=self._places[:, :shown],
-            mix=np.stack([np.bincount(row, minlength=len(counts)) for row in labels]),
+            rows=rows.reshape(shape),
+            values=values.reshape(shape),
+            places=places.reshape(shape),
+            mix=mix.reshape(-1, classes),
             counts=counts.copy(),
             mean=np.ascontiguousarray(mean),
             deviation=np.sqrt(np.maximum(variance, 0)),

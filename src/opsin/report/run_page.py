@@ -16,6 +16,7 @@ from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
 from opsin.core.errors import RunError
 from opsin.core.format import count, in_groups, percent
 from opsin.core.recipe import RecipeModel, without_folders
+from opsin.evaluation.mistakes import ConfusionCell
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
@@ -29,28 +30,13 @@ _MATRIX: Final = 25
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of the confusion matrix and some of its images."""
-
-    actual: int  # the right class, a place among the classes
-    predicted: int
-    count: int
-    answers: Sequence[ShownAnswer]  # those that are shown
-
-    @property
-    def anchor(self) -> str:
-        """Where the page has it."""
-        return f"cell-{self.actual}-{self.predicted}"
-
-
-@dataclass(frozen=True)
 class PageImages:
     """What the page shows: answers drawn at random by a seed, mistakes, and more."""
 
     drawn: Sequence[ShownAnswer]
     mistakes: Sequence[ShownAnswer]
     unsure: Sequence[ShownAnswer]
-    cells: Sequence[Cell]
+    cells: Sequence[tuple[ConfusionCell, Sequence[ShownAnswer]]]
     # A label that is probably wrong, its image, and a typical one of the suggested class.
     suspects: Sequence[tuple[SuspectedLabel, NDArray[np.uint8], NDArray[np.uint8] | None]]
     seed: int = 0
@@ -69,7 +55,7 @@ def render(
     figures, failures, deep = report.judged, report.failures, report.deep
     if failures is None:
         raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
-    shown = [cell for cell in images.cells if cell.answers]
+    shown = [(cell, answers) for cell, answers in images.cells if answers]
     leaks = report.leaks
     corrected = figures.corrected
     return fill(
@@ -93,7 +79,9 @@ def render(
             "map": map_title(deep.map) if deep else "",
         },
         grounds=labels_grounds(failures.suspected, failures.labels),
-        matrix=_matrix(figures, shown) if len(figures.classes) <= _MATRIX else None,
+        matrix=_matrix(figures, [cell for cell, _ in shown])
+        if len(figures.classes) <= _MATRIX
+        else None,
         mistaken=_mistaken_for(figures),
         images=images,
         cells=shown,
@@ -136,21 +124,21 @@ class _MatrixCell(NamedTuple):
     share: float  # of the right class
     right: bool
     depth: float  # how deep its red is, 0 to 1
-    anchor: str | None  # where the page has its images, if it has some
+    shown: bool  # the page has some of its images
 
 
-def _matrix(figures: PartFigures, shown: Sequence[Cell]) -> list[list[_MatrixCell]]:
+def _matrix(figures: PartFigures, shown: Sequence[ConfusionCell]) -> list[list[_MatrixCell]]:
     """Return the confusion matrix, a row for each right class."""
     counts = np.array(figures.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0.0, shares)
     deepest = max(float(mistakes.max()), 1e-9)
-    anchors = {(cell.actual, cell.predicted): cell.anchor for cell in shown}
+    known = {(cell.actual, cell.predicted) for cell in shown}
 
     def cell(row: int, column: int) -> _MatrixCell:
         depth = round(float(mistakes[row, column]) / deepest, 3)
         images, share = int(counts[row, column]), float(shares[row, column])
-        return _MatrixCell(images, share, row == column, depth, anchors.get((row, column)))
+        return _MatrixCell(images, share, row == column, depth, (row, column) in known)
 
     return [[cell(row, column) for column in range(len(counts))] for row in range(len(counts))]
 

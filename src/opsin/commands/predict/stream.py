@@ -14,12 +14,11 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.image_stream import Stream, Unlabelled, join_streams
+from opsin.data.image_stream import Stream, Unlabelled, cut_stream, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.data.sources import STANDARD_INPUT, open_stream
-from opsin.data.stream_shard import cut_stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.prediction import Prediction, Prepared

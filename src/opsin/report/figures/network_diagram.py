@@ -31,8 +31,6 @@ _EDGE: Final[dict[str, Any]] = {
     "arrowstyle": "-|>", "mutation_scale": 6, "linewidth": 1, "shrinkA": 0, "shrinkB": 0
 }  # fmt: skip
 _CURVE: Final = (Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4)
-# Pixels of the longest image that can be written as PNG by matplotlib.
-_LONGEST: Final = 60_000
 
 
 def network_title(rows: Sequence[LayerRow]) -> str:
@@ -58,7 +56,8 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
     head = 0.7 + 0.17 * len(lines)
     height = head + len(rows) * _PITCH + 0.3
-    figure = Figure(figsize=(width, height), dpi=min(DPI, _LONGEST / height))
+    # Longer images are more than matplotlib can write as PNG.
+    figure = Figure(figsize=(width, height), dpi=min(DPI, 60_000 / height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.axis("off")
@@ -109,9 +108,7 @@ def _draw_bars(
     axes: Axes, title: str, colour: str, values: Sequence[tuple[float, str]], top: float
 ) -> None:
     """Draw a bar beside each box, the largest value's as long as there is room."""
-    most, left = max(value for value, _ in values), _LANE + _WIDE + 0.08
-    if not most:
-        return
+    most, left = max(value for value, _ in values) or 1.0, _LANE + _WIDE + 0.08
     axes.text(left, top - 0.18, title, fontsize=6, color=colour, va="center", fontweight="bold")
     for place, (value, words) in enumerate(values):
         at, length = top + place * _PITCH + 0.02, (_BARS - 0.5) * value / most
