@@ -108,8 +108,3 @@ class StoredObject:
     def name(self) -> str:
         """What follows the key's last slash."""
         return self.address.name
-
-    @property
-    def stamp(self) -> str:
-        """What another content under its key has otherwise; ``""`` where that is unknown."""
-        return f"{self.size} {self.version}" if self.version else ""

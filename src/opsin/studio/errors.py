@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from opsin.core.errors import OpsinError, StorageError
+from opsin.core.errors import ImageError, OpsinError, StorageError
 from opsin.web.refusals import RequestError, error_parts, json_reply
 
 
@@ -22,7 +22,7 @@ def new_api() -> FastAPI:
 
 async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, OpsinError)
-    status = 404
+    status = 422 if isinstance(error, ImageError) else 404
     if isinstance(error, RequestError):
         status = error.status
     elif isinstance(error, StorageError):
