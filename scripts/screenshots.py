@@ -33,8 +33,8 @@ from tests.made_studio import addresses  # noqa: E402
 from tests.served import serving  # noqa: E402
 from tests.studio_browser import one, shown, studio, until, wait_for  # noqa: E402
 
+from opsin.studio.datasets.catalogue import Library  # noqa: E402
 from opsin.studio.jobs.queue import Queue  # noqa: E402
-from opsin.studio.library.catalogue import Library  # noqa: E402
 
 IMAGES: Final = ROOT / "docs" / "images"
 PAGE: Final = ROOT / "docs" / "learn" / "select-a-picture.html"

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlencode
 
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from opsin.studio.runs.run_row import opaque
 from tests.made_runs import copies
 

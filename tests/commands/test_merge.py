@@ -254,19 +254,3 @@ def test_the_shards_of_a_source_are_one_look_at_its_test_images(
     opsin.classify(run.path, shapes, out=tmp_path / "b.csv")
     opsin.classify(run.path, shapes, out=tmp_path / "c.csv")
     assert count_looks(run.directory, key) == before + 3
-
-
-@pytest.mark.slow
-def test_more_shards_than_files_may_be_open(tmp_path: Path, make: Make) -> None:
-    resource = pytest.importorskip("resource")  # not on Windows
-    plain, out = make("predict", tmp_path / "plain.parquet"), tmp_path / "out.parquet"
-    for number in range(1, 61):
-        make("predict", out, f"{number}/60")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 30, before[1]))
-    try:
-        opsin.merge(out)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert out.read_bytes() == plain.read_bytes()

@@ -74,7 +74,7 @@ def test_a_recipe_in_words(parts: dict[str, Any], words: str) -> None:
 
 
 def test_the_page_states_the_policies_as_they_are() -> None:
-    page = Path(__file__).parents[2] / "docs" / "reference" / "augmentation.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "images.md"
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if "| `" in line]
     for policy, parts in AUGMENTATIONS.items():
         (row,) = [row for row in rows if row.startswith(f"| `{policy}` |")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -132,37 +131,6 @@ def test_nothing_is_lost_or_doubled_where_nodes_and_the_command_die(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_a_hundred_thousand_images_twenty_times(
-    cluster: RayCluster, nearest_mean: Path, digits: opsin.Dataset, tmp_path: Path
-) -> None:
-    folder = tmp_path / "many"
-    for number in range(100_000):
-        digit, file = number % 500, folder / f"{number // 1000}" / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if number == digit:
-            Image.fromarray(np.asarray(digits.images[digit, :, :, 0])).save(file)
-        else:
-            file.hardlink_to(folder / "0" / f"{digit}.png")
-    hits = [kill_and_compare(cluster, nearest_mean, folder, tmp_path, seed=n) for n in range(1, 21)]
-    assert sum(hits) > 70
-
-
-@pytest.mark.slow
-def test_two_commands_on_one_output_are_one_too_many(
-    cluster: RayCluster, nearest_mean: Path, many: Path, tmp_path: Path
-) -> None:
-    words = command("predict", nearest_mean, many, "--out", tmp_path / "out.csv", "--on", "ray")
-    first = cluster.start(words, stderr=subprocess.DEVNULL)
-    assert wait_until((tmp_path / "out.csv").exists, first)
-    second = cluster.run(words)
-    first.kill()
-    first.communicate()
-    assert second.returncode == 1
-    assert "another one is writing" in second.stderr
-
-
-@pytest.mark.slow
 def test_an_image_that_ends_its_process_costs_one_answer(
     cluster: RayCluster, tmp_path: Path
 ) -> None:
@@ -189,37 +157,6 @@ def test_an_image_that_ends_its_process_costs_one_answer(
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert "ended the process" in lines.pop("13")
     assert lines == {str(number): str(number) for number in range(40) if number != 13}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_the_commands_memory_is_the_same_for_any_number_of_images(
-    cluster: RayCluster, tmp_path: Path
-) -> None:
-    program = tmp_path / "many.py"
-    program.write_text(
-        textwrap.dedent("""
-        import resource, sys
-        from opsin.data.image_stream import Unlabelled
-        from opsin.runtime.cluster import Cluster
-
-        def answer(items):
-            return [int(item.name) for item in items]
-
-        count = int(sys.argv[1])
-        images = (Unlabelled(str(number), b"") for number in range(count))
-        with Cluster("ray") as cluster:
-            answers = cluster.answers(answer, images, cost=lambda _: 1, count=None)
-            assert all(int(item.name) == found for item, found in answers)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-        """)
-    )
-    peaks = []
-    for count in (10**4, 10**6):
-        done = cluster.run(["many", str(count)], cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        peaks.append(int(done.stdout))
-    assert peaks[1] < peaks[0] + 50, peaks
 
 
 def test_what_a_node_lacks_is_said_before_anything_starts(

@@ -14,9 +14,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from tests.served import Server, ask_all, encoded, image, load, request, serving, wait_for
+from tests.served import Server, ask_all, image, load, request, serving, wait_for
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
@@ -30,46 +29,6 @@ def only(reply: Any) -> dict[str, Any]:
     [entry] = reply.json()["predictions"]
     assert isinstance(entry, dict)
     return entry
-
-
-def test_every_kind_of_body_gets_the_answer_of_the_classifier(
-    server: Server, nearest_mean: Path, digits: Dataset
-) -> None:
-    content = encoded(digits.images[5, :, :, 0])
-    text = base64.b64encode(content).decode()
-    with httpx.Client(base_url=server.url, params={"all": "true"}) as client:
-        replies = [
-            client.post("/predict", **body)
-            for body in (
-                {"content": content, "headers": {"content-type": "image/png"}},
-                {"content": content},
-                {"files": {"file": ("five.png", content, "image/png")}},
-                {"json": {"image": text}},
-                {"json": {"images": [f"data:image/png;base64,{text}"]}},
-            )
-        ]
-        replies.append(client.post("/v1/models/digits:predict-image", content=content))
-    wanted = Classifier(nearest_mean, threads=1).predict(content)
-    for reply in replies:
-        entry = only(reply)
-        assert entry["label"] == wanted.label
-        assert entry["confidence"] == wanted.confidence
-        assert entry["probabilities"] == wanted.probabilities
-
-
-def test_many_images_in_one_request_keep_their_places(server: Server, nearest_mean: Path) -> None:
-    contents = [image(number) for number in range(40)]
-    contents[7] = b"no image"
-    files = [("file", (f"{place}.png", content)) for place, content in enumerate(contents)]
-    reply = httpx.post(f"{server.url}/predict", params={"all": "true"}, files=files)
-    assert reply.status_code == 200, reply.text
-    entries = reply.json()["predictions"]
-    assert [entry["name"] for entry in entries] == [f"{place}.png" for place in range(40)]
-    assert entries[7]["error"]["kind"] == "ImageError"
-    classifier = Classifier(nearest_mean, threads=1)
-    for place, entry in enumerate(entries):
-        if place != 7:
-            assert entry["probabilities"] == classifier.predict(contents[place]).probabilities
 
 
 def none_is_swapped(server: Server, nearest_mean: Path, count: int) -> None:

@@ -131,23 +131,6 @@ def test_who_goes_away_frees_the_place(server: Server) -> None:
     assert ask_all(server.port, [whole])[0].status == 200
 
 
-@pytest.mark.slow
-def test_more_connections_than_the_system_allows_are_survived(
-    nearest_mean: Path, tmp_path: Path
-) -> None:
-    with serving(nearest_mean, "--workers", "1", files=64, folder=tmp_path) as server:
-
-        async def open_many() -> None:
-            streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(150)]
-            await asyncio.sleep(0.5)
-            for _, writer in streams:
-                writer.transport.abort()
-
-        asyncio.run(open_many())
-        wait_for(lambda: ask_all(server.port, [request(server.port, image(1))])[0].status == 200)
-        assert server.stop() == 0, server.said()
-
-
 def test_a_body_without_end_is_cut_off(small: Server) -> None:
     async def pour() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", small.port)

@@ -170,20 +170,6 @@ def test_an_image_can_be_taken_with_the_camera(page: webdriver.Chrome, three: Pa
     assert live == "ended"  # the camera's light goes out
 
 
-def test_an_unreadable_file_is_said_where_it_happened(
-    page: webdriver.Chrome, three: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "no.png").write_bytes(b"not an image")
-    give(page, tmp_path / "no.png")
-    until(page, lambda: shown(page, "error"))
-    assert text(page, "error").startswith("expected ")
-    assert "\n" not in text(page, "error")
-    assert not shown(page, "bars")
-    give(page, three)
-    until(page, lambda: text(page, "verdict").startswith("3, "))
-    assert not shown(page, "error")
-
-
 def test_a_class_named_like_a_script_stays_a_name(
     page: webdriver.Chrome, digits: Dataset, three: Path, tmp_path: Path
 ) -> None:

@@ -18,9 +18,9 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from tests.accessibility import needs_axe, prefer, violations
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
@@ -38,7 +38,6 @@ PAGES = (
 #: Those whose parts nearly all others have, too.
 MOST_USED = ("A set", "A run, report", "Try")
 #: Pages of a studio that has nothing yet.
-EMPTY = ("/", "/data", "/train", "/import")
 #: Opens what is folded away.
 UNFOLD = """
 document.querySelectorAll('.q-expansion-item .q-item').forEach(item => item.click());
@@ -113,11 +112,3 @@ def test_everybody_can_use_a_page(
 ) -> None:
     process, known = furnished
     assert wrong(browser, process.address + known[page]) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", EMPTY)
-def test_everybody_can_use_an_empty_studio(
-    page: str, empty: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    assert wrong(browser, empty.address + page) == []

@@ -23,7 +23,7 @@ pytest.importorskip("selenium")
 import httpx
 
 from tests.browser import chromium, needs_chromium
-from tests.studio_browser import START, StudioProcess, shown, studio, until
+from tests.studio_browser import StudioProcess, shown, studio, until
 from tests.web.made_requests import TOKEN
 
 # In a process of its own: NiceGUI keeps one application a process.
@@ -201,15 +201,6 @@ def test_other_accounts_of_the_machine_are_strangers(own_studio: StudioProcess) 
     assert upgrade(own_studio.port, f"Cookie: {own_studio.cookie}") == 101
 
 
-def test_the_address_for_scripts_works_once(own_studio: StudioProcess) -> None:
-    with httpx.Client(base_url=own_studio.address) as client:
-        assert client.get(own_studio.once).status_code == 401  # the fixture has been there
-        assert not client.cookies
-    code = own_studio.once.partition("token=")[2]
-    assert len(code) >= 43
-    assert code not in own_studio.said()
-
-
 @needs_chromium
 def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
     own_studio: StudioProcess, tmp_path: Path
@@ -221,25 +212,6 @@ def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
             browser.get(page.as_uri())
             until(browser, lambda: browser.current_url == own_studio.address + "/")
             until(browser, lambda: "Queue" in shown(browser))
-
-
-@pytest.mark.slow
-def test_a_second_studio_names_the_way_into_the_first(own_studio: StudioProcess) -> None:
-    words = ["--runs", str(own_studio.runs), "--home", str(own_studio.home), "--port", "0"]
-    done = subprocess.run([*START, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    error = json.loads(done.stdout)["error"]
-    assert own_studio.address in error["received"]
-    assert str(own_studio.home / "sign-in.html") in error["advice"]
-
-
-@pytest.mark.slow
-def test_the_way_in_goes_with_the_studio(tmp_path: Path) -> None:
-    with studio(tmp_path) as running:
-        page = running.home / "sign-in.html"
-        assert page.is_file()
-        assert running.kill(signal.SIGTERM) == 0
-        assert not page.exists()
 
 
 @pytest.mark.slow

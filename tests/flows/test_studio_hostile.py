@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shutil
 import sys
@@ -19,18 +18,16 @@ pytest.importorskip("selenium")
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
-from selenium.webdriver.common.keys import Keys
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import new_job, write_job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
-from opsin.studio.words import safe
 from tests.browser import chromium, console, needs_chromium, resize
 from tests.hostile import CLASSES, FILES, NAMES, write_images
 from tests.made_studio import addresses
 from tests.settled import usable
-from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, unfold, until
+from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, until
 from tests.warm import Warm
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -135,36 +132,6 @@ def test_names_are_text_on_every_page(
             faults[f"{name}, narrow"] = found
     assert faults == {}
     assert "Traceback" not in running.said()
-
-
-def is_called(browser: webdriver.Chrome, name: str) -> bool:
-    """Tell whether the page's heading begins like that."""
-    return browser.find_element("tag name", "h1").text.startswith(name)
-
-
-@pytest.mark.slow
-def test_names_that_people_give_here(
-    hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
-) -> None:
-    running, pages = hostile
-    resize(browser, 1600)
-    address = running.address + pages["A run, log"]
-    for name in (NAMES[1], NAMES[2], NAMES[5], NAMES[10]):
-        usable(browser, address)
-        unfold(browser)
-        field = browser.find_element("css selector", ".op-more input")
-        until(browser, field.is_displayed)
-        field.clear()
-        # As if typed: the driver cannot type every character.
-        set_value = """
-            const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
-            set.call(arguments[0], arguments[1]);
-            arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"""
-        browser.execute_script(set_value, field, name)
-        field.send_keys(Keys.ENTER)
-        until(browser, functools.partial(is_called, browser, safe(name)[:20]))
-        assert faults_of(browser) == [], name
-    assert RunDirectory(running.runs / FILES[0]).read_notes().name == NAMES[10].strip()
 
 
 @pytest.mark.slow

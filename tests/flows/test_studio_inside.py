@@ -112,20 +112,6 @@ def test_an_image_is_answered_and_explained(
 
 
 @pytest.mark.slow
-def test_several_images_become_a_table(running: StudioProcess, browser: webdriver.Chrome) -> None:
-    bad = running.folder / "bad <b>.png"
-    bad.write_bytes(b"no image")
-    browser.get(f"{running.address}/try?run={GOOD}")
-    send(browser, running.folder / "1.png", running.folder / "2.png", bad)
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3)
-    until(browser, lambda: drawn(browser, "tbody img"))
-    assert "bad <b>.png: no image of a known format" in shown(browser)
-    button(browser, "1").click()
-    until(browser, lambda: one(browser, ".op-bars"))
-    calm(running, browser)
-
-
-@pytest.mark.slow
 def test_a_bomb_costs_one_answer_and_the_studio_goes_on(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:
@@ -221,32 +207,4 @@ def test_what_a_layer_does_is_shown_with_its_numbers(
     one(browser, ".lesson-ends button").click()
     until(browser, lambda: float(one(browser, first).text.removesuffix("%")) == before)
     browser.switch_to.default_content()
-    calm(running, browser)
-
-
-@pytest.mark.slow
-def test_a_layer_without_a_lesson_says_which_have_one(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/runs/{GOOD}/inside?image=test/5&view=lesson&layer=flatten")
-    until(browser, lambda: "There is no lesson about flatten" in shown(browser))
-    assert "This network has no convolution and no pooling" in shown(browser)
-    button(browser, "Dropout").click()
-    until(browser, lambda: one(browser, "iframe"))
-    browser.switch_to.frame(one(browser, "iframe"))
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".lesson-answers tr")) == 22)
-    assert "This network has no dropout" in shown(browser)
-    browser.switch_to.default_content()
-    calm(running, browser)
-
-
-@pytest.mark.slow
-def test_two_runs_are_compared(running: StudioProcess, browser: webdriver.Chrome) -> None:
-    browser.get(f"{running.address}/compare?runs={GOOD},{BETTER}")
-    until(browser, lambda: "B is better than A" in shown(browser))
-    until(browser, lambda: "Only B is right" in shown(browser))
-    until(browser, lambda: one(browser, ".op-gallery img"))
-    assert "exact McNemar p" in shown(browser)
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".op-chart svg")) == 2
-    assert [job for job in running.jobs() if job["kind"] == "compare"] == []  # kept elsewhere
     calm(running, browser)

@@ -62,14 +62,3 @@ def test_every_page_answers_and_memory_stays_small(
     assert faults == {}
     assert max(memory.values()) < MOST, memory
     assert "Traceback" not in running.said()
-
-
-@pytest.mark.slow
-def test_the_table_tells_of_all_runs(
-    full: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
-) -> None:
-    usable(browser, full[0].address + "/", most=60)
-    until(browser, lambda: f"{RUNS}" in shown(browser), 60)
-    # Only a page of them is built: more would take seconds and much memory.
-    rows = browser.find_elements("css selector", "tbody tr")
-    assert 10 <= len(rows) <= 60

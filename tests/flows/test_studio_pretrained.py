@@ -15,9 +15,8 @@ pytest.importorskip("selenium")
 
 from selenium import webdriver
 
-from opsin.data.cache import cache_root
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from tests.backbones.small_networks import network
 from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (
@@ -136,38 +135,4 @@ def test_features_are_downloaded(
         content = io.BytesIO(reply.read())
     with np.load(content, allow_pickle=False) as arrays:
         assert len(arrays["images"]) + len(arrays["test_images"]) == images
-    assert complaints(browser) == []
-
-
-def test_what_is_kept_is_removed(running: StudioProcess, browser: webdriver.Chrome) -> None:
-    kept = cache_root() / "models" / "mine-onnxruntime-1"
-    kept.mkdir(parents=True)
-    (kept / "file").write_bytes(bytes(2000))
-    browser.get(f"{running.address}/data")
-    unfold(browser)
-    remove = '[aria-label="Remove: Checks of classifiers and networks"]'
-    until(browser, lambda: one(browser, remove).is_displayed())
-    one(browser, remove).click()
-    until(browser, lambda: "Checks of classifiers and networks: 0 B" in shown(browser))
-    assert "Removed " in shown(browser)
-    assert not kept.exists()
-    assert complaints(browser) == []
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_its_own_weights_are_trained_too(
-    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
-) -> None:
-    ask_for_a_pretrained_network(running, browser)
-    assert "Or a time limit" not in shown(browser)
-    one(browser, ".q-checkbox").click()
-    until(browser, lambda: "Or a time limit" in shown(browser))
-    one(browser, field("Epochs")).send_keys("1")
-    file = tmp_path / "network to tune.onnx"
-    file.write_bytes(network())
-    unfold(browser)
-    send(browser, file)
-    train(browser, "network to tune")
-    assert "with frozen features" in shown(browser)
     assert complaints(browser) == []

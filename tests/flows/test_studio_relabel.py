@@ -18,8 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.data.dataset import Dataset
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import Cli
 from tests.studio_browser import (
@@ -106,19 +106,6 @@ def table(process: StudioProcess, set_id: str) -> dict[str, str]:
         return {row["name"]: row["label"] for row in csv.DictReader(file)}
 
 
-@pytest.mark.slow
-@pytest.mark.torch
-def test_the_preview_shows_others(browser: webdriver.Chrome) -> None:
-    # Until all images were looked at, what stands beside them is drawn anew.
-    until(browser, lambda: "No problems were found" in one(browser, "main").text, 120)
-    seen: list[str | None] = []
-    for words in ("Preview", "Other images"):
-        press(browser, words)
-        until(browser, lambda: (found := drawn(browser)) and found not in seen, 120)
-        seen.append(drawn(browser))
-    assert "Random training images of some classes (seed 1)" in one(browser, "main").text
-
-
 def drawn(browser: webdriver.Chrome) -> str | None:
     """Return the address of the variations that are shown, if any are."""
     found = browser.find_elements(By.CSS_SELECTOR, "img.op-preview")
@@ -170,40 +157,6 @@ def test_images_are_relabelled_left_out_and_all_of_it_undone(
 
 
 @pytest.mark.slow
-def test_two_windows_agree(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> None:
-    first = browser.current_window_handle
-    browser.switch_to.new_window("window")
-    second = browser.current_window_handle
-    browser.get(f"{running[0].address}/data/{running[1]}?class=0")
-    until(browser, lambda: gallery_images(browser))
-    gallery_images(browser)[0].click()
-    press(browser, "Leave out")
-    until(browser, lambda: marked(browser, "left-out") == ["0"])
-    browser.switch_to.window(first)
-    until(browser, lambda: marked(browser, "left-out") == ["0"])
-    assert "1 left out" in told(browser)
-    press(browser, "Undo")
-    browser.switch_to.window(second)
-    until(browser, lambda: marked(browser, "left-out") == [])
-    browser.close()
-    browser.switch_to.window(first)
-
-
-@pytest.mark.slow
-def test_images_are_chosen_by_keyboard(browser: webdriver.Chrome) -> None:
-    gallery_images(browser)[0].send_keys(Keys.ARROW_RIGHT)
-    focused = browser.switch_to.active_element
-    assert focused.get_attribute("data-id") == "1"
-    focused.send_keys(Keys.SPACE)
-    until(browser, lambda: told(browser) == "1 chosen")
-    assert gallery_images(browser)[1].get_attribute("aria-selected") == "true"
-    browser.switch_to.active_element.send_keys(Keys.SHIFT, Keys.ARROW_DOWN)
-    until(browser, lambda: int(told(browser).split()[0]) > 3)
-    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-    until(browser, lambda: told(browser).startswith("Choose images"))
-
-
-@pytest.mark.slow
 def test_every_view_has_an_address_and_only_images_in_sight_are_fetched(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str]
 ) -> None:
@@ -250,28 +203,3 @@ def test_training_takes_what_was_corrected(
     about = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
     assert about["images"] == 1796
     assert (about["corrections"]["relabelled"], about["corrections"]["left_out"]) == (1, 1)
-
-
-@pytest.mark.slow
-def test_a_removed_set_is_found_after_a_restart_and_comes_back(
-    window: webdriver.Chrome, running: tuple[StudioProcess, str]
-) -> None:
-    process, set_id = running
-    window.get(f"{process.address}/data")
-    until(window, lambda: button(window, "Remove"))
-    button(window, "Remove").click()
-    until(window, lambda: "Removed datasets (1)" in shown(window))
-    process.kill()
-    process.restart()
-    window.get(f"{process.address}/data")
-    until(window, lambda: "Removed datasets (1)" in shown(window))
-    one(window, ".q-expansion-item .q-item").click()
-    until(window, lambda: button(window, "Restore").is_displayed())
-    assert "kept until" in shown(window)
-    resize(window, 400)
-    assert not sideways(window)
-    resize(window, 1280)
-    button(window, "Restore").click()
-    until(window, lambda: "Removed datasets" not in shown(window))
-    assert (process.home / "sets" / set_id / "set.json").is_file()
-    complaints(window)  # about the connection that was lost

@@ -18,12 +18,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.glossary import find_term
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from opsin.studio.tour import STEPS
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
@@ -31,7 +30,6 @@ from tests.studio_browser import (
     StudioProcess,
     button,
     complaints,
-    field,
     one,
     requests_elsewhere,
     sideways,
@@ -100,38 +98,6 @@ def test_a_tour_is_offered_left_and_gone_on_with(
 
 def card(browser: webdriver.Chrome) -> str:
     return "".join(each.text for each in browser.find_elements(By.ID, "op-term-card"))
-
-
-@pytest.mark.slow
-def test_a_term_is_explained_to_keyboard_and_pointer(
-    empty: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{empty.address}/train")
-    until(browser, lambda: one(browser, "[data-term=epoch]").is_displayed())
-    assert card(browser) == ""
-    epoch = find_term("Epoch")
-    assert epoch
-    one(browser, field("Epochs")).click()
-    press(browser, Keys.TAB)
-    until(browser, lambda: epoch.text in card(browser))
-    assert one(browser, "[data-term=epoch]").get_attribute("aria-expanded") == "true"
-    press(browser, Keys.TAB)
-    assert focused(browser).get_attribute("href") == f"{empty.address}/help/{epoch.address}"
-    press(browser, Keys.ESCAPE)
-    until(browser, lambda: card(browser) == "")
-    assert focused(browser).get_attribute("data-term") == "epoch"
-
-    # A tap, or a click, keeps it open until the next one.
-    augmentation = one(browser, "[data-term=augmentation]")
-    augmentation.click()
-    until(browser, lambda: card(browser).startswith("Augmentation"))
-    one(browser, "h1").click()
-    until(browser, lambda: card(browser) == "")
-    ActionChains(browser).move_to_element(augmentation).perform()
-    until(browser, lambda: card(browser).startswith("Augmentation"))
-    resize(browser, 400)
-    until(browser, lambda: card(browser).startswith("Augmentation"))
-    assert sideways(browser) == 0
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -18,8 +17,6 @@ from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-import opsin
-from opsin.studio.runs.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (
     StudioProcess,
@@ -34,7 +31,6 @@ from tests.studio_browser import (
     studio,
     unfold,
     until,
-    wait_for,
 )
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -83,16 +79,6 @@ def typed(browser: webdriver.Chrome, label: str, text: str) -> bool:
     return value(browser, label) == text
 
 
-def first_chosen(browser: webdriver.Chrome) -> bool:
-    """Choose the gallery's first image, which may be redrawn at this moment."""
-    if button(browser, "Leave out").is_enabled():
-        return True
-    first = one(browser, ".op-gallery [role=option]")
-    if first.get_attribute("aria-selected") != "true":
-        first.click()
-    return False
-
-
 def mistakes_open_as_images(browser: webdriver.Chrome) -> None:
     """Open the images behind a wrong cell of the matrix, and look whether each is there."""
     cell = one(browser, ".op-matrix a.op-cell-wrong")
@@ -108,22 +94,6 @@ def mistakes_open_as_images(browser: webdriver.Chrome) -> None:
 def plans(running: StudioProcess) -> list[str]:
     """Return the numbers of the plans that were asked for."""
     return [job["id"] for job in running.jobs() if job["kind"] == "plan"]
-
-
-@pytest.mark.slow
-def test_without_images_nothing_is_planned_and_they_are_asked_for(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(f"{running.address}/train")
-    until(browser, lambda: "Add your images first" in shown(browser))
-    assert not button(browser, "Start").is_enabled()
-    assert one(browser, field("Images")).get_attribute("value") == ""
-    time.sleep(2)  # longer than a plan waits for the next change
-    assert plans(running) == []
-    choose(browser, "Images", "digits")
-    until(browser, lambda: button(browser, "Start").is_enabled())
-    wait_for(lambda: plans(running))
-    assert complaints(browser) == []
 
 
 def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> None:
@@ -180,29 +150,6 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     mistakes_open_as_images(browser)
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
-
-
-@pytest.mark.slow
-def test_training_again_is_asked_by_the_form(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    run = opsin.train(
-        "digits", model="mlp", epochs=3, name="again", runs=running.runs, quiet=True
-    )  # fmt: skip
-    mistakes = f"{running.address}/runs/{opaque(run.path.name)}?tab=mistakes&kind=mistakes"
-    browser.get(mistakes)
-    until(browser, lambda: first_chosen(browser))
-    button(browser, "Leave out").click()
-    until(browser, lambda: button(browser, "Train again with corrections").is_displayed())
-    before = [job["id"] for job in running.jobs() if job["kind"] == "train"]
-    button(browser, "Train again with corrections").click()
-    until(browser, lambda: "/train?from=" in browser.current_url)
-    until(browser, lambda: "with corrected labels" in value(browser, "Images"))
-    assert value(browser, "Epochs") == "3"
-    until(browser, lambda: "194 test" in shown(browser), 120)  # one of them is left out
-    assert button(browser, "Start").is_enabled()
-    assert [job["id"] for job in running.jobs() if job["kind"] == "train"] == before
-    assert complaints(browser) == []
 
 
 def _says(browser: webdriver.Chrome, words: str) -> bool:

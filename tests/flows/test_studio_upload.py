@@ -13,9 +13,8 @@ pytest.importorskip("nicegui")
 pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
-from opsin.studio.library.folders import Folders
+from opsin.studio.datasets.folders import Folders
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import write_shapes
 from tests.server.made_engine import png
@@ -140,39 +139,6 @@ def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
 
 
 @pytest.mark.slow
-def test_a_good_upload_after_a_refused_one_is_taken(
-    browser: webdriver.Chrome, running: StudioProcess, tmp_path: Path
-) -> None:
-    loose, good, plan = (
-        tmp_path / "loose.png",
-        tmp_path / "My animals.zip",
-        tmp_path / "plan.psd",
-    )
-    loose.write_bytes(png(np.zeros((16, 16, 3), np.uint8)))
-    plan.write_bytes(b"8BPS")
-    with zipfile.ZipFile(good, "w") as archive:
-        for label in ("cat", "dog"):
-            for number in range(3):
-                noise = np.random.default_rng(number + ord(label[0])).integers(0, 256, (16, 16, 3))
-                archive.writestr(f"{label}/{number}.png", png(noise.astype(np.uint8)))
-    browser.get(f"{running.address}/data")
-    until(browser, lambda: settled(browser))
-    one(browser, FILES).send_keys(str(plan))
-    until(browser, lambda: "not images or archives: plan.psd" in shown(browser))
-    one(browser, FILES).send_keys(str(loose))
-    until(browser, lambda: "1 of 1 came without" in shown(browser))
-    one(browser, FILES).send_keys(str(good))
-    until(browser, lambda: "Added: My animals" in shown(browser))
-    # What was refused still waits, and needs a class only.
-    one(browser, '[aria-label="Class of images without a folder"]').send_keys("zebra")
-    button(browser, "Try again").click()
-    until(browser, lambda: "Added: zebra" in shown(browser))
-    assert "came without" not in shown(browser)
-    made = {each.name for each in (running.home / "pictures").glob("*/*")}
-    assert {"My animals.zip", "zebra"} <= made
-
-
-@pytest.mark.slow
 def test_folders_below_the_root_can_be_added_and_no_others(
     browser: webdriver.Chrome, running: StudioProcess
 ) -> None:
@@ -193,67 +159,3 @@ def test_folders_below_the_root_can_be_added_and_no_others(
         browser.get(f"{running.address}/data?add=folder&folder={asked}")
         until(browser, lambda: "Begin again at the top" in shown(browser))
         assert "secret" not in shown(browser)
-
-
-@pytest.mark.slow
-def test_a_removed_set_comes_back_and_other_windows_see_it(
-    browser: webdriver.Chrome, running: StudioProcess
-) -> None:
-    browser.get(f"{running.address}/data?add=name")
-    until(browser, lambda: settled(browser))
-    one(browser, "[role=combobox]").click()
-    until(browser, lambda: "digits: 1,797" in shown(browser))
-    items = browser.find_elements(By.CSS_SELECTOR, ".q-item")
-    next(item for item in items if item.text.startswith("digits")).click()
-    button(browser, "Add").click()
-    until(browser, lambda: panel(browser, "digits"))
-    first = browser.current_window_handle
-    browser.switch_to.new_window("tab")
-    browser.get(f"{running.address}/data")
-    until(browser, lambda: panel(browser, "digits"))
-    second = browser.current_window_handle
-    browser.switch_to.window(first)
-    digits = next(
-        each for each in browser.find_elements(By.CSS_SELECTOR, ".op-set-panel")
-        if each.text.startswith("digits")
-    )  # fmt: skip
-    digits.find_element(By.XPATH, ".//button[normalize-space(.)='Remove']").click()
-    until(browser, lambda: not panel(browser, "digits"))
-    browser.switch_to.window(second)
-    until(browser, lambda: not panel(browser, "digits"))
-    browser.switch_to.window(first)
-    button(browser, "Undo").click()
-    until(browser, lambda: panel(browser, "digits"))
-    browser.switch_to.window(second)
-    until(browser, lambda: panel(browser, "digits"))
-    browser.close()
-    browser.switch_to.window(first)
-
-
-@pytest.mark.slow
-def test_an_empty_set_takes_images_from_the_camera(
-    browser: webdriver.Chrome, running: StudioProcess
-) -> None:
-    browser.get(f"{running.address}/data?add=empty")
-    until(browser, lambda: settled(browser))
-    field = one(browser, '[aria-label="Classes, separated by commas"]')
-    field.send_keys("boot, ../out")
-    button(browser, "Create dataset").click()
-    until(browser, lambda: "got '../out'" in shown(browser))
-    field.send_keys(Keys.CONTROL, "a")
-    field.send_keys(f"boot, {HOSTILE}")
-    until(browser, lambda: field.get_attribute("value") == f"boot, {HOSTILE}")
-    button(browser, "Create dataset").click()
-    until(browser, lambda: "/data/" in browser.current_url and button(browser, "Use the camera"))
-    browser.execute_script(
-        """const drawn = Object.assign(document.createElement('canvas'), {width: 64, height: 48});
-        setInterval(() => { const c = drawn.getContext('2d');
-          c.fillStyle = `rgb(${Date.now() % 255}, 9, 9)`; c.fillRect(0, 0, 64, 48); }, 50);
-        navigator.mediaDevices.getUserMedia = async () => drawn.captureStream(20);"""
-    )
-    button(browser, "Use the camera").send_keys(Keys.ENTER)
-    until(browser, lambda: one(browser, "video").get_property("videoWidth"))
-    for _ in range(2):
-        browser.switch_to.active_element.send_keys(Keys.SPACE)
-    made = browser.current_url.rpartition("/")[2]
-    wait_for(lambda: len(list((running.home / "pictures" / made).glob("*/*/*.jpg"))) == 2)

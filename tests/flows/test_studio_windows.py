@@ -11,26 +11,21 @@ pytest.importorskip("nicegui")
 pytest.importorskip("selenium")
 
 from selenium import webdriver
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.data.dataset import Dataset
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
-from opsin.studio.runs.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.settled import usable
 from tests.studio_browser import (
     StudioProcess,
-    button,
     complaints,
     one,
     requests_elsewhere,
-    shown,
     studio,
-    unfold,
     until,
 )
 
@@ -92,30 +87,6 @@ def options(browser: webdriver.Chrome) -> list[WebElement]:
 
 
 @pytest.mark.slow
-def test_the_name_of_a_run(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
-    process, _ = running
-    run = f"{process.address}/runs/{opaque('trial')}?tab=log"
-    here, there = both(browser, run, process.address + "/")
-    browser.switch_to.window(here)
-    unfold(browser)
-    field = one(browser, ".op-more input")
-    until(browser, field.is_displayed)
-    field.send_keys("Night shift", Keys.ENTER)
-    until(browser, lambda: one(browser, "h1").text == "Night shift")
-    browser.switch_to.window(there)
-    until(browser, lambda: "Night shift" in shown(browser))
-    # The other way round, from a page that was open meanwhile.
-    browser.get(run)
-    unfold(browser)
-    field = one(browser, ".op-more input")
-    until(browser, field.is_displayed)
-    field.send_keys(" again", Keys.ENTER)
-    browser.switch_to.window(here)
-    until(browser, lambda: one(browser, "h1").text == "Night shift again")
-    until(browser, lambda: browser.title.startswith("Night shift again"))
-
-
-@pytest.mark.slow
 def test_the_queue(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
     process, _ = running
     here, there = both(browser, f"{process.address}/queue", f"{process.address}/queue")
@@ -133,30 +104,6 @@ def test_the_queue(running: tuple[StudioProcess, str], browser: webdriver.Chrome
     for window in (here, there):
         browser.switch_to.window(window)
         until(browser, lambda: titles() == [first, second])
-
-
-@pytest.mark.slow
-def test_a_correction(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
-    process, the_set = running
-    here, there = both(browser, process.address + the_set, process.address + the_set)
-    for window in (here, there):
-        browser.switch_to.window(window)
-        until(browser, lambda: options(browser))
-    options(browser)[3].click()
-    leave_out = button(browser, "Leave out")
-    until(browser, leave_out.is_enabled)
-    leave_out.click()
-    for window in (there, here):
-        browser.switch_to.window(window)
-        until(
-            browser, lambda: "op-mark-left-out" in str(options(browser)[3].get_attribute("class"))
-        )
-        until(browser, lambda: "Corrected 1" in shown(browser))
-    undo = button(browser, "Undo")
-    until(browser, undo.is_enabled)
-    undo.click()
-    browser.switch_to.window(there)
-    until(browser, lambda: "Corrected 1" not in shown(browser))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from opsin.backbones.backbone import open_backbone
 from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, StorageError
 from opsin.core.events import Watcher
-from opsin.hub.hub_cache import Wanted, found_here, snapshot_of
+from opsin.hub.hub_cache import found_here, snapshot_of
 from opsin.hub.hub_fetch import fetch
 from opsin.hub.hub_name import HubName
 from tests.backbones.small_networks import network
@@ -92,15 +92,6 @@ def test_the_cache_is_the_hubs_own(hub: HubServer) -> None:
     )
     assert theirs == str(found.path)
     assert not hub.ranges()
-
-
-def test_a_newer_commit_is_fetched_and_the_old_one_stays(hub: HubServer) -> None:
-    publish(hub)
-    old = fetch(NAME)
-    publish(hub, content=LARGE[::-1], commit="f" * 40)
-    new = fetch(NAME)
-    assert new.path.read_bytes() == LARGE[::-1]
-    assert fetch(old.where).path.read_bytes() == LARGE
 
 
 def test_a_connection_that_breaks_is_gone_on_with(hub: HubServer) -> None:
@@ -207,12 +198,6 @@ def test_a_repository_without_a_network_that_could_be_used(
     with pytest.raises(ModelFileError, match=said):
         fetch(NAME)
     assert not hub.ranges()
-
-
-def test_the_only_network_may_have_any_name(hub: HubServer) -> None:
-    hub.publish(NAME.repository, {"resnet.onnx": LARGE, "config.json": b"{}"})
-    assert fetch(NAME).path.name == "resnet.onnx"
-    assert Wanted.NETWORK.choose(["resnet.onnx", "model.onnx"]) == "model.onnx"
 
 
 def test_a_hostile_hub_writes_nothing_outside(

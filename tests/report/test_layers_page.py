@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,3 +169,53 @@ def test_zero_has_the_first_or_the_middle_colour(low: float, width: float) -> No
     assert place == (0 if scale.colours == "viridis" else 128)
     assert scale.low <= low
     assert scale.high >= low + width
+
+
+@pytest.mark.slow
+def test_a_map_is_enlarged_by_keyboard_and_says_what_it_sees(tmp_path: Path) -> None:
+    pytest.importorskip("selenium")
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    from tests.browser import CHROMIUM, DRIVER, chromium, console, requests_beyond, resize
+
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs Debian's chromium and chromium-driver")
+
+    page = tmp_path / "boot.html"
+    layer = maps(70, "Conv 3×3 same", "conv1")
+    page.write_text(shown([layer, maps(3)]), "utf-8")
+    with chromium(tmp_path / "profile") as browser:
+        console(browser, "performance")
+        resize(browser, 400)
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 400
+        assert browser.execute_script(
+            "return [...document.querySelectorAll('.layers-maps button')]"
+            ".filter(button => button.tabIndex === 0).length"
+        ) == 3  # fmt: skip
+        browser.find_element(By.CSS_SELECTOR, "#layer0-0 button").send_keys(Keys.ARROW_RIGHT)
+        second = browser.switch_to.active_element
+        assert second.text.startswith(str(layer.order[1]))
+        second.send_keys(Keys.ENTER)
+        said = browser.find_element(By.CSS_SELECTOR, ".layers-said")
+        title = browser.find_element(By.ID, "layers-title")
+        assert title.text == f"conv1, unit {layer.order[1]}"
+        own = layer.values[layer.order[1]]
+        y, x = divmod(int(np.abs(own).argmax()), 8)
+        rows = f"rows {max(2 * y - 1, 0)} to {min(2 * y + 3, 11)}"
+        columns = f"columns {max(2 * x - 1, 0)} to {min(2 * x + 3, 15)}"
+        assert f"Row {y}, column {x} of 6 × 8" in said.text
+        assert f"{rows}, {columns} of the image" in said.text
+        stage = browser.find_element(By.CSS_SELECTOR, ".layers-stage")
+        step = (Keys.ARROW_UP, -1) if y else (Keys.ARROW_DOWN, 1)
+        stage.send_keys(step[0])
+        assert f"Row {y + step[1]}, column {x}" in said.text
+        told = re.findall(r"(?:about|at least|at most) (−?[\d.]+)", said.text)
+        scale = max(abs(layer.minimum), layer.maximum)
+        assert abs(float(told[0].replace("−", "-")) - own[y + step[1], x]) < 0.02 * scale
+        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+        assert not browser.execute_script("return document.querySelector('dialog').open")
+        assert browser.switch_to.active_element == second
+        assert console(browser, "browser") == []
+        assert requests_beyond(browser, page.as_uri()) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,9 @@ import pytest
 
 import opsin
 from opsin.core.errors import ModelFileError
-from opsin.data.dataset import Dataset
 from opsin.server.app import Application
 from opsin.server.engine import Engine
 from opsin.server.settings import ServerSettings
-from tests.server.made_engine import png
 from tests.server.made_server import Asks, Host
 from tests.web.made_requests import TOKEN
 
@@ -85,24 +82,6 @@ def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None
         assert reply.headers["x-content-type-options"] == "nosniff"
 
 
-def test_pages_and_metrics_are_there(asks: Asks, digits: Dataset) -> None:
-    for path in ("/", "/docs", "/metrics", "/v2", "/v2/health/ready", "/openapi.json"):
-        assert asks.get(path).status_code == 200, path
-
-    def figures() -> list[float]:
-        text = asks.get("/metrics").text
-        names = (
-            'opsin_requests_total{model="digits",route="/predict",status="200"}',
-            'opsin_answers_total{label="0",model="digits"}',
-        )
-        found = [re.search(rf"^{re.escape(name)} (.*)$", text, re.MULTILINE) for name in names]
-        return [float(each[1]) if each else 0 for each in found]
-
-    before = figures()
-    asks.post("/predict", content=png(digits.images[0][:, :, 0]))
-    assert figures() == [value + 1 for value in before]
-
-
 def test_the_lifespan_starts_the_engine(nearest_mean: Path) -> None:
     async def life() -> tuple[bool, bool, bool]:
         engine = Engine({"digits": nearest_mean}, workers=1)
@@ -113,16 +92,6 @@ def test_the_lifespan_starts_the_engine(nearest_mean: Path) -> None:
         return before, during, engine.ready
 
     assert asyncio.run(life()) == (False, True, False)
-
-
-def test_examples_name_the_file_that_is_served_now(
-    asks: Asks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = asks.app.engine.served["digits"]
-    assert f'"{served.digest[:12]}"' in asks.get("/openapi.json").text
-    served_models = asks.app.engine._registry.served
-    monkeypatch.setitem(served_models, "digits", dataclasses.replace(served, digest="0" * 64))
-    assert f'"{"0" * 12}"' in asks.get("/openapi.json").text
 
 
 def test_the_description_is_whole(asks: Asks) -> None:

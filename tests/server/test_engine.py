@@ -22,13 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from opsin.core.errors import ImageError, ModelFileError, RunError
-from opsin.data.dataset import Dataset
-from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.server import engine as engine_module
 from opsin.server import workers
-from opsin.server.body import MemoryBudget
 from opsin.server.engine import Engine
 from opsin.server.errors import (
     BadAnswer,
@@ -36,11 +33,8 @@ from opsin.server.errors import (
     Overloaded,
     Stopping,
     TooLarge,
-    UnknownModel,
     WorkerDied,
 )
-from opsin.server.predict import Predictor
-from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
@@ -196,38 +190,6 @@ def test_nobody_gets_the_answer_of_another(
     runner.run(main())
 
 
-def test_an_answer_says_all_there_is(
-    runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, digits: Dataset
-) -> None:
-    async def main() -> None:
-        served = two_models.served["means"]
-        assert served.metadata == Classifier(nearest_mean).metadata
-        assert (served.embedding, served.batch_invariant, served.mix) == (64, True, None)
-        asks = [
-            ImageToAnswer(digits.images[0], explain=True),
-            ImageToAnswer(digits.images[0], embedding=True),
-        ]
-        explained, plain = await two_models.predict("means", asks)
-        assert isinstance(explained, PredictResult)
-        assert isinstance(plain, PredictResult)
-        # Hidden pixels become the image's mean, where the file does not hold a better one.
-        fill = np.array([round(float(digits.images[0].mean()))], np.uint8)
-        target = int(explained.probabilities.argmax())
-        alone = Classifier(nearest_mean, threads=1).probabilities
-        expected = occlusion_map(alone, digits.images[0], target, fill)
-        assert explained.heat is not None
-        assert np.array_equal(explained.heat, expected)
-        assert np.array_equal(explained.probabilities, plain.probabilities)
-        assert plain.heat is None
-        assert plain.embedding is not None
-        assert explained.embedding is None
-        with pytest.raises(UnknownModel, match="means"):
-            await two_models.predict("other", [])
-        assert await two_models.predict("means", []) == []
-
-    runner.run(main())
-
-
 def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
     runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, image_files: list[bytes]
 ) -> None:
@@ -280,45 +242,6 @@ def test_the_queue_is_bounded(
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
     runner.run(main())
-
-
-def test_a_part_that_is_tried_again_is_no_refusal(
-    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    images = [ImageToAnswer(each) for each in image_files[:8]]
-    settings = ServerSettings(queue=8)
-    door = Predictor(small, settings, MemoryBudget.of(settings))
-    filled: list[int] = []
-
-    def fill(*_: object) -> None:
-        """Halt the worker and fill the queue, as soon as the first part has its answers."""
-        if filled:
-            return
-        for pid in small.pids:
-            os.kill(pid, signal.SIGSTOP)
-        with contextlib.suppress(Overloaded):
-            while True:
-                small._admit("m", images[:4], None).model.asked -= 1
-        filled.append(listener.count("refused", "overloaded"))
-
-    monkeypatch.setattr(listener, "batch", fill)
-
-    async def main() -> None:
-        now = asyncio.get_running_loop().time()
-        asked = asyncio.create_task(door.ask("m", images, now + 20))
-        await until(lambda: bool(filled))
-        for _ in range(5):  # the second part finds no room
-            await asyncio.sleep(0)
-        assert not asked.done()
-        for pid in small.pids:
-            os.kill(pid, signal.SIGCONT)
-        _, answers = await asked
-        assert all(isinstance(answer, PredictResult) for answer in answers)
-        assert len(answers) == 8
-
-    runner.run(main())
-    assert listener.count("refused", "overloaded") == filled[0] == 1
 
 
 def test_what_came_too_late_is_not_computed(

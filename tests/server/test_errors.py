@@ -7,11 +7,10 @@ import json
 import pytest
 
 from opsin.core import errors as core
-from opsin.core.errors import ImageError, ModelFileError, OpsinError, RunError
+from opsin.core.errors import ImageError, OpsinError
 from opsin.server import errors
-from opsin.server.errors import BadAnswer, Overloaded, error_object, error_reply, status_of
+from opsin.server.errors import Overloaded, error_object, error_reply, status_of
 from opsin.web import refusals
-from opsin.web.refusals import json_bytes
 
 PARTS = ("what was needed", "what came", "What to do.")
 
@@ -40,12 +39,6 @@ def test_statuses(error: OpsinError, status: int) -> None:
     assert ("retry-after" in reply.headers) == (status == 503)
 
 
-def test_retry_after_is_a_whole_number() -> None:
-    for seconds, header in ((0.0, "1"), (0.2, "1"), (1.0, "1"), (2.1, "3")):
-        reply = error_reply(Overloaded(*PARTS, retry_after=seconds))
-        assert reply.headers["retry-after"] == header
-
-
 KINDS = [
     kind
     for kind in vars(core).values()
@@ -64,21 +57,3 @@ def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
     assert status_of(error) == 500
     assert "secret" not in str(error_object(error))
     assert error_object(error)["kind"] == "InternalError"
-
-
-def test_files_of_the_server_are_not_named() -> None:
-    for error in (ModelFileError(*PARTS), RunError(*PARTS)):
-        assert error_object(error)["received"] == "the server failed at it"
-
-
-def test_a_model_that_fails_is_named() -> None:
-    error = BadAnswer("a sound answer", "the model boots gives none", "Tell its owner.")
-    reply = error_reply(error)
-    assert reply.status_code == 500
-    assert json.loads(bytes(reply.body))["error"]["received"] == "the model boots gives none"
-
-
-def test_json_of_any_text() -> None:
-    assert json_bytes({"a": ["ä", 1.5, None]}) == '{"a":["ä",1.5,null]}'.encode()
-    assert json.loads(json_bytes("half \ud800 a pair")) == "half \ud800 a pair"
-    assert json_bytes(float("nan")) == b"null"

@@ -14,7 +14,7 @@ from opsin.core.errors import RecipeError, RunError
 from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.server.models import ModelVersion, check_models, parse_models, training_shares
+from opsin.server.models import ModelVersion, parse_models, training_shares
 from tests.made_runs import answers_right, write_run
 
 
@@ -45,14 +45,6 @@ def test_a_directory_named_by_dots_has_a_name(
     assert parse_models([".", "other=."]) == {"boots": Path(), "other": Path()}
 
 
-def test_a_file_whose_name_holds_an_equals_sign(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("a=b.onnx").touch()
-    assert parse_models(["a=b.onnx"]) == {"a-b": Path("a=b.onnx")}
-
-
 @pytest.mark.parametrize(
     "texts",
     [[], ["=x"], ["a="], ["a b=x"], ["..=x"], ["ä=x"], ["runs/a", "more/a"], ["a=x", "a=y"]],
@@ -60,14 +52,6 @@ def test_a_file_whose_name_holds_an_equals_sign(
 def test_names_that_cannot_be(texts: list[str]) -> None:
     with pytest.raises(RecipeError):
         parse_models(texts)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "m:predict-image", "ä", "x" * 81])
-def test_names_in_python_are_checked_too(name: str) -> None:
-    assert check_models({"demo-1": "runs/x"}) == {"demo-1": Path("runs/x")}
-    for models in ({}, {name: "runs/x"}):
-        with pytest.raises(RecipeError):
-            check_models(models)
 
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30))

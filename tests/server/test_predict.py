@@ -106,16 +106,6 @@ def test_further_answers(asks: Asks, images: list[bytes]) -> None:
     assert heat[place["row"], place["column"]] == heat.max() == place["fall"]
 
 
-def test_more_images_than_wait_at_a_time(asks: Asks, images: list[bytes]) -> None:
-    many = (images * 4)[:40]  # the queue holds 8
-    files = [("image", (f"{place}.png", image)) for place, image in enumerate(many)]
-    found = asks.post("/predict", files=files).json()["predictions"]
-    assert [each["name"] for each in found] == [f"{place}.png" for place in range(40)]
-    assert [each["top"] for each in found[:12]] == [each["top"] for each in found[12:24]]
-    refused = asks.post("/predict", files=[*files, files[0]])
-    assert refused.status_code == 413
-
-
 def test_one_of_many_cannot_be_read(asks: Asks, images: list[bytes]) -> None:
     large = png(np.zeros((101, 100), np.uint8))
     files = [("image", ("a.png", images[0])), ("image", ("b.png", b"no image")),
@@ -268,21 +258,3 @@ def test_a_bug_is_told_to_the_log_alone(
     assert "secret" not in reply.text
     assert "/home/secret" in caplog.text
     assert asks.app.budget.left == 25 * 200_000
-
-
-def test_tagged_requests_at_once(asks: Asks, images: list[bytes]) -> None:
-    async def everybody() -> list[Any]:
-        async def one(place: int) -> Any:
-            while True:
-                reply = await asks.client.post("/predict", content=images[place % 12], headers=PNG)
-                if reply.status_code == 200:
-                    return reply.json()["predictions"][0]["top"]
-                assert reply.status_code == 503
-                await asyncio.sleep(0.01)
-
-        return await asyncio.gather(*(one(place) for place in range(120)))
-
-    found = asks.run(everybody())
-    for place in range(12):
-        assert all(other == found[place] for other in found[place::12])
-    assert len({str(each) for each in found}) == 12

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import RecipeError, RunError
+from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.server.run import _set_up_logs, serve
@@ -100,11 +100,6 @@ def test_a_line_for_each_request_where_it_is_asked_for(capsys: pytest.CaptureFix
         log.handlers, log.level, log.propagate = before
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(" a request")
-
-
-def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RunError):
-        serve({"demo": tmp_path / "nothing"}, ServerSettings(port=0, workers=1))
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "256.0.0.1"])

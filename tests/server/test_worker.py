@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError
-from opsin.core.framing import Unpacker, pack, receive
 from opsin.inspection.hidden_pixels import training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime import providers
@@ -114,28 +111,6 @@ def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
     assert [record.message[:30] for record in caplog.records] == ["openvino cannot be used (Speci"]
 
 
-def test_a_reply_is_told_image_by_image(plain: Path) -> None:
-    images = [png(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
-    model = LoadedModel(Classifier(plain, threads=1))
-    sent = [images[0], b"none", images[1]]
-    asked = [[len(image), None, False, False, False] for image in sent]
-    header = {"max_pixels": 16, "images": asked}
-    reply, parts = answer(model, header, memoryview(b"".join(sent)))
-    assert list(reply["errors"]) == [1]
-    assert reply["shape"] == (2, 3)
-    rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
-    assert [list(map(float, row)) for row in rows] == [
-        list(model.classifier.predict(image).probabilities.values()) for image in images
-    ]
-    reply, parts = answer(model, header | {"max_pixels": 15}, memoryview(b"".join(sent)))
-    assert (list(reply["errors"]), reply["shape"], parts) == ([0, 1, 2], [0, 0], [])
-    assert reply["errors"][0][:3] == [
-        "ImageError",
-        "an image of at most 15 pixels",
-        "it has 4 × 4",
-    ]
-
-
 def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     path = tmp_path / "theirs.onnx"
     path.write_bytes(unsound_for_sevens())
@@ -168,33 +143,3 @@ def test_no_bytes_end_a_worker(means: Classifier, content: bytes, start: bytes) 
         prepare(means, memoryview(start + content), None, as_is=False, max_pixels=10**6)
     except ImageError as error:
         assert "/" not in str(error)
-
-
-@given(
-    st.lists(st.tuples(st.dictionaries(st.text(), st.integers()), st.lists(st.binary()))), st.data()
-)
-def test_frames_survive_any_cut(
-    frames: list[tuple[dict[str, int], list[bytes]]], data: st.DataObject
-) -> None:
-    sent = b"".join(part for header, parts in frames for part in pack(header, parts))
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=5)))
-    unpacker, got = Unpacker(), []
-    for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True):
-        got += list(unpacker.feed(sent[start:end]))
-    assert got == [(header, b"".join(parts)) for header, parts in frames]
-
-
-def test_frames_over_a_socket() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        body = bytes(range(256)) * 4000
-        sender = threading.Thread(target=ours.sendall, args=(b"".join(pack({"a": 1}, [body])),))
-        sender.start()
-        stream = theirs.makefile("rb", buffering=0)
-        frame = receive(stream)
-        sender.join()
-        assert frame is not None
-        assert (frame[0], bytes(frame[1])) == ({"a": 1}, body)
-        ours.sendall(b"half")
-        ours.shutdown(socket.SHUT_WR)
-        assert receive(stream) is None

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.datasets.folders import Folders
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
-from opsin.studio.library.folders import Folders
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession

@@ -16,9 +16,9 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import addresses
 

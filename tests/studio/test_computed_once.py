@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from opsin.studio.computed_once import ComputedOnce
 
 
@@ -52,23 +50,5 @@ def test_an_error_is_raised_for_all_who_wait_and_not_kept() -> None:
         assert [str(error) for error in found] == ["2", "2"]
         assert values.kept("b") is None
         assert await values.get("b", work) == 3
-
-    asyncio.run(scene())
-
-
-@pytest.mark.parametrize(
-    ("most", "kept"), [(0, []), (1, ["c"]), (2, ["a", "c"]), (3, ["a", "b", "c"])]
-)
-def test_those_used_longest_ago_go(most: int, kept: list[str]) -> None:
-    async def scene() -> None:
-        values = ComputedOnce[str, str](most)
-
-        async def own(name: str) -> str:
-            return await values.get(name, lambda: asyncio.sleep(0, name))
-
-        assert [await own(name) for name in "abac"] == list("abac")
-        assert [name for name in "abc" if values.kept(name)] == kept
-        values.forget("c")
-        assert values.kept("c") is None
 
     asyncio.run(scene())

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 
 import opsin
+from opsin.studio.errors import new_api
 from opsin.studio.image_routes import add_routes, files_of
 from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
@@ -25,7 +25,7 @@ class Routes(Around):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.api = FastAPI()
+        self.api = new_api()
         self.cache = self.open()
         add_routes(self.api, self.cache, self.runs, self.sets)
 

@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.operating_system import is_locked
-from opsin.studio.jobs.job import Job, command, new_job, read_job, write_job
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job, command, read_job, write_job
 from opsin.studio.jobs.job_process import _LOCK
 from opsin.studio.jobs.queue import BESIDE, Queue
-from opsin.studio.not_found import NotThere
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 
@@ -99,17 +99,6 @@ def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
     assert [job.title for job in queue.jobs()] == ["training"]
 
 
-def test_a_paused_queue_begins_no_training(queue: Queue, tmp_path: Path) -> None:
-    queue.pause_all(True)
-    job = queue.add("train", "a", python(WAITS))
-    queue.tick()
-    assert queue.get(job.id).state == "waiting"
-    assert Queue(tmp_path).paused
-    queue.pause_all(False)
-    queue.tick()
-    assert queue.get(job.id).state == "running"
-
-
 def test_a_refusal_is_the_cause(queue: Queue) -> None:
     said = {
         "error": {
@@ -142,13 +131,6 @@ def test_a_crash_repeats_the_last_line_of_the_log(queue: Queue) -> None:
     until(queue, lambda: queue.get(job.id).over)
     cause = queue.get(job.id).cause
     assert cause == "its process ended with status 1; its last message: ValueError: no image"
-
-
-def test_a_program_that_is_missing_is_told(queue: Queue) -> None:
-    job = queue.add("look", "x", ["/no/such/program"])
-    queue.tick()
-    assert queue.get(job.id).state == "failed"
-    assert "No such file" in str(queue.get(job.id).cause)
 
 
 def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
@@ -221,17 +203,6 @@ def test_stopping_at_once_says_that_there_are_no_figures(queue: Queue, tmp_path:
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "stopped"
     assert "before it was evaluated" in str(queue.get(job.id).cause)
-
-
-def test_a_stop_nobody_asked_for_says_so(queue: Queue, tmp_path: Path) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs")))
-    until(queue, lambda: begun(queue, job))
-    pid = queue.get(job.id).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGINT)
-    until(queue, lambda: queue.get(job.id).over)
-    assert queue.get(job.id).state == "stopped"
-    assert "outside the studio" in str(queue.get(job.id).cause)
 
 
 STUDIO = """
@@ -353,15 +324,6 @@ def test_a_damaged_job_is_shown_as_failed(tmp_path: Path, content: str) -> None:
     assert "damaged" in str(job.cause)
     queue.remove(job.id)
     assert Queue(tmp_path).jobs() == []
-
-
-def test_names_that_are_no_unicode_survive(tmp_path: Path) -> None:
-    job = new_job("train", "a\udcff" + "x" * 10_000, ["a", "\udcff", "--", "-x\n"])
-    (tmp_path / job.id).mkdir()
-    write_job(tmp_path / job.id, job)
-    again = read_job(tmp_path / job.id)
-    assert again == job
-    assert len(again.title) < 1000
 
 
 def test_changes_are_told_once(queue: Queue) -> None:

@@ -32,18 +32,6 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path)
 
 
-def test_inside_an_epoch(run: RunDirectory) -> None:
-    work = {"done": 500, "total": 1000, "unit": "images"}
-    status(run, doing="3/10", **work, share=0.25, left=75.0, speed=40.0)
-    found = progress_of(run)
-    assert found is not None
-    assert (found.share, found.left) == (0.25, 75.0)
-    assert found.in_words() == "Epoch 3 of 10 · 25% of all · about 1:15 left"
-    assert found.in_words(full=True) == (
-        "Epoch 3 of 10 · 500 of 1,000 images · 40 images/s · 25% of all · about 1:15 left"
-    )
-
-
 def test_a_status_that_was_tampered_with_stops_nobody(run: RunDirectory) -> None:
     status(run, doing="9" * 5000 + "/1", done=10**400, total="x", share=-1, left=10**400, pid="x")
     assert progress_of(run) is None
@@ -58,13 +46,6 @@ def test_a_status_that_was_tampered_with_stops_nobody(run: RunDirectory) -> None
 def test_a_status_that_says_nothing_is_no_progress(run: RunDirectory, content: str) -> None:
     run.status.write_text(content)
     assert progress_of(run) is None
-
-
-def test_what_comes_after_the_training_is_said_beside_a_full_bar(run: RunDirectory) -> None:
-    status(run, doing="Disturb", done=120, total=480, unit="images", share=1.0)
-    found = progress_of(run)
-    assert found is not None
-    assert (found.share, found.in_words()) == (1.0, "Disturb · 120 of 480 images")
 
 
 class _Screen(Terminal):

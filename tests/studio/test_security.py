@@ -6,13 +6,10 @@ import os
 import re
 import stat
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from opsin.studio.security import Entrance, guarded, sign_in_at, signed_in_address
+from opsin.studio.security import Entrance, guarded, sign_in_at
 from opsin.web.access import AccessMiddleware
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 
@@ -68,17 +65,3 @@ def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> N
     assert [file.name for file in tmp_path.iterdir()] == ["sign-in.html"]
     entrance.remove()
     assert not entrance.file.exists()
-
-
-def test_each_port_has_a_cookie_of_its_own() -> None:
-    cookies = set()
-    for port in (8600, 8601):
-        first = ask(door(TOKEN, port), [HOST], query=b"token=" + TOKEN.encode())
-        cookies.add(dict(first["headers"])[b"set-cookie"].partition(b"=")[0])
-    assert cookies == {b"opsin-studio-8600", b"opsin-studio-8601"}
-
-
-@given(st.text("ABCXYZabcxyz0189._~+/=-", min_size=1))
-def test_the_address_to_open_signs_in(token: str) -> None:
-    query = urlsplit(signed_in_address("127.0.0.1", 8600, token)).query
-    assert parse_qs(query) == {"token": [token]}

@@ -14,8 +14,8 @@ pytest.importorskip("nicegui")
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RunError
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+
+from opsin.studio.errors import new_api
 
 pytest.importorskip("nicegui")
 
@@ -23,9 +24,9 @@ from nicegui import Event
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio import image_routes
+from opsin.studio.datasets import uploads as uploading
+from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library import uploads as uploading
-from opsin.studio.library.uploads import Uploads
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.watch import look, watch
 from tests.studio.runs.test_dataset_cache import Around
@@ -89,7 +90,7 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
 ) -> None:
     parts, _ = studio(tmp_path)
     around = Around(tmp_path)
-    opened, uploads, api = around.open(), Uploads(tmp_path), FastAPI()
+    opened, uploads, api = around.open(), Uploads(tmp_path), new_api()
     uploading.add_routes(api, uploads)
     image_routes.add_routes(api, opened, around.runs, around.sets)
     opsin.load(shapes)  # so that its images were read before

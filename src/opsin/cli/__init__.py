@@ -8,10 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and end the process with its exit status.
-
-    0: done; 1: could not; 2: wrong usage; 130: stopped by Ctrl-C.
-    """
+    """Run the command line and end the process with its exit status."""
     try:
         _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
@@ -27,10 +24,7 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open the null device for standard streams that the caller closed.
-
-    The next file would get such a stream's number, and what is printed would end in that file.
-    """
+    """Open the null device for standard streams that the caller closed."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -22,13 +22,7 @@ ALL: Final = "all"
 
 
 def tell_cache(empty: Sequence[str], *, sure: bool, as_json: bool) -> None:
-    """Show what the cache holds, and empty it where that is asked for.
-
-    Args:
-        empty: Parts to empty, or ``all``.
-        sure: Whether to do so without asking.
-        as_json: Whether to print JSON.
-    """
+    """Show what the cache holds, and empty it where that is asked for."""
     parts = PARTS if ALL in empty else tuple(empty)
     found, removed = list_cache(), None
     if parts:

@@ -64,10 +64,7 @@ def encoded(content: Json) -> bytes:
 
 
 def print_error(error: OpsinError) -> None:
-    """Print an error as its line and, under ``--json``, as the object on standard output.
-
-    Where that was begun already, the line on standard error is all.
-    """
+    """Print an error as its line and, under ``--json``, as the object on standard output."""
     sys.stderr.write(f"opsin: {printable(str(error))}\n")
     if "--json" in sys.argv:
         print_json_error(type(error).__name__, error.expected, error.received, error.advice)

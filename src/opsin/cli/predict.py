@@ -237,10 +237,7 @@ class _AnswerPrinter:
             screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
-        """Print one object, each answer as soon as it is there: there may be millions.
-
-        Whatever ends the work early, what was begun becomes one whole object.
-        """
+        """Print one object, each answer as soon as it is there: there may be millions."""
         head = b'{"model": ' + encoded(model) + b', "predictions": ['
         more: tuple[str, ...] = ()
         try:

@@ -15,24 +15,14 @@ from opsin.core.stored_json import JsonObject
 
 
 def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, Any]:
-    """Let the options that were given win over those of a recipe file, as `override` says.
-
-    Raises:
-        RecipeError: The file has options that are none.
-    """
+    """Let the options that were given win over those of a recipe file, as `override` says."""
     file = {key: value for key, value in file.items() if key != "sources"}
     refuse_unknown(file, ("model", "budget", *TRAIN_OPTIONS))
     return override(file, given)
 
 
 def read_options(path: Path) -> JsonObject:
-    """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``.
-
-    The file may hold the sections ``data``, ``model`` and ``training`` or the options themselves.
-
-    Raises:
-        RecipeError: The file is missing or is neither TOML nor JSON.
-    """
+    """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``."""
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

@@ -96,10 +96,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
 
 
 def run() -> int:
-    """Run the verb that was asked for and return the exit status.
-
-    Of the processes that torchrun started, the first one prints.
-    """
+    """Run the verb that was asked for and return the exit status."""
     # Pillow's doubts about a file's tags: what cannot be read is reported with its reason anyway.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())

@@ -27,17 +27,7 @@ class Wanted(StrEnum):
     CLASSIFIER = "classifier"
 
     def choose(self, names: Iterable[str]) -> str | None:
-        """Return the name of the file among a repository's; ``None`` where it is not clear.
-
-        The usual name, else the only ``.onnx`` there is. Variants of fewer bits
-        (``model_int8.onnx``) are never meant: what was fetched may be one of them.
-
-        Example:
-            >>> Wanted.NETWORK.choose(["onnx/model_fp16.onnx", "onnx/model.onnx", "README.md"])
-            'onnx/model.onnx'
-            >>> Wanted.CLASSIFIER.choose(["a.onnx", "b.onnx"]) is None
-            True
-        """
+        """Return the name of the file among a repository's; ``None`` where it is not clear."""
         networks = [name for name in names if name.endswith(".onnx")]
         if self is Wanted.NETWORK:
             networks = [name for name in networks if "/model_" not in f"/{name}"]

@@ -39,11 +39,7 @@ class HubConnection:
 
 
 def connect(need: str) -> HubConnection:
-    """Load huggingface_hub; nothing is asked yet.
-
-    Args:
-        need: What it is for, as `MissingExtraError` says where it is not installed.
-    """
+    """Load huggingface_hub; nothing is asked yet."""
     # The library reads its variables when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:

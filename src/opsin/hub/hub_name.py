@@ -17,14 +17,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository on the hub, in one of its revisions: a branch, a tag or a commit.
-
-    Example:
-        >>> HubName.read("timm/resnet18.a1_in1k@main").repository
-        'timm/resnet18.a1_in1k'
-        >>> HubName.read("runs/a/b") is HubName.read("network.onnx") is None
-        True
-    """
+    """A repository on the hub, in one of its revisions: a branch, a tag or a commit."""
 
     repository: str
     revision: str = "main"
@@ -40,11 +33,7 @@ class HubName:
 
     @classmethod
     def prefixed(cls, text: str) -> HubName | None:
-        """Return what ``hf:owner/name[@revision]`` names; ``None`` without that beginning.
-
-        Raises:
-            RecipeError: It begins so, and is no such name.
-        """
+        """Return what ``hf:owner/name[@revision]`` names; ``None`` without that beginning."""
         if not text.startswith(PREFIX):
             return None
         # Windows turns the strokes of what it takes for a path.

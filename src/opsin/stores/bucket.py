@@ -133,12 +133,7 @@ class Bucket:
                 raise
 
     def content(self, wanted: StoredObject, limit: int | None = None) -> bytes:
-        """Return an object's content, of which no more than ``limit`` bytes are wanted.
-
-        Raises:
-            FileNotFoundError: It is not there any more.
-            SourceError: The store does not give it.
-        """
+        """Return an object's content, of which no more than ``limit`` bytes are wanted."""
         content = bytearray()
         for block in self._pieces(wanted):
             content += block

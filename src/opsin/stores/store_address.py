@@ -27,24 +27,13 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9._-]*")
 
 
 def is_stored(written: str | os.PathLike[str]) -> bool:
-    """Tell whether this is an address on an object store.
-
-    Example:
-        >>> is_stored("s3://bucket/photos"), is_stored("photos"), is_stored("s3")
-        (True, False, False)
-    """
+    """Tell whether this is an address on an object store."""
     return _ADDRESS.fullmatch(os.fspath(written)) is not None
 
 
 @dataclass(frozen=True)
 class StoreAddress(os.PathLike[str]):
-    """A bucket (of Azure, a container), and a key in it or what several keys begin with.
-
-    Example:
-        >>> address = StoreAddress.read("s3://bucket/photos/1.jpg")
-        >>> address.bucket, address.key, address.name
-        ('bucket', 'photos/1.jpg', '1.jpg')
-    """
+    """A bucket (of Azure, a container), and a key in it or what several keys begin with."""
 
     bucket: str
     key: str
@@ -102,11 +91,7 @@ class StoreAddress(os.PathLike[str]):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of a store without its content: there are millions of them.
-
-    Any process that can reach the store reads it (`opsin.stores.bucket.Bucket.content`). Its
-    version is the store's ETag, another for another content; ``""`` where it was not looked up.
-    """
+    """One object of a store without its content: there are millions of them."""
 
     bucket: str
     key: str
@@ -123,8 +108,3 @@ class StoredObject:
     def name(self) -> str:
         """What follows the key's last slash."""
         return self.address.name
-
-    @property
-    def stamp(self) -> str:
-        """What another content under its key has otherwise; ``""`` where that is unknown."""
-        return f"{self.size} {self.version}" if self.version else ""

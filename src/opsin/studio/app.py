@@ -21,7 +21,8 @@ from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
 from opsin.studio import help_routes, image_routes
-from opsin.studio.library import uploads
+from opsin.studio.datasets import uploads
+from opsin.studio.errors import new_api
 from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.parts import layout, terms
@@ -45,7 +46,7 @@ def build(studio: Studio) -> FastAPI:
 
     NiceGUI keeps its state in the process: one studio a process.
     """
-    api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
     help_routes.add_routes(api)
     terms.add_routes(api)

@@ -11,15 +11,13 @@ from starlette.responses import FileResponse, Response
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import AUGMENTATIONS
-from opsin.core.errors import OpsinError
 from opsin.studio.content_security import ALONE
-from opsin.studio.library.catalogue import Library
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
-from opsin.web.refusals import error_parts, json_reply
 
 # An image's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
@@ -45,33 +43,20 @@ def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
-        try:
-            return await _image(await opened.of_set(set_id), row, v)
-        except OpsinError as error:
-            return _gone(error)
+        return await _image(await opened.of_set(set_id), row, v)
 
     @api.get("/run-images/{run_id}/{row}")
     async def of_run(run_id: str, row: str, v: str = "") -> Response:
-        try:
-            return await _image(await opened.of_run(run_id), row, v)
-        except OpsinError as error:
-            return _gone(error)
+        return await _image(await opened.of_run(run_id), row, v)
 
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
-        try:
-            directory = await IMAGES.run(runs.get, run_id)
-            files = await IMAGES.run(files_of, directory)
-            return _file(files, name, directory.path.name)
-        except OpsinError as error:
-            return _gone(error)
+        directory = await IMAGES.run(runs.get, run_id)
+        return _file(await IMAGES.run(files_of, directory), name, directory.path.name)
 
     @api.get("/previews/{set_id}/{policy}")
     async def of_preview(set_id: str, policy: str) -> Response:
-        try:
-            return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
-        except OpsinError as error:
-            return _gone(error)
+        return _file(await IMAGES.run(_previews, sets, set_id), policy, "preview")
 
 
 def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
@@ -116,12 +101,3 @@ def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
     return FileResponse(
         file, media_type="application/octet-stream", headers=headers, filename=f"{run}-{file.name}"
     )
-
-
-def _gone(error: OpsinError) -> Response:
-    if not isinstance(error, NotThere):
-        # What the page says of a source or a run that is damaged names places on this machine.
-        error = NotThere(
-            "images or files that can be read", "these are gone or damaged", "Open their page."
-        )
-    return json_reply({"error": error_parts(error)}, 404, _NOW)

@@ -10,12 +10,11 @@ from nicegui import Event
 
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
-from opsin.studio.jobs.machine_use import Gpus
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.datasets.folders import Folders
+from opsin.studio.datasets.network_files import NetworkFiles
+from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library
-from opsin.studio.library.folders import Folders
-from opsin.studio.library.network_files import NetworkFiles
-from opsin.studio.library.uploads import Uploads
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
@@ -38,7 +37,6 @@ class Studio:
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home)
         self.networks = NetworkFiles(settings.home)
-        self.gpus = Gpus()
         places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.tried = PredictionSession(self.runs)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
@@ -140,16 +139,6 @@ def test_a_source_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str)
             found.open()
     else:
         assert len(found.open()) == 24
-
-
-def test_runs_of_tables_that_lead_outside_stay_readable() -> None:
-    now = DataRecipe.of("set.csv").model_dump()
-    before = {key: value for key, value in now.items() if key != "outside"}
-    outside = [
-        RecordedRecipe.model_validate({"data": data, "model": {"name": "mlp"}}).data.outside
-        for data in (before, now)
-    ]
-    assert outside == [True, False]
 
 
 @pytest.mark.torch

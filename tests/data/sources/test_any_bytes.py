@@ -145,24 +145,6 @@ def test_any_pair_of_idx_files(
         sources.find_all(DataRecipe.of(str(folder))).open()
 
 
-@pytest.mark.slow
-@OFTEN
-@given(TABLES)
-def test_any_table_a_thousand_times(
-    tmp_path_factory: pytest.TempPathFactory, made: tuple[str, bytes]
-) -> None:
-    read(tmp_path_factory.mktemp("t"), *made)
-
-
-@pytest.mark.slow
-@OFTEN
-@given(ARRAYS)
-def test_any_file_of_arrays_a_thousand_times(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    read(tmp_path_factory.mktemp("t"), "set.npz", content)
-
-
 @pytest.mark.parametrize(
     "content",
     [

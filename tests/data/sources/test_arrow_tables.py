@@ -22,7 +22,6 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import open_stream
-from opsin.data.sources.arrow_tables import part_in_name
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.data.sources.conftest import Notes
@@ -195,14 +194,6 @@ def test_an_image_that_is_cut_off_later_is_one_unreadable_image(tmp_path: Path) 
     with pytest.raises(opsin.ImageError, match="it has been cut short"):
         contents.images[5]
     assert contents.images[0] == png(PIXELS[0])
-
-
-def test_parts_in_names() -> None:
-    named = {
-        "train-00000-of-00002": "train", "data/test-0": "test", "a/validation/0": "validation",
-        "mnist_eval": "test", "training": "train", "latest": "", "contest-1": "", "dev": "dev",
-    }  # fmt: skip
-    assert {name: part_in_name(name) for name in named} == named
 
 
 def bomb(path: Path, rows: int) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
-from opsin.core.storage import exclusive
 from opsin.data.sources import published as module
 from opsin.data.sources.published import Published, locate
 from tests.data.sources.conftest import Notes, Server
@@ -142,29 +141,3 @@ def test_two_processes_at_once_fetch_once(web: Server, published: Published) -> 
     assert len(folders) == 1
     assert content_of(published) == CONTENT
     assert web.asked == ["set.bin"]
-
-
-def test_who_waits_is_told(tmp_path: Path) -> None:
-    waits: list[str] = []
-    lock = tmp_path / "lock"
-    holder = """
-import sys, pathlib
-from opsin.core.storage import exclusive
-with exclusive(pathlib.Path(sys.argv[1]), print):
-    print("in", flush=True)
-    input()
-"""
-    words = [sys.executable, "-c", holder, str(lock)]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin and process.stdout
-        assert process.stdout.readline() == "in\n"
-
-        def wait() -> None:
-            waits.append("waiting")
-            process.kill()  # a dead process holds nothing
-
-        with exclusive(lock, wait):
-            pass
-    assert waits == ["waiting"]

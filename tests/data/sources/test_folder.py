@@ -191,16 +191,6 @@ def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
     assert contents.images[2] == tmp_path / "cat" / "b" / "9" / "1.png"
 
 
-def test_parts_hold_nested_classes(tmp_path: Path) -> None:
-    put(tmp_path / "train" / "cat" / "a" / "1.png", tmp_path / "train" / "dog" / "1.png",
-        tmp_path / "test" / "dog" / "a" / "b" / "1.png")  # fmt: skip
-    contents = open_folder(tmp_path)
-    assert contents.classes == ("cat", "dog")
-    assert dict(zip(contents.names, contents.given.tolist(), strict=True)) == {
-        "train/cat/a/1.png": TRAIN, "train/dog/1.png": TRAIN, "test/dog/a/b/1.png": TEST,
-    }  # fmt: skip
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs names of bytes")
 def test_names_need_not_be_unicode(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\xfe.png")
@@ -209,13 +199,6 @@ def test_names_need_not_be_unicode(tmp_path: Path) -> None:
     contents = found.open()
     assert contents.names == [f"cat/{name}", "猫/写真.png"]
     assert paths_of(contents)[0].read_bytes() == b"x"
-
-
-@given(st.lists(st.tuples(st.sampled_from(["", "a", "b "]), st.integers(0, 10**6)), min_size=2))
-def test_numbers_in_names_sort_by_value(names: list[tuple[str, int]]) -> None:
-    written = [f"{stem}{number}.png" for stem, number in names]
-    by_value = [f"{stem}{number}.png" for stem, number in sorted(names)]
-    assert sorted(written, key=natural) == by_value
 
 
 @given(st.text(), st.integers(0, 5000))
@@ -363,9 +346,3 @@ def test_runs_within_a_folder_are_passed_over_and_told(tmp_path: Path) -> None:
     stream = Notes()
     assert len(list(open_stream(tmp_path, watcher=stream))) == 24
     assert "runs of Opsin, 2 in all" in stream.notes[0]
-
-
-def test_a_folder_with_a_recipe_may_be_a_source(tmp_path: Path) -> None:
-    write_shapes(tmp_path)
-    (tmp_path / "recipe.json").write_text("flour")
-    assert len(open_folder(tmp_path)) == 24

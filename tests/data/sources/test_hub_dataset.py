@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import opsin
 from tests.conftest import Cli, only_json
 from tests.data.sources.test_arrow_tables import LABELS, PIXELS, png
 from tests.hub_server import COMMIT, HubServer
@@ -114,16 +113,3 @@ def test_a_file_that_is_none_is_said(hub: HubServer, cold_cli: Cli) -> None:
     assert done.returncode == 1
     assert "hf:someone/broken" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_a_run_remembers_the_address(published: HubServer, cold_cli: Cli, tmp_path: Path) -> None:
-    done = cold_cli(
-        "train", "hf:someone/pets", "--model", "logistic", "--runs", tmp_path / "runs",
-        "--near-duplicates", "apart", "--quiet",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (run,) = opsin.list_runs(tmp_path / "runs")
-    assert run.recipe.data.sources == ("hf:someone/pets",)
-    report = cold_cli("report", run.path)
-    assert report.returncode == 0, report.stderr

@@ -162,12 +162,6 @@ def test_a_folder_of_a_collections_name_is_pointed_out(
     assert "write ./digits" in watcher.notes[0]
 
 
-def test_no_network_says_where_to_put_the_files(published: Published) -> None:
-    alone = replace(published, url="http://127.0.0.1:9/")
-    with pytest.raises(DownloadError, match=r"this system has none.*put the published files into"):
-        locate(alone)
-
-
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs Debian")
 def test_debians_package_is_the_last_resort(
     server: Server, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
@@ -63,22 +61,6 @@ def test_frames(library: str, form: str, tmp_path: Path) -> None:
     assert data.recipe.source == f"{library}.DataFrame"
 
 
-def test_a_frame_gives_the_fingerprint_of_its_files(tmp_path: Path) -> None:
-    for number, (pixels, label) in enumerate(zip(PIXELS, LABELS, strict=True)):
-        (tmp_path / label).mkdir(exist_ok=True)
-        (tmp_path / label / f"{number}.png").write_bytes(png(pixels))
-    folder = loaded(tmp_path)
-    frame = loaded(pd.DataFrame({"image": list(map(png, PIXELS)), "label": LABELS}))
-    assert frame.fingerprint == folder.fingerprint
-    # What decides the part is the bytes of the file, so that they are cut alike.
-    parts = [
-        {(data.source_digests[row].tobytes(), part) for part in ("train", "val", "test")
-         for row in data.split.rows(part)}
-        for data in (folder, frame)
-    ]  # fmt: skip
-    assert parts[0] == parts[1]
-
-
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, ""])
 @pytest.mark.parametrize("kind", [object, "string"])
 def test_a_missing_label_is_none(missing: object, kind: Any) -> None:
@@ -94,12 +76,6 @@ def test_a_missing_label_is_none(missing: object, kind: Any) -> None:
         {"image": [*images[:5], None if isinstance(missing, str) else missing], "label": LABELS}
     )
     assert len(loaded(lacking, max_unreadable=0.5).unreadable) == 1
-
-
-def test_a_missing_number_is_no_class() -> None:
-    labels = pd.Series([0, 1, 0, 1, 0, None], dtype="Int64")
-    data = loaded(pd.DataFrame({"image": list(map(png, PIXELS)), "label": labels}))
-    assert data.classes == ("0", "1")
 
 
 def test_arrays_of_16_bits_keep_their_numbers() -> None:
@@ -184,14 +160,6 @@ def test_files_of_a_data_set_are_not_decoded_by_it(tmp_path: Path) -> None:
     assert texts(data) == LABELS
 
 
-def test_a_transform_is_said() -> None:
-    told = Notes()
-    pairs = Pairs(PIXELS, [0, 1] * 3)
-    pairs.transform = lambda image: image  # type: ignore[assignment]
-    loaded(pairs, watcher=told)
-    assert any("was applied to each image once" in note for note in told.notes)
-
-
 @pytest.mark.torch
 def test_tensors_and_subsets() -> None:
     import torch
@@ -224,39 +192,3 @@ def test_tensors_and_subsets() -> None:
 def test_what_cannot_be_taken_is_explained(held: object, said: str) -> None:
     with pytest.raises(opsin.OpsinError, match=said):
         loaded(held)
-
-
-def test_it_is_trained_on_and_exported_without_loss(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)) * 4, "label": LABELS * 4})
-    data = opsin.load(frame, test_fraction=0)
-    opsin.export_data(data, tmp_path / "out")
-    again = opsin.load(tmp_path / "out")
-    assert again.fingerprint == data.fingerprint
-    assert {row.tobytes() for row in again.source_digests} == {
-        row.tobytes() for row in data.source_digests
-    }
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    labels=st.lists(
-        st.integers(-5, 10**12) | st.text(st.characters(categories=["L", "N"]), min_size=1),
-        min_size=2, max_size=6, unique_by=str,
-    )
-)  # fmt: skip
-def test_any_label_is_a_class(labels: list[Any]) -> None:
-    twice = labels * 2
-    images = [np.full((6, 6), 10 * n, np.uint8) for n in range(len(twice))]
-    pairs = type("Rows", (Pairs,), {"classes": None})(images, twice)
-    assert texts(loaded(pairs)) == [str(label) for label in twice]
-
-
-def test_a_classifier_is_measured_on_it(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": list(map(png, PIXELS)) * 6, "label": LABELS * 6})
-    run = opsin.train(frame, model="logistic", runs=tmp_path, near_duplicates="apart", quiet=True)
-    unseen = [np.full((6, 6, 3), 40 * n + 9, np.uint8) for n in range(6)]
-    result = opsin.evaluate(run, pd.DataFrame({"image": list(map(png, unseen)), "label": LABELS}))
-    assert result.images == 6
-    found = opsin.embed(frame, backbone=run, out=tmp_path / "f.npz", prepare=None)
-    with np.load(found.out) as kept:
-        assert len(kept["features"]) == 36

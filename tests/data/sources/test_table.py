@@ -76,18 +76,6 @@ def test_columns_have_other_names(tmp_path: Path) -> None:
     assert contents.groups == ["ann", ""]
 
 
-def test_blanks_beside_separators_belong_to_nobody(tmp_path: Path) -> None:
-    contents = open_table(table(tmp_path, 'path, label , group\na.png, "cat, large", ann \n'))
-    assert labels_of(contents) == ["cat, large"]
-    assert contents.groups == ["ann"]
-
-
-def test_file_name_will_do_for_path(tmp_path: Path) -> None:
-    assert open_table(table(tmp_path, "file_name,label\na.png,cat\n")).names == ["a.png"]
-    both = "file_name,path,label\nb.png,a.png,cat\n"
-    assert open_table(table(tmp_path, both)).names == ["a.png"]
-
-
 @pytest.mark.parametrize(
     ("written", "code"),
     [("Train", TRAIN), ("val", VAL), ("valid", VAL), ("validation", VAL), ("dev", VAL),
@@ -176,11 +164,6 @@ def test_columns_that_are_not_there_are_named_with_those_that_are(
         open_table(path, columns)
 
 
-def test_columns_are_checked_whatever_the_source() -> None:
-    with pytest.raises(SourceError, match="got kind"):
-        sources.find_all(DataRecipe.of("digits", columns={"kind": "x"}))
-
-
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_path_that_does_not_exist_is_named_by_its_line(tmp_path: Path, end: str) -> None:
     write_shapes(tmp_path, count=12)
@@ -207,16 +190,6 @@ def test_lines_end_alike_wherever_a_piece_of_the_file_ends(
 def test_missing_images_stay_in_the_list(tmp_path: Path) -> None:
     contents = open_table(table(tmp_path, HEAD + b"gone.png,cat\na.png,dog\n"))
     assert contents.names == ["gone.png", "a.png"]
-
-
-def test_paths_begin_at_the_table(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    outside = tmp_path / "a.png"
-    path = table(tmp_path, f"path,label\n{outside},cat\n../a.png,dog\nsub\\b.png,dog\n")
-    path = path.rename(tmp_path / "sub" / "set.csv")
-    contents = open_table(path)
-    assert [path.exists() for path in paths_of(contents)] == [True, True, False]
-    assert contents.names[2] == "sub/b.png"
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "C:\\a.png", ".",

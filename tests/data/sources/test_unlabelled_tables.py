@@ -31,11 +31,6 @@ def test_no_label_is_needed(
     assert images[0].path == str(tmp_path / "b/1.png")
 
 
-def test_json_lines_are_counted_blank_ones_apart(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"path": "1.png"}\n\n   \n{"path": "2.png"}')
-    assert open_stream(tmp_path / "a.jsonl").count() == 2
-
-
 def test_absolute_paths_stand_for_themselves(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"path\n{tmp_path}/x.png\n")
     (image,) = open_stream(tmp_path / "a.csv")
@@ -68,13 +63,3 @@ def test_damaged_tables_are_named(tmp_path: Path, text: str, words: str) -> None
 def test_a_damaged_table_has_no_count(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('path\n"x.png\n')
     assert open_stream(tmp_path / "a.csv").count() is None
-
-
-def test_columns_that_no_table_has_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="columns among path"):
-        open_stream(tmp_path, columns={"image": "file"})
-
-
-def test_lines_are_counted_within_limits(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b"x" * (1 << 21))
-    assert open_stream(tmp_path / "a.jsonl").count() is None

@@ -69,27 +69,6 @@ def test_a_file_that_went_back_is_read_anew(
     assert tail.read() == first[:kept] + second
 
 
-def test_lines_that_hold_something_else_are_left_out(tmp_path: Path) -> None:
-    file = tmp_path / "history.jsonl"
-    file.write_bytes(
-        b'{"epoch": 1}\n[1]\n{"epoch": "x"}\n\xff\xfe\n{"epoch"\n'
-        + b"[" * 5_000
-        + b'\n{"epoch": 2}\n'
-    )
-    assert JsonlFollower(file, Line).read() == [Line(epoch=1), Line(epoch=2)]
-
-
-def test_a_file_that_is_gone_has_no_lines(tmp_path: Path) -> None:
-    file = tmp_path / "history.jsonl"
-    file.write_bytes(b'{"epoch": 1}\n')
-    tail = JsonlFollower(file, Line)
-    assert len(tail.read()) == 1
-    file.unlink()
-    assert tail.read() == []
-    file.write_bytes(b'{"epoch": 3}\n')
-    assert tail.read() == [Line(epoch=3)]
-
-
 def test_a_log_shows_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     assert last_lines(log, 5) == []

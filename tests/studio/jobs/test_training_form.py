@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, options_for, resolve_classical
+from opsin.classical.classical_recipe import PIXEL_MODELS, resolve_classical
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
 from opsin.studio.jobs import training_form
@@ -29,26 +28,6 @@ def test_every_option_of_a_network_can_be_asked_for() -> None:
     )
 
 
-@pytest.mark.parametrize("model", PIXEL_MODELS)
-def test_a_model_without_layers_is_asked_for_its_own_options_only(model: str) -> None:
-    shown = {field.name for field in training_form.fields_for(model)["Models without layers"]}
-    shown |= {"rate"} & set(options_for(model))
-    assert shown == set(PIXEL_MODELS[model].model_fields) - {"name"}
-
-
-def test_words_cover_what_there_is() -> None:
-    assert set(training_form.AUGMENT_WORDS) == {"", *AUGMENTATIONS}
-    assert set(training_form.MODEL_WORDS) == {
-        *("auto", BACKBONE, "mlp", "cnn", "resnet"),
-        *PIXEL_MODELS,
-    }
-
-
-def test_a_browser_names_no_file_of_shares() -> None:
-    assert training_form.fault("class_mix", "even", "forest") == ""
-    assert "as-trained or even" in training_form.fault("class_mix", "/etc/mix.json", "cnn")
-
-
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     text: str, name: str
@@ -60,17 +39,6 @@ def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     assert typed == ([f"--group-by={text.strip()}"] if text.strip() else [])
     assert words[words.index("--") :] == ["--", "-source"]
     assert all(word.startswith("--") for word in words[4 : words.index("--")])
-
-
-def test_trackers_are_named_for_a_training_and_not_for_its_plan() -> None:
-    def track(*, plan: bool) -> list[str]:
-        words = training_form.argv(
-            ["--", "digits"], {}, runs=Path("/runs"), track=["mlflow", "wandb"], plan=plan
-        )
-        return [word for word in words if word.startswith("--track")]
-
-    assert track(plan=False) == ["--track=mlflow,wandb"]
-    assert track(plan=True) == []
 
 
 @pytest.mark.parametrize(
@@ -93,17 +61,6 @@ def test_a_field_says_what_it_takes(name: str, good: list[str], bad: list[str]) 
         said = training_form.fault(name, text, "cnn")
         assert "expected" in said
         assert said.endswith(f"got {text}")
-
-
-@pytest.mark.parametrize("model", ["auto", "mlp", "cnn", "resnet", *PIXEL_MODELS])
-def test_what_a_run_has_is_no_fault(model: str) -> None:
-    recipe = recipe_of("mlp" if model == "auto" else model, seed=7)
-    values = training_form.values_of(RecordedRecipe.model_validate(recipe))
-    assert {
-        name: training_form.fault(name, text, model) for name, text in values.items()
-    } == dict.fromkeys(values, "")
-    fields = [field for each in training_form.fields_for(model).values() for field in each]
-    assert all(training_form.fault(f.name, "?", model) for f in fields if f.name != "group_by")
 
 
 def recipe_of(model: str, **options: Any) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from PIL import Image
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, SandboxError
-from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
@@ -68,16 +67,6 @@ def test_answers_and_maps_are_the_classifiers_and_it_is_not_loaded_here(
         here.probabilities, pixels, target, fill_of(pixels, training_mean(here))
     )
     assert np.allclose(heat, expected, atol=1e-6)
-
-
-def test_an_image_without_contrast_is_said_to_be_so(
-    classifying: Classifying, tmp_path: Path, nearest_mean: Path
-) -> None:
-    opened = classifying.open(run_of(tmp_path / "run", nearest_mean.read_bytes()))
-    content = png(np.full((8, 8, 1), 200, np.uint8))
-    answer = classifying.predict(opened, content, "white.png")
-    assert answer.warning == NO_CONTRAST
-    assert answer.notes == Classifier(nearest_mean).predict(content).notes
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the children are found in /proc")

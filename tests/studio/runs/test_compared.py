@@ -11,8 +11,8 @@ pytest.importorskip("fastapi")
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.compared import Compared
 from opsin.studio.runs.run_row import opaque
 from tests.made_runs import answers_right, write_run
@@ -79,17 +79,3 @@ def test_two_to_ten_can_be_compared(looking: Looking, ids: list[str]) -> None:
 def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
     with pytest.raises(NotThere):
         compared_by(looking, [A, "0" * 16])
-
-
-@pytest.mark.slow
-def test_of_many_comparisons_the_last_are_kept(
-    looking: Looking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("opsin.studio.runs.compared._KEPT", 1)
-    kept = looking.settings.home / "compare"
-    kept.mkdir()
-    (kept / "0.json").write_text("{}", encoding="utf-8")
-    compared = compared_by(looking, [A, B])
-    said = compared.keep(over(looking, compared.start()))
-    assert compared.known() == said
-    assert len(list(kept.iterdir())) == 1

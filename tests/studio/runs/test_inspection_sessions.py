@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.inspection_sessions import InspectionSessions, add_routes
 from opsin.studio.runs.run_row import opaque
 from tests.made_runs import answers_right, write_run

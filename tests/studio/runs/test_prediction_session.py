@@ -13,16 +13,14 @@ from PIL import Image
 
 pytest.importorskip("fastapi")
 
-from fastapi import FastAPI
-
 import opsin
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
+from opsin.studio.errors import new_api
 from opsin.studio.jobs.job import command
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs import prediction_session
 from opsin.studio.runs.run_row import opaque
 from tests.hostile import bomb
@@ -55,22 +53,6 @@ def test_the_answer_is_the_classifiers(
     assert answer == expected
 
 
-def test_a_heat_map_has_the_networks_size_and_marks_something(
-    looking: Looking, digits: Dataset
-) -> None:
-    key = looking.tried.put(png(digits.images[5]), "digit")
-    with Image.open(io.BytesIO(asyncio.run(looking.tried.heat(RUN, key)))) as image:
-        assert (image.size, image.mode) == ((8, 8), "RGB")
-        assert np.asarray(image).std() > 5
-
-
-def test_where_no_mean_is_known_none_is_made_up(nearest_mean: Path) -> None:
-    classifier = Classifier(nearest_mean)
-    network = OnnxGraph(nearest_mean.read_bytes(), classifier.metadata.layers)
-    assert training_mean(classifier) is None
-    assert training_mean(classifier, network.weights) is None
-
-
 @pytest.mark.torch
 def test_of_a_network_they_become_the_mean_of_its_images(run: opsin.Run, digits: Dataset) -> None:
     classifier = run.classifier()
@@ -82,23 +64,6 @@ def test_of_a_network_they_become_the_mean_of_its_images(run: opsin.Run, digits:
     assert abs(int(found[0]) - pixels.mean()) > 1  # which it would be without the network
 
 
-def test_few_are_kept_and_the_first_are_forgotten(
-    looking: Looking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prediction_session, "_BYTES", 100)
-    keys = [looking.tried.put(bytes(30), f"{number}") for number in range(4)]
-    assert len(set(keys)) == 4
-    with pytest.raises(NotThere):
-        looking.tried.get(keys[0])
-    assert [looking.tried.get(key).name for key in keys[1:]] == ["1", "2", "3"]
-    monkeypatch.setattr(prediction_session, "MOST", 2)
-    looking.tried.put(b"", "4")
-    assert len(looking.tried._kept) == 2
-    monkeypatch.setattr(prediction_session, "_ONE", 10)
-    with pytest.raises(ImageError):
-        looking.tried.put(bytes(11), "too large")
-
-
 def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
@@ -108,7 +73,7 @@ def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
-    api = FastAPI()
+    api = new_api()
     prediction_session.add_routes(api, looking.tried, looking.jobs)
     key = looking.tried.put(png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
@@ -137,7 +102,7 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> Non
 
 
 def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Looking) -> None:
-    api = FastAPI()
+    api = new_api()
     prediction_session.add_routes(api, looking.tried, looking.jobs)
     table = looking.settings.home / "answers.csv"
     job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))

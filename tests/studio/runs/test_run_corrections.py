@@ -11,8 +11,7 @@ import pytest
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
-from opsin.studio.library.catalogue import LibraryDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.runs.dataset_cache import NotDecoded
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_index import opaque
@@ -75,35 +74,6 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     assert len(around.sets.all()) == 1
 
 
-def test_what_a_run_was_trained_with_and_was_taken_back_since(shapes: Path, tmp_path: Path) -> None:
-    opsin.load(shapes)
-    table = tmp_path / "mine.csv"
-    table.write_text("name,label\ndisc/1.png,square\n")
-    data = opsin.load(shapes, labels=table)
-    trained(data, tmp_path)
-    _, corrections = Beside(tmp_path).of_run("one")
-    row = named(data, "disc/1.png")
-    corrections.take_back([row])
-    assert corrections.whole.now() == {}
-    assert corrections.now() == {row: "disc"}
-    assert corrections.whole.undo()
-    assert corrections.now() == {}
-
-
-def test_the_set_that_is_there_is_taken_and_its_corrections_stay(
-    shapes: Path, tmp_path: Path
-) -> None:
-    data = opsin.load(shapes)
-    trained(data, tmp_path)
-    around = Beside(tmp_path)
-    mine = around.sets.add_source(str(shapes), title="Mine")
-    path = around.sets.corrections_path(mine.id)
-    path.write_text("name,label\ndisc/0.png,-\n")
-    the_set, corrections = around.of_run("one")
-    assert the_set.id == mine.id
-    assert corrections.now() == {named(data, "disc/0.png"): None}
-
-
 def test_a_run_at_another_size_has_its_images_by_name(shapes: Path, tmp_path: Path) -> None:
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
@@ -115,16 +85,6 @@ def test_a_run_at_another_size_has_its_images_by_name(shapes: Path, tmp_path: Pa
     corrections.put([row], None)
     assert corrections.now() == {row: None}
     assert "disc/4.png,-" in around.sets.corrections_path(the_set.id).read_text()
-
-
-def test_rows_and_classes_that_are_none(shapes: Path, tmp_path: Path) -> None:
-    trained(opsin.load(shapes), tmp_path)
-    _, corrections = Beside(tmp_path).of_run("one")
-    with pytest.raises(NotThere):
-        corrections.put([24], "disc")
-    with pytest.raises(SourceError, match="no 'triangle'"):
-        corrections.put([0], "triangle")
-    assert corrections.now() == {}
 
 
 def test_a_run_of_two_sources_and_one_whose_images_are_gone(shapes: Path, tmp_path: Path) -> None:

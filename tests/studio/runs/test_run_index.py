@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,8 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.recipe import DataRecipe
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque
-from opsin.studio.runs.run_row import RunRow, Stamp, read_row
 from tests.made_epochs import made_epoch
 
 FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}
@@ -55,37 +52,6 @@ def test_a_row_is_what_the_files_say(tmp_path: Path) -> None:
     assert index.get(row.id).path == run.path
     assert row.in_steps
     assert not replace(row, model="forest").in_steps
-
-
-def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [write_run(tmp_path, name) for name in "abc"]
-    index = RunIndex(tmp_path)
-    index.scan()
-    read: list[str] = []
-
-    def reads(path: Path, stamp: Stamp) -> RunRow:
-        read.append(path.name)
-        return read_row(path, stamp)
-
-    monkeypatch.setattr("opsin.studio.runs.run_index.read_row", reads)
-    version = index.version
-    assert index.scan() == set()
-    assert (read, index.version) == ([], version)
-    runs[1].append_history(made_epoch(4))
-    assert index.scan() == {opaque("b")}
-    assert (read, index.version) == (["b"], version + 1)
-
-
-def test_a_sign_of_life_is_no_news_for_the_table(tmp_path: Path) -> None:
-    run = write_run(tmp_path, "one", "running")
-    index = RunIndex(tmp_path)
-    with run.hold():
-        index.scan()
-        version = index.version
-        run.show_progress(doing="1/3", done=1, total=2, unit="images")
-        assert index.scan() == {opaque("one")}
-        assert index.version == version
-        assert index.rows()[0].state == "running"
 
 
 def test_a_run_whose_process_is_gone_has_failed_though_no_file_changed(tmp_path: Path) -> None:
@@ -129,27 +95,6 @@ def test_a_damaged_run_says_so_and_hides_nobody(tmp_path: Path, file: str, conte
     assert index.find("other") is None
 
 
-@pytest.mark.parametrize("line", ["", "{", "3"])
-def test_a_strange_history_is_no_curve(tmp_path: Path, line: str) -> None:
-    run = write_run(tmp_path, "one", epochs=0)
-    run.history.write_text(line + "\n")
-    index = RunIndex(tmp_path)
-    index.scan()
-    assert index.rows()[0].curve == ()
-    assert index.rows()[0].state == "done"
-
-
-@pytest.mark.parametrize("line", ['{"val_accuracy": "x"}', '{"val_accuracy": null}'])
-def test_a_history_of_something_else_is_damaged(tmp_path: Path, line: str) -> None:
-    run = write_run(tmp_path, "one", epochs=0)
-    run.history.write_text(line + "\n")
-    index = RunIndex(tmp_path)
-    index.scan()
-    [row] = index.rows()
-    assert (row.state, row.curve) == ("damaged", ())
-    assert row.cause is not None and "history.jsonl" in row.cause
-
-
 def test_names_are_text_whatever_they_are(tmp_path: Path) -> None:
     names = ["<img src=x onerror=alert(1)>", "\u202eevil", os.fsdecode(b"a\xff")]
     for name in names:
@@ -160,17 +105,6 @@ def test_names_are_text_whatever_they_are(tmp_path: Path) -> None:
     for row in index.rows():
         row.name.encode("utf-8")
         assert index.get(row.id).path.is_dir()
-
-
-def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    write_run(tmp_path, ".hidden")
-    index = RunIndex(tmp_path)
-    assert index.scan() == set()
-    assert RunIndex(tmp_path / "missing").scan() == set()
-    with pytest.raises(NotThere):
-        index.get("0123456789abcdef")
 
 
 def test_a_run_started_since_the_last_scan_is_found(tmp_path: Path) -> None:
@@ -209,26 +143,6 @@ def test_deleting_is_taken_back(tmp_path: Path) -> None:
         again.restore(token)
 
 
-def test_a_name_that_is_taken_by_now_is_not_overwritten(tmp_path: Path) -> None:
-    write_run(tmp_path, "one")
-    index = RunIndex(tmp_path)
-    index.scan()
-    token = index.delete(opaque("one"))
-    write_run(tmp_path, "one", epochs=1)
-    with pytest.raises(RunError, match="another run"):
-        index.restore(token)
-    assert index.deleted()
-
-
-def test_a_damaged_run_may_be_deleted(tmp_path: Path) -> None:
-    run = write_run(tmp_path, "one")
-    run.status.write_text("{")
-    index = RunIndex(tmp_path)
-    index.scan()
-    index.delete(opaque("one"))
-    assert index.rows() == []
-
-
 def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
     run = write_run(tmp_path, "one", "running")
     index = RunIndex(tmp_path)
@@ -260,31 +174,6 @@ def test_tokens_name_nothing_outside(tmp_path: Path) -> None:
         with pytest.raises(NotThere):
             index.restore(token)
     assert (tmp_path / "one").is_dir()
-
-
-def test_trash_that_takes_long_to_remove_keeps_nobody_from_the_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = RunIndex(tmp_path)
-    for name in ("one", "two"):
-        write_run(tmp_path, name)
-    index.scan()
-    index.delete(opaque("one"))
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(path: Path, **_: object) -> None:
-        begun.set()
-        assert go_on.wait(60)
-
-    monkeypatch.setattr("opsin.studio.trash.shutil.rmtree", slow)
-    with ThreadPoolExecutor(2) as threads:
-        try:
-            sweeping = threads.submit(index.sweep, 0.0)
-            assert begun.wait(20)
-            assert threads.submit(index.scan).result(20) == set()
-            assert not sweeping.done()
-        finally:
-            go_on.set()
 
 
 def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:

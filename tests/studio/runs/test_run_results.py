@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
-from opsin.studio.runs.run_results import read_judged
+from opsin.studio.runs.run_answers import read_judged
 from tests.made_runs import answers_right, write_run
-
-
-def test_layers_part_and_answers_are_those_of_the_runs_files(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
-) -> None:
-    answers = answers_right(digits, 0.6)
-    path = write_run(tmp_path, "run", digits, answers, classifier=nearest_mean)
-    directory = RunDirectory(path)
-    judged = read_judged(directory)
-    assert judged.part == "test"
-    assert judged.layers == directory.read(Report).layers
-    assert np.array_equal(judged.answers.rows, digits.split.test)
-    assert np.array_equal(judged.answers.answers, answers["test"].argmax(axis=1))
 
 
 def test_a_run_without_a_classifier_or_with_damaged_files_says_so(

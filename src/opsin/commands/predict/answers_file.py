@@ -97,8 +97,8 @@ class AnswersFile:
         ...     if answers.claim("boot.png"):
         ...         answers.append([Answer("boot.png", 0, b"{}")])
         >>> with AnswersFile(database_beside(out), out, {"model": "m"}, kinds=1) as answers:
-        ...     answers.resumed, answers.holds("boot.png"), answers.holds("bag.png")
-        (1, True, False)
+        ...     answers.resumed, answers.claim("boot.png"), answers.claim("bag.png")
+        (1, False, True)
     """
 
     def __init__(self, path: Path, out: Path, begun: JsonObject, *, kinds: int = 1 << 31) -> None:
@@ -187,10 +187,6 @@ class AnswersFile:
         # Keyed by a number of the file's own, so that no name can be chosen which is taken for
         # another. Among a hundred million names the chance that two share one is 3e-4.
         return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=self._key).digest())
-
-    def holds(self, name: str) -> bool:
-        """Whether an image was done before, or claimed since."""
-        return self._digest(as_bytes(name)) in self._digests
 
     def claim(self, name: str, *, unique: bool = False) -> bool:
         """Whether an image is new: neither done nor claimed before; a unique one is forgotten."""

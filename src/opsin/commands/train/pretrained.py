@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -101,7 +102,11 @@ def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
 
 
 def are_here() -> bool:
-    """Tell whether the networks in the box are installed."""
+    """Tell whether the networks in the box, and ONNX that reads them, are installed."""
+    try:
+        importlib.import_module("onnx")
+    except ImportError:
+        return False
     return all(NAMED[name].path is not None for name in _SECONDS)
 
 

@@ -104,11 +104,7 @@ def find_all(
 
 
 def locate(request: SourceRequest) -> LocatedSource:
-    """Find out what a source of labelled images is, without reading images.
-
-    Raises:
-        SourceError: There is no such source, or it is not laid out as expected.
-    """
+    """Find out what a source of labelled images is, without reading images."""
     for kind in kinds():
         if kind.locate and kind.match(request):
             return kind.locate(request)

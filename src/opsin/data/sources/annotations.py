@@ -18,7 +18,7 @@ from opsin.core.stored_json import Json, read_json
 from opsin.data.left_out import LeftOutCounts
 from opsin.data.sources.contents import Files, LocatedSource, Row, RowCollector, key_of_files
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.sources.table import check_any_exists, fields, header, name_of
+from opsin.data.sources.table import check_any_exists, fields, name_of
 from opsin.data.split import UNASSIGNED, part_named
 
 # What Roboflow calls its table of classes, and where COCO's form lies in its exports.
@@ -40,10 +40,7 @@ class Annotation(NamedTuple):
 
 
 def read_coco(content: Json) -> list[Annotation] | None:
-    """Return the class of each image of a file in COCO's form; ``None`` where it is none.
-
-    An image's class is that of its annotations, boxes or not, where they all agree.
-    """
+    """Return the class of each image of a file in COCO's form; ``None`` where it is none."""
     if not isinstance(content, dict) or not {"images", "categories"} <= set(content):
         return None
     names = {each["id"]: str(each["name"]) for each in _rows(content["categories"])}
@@ -62,40 +59,27 @@ def read_label_studio(content: Json) -> list[Annotation] | None:
         return None
     found = []
     for task in _rows(content):
-        if isinstance(task.get("data"), dict):
-            results = [
-                result
-                for each in _rows(task.get("annotations") or task.get("completions") or [])
-                if not each.get("was_cancelled")
-                for result in _rows(each.get("result") or [])
-            ]
-            choices = [
-                str(choice)
-                for result in results
-                if result.get("type") == "choices"
-                for choice in result["value"]["choices"]
-            ]
-            image = next((v for v in task["data"].values() if _is_image_address(v)), None)
-        else:  # the short form: one key each
+        values = task["data"] if isinstance(task.get("data"), dict) else task
+        choices = set()
+        if values is task:  # the short form: one key each
             choice = task.get("choice", task.get("label"))
-            choices = [] if choice is None else [str(choice)]
-            image = next((v for v in task.values() if _is_image_address(v)), None)
-        if not isinstance(image, str):
+            choices = set() if choice is None else {str(choice)}
+        for each in _rows(task.get("annotations") or task.get("completions") or []):
+            results = [] if each.get("was_cancelled") else _rows(each.get("result") or [])
+            for result in results:
+                if result.get("type") == "choices":
+                    choices.update(map(str, result["value"]["choices"]))
+        image = next(
+            (v for v in values.values() if isinstance(v, str) and ("/" in v or "." in v)), None
+        )
+        if image is None:
             return None
-        found.append(Annotation(image, _only(set(choices))))
+        found.append(Annotation(image, _only(choices)))
     return found
 
 
-def _is_image_address(value: object) -> bool:
-    return isinstance(value, str) and ("/" in value or "." in value)
-
-
 def read_cvat(path: Path) -> list[Annotation] | None:
-    """Return the tag of each image in CVAT's XML for images; ``None`` where it is another file.
-
-    Raises:
-        ValueError: It is damaged, or declares entities, which expand without end.
-    """
+    """Return the tag of each image in CVAT's XML for images; ``None`` where it is another file."""
     found: list[Annotation] = []
     root: list[str] = []
     tags: set[str] = set()
@@ -110,7 +94,7 @@ def read_cvat(path: Path) -> list[Annotation] | None:
             found[-1] = Annotation(found[-1].file, _only(tags))
 
     def refuse(*_: object) -> None:
-        raise ValueError("it declares a document type")
+        raise ValueError("it declares a document type")  # entities expand without end
 
     parser = xml.parsers.expat.ParserCreate()
     parser.StartElementHandler = start
@@ -125,25 +109,21 @@ def read_cvat(path: Path) -> list[Annotation] | None:
 
 def read_one_hot(path: Path) -> list[Annotation] | None:
     """Return the class of each image in Roboflow's ``_classes.csv``: a column of 0 and 1 each."""
-    names = header(path)
+    rows = fields(path)
+    _, names = next(rows, (0, list[str]()))
     if path.name != _ONE_HOT or names[:1] != ["filename"]:
         return None
-    rows = fields(path)
-    next(rows)
     return [
         Annotation(
-            row[0],
-            _only({name for name, mark in zip(names[1:], row[1:], strict=False)
-                   if mark.strip() == "1"}),
+            file,
+            _only({n for n, mark in zip(names[1:], marks, strict=False) if mark.strip() == "1"}),
         )
-        for _, row in rows
-    ]  # fmt: skip
+        for _, (file, *marks) in rows
+    ]
 
 
 def _only(labels: set[str]) -> str:
-    if len(labels) > 1:
-        return SEVERAL
-    return next(iter(labels), "")
+    return SEVERAL if len(labels) > 1 else next(iter(labels), "")
 
 
 def _rows(value: Any) -> list[dict[str, Any]]:
@@ -153,11 +133,7 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 
 def annotations_in(path: Path) -> list[Annotation]:
-    """Read an export.
-
-    Raises:
-        SourceError: It is damaged, or of a form that is not known.
-    """
+    """Read an export."""
     try:
         found: list[Annotation] | None = None
         if path.suffix.lower() == ".json":
@@ -223,10 +199,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
 
 
 def _place_of(written: str, file: Path, root: Path) -> str:
-    """Return where an image lies below the root: as written, or in a folder called images.
-
-    Tools write addresses and names of their own; a file of the name's last part is meant.
-    """
+    """Return where an image lies below the root: as written, or in a folder called images."""
     address = urllib.parse.urlsplit(written)
     path = written if not address.scheme and address.path == written else (
         urllib.parse.unquote(address.path)

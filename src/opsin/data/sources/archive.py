@@ -56,15 +56,10 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
-    """Unpack an archive into the cache, or find it there; return the folder that holds the source.
+    """Unpack an archive into the cache, or find it there; return the folder of the source.
 
-    Only what can be a source is written: images, tables, ``.npz`` and IDX files. Links are
-    passed over. A member that would be written elsewhere refuses the whole archive, and so do
-    sizes that only a bomb has; what members say of themselves is not trusted.
-
-    Raises:
-        SourceError: The archive is damaged, encrypted, hostile, too large, or holds no source.
-        StorageError: The disk is full or refuses the write.
+    Only what can be a source is written. What members say of themselves is not trusted: names that
+    lead elsewhere, and sizes that only a bomb has, refuse the whole archive.
     """
     target = _unpacked(path)
     if not target.is_dir():
@@ -81,16 +76,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
-    """Yield each image in an archive with its content, in the archive's order.
-
-    Hidden files, links, and what does not end like an image are passed over. A member of a zip that
-    is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. An archive may
-    hold a name more than once: later ones are called ``name-2.png`` and so on.
-
-    Raises:
-        SourceError: It is damaged, encrypted, hostile, expands to more than images do, or holds
-            no images.
-    """
+    """Yield each image in an archive with its content, in the archive's order."""
     files = ArchiveFiles(path, is_image_name)
     names, renamed = DigestSet(), 0
     with contextlib.closing(iter(files)) as members:

@@ -80,10 +80,7 @@ def from_arrays(
 
 
 def open_npz(path: Path) -> LabelledImages:
-    """Read ``images``, ``labels`` and, where there, ``classes``, ``test_images``, ``test_labels``.
-
-    The names that Keras uses (``x_train``, ``y_train``, ``x_test``, ``y_test``) will do as well.
-    """
+    """Read a file with ``images`` and ``labels``, or with the names that Keras gives them."""
     try:
         with StoredArrays(path) as file:
             there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
@@ -160,10 +157,7 @@ def _checked(
 def to_bytes_or_deep(
     images: NDArray[Any], source: str
 ) -> tuple[NDArray[np.uint8 | np.uint16], str | None]:
-    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `fill_cache` to bring.
-
-    What white is, only all images of the collection tell.
-    """
+    """Do as `to_bytes`, but leave whole numbers of up to 16 bits for `fill_cache` to bring."""
     whole = images.dtype.kind in "iu" and images.size > 0
     if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
         return images.astype(np.uint16), None

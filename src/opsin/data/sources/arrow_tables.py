@@ -141,12 +141,7 @@ def need_pyarrow() -> None:
 
 
 def part_in_name(name: str) -> str:
-    """Return the part of a split that a file's name says, as ``train-00000-of-00002.parquet``.
-
-    Example:
-        >>> part_in_name("data/validation-0.parquet"), part_in_name("latest.parquet")
-        ('validation', '')
-    """
+    """Return the part of a split that a file's name says, as ``train-00000-of-00002.parquet``."""
     found = _PART.findall(name)
     word = found[-1].lower() if found else ""
     return _WORDS.get(word, word)

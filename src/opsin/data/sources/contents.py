@@ -7,9 +7,10 @@ import os
 from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,7 @@ _Image_co = TypeVar("_Image_co", covariant=True)
 
 @dataclass(frozen=True)
 class LocatedSource:
-    """A source that was found, and not yet read.
-
-    Its key changes whenever the content may have changed, and is cheap to tell. What it leaves out
-    is ``None`` where only reading tells.
-    """
+    """A source that was found, and not yet read."""
 
     key: str
     open: Callable[[], LabelledImages]
@@ -44,44 +41,44 @@ class LocatedSource:
 class UnreadImages(Sequence[_Image_co]):
     """Images that are made when they are asked for: a million objects would take a gigabyte."""
 
+    _items: Sequence[Any] | NDArray[np.int64]
+
     @overload
     def __getitem__(self, index: int) -> _Image_co: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[_Image_co]: ...
-    def __getitem__(self, index: int | slice) -> _Image_co | Sequence[_Image_co]:
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> _Image_co | Self:
         if isinstance(index, slice):
             return self.rows(np.arange(len(self))[index])
-        return self._one(index)
+        return self._made(self._items[index])
 
     @abstractmethod
-    def _one(self, index: int) -> _Image_co: ...
+    def _made(self, item: Any) -> _Image_co: ...
 
-    @abstractmethod
-    def rows(self, rows: NDArray[np.int64]) -> UnreadImages[_Image_co]:
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def rows(self, rows: NDArray[np.int64]) -> Self:
         """Keep some images, in the order given."""
+        kept, items = copy(self), self._items
+        kept._items = items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
+        return kept
 
 
 class Files(UnreadImages[Path]):
-    """Images in files: a folder, and names below it with ``/``; absolute ones stand for themselves.
-
-    Example:
-        >>> Files(Path("photos"), ["cat/1.jpg", "dog/1.jpg"])[1].as_posix()
-        'photos/dog/1.jpg'
-    """
+    """Images in files: a folder, and names below it with ``/``, or absolute ones."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder = folder
-        self.names = names
+        self._items: Sequence[str] = names
 
-    def _one(self, index: int) -> Path:
-        return self.folder / self.names[index]
+    @property
+    def names(self) -> Sequence[str]:
+        """The names below the folder."""
+        return self._items
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def rows(self, rows: NDArray[np.int64]) -> Files:
-        """Keep some files, in the order given."""
-        return Files(self.folder, [self.names[row] for row in rows])
+    def _made(self, item: str) -> Path:
+        return self.folder / item
 
     def places(self) -> Iterator[str]:
         """Yield each file's whole name: text, in a tenth of the time of paths."""
@@ -94,84 +91,50 @@ class StoredImages(UnreadImages[StoredObject]):
     """Images that are objects of a store."""
 
     def __init__(self, objects: Sequence[StoredObject]) -> None:
-        self._objects = objects
+        self._items: Sequence[StoredObject] = objects
 
-    def _one(self, index: int) -> StoredObject:
-        return self._objects[index]
-
-    def __len__(self) -> int:
-        return len(self._objects)
-
-    def rows(self, rows: NDArray[np.int64]) -> StoredImages:
-        """Keep some images, in the order given."""
-        return StoredImages([self._objects[row] for row in rows])
+    def _made(self, item: StoredObject) -> StoredObject:
+        return item
 
     @property
     def key(self) -> str:
         """What changes whenever an image does."""
-        key = hashlib.sha256()
-        for image in self._objects:
-            key.update(repr(image).encode())
-        return key.hexdigest()
+        return hashlib.sha256(b"".join(repr(item).encode() for item in self._items)).hexdigest()
 
 
 class PackedImages(UnreadImages[bytes]):
-    """Images behind each other in one file: where each begins and its bytes, ``int64[N]``."""
+    """Images behind each other in one file, which end at places ``int64[N]``."""
 
-    def __init__(self, file: Path, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+    def __init__(self, file: Path, ends: NDArray[np.int64]) -> None:
         self.file = file
-        self._starts = starts
-        self._sizes = sizes
+        starts = np.concatenate([[0], ends[:-1]])
+        self._items = np.stack([starts[: len(ends)], ends], axis=1).astype(np.int64)
 
-    def _one(self, index: int) -> bytes:
-        reason, content, size = "it has been cut short", b"", int(self._sizes[index])
+    def _made(self, item: NDArray[np.int64]) -> bytes:
+        reason, content, (start, end) = "it has been cut short", b"", map(int, item)
         try:
             with open_regular(self.file) as file:
-                file.seek(int(self._starts[index]))
-                content = file.read(size)
+                file.seek(start)
+                content = file.read(end - start)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-        if len(content) != size:
+        if len(content) != end - start:
             raise ImageError("an image that can be read", f"{self.file}: {reason}", "Load again.")
         return content
 
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def rows(self, rows: NDArray[np.int64]) -> PackedImages:
-        """Keep some images, in the order given."""
-        return PackedImages(self.file, self._starts[rows], self._sizes[rows])
-
 
 class ChainedImages(UnreadImages[Path | StoredObject | bytes | NDArray[np.uint8]]):
-    """Images of several sources behind each other, each asked for where it is.
+    """Images of several sources behind each other, each asked for where it is."""
 
-    Example:
-        >>> grey = np.zeros((2, 8, 8, 1), np.uint8)
-        >>> chained = ChainedImages([grey, Files(Path("photos"), ["cat/1.jpg"])])
-        >>> len(chained), chained[2].name
-        (3, '1.jpg')
-    """
-
-    def __init__(
-        self, parts: Sequence[UnpreparedImages], rows: NDArray[np.int64] | None = None
-    ) -> None:
+    def __init__(self, parts: Sequence[UnpreparedImages]) -> None:
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
-        self._rows = np.arange(self._ends[-1]) if rows is None else rows
+        self._items = np.arange(self._ends[-1])
 
-    def _one(self, index: int) -> Path | StoredObject | bytes | NDArray[np.uint8]:
-        row = self._rows[index]
-        place = int(np.searchsorted(self._ends, row, side="right"))
+    def _made(self, item: np.int64) -> Path | StoredObject | bytes | NDArray[np.uint8]:
+        place = int(np.searchsorted(self._ends, item, side="right"))
         part = self._parts[place]
-        return part[int(row - self._ends[place] + len(part))]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def rows(self, rows: NDArray[np.int64]) -> ChainedImages:
-        """Keep some images, in the order given."""
-        return ChainedImages(self._parts, self._rows[rows])
+        return part[int(item - self._ends[place] + len(part))]
 
 
 #: Files still, or objects of a store, their contents, or arrays already: of one shape
@@ -284,17 +247,7 @@ def located(contents: LabelledImages) -> LocatedSource:
 
 
 class Row(NamedTuple):
-    """One image of a source, and what the source says of it.
-
-    Args:
-        reference: Where its file is, an object of a store, or the content of a file.
-        label: Its class.
-        part: Its split code.
-        group: What it shares with others of one side of the split; ``""`` for none.
-        name: What it is called; ``""`` where it has a number only.
-        line: Of the table that names it; 0 for none.
-        place: What tells it from others (default: its name).
-    """
+    """One image of a source, and what the source says of it."""
 
     reference: str | StoredObject | bytes
     label: str
@@ -308,17 +261,9 @@ class Row(NamedTuple):
 class RowCollector:
     """Gathers what a source says of its images beside their pixels, row by row.
 
-    Each class and group is kept once, however many rows share it; classes are compared in NFC. A
-    row that names an image once more, with the same class for the same part, is left out; another
-    class or part for it stays, for an audit to name.
-
-    Example:
-        >>> found = RowCollector()
-        >>> [found.add(Row(f"{n}.jpg", label, name=f"{n}.jpg"))
-        ...  for n, label in ((1, "dog"), (2, "cat"), (1, "dog"))]
-        [True, True, False]
-        >>> found.labelled("photos", Files(Path("photos"), found.names)).labels.tolist()
-        [1, 0]
+    Each class and group is kept once; classes are compared in NFC. A row that names an image once
+    more, with the same class for the same part, is left out; another class or part for it stays,
+    for an audit to name.
     """
 
     def __init__(self) -> None:
@@ -333,11 +278,7 @@ class RowCollector:
         self._repeated = 0
 
     def add(self, row: Row) -> bool:
-        """Add an image; tell whether it is new, or is left out.
-
-        Raises:
-            SourceError: It is there already, in another group.
-        """
+        """Add an image; tell whether it is new, or is left out."""
         label = nfc(row.label)
         known = "\0".join((row.place or row.name, label, str(row.part)))
         again = not self._seen.add(digest_of(known))
@@ -403,12 +344,7 @@ def order_classes(names: Sequence[str], source: str | Path) -> tuple[str, ...]:
 def check_classes(
     source: str, classes: Sequence[str], labels: NDArray[np.int64], given: NDArray[np.uint8]
 ) -> None:
-    """Refuse images that no classifier can be made from.
-
-    Raises:
-        SourceError: No images, a single class, a class with fewer than two images, or one that a
-            part has and the training part lacks.
-    """
+    """Refuse images that no classifier can be made from."""
     if not labels.size:
         raise SourceError("images", f"{source} holds none", "Is it the right source?")
     if len(classes) < 2:

@@ -35,16 +35,7 @@ _FOLLOW = "Follow them with --follow-links, or copy the images."
 def open_folder(
     root: Path, *, follow_links: bool = False, watcher: Watcher = SILENT
 ) -> LabelledImages:
-    """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``.
-
-    Parts may have any of their usual names (`part_named`). Class names are the folders' names in
-    natural order (``2`` before ``10``), compared in NFC. Hidden files and folders are passed over,
-    and so are files that do not end like an image, and links that lead out of the root.
-
-    Raises:
-        SourceError: The folder is empty or laid out otherwise, or holds parts beside other
-            folders; or a class has nothing but links that lead out of it.
-    """
+    """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``."""
     tree = ImageTree(root, follow_links=follow_links)
     return labelled_tree(tree, str(root), lambda names: Files(root, names), watcher)
 

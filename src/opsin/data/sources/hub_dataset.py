@@ -21,13 +21,7 @@ _ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
 
 
 def tables_of(request: SourceRequest) -> ArrowTables:
-    """Fetch a data set, or find it in the library's cache, and return its tables.
-
-    Raises:
-        SourceError: The address is none, or there is no such data set.
-        DownloadError: The hub cannot be reached, or sends something else.
-        MissingExtraError: ``datasets`` is not installed.
-    """
+    """Fetch a data set, or find it in the library's cache, and return its tables."""
     address = _ADDRESS.fullmatch(request.written)
     name = address and HubName.read(address["name"])
     if address is None or name is None:

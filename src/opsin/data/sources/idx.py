@@ -65,12 +65,7 @@ def opened(path: Path) -> Iterator[io.BufferedIOBase]:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read one IDX file of bytes, plain or gzip, in the shape that its header states.
-
-    Raises:
-        SourceError: The file is damaged, is no IDX file of bytes, or expands to more than any
-            honest one of its size.
-    """
+    """Read one IDX file of bytes, plain or gzip, in the shape that its header states."""
     try:
         with opened(path) as file:
             header = file.read(4)

@@ -19,10 +19,7 @@ _NAMES = ("metadata.csv", "metadata.jsonl")
 
 
 def tables_of(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
-    """Return the metadata files with labels: the root's, or one of each part of the split.
-
-    None where there is none, or where they hold no labels: then the folders are the classes.
-    """
+    """Return the metadata files with labels: the root's, or one of each part of the split."""
     own = _table_in(root, columns)
     if own:
         return [own]

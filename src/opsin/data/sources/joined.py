@@ -24,45 +24,33 @@ from opsin.data.split import TEST, TRAIN, UNASSIGNED
 def join(
     parts: Sequence[tuple[str, LabelledImages]], test: tuple[str, LabelledImages] | None
 ) -> LabelledImages:
-    """Put sources behind each other.
-
-    Classes of the same name are one class. Where the sources' lists of classes differ, the whole
-    is in natural order. Names begin with their source's.
-
-    Args:
-        parts: What each source is called, and what it holds.
-        test: A source whose images are all for the test, whatever it says of them itself; test
-            images of the other sources are then refused, since there can be one test set only.
-
-    Raises:
-        SourceError: Two sources hold the same images, the test source has classes that the others
-            lack, or the others name test images as well.
-    """
+    """Put sources behind each other."""
     lists = [contents.classes for _, contents in parts]
     same = len({tuple(map(nfc, names)) for names in lists}) == 1
     written = {nfc(name): name for names in reversed(lists) for name in names}
     classes = lists[0] if same else tuple(written[name] for name in sorted(written, key=natural))
-    everything = list(parts)
     given = [contents.given for _, contents in parts]
     if test is not None:
         _check_test(test, parts, classes)
         # What remains of the others is for training and validation.
         given = [np.where(codes == UNASSIGNED, TRAIN, codes).astype(np.uint8) for codes in given]
         given.append(np.full(len(test[1]), TEST, np.uint8))
-        everything.append(test)
-    _check_once([(name, each.images) for name, each in everything
-                 if isinstance(each.images, Files)])  # fmt: skip
-    titles = _titles([source for source, _ in everything])
-    contents = [each for _, each in everything]
+        parts = [*parts, test]
+    _check_once([(name, each.images) for name, each in parts if isinstance(each.images, Files)])
+    sources, contents = [source for source, _ in parts], [each for _, each in parts]
+    titles = [Path(source).name.split(".")[0] or source for source in sources]
+    if len(set(titles)) < len(titles):
+        titles = [f"{number}-{title}" for number, title in enumerate(titles, start=1)]
+    labels = [
+        np.array(places_among(each.classes, classes), np.int64)[each.labels] for each in contents
+    ]
+    lines = [
+        np.zeros(len(each), np.int64) if each.lines is None else each.lines for each in contents
+    ]
     return LabelledImages(
-        source=" + ".join(source for source, _ in everything),
+        source=" + ".join(sources),
         classes=classes,
-        labels=np.concatenate(
-            [
-                np.array(places_among(each.classes, classes), np.int64)[each.labels]
-                for each in contents
-            ]
-        ),
+        labels=np.concatenate(labels),
         given=np.concatenate(given),
         names=[
             f"{title}/{name}"
@@ -77,29 +65,28 @@ def join(
         ),
         mirrored=all(each.mirrored for each in contents),
         left_out=add_up(each.left_out for each in contents),
-        lines=(
-            None
-            if all(each.lines is None for each in contents)
-            else np.concatenate(
-                [np.zeros(len(c), np.int64) if c.lines is None else c.lines for c in contents]
-            )
-        ),
+        lines=np.concatenate(lines) if any(each.lines is not None for each in contents) else None,
         repeated=sum(each.repeated for each in contents),
     )
 
 
-def check_different(sources: Sequence[str]) -> None:
-    """Refuse a source that is given twice: its images would count twice, in each figure.
+def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts) and len({(each.shape[1:], each.dtype) for each in arrays}) == 1:
+        whole: NDArray[np.uint8 | np.uint16] = np.concatenate(arrays)
+        return whole
+    files = [part for part in parts if isinstance(part, Files)]
+    if len(files) == len(parts):
+        return Files(Path(), [place for part in files for place in part.places()])
+    return ChainedImages(parts)
 
-    They may be one place, whatever it is called, or two files of the same content.
-    """
-    for number, source in enumerate(sources):
-        for other in sources[:number]:
-            if source == other or (
-                is_place(source) and is_place(other) and _is_same(source, other)
-            ):
-                twice = f"{source} twice" if source == other else f"{other} and {source}, the same"
-                raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
+
+def check_different(sources: Sequence[str]) -> None:
+    """Refuse a source that is given twice: its images would count twice, in each figure."""
+    for one, other in itertools.combinations(sources, 2):
+        if one == other or (is_place(one) and is_place(other) and _is_same(one, other)):
+            twice = f"{one} twice" if one == other else f"{one} and {other}, the same"
+            raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -116,9 +103,15 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
-    """Refuse images that two sources hold in common: one lies in another, or tables name them."""
-    roots = [_root_of(files) for _, files in parts]
-    if not any(one.startswith(other) for one, other in itertools.permutations(roots, 2)):
+    """Refuse images that two sources hold: one lies in another, or two tables name them."""
+    roots = []
+    for _, files in parts:
+        anywhere = any(os.path.isabs(name) or ".." in name for name in files.names)  # noqa: PTH117
+        roots.append("" if anywhere else os.path.realpath(files.folder).rstrip(os.sep))
+    if not any(
+        f"{one}{os.sep}".startswith(f"{other}{os.sep}")
+        for one, other in itertools.permutations(roots, 2)
+    ):
         return  # a million names are not looked at where they cannot be the same
     seen: dict[str, int] = {}
     for number, (source, files) in enumerate(parts):
@@ -130,12 +123,6 @@ def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
                     f"{place} is in {parts[seen[place]][0]} and in {source}",
                     "Leave one of the two out.",
                 )
-
-
-def _root_of(files: Files) -> str:
-    """Return the folder that files lie below, with a separator at its end."""
-    anywhere = any(os.path.isabs(name) or ".." in name for name in files.names)  # noqa: PTH117
-    return os.sep if anywhere else os.path.realpath(files.folder).rstrip(os.sep) + os.sep
 
 
 def _check_test(
@@ -159,23 +146,3 @@ def _check_test(
                 f"{other} has a test part of its own beside {source}",
                 "Leave --test out, or give the training part alone.",
             )
-
-
-def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
-    arrays = [part for part in parts if isinstance(part, np.ndarray)]
-    kinds = {(array.shape[1:], array.dtype) for array in arrays}
-    if len(arrays) == len(parts) and len(kinds) == 1:
-        whole: NDArray[np.uint8 | np.uint16] = np.concatenate(arrays)
-        return whole
-    files = [part for part in parts if isinstance(part, Files)]
-    if len(files) == len(parts):
-        return Files(Path(), [place for part in files for place in part.places()])
-    return ChainedImages(parts)
-
-
-def _titles(sources: Sequence[str]) -> list[str]:
-    """Return a short name for each source, different ones for different places."""
-    stems = [Path(source).name.split(".")[0] or source for source in sources]
-    if len(set(stems)) == len(stems):
-        return stems
-    return [f"{number}-{stem}" for number, stem in enumerate(stems, start=1)]

@@ -14,11 +14,7 @@ from opsin.stores.store_address import StoreAddress, StoredObject
 
 
 class KeyTree:
-    """The images below an address, named and ordered like those of a folder with the same files.
-
-    Slashes in keys part folders. What is passed over in folders is passed over here: hidden names,
-    and runs of Opsin.
-    """
+    """The images below an address, named and ordered like those of a folder with the same files."""
 
     def __init__(self, bucket: Bucket, address: StoreAddress) -> None:
         self.root = str(address).rstrip("/")
@@ -35,10 +31,7 @@ class KeyTree:
         self.found: dict[str, StoredObject] = {}
 
     def stream(self) -> Iterator[tuple[str, StoredObject]]:
-        """Yield the images by their names: in order, but as the store has them where it has many.
-
-        So the memory does not grow with their number; runs among many are not looked for.
-        """
+        """Yield the images by their names, in order; many come as the store has them."""
         self.runs, self.passed = 0, LeftOutCounts()
         objects = self._bucket.objects(self._prefix)
         first = list(itertools.islice(objects, SORTED + 1))

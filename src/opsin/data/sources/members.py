@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import enum
 import functools
 import gzip
 import io
@@ -18,7 +17,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Literal
 
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
@@ -36,26 +35,12 @@ _Plain = BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File
 _SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
 
 
-class Kind(enum.Enum):
-    """What a member is."""
-
-    FILE = "file"
-    FOLDER = "folder, or something else without content"
-    LINK = "link"
-    SPECIAL = "device or pipe"
+Kind = Literal["file", "folder", "link", "special"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive; in a tar it can be read until the next is asked for.
-
-    Args:
-        name: Its name as packed, folders parted by ``/``.
-        kind: What it is.
-        open: Opens its content.
-        chunk: Bytes to read at once.
-        metered: Whether who reads the content must count it; a tar counts by itself.
-    """
+    """One entry of an archive; in a tar it can be read until the next is asked for."""
 
     name: str
     kind: Kind
@@ -65,10 +50,7 @@ class Member:
 
 
 class ArchiveBudget:
-    """Counts what an archive expands to, and refuses it before it is too much.
-
-    By default that is what an archive of images may expand to: 100 times its size and 1 GB.
-    """
+    """Counts what an archive expands to, and refuses it before it is too much."""
 
     def __init__(
         self, path: Path, *, bytes_left: int | None = None, members_left: int | None = None
@@ -127,21 +109,14 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def members_of(path: Path, budget: ArchiveBudget) -> Generator[Member]:
-    """Yield an archive's members, by its content, whatever its name.
-
-    Raises:
-        SourceError: It is damaged, encrypted, or has more than the budget allows.
-    """
+    """Yield an archive's members, by its content, whatever its name."""
     with reading(path), path.open("rb") as file:
         start = file.read(6)
     return (_from_zip if start[:2] == b"PK" else _from_tar)(path, budget, start)
 
 
 class ArchiveFiles:
-    """The wanted files of an archive, one at a time; what would be written elsewhere refuses it.
-
-    Hidden files and links are passed over, and counted in ``passed``.
-    """
+    """The wanted files of an archive, one at a time; what would be written elsewhere refuses it."""
 
     def __init__(self, path: Path, is_wanted: Callable[[str], bool]) -> None:
         self.path = path
@@ -151,20 +126,16 @@ class ArchiveFiles:
         self.passed = LeftOutCounts()
 
     def __iter__(self) -> Generator[tuple[tuple[str, ...], Member]]:
-        """Yield the parts of each wanted file's name, with the file.
-
-        Raises:
-            SourceError: The archive is damaged, encrypted or hostile.
-        """
+        """Yield the parts of each wanted file's name, with the file."""
         with contextlib.closing(members_of(self.path, self.budget)) as members:
             for member in members:
                 parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
-                if member.kind is Kind.LINK:
+                if member.kind == "link":
                     self._links += 1
                     self.passed.add("link in the archive", member.name)
                     continue
                 self._check_name(member)
-                if member.kind is not Kind.FILE or not parts:
+                if member.kind != "file" or not parts:
                     continue
                 if not all(map(is_visible, parts)):
                     self.passed.add("hidden file", "/".join(parts))
@@ -174,7 +145,7 @@ class ArchiveFiles:
                     self.passed.add_file("/".join(parts))
 
     def _check_name(self, member: Member) -> None:
-        name, special = member.name, member.kind is Kind.SPECIAL
+        name, special = member.name, member.kind == "special"
         outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
         if outside or "\0" in name or special:
             what = "a device or pipe" if special else "a name that leads out of it"
@@ -262,10 +233,10 @@ def _zip_kind(info: zipfile.ZipInfo) -> Kind:
     # Only Unix keeps its kinds of files there.
     kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
     if info.orig_filename.endswith("/") or kind == stat.S_IFDIR:
-        return Kind.FOLDER
+        return "folder"
     if kind == stat.S_IFLNK:
-        return Kind.LINK
-    return Kind.FILE if kind in (0, stat.S_IFREG) else Kind.SPECIAL
+        return "link"
+    return "file" if kind in (0, stat.S_IFREG) else "special"
 
 
 def _listed(file: BinaryIO) -> int:
@@ -326,10 +297,10 @@ def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 def _tar_kind(info: tarfile.TarInfo) -> Kind:
     if info.isreg():
-        return Kind.FILE
+        return "file"
     if info.issym() or info.islnk():
-        return Kind.LINK
-    return Kind.SPECIAL if info.isdev() else Kind.FOLDER
+        return "link"
+    return "special" if info.isdev() else "folder"
 
 
 class _Forward(io.RawIOBase):

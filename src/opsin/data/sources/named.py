@@ -16,7 +16,7 @@ from opsin.core.events import Watcher
 from opsin.data.sources import idx
 from opsin.data.sources.arrays import from_arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource
-from opsin.data.sources.members import ArchiveBudget, Kind, members_of, read_member
+from opsin.data.sources.members import ArchiveBudget, members_of, read_member
 from opsin.data.sources.published import Published, locate
 from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.hub.hub_name import PREFIX
@@ -166,7 +166,7 @@ def open_cifar(path: Path, *, source: str) -> LabelledImages:
     with closing(members_of(path, budget)) as members:
         for member in members:
             name = PurePosixPath(member.name).name
-            if name in wanted and member.kind is Kind.FILE:
+            if name in wanted and member.kind == "file":
                 if name in files:
                     raise _wrong(path, f"it holds {name} twice")
                 files[name] = read_member(member, budget, limit=_MAX_BYTES)
@@ -203,12 +203,7 @@ def _wrong(path: Path, received: str) -> SourceError:
 
 
 def is_place(source: str) -> bool:
-    """Tell a place on this machine from a name, and from an address on the hub or on a store.
-
-    Example:
-        >>> [is_place(each) for each in ("photos", "digits", "hf:ylecun/mnist", "s3://bucket/a")]
-        [True, False, False, False]
-    """
+    """Tell a place on this machine from a name, and from an address on the hub or on a store."""
     return source not in NAMES and not source.startswith(PREFIX) and not is_stored(source)
 
 

@@ -36,19 +36,7 @@ def located_object(
     *,
     watcher: Watcher = SILENT,
 ) -> LocatedSource:
-    """Take images that a program holds; they are read once, and kept in the cache.
-
-    Args:
-        source: A data frame of pandas or Polars; a data set of Hugging Face's ``datasets``, whole,
-            one part of it, or streamed; a ``Dataset`` of PyTorch's kind, whose items are an image
-            and a class; or a mapping from the names of parts to any of these.
-        title: What to call it.
-        columns: Names of a table's columns by ours, where they differ.
-        watcher: Receives the progress of the work.
-
-    Raises:
-        SourceError: It is something else, or its rows are no images with classes.
-    """
+    """Take images that a program holds; they are read once, and kept in the cache."""
     parts = source if isinstance(source, Mapping) else {"": source}
     asked = columns or {}
     lengths = (len(part) if hasattr(part, "__len__") else 0 for part in parts.values())

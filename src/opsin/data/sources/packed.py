@@ -88,21 +88,7 @@ def labelled_records(
     most: float = math.inf,
     watcher: Watcher = SILENT,
 ) -> LabelledImages:
-    """Take records as a source: files stay where they are, contents go into the cache.
-
-    Args:
-        source: What the user called it.
-        records: The images, read once.
-        key: Names what is kept for the next time (default: its content).
-        classes: The classes in their order, where the source has one (default: natural order).
-        total: How many records there will be, for progress; 0 where nothing tells.
-        most: Bytes that the contents may come to.
-        watcher: Receives the progress.
-
-    Raises:
-        SourceError: There are none, some are files and some are not, or they fill the disk.
-        StorageError: The disk refuses the write.
-    """
+    """Take records as a source: files stay where they are, contents go into the cache."""
     rows = _Rows()
     stream = rows.usable(records)
     first = next(stream, None)
@@ -129,7 +115,7 @@ def labelled_records(
                     watcher.advance(len(ends) - 1)
         watcher.advance(len(ends) - 1)
         watcher.end()
-        found = rows.labelled(source, PackedImages(scratch, np.array([]), np.array([])), classes)
+        found = rows.labelled(source, PackedImages(scratch, np.array(ends[1:])), classes)
         columns = {"ends": np.array(ends[1:]), "labels": found.labels, "given": found.given}
         np.savez(scratch / "columns.npz", allow_pickle=False, **columns)
         about: JsonObject = {
@@ -196,14 +182,13 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with np.load(folder / "columns.npz", allow_pickle=False) as columns:
             ends, labels, given = columns["ends"], columns["labels"], columns["given"]
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         return LabelledImages(
             source=source,
             classes=tuple(about["classes"]),
             labels=labels,
             given=given,
             names=about["names"],
-            images=PackedImages(folder / "images.bin", starts, ends - starts),
+            images=PackedImages(folder / "images.bin", ends),
             groups=about["groups"],
             left_out=tuple(LeftOut.model_validate(each) for each in about["left_out"]),
             repeated=about["repeated"],

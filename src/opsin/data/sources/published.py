@@ -31,19 +31,7 @@ TIMEOUT = 20.0
 
 @dataclass(frozen=True)
 class Published:
-    """A collection of files that others publish.
-
-    Args:
-        files: SHA-256 of each file by its published name: of the decompressed content where each
-            publisher compressed it anew, else of the file.
-        url: Where upstream publishes them.
-        size: Bytes of all files together, for the progress bar.
-        mirrored: Whether a mirrored image is still of its class.
-        classes: Class names in the order of the labels; empty where the files name them.
-        packed: The digests are those of the files as they are, not decompressed.
-        system: Where a system's data package puts the files, where there is one.
-        package: Name of Debian's package, where there is one.
-    """
+    """A collection of files that others publish."""
 
     files: dict[str, str]
     url: str
@@ -69,11 +57,7 @@ class Published:
 
 
 def locate(name: str, published: Published, watcher: Watcher) -> Path:
-    """Return a folder with the published files: cache, system, upstream, Debian, in this order.
-
-    Raises:
-        DownloadError: No place gave the files, or what came is not what was published.
-    """
+    """Return a folder with the published files: cache, system, upstream, Debian, in this order."""
     kept = cache_root() / "sources"
     cached = kept / name
     for folder in (cached, published.system):

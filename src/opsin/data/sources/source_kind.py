@@ -20,12 +20,7 @@ class AllowedFolder:
     """A folder and all below it, where a table may name images.
 
     A table that somebody else wrote could name private images otherwise, and they would get into a
-    report that is shared. Out of an archive's folder nothing leads.
-
-    Example:
-        >>> inside = AllowedFolder(Path("photos"))
-        >>> inside.holds("cat/1.jpg", Path("photos")), inside.holds("../me.jpg", Path("photos"))
-        (True, False)
+    report that is shared.
     """
 
     def __init__(self, folder: Path, *, archive: bool = False, follow_links: bool = False) -> None:
@@ -67,17 +62,7 @@ class AllowedFolder:
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """A source as the user wrote it, and how it is to be read.
-
-    Args:
-        written: What the user wrote.
-        columns: Names of a table's columns by ours, where they differ.
-        follow_links: Whether symbolic links may lead out of a folder, or of a table's.
-        outside: Whether a table may name images outside its folder.
-        stdin: What ``-`` reads (default: the process's standard input).
-        archive: The folder of the unpacked archive that the source was found in.
-        watcher: Receives notes about downloads, unpacking and what was passed over.
-    """
+    """A source as the user wrote it, and how it is to be read."""
 
     written: str
     columns: Mapping[str, str] | None = None

@@ -52,12 +52,7 @@ _COMMENTED: Final = 1 << 12
 
 
 def begins_like_an_image(start: bytes) -> bool:
-    """Tell by a file's first 64 bytes whether it is an image of a known format.
-
-    Example:
-        >>> begins_like_an_image(b"GIF89a..."), begins_like_an_image(b"GIF8.png")
-        (True, False)
-    """
+    """Tell by a file's first 64 bytes whether it is an image of a known format."""
     return bool(_PPM.match(start) or is_heif(start)) or any(
         all(start[place:].startswith(magic) for place, magic in each) for each in _BEGINNINGS
     )
@@ -77,13 +72,7 @@ def _may_become_one(start: bytes) -> bool:
 
 
 def open_piped(stdin: BinaryIO) -> Stream:
-    """Find out whether standard input holds one image or names, by its first bytes.
-
-    It waits for these.
-
-    Raises:
-        SourceError: It is empty, or neither.
-    """
+    """Find out whether standard input holds one image or names, by its first bytes."""
     pipe = _Pipe(stdin)
     start = pipe.read()
     while start and _may_become_one(start) and (more := pipe.read()):

@@ -77,19 +77,7 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
 def open_table(
     path: Path, columns: Mapping[str, str] | None = None, *, inside: AllowedFolder | None = None
 ) -> LabelledImages:
-    """Read a table with the columns ``path``, ``label`` and, where there, ``split`` and ``group``.
-
-    Images that do not exist stay in the list, for decoding to name them.
-
-    Args:
-        path: The table; paths in it begin at its folder.
-        columns: Names of its columns by ours, where they differ: ``{"label": "species"}``.
-        inside: What paths may not leave (default: they may lead anywhere).
-
-    Raises:
-        SourceError: The table is damaged, lacks a column, leaves a path or a label empty, names
-            an image elsewhere, or none of its images exists.
-    """
+    """Read a table; images that do not exist stay in the list, for decoding to name them."""
     check_columns(columns)
     found, folder = RowCollector(), os.path.realpath(path.parent)
     for row in rows_of(path, columns or {}):
@@ -152,11 +140,7 @@ def resolve_columns(
     columns: Mapping[str, str],
     needed: Sequence[str] = COLUMNS[:2],
 ) -> dict[str, str]:
-    """Return the table's own name of each of our columns that it has.
-
-    Raises:
-        SourceError: A column is missing, or stands there twice.
-    """
+    """Return the table's own name of each of our columns that it has."""
     twice = sorted({name for name in there if name and there.count(name) > 1})
     if twice:
         raise SourceError(
@@ -200,11 +184,7 @@ def other_columns(
 def rows_of(
     path: Path, columns: Mapping[str, str], needed: Sequence[str] = COLUMNS[:2]
 ) -> Iterator[TableRow]:
-    """Yield a table's rows, one in memory at a time; what is not ``needed`` may be empty.
-
-    Raises:
-        SourceError: A row lacks what is needed, or the table is damaged.
-    """
+    """Yield a table's rows, one in memory at a time; what is not ``needed`` may be empty."""
     found = resolve_columns(path, header(path), columns, needed)
     # In JSON lines, later rows may have more than the first.
     names = [found.get(ours, ours) for ours in COLUMNS]
@@ -249,11 +229,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
 
 
 def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each line that has any, the header first, with the line's number.
-
-    Raises:
-        SourceError: It cannot be read, is no text in UTF-8, or its quotes are broken.
-    """
+    """Yield the fields of each line that has any, the header first, with the line's number."""
     lines = lines_of(path)
     blank, first = 0, ""
     for first in lines:
@@ -303,11 +279,7 @@ def _text(value: Json, name: str, path: Path, line: int) -> str:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield a file's lines, a megabyte in memory at a time.
-
-    Raises:
-        SourceError: The file cannot be read, or is no text in UTF-8.
-    """
+    """Yield a file's lines, a megabyte in memory at a time."""
     line = 0
     try:
         with open_regular(path) as file:

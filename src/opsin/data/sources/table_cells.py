@@ -44,18 +44,7 @@ class TableSchema:
         metadata: Mapping[bytes, bytes] | None = None,
         labelled: bool = True,
     ) -> TableSchema:
-        """Find the columns: as asked for, by the features of Hugging Face's data sets, by name.
-
-        Args:
-            there: The table's columns.
-            asked: Those that were named, by ours.
-            source: What to call the table in an error.
-            metadata: What an Arrow table says of itself.
-            labelled: Whether classes are needed.
-
-        Raises:
-            SourceError: A column is missing, or stands there twice.
-        """
+        """Find the columns: as asked for, by the features of Hugging Face's data sets, by name."""
         features: dict[str, Any] = {}
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             said = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
@@ -103,12 +92,7 @@ def _column(
 
 
 def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
-    """Return what a cell holds, as the content of a file or as a path; and its name.
-
-    It is bytes, a path, an array or lists of numbers, or Hugging Face's pair of bytes and path;
-    what is missing is an image that cannot be read. An array becomes a file without compression:
-    the same bytes for the same pixels, everywhere.
-    """
+    """Return what a cell holds, as the content of a file or as a path; and its name."""
     if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
         path = str(value.get("path") or "")
         if value.get("bytes") is not None:
@@ -177,10 +161,7 @@ def text_of(value: Any, column: str) -> str:
 
 
 def class_name(written: str, classes: Sequence[str] | None) -> str:
-    """Return the name of a class that may be written as its number in a list of them.
-
-    -1 stands for a class kept secret, and gives "".
-    """
+    """Return the name of a class that may be written as its number in a list of them."""
     if classes is None or written in classes or not written.lstrip("-").isdecimal():
         return written
     if written == "-1":

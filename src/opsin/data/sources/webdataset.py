@@ -24,8 +24,7 @@ from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.sources.table_cells import text_of
 
 # Endings of members that say the class: alone, or within JSON under one of the names.
-_CLASS: Final = ("cls", "label", "class")
-_JSON: Final = "json"
+_SAYS_CLASS: Final = ("cls", "label", "class", "json")
 _KEYS: Final = ("label", "cls", "class", "class_name")
 # Members looked at to tell such an archive from others, and bytes of the longest class.
 _LOOK: Final = 16
@@ -56,48 +55,35 @@ def is_webdataset(shard: Path) -> bool:
     """Tell by the first members: an image, and its class beside it."""
     if not is_archive(shard) or not shard.is_file():
         return False
-    with contextlib.suppress(SourceError):
-        files = ArchiveFiles(shard, bool)
-        with contextlib.closing(iter(files)) as members:
-            first = [_key_and_ending(parts) for parts, _ in itertools.islice(members, _LOOK)]
-        images = {key for key, ending in first if _is_image(ending)}
-        return any(key in images and _says_class(ending) for key, ending in first)
+    with contextlib.suppress(SourceError), contextlib.closing(iter(ArchiveFiles(shard, bool))) as m:
+        first = [_key_and_ending(parts) for parts, _ in itertools.islice(m, _LOOK)]
+        images = {key for key, ending in first if is_image_name(f"a.{ending}")}
+        return any(key in images and ending in _SAYS_CLASS for key, ending in first)
     return False
 
 
 def _key_and_ending(parts: Sequence[str]) -> tuple[str, str]:
-    """Part a name at the first dot after its folders, as WebDataset does."""
+    """Part a name at the first dot after its folders, as WebDataset does; keep the last ending."""
     stem, _, ending = parts[-1].partition(".")
-    return "/".join((*parts[:-1], stem)), ending.lower()
-
-
-def _is_image(ending: str) -> bool:
-    return is_image_name(f"a.{ending.rpartition('.')[2]}")
-
-
-def _says_class(ending: str) -> bool:
-    return ending.rpartition(".")[2] in (*_CLASS, _JSON)
+    return "/".join((*parts[:-1], stem)), ending.lower().rpartition(".")[2]
 
 
 def records_in(shard: Path) -> Iterator[Record]:
     """Yield the samples of a shard: members that follow each other and share a key."""
     split = part_in_name(shard.name)
     files = ArchiveFiles(shard, bool)
-    key, image, label = "", b"", ""
     with contextlib.closing(iter(files)) as members:
-        for parts, member in members:
-            own, ending = _key_and_ending(parts)
-            if own != key:
-                if image:
-                    yield Record(image, label, split, "", key)
-                key, image, label = own, b"", ""
-            if _is_image(ending) and not image:
-                image = read_member(member, files.budget, limit=MAX_BYTES)
-            elif _says_class(ending):
-                content = read_member(member, files.budget, limit=_LONGEST)
-                label = _label(content, ending.rpartition(".")[2], own, shard) or label
-    if image:
-        yield Record(image, label, split, "", key)
+        named = ((*_key_and_ending(parts), member) for parts, member in members)
+        for key, sample in itertools.groupby(named, lambda each: each[0]):
+            image, label = b"", ""
+            for _, ending, member in sample:
+                if is_image_name(f"a.{ending}") and not image:
+                    image = read_member(member, files.budget, limit=MAX_BYTES)
+                elif ending in _SAYS_CLASS:
+                    content = read_member(member, files.budget, limit=_LONGEST)
+                    label = _label(content, ending, key, shard) or label
+            if image:
+                yield Record(image, label, split, "", key)
 
 
 def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
@@ -106,7 +92,7 @@ def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
         if len(content) > _LONGEST:
             raise ValueError("it is longer than any name")
         text = content.decode("utf-8").strip()
-        if ending != _JSON:
+        if ending != "json":
             return text
         said = json.loads(text)
         found = [said[name] for name in _KEYS if name in said] if isinstance(said, dict) else []

@@ -15,6 +15,7 @@ from typing import Final
 from opsin.core.artifacts.run_directory import RunDirectory, free_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors, write_json
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
     Job,
     Kind,
@@ -27,7 +28,6 @@ from opsin.studio.jobs.job import (
     write_job,
 )
 from opsin.studio.jobs.job_process import JobProcesses
-from opsin.studio.not_found import NotThere
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2

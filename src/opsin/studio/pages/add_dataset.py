@@ -12,8 +12,8 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.core.format import file_size
 from opsin.studio import words
-from opsin.studio.library.upload_import import SentFile, common_name
-from opsin.studio.library.uploads import MOST_BYTES
+from opsin.studio.datasets.upload_import import SentFile, common_name
+from opsin.studio.datasets.uploads import MOST_BYTES
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.intake import IMAGES, Intake
@@ -21,7 +21,7 @@ from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.threads import UPLOADS
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 #: A word about each source that is known by its name.

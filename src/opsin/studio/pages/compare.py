@@ -18,7 +18,8 @@ from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
 from opsin.studio.computed_once import ComputedOnce
-from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
@@ -182,11 +183,9 @@ class _CompareBody:
 
     async def _make(self) -> Comparison:
         job = await asyncio.to_thread(self._compared.start)
-        while not job.over:
-            self._waiting.tell("Comparing" if job.active else "Waiting to start")
-            await asyncio.sleep(0.3)
-            job = self._studio.jobs.get(job.id)
-        return await asyncio.to_thread(self._compared.keep, job)
+        asked = JobAction(self._studio.jobs, job)
+        await asked.over(self._waiting.tell)
+        return await asyncio.to_thread(self._compared.keep, asked.job)
 
     def _table(self, found: Comparison) -> None:
         """Show the figures side by side, and what the paired tests say."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query
 from nicegui import background_tasks, ui
@@ -12,8 +12,9 @@ from nicegui import background_tasks, ui
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, grey_or_colour
 from opsin.data.left_out import left_out_in_words
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.decoded_dataset import PARTS, DecodedDataset
+from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.decoded_dataset import PARTS, DecodedDataset
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
@@ -29,11 +30,8 @@ from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.jobs.job import Job
-    from opsin.studio.library.catalogue import LibraryDataset
-
-# Seconds between two looks at a job that reads this set.
-_EVERY: Final = 1.0
 
 
 async def show(
@@ -162,18 +160,19 @@ class _SetPage:
 
     async def _wait(self, job: Job) -> bool:
         """Wait for a look; return whether it found something."""
-        while not (job := self._studio.jobs.get(job.id)).over:
+        asked = JobAction(self._studio.jobs, job)
+
+        async def tell(line: str) -> None:
             if self._opened is None and await self._open():
                 await self._fill()
-            lines = await asyncio.to_thread(self._studio.jobs.log_tail, job.id, 1)
             doing = "Looking for duplicates, odd images and doubtful classes"
             if self._opened is None:
                 doing = "Reading the images for the first time"
-            self._say(f"{doing} … {' '.join(lines[-1].split()) if lines else ''}".strip())
-            await asyncio.sleep(_EVERY)
-            if self._body.is_deleted:
-                return False
-        if job.state != "done":
+            self._say(f"{doing} … {' '.join(line.split())}".strip())
+
+        if not await asked.over(tell, lambda: self._body.is_deleted):
+            return False
+        if asked.job.state != "done":
             await self._tell_failure()
             return False
         if await self._open():

@@ -21,7 +21,7 @@ from opsin.studio.parts.undo_button import Undo
 from opsin.studio.state import Studio
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
 
 # Key of each way to add images, and its words.
 _WAYS: Final = {

@@ -14,7 +14,7 @@ from nicegui import app as nicegui_app
 from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.parts import layout
 
 if TYPE_CHECKING:

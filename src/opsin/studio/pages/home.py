@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
-from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, tour_panel
@@ -200,7 +201,7 @@ class _Home:
         """Say what the runs take on the disk, what is free, and what can be restored."""
         rows = self._studio.runs.rows()
         free, deleted = await asyncio.gather(
-            asyncio.to_thread(machine_use.disk, self._studio.settings.runs),
+            asyncio.to_thread(lambda: shutil.disk_usage(_nearest(self._studio.settings.runs))),
             asyncio.to_thread(self._studio.runs.deleted),
         )
         taken = f"{total(rows)} on the disk, and " if rows else ""
@@ -234,3 +235,8 @@ class _Home:
             await asyncio.to_thread(self._studio.runs.sweep, 0.0)
             self._studio.changed.emit("runs")
         dialog.delete()
+
+
+def _nearest(path: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    return next(each for each in (path, *path.parents) if each.is_dir())

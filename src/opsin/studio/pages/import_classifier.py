@@ -13,14 +13,14 @@ from nicegui import ui
 from pydantic import BaseModel
 
 from opsin.data.sources.named import NAMES
+from opsin.studio.datasets.library_dataset import LibraryDataset
+from opsin.studio.datasets.upload_import import SentFile, file_name
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.jobs.output_folder import new_output_folder
-from opsin.studio.library.library_dataset import LibraryDataset
-from opsin.studio.library.upload_import import SentFile, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake
-from opsin.studio.parts.job_wait import job_over
 from opsin.studio.parts.network_choice import PIXELS
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
@@ -148,13 +148,11 @@ class _Import:
         studio = self._studio
         words = await asyncio.to_thread(self._words, model)
         title = f"Import of {model.name}"
-        job = await asyncio.to_thread(studio.jobs.add, "import", title, words)
-        ended = await job_over(studio, job, self._status)
-        if ended is None:
+        asked = await JobAction.ask(studio.jobs, "import", title, words)
+        if not await asked.over(self._status.say, lambda: self._status.element.is_deleted):
             return
-        found = await asyncio.to_thread(studio.jobs.output, ended.id, _Imported)
-        if ended.state != "done" or found is None:
-            cause = ended.cause or "The work was stopped."
+        found, cause = await asked.answer(_Imported)
+        if found is None:
             said = await asyncio.to_thread(studio.sets.in_names, cause)
             self._status.fail(said.replace(str(model), model.name))
             return

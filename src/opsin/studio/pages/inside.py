@@ -15,8 +15,8 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
 from opsin.core.glossary import find_term, term_of_layer
 from opsin.inspection.lessons.lesson_terms import SENTENCES
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.library.upload_import import SentFile
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
@@ -27,7 +27,7 @@ from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.inspection_sessions import InspectionAnswer
-from opsin.studio.runs.run_results import RunResults, read_judged
+from opsin.studio.runs.run_answers import RunResults, read_judged
 from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe

@@ -8,7 +8,7 @@ from fastapi import Response
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 from typing import TYPE_CHECKING
 
+import psutil
 from nicegui import ui
 
 from opsin.core import defaults
@@ -17,7 +19,6 @@ from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
-from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import last_lines
 from opsin.studio.jobs.jsonl_follower import JsonlFollower
 from opsin.studio.parts import layout, terms
@@ -54,7 +55,7 @@ class _Live:
         self._studio, self._row, self._directory = studio, row, directory
         self._history = JsonlFollower(directory.history, Epoch)
         self._confusions = JsonlFollower(directory.confusions, EpochConfusion)
-        self._use: machine_use.Use | None = None
+        self._process: psutil.Process | None = None
         self._names: list[str] = []
         self._epochs: int | None = None
         self._slider: ui.slider | None = None
@@ -176,21 +177,17 @@ class _Live:
 
     def _measure(self, pid: int) -> str:
         """Say what the training takes of the machine; called in a thread."""
-        use = machine_use.of_process(pid)
         words = []
-        if use is not None:
-            if self._use is not None:
-                cores = use.cores_since(self._use)
+        with contextlib.suppress(psutil.Error):  # it may have ended
+            if self._process is None or self._process.pid != pid:
+                self._process = psutil.Process(pid)
+                self._process.cpu_percent()  # counts from here on
+            else:
+                cores = self._process.cpu_percent() / 100
                 words.append(f"{cores:.1f} of {defaults.cores()} cores")
-            self._use = use
-            words.append(f"{file_size(use.memory)} of memory")
-        memory = machine_use.memory()
-        words.append(f"{file_size(memory.free)} of {file_size(memory.total)} free")
-        for each in self._studio.gpus.now():
-            share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
-            words.append(
-                f"{each.name}: {share_of}{file_size(each.used)} of {file_size(each.memory)}"
-            )
+            words.append(f"{file_size(self._process.memory_info().rss)} of memory")
+        memory = psutil.virtual_memory()
+        words.append(f"{file_size(memory.available)} of {file_size(memory.total)} free")
         return safe(" · ".join(words), 400)
 
 

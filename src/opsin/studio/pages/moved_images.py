@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
 from opsin.data.run_images import recipe_of_run
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
-from opsin.studio.not_found import NotThere
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
@@ -24,9 +25,6 @@ from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.runs.run_row import RunRow
-
-# Seconds between two looks at the process that compares the images.
-_EVERY: Final = 0.5
 
 
 async def show(
@@ -123,17 +121,15 @@ class _Asking:
         try:
             now = dict(zip(self._gone, places, strict=True))
             words = await asyncio.to_thread(_words, self._directory, now)
-            job = await asyncio.to_thread(
-                self._studio.jobs.add, "find", f"Find the images of {self._row.name}", words
-            )
+            title = f"Find the images of {self._row.name}"
+            asked = await JobAction.ask(self._studio.jobs, "find", title, words)
             self._studio.changed.emit("jobs")
-            while not (job := self._studio.jobs.get(job.id)).over:
-                await asyncio.sleep(_EVERY)
+            await asked.over()
         except OpsinError as error:
             self._state.fail(error)
             return
-        if job.state != "done":
-            cause = job.cause or "The images could not be compared."
+        if asked.job.state != "done":
+            cause = asked.job.cause or "The images could not be compared."
             self._state.fail(self._without_places(cause, now))
             return
         self._studio.opened.forget(self._row.id)

@@ -15,7 +15,7 @@ from opsin.core.glossary import find_term
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 from opsin.report.training_plan import Plan
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import rate_curve

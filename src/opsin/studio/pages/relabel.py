@@ -19,8 +19,8 @@ from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
-    from opsin.studio.library.decoded_dataset import DecodedDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
+    from opsin.studio.datasets.decoded_dataset import DecodedDataset
     from opsin.studio.state import Studio
 
 

@@ -7,7 +7,7 @@ import asyncio
 from nicegui import ui
 from starlette.responses import RedirectResponse
 
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.state import Studio
 from opsin.studio.tour import COOKIE, KEPT, STEPS, TourState, address_of

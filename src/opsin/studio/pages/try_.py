@@ -18,9 +18,10 @@ from opsin.core.format import count, percent, with_interval
 from opsin.core.glossary import find_term
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
+from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.jobs.output_folder import new_output_folder
-from opsin.studio.library.upload_import import SentFile, common_name, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.answer_tables import ManyAnswers, answer_row, summary, table
@@ -344,19 +345,16 @@ class _TryBody:
 
     async def _follow(self) -> None:
         """Show how far a job is, then what it found."""
-        asked, jobs = self._asked, self._studio.jobs
-        while (job := jobs.get(asked.job)) and not job.over:
-            if self._holder.is_deleted:
-                return
-            lines = await asyncio.to_thread(jobs.log_tail, job.id, 1)
-            self._waiting.tell(lines[-1].strip() if lines and job.active else "Waiting to start")
-            await asyncio.sleep(0.5)
+        jobs = self._studio.jobs
+        asked = JobAction(jobs, jobs.get(self._asked.job))
+        if not await asked.over(self._waiting.tell, lambda: self._holder.is_deleted):
+            return
+        said, cause = await asked.answer(ManyAnswers)
         if self._holder.is_deleted:
             return
-        said = await asyncio.to_thread(jobs.output, job.id, ManyAnswers)
         self._holder.clear()
         with self._holder:
-            if job.state != "done" or said is None:
-                layout.error_line(job.cause or "expected a table; the job ended without one.")
+            if said is None:
+                layout.error_line(cause)
                 return
-            summary(job, said)
+            summary(asked.job, said)

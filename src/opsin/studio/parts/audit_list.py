@@ -9,7 +9,7 @@ from nicegui import ui
 
 from opsin.core.format import count
 from opsin.data.audit import Finding
-from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
 

@@ -20,7 +20,7 @@ from opsin.studio.parts.folder_list import folder_links, holds, path_to
 from opsin.studio.parts.paging import page_links
 
 if TYPE_CHECKING:
-    from opsin.studio.library.folders import FolderEntry, Folders, Listing
+    from opsin.studio.datasets.folders import FolderEntry, Folders, Listing
 
 # Folders on one page.
 _PER: Final = 100

@@ -10,7 +10,7 @@ from nicegui.element import Element
 from numpy.typing import NDArray
 
 from opsin.core.format import count
-from opsin.studio.library.decoded_dataset import PARTS
+from opsin.studio.datasets.decoded_dataset import PARTS
 from opsin.studio.parts import terms
 from opsin.studio.words import safe
 
@@ -40,7 +40,7 @@ class ClassTable(Element, component="class_table.js"):
     Args:
         classes: Their names.
         counts: ``int64[K, 4]`` by class and by part, as
-            `opsin.studio.library.decoded_dataset.PARTS` has
+            `opsin.studio.datasets.decoded_dataset.PARTS` has
             them.
         address: Returns where the images of a class and a part are shown; ``None`` is all.
         here: The class that is shown now.

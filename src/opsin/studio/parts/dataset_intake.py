@@ -10,7 +10,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.studio.library.upload_import import SentFile
+from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import IMAGES, Intake
 from opsin.studio.parts.status_line import StatusLine
@@ -18,7 +18,7 @@ from opsin.studio.threads import UPLOADS
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Refused files of one upload that are shown one by one.

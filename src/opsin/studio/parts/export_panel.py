@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from opsin.core.format import counted, file_size
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link
-from opsin.studio.parts.job_wait import job_over
 from opsin.studio.parts.status_line import StatusLine
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 _FORMS: Final = {
@@ -72,21 +72,15 @@ class ExportPanel:
         studio = self._studio
         folder = await asyncio.to_thread(new_output_folder, studio.jobs)
         out = folder.absolute() / f"images{self._form.value}"
-        job = await asyncio.to_thread(
-            studio.jobs.add,
-            "export",
-            f"Export of {self._set.title}",
-            [*command("data", "--export", out), *self._set.words()],
-        )
-        ended = await job_over(studio, job, self._status)
-        if ended is None:
+        argv = [*command("data", "--export", out), *self._set.words()]
+        asked = await JobAction.ask(studio.jobs, "export", f"Export of {self._set.title}", argv)
+        if not await asked.over(self._status.say, lambda: self._status.element.is_deleted):
             return
-        written = await asyncio.to_thread(studio.jobs.output, ended.id, _Exported)
-        if ended.state != "done" or written is None:
-            cause = ended.cause or "The work was stopped."
+        written, cause = await asked.answer(_Exported)
+        if written is None:
             self._status.fail(await asyncio.to_thread(studio.sets.in_names, cause))
             return
         self._status.clear()
         with self._status.element:
             ui.label(f"{counted(written.images, 'image')}, {file_size(written.bytes)}")
-            download_link(ended)
+            download_link(asked.job)

@@ -10,15 +10,15 @@ from pydantic import BaseModel
 
 from opsin.core.format import count, counted
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.jobs.output_folder import new_output_folder
 from opsin.studio.parts import layout
 from opsin.studio.parts.download_link import download_link
-from opsin.studio.parts.job_wait import job_over
 from opsin.studio.parts.network_choice import NetworkChoice, fault_of, text_of
 from opsin.studio.parts.status_line import StatusLine
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 
@@ -77,18 +77,13 @@ class FeaturesPanel:
         words = ["--from", await asyncio.to_thread(text_of, studio, self._chosen)]
         words += [f"--prepare={self._pixels}"] if self._pixels else []
         out = folder.absolute() / "features.npz"
-        job = await asyncio.to_thread(
-            studio.jobs.add,
-            "embed",
-            f"Features of {self._set.title}",
-            [*command("embed", *words, "--out", out), *self._set.words()],
-        )
-        ended = await job_over(studio, job, self._status)
-        if ended is None:
+        argv = [*command("embed", *words, "--out", out), *self._set.words()]
+        title = f"Features of {self._set.title}"
+        asked = await JobAction.ask(studio.jobs, "embed", title, argv)
+        if not await asked.over(self._status.say, lambda: self._status.element.is_deleted):
             return
-        found = await asyncio.to_thread(studio.jobs.output, ended.id, _Embedded)
-        if ended.state != "done" or found is None:
-            cause = ended.cause or "The work was stopped."
+        found, cause = await asked.answer(_Embedded)
+        if found is None:
             self._status.fail(await asyncio.to_thread(studio.sets.in_names, cause))
             return
         left_out = f", {counted(len(found.unreadable), 'file')} unreadable"
@@ -98,4 +93,4 @@ class FeaturesPanel:
                 f"{counted(found.images, 'image')}, {count(found.units)} numbers each"
                 f"{left_out if found.unreadable else ''}"
             )
-            download_link(ended)
+            download_link(asked.job)

@@ -11,7 +11,7 @@ from opsin.core.format import count, counted
 from opsin.studio import words
 
 if TYPE_CHECKING:
-    from opsin.studio.library.folders import FolderEntry, Listing
+    from opsin.studio.datasets.folders import FolderEntry, Listing
 
 CSS: Final = """
 .op-path { margin: 0 0 .6rem; gap: .2rem .5rem; }

@@ -12,7 +12,7 @@ from nicegui import events
 from nicegui.element import Element
 
 from opsin.data.formats import SUFFIXES
-from opsin.studio.library.upload_import import SentFile
+from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.words import safe
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ CSS: Final = """
 class Intake(Element, component="intake.js"):
     """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
 
-    What it takes goes to `opsin.studio.library.uploads` in parts. A file that is sent again with
+    What it takes goes to `opsin.studio.datasets.uploads` in parts. A file that is sent again with
     the same ``batch``, after a reload, say, goes on where it stopped.
 
     Args:

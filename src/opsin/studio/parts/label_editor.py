@@ -12,8 +12,8 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
+from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.status_line import StatusLine
@@ -119,7 +119,6 @@ class LabelEditor:
         self._now: dict[int, str | None] = {}
         self._labels = opened.decoded.labels
         self._steps = (0, 0)
-        self._dropped = 0
 
     @property
     def chosen(self) -> list[str]:
@@ -155,7 +154,6 @@ class LabelEditor:
             self._now = await asyncio.to_thread(self._corrections.now)
             self._labels = await asyncio.to_thread(self._corrections.labels)
             self._steps = await asyncio.to_thread(self._corrections.steps)
-            self._dropped = await asyncio.to_thread(self._corrections.dropped)
 
     def _page(self) -> ImagePage:
         wanted = self._wanted
@@ -245,20 +243,15 @@ class LabelEditor:
         """Show corrections whose images are missing; training refuses those."""
         if not self._corrections:
             return
-        known, gone, dropped = self._corrections, self._corrections.gone, self._dropped
+        known, gone = self._corrections, self._corrections.gone
         self._lost.clear()
-        self._lost.set_visibility(bool(gone or dropped))
+        self._lost.set_visibility(bool(gone))
         with self._lost:
             if gone:
                 layout.error_line(
                     f"{counted(gone, 'correction is', 'corrections are')} for missing images."
                 )
                 layout.action("Drop these", lambda: self._do(known.forget_gone))
-            if dropped:
-                kept = counted(dropped, "dropped correction is", "dropped corrections are")
-                label = ui.label(f"{kept} kept for seven days.")
-                label.classes("op-muted")
-                layout.action("Restore dropped", lambda: self._do(known.restore_dropped))
 
     def _show(self, page: ImagePage) -> None:
         """Say how many there are and what was corrected."""

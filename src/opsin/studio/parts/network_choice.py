@@ -12,7 +12,7 @@ from nicegui import ui
 from opsin.backbones.named_backbones import NAMED
 from opsin.backbones.pixel_values import CHOICES
 from opsin.core.format import file_size
-from opsin.studio.library.upload_import import SentFile
+from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.threads import UPLOADS

@@ -10,19 +10,18 @@ from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job_action import JobAction
 from opsin.studio.jobs.training_form import AUGMENT_WORDS
 from opsin.studio.parts import layout
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Policies of augmentation, as the form of a training has them.
 _SHOW: Final = {policy: words for policy, words in AUGMENT_WORDS.items() if policy}
-# Seconds between two looks at the job that draws.
-_EVERY: Final = 0.5
 
 CSS: Final = """
 .op-preview { width: 100%; background: #fff; border-radius: .5rem; margin-top: .5rem; }
@@ -93,17 +92,14 @@ class Preview:
         out = folder / "previews" / policy
         words = command("data", "--augment", policy, "--seed", str(self._seed), "--out", out)
         title = f"Draw variations of {self._set.title}"
-        job = await asyncio.to_thread(
-            studio.jobs.add, "preview", title, [*words, *self._set.words()]
-        )
+        argv = [*words, *self._set.words()]
+        asked = await JobAction.ask(studio.jobs, "preview", title, argv)
         self._place.say("Drawing a preview …")
-        while not (job := studio.jobs.get(job.id)).over:
-            await asyncio.sleep(_EVERY)
-            if self._place.element.is_deleted:
-                return
-        drawn = await asyncio.to_thread(studio.jobs.output, job.id, _Drawn)
-        if job.state != "done" or drawn is None:
-            self._place.fail(job.cause or "The preview was stopped.")
+        if not await asked.over(left=lambda: self._place.element.is_deleted):
+            return
+        drawn, cause = await asked.answer(_Drawn)
+        if drawn is None:
+            self._place.fail(cause)
             return
         self._others.set_visibility(True)
         self._place.clear()
@@ -113,7 +109,7 @@ class Preview:
             ui.label(f"Random training images of some classes (seed {self._seed}).").classes(
                 "op-muted"
             )
-            address = f"/previews/{self._set.id}/{policy}?v={job.id}"
+            address = f"/previews/{self._set.id}/{policy}?v={asked.job.id}"
             with ui.link(target=address, new_tab=True):
                 image = ui.element("img").classes("op-preview")
                 image._props["src"] = address

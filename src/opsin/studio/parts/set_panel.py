@@ -14,13 +14,13 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.data.sources import named
 from opsin.studio import words
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.parts import layout
 
 if TYPE_CHECKING:
+    from opsin.studio.datasets.audit_result import Glance
+    from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.jobs.job import Job
-    from opsin.studio.library.audit_result import Glance
-    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Classes that a panel names; the set's own page has all of them.

@@ -25,11 +25,11 @@ from opsin.data.dataset import fingerprint_of
 from opsin.data.fill_cache import cache_key, look_up, read_found
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.computed_once import ComputedOnce
-from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.dataset_search import key_of
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
+from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.dataset_search import key_of
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES

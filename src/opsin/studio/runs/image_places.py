@@ -7,9 +7,9 @@ from pathlib import Path
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.run_images import recipe_of_run
 from opsin.data.sources.named import NAMES
-from opsin.studio.library.catalogue import Library
-from opsin.studio.library.folders import Folders
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.datasets.folders import Folders
+from opsin.studio.errors import NotThere
 
 
 class ImagePlaces:

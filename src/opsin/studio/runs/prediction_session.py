@@ -22,9 +22,9 @@ from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
 from opsin.studio.computed_once import ComputedOnce
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.output_folder import output_of
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.not_found import NotThere
 from opsin.studio.runs.classifying import Classifying, OpenedClassifier
 from opsin.studio.runs.inspection_worker import without_path
 from opsin.studio.runs.run_index import RunIndex
@@ -154,39 +154,24 @@ def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
 
     @api.get("/kept/{key}.png")
     async def kept(key: str) -> Response:
-        try:
-            # A key is never given to another image.
-            return _png(await tried.image(key), "private, max-age=86400")
-        except OpsinError as error:
-            return _missing(error)
+        # A key is never given to another image.
+        return _png(await tried.image(key), "private, max-age=86400")
 
     @api.get("/heat/{run}/{key}.png")
     async def heat(run: str, key: str) -> Response:
-        try:
-            # The run may get another classifier.
-            return _png(await tried.heat(run, key), "no-store")
-        except OpsinError as error:
-            return _missing(error)
+        # The run may get another classifier.
+        return _png(await tried.heat(run, key), "no-store")
 
     @api.get("/answers/{job}.{kind}")
     async def answers(job: str, kind: str) -> Response:
-        try:
-            file = output_of(jobs.get(job))
-        except OpsinError as error:
-            return _missing(error)
+        file = output_of(jobs.get(job))
         if file is None or file.suffix != f".{kind}" or not await IMAGES.run(file.is_file):
-            return Response("There are no answers yet.", 404, media_type="text/plain")
+            raise NotThere("answers of a job", "there are none yet", "Wait for its end.")
         return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
 
 
 def _png(content: bytes, kept: str) -> Response:
     return Response(content, media_type="image/png", headers={"cache-control": kept})
-
-
-def _missing(error: OpsinError) -> Response:
-    """Answer in words that hold no path: the page around says what happened."""
-    status = 404 if isinstance(error, NotThere) else 422
-    return Response("There is nothing of this name.", status, media_type="text/plain")
 
 
 def _upright(kept: Kept) -> bytes:

@@ -1,4 +1,4 @@
-"""What a run answers on its test images."""
+"""What a finished run answers on its test images, from its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import Report
+from opsin.core.errors import RunError
+from opsin.core.metadata import Layer
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,22 @@ def read_answers(directory: RunDirectory, split: PredictedPart) -> RunAnswers:
     """Read a run's ``predictions.npz``."""
     kept = RunPredictions.read(directory).of(split)
     return RunAnswers(kept.rows, kept.labels, kept.answers, kept.probabilities.max(axis=1))
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What is known of a finished run without asking its classifier."""
+
+    layers: list[Layer]
+    part: str
+    answers: RunAnswers
+
+
+def read_judged(directory: RunDirectory) -> RunResults:
+    """Read a run's report and its answers."""
+    if not directory.classifier.is_file() or not directory.report.is_file():
+        raise RunError(
+            "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
+        )
+    report = directory.read(Report)
+    return RunResults(report.layers, report.split, read_answers(directory, report.split))

@@ -13,10 +13,10 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.data.run_images import pair_up
-from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.catalogue import Library, LibraryDataset
+from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache, recipe_of
 from opsin.studio.runs.run_index import RunIndex
 

@@ -15,7 +15,7 @@ from opsin.core.errors import OpsinError, RunError
 from opsin.core.file_stamp import MISSING
 from opsin.core.recipe import SPLIT, DataRecipe
 from opsin.core.recipe_options import options_of
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
 from opsin.studio.trash import KEPT, Removed, Trash
 

@@ -11,7 +11,7 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import archive
-from opsin.studio.library.dataset_search import check_archive, key_of
+from opsin.studio.datasets.dataset_search import check_archive, key_of
 
 
 def test_the_key_is_the_one_that_training_finds(shapes: Path, tmp_path: Path) -> None:

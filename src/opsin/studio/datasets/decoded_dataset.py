@@ -18,7 +18,7 @@ from opsin.data import cache
 from opsin.data.audit import Finding
 from opsin.data.cache import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 
 #: Parts of a split by their codes; images of the first kind are not in a part yet.
 PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}

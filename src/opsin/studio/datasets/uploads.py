@@ -23,13 +23,13 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
-from opsin.core.errors import OpsinError, SourceError, StorageError
+from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
-from opsin.studio.library.upload_import import SentFile, arrange, usable
+from opsin.studio.datasets.upload_import import SentFile, arrange, usable
 from opsin.studio.threads import UPLOADS
-from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
+from opsin.web.refusals import BadRequest, RequestError, json_reply
 
 #: Bytes and files of all uploads together.
 MOST_BYTES: Final = 4 << 30
@@ -233,31 +233,22 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
 
     @api.get("/uploads/{key}")
     async def arrived(key: str) -> Response:
-        try:
-            return json_reply({"offset": await UPLOADS.run(uploads.offset, key)})
-        except OpsinError as error:
-            return _refused(error)
+        return json_reply({"offset": await UPLOADS.run(uploads.offset, key)})
 
     @api.put("/uploads/{key}")
     async def more(key: str, request: Request) -> Response:
-        try:
-            _check(key)
-            offset = _number(request.query_params.get("offset", ""))
-            async with uploads.alone(key):
-                if offset != (there := await UPLOADS.run(uploads.offset, key)):
-                    return json_reply({"offset": there}, 409)
-                return json_reply({"offset": await _receive(uploads, key, offset, request)})
-        except OpsinError as error:
-            return _refused(error)
+        _check(key)
+        offset = _number(request.query_params.get("offset", ""))
+        async with uploads.alone(key):
+            if offset != (there := await UPLOADS.run(uploads.offset, key)):
+                return json_reply({"offset": there}, 409)
+            return json_reply({"offset": await _receive(uploads, key, offset, request)})
 
     @api.delete("/uploads/{key}")
     async def forget(key: str) -> Response:
-        try:
-            async with uploads.alone(_check(key)):
-                await UPLOADS.run(uploads.drop, key)  # of a large file it takes a while
-            return json_reply({"offset": 0})
-        except OpsinError as error:
-            return _refused(error)
+        async with uploads.alone(_check(key)):
+            await UPLOADS.run(uploads.drop, key)  # of a large file it takes a while
+        return json_reply({"offset": 0})
 
 
 async def _receive(uploads: Uploads, key: str, offset: int, request: Request) -> int:
@@ -294,12 +285,6 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         except (StopAsyncIteration, TimeoutError):
             return
         yield piece
-
-
-def _refused(error: OpsinError) -> Response:
-    """Return the reply to what cannot be taken; 507 says that the disk is full (RFC 4918)."""
-    status = error.status if isinstance(error, RequestError) else 507
-    return json_reply({"error": error_parts(error)}, status)
 
 
 def _number(text: str) -> int:

@@ -9,8 +9,8 @@ import pytest
 
 from opsin.core.errors import ModelFileError
 from opsin.core.operating_system import process_exists
-from opsin.studio.library import network_files
-from opsin.studio.library.network_files import NetworkFiles
+from opsin.studio.datasets import network_files
+from opsin.studio.datasets.network_files import NetworkFiles
 
 
 def test_a_look_into_a_network_that_hangs_is_ended(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +14,9 @@ from hypothesis import strategies as st
 from opsin.core.errors import SourceError
 from opsin.data.cache import Decoded, digest_rows
 from opsin.data.corrections import correct
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.dataset_corrections import Corrections
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.errors import NotThere
 
 CLASSES = ("boot", "bag", "<img src=x onerror=alert(1)>")
 
@@ -162,30 +159,6 @@ def test_a_line_cut_short_was_never_made(tmp_path: Path) -> None:
 
 
 # As an earlier version left it, killed once while it wrote.
-OLD_LOG = """\
-{"at": 1795387355.3220358, "do": "put", "was": "d31c093633d70eb8", "is": "d6c943d890f41809", "changes": [["30907fb25698cc2c7a8bf29386d0c01d", "0.png", "boot", "bag"]]}
-{"at": 1.0, "do": "pu
-{"at": 1795387355.3778248, "do": "put", "was": "d6c943d890f41809", "is": "68501f322569ea56", "changes": [["420a7f4d27fd284e40c242652b647156", "1.png", "boot", "bag"]]}
-
-{"at": 1795387355.422613, "do": "undo", "was": "68501f322569ea56", "is": "d6c943d890f41809", "changes": [["420a7f4d27fd284e40c242652b647156", "1.png", "bag", "boot"]]}
-
-{"at": 1795387355.4701588, "do": "put", "was": "d6c943d890f41809", "is": "010fc17b5325b616", "changes": [["1025d3e4f833f6cdfaddf64b9339065f", "2.png", "bag", null]]}
-"""  # noqa: E501
-OLD_TABLE = """\
-digest,name,label,suggested,score
-30907fb25698cc2c7a8bf29386d0c01d,0.png,bag,,
-1025d3e4f833f6cdfaddf64b9339065f,2.png,-,,
-"""
-
-
-def test_changes_of_an_earlier_version_are_taken_back(tmp_path: Path) -> None:
-    (tmp_path / "undo.jsonl").write_text(OLD_LOG)
-    (tmp_path / "corrections.csv").write_text(OLD_TABLE)
-    corrections = Corrections(tmp_path, opened([1, 2, 3], [0, 0, 1]))
-    assert (corrections.now(), corrections.steps()) == ({0: "bag", 2: None}, (2, 0))
-    assert corrections.undo() and corrections.undo()
-    assert (corrections.now(), corrections.steps()) == ({}, (0, 2))
-    assert (tmp_path / "undo.jsonl").read_text().startswith(OLD_LOG)
 
 
 def test_a_table_that_somebody_edited_counts(tmp_path: Path) -> None:
@@ -221,26 +194,6 @@ def test_images_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_path:
     corrections.forget_gone()
     assert corrections.gone == 0
     assert as_trained(fewer, corrections.path) == ["bag", None]
-
-
-def test_dropped_lines_come_back_after_a_restart_for_a_week(tmp_path: Path) -> None:
-    here = opened([1, 2, 3], [0, 1, 2])
-    Corrections(tmp_path, here).put([0, 1], CLASSES[2])
-    fewer = opened([2, 3], [1, 2], names=["1.png", "2.png"])
-    some = Corrections(tmp_path, fewer)
-    some.now()
-    assert (some.gone, some.dropped()) == (1, 0)
-    some.forget_gone()
-    assert (some.gone, some.dropped()) == (0, 1)
-    Corrections(tmp_path, fewer).restore_dropped()
-    whole = Corrections(tmp_path, here)
-    assert whole.now() == {0: CLASSES[2], 1: CLASSES[2]}
-    some = Corrections(tmp_path, fewer)
-    some.now()
-    some.forget_gone()
-    then = time.time() - 8 * 86_400
-    os.utime(tmp_path / "dropped.csv", (then, then))
-    assert Corrections(tmp_path, fewer).dropped() == 0
 
 
 def test_counts_by_class_follow_the_corrections(tmp_path: Path) -> None:
@@ -284,14 +237,3 @@ def test_a_damaged_table_is_said_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="the columns digest, name and label"):
         corrections.put([0], "bag")
     assert corrections.path.read_text() == "what,ever\n1,2\n"
-
-
-def test_each_change_is_a_line_first(tmp_path: Path) -> None:
-    here = opened([1, 2], [0, 1])
-    corrections = Corrections(tmp_path, here)
-    corrections.put([1], "boot")
-    (line,) = (tmp_path / "undo.jsonl").read_text().splitlines()
-    assert json.loads(line)["changes"] == [[here.digest(1), "1.png", "bag", "boot"]]
-    assert corrections.path.read_text() == (
-        f"digest,name,label,suggested,score\n{here.digest(1)},1.png,boot,,\n"
-    )

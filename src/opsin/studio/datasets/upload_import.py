@@ -20,7 +20,7 @@ from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources import archive
 from opsin.data.spelling import nfc
 from opsin.data.split import part_named
-from opsin.studio.library.dataset_search import check_archive
+from opsin.studio.datasets.dataset_search import check_archive
 
 _MOST_BYTES: Final = 255
 # Bytes of a name that others are made of, with a suffix.

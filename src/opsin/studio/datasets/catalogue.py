@@ -2,7 +2,7 @@
 
 <home>/sets/<id>/set.json          id, title, sources, options, made_here, created
 <home>/sets/<id>/corrections.csv   what people say about its labels
-(`opsin.studio.library.dataset_corrections`)
+(`opsin.studio.datasets.dataset_corrections`)
 <home>/sets/<id>/look.json         what `opsin data --audit` found, and of which files
 <home>/sets/<id>/rows.npz          rows of each part and each finding
 <home>/sets/<id>/looking.json      the job that looks, until its answer is kept
@@ -33,19 +33,19 @@ from opsin.data.image_tree import natural
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
-from opsin.studio.jobs.job import Job
-from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.audit_result import (
+from opsin.studio.datasets.audit_result import (
     AuditResult,
     AuditResults,
     Glance,
     SmallFiles,
     read_moved,
 )
-from opsin.studio.library.dataset_search import key_of
-from opsin.studio.library.library_dataset import LibraryDataset, id_of, is_id, stored_set
-from opsin.studio.library.upload_import import class_name, file_name
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.dataset_search import key_of
+from opsin.studio.datasets.library_dataset import LibraryDataset, id_of, is_id, stored_set
+from opsin.studio.datasets.upload_import import class_name, file_name
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.trash import KEPT, Removed, Trash
 
 __all__ = ["AuditResult", "Glance", "Library", "LibraryDataset"]

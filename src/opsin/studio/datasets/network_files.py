@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from opsin.core.errors import ModelFileError
 from opsin.core.storage import storage_errors
+from opsin.studio.datasets.upload_import import file_name
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
-from opsin.studio.library.upload_import import file_name
-from opsin.studio.not_found import NotThere
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _ASK: Final = "ask-for-pixels"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
-from opsin.studio.library.folders import Folders
-from opsin.studio.not_found import NotThere
+from opsin.studio.datasets.folders import Folders
+from opsin.studio.errors import NotThere
 from tests.conftest import write_shapes
 
 HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}\u202e"
@@ -43,13 +43,6 @@ def test_folders_are_counted_and_in_natural_order(root: Path) -> None:
     assert [each.name for each in within.parents] == ["root"]
     assert folders.path(within.folders[0].id) == root / "shapes" / "disc"
     assert folders.path(listing.files[0].id, "file") == root / "pets.zip"
-
-
-def test_ids_say_nothing_and_last_over_restarts(root: Path) -> None:
-    one, other = Folders([root]), Folders([root])
-    ids = [each.id for each in one.list(one.root_ids()[0]).folders]
-    assert ids == [each.id for each in other.list(other.root_ids()[0]).folders]
-    assert all(len(each) == 16 and int(each, 16) >= 0 for each in ids)
 
 
 @given(st.text(max_size=40))
@@ -100,12 +93,6 @@ def test_a_folder_beside_a_root_with_its_name_is_outside(tmp_path: Path) -> None
     (tmp_path / "photos" / "link").symlink_to(tmp_path / "photos-private")
     folders = Folders([tmp_path / "photos"])
     assert folders.list(folders.root_ids()[0]).folders == ()
-
-
-def test_of_roots_within_each_other_the_outer_one_is_the_way_back(root: Path) -> None:
-    folders = Folders([root / "shapes", root])
-    listing = folders.list(folders.root_ids()[0])
-    assert [each.name for each in listing.parents] == ["root"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may read everything")

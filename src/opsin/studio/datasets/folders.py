@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
 from opsin.data.sources import archive, table
-from opsin.studio.not_found import NotThere
+from opsin.studio.errors import NotThere
 
 # A folder of a million images is as good as one of ten thousand, seen from above.
 _COUNTED: Final = 10_000

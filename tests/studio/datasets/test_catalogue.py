@@ -14,16 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import opsin
 from opsin.core.errors import ImageError, RecipeError, SourceError
-from opsin.core.recipe import DataRecipe
-from opsin.core.recipe_options import options_of
+from opsin.studio.datasets.catalogue import Library
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library.catalogue import Library, LibraryDataset
-from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.not_found import NotThere
-from opsin.studio.runs.dataset_cache import open_set
-from tests.conftest import shape_image, write_shapes
+from tests.conftest import shape_image
 from tests.server.made_engine import png
 
 HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
@@ -70,7 +65,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None
         def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
             return (sys.executable, "-c", code, *map(str, words))
 
-        monkeypatch.setattr("opsin.studio.library.audit_result.command", command)
+        monkeypatch.setattr("opsin.studio.datasets.audit_result.command", command)
 
     return answer
 
@@ -107,14 +102,6 @@ def test_what_is_no_set_is_not_there(sets: Library, wrong: str) -> None:
             ask(wrong)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"id": 3, "sources": 4}', "null"])
-def test_a_damaged_set_hides_no_other(sets: Library, damage: str) -> None:
-    one = sets.add_source("digits")
-    two = sets.add_source("digits", classes=["1", "2"])
-    (sets.folder(two.id) / "set.json").write_text(damage)
-    assert sets.all() == [one]
-
-
 def test_sources_that_are_none_are_refused_in_words_without_their_place(
     sets: Library, tmp_path: Path
 ) -> None:
@@ -147,61 +134,6 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(
     with pytest.raises(NotThere):
         sets.restore(token)
     assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
-
-
-def test_what_was_removed_is_found_after_a_restart_and_nothing_said_is_lost(
-    sets: Library, shapes: Path, tmp_path: Path, queue: Queue
-) -> None:
-    added = sets.add_source(str(shapes))
-    sets.corrections_path(added.id).write_text("digest,name,label\nx,y,disc\n")
-    sets.remove(added.id)
-    again = Library(sets.folder(sets.add_source(str(shapes)).id).parent.parent, queue)
-    sets.corrections_path(added.id).write_text("digest,name,label\nx,y,square\n")
-    [removed] = again.removed()
-    assert (removed.name, abs(removed.when - time.time()) < 60) == (added.title, True)
-    assert again.restore(removed.token) == added
-    assert "disc" in again.corrections_path(added.id).read_text()
-    # The one that was there meanwhile waits in its place.
-    [removed] = again.removed()
-    again.restore(removed.token)
-    assert "square" in again.corrections_path(added.id).read_text()
-
-
-def test_counts_of_the_list_follow_the_corrections(sets: Library, shapes: Path) -> None:
-    added = sets.add_source(str(shapes))
-    opsin.load(shapes)
-    before = sets.glance(added.id).counts
-    assert before is not None
-    first, second = list(before)[:2]
-    corrections = Corrections(sets.folder(added.id), open_set(added))
-    rows = [row for row in range(2) if corrections.label(row) == first]
-    corrections.put(rows[:1], second)
-    corrections.put(rows[1:], None)
-    counted = before | {first: before[first] - 2, second: before[second] + 1}
-    assert sets.glance(added.id).counts == counted
-    corrections.undo()
-    assert sets.glance(added.id).counts == counted | {first: before[first] - 1}
-    # A table that somebody edits is counted when the set is opened the next time.
-    sets.corrections_path(added.id).write_text("digest,name,label\n")
-    assert sets.glance(added.id).counts == before
-
-
-def test_a_look_that_goes_on_does_not_keep_a_removed_set_away(
-    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
-) -> None:
-    answered(ANSWER)
-    added = sets.add_source("digits")
-    job = sets.look(added.id)
-    assert job is not None
-    token, folder = sets.remove(added.id), sets.folder
-    rows = Path(job.argv[job.argv.index("--rows") + 1])
-    rows.parent.mkdir()
-    run_until_over(queue, job.id)
-    assert rows.is_file()
-    assert sets.all() == []
-    assert sets.restore(token) == added
-    assert (folder(added.id) / "set.json").is_file()
-    assert sets.looked(added.id) is not None
 
 
 def test_images_of_a_removed_set_wait_as_long_as_it_does(sets: Library) -> None:
@@ -268,18 +200,6 @@ def test_what_is_no_image_is_not_kept(sets: Library, content: bytes) -> None:
     assert list((sets.images_path(made.id) / "cat").iterdir()) == []
 
 
-def test_images_go_into_classes_of_sets_that_were_made_here(sets: Library, shapes: Path) -> None:
-    content = png(shape_image("disc", 1))
-    made, found = sets.new_empty(["cat", "dog"]), sets.add_source(str(shapes))
-    for class_ in ("..", "../../cat", "mouse", "", "cat/"):
-        with pytest.raises(SourceError):
-            sets.keep_image(made.id, class_, content, "x.png")
-    with pytest.raises(SourceError, match="belong to its source"):
-        sets.keep_image(found.id, "disc", content, "x.png")
-    with pytest.raises(SourceError):
-        sets.add_class(found.id, "cat")
-
-
 @pytest.mark.parametrize(
     "classes",
     [[], ["cat"], ["cat", "CAT"], ["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],
@@ -290,23 +210,6 @@ def test_classes_that_cannot_be_folders_are_refused(sets: Library, classes: list
     with pytest.raises(SourceError):
         sets.new_empty(classes)
     assert sets.all() == []
-
-
-def test_an_upload_becomes_a_set(sets: Library) -> None:
-    into = sets.new_place("Pets: 2026/07")
-    assert into.name == "Pets- 2026-07"  # legal on every system; runs are called after it
-    write_shapes(into)
-    added = sets.add_upload(into, title=" ")
-    assert (added.title, added.made_here, added.sources) == ("Upload", True, (str(into),))
-    assert sets.images_path(added.id) == into
-    assert sets.glance(added.id).counts == {"disc": 12, "square": 12}
-    place = sets.new_place("x" * 500)
-    place.parent.mkdir(parents=True)
-    archive = place.with_name(f"{place.name}.zip")
-    archive.write_bytes(b"PK")
-    packed = sets.add_upload(archive, title="x" * 500)
-    assert not packed.made_here
-    assert len(packed.title) == 200
 
 
 def test_a_look_is_asked_once_and_again_where_files_changed(
@@ -369,27 +272,6 @@ def test_the_answer_of_a_look_that_ended_while_no_studio_ran_is_kept(
     assert Library(tmp_path / "home", Queue(tmp_path / "home")).looked(added.id) is not None
 
 
-@pytest.mark.parametrize("damage", ["", "{", "null", "{}", '{"key": 1, "when": "x", "found": []}'])
-def test_a_damaged_look_is_none(sets: Library, damage: str) -> None:
-    added = sets.add_source("digits")
-    (sets.folder(added.id) / "look.json").write_text(damage)
-    (sets.folder(added.id) / "looking.json").write_text(damage)
-    assert sets.looked(added.id) is None
-    assert sets.glance(added.id).counts is None
-
-
-def test_a_source_that_is_gone_says_so(sets: Library, shapes: Path) -> None:
-    added = sets.add_source(str(shapes), title="Shapes")
-    shapes.rename(shapes.with_name("elsewhere"))
-    for ask in (sets.look, sets.glance):
-        if ask == sets.glance:
-            assert sets.glance(added.id).counts is None
-            continue
-        with pytest.raises(SourceError) as caught:
-            ask(added.id)
-        assert str(shapes) not in str(caught.value)
-
-
 def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: Path) -> None:
     added = sets.add_source(str(shapes))
     job = sets.look(added.id)
@@ -400,38 +282,3 @@ def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: 
     assert look.counts == {"disc": 12, "square": 12}
     with np.load(sets.rows_path(added.id)) as rows:
         assert sum(len(rows[part]) for part in ("train", "val", "test")) == 24
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"size": (48, 64), "channels": 1}, ["--size=48x64", "--channels=1"]),
-        ({"classes": ["a b", "c"]}, ["--classes=a b,c"]),
-        ({"follow_links": False, "columns": {"path": "f", "label": "k"}},
-         ["--no-follow-links", "--columns=path=f,label=k"]),
-        ({"max_unreadable": 0.5, "test": "other", "group_by": None},
-         ["--max-unreadable=0.5", "--test=other"]),
-    ],
-)  # fmt: skip
-def test_options_are_said_as_the_command_line_reads_them(
-    options: dict[str, Any], words: list[str]
-) -> None:
-    said = LibraryDataset("0", "t", ("-x.zip",), options).words()
-    assert said == [*words, "--", "-x.zip"]
-    recipe = DataRecipe.of("-x.zip", **options)
-    read = {}
-    for word in words:
-        flag, equals, text = word.partition("=")
-        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-        option = options_of(DataRecipe)[name]
-        read[name] = option.read(text) if equals else not flag.startswith("--no-")
-    assert DataRecipe.of("-x.zip", **read) == recipe
-
-
-def test_texts_call_sets_by_their_titles_alone(sets: Library, tmp_path: Path) -> None:
-    for name in ("photos", "photos of boots"):
-        folder = tmp_path / name
-        write_shapes(folder)
-        sets.add_source(str(folder), title=f"The {name}")
-    said = f"{tmp_path / 'photos of boots'} has 1; {tmp_path / 'photos'} has 2; digits has 10"
-    assert sets.in_names(said) == "The photos of boots has 1; The photos has 2; digits has 10"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import re
@@ -11,19 +10,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
-from opsin.data.dataset import look_at
-from opsin.studio.library.upload_import import SentFile, arrange, class_name, file_name
-from opsin.studio.library.uploads import Uploads
-from opsin.studio.runs.prediction_session import Kept, _upright
+from opsin.studio.datasets.upload_import import SentFile, arrange
+from opsin.studio.datasets.uploads import Uploads
 from tests.conftest import shape_image
 from tests.server.made_engine import png
 
@@ -53,19 +47,6 @@ def packed(names: dict[str, bytes]) -> bytes:
         for name, content in names.items():
             archive.writestr(name, content)
     return stream.getvalue()
-
-
-def test_a_zip_is_kept_and_can_be_read(uploads: Uploads, tmp_path: Path) -> None:
-    names = {
-        f"shapes/{label}/{number}.png": image(number)
-        for label in ("cat", HOSTILE)
-        for number in range(3)
-    }
-    file = put(uploads, "pets.zip", packed(names), 1)
-    source = uploads.finish(BATCH, [file], tmp_path / "images" / "id" / "My pets")
-    assert source == tmp_path / "images" / "id" / "My pets.zip"  # as people call it
-    assert look_at(str(source)).classes == (HOSTILE, "cat")
-    assert uploads.offset(file["key"]) == 0
 
 
 def evil_tar() -> bytes:
@@ -157,22 +138,6 @@ def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) 
     ]  # fmt: skip
 
 
-def test_photos_of_a_telephone_and_rare_formats_are_taken(uploads: Uploads, tmp_path: Path) -> None:
-    heic = base64.b64decode((Path(__file__).parents[2] / "data/telephone.heic.txt").read_bytes())
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(stream, "TGA")
-    files = [
-        put(uploads, "IMG_1.HEIC", heic, 1, "pets/cat/IMG_1.HEIC"),
-        put(uploads, "1.tga", stream.getvalue(), 2, "pets/dog/1.tga"),
-    ]
-    root = uploads.finish(BATCH, files, tmp_path / "pets")
-    assert laid_out(root) == ["cat/IMG_1.HEIC", "dog/1.tga"]
-    # Browsers cannot show either: what they get is PNG.
-    for name in ("cat/IMG_1.HEIC", "dog/1.tga"):
-        shown = _upright(Kept(name, (root / name).read_bytes()))
-        assert Image.open(io.BytesIO(shown)).format == "PNG"
-
-
 def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
     uploads: Uploads, tmp_path: Path
 ) -> None:
@@ -185,19 +150,6 @@ def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
     ]
     root = uploads.finish(BATCH, files, tmp_path / "tried" / "some", labelled=False)
     assert laid_out(root) == ["IMG 1.png", "holiday/beach/IMG 2.png"]
-
-
-def test_what_can_never_be_a_source_is_named_and_forgotten(
-    uploads: Uploads, tmp_path: Path
-) -> None:
-    files = [
-        put(uploads, "plan.psd", b"8BPS", 1),
-        put(uploads, "notes.pdf", b"%PDF", 2),
-    ]
-    with pytest.raises(SourceError, match=r"'plan\.psd', 'notes\.pdf': that is none") as refused:
-        uploads.finish(BATCH, files, tmp_path / "new")
-    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC" in refused.value.advice
-    assert [uploads.offset(each["key"]) for each in files] == [0, 0]
 
 
 def test_of_many_images_with_one_name_none_is_lost(tmp_path: Path) -> None:
@@ -272,12 +224,6 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
     assert uploads.finish(BATCH, files, tmp_path / "other").is_dir()
 
 
-def test_half_a_file_is_not_used(uploads: Uploads, tmp_path: Path) -> None:
-    file = put(uploads, "a.png", image(1), 1, "cat/a.png") | {"size": 10**6}
-    with pytest.raises(SourceError, match=r"'a\.png' has not"):
-        uploads.finish(BATCH, [file], tmp_path / "new")
-
-
 def test_an_archive_is_not_added_to_other_images_and_is_kept(
     uploads: Uploads, tmp_path: Path
 ) -> None:
@@ -287,42 +233,3 @@ def test_an_archive_is_not_added_to_other_images_and_is_kept(
     with pytest.raises(SourceError, match="a set by itself"):
         uploads.finish(BATCH, [file], tmp_path / "set")
     assert uploads.finish(BATCH, [file], tmp_path / "other").is_file()
-
-
-@settings(max_examples=200)
-@example("\ufb2a and e\x00\u0301")
-@given(st.text(max_size=300))
-def test_what_people_call_a_set_its_folder_is_called(title: str) -> None:
-    name = file_name(title)
-    assert name == class_name(name)
-    assert len(name.encode()) <= 200
-    assert file_name(name) == name
-
-
-@pytest.mark.parametrize("name", ["pets.parquet", "pets.tar"])
-def test_a_table_and_a_shard_are_sets_by_themselves(
-    name: str, uploads: Uploads, tmp_path: Path
-) -> None:
-    file = tmp_path / name
-    labels = ["cat", "dog"] * 3
-    if name.endswith(".parquet"):
-        columns = {"image": [image(n) for n in range(6)], "label": labels}
-        pq.write_table(pa.table(columns), file)
-    else:
-        with tarfile.open(file, "w") as shard:
-            for number, label in enumerate(labels):
-                for ending, content in (("png", image(number)), ("cls", label.encode())):
-                    member = tarfile.TarInfo(f"{number}.{ending}")
-                    member.size = len(content)
-                    shard.addfile(member, io.BytesIO(content))
-    sent = put(uploads, name, file.read_bytes(), 1)
-    source = uploads.finish(BATCH, [sent], tmp_path / "images" / "id" / "My pets")
-    assert source.name == f"My pets{file.suffix}"
-    assert look_at(source).classes == ("cat", "dog")
-
-
-def test_a_damaged_table_is_refused_by_its_own_name(uploads: Uploads, tmp_path: Path) -> None:
-    sent = put(uploads, "pets.parquet", b"PAR1 and nothing", 1)
-    with pytest.raises(SourceError, match=r"pets\.parquet") as raised:
-        uploads.finish(BATCH, [sent], tmp_path / "images" / "id" / "My pets")
-    assert str(tmp_path) not in str(raised.value)

@@ -22,10 +22,9 @@ from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.applied_corrections import Correction
 from opsin.data.cache import as_keys, digest_names
-from opsin.data.corrections import LEFT_OUT, correct, read_corrections, write_corrections
-from opsin.studio.library.audit_result import MOVED
-from opsin.studio.library.decoded_dataset import DecodedDataset
-from opsin.studio.trash import KEPT
+from opsin.data.corrections import LEFT_OUT, correct, write_corrections
+from opsin.studio.datasets.audit_result import MOVED
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
 # What one image was and became: its row, its class before and after; None is left out.
 _Change = tuple[int, str | None, str | None]
@@ -50,7 +49,6 @@ class Corrections:
         self.path = folder / "corrections.csv"
         self._opened = opened
         self._log = folder / "undo.jsonl"
-        self._dropped = folder / "dropped.csv"
         self._lock = FileLock(folder / ".corrections.lock", timeout=10)
         self._classes = opened.classes
         self._own = opened.decoded.labels
@@ -122,32 +120,11 @@ class Corrections:
             return True
 
     def forget_gone(self) -> None:
-        """Drop the lines that mean images which are not here any more; see `dropped`."""
+        """Drop the lines that mean images which are not here any more."""
         with self._held():
-            write_corrections(self._dropped, [*self._dropped_rows(), *self._strange])
             self._strange = []
             self._write(self._now)
             self._stamp = self._stamps()
-
-    def dropped(self) -> int:
-        """Return how many dropped lines `restore_dropped` brings back: for seven days."""
-        with self._held():
-            return len(self._dropped_rows())
-
-    def restore_dropped(self) -> None:
-        """Bring back the lines that were dropped."""
-        with self._held():
-            self._strange += self._dropped_rows()
-            self._write(self._now)
-            with storage_errors(self._dropped):
-                self._dropped.unlink(missing_ok=True)
-            self._stamp = ()  # their images may be here again
-
-    def _dropped_rows(self) -> list[Correction]:
-        with storage_errors(self._dropped), contextlib.suppress(FileNotFoundError):
-            if time.time() - self._dropped.stat().st_mtime <= KEPT:
-                return list(read_corrections(self._dropped))
-        return []
 
     def labels(self) -> NDArray[np.int64]:
         """Return each image's class with its correction, -1 where it is left out: ``int64[N]``."""
