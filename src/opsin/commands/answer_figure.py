@@ -18,12 +18,7 @@ _DRAWN: Final = (".png", ".svg", ".pdf")
 
 
 def check_drawing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of an image that is to be drawn; so that it fails at once.
-
-    Raises:
-        RecipeError: Its ending is of no format that can be drawn.
-        StorageError: The system would refuse the write.
-    """
+    """Return the path of an image that is to be drawn; so that it fails at once."""
     path = Path(path)
     if path.suffix.lower() not in _DRAWN:
         raise RecipeError(

@@ -15,22 +15,10 @@ if TYPE_CHECKING:
 
 @checked
 class History(list[Epoch]):
-    """The figures of each epoch, in order.
-
-    Example:
-        >>> history = History()  # such as `opsin.Run.history`
-        >>> list(history.frame().columns[:4])
-        ['epochs', 'step', 'train_loss', 'train_accuracy']
-    """
+    """The figures of each epoch, in order."""
 
     def frame(self) -> pd.DataFrame:
-        """Return a row for each epoch, by its number, and a column for each of its figures.
-
-        Norms of weights are in columns such as ``norms.conv1``; what was no finite number is NaN.
-
-        Raises:
-            MissingExtraError: pandas is not installed.
-        """
+        """Return a row for each epoch, by its number, and a column for each of its figures."""
         try:
             import pandas as pd  # noqa: PLC0415  takes a second to load
         except ImportError as error:

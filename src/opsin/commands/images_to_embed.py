@@ -61,10 +61,7 @@ def find_images(
     shard: Shard | None,
     watcher: Watcher,
 ) -> ImagesToEmbed:
-    """Find the images of a source: those with labels where it has labels, else all that lie there.
-
-    Of a shard, the names of all images are listed at once.
-    """
+    """Find the images of a source: those with labels, if it has any, or all of them."""
     if isinstance(data, Dataset):
         return _of_dataset(data, shard)
     given = list(data) if isinstance(data, list | tuple) else [data]

@@ -50,10 +50,7 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Find the answer, write its page if it has one, and return what is said of it.
-
-        ``content`` is the bytes of an image that is not known, or nothing.
-        """
+        """Find the answer, write its page if it has one, and return what is said of it."""
         raise NotImplementedError
 
 
@@ -64,12 +61,7 @@ class _ImageQuestion(Question):
     name: str = "image"  # what to call an image that was sent
 
     def predict(self, look: Inspection, content: bytes) -> Prediction:
-        """Classify the image.
-
-        Raises:
-            RecipeError: Neither or both were given, or there is no such image.
-            ImageError: The bytes are no image.
-        """
+        """Classify the image."""
         if (self.image is None) == (not content):
             raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
         if self.image is None:
@@ -194,11 +186,7 @@ _QUESTIONS: Final[dict[str, type[Question]]] = {
 
 
 class WorkerAnswers:
-    """One classifier and what can be asked of it; opened at the first question.
-
-    Pages go into a folder, each under the name that its question has as ``id``; ``say`` sends a
-    header.
-    """
+    """One classifier and what can be asked of it; opened at the first question."""
 
     def __init__(self, model: str | os.PathLike[str], folder: Path, say: Say) -> None:
         self._model, self._folder, self._say = model, folder, say
@@ -209,10 +197,7 @@ class WorkerAnswers:
         return Inspection(self._model, watcher=self._progress)
 
     def answer(self, asked: Header, content: bytes) -> None:
-        """Answer one question: what was found, or why nothing was.
-
-        A question is ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``.
-        """
+        """Answer one question: what was found, or why nothing was."""
         number = None
         try:
             self._progress.number = number = _number(asked)
@@ -294,14 +279,7 @@ def _question(asked: Header) -> Question:
 def answer_frames(
     model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
-    """Answer questions until there are no more, one frame (`opsin.core.framing`) each.
-
-    In: ``{"id", "do": "image" | "layer" | "lesson" | "network" | "nearest" | "explain", "with":
-    {…}}``, and as the body the bytes of an image that the classifier's run does not have.
-    Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: it is
-    unknown), then ``{"id", "page": path or null, "said": {…}}`` or ``{"id", "error": […]}``
-    (`opsin.core.child_process.error_values`).
-    """
+    """Answer questions until there are no more, one frame (`opsin.core.framing`) each."""
 
     def say(header: Header) -> None:
         target.write(b"".join(pack(header)))

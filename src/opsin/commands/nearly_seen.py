@@ -30,11 +30,7 @@ def can_compare(images: int, shape: Sequence[int]) -> bool:
 def nearly_seen(
     own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
 ) -> NDArray[np.bool_] | None:
-    """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``.
-
-    ``None`` where that is unknown: the run's images are gone or would have to be downloaded, there
-    are too many, or they are too small to tell a copy from a likeness.
-    """
+    """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``."""
     shape = decoded.images.shape[1:]
     listed = len(decoded.labels) + len(decoded.unreadable)
     if not can_compare(listed, shape):

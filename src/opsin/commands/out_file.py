@@ -34,10 +34,7 @@ from opsin.stores.store_errors import said_as
 
 @dataclass(frozen=True)
 class Claim:
-    """What was at the place of an object before the work.
-
-    ``finished``: bytes of a shard that has its manifest.
-    """
+    """What was at the place of an object before the work."""
 
     there: StoredObject | None = None
     manifest: StoredObject | None = None
@@ -60,12 +57,7 @@ class OutFile:
 
     @classmethod
     def read(cls, out: str | os.PathLike[str], shard: Shard | None = None) -> OutFile:
-        """What the user wrote; of a shard, its own file beside that.
-
-        Example:
-            >>> OutFile.read("answers.csv", Shard(2, 3)).path.name
-            'answers-00002-of-00003.csv'
-        """
+        """What the user wrote; of a shard, its own file beside that."""
         if not is_stored(out):
             return cls(Path(out)).of_shard(shard)
         address = StoreAddress.read(out)
@@ -95,10 +87,7 @@ class OutFile:
         return watcher if self.address is None else _SaidAs(watcher, self.path, self.address)
 
     def claim(self) -> Claim:
-        """Return what is there already.
-
-        The manifest of a shard's object comes to where that of a file is looked for.
-        """
+        """Return what is there already."""
         if self.address is None:
             return Claim()
         bucket = open_bucket(self.address)
@@ -126,11 +115,7 @@ class OutFile:
         return open_bucket(there).sent(there.key, _digest_of(self.path)) is not None
 
     def publish(self, claim: Claim, *, keep: bool = False) -> None:
-        """Make the object, or that of the shard and then its manifest.
-
-        ``claim``: what was there before the work; ``keep``: the file stays, for the same command
-        may add to it. `StorageError` where another object has appeared; the file then stays.
-        """
+        """Make the object, or that of the shard and then its manifest."""
         if self.address is None:
             return
         bucket, digest = open_bucket(self.address), _digest_of(self.path)

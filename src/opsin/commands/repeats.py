@@ -76,11 +76,7 @@ class FoldDoubts(Stored):
 
 
 class RepeatsSummary(Stored):
-    """What several runs of one recipe say together.
-
-    ``split`` names the part that the figures are of. ``mean`` is ``None`` without a whole run,
-    ``deviation`` without two. ``pooled``: of folds, the figures of all answers together.
-    """
+    """What several runs of one recipe say together."""
 
     kind: Kind
     asked: int

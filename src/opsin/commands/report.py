@@ -126,11 +126,7 @@ def write_report(
 
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
-    """Return a run's answers, which must be to these images and by their labels.
-
-    Raises:
-        RunError: They are not: what would be said of one image would be written of another.
-    """
+    """Return a run's answers, which must be to these images and by their labels."""
     kept = RunPredictions.read(directory)
     for part, own in kept:
         if not np.array_equal(dataset.labels[own.rows], own.labels):
@@ -170,10 +166,7 @@ def draw_run(
     seed: int = 0,
     svg: bool = False,
 ) -> None:
-    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images.
-
-    A figure that fails is left out, and so is the card.
-    """
+    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
         return
     recipe, history = Run(directory.path).recipe, directory.read_history()

@@ -87,11 +87,7 @@ class ShardTask:
     file: Path
 
     def finished(self, size: int | None = None) -> ShardManifest | None:
-        """The manifest where the shard was made before, with the same inputs and options.
-
-        ``size``: bytes of its file, where that lies on a store. `RecipeError` where it was made
-        with other inputs or options.
-        """
+        """The manifest where the shard was made before, with the same inputs and options."""
         if not manifest_of(self.file).exists():
             return None
         found = ShardManifest.read(self.file)

@@ -23,12 +23,7 @@ _TURN: Final = 0.2
 def rates_in_turn(
     files: Sequence[Path | None], watcher: Watcher = SILENT
 ) -> list[tuple[float, ...] | None]:
-    """Measure images a second of each classifier, in turn, so that all meet the same machine.
-
-    A program that starts in the middle slows down all of them, not the last one alone. All answer
-    to the same number of images, noise of their own size: as many as the slowest does in a
-    fifth of a second, up to 256. One round before is not counted.
-    """
+    """Measure images a second of each classifier, in turn, so that all meet the same machine."""
     there = [file for file in files if file is not None]
     if not there:
         return [None] * len(files)

@@ -89,12 +89,7 @@ def check_varying(**options: Any) -> None:
 
 
 def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
-    """Return what is done to training images of a size, in words.
-
-    Example:
-        >>> in_words(resolve(DataRecipe.of("mnist", size=28), augment="symbols").training, 28, 28)
-        'moved by up to 2 pixels, zoomed by up to 10%, turned by up to 8°'
-    """
+    """Return what is done to training images of a size, in words."""
     amounts = {
         "mirrored": recipe.flip,
         f"moved by up to {recipe.shift} pixel{'s' if recipe.shift > 1 else ''}": recipe.shift,

@@ -25,10 +25,7 @@ _LARGEST: Final = 2**63
 
 
 def checked(target: _T) -> _T:
-    """Check a function's arguments, or those of a class's public methods, when it is called.
-
-    Shapes and numbers of arrays and images are left to where they are read.
-    """
+    """Check a function's arguments, or those of a class's public methods, when it is called."""
     if isinstance(target, type):
         for name, value in list(vars(target).items()):
             own = name == "__init__" and not dataclasses.is_dataclass(target)

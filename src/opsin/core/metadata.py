@@ -186,10 +186,7 @@ class Reject(_Frozen):
 
 
 class Views(_Frozen):
-    """How the training varied its images, and whether answers over several such views are better.
-
-    They were tried on validation images: so many were gained, so many lost (exact McNemar test).
-    """
+    """How the training varied its images, and whether averaging over such views is better."""
 
     flip: bool
     #: Pixels that images were moved by, at most.
@@ -232,10 +229,7 @@ class BackboneFacts(_Frozen):
 
 
 class Metadata(_Frozen):
-    """All that a reader needs to use the file as it was meant.
-
-    Kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value.
-    """
+    """All that a reader needs to use the file as it was meant."""
 
     format: int = FORMAT
     opsin: _Name

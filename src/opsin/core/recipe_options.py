@@ -134,10 +134,7 @@ class RecipeOption:
 
 
 def options_of(*recipes: type[RecipeModel]) -> dict[str, RecipeOption]:
-    """Return the options of parts of a recipe by name; the first of a name counts.
-
-    Models and sources are no options: each verb takes these in its own way.
-    """
+    """Return the options of parts of a recipe by name; the first of a name counts."""
     found: dict[str, RecipeOption] = {}
     for recipe in recipes:
         for name, field in recipe.model_fields.items():

@@ -61,11 +61,7 @@ class Stated:
 
 
 class StoredArrays:
-    """The arrays of a ``.npz`` file, read one by one; a context manager.
-
-    Opening raises `OSError` or, for a damaged file, `ValueError`; reading raises `ValueError`, and
-    `KeyError` for an array that is not there.
-    """
+    """The arrays of a ``.npz`` file, read one by one; a context manager."""
 
     def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
         self._file = open_regular(path, follow_links=follow_links)

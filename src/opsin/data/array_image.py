@@ -23,13 +23,7 @@ _DEPTHS: Final = (10, 12, 14, 16)
 def image_from_array(
     array: NDArray[Any], name: str, bits: Bits | None = None
 ) -> tuple[Image.Image, str | None]:
-    """Take an array, or a batch of one, as an image; say what its numbers were taken for.
-
-    Example:
-        >>> image, note = image_from_array(np.linspace(0, 1, 6).reshape(1, 2, 3, 1), "a ramp")
-        >>> image.size, image.getpixel((2, 1)), note
-        ((3, 2), 255, 'numbers from 0 to 1 taken as black to white')
-    """
+    """Take an array, or a batch of one, as an image; say what its numbers were taken for."""
     shape = array.shape
     if not array.size:
         raise ImageError(
@@ -51,23 +45,7 @@ def image_from_array(
 def to_bytes(
     array: NDArray[Any], name: str, variable: str = "a", *, bits: Bits | None = None
 ) -> tuple[NDArray[np.uint8], str | None]:
-    """Bring an array's numbers to 0 (black) to 255 (white), where they can mean one thing only.
-
-    Whole numbers from 0 to 255 stay, whatever their type; ``False`` and ``True`` are black and
-    white; fractions from 0 to 1 are scaled. Anything else could mean several things.
-
-    Args:
-        array: Of any shape and type.
-        name: What to call it in an error.
-        variable: What to call it in a line of code.
-        bits: Bits that whole numbers of more than a byte use, where that is known.
-
-    Returns:
-        The numbers as ``uint8``, and what they were taken for (``None``: they stayed as they are).
-
-    Raises:
-        ImageError: They can mean several things, or nothing; the error has the line that mends it.
-    """
+    """Bring an array's numbers to 0 (black) to 255 (white), where they can mean one thing only."""
     if array.dtype == np.uint8:
         return array, None
     kind = array.dtype.kind

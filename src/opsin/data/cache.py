@@ -134,10 +134,7 @@ class Decoded:
 
 
 def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """Make an ``.npy`` file of zeros whose place on the disk is taken.
-
-    A file with holes would do until the disk is full, after hours of reading, perhaps.
-    """
+    """Make an ``.npy`` file of zeros whose place on the disk is taken."""
     kind = np.dtype(dtype)
     descr = np.lib.format.dtype_to_descr(kind)
     header = {"descr": descr, "fortran_order": False, "shape": shape}
@@ -156,11 +153,7 @@ def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[
 
 
 def read_rows(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Read some images, in any order, neighbours on the disk in one go.
-
-    A set of the cache is read from its file and not through the map of it: what is mapped and
-    touched counts as the process's own, until the whole set does.
-    """
+    """Read some images, in any order, neighbours on the disk in one go."""
     while isinstance(images, ImageSubset):
         rows = images.rows[rows]
         images = images.images

@@ -132,11 +132,7 @@ def _sweep() -> None:
 
 @dataclass
 class DecodedStore:
-    """A set that is being decoded; what an earlier process has done is taken over where it fits.
-
-    Raises:
-        OSError: The disk has too little space.
-    """
+    """A set that is being decoded; what an earlier process has done is taken over where it fits."""
 
     folder: Path
     count: int
@@ -222,11 +218,7 @@ class DecodedStore:
 
 
 class _RowFile:
-    """An ``.npy`` file that rows are written into.
-
-    Not mapped into memory: a full disk would end the process without an error, and what is
-    mapped and touched counts as the process's own memory.
-    """
+    """An ``.npy`` file that rows are written into."""
 
     def __init__(self, path: Path) -> None:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -275,12 +267,7 @@ def complete(store: DecodedStore, contents: LabelledImages, resize: str) -> None
 
 
 def look_up(key: str, on_the_fly: OnTheFly | None = None) -> Decoded | None:
-    """Return the images of a key, or ``None`` where they are not (all) there.
-
-    Args:
-        key: What `opsin.data.cache.index_key` says.
-        on_the_fly: Makes the images of a set that was kept without them.
-    """
+    """Return the images of a key, or ``None`` where they are not (all) there."""
     folder = folder_of(key)
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))

@@ -82,19 +82,7 @@ def read_found(
     for_training: bool,
     remote: RemoteReader | None = None,
 ) -> Decoded:
-    """Do as `read` for a source that was found already.
-
-    Args:
-        found: The source.
-        recipe: Which images, how large.
-        watcher: Receives the progress of the work.
-        for_training: Refuse, before anything is decoded, what no classifier can be made from.
-        remote: Prepares images elsewhere; pixels that a source holds as they are stay here.
-
-    Raises:
-        SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
-        StorageError: The disk is full or refuses the write.
-    """
+    """Do as `read` for a source that was found already."""
     key = cache_key(found.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
@@ -155,10 +143,7 @@ def _check_readable(decoded: Decoded, recipe: DataRecipe) -> None:
 def read_by_default(
     found: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
 ) -> Decoded:
-    """Return the same images, in the same order, as they are prepared by default.
-
-    ``decoded`` itself where they were prepared so, or where not all of them can be.
-    """
+    """Return the same images, in the same order, as they are prepared by default."""
     asked = {"size": None, "channels": None, "resize": "fit", "bits": None}
     if all(getattr(recipe, name) == value for name, value in asked.items()):
         return decoded
@@ -252,11 +237,7 @@ def _decode(
     bits: Bits | None,
     stored: bool,
 ) -> None:
-    """Decode every image; pass over those that are damaged.
-
-    Where numbers of more than a byte use fewer bits than was assumed, and ``bits`` does not settle
-    it, all are decoded once more, by what the brightest image needs.
-    """
+    """Decode every image; pass over those that are damaged."""
 
     def decoded_as(preparation: Preparation) -> DecodedStore:
         shape = (preparation.height, preparation.width, preparation.channels)
@@ -397,11 +378,7 @@ def _read(item: ListedImage, preparation: Preparation) -> ImagePixels | ImageErr
 
 
 def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
-    """Prepare an image.
-
-    Raises:
-        ImageError: There is no such file, or it cannot be read.
-    """
+    """Prepare an image."""
     if item.problem:
         raise item.problem
     image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)

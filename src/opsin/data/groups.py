@@ -35,18 +35,7 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
 def split_groups(
     digests: NDArray[np.uint8], groups: Sequence[str], pairs: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return for each image the smallest row of those that it belongs together with.
-
-    Args:
-        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``; equal ones belong together.
-        groups: A text for each image; equal ones belong together, ``""`` to none; or empty.
-        pairs: Rows of near duplicates, ``int64[M, 2]``.
-
-    Example:
-        >>> digests = np.arange(4, dtype=np.uint8)[:, None].repeat(32, axis=1)
-        >>> split_groups(digests, ["", "anna", "", "anna"], np.array([[0, 2]])).tolist()
-        [0, 1, 0, 1]
-    """
+    """Return for each image the smallest row of those that it belongs together with."""
     edges = [pairs.reshape(-1, 2), pairs_of(as_keys(digests))]
     first: dict[str, int] = {}
     named = [(row, first.setdefault(text, row)) for row, text in enumerate(groups) if text]

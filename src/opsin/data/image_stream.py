@@ -125,10 +125,7 @@ def _total(counts: Sequence[int | None]) -> int | None:
 
 
 def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
-    """Return the images of a source that are in one shard; ``once``: each name counts once.
-
-    The source is listed at once, to count its images, and ``again`` while they are asked for.
-    """
+    """Return the images of a source that are in one shard; ``once``: each name counts once."""
     names = NamesDigest()
     for image in _named(stream, once=once):
         names.add(image.name)

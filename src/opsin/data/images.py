@@ -71,25 +71,7 @@ class Ready(NamedTuple):
 def open_image(
     image: ImageLike, name: str | None = None, *, side: int | None = None
 ) -> Image.Image:
-    """Decode an image and turn it upright.
-
-    Args:
-        image: A file's name, its bytes, an open file, a Pillow image, or an array ``[H, W]``,
-            ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]``; its numbers are whole, from 0 (black)
-            to 255 (white), fractions from 0 to 1, or ``bool``.
-        name: What to call it in an error (default: the file's name).
-        side: Make it smaller, so that neither side is longer (default: as large as it is).
-
-    Returns:
-        An image of mode ``L`` (grey) or ``RGB``; transparent parts have become white.
-
-    Raises:
-        ImageError: It cannot be read; the error names the file and the reason.
-
-    Example:
-        >>> open_image(np.zeros((4, 6), np.uint8)).size
-        (6, 4)
-    """
+    """Decode an image and turn it upright."""
     with open_upright(image, name=name, side=side) as upright:
         if side is None:
             return upright.image

@@ -20,11 +20,7 @@ THREADS: Final = min(16, cores())
 
 
 class Images(Protocol):
-    """Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on the fly.
-
-    Rows are taken as from a NumPy array, by an ``int``, a ``slice`` or an ``int64`` array. Do so
-    in batches: the whole may be larger than the memory.
-    """
+    """Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on the fly."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,13 +71,7 @@ class _LikeArray:
 
 
 class ImageSubset(_LikeArray):
-    """Some images of others, not copied.
-
-    Example:
-        >>> images = ImageSubset(np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1), np.array([0, 2]))
-        >>> images.shape, images[-1].tolist(), images[:, 0, 0, 0].tolist()
-        ((2, 1, 1, 1), [[[2]]], [0, 2])
-    """
+    """Some images of others, not copied."""
 
     def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
         super().__init__((len(rows), *images.shape[1:]))
@@ -95,14 +85,7 @@ class ImageSubset(_LikeArray):
 
 
 class LazyImages(_LikeArray):
-    """Images too many for the disk: each is decoded anew when its row is taken.
-
-    Example:
-        >>> grey = Preparation(height=4, width=4, channels=1, resize="fit")
-        >>> images = LazyImages(np.zeros((3, 8, 8, 1), np.uint8), ["a", "b", "c"], grey)
-        >>> images.shape, images[1:].shape, images[-1].shape
-        ((3, 4, 4, 1), (2, 4, 4, 1), (4, 4, 1))
-    """
+    """Images too many for the disk: each is decoded anew when its row is taken."""
 
     def __init__(
         self,
@@ -115,12 +98,7 @@ class LazyImages(_LikeArray):
         self._images, self._names, self._preparation = images, names, preparation
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        """Decode some images.
-
-        Raises:
-            IndexError: There is no such row.
-            ImageError: An image has become unreadable since it was first read.
-        """
+        """Decode some images."""
         if isinstance(rows, tuple):
             first, *rest = rows
             block = self[first]

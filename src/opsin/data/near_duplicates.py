@@ -96,10 +96,7 @@ NO_PAIRS: Final = NearDuplicates(
 def near_duplicates(
     images: Images, digests: NDArray[np.uint8], *, mirrored: bool, watcher: Watcher
 ) -> NearDuplicates:
-    """Find near duplicates, or what an earlier search of the same images has left in the cache.
-
-    The order of the images changes nothing; of exact copies one stands for all.
-    """
+    """Find near duplicates, or what an earlier search of the same images has left in the cache."""
     flat = cache.as_keys(digests)
     _, rows = np.unique(flat, return_index=True)
     key = hashlib.sha256(repr((_VERSION, images.shape[1:], mirrored)).encode())
@@ -132,17 +129,7 @@ def near_duplicates(
 def find_near_duplicates(
     images: Images, rows: Rows, *, mirrored: bool = True, watcher: Watcher = SILENT
 ) -> NearDuplicates:
-    """Find pairs of rows that show the same image; exact copies should be among them once only.
-
-    Raises:
-        ImportError: scikit-learn is not installed.
-
-    Example:
-        >>> noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 1), np.uint8)
-        >>> noise[7] = noise[3] // 2 + 20
-        >>> find_near_duplicates(noise, np.arange(50)).pairs.tolist()
-        [[3, 7]]
-    """
+    """Find pairs of rows that show the same image; exact copies should be among them once only."""
     if min(images.shape[1:3]) < SMALLEST or len(rows) < 2:
         return NO_PAIRS
     grey = _thumbnails(images, rows)

@@ -35,11 +35,7 @@ _Image = TypeVar("_Image", bound=_Listed)
 
 
 def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
-    """Yield images in their order; those that lie in a store with their contents, or a problem.
-
-    Some are read at the same time, so that their latency counts once, and no more of them than a
-    fixed number or amount of bytes. Images that lie elsewhere pass through one at a time.
-    """
+    """Yield images in their order; those that lie in a store with their contents, or a problem."""
     waiting: deque[tuple[_Image, int, Future[_Image] | None]] = deque()
     held, pool = 0, None
 

@@ -38,18 +38,7 @@ def fetch(
     offline: bool = False,
     watcher: Watcher = SILENT,
 ) -> HubFile:
-    """Return a file of the hub, fetched where it is not on this machine.
-
-    A commit that is here is not asked for again; of a branch or tag the newest is, and where the
-    hub cannot be reached, what is here is taken, with a note.
-
-    Raises:
-        ModelFileError: There is no such repository or revision, it may not be read, or no file
-            in it could be used.
-        DownloadError: The hub cannot be reached, is too slow, or sends something else.
-        MissingExtraError: It is not here, and huggingface_hub is not installed.
-        StorageError: The disk refuses it.
-    """
+    """Return a file of the hub, fetched where it is not on this machine."""
     here = found_here(name, wanted)
     if here is not None and name.is_pinned:
         said = [snapshot_of(here.where) / file for file in PREPARATION]

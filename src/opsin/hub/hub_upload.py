@@ -36,21 +36,7 @@ class Uploaded:
 def upload(
     repository: str, files: Mapping[str, bytes], *, public: bool, watcher: Watcher = SILENT
 ) -> Uploaded:
-    """Send files, after making the repository where there is none.
-
-    The token is huggingface_hub's own: ``HF_TOKEN``, or that of ``hf auth login``.
-
-    Args:
-        repository: ``owner/name``.
-        files: Their contents, by their names.
-        public: Whether all may see a new repository; one that is there stays as it is.
-        watcher: Receives how far it is, and what the hub says of the card.
-
-    Raises:
-        UploadError: There is no token, it may not write there, the repository holds something
-            else, or the hub cannot be reached or is too slow.
-        MissingExtraError: huggingface_hub is not installed.
-    """
+    """Send files, after making the repository where there is none."""
     hub = connect("uploading to the hub")
     if is_offline():
         raise UploadError(
@@ -120,11 +106,7 @@ def _commit(
 
 
 class _Counted(io.BytesIO):
-    """A file's content that says how far it was read.
-
-    Of such objects the library sends plain HTTP requests: its other way, Xet, which a package of
-    its own speaks, says neither how far it is nor in words what went wrong.
-    """
+    """A file's content that says how far it was read."""
 
     advance: Callable[[int], None] = staticmethod(lambda _: None)
 

@@ -65,11 +65,7 @@ def find_answers(
     shown: Sequence[str] = (),
     stated: Form | None = None,
 ) -> FoundAnswers:
-    """Find out what a network answers with, and add operators that make logits of it.
-
-    They are called `ANSWERS`, ``float32[N, K]``. A layer in ``shown`` that ends in probabilities
-    shows its logits.
-    """
+    """Find out what a network answers with, and add operators that make logits of it."""
     rows = _outputs(model)
     output = _output(file, rows, chosen)
     values = rows[output].reshape(_IMAGES, -1)

@@ -214,10 +214,7 @@ def _row_argument(given: Any) -> Any:
 
 
 def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Call]:
-    """Number the calls of networks in the place of layers as those that need them do.
-
-    Earlier Kerases count the call that made such a network, which is not in the list.
-    """
+    """Number the calls of networks in the place of layers as those that need them do."""
     listed = Counter(call.layer.name for call in calls)
     last = {name: count - 1 for name, count in listed.items()}
     for each in (*(one for call in calls for one in _needs(call)), *outputs):

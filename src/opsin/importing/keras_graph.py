@@ -113,10 +113,7 @@ class KerasGraph(GraphWriter):
         return KerasTensor(value.shape, name if self.channels_first else None, name)
 
     def show(self, value: KerasTensor, name: str, since: int) -> KerasTensor:
-        """Let the value of a layer, whose operators began at `since`, bear the layer's name.
-
-        Maps are shown channels first, all else as it is.
-        """
+        """Let the value of a layer, whose operators began at `since`, bear the layer's name."""
         if len(value.shape) == 3 and value.maps is None and not self.channels_first:
             self.maps(value)
         shown = self.native(value)

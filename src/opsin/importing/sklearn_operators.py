@@ -20,10 +20,7 @@ _ENDINGS: Final[dict[bytes, tuple[str, dict[str, Any]]]] = {
 
 
 def use_standard_operators(model: onnx.ModelProto) -> tuple[str, ...] | None:
-    """Rewrite a graph, labels left out, and return the names of the classes if it says them.
-
-    Trees stay: every runtime knows them.
-    """
+    """Rewrite a graph, labels left out, and return the names of the classes if it says them."""
     graph, to, classes = model.graph, GraphWriter(), None
     for node in graph.node:
         write = _WRITERS.get(node.op_type) if node.domain == TREES else None

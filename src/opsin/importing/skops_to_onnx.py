@@ -232,10 +232,7 @@ def _neighbours(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Wr
 
 
 def _machine(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
-    """Write a kernel machine's scores, also where it was asked for probabilities.
-
-    libsvm finds those step by step and stops early, so that no formula gives what it answers.
-    """
+    """Write a kernel machine's scores, also where it was asked for probabilities."""
     name: Any = given.plain("kernel")
     if name not in KERNELS:
         raise given.refusal(f"has the kernel {quoted(name)}")

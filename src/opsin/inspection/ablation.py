@@ -120,15 +120,7 @@ def ablate(
     units: Sequence[int] | None = None,
     watcher: Watcher = SILENT,
 ) -> Ablation:
-    """Switch off units of a layer, by default all, one after the other, and count what changes.
-
-    All validation images are asked; the numbers are exact. It takes about as long as answering
-    all of them once for each unit, less what lies before the layer.
-
-    Raises:
-        ModelFileError: There is no such layer, or no such unit.
-        SourceError: There are no validation images.
-    """
+    """Switch off units of a layer, by default all, one after the other, and count what changes."""
     count = network.layer(layer).shape[0]
     chosen = np.arange(count) if units is None else np.unique(np.asarray(units, np.int64))
     wrong = [int(unit) for unit in chosen if not 0 <= unit < count]
@@ -222,10 +214,7 @@ class SwitchedOff:
     def add(
         self, values: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]
     ) -> Iterator[int]:
-        """Take some images, and yield the number of each unit once it is done with them.
-
-        ``values`` is the layer's output, ``float32[B, C, …]``, and what leads past the layer.
-        """
+        """Take some images, and yield the number of each unit once it is done with them."""
         classes = len(self.images)
         right = np.asarray(self._answer(values) == labels, np.bool_)
         self.images += np.bincount(labels, minlength=classes)

@@ -159,11 +159,7 @@ def activity_of(
     *,
     watcher: Watcher = SILENT,
 ) -> Activity | None:
-    """What each unit does over 1,000 training images; ``None`` without images.
-
-    A run keeps the figures in ``inspection/activity.npz``, which belongs to one classifier.onnx by
-    its SHA-256. ``known`` is asked for images only where there is no such file.
-    """
+    """What each unit does over 1,000 training images; ``None`` without images."""
     layers = layers_with_units(classifier.metadata.layers)
     digest = hashlib.sha256(classifier.content).hexdigest()
     directory = RunDirectory(classifier.path.parent)

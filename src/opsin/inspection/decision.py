@@ -123,11 +123,7 @@ def explain(
     seed: int = 0,
     watcher: Watcher = SILENT,
 ) -> Decision:
-    """What several methods say about one image and one class, and whether to believe them.
-
-    Occlusion works with every file; the other methods come from ``gradient_maps``. Where one is
-    missing, ``notes`` says why. ``target`` is the answer by default.
-    """
+    """What several methods say about one image and one class, and whether to believe them."""
     answer, classes = classifier.probabilities, classifier.classes
     (row,) = answer(pixels[None])
     best = int(row.argmax())

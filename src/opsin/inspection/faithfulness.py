@@ -222,12 +222,7 @@ def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
-    """The file with the weights of every layer drawn anew; ``None``: it has none to draw.
-
-    Each array of weights, biases or stored images is exchanged for one of the same mean and
-    deviation (a normal distribution). The running averages of BatchNorm, what normalises the
-    pixels and what calibrates the answers stay.
-    """
+    """The file with the weights of every layer drawn anew; ``None``: it has none to draw."""
     names = [
         f"{layer.name}.{name}"
         for layer in network.layers

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 def training_mean(
     classifier: Classifier, weights: Mapping[str, NDArray[Any]] | None = None
 ) -> NDArray[np.float64] | None:
-    """The mean pixel of the training images, ``float64[C]``; ``None`` where it is not known.
-
-    It is what the network's first layer makes 0. That layer is linear, so its values for black and
-    for white tell. A file in whole numbers has no such layer any more, but its ``weights`` hold it.
-    """
+    """The mean pixel of the training images, ``float64[C]``; ``None`` where it is not known."""
     if weights and "input.mean" in weights:
         return np.asarray(weights["input.mean"], np.float64).ravel()
     first, like = next(iter(classifier.metadata.layers), None), classifier.metadata.preparation

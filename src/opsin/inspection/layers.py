@@ -109,11 +109,7 @@ def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
 def layer_views(
     classifier: Classifier, pixels: NDArray[np.uint8], *, names: Sequence[str] | None = None
 ) -> list[LayerView]:
-    """What layers, by default all, make of an image ``uint8[H, W, C]``.
-
-    Raises:
-        ModelFileError: There is no layer of that name.
-    """
+    """What layers, by default all, make of an image ``uint8[H, W, C]``."""
     layers = {layer.name: layer for layer in classifier.metadata.layers}
     wanted = list(layers) if names is None else list(dict.fromkeys(names))
     check_choices("layer", wanted, list(layers), ModelFileError)
@@ -128,11 +124,7 @@ def iter_batches(
     names: Sequence[str],
     rows: NDArray[np.int64] | None = None,
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Outputs of layers batch by batch, in batches as large as their values allow.
-
-    `Classifier.iter_layers` sizes its batches by the pixels: enough for one layer, too much for
-    all.
-    """
+    """Outputs of layers batch by batch, in batches as large as their values allow."""
     part = Subnetwork(network.up_to(names))
     sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}
     # The layers that are not fetched are computed as well, two or three of them at a time.

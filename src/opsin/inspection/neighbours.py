@@ -50,10 +50,7 @@ def directions(
 def most_alike(
     batches: Iterable[NDArray[np.floating]], wanted: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows whose directions are nearest to one, and their cosines, the nearest first.
-
-    Of equal ones the earlier comes first. Only one batch and the best so far are held.
-    """
+    """The rows whose directions are nearest to one, and their cosines, the nearest first."""
     rows, cosines = np.zeros(0, np.int64), np.zeros(0, np.float32)
     start = 0
     for batch in batches:
@@ -96,11 +93,7 @@ def nearest(
     count: int = 9,
     watcher: Watcher = SILENT,
 ) -> list[Neighbour]:
-    """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``.
-
-    The first call asks the network about every training image, and keeps the answers in the run
-    directory, in half precision, unless they are too many: then only a batch is held at once.
-    """
+    """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``."""
     content = classifier.content
     network = OnnxGraph(content, classifier.metadata.layers)
     scales = network.weights.get(SCALES)

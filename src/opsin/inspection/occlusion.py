@@ -121,13 +121,7 @@ def counterfactual(
     heat: NDArray[np.float32],
     fill: NDArray[np.uint8],
 ) -> Counterfactual | None:
-    """The smallest part found whose hiding changes the answer; ``None``: there is none.
-
-    Square patches are tried first, from small to large, each size at the places where the
-    occlusion map ``heat`` promises most (64 of them, 24 of images beyond 64×64 pixels): a smaller
-    one elsewhere may have been missed. Where no patch of up to 60% of the side does it, the parts
-    that matter most are hidden together, one after another, up to 60% of the image.
-    """
+    """The smallest part found whose hiding changes the answer; ``None``: there is none."""
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
     before = int(whole.argmax())

@@ -23,11 +23,7 @@ SHOWN: Final = 8
 
 @dataclass(frozen=True)
 class PortraitImage:
-    """An image that stands for its class.
-
-    ``distance`` is that of its embedding from the mean of its class: 1 less the cosine, 0 to 2. As
-    for the file's ``ood_score``, each unit counts in its own deviations.
-    """
+    """An image that stands for its class."""
 
     row: int
     name: str
@@ -71,13 +67,7 @@ class Portrait:
 def portraits(
     classifier: Classifier, known: ReferenceSet, *, watcher: Watcher = SILENT
 ) -> list[Portrait]:
-    """Find for each class its surest, its most and its least typical training images.
-
-    The images are read once, class by class; the memory holds the embeddings of one class.
-
-    Raises:
-        SourceError: There are no training images.
-    """
+    """Find for each class its surest, its most and its least typical training images."""
     rows, found = known.rows_of("train"), []
     watcher.begin("Classes", len(rows), "images")
     done = 0
@@ -134,10 +124,7 @@ def _portrait(
 
 
 def angles(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 less the cosine between each embedding ``[B, D]`` and another one, ``float64[B]``.
-
-    Euclidean distances would tell how long an embedding is: the surest images have the longest.
-    """
+    """1 less the cosine between each embedding ``[B, D]`` and another one, ``float64[B]``."""
     double = embedding.astype(np.float64)
     lengths = np.linalg.norm(double, axis=1) * np.linalg.norm(middle)
     cosine = np.divide(double @ middle, lengths, out=np.zeros(len(double)), where=lengths > 0)
@@ -145,10 +132,7 @@ def angles(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArr
 
 
 def lead_of(logits: NDArray[Any], label: int) -> NDArray[np.float64]:
-    """The lead of a class's logit over all others together, ``float64[B]``.
-
-    It orders images as the probability does, and goes on where that is rounded to 1.
-    """
+    """The lead of a class's logit over all others together, ``float64[B]``."""
     others = np.delete(logits.astype(np.float64), label, axis=1)
     top = np.maximum(others.max(axis=1), np.finfo(np.float64).min)
     rest = top + np.log(np.exp(others - top[:, None]).sum(axis=1).clip(1e-300))

@@ -46,11 +46,7 @@ _FREEDOM, _STEPS = 0.01, 100
 
 @dataclass(frozen=True)
 class Reduction:
-    """What a probe sees of a layer.
-
-    ``how`` is ``whole``, ``pooled`` (means of blocks of places), ``projected`` (random
-    directions), or ``own``: the file's own answer.
-    """
+    """What a probe sees of a layer."""
 
     layer: str
     outputs: int  # numbers that the layer puts out for an image, and that the probe looks at
@@ -101,15 +97,7 @@ def probe_layers(
     seed: int = 0,
     watcher: Watcher = SILENT,
 ) -> Probes:
-    """Fit a linear probe to each layer's output on training images; score it on validation images.
-
-    By default all layers are probed but those that only pass values on. ``seed`` decides which
-    images are taken, where there are more than are needed.
-
-    Raises:
-        ModelFileError: There is no such layer.
-        SourceError: There are no validation images, or no two classes to learn.
-    """
+    """Fit a linear probe to each layer's output, and score it on validation images."""
     layers = [PIXELS]
     if names is None:
         layers += [layer.name for layer in network.layers if traits_of(layer.op).has_units]
@@ -198,10 +186,7 @@ def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reductio
 
 
 def reduced(values: NDArray[Any], reduction: Reduction, *, seed: int = 0) -> NDArray[np.float32]:
-    """What a probe sees of a layer's output for some images, ``float32[N, features]``.
-
-    ``seed`` decides the random directions.
-    """
+    """What a probe sees of a layer's output for some images, ``float32[N, features]``."""
     found = np.asarray(values, np.float32)
     if reduction.block != (1, 1):
         # The last block of a side is smaller where the side is no multiple.
@@ -226,12 +211,7 @@ def probe_hits(
     val: NDArray[np.float32],
     val_labels: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Fit a linear probe to features ``[N, F]``; which validation images ``[M, F]`` are right.
-
-    A multinomial logistic regression on features that are standardised in place, after G. Alain and
-    Y. Bengio, "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644.
-    Its penalty is the same for each layer, and strong, since there are few images for the features.
-    """
+    """Fit a linear probe to features ``[N, F]``; which validation images ``[M, F]`` are right."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     # A feature that never varies says nothing; one that varies by a rounding says noise.
     alive = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)

@@ -51,18 +51,7 @@ def save_layers(
     labels: NDArray[np.int64] | None = None,
     watcher: Watcher = SILENT,
 ) -> SavedLayers:
-    """Write what layers put out for each image into a ``.npz`` file, which NumPy reads.
-
-    The file has a row an image: ``names``, ``labels`` (places in ``classes``) where they are
-    given, and ``float32[N, …]`` a layer, under the layer's name. Everything is computed and written
-    batch by batch, so the memory does not grow with the images.
-
-    Raises:
-        ModelFileError: There is no such layer.
-        RecipeError: No layer is named.
-        SourceError: There is no image.
-        StorageError: The disk is too small or refuses a write. No part of the file is left behind.
-    """
+    """Write what layers put out for each image into a ``.npz`` file, which NumPy reads."""
     network, wanted, count = OnnxGraph(classifier.content), list(dict.fromkeys(names)), len(images)
     if not wanted:
         raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")

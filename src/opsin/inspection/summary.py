@@ -53,11 +53,7 @@ class LayerRow(Layer):
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """All layers of a network in the order of their work, and their sums.
-
-    ``seconds`` is the time of each operator by itself on one thread, which is longer than an
-    answer takes.
-    """
+    """All layers of a network in the order of their work, and their sums."""
 
     rows: tuple[LayerRow, ...]
     parameters: int
@@ -116,13 +112,7 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
 def layer_seconds(
     content: bytes, layers: Sequence[Layer], images: NDArray[np.uint8]
 ) -> dict[str, float]:
-    """Seconds an image of each layer of a classifier.onnx, for images run as one batch.
-
-    ONNX Runtime's profile tells the time of each operator, the quickest of several runs on one
-    thread; an operator counts for the layer whose output it leads to. For this every operator runs
-    by itself, without the folding of BatchNorm and activations into convolutions. So compare layers
-    by these seconds, and do not add them up to the time of an answer.
-    """
+    """Seconds an image of each layer of a classifier.onnx, for images run as one batch."""
     graph = OnnxGraph(content, layers)
     nodes = graph.model.graph.node
     # Which layer each value leads to: operators are in the order of the work, so from the end

@@ -135,11 +135,7 @@ class UnitGallery:
         return (self.unit(number) for number in range(len(self)))
 
     def unit(self, number: int) -> Unit:
-        """One unit.
-
-        Raises:
-            ModelFileError: There is no such unit.
-        """
+        """One unit."""
         if not 0 <= number < len(self):
             raise ModelFileError(
                 f"a unit of {self.layer.name}, 0 to {len(self) - 1}",
@@ -180,11 +176,7 @@ class UnitGallery:
         )
 
     def search(self, class_name: str) -> list[UnitMatch]:
-        """The units that fire for a class, the most selective first.
-
-        Raises:
-            RecipeError: There is no such class.
-        """
+        """The units that fire for a class, the most selective first."""
         (place,) = places_among([class_name], self.classes)
         if place < 0:
             check_choices("class", [class_name], self.classes)
@@ -218,15 +210,7 @@ def unit_gallery(
     limit: int | None = None,
     watcher: Watcher = SILENT,
 ) -> UnitGallery:
-    """Find the training images that excite each unit of a layer most.
-
-    ``limit`` is the number of training images to look at, spread evenly over all.
-
-    Raises:
-        ModelFileError: There is no such layer.
-        RecipeError: The limit is below 1.
-        SourceError: There are no training images.
-    """
+    """Find the training images that excite each unit of a layer most."""
     row = network.layer(layer)
     if limit is not None and limit < 1:
         raise RecipeError("a limit of at least 1 image", f"got {limit}", "Leave it out for all.")
@@ -284,11 +268,7 @@ class UnitRecord:
 
 
 class UnitCounter:
-    """Makes a `UnitRecord` of a layer's maps, which come batch by batch.
-
-    Its memory does not depend on the number of images, and its answer not on the size of the
-    batches: of equal values the lowest rows are kept. NaN counts as the smallest value.
-    """
+    """Makes a `UnitRecord` of a layer's maps, which come batch by batch."""
 
     def __init__(self, units: int, classes: int, *, keep: int = KEPT) -> None:
         self._units, self._keep = units, keep

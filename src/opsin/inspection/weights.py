@@ -53,12 +53,7 @@ class TensorSummary:
 
 @dataclass(frozen=True)
 class WeightImages:
-    """A layer's weights, arranged so that they can be seen.
-
-    ``filters`` of the first convolution and ``units`` of a dense layer that sees the pixels are
-    images ``[N, H, W, C]``; ``kernels`` of another convolution ``[N, M, H, W]``; another dense
-    layer is a ``matrix`` ``[N, M]``.
-    """
+    """A layer's weights, arranged so that they can be seen."""
 
     kind: Literal["filters", "units", "kernels", "matrix"]
     weights: NDArray[np.float32]
@@ -90,11 +85,7 @@ class WeightView:
 
 
 def weight_views(network: OnnxGraph) -> list[WeightView]:
-    """What each layer that holds weights has learnt, in the order of the layers.
-
-    The first layer is left out, since the mean and deviation of the pixels are measured; trees,
-    neighbours and support vectors are no weights.
-    """
+    """What each layer that holds weights has learnt, in the order of the layers."""
     views = []
     for layer in network.layers:
         held = network.weights_of(layer.name)

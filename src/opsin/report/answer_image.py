@@ -27,10 +27,7 @@ def small(pixels: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
 
 
 def image_address(pixels: NDArray[np.uint8]) -> str:
-    """Return ``uint8[H, W, C]`` as the address of an embedded image of a page.
-
-    Drawings and tiny images stay exact, as PNG; of photographs JPEG keeps what an eye sees.
-    """
+    """Return ``uint8[H, W, C]`` as the address of an embedded image of a page."""
     shrunk = small(pixels)
     image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
     # Photographs show themselves by how little a quick PNG saves: the best one takes far longer.

@@ -76,10 +76,7 @@ def model_card(
 def _header(
     report: Report, judged: str, name: str, source: str, publication: Publication | None
 ) -> dict[str, object]:
-    """Return what machines read of it.
-
-    https://huggingface.co/docs/hub/model-cards#model-card-metadata
-    """
+    """Return what machines read of it."""
     figures = report.judged
     over = f" {over_classes(figures)}"
     optimistic = ", validation, optimistic" if judged == "validation" else ""

@@ -38,10 +38,7 @@ class Scale:
     colours: ColourMap  # viridis from 0 where nothing is negative
 
     def places(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the place of each value among the 256 colours.
-
-        Values beyond the ends get the end's colour, and what is no number the first.
-        """
+        """Return the place of each value among the 256 colours."""
         width = (self.high - self.low) or 1.0
         share = (np.nan_to_num(values, nan=self.low).astype(np.float64) - self.low) / width
         return np.asarray(np.rint(255 * np.clip(share, 0, 1)), np.uint8)

@@ -29,13 +29,7 @@ class EarlierAccuracy(Stored):
 
 
 class ComparedRun(Stored):
-    """A run in a comparison; ``None`` where its version did not keep a figure.
-
-    The other headline metrics stand beside the accuracy by their keys. ``tested``: how many images
-    it was tested on; the figures are of those that all runs have. ``rescored``: how many
-    labels were corrected since it was measured, ``reported``: its accuracy then. ``best`` names
-    the columns in which it is best, and shown to be.
-    """
+    """A run in a comparison; ``None`` where its version did not keep a figure."""
 
     letter: str
     run: str
@@ -75,12 +69,7 @@ class DifferentAnswers(Stored):
 
 
 class ComparedPair(Stored):
-    """Two runs on the same images: the counts, the paired test, and the finding in words.
-
-    ``groups``: in how many groups the images come, where they do. ``difference`` is the accuracy of
-    the second less that of the first; ``better`` is a letter, or ``None`` where no difference is
-    shown.
-    """
+    """Two runs on the same images: the counts, the paired test, and the finding in words."""
 
     letters: list[str]
     images: int

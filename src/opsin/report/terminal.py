@@ -47,11 +47,7 @@ def printable(text: str) -> str:
 
 
 class PlainLines(Console):
-    """A console that goes quiet when its reader has gone, and shows no text that commands it.
-
-    Names come from strangers, and a terminal obeys what follows an escape character. Whatever is
-    printed passes here, so it is taken away here.
-    """
+    """A console that goes quiet when its reader has gone, and shows no text that commands it."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -135,10 +131,7 @@ class Terminal(Watcher):
         atexit.register(self.end)
 
     def advance(self, done: int, **figures: float) -> None:
-        """Move the bar; without a terminal, print a line each tenth of work that takes long.
-
-        Bar and time left are those of the whole training, where it tells of it.
-        """
+        """Move the bar; without a terminal, print a line each tenth of work that takes long."""
         what, total = self._work
         self._pace.saw(done)
         share, left, speed = (figures.pop(name, None) for name in ("share", "left", "speed"))

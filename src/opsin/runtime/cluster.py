@@ -69,12 +69,7 @@ _NAMED: Final = 3
 
 
 def is_elsewhere(on: str) -> bool:
-    """Whether work is to be done on a cluster; `RecipeError` where it is no place to work on.
-
-    Example:
-        >>> is_elsewhere("local"), is_elsewhere("ray"), is_elsewhere("ray://head:10001")
-        (False, True, True)
-    """
+    """Whether work is to be done on a cluster; `RecipeError` where it is no place to work on."""
     if on == "local":
         return False
     if on == "ray" or (on.startswith("ray://") and urlsplit(on).hostname):
@@ -83,16 +78,7 @@ def is_elsewhere(on: str) -> bool:
 
 
 class Cluster(Executor):
-    """The processors of a Ray cluster, as an executor; a context manager.
-
-    A function is sent to each process once, however many calls there are. A call that is lost with
-    its machine is made again elsewhere; one that keeps ending its process raises `BrokenExecutor`.
-
-    Example:
-        >>> with Cluster("ray") as cluster:            # doctest: +SKIP
-        ...     cluster.submit(sum, [1, 2]).result()
-        3
-    """
+    """The processors of a Ray cluster, as an executor; a context manager."""
 
     def __init__(
         self, on: str, sample: _Image | None = None, *, folders: Sequence[str] = ()
@@ -146,10 +132,7 @@ class Cluster(Executor):
         cost: Callable[[_Item], int],
         count: int | None,
     ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-        """Yield each image with its answer, or the reason why there is none, in their order.
-
-        The images come back with whole paths.
-        """
+        """Yield each image with its answer, or the reason why there is none, in their order."""
         whole = (image.absolute() for image in images)
         blocks: Generator[tuple[_Item, _Answer | ImageError | Unseen]] = answer_blocks(
             self, function, whole, cost=cost, slots=lambda: self.slots, count=count

@@ -61,21 +61,7 @@ def answer_images(
     *,
     end_wait: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order.
-
-    A thread lists; others decode and compute a block of images each, as many as there are cores.
-    They are ahead of the caller by a few blocks and no more, so that the memory is the same for ten
-    images and ten million. They end when the iterator is closed, and ``end_wait`` ends a wait for
-    the next image.
-
-    Example:
-        >>> steps = ImageSteps(
-        ...     prepare=len, compute=lambda batch: [2 * n for n in batch], cost=len, batch=8,
-        ...     together=1,
-        ... )
-        >>> list(answer_images(steps, ["a", "bcd"]))
-        [('a', 2), ('bcd', 6)]
-    """
+    """Yield each image with its answer, or the reason why there is none, in their order."""
     computing, stopped = threading.Semaphore(steps.together), threading.Event()
 
     def answer(items: list[_Item]) -> list[_Answer | ImageError]:
@@ -126,21 +112,7 @@ def answer_blocks(
     slots: Callable[[], int],
     count: int | None = None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order.
-
-    Blocks of images are answered by an executor, such as `opsin.runtime.cluster.Cluster`, a few
-    for each of its slots and no more. Images of a block whose process died are answered alone; one
-    that ends a process by itself has an error for an answer.
-
-    Example:
-        >>> from concurrent.futures import ThreadPoolExecutor
-        >>> with ThreadPoolExecutor(2) as pool:
-        ...     list(answer_blocks(
-        ...         pool, lambda block: [len(each) for each in block], ["a", "bcd"], cost=len,
-        ...         slots=lambda: 2,
-        ...     ))
-        [('a', 1), ('bcd', 3)]
-    """
+    """Yield each image with its answer, or the reason why there is none, in their order."""
     most = _FAR
     if count is not None:  # few are shared out as well
         most = min(most, max(_FEWEST, count // (_FAR_AHEAD * slots())))

@@ -187,17 +187,7 @@ class Bucket:
     def write(
         self, key: str, file: Path, replaces: StoredObject | None, digest: str
     ) -> StoredObject:
-        """Write a file as one object, which appears whole or not at all.
-
-        Args:
-            key: Its key.
-            file: The content.
-            replaces: The object that is replaced; ``None``: there is none, and none may be.
-            digest: SHA-256 of the content, which the object says of itself.
-
-        Raises:
-            StorageError: Another object has appeared there, or the store refuses the write.
-        """
+        """Write a file as one object, which appears whole or not at all."""
         address = self.address(key)
         try:
             with storage_errors(file), store_errors(address, writing=True):

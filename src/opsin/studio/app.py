@@ -42,10 +42,7 @@ _FURTHER: Final = 20
 
 
 def build(studio: Studio) -> FastAPI:
-    """Return the application: every page and every route, as yet without its guard.
-
-    NiceGUI keeps its state in the process: one studio a process.
-    """
+    """Return the application: every page and every route, as yet without its guard."""
     api = new_api()
     image_routes.add_routes(api, studio.opened, studio.runs, studio.sets)
     help_routes.add_routes(api)

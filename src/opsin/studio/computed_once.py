@@ -12,11 +12,7 @@ V = TypeVar("V")
 
 
 class ComputedOnce(Generic[K, V]):
-    """Keeps values by their keys; those used longest ago go. To be used in one event loop.
-
-    A value that is asked for while it is computed is waited for. Giving up the waiting does not
-    stop the work, and an error is not kept: the next one who asks has it computed again.
-    """
+    """Keeps values by their keys; those used longest ago go. To be used in one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most

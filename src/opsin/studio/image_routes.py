@@ -36,10 +36,7 @@ _SHOWN: Final = {
 
 
 def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library) -> None:
-    """Serve images of sets and runs, the files of runs, and previews.
-
-    Whatever is not there is 404 and ``{"error": {"kind", "expected", "received", "advice"}}``.
-    """
+    """Serve images of sets and runs, the files of runs, and previews."""
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
@@ -66,10 +63,7 @@ def _previews(sets: Library, set_id: str) -> Mapping[str, Path]:
 
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
-    """Return the files of a run that a page may ask for, by the names that it uses for them.
-
-    A client's word is looked up here, and never becomes part of a path.
-    """
+    """Return the files of a run that a page may ask for, by the names that it uses for them."""
     fixed = (
         directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
         directory.dataset, directory.history, directory.predictions, directory.images,

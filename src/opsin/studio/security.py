@@ -63,12 +63,7 @@ def signed_in_address(host: str, port: int, code: str) -> str:
 
 
 class Entrance:
-    """A page on the disk, readable by its owner alone, that opens the studio signed in.
-
-    A browser is started with its file's name: the arguments of programs can be read by every
-    account of the machine, and so could a code among them. The code in the page works once; when
-    it is used, the page gets another.
-    """
+    """A page on the disk, readable by its owner alone, that opens the studio signed in."""
 
     def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:
         self.file = file

@@ -15,11 +15,7 @@ _LOG = logging.getLogger("opsin.studio")
 
 
 async def watch(runs: RunIndex, jobs: Queue, changed: Event[str], every: float = 1.0) -> None:
-    """Check runs and jobs again and again, and emit what changed.
-
-    The checks run in threads, since all windows share one event loop. One that fails is logged
-    once and tried again: nothing else starts the next job.
-    """
+    """Check runs and jobs again and again, and emit what changed."""
     said = ""
     while True:
         try:

@@ -12,12 +12,7 @@ _ISOLATE, _END = "\u2068", "\u2069"
 
 
 def safe(text: str, most: int = NAME_MOST) -> str:
-    """Return a user's text as one line that changes nothing around it.
-
-    Control characters and the marks that turn the direction of text around are left out, what is
-    too long is shortened in the middle, and right-to-left names are isolated from what follows
-    (Unicode Standard Annex 9).
-    """
+    """Return a user's text as one line that changes nothing around it."""
     # Other than half a million characters of a hostile name, no more is looked at than is shown.
     head, tail = text[: 4 * most], text[-4 * most :] if len(text) > 8 * most else text[4 * most :]
     clean = " ".join("".join(_kept(each) for each in head + tail).split())

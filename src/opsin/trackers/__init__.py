@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def trackers() -> dict[str, type[Tracker]]:
-    """Return the trackers by name: each module here with a ``TRACKER`` is one.
-
-    Example:
-        >>> list(trackers())
-        ['mlflow', 'tensorboard', 'wandb']
-    """
+    """Return the trackers by name: each module here with a ``TRACKER`` is one."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {module.TRACKER.name: module.TRACKER for module in modules if hasattr(module, "TRACKER")}
@@ -40,12 +35,7 @@ def is_installed(tracker: type[Tracker]) -> bool:
 
 
 def chosen_trackers(names: str | Sequence[str] | None) -> list[type[Tracker]]:
-    """Return trackers by their names, separated by commas or one by one.
-
-    Raises:
-        RecipeError: There is no tracker of such a name.
-        MissingExtraError: Its package is not installed.
-    """
+    """Return trackers by their names, separated by commas or one by one."""
     written = [names] if isinstance(names, str) else list(names or ())
     wanted = dict.fromkeys(word.strip() for text in written for word in text.split(","))
     wanted.pop("", None)

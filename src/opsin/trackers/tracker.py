@@ -13,11 +13,7 @@ from opsin.core.stored_json import Json
 
 
 class Tracker(ABC):
-    """Shows one run in a program that keeps experiments, in a process of its own.
-
-    Methods are called one after another, and may take their time; an exception ends the tracking
-    with a warning, never the run.
-    """
+    """Shows one run in a program that keeps experiments, in a process of its own."""
 
     #: What ``--track`` takes, and the extra that brings the package.
     name: ClassVar[str]

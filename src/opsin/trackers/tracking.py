@@ -234,12 +234,7 @@ def _figures_of(report: Report) -> dict[str, float]:
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """Return a text without logins in addresses and without the environment's secrets.
-
-    Example:
-        >>> without_secrets("no http://ann:s3cret@host with k-12345", {"API_KEY": "k-12345"})
-        'no http://host with …'
-    """
+    """Return a text without logins in addresses and without the environment's secrets."""
     for name, value in environment.items():
         if len(value) > 5 and _SECRET.search(name):
             text = text.replace(value, "…")

@@ -67,16 +67,7 @@ class Launch:
 
     @classmethod
     def current(cls, environment: Mapping[str, str] = os.environ) -> Launch | None:
-        """Return what torchrun has told this process; ``None`` where it did not start it.
-
-        Example:
-            >>> words = {"TORCHELASTIC_RUN_ID": "boots", "RANK": "1", "WORLD_SIZE": "2",
-            ...          "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-            >>> Launch.current(words)
-            Launch(job='boots', rank=1, world=2, local_rank=1, local_world=2, restarts=0)
-            >>> Launch.current({"RANK": "1"}) is None
-            True
-        """
+        """Return what torchrun has told this process; ``None`` where it did not start it."""
         try:
             job = environment["TORCHELASTIC_RUN_ID"]
             if job == _NAMELESS:  # all such jobs: its own process tells it from others
@@ -219,14 +210,7 @@ ALONE = ProcessGroup()
 
 @contextlib.contextmanager
 def joined() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started, and leave them at the end of the block.
-
-    On GPUs where each process has one of its own; it is then PyTorch's present device. Where
-    torchrun started none, or the caller has connected them, nothing is changed.
-
-    Raises:
-        RunError: In the block, as soon as one of them is no longer there.
-    """
+    """Join the processes that torchrun started, and leave them at the end of the block."""
     launch, there = Launch.current(), ProcessGroup.current()
     if launch is None:
         yield there
@@ -256,11 +240,7 @@ def joined() -> Iterator[ProcessGroup]:
 
 
 def refuse_several(what: str) -> None:
-    """Refuse what one process does where torchrun started several.
-
-    Raises:
-        RecipeError: It did.
-    """
+    """Refuse what one process does where torchrun started several."""
     launch = Launch.current()
     if launch is not None and launch.world > 1:
         raise RecipeError(
@@ -296,12 +276,7 @@ def _connect(launch: Launch, name: str) -> Store:
 
 
 def _meet(store: Store, launch: Launch) -> str:
-    """Return a name that all processes agree on, and that none before a restart has used.
-
-    torchrun's store outlives its processes: what those before have left must not be taken for word
-    of one that is there now. So each brings a name of its own, the first lists them, and it is
-    agreed once each has confirmed a list that has its present name.
-    """
+    """Return a name that all processes agree on, and that none before a restart has used."""
     own, ranks = uuid.uuid4().hex, range(launch.world)
     store.set(f"name{launch.rank}", own)
     while True:

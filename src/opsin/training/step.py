@@ -30,10 +30,6 @@ _NETWORK, _OPTIMIZER, _RANDOM, _MEAN = "network.", "optimizer.", "random.", "mea
 class TrainStep:
     """Network, loss, optimiser and random states: all that a step reads and changes.
 
-    With ``ema`` the weights' moving average is what answers while nothing is learnt.
-    With ``precision="bfloat16"`` the large products are computed in that, weights and sums stay
-    float32. On a GPU the network is compiled, which on a CPU made it slower.
-
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``; it is moved.
         recipe: How it is trained, its ``precision`` decided (``auto`` is float32 here).
@@ -81,22 +77,7 @@ class TrainStep:
         *,
         whole: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from one batch, whose gradients are added up where it is computed in parts.
-
-        BatchNorm takes its statistics from each such part, and moves the running ones with each.
-
-        Args:
-            images: ``uint8[N, H, W, C]`` on the device.
-            labels: ``int64[N]`` on the device.
-            rate: The learning rate.
-            mirrored: Which images to mirror, ``bool[N]`` on the CPU (default: at random).
-            whole: The labels of all images that the group learns from in this step, of which these
-                are this process's share, ``int64[M]`` (default: ``labels``).
-
-        Returns:
-            The mean loss and the number of right answers, both still on the device, of the whole
-            batch.
-        """
+        """Learn from one batch, whose gradients are added up where it is computed in parts."""
         whole = labels if whole is None else whole
         varied = augment(
             images, self.recipe, self.generator, mirrored, group=self.group, whole=len(whole)
@@ -135,17 +116,7 @@ class TrainStep:
     def _learn(
         self, images: Tensor, labels: Tensor, whole: Tensor, span: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a part of the batch to those that are there.
-
-        Args:
-            images: This process's share of the batch, varied.
-            labels: Their labels.
-            whole: The labels of the whole batch.
-            span: Start and end of the part in the whole batch.
-
-        Returns:
-            This process's addend of the batch's mean loss, and of its right answers.
-        """
+        """Add the gradients of a part of the batch to those that are there."""
         begin, end = span
         own = slice(begin // self.group.world, -(-(end - self.group.rank) // self.group.world))
         images, labels = images[own], labels[own]

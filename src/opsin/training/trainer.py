@@ -72,12 +72,7 @@ def fit(
     deadline: float = math.inf,
     start: tuple[Tensors, TrainingState] | None = None,
 ) -> Outcome:
-    """Train a network; afterwards it holds the weights of the epoch that validated best.
-
-    A loss that explodes or becomes undefined sends the training back to its best epoch, or its
-    start, once, at a tenth of the rate. ``stop`` ends it after the batch in hand, and so does the
-    ``deadline``, of `time.perf_counter`.
-    """
+    """Train a network; afterwards it holds the weights of the epoch that validated best."""
     if not len(train) or not len(val):
         raise RecipeError(
             "images to train on and others to validate on",

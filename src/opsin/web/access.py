@@ -63,9 +63,6 @@ class AccessMiddleware:
             its codes are the only way in.
         dropped: Names of request headers that the application never sees, in small letters.
         refused: Called with the reason of each refused request.
-
-    Example:
-        ``AccessMiddleware(app, host="127.0.0.1", headers=HEADERS)``
     """
 
     def __init__(

@@ -95,11 +95,7 @@ class SignIn:
 
 
 def _came_by_https(scope: Scope) -> bool:
-    """Tell whether the browser speaks HTTPS, maybe with a proxy in front of this server.
-
-    A proxy says so, or the browser does: it sends ``Sec-Fetch-Site`` by HTTPS and to this machine
-    alone (https://www.w3.org/TR/fetch-metadata/#privacy). Who lies gets a stricter cookie.
-    """
+    """Tell whether the browser speaks HTTPS, maybe with a proxy in front of this server."""
     if scope["scheme"] == "https" or values_of(scope, b"x-forwarded-proto") == [b"https"]:
         return True
     own = any(_LOOPBACK.fullmatch(host) for host in values_of(scope, b"host"))

@@ -45,10 +45,7 @@ def check_token(token: str) -> None:
 
 
 def token_from_file(path: str | os.PathLike[str]) -> str:
-    """Read a token from its file, or make both where there is none.
-
-    A file that is made holds 256 random bits, and only its owner can read it.
-    """
+    """Read a token from its file, or make both where there is none."""
     path = Path(path)
     try:
         try:

@@ -85,21 +85,7 @@ def database_beside(out: Path) -> Path:
 
 
 class AnswersFile:
-    """The answers of one work, held by this process alone.
-
-    ``begun``: what rows depend on, under names that the user understands; with other values the
-    work cannot continue. ``kinds``: how many numbers an answer may have.
-
-    Example:
-        >>> import tempfile
-        >>> out = Path(tempfile.mkdtemp()) / "results.jsonl"
-        >>> with AnswersFile(database_beside(out), out, {"model": "m"}, kinds=1) as answers:
-        ...     if answers.claim("boot.png"):
-        ...         answers.append([Answer("boot.png", 0, b"{}")])
-        >>> with AnswersFile(database_beside(out), out, {"model": "m"}, kinds=1) as answers:
-        ...     answers.resumed, answers.claim("boot.png"), answers.claim("bag.png")
-        (1, False, True)
-    """
+    """The answers of one work, held by this process alone."""
 
     def __init__(self, path: Path, out: Path, begun: JsonObject, *, kinds: int = 1 << 31) -> None:
         self.path, self.out, self._kinds = path, out, kinds

@@ -41,10 +41,7 @@ class Placement(NamedTuple):
 
 
 def copy_file(source: BinaryIO, target: Placement, scratch: Placement) -> None:
-    """Copy an open file with its time and rights to a name that must be free.
-
-    ``scratch``: a file on the target's file system that no other process uses; gone afterwards.
-    """
+    """Copy an open file with its time and rights to a name that must be free."""
 
     def fill(file: BinaryIO) -> None:
         shutil.copyfileobj(source, file, 1 << 20)

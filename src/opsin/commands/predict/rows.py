@@ -84,16 +84,7 @@ def _short(value: float | None) -> float | None:
 
 
 class RowFormat:
-    r"""How rows are written into a file, by its ending.
-
-    Example:
-        >>> form = RowFormat(Path("results.csv"), top=2)
-        >>> form.heading
-        b'image,answer,label,confidence,ood_score,rejected,label_2,probability_2,notes,error\n'
-        >>> row = ResultRow("a,b.png", "Bag", "Bag", 0.9, None, False, (("Bag", 0.9),))
-        >>> form.encode(row.to_json_line())
-        b'"a,b.png",Bag,Bag,0.9,,false,,,,\n'
-    """
+    r"""How rows are written into a file, by its ending."""
 
     def __init__(self, out: Path, top: int) -> None:
         form = out.suffix.lower().removeprefix(".")
@@ -172,14 +163,7 @@ def write_groups(file: Path, schema: Any, tables: Iterable[Any]) -> None:
 
 
 def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:
-    """A row of JSON as the columns of a table.
-
-    Example:
-        >>> top = [{"label": "Bag", "probability": 0.9}, {"label": "Coat", "probability": 0.1}]
-        >>> fields = flat({"image": "a.png", "top": top, "notes": ["a", "b"]}, 2)
-        >>> fields["label_2"], fields["probability_2"], fields["notes"]
-        ('Coat', 0.1, 'a; b')
-    """
+    """A row of JSON as the columns of a table."""
     fields = {name: value for name, value in row.items() if name != "top"}
     for place in range(2, top + 1):
         best = row["top"][place - 1] if place <= len(row["top"]) else {}

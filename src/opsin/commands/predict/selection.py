@@ -14,15 +14,7 @@ _KEYS: Final = ("label", "answer")
 
 
 class Selection:
-    """The conditions on rows: those on one key are ORed, those on different keys ANDed.
-
-    Example:
-        >>> wanted = Selection(["label=Bag", "label=Coat"], 0.5, ["Bag", "Coat", "Shirt"])
-        >>> wanted.keeps(ResultRow("a.png", "none of these", "Coat", 0.7))
-        True
-        >>> wanted.keeps(ResultRow("b.png", "Shirt", "Shirt", 0.9))
-        False
-    """
+    """The conditions on rows: those on one key are ORed, those on different keys ANDed."""
 
     def __init__(
         self,

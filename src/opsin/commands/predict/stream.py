@@ -39,10 +39,7 @@ def open_streams(
     once: bool = True,
     watcher: Watcher = SILENT,
 ) -> Stream:
-    """Find the images of one source or of several, without reading any: see `open_stream`.
-
-    Of a shard, all names are listed at once; ``once``: images of the same name count as one.
-    """
+    """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
         raise SourceError("one source or more", "got none", "Check what was to find them.")
@@ -107,13 +104,7 @@ def classify_stream(
     as_is: bool = False,
     tta: bool = False,
 ) -> Generator[Answered]:
-    """Yield each image of a stream with its answer, or the reason why there is none.
-
-    The answers are those of `Classifier.predict`, in the stream's order. Threads list, decode and
-    compute a few batches ahead of the caller, so the memory is the same for ten images and ten
-    million. It is quickest with a classifier of one thread: then each core computes batches of its
-    own or decodes, and the answers are the same, bit by bit, whatever the batches.
-    """
+    """Yield each image of a stream with its answer, or the reason why there is none."""
     like = classifier.metadata.preparation
     pixels = like.height * like.width * like.channels
     # Batches that are computed at the same time take the memory of one together.

@@ -72,24 +72,7 @@ def choose(
     quick: bool = False,
     given: Mapping[str, object] | None = None,
 ) -> Choice:
-    """Pick a network, its size and how it is trained, by the images and the machine.
-
-    The training's multiply-adds, at a rate that is usual for the device, must fit into a time that
-    suits the number of images.
-
-    Args:
-        shape: Height, width and channels of an image.
-        counts: Training images of each class.
-        mirrored: Whether a mirrored image is still of its class.
-        device: ``cpu``, ``cuda`` or ``mps``.
-        quick: Whether a CPU has units for bfloat16.
-        given: Options that are settled; they are kept, and the others suit them.
-
-    Example:
-        >>> chosen = choose(shape=(28, 28, 1), counts=[5_400] * 10)
-        >>> chosen.model, chosen.options["hidden"]
-        ('resnet', (48, 96, 192))
-    """
+    """Pick a network, its size and how it is trained, by the images and the machine."""
     settled = {key: value for key, value in (given or {}).items() if value is not None}
     task = _Task(shape, len(counts), sum(counts), device, quick or device != "cpu")
     amount = next(amount for amount in _AMOUNTS if task.images <= amount.images)

@@ -60,10 +60,7 @@ def learner_of(
     watcher: Watcher,
     began: float,
 ) -> Learner:
-    """Return what was trained in a run directory, with the state that it goes on from.
-
-    ``changes`` are options that are to be others from here on, in a new run called ``name``.
-    """
+    """Return what was trained in a run directory, with the state that it goes on from."""
     changes, recipe = changes or {}, Run(parent.path).recipe
     if isinstance(recipe, ImportRecipe) or not (isinstance(recipe, Recipe) or recipe.fine_tunes):
         raise _nothing_to_go_on_from(parent, recipe)
@@ -194,11 +191,7 @@ def _own_state(
 def _inherited_state(
     parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
 ) -> Start:
-    """Find the state that a new run takes over from its parent.
-
-    Weights, optimiser, random states and the place in the schedule are taken over; history, best
-    epoch and checkpoints stay the parent's own.
-    """
+    """Find the state that a new run takes over from its parent."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
     found = Checkpoints(parent.checkpoints, watcher.note).newest()

@@ -22,10 +22,7 @@ _LARGEST: Final = 10_000_000
 
 
 def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
-    """Return the share of each class that answers are to assume, ``float64[K]``.
-
-    ``asked`` is ``as-trained``, ``even``, or a JSON file with a share, or a number, for each class.
-    """
+    """Return the share of each class that answers are to assume, ``float64[K]``."""
     classes = len(dataset.classes)
     if asked == "even":
         return np.full(classes, 1 / classes)

@@ -85,11 +85,7 @@ class ExportedFile:
 
     @cached_property
     def validation_shift(self) -> NDArray[np.float64] | float:
-        """What brings the logits of the validation images to their own mix, ``float64[K]``.
-
-        A part that was cut from the training images differs from these by an image of a class at
-        most, which tells nothing; so a class without any validation images is no rarer for it.
-        """
+        """What brings the logits of the validation images to their own mix, ``float64[K]``."""
         mix = self.validating.mix
         if mix is None:
             return 0.0
@@ -131,11 +127,7 @@ class ExportedFile:
 
 
 class FileWithAnswers(NamedTuple):
-    """A calibrated file, but for its score and views, and what is known before its evaluation.
-
-    That is its answers to the validation images, before it learnt from these; its answers to all
-    images; and how well it distinguishes unknown images from known ones.
-    """
+    """A calibrated file, but for its score and views, and what is known before its evaluation."""
 
     classifier: Classifier
     validation: Answers | None
@@ -144,10 +136,7 @@ class FileWithAnswers(NamedTuple):
 
 
 def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
-    """Fit a file's temperature and reject threshold on validation and training images alone.
-
-    Where it is not to be adjusted, only how unlike the images are is learnt.
-    """
+    """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
     from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415

@@ -73,10 +73,7 @@ class FineTuning:
         watcher: Watcher,
         stop: threading.Event,
     ) -> Backbone | None:
-        """Train; return the network with its new weights, if there was time for any epoch.
-
-        It begins from the head that was chosen for the features of all images.
-        """
+        """Train; return the network with its new weights, if there was time for any epoch."""
         from opsin.backbones.trainable import trainable  # noqa: PLC0415
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
         from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
@@ -229,15 +226,7 @@ class FineTuning:
 
 
 def is_better(frozen: ExportedFile, tuned: ExportedFile) -> tuple[bool, str]:
-    """Tell whether validation says that fine-tuning was better than the frozen features.
-
-    A few hundred images rarely settle by right and wrong alone what two percent more right are
-    worth: log loss, each at its own best temperature, weighs how clear every answer is. The
-    smallest difference of all would be noise, so it has to be lower by a hundredth.
-
-    Returns:
-        Whether its log loss is that much lower with no fewer right, and a sentence about it.
-    """
+    """Tell whether validation says that fine-tuning was better than the frozen features."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import LOGITS  # noqa: PLC0415  needs onnx
 

@@ -67,10 +67,7 @@ def finish(
     seconds: dict[str, float],
     training: TrainingFacts,
 ) -> Report:
-    """Calibrate, check and evaluate a run's file, write it once, and write the report.
-
-    The file is compared with what was fitted before the test set is looked at.
-    """
+    """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 

@@ -338,10 +338,7 @@ class HeadLearner(Learner):
     def _exported(
         self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
     ) -> tuple[ExportedFile, list[Layer]]:
-        """Return the file of what was fitted, and its layers.
-
-        ``held_out`` is the same before it also learnt from the validation images.
-        """
+        """Return the file of what was fitted, and its layers."""
         from opsin.classical.fitted_file import Written  # noqa: PLC0415
         from opsin.classical.pixels import Pooling  # noqa: PLC0415
         from opsin.onnx_files.postprocessing import FEATURES  # noqa: PLC0415  loads onnx

@@ -80,10 +80,7 @@ class Learner(ABC):
 
     @abstractmethod
     def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float | None:
-        """Compare the calibrated file with what was fitted; raise `ParityError` where they differ.
-
-        ``None``: there is nothing to compare it with.
-        """
+        """Compare the calibrated file with what was fitted; raise `ParityError` if they differ."""
 
     @abstractmethod
     def facts(self, *, interrupted: bool) -> TrainingFacts:

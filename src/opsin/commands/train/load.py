@@ -48,13 +48,7 @@ def load_for(
     by_all: bool = True,
     planned: bool = False,
 ) -> Loaded:
-    """Return what is to be trained on what, as far as it is settled.
-
-    Where no model was named, a pretrained network of the box is taken, unless its features take
-    too long or turn out worse than training from scratch. Options of the data part are taken out.
-    ``by_all``: a head may learn from all images, and be judged by all of them. ``planned``: nothing
-    is to be computed that takes long.
-    """
+    """Return what is to be trained on what, as far as it is settled."""
     model = model_asked(model, options)
     by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
     launch = Launch.current()
@@ -132,10 +126,7 @@ def _perhaps_pretrained(
 
 
 def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
-    """Let a head on frozen features learn from all images, and be judged by all of them.
-
-    Where parts are given, by the source or by the user, or the images are many, they stay.
-    """
+    """Let a head on frozen features learn from all images, and be judged by all of them."""
     from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
 
     recipe, usual = dataset.recipe, DataRecipe.model_fields

@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 
 
 class NetworkLearner(Learner):
-    """A network of Opsin's own.
-
-    What the user has given, nothing may change. Without a state to start from, weights are fresh.
-    ``epoch_seconds`` are known where a budget was held against them; at the ``deadline``, of
-    `time.perf_counter`, the last epoch is cut short.
-    """
+    """A network of Opsin's own."""
 
     network: nn.Sequential
     device: torch.device

@@ -174,12 +174,7 @@ def _seconds_of_head(learner: HeadLearner, backbone: Backbone) -> float:
 
 
 def in_words(planned: Plan) -> list[tuple[str, str]]:
-    """Return the plan as lines of a heading and a text.
-
-    Example:
-        >>> dict(in_words(plan("digits", model="forest", quiet=True)))["Model"]
-        'forest · its size is known once it is fitted'
-    """
+    """Return the plan as lines of a heading and a text."""
     recipe = planned.recipe
     lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
     if planned.parameters is None or planned.multiply_adds is None:

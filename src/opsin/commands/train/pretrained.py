@@ -49,10 +49,7 @@ def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
 def open_given(
     data: object, options: dict[str, Any], *, offline: bool, watcher: Watcher
 ) -> Backbone:
-    """Open the pretrained network, and fill in the options by which images are prepared for it.
-
-    A name on the hub gets its commit, so that the recipe means the same bytes for ever.
-    """
+    """Open the pretrained network, and fill in the options by which images are prepared for it."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
     from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
 
@@ -111,11 +108,7 @@ def are_here() -> bool:
 
 
 def network_in_time(dataset: Dataset, budget: float | None = None) -> str | None:
-    """Return the best network in the box whose features of all images are computed in time.
-
-    Where none fits into half of the budget, in seconds, the quicker one is taken all the same: any
-    other way takes longer.
-    """
+    """Return the best network in the box whose features of all images are computed in time."""
     looks, quick = len(dataset) * len(views_of(dataset, len(dataset.split.train))), None
     for name, most in _SECONDS.items():
         seconds = looks * measured_backbone(name, anew=False).milliseconds / 1000

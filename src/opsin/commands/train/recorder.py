@@ -118,10 +118,7 @@ def watcher_of_run(
 def recorded(
     directory: RunDirectory, watcher: Watcher, launch: str | None = None
 ) -> Iterator[Recorder]:
-    """Keep ``status.json`` and ``log.txt`` true, however the block ends.
-
-    By ``launch``, processes that are started again know the run.
-    """
+    """Keep ``status.json`` and ``log.txt`` true, however the block ends."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.hold())
         with storage_errors(directory.log):

@@ -134,10 +134,7 @@ def run_training(
     began: float,
     group: ProcessGroup = ALONE,
 ) -> Run:
-    """Train in a directory that is found or made once all else is known to be usable.
-
-    Of processes that train together, the first one writes. ``began``: when the loading did.
-    """
+    """Train in a directory that is found or made once all else is known to be usable."""
     audited = audit(learner.dataset, watcher=watcher)
     with learner.ready(group):
         if not group.writes:

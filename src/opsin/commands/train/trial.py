@@ -90,12 +90,7 @@ def try_backbone(
     budget: float | None = None,
     watcher: Watcher = SILENT,
 ) -> BackboneTrial:
-    """Compare a head on frozen features with a network trained from scratch for half a minute.
-
-    Where histograms of gradients make several times as many errors as features, as on photographs,
-    no training is tried. What was found is kept, so that the same images are not tried twice.
-    ``photographs`` loads the images as the pretrained network gets them.
-    """
+    """Compare a head on frozen features with a network trained from scratch for half a minute."""
     known = known_trial(dataset, backbone, seed)
     if known is not None:
         return known
@@ -251,10 +246,7 @@ class _WholeTraining(Watcher):
 
 
 def _accuracy_from_scratch(dataset: Dataset, stop: threading.Event, watcher: Watcher) -> float:
-    """Train on small images; return the last epoch's accuracy on the validation part.
-
-    Not the best epoch's, which these images would have chosen.
-    """
+    """Train on small images; return the last epoch's accuracy on the validation part."""
     learner = NetworkLearner.decide(Loaded(None, dataset, budget=TRIAL_SECONDS), {}, SILENT)
     watcher.begin("Trial", 100, "hundredths")
     with learner.ready(), tempfile.TemporaryDirectory() as folder:

@@ -25,10 +25,7 @@ def try_views(
     varied: Views,
     watcher: Watcher,
 ) -> Views:
-    """Try the views that a training varied images by on validation images, and judge them.
-
-    They help if they put more right than wrong, beyond chance (McNemar's exact test).
-    """
+    """Try the views that a training varied images by on validation images, and judge them."""
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 
     places = drawn_rows(len(dataset.split.val), _MOST)

@@ -166,13 +166,7 @@ def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None
 
 
 def refused_in_words(refused: Refused, rate: float) -> str:
-    """Say how many images of the known classes get no answer.
-
-    Example:
-        >>> refused = Refused(count=4, images=200, share=0.02, low=0.01, high=0.05)
-        >>> refused_in_words(refused, 0.02)
-        '4 of 200 as "none of these" (2.0%, planned 2.0%), since they look unlike the training'
-    """
+    """Say how many images of the known classes get no answer."""
     return (
         f'{refused.count:,} of {refused.images:,} as "none of these" '
         f"({refused.share:.1%}, planned {rate:.1%}), since they look unlike the training"

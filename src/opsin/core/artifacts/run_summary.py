@@ -17,10 +17,7 @@ _LONGEST: Final = 20_000
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in a row; what is not known is ``None``.
-
-    ``split`` is what its accuracy was measured on, ``low`` and ``high`` are its 95% interval.
-    """
+    """A run in a row; what is not known is ``None``."""
 
     state: str = "damaged"
     cause: str | None = None

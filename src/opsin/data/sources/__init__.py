@@ -59,16 +59,7 @@ def find_all(
     given: Mapping[str, LocatedSource] | None = None,
     watcher: Watcher = SILENT,
 ) -> LocatedSource:
-    """Find every source of a recipe, to be opened as one.
-
-    Args:
-        recipe: Which sources.
-        given: Those that a program holds, by their names in the recipe.
-        watcher: Receives the progress of the work.
-
-    Raises:
-        SourceError: One of them is missing, or is not laid out as expected.
-    """
+    """Find every source of a recipe, to be opened as one."""
     from opsin.data.left_out import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
     from opsin.data.sources.joined import check_different, join  # noqa: PLC0415
@@ -132,27 +123,7 @@ def open_stream(
     outside: bool = False,
     watcher: Watcher = SILENT,
 ) -> Stream:
-    """Find the images of a source, labelled or not, without reading any.
-
-    Args:
-        source: A folder in any layout; a table with a column ``path`` or ``file_name``; an archive,
-            which is read without being unpacked to the disk; one image; or ``-`` for standard
-            input, which holds either one image or names of files, a line each or parted by NUL
-            as ``find -print0`` does.
-        stdin: Where ``-`` reads (default: the process's standard input).
-        columns: Names of a table's columns by ours, where they differ: ``{"path": "file"}``.
-        follow_links: Also follow symbolic links that lead out of a folder, or of a table's.
-        outside: Let a table name images outside its folder.
-        watcher: Receives notes about what was passed over.
-
-    Raises:
-        SourceError: There is no such source, or it is of another kind.
-
-    Example:
-        >>> stream = open_stream("boot.png")
-        >>> stream.kind, stream.count()
-        ('file', 1)
-    """
+    """Find the images of a source, labelled or not, without reading any."""
     source = os.fspath(source)
     path = Path(os.path.expanduser(source))  # noqa: PTH111  no error where there is no home
     # os.path, because it answers for impossible names instead of raising.

@@ -56,11 +56,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
-    """Unpack an archive into the cache, or find it there; return the folder of the source.
-
-    Only what can be a source is written. What members say of themselves is not trusted: names that
-    lead elsewhere, and sizes that only a bomb has, refuse the whole archive.
-    """
+    """Unpack an archive into the cache, or find it there; return the folder of the source."""
     target = _unpacked(path)
     if not target.is_dir():
         with scratch_directory(target.parent) as scratch:

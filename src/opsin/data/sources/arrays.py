@@ -39,20 +39,7 @@ def from_arrays(
     test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
     mirrored: bool = True,
 ) -> LabelledImages:
-    """Check arrays and take them as a source.
-
-    Args:
-        images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels, whole numbers from 0
-            to 255, or of 16 bits.
-        labels: ``[N]`` whole numbers from 0.
-        classes: A name for each label (default: the numbers).
-        source: What to call it.
-        test: Images and labels of a test set, where there is one.
-        mirrored: Whether a mirrored image is still of its class.
-
-    Raises:
-        SourceError: Shapes, types or numbers do not go together.
-    """
+    """Check arrays and take them as a source."""
     images, labels = _checked(images, labels, source)
     given = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
     names = [f"train/{i}" if test else str(i) for i in range(labels.size)]

@@ -259,12 +259,7 @@ class Row(NamedTuple):
 
 
 class RowCollector:
-    """Gathers what a source says of its images beside their pixels, row by row.
-
-    Each class and group is kept once; classes are compared in NFC. A row that names an image once
-    more, with the same class for the same part, is left out; another class or part for it stays,
-    for an audit to name.
-    """
+    """Gathers what a source says of its images beside their pixels, row by row."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

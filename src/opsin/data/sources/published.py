@@ -129,12 +129,7 @@ def _from_upstream(folder: Path, parts: Path, published: Published, watcher: Wat
 def fetch(
     url: str, target: Path, *, limit: int, advance: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Download one file, or the rest of it where an earlier download broke off.
-
-    Raises:
-        DownloadError: The server cannot be reached, stalls, answers with an error, ends early or
-            sends more than ``limit``. What came stays; its digest is compared by the caller.
-    """
+    """Download one file, or the rest of it where an earlier download broke off."""
     done = target.stat().st_size if target.exists() else 0
     try:
         request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310  addresses are Opsin's own

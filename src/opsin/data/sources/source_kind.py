@@ -17,11 +17,7 @@ from opsin.data.sources.contents import LocatedSource
 
 
 class AllowedFolder:
-    """A folder and all below it, where a table may name images.
-
-    A table that somebody else wrote could name private images otherwise, and they would get into a
-    report that is shared.
-    """
+    """A folder and all below it, where a table may name images."""
 
     def __init__(self, folder: Path, *, archive: bool = False, follow_links: bool = False) -> None:
         self._archive = archive

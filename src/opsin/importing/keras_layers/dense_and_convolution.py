@@ -142,11 +142,7 @@ def _pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
 
 
 def _keep_zeros(call: LayerCall, taken: str) -> None:
-    """Keep zeros around maps zeros for the maximum of a window.
-
-    ONNX Runtime (1.31, and versions before) makes one operator of both, whose own padding counts
-    for nothing: wrong where all else is negative. It leaves any other number than 0 alone.
-    """
+    """Keep zeros around maps zeros for the maximum of a window."""
     for node in call.to.nodes:
         if node.op_type == "Pad" and taken in node.output and len(node.input) == 2:
             node.input.append(call.constant("nearly_zero", 1e-30))

@@ -40,11 +40,7 @@ class BatchNormalisationLesson:
     def of(
         cls, network: OnnxGraph, found: LessonLayer, pixels: NDArray[np.uint8]
     ) -> BatchNormalisationLesson:
-        """The lesson about one image.
-
-        ONNX Runtime folds it into the convolution before it when the classifier answers; asking
-        for its value makes it compute it by itself.
-        """
+        """The lesson about one image."""
         node = found.node
         values = fetch(network, pixels, [*node.input, node.output[0]])
         before, scale, shift, mean, variance = (values[name] for name in node.input)
@@ -112,10 +108,7 @@ class BatchNormalisationLesson:
         return flat.mean(axis=1), flat.std(axis=1)
 
     def rows(self, count: int | None = None) -> list[tuple[int, list[float]]]:
-        """Units, the strongest after the layer first, with the eight figures of each.
-
-        Mean and deviation before, those in training, scale, shift, mean and deviation after.
-        """
+        """Units, the strongest after the layer first, with the eight figures of each."""
         columns = (
             *self.spread(self.before), self.mean, self.deviation, self.scale, self.shift,
             *self.spread(self.after),

@@ -30,11 +30,7 @@ def explain_layer(
     term: Term,
     layer: str | None = None,
 ) -> Lesson:
-    """What a layer, by default the first of its kind, does to an image ``uint8[H, W, C]``.
-
-    Raises:
-        ModelFileError: The network has no such layer, or a value is infinite or no number.
-    """
+    """What a layer, by default the first of its kind, does to an image ``uint8[H, W, C]``."""
     known = lesson_layers(network)
     words = term.replace("-", " ")
     if term not in known:

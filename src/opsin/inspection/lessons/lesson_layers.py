@@ -24,11 +24,7 @@ _PLACES = ({2, 3}, {-2, -1})
 
 @dataclass(frozen=True)
 class LessonLayer:
-    """A layer that a lesson can be about, and the operator in it that the lesson shows.
-
-    ``value`` is what dropout acts on: the layer's own output or, in a network without dropout,
-    the input of its last layer.
-    """
+    """A layer that a lesson can be about, and the operator in it that the lesson shows."""
 
     name: str
     kind: str
@@ -37,10 +33,7 @@ class LessonLayer:
 
 
 def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
-    """The layers that each lesson can be about, in the order of their work.
-
-    A network without dropout is shown what dropout in front of its last layer would do.
-    """
+    """The layers that each lesson can be about, in the order of their work."""
     makers = {output: node for node in network.nodes for output in node.output}
     found: dict[Term, list[LessonLayer]] = {term: [] for term in SENTENCES}
     named = {layer.name: layer for layer in network.layers}
@@ -67,13 +60,7 @@ def lesson_layers(network: OnnxGraph) -> dict[Term, tuple[LessonLayer, ...]]:
 def fetch(
     network: OnnxGraph, pixels: NDArray[np.uint8], names: Iterable[str], *, whole: bool = False
 ) -> dict[str, NDArray[np.float32]]:
-    """Values of a network for one image, and weights, by name; ``""`` is passed over.
-
-    ``whole`` keeps the axis of images: a network may see several views of one image along it.
-
-    Raises:
-        ModelFileError: A value is infinite or no number.
-    """
+    """Values of a network for one image, and weights, by name; ``""`` is passed over."""
     wanted = [name for name in dict.fromkeys(names) if name]
     found = {name: network.weights[name] for name in wanted if name in network.weights}
     if computed := [name for name in wanted if name not in found]:

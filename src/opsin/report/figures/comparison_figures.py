@@ -145,10 +145,7 @@ def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figur
 
 
 def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], title: str) -> Figure:
-    """Draw images with both answers above them, a row for each group.
-
-    Blue is right, red is wrong.
-    """
+    """Draw images with both answers above them, a row for each group."""
     filled = [(name, images) for name, images in groups if images]
     columns = max((len(images) for _, images in filled), default=1)
     figure = new_figure(max(6.4, 1.62 * columns), 0.45 + 2.3 * max(1, len(filled)))

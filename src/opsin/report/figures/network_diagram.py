@@ -48,10 +48,7 @@ def network_title(rows: Sequence[LayerRow]) -> str:
 
 
 def draw_network(rows: Sequence[LayerRow]) -> Figure:
-    """Draw the layers from the pixels down, each with bars of its parameters and its time.
-
-    Shapes stand on the edges, bold where they change; skip connections are curves.
-    """
+    """Draw the layers from the pixels down, each with bars of its parameters and its time."""
     width = _LANE + _WIDE + _BARS
     lines = textwrap.wrap(network_title(rows), int(10.5 * width))
     head = 0.7 + 0.17 * len(lines)

@@ -94,11 +94,7 @@ def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
 
 
 def draw_receptive_fields(rows: Sequence[LayerRow], pixels: NDArray[np.uint8]) -> Figure:
-    """Draw on an image what the middle place of each layer's maps sees of it.
-
-    Layers that follow each other and see the same share an image. Where there are more than 42
-    different fields, images evenly spread over them are drawn, and the title says so.
-    """
+    """Draw on an image what the middle place of each layer's maps sees of it."""
     size = (pixels.shape[0], pixels.shape[1])
     seen = _seen(rows, size)
     title = fields_title(rows, size)

@@ -156,11 +156,7 @@ def _square(place: int) -> Rectangle:
 
 
 def draw_answers(answers: Sequence[ShownAnswer], title: str) -> Figure:
-    """Draw images, each beside the bars of its probabilities; blue is right, red is wrong.
-
-    All of it is in one pair of axes, in inches: with a pair for each image, this figure took
-    longer than all others together.
-    """
+    """Draw images, each beside the bars of its probabilities; blue is right, red is wrong."""
     columns = min(3, max(1, len(answers)))
     rows = max(1, -(-len(answers) // columns))
     width, height = _CARD[0] * columns, _CARD[1] * rows + _HEAD

@@ -73,13 +73,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure; the file's ending decides the format.
-
-    It is laid out by its first file; further ones have everything at the same places.
-
-    Raises:
-        StorageError: The disk refuses the write.
-    """
+    """Write a figure; the file's ending decides the format."""
     kind = path.suffix.removeprefix(".").lower() or "png"
     with atomic_file(path) as temporary:
         _write(figure, temporary, kind)

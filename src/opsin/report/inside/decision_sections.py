@@ -80,11 +80,7 @@ class _Chart(NamedTuple):
 def decision_sections(
     decision: Decision, neighbours: Sequence[Neighbour] = (), *, actual: int | None = None
 ) -> list[Section]:
-    """Return the parts of a page that say why an image got its answer.
-
-    Where the right class is known (``actual``, a place among the classes), neighbours of that class
-    are blue, others red.
-    """
+    """Return the parts of a page that say why an image got its answer."""
     height, width = decision.pixels.shape[:2]
     image, changed = png_address(small(decision.pixels, _SIDE)), decision.counterfactual
     shared: dict[str, object] = {

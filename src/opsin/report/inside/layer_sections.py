@@ -58,10 +58,7 @@ def layer_sections(
     answer_bars: Sequence[tuple[str, float]],
     fields: Mapping[str, ReceptiveField | None],
 ) -> list[Section]:
-    """Return the sections about an image: how it goes in, layer by layer, and the answer.
-
-    ``fields`` says what a place of a layer's maps sees: by default the whole image.
-    """
+    """Return the sections about an image: how it goes in, layer by layer, and the answer."""
     height, width, channels = pixels.shape
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     sections = [

@@ -38,10 +38,7 @@ class _Picture:
 
 
 def lesson_sections(lesson: Lesson, pixels: NDArray[np.uint8]) -> list[Section]:
-    """Return the section about a layer: signed numbers in orange and purple, activity in viridis.
-
-    Its template reads the lesson itself.
-    """
+    """The section about a layer: signed numbers in orange and purple, activity in viridis."""
     title = f"{lesson.term.replace('-', ' ').capitalize()}: {lesson.layer}"
     return [
         section("lesson", title, "lesson.html", part=lesson.term, lesson=lesson, np=np,
@@ -60,10 +57,7 @@ def _picture(
     marked: Sequence[tuple[int, int]] = (),
     written: bool = True,
 ) -> _Picture:
-    """Show numbers ``[H, W]`` in the colours of those that they are ``among``.
-
-    ``boxes`` are first row and column, rows and columns of what is framed.
-    """
+    """Show numbers ``[H, W]`` in the colours of those that they are ``among``."""
     tall, wide = values.shape
     scaled = values if among is None else among
     scale = scale_of(float(scaled.min()), float(scaled.max()))

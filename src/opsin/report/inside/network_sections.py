@@ -31,10 +31,7 @@ class _Drawing(NamedTuple):
 
 
 def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list[Section]:
-    """Return the sections about the network as a whole.
-
-    ``drawn`` may hold the figures ``network`` and ``receptive-fields`` as SVG.
-    """
+    """Return the sections about the network as a whole."""
     drawings = {name: _Drawing(themed(svg), _width(svg)) for name, svg in drawn.items()}
     size = image_size(rows)
     held, trainable = (sum(row.parameters for row in rows), sum(row.trainable for row in rows))

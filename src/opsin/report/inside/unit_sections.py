@@ -105,10 +105,7 @@ class _Card:
 
     @property
     def bars(self) -> list[tuple[str, float | None, float, float, int | None]]:
-        """Name, mean activity, start and width in percent, and rank in the mix, of classes.
-
-        Those are all, or those that lift the unit most.
-        """
+        """Name, mean activity, start and width in percent, and rank in the mix, of classes."""
         names = list(self.classes)
         if len(names) > _BARS:
             names = sorted(names, key=lambda name: -self.unit.selectivity[name])[:_BARS]
@@ -131,11 +128,7 @@ def unit_sections(
     label: str | None = None,
     room: int = ROOM,
 ) -> list[Section]:
-    """Return the sections about the units of one layer.
-
-    Units that ``label`` lifts most come first, by default those that matter most, or that one
-    class lifts most. Beyond ``room`` bytes of images, units get a line in a table.
-    """
+    """Return the sections about the units of one layer."""
     effects = {} if ablation is None else {effect.unit: effect for effect in ablation.effects}
     ranks = {unit: rank for rank, unit in enumerate(effects)}
 

@@ -44,11 +44,7 @@ class Sheet:
 
 
 def tile_address(weights: NDArray[np.float32], limit: float, factor: int = 1) -> str:
-    """Return a unit's weights ``float32[H, W, C]`` as the address of an embedded image.
-
-    ``limit`` is what the ends of the scale stand for; ``factor`` is height and width of the blocks
-    whose means are drawn. Three channels are drawn as red, green and blue.
-    """
+    """Return a unit's weights ``float32[H, W, C]`` as the address of an embedded image."""
     weights = _smaller(weights, factor)
     if weights.shape[2] == 3:
         colours = 127.5 + 127.5 * np.clip(weights / limit, -1, 1)
@@ -79,11 +75,7 @@ def kernel_sheet(weights: NDArray[np.float32], start: int, limit: float) -> Shee
 def matrix_sheet(
     matrix: NDArray[Any], limit: float, names: Sequence[str] = ()
 ) -> tuple[Sheet, tuple[int, int]]:
-    """Draw a matrix ``float[N, M]`` as one map, with names or numbers beside its rows.
-
-    Also returned is how many rows and columns each point of it stands for: of a block, the number
-    farthest from 0 is drawn.
-    """
+    """Draw a matrix ``float[N, M]`` as one map, with names or numbers beside its rows."""
     units = len(matrix)
     down, across = (math.ceil(side / _SIDE) for side in matrix.shape)
     matrix = _strongest(matrix, down, across)

@@ -57,10 +57,7 @@ def weight_sections(
     *,
     classes: Sequence[str] = (),
 ) -> list[Section]:
-    """Return the sections on weights: the first layer, all layers, how their norms grew.
-
-    ``drawn`` may hold the figure ``norms`` as SVG; ``classes`` name the last layer's rows.
-    """
+    """Return the sections on weights: the first layer, all layers, how their norms grew."""
     if not views:
         return [section("weights", "No weights to show", "weights.html", part="none")]
     # The layers whose kernels there is room for, the smallest first.

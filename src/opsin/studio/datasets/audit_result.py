@@ -132,10 +132,7 @@ class AuditResults:
 
 
 def read_moved(folder: Path) -> dict[str, int]:
-    """Return how many images each class of a set has more by its corrections, or fewer.
-
-    Nothing is known of a table that has changed since its dataset was last opened.
-    """
+    """Return how many images each class of a set has more by its corrections, or fewer."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         stamp = file_stamp(folder / "corrections.csv")
         kept = json.loads((folder / MOVED).read_text(encoding="utf-8"))

@@ -55,10 +55,7 @@ _SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm", "JPEG2000": ".j
 
 
 class Library:
-    """The user's collections, each a folder of small files; their sources are never changed.
-
-    All methods may be called from any thread; those that read sources take their time.
-    """
+    """The user's collections, each a folder of small files; their sources are never changed."""
 
     def __init__(self, home: Path, jobs: Queue) -> None:
         self._folder = home / "sets"
@@ -215,11 +212,7 @@ class Library:
         return found
 
     def restore(self, token: str) -> LibraryDataset:
-        """Bring back what was removed, with its corrections.
-
-        Where the same images were added again meanwhile, that set is removed in turn, so that
-        nothing said about either is lost.
-        """
+        """Bring back what was removed, with its corrections."""
         found = [each for each in self._trash.removed() if each.token == token]
         if not found:
             raise NotThere("a set that was removed", "it is gone for good", "Add it again.")

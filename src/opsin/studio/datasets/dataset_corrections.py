@@ -39,11 +39,7 @@ STEPS: Final = 200
 
 
 class Corrections:
-    """What people say about the labels of a set; the sources themselves are never changed.
-
-    ``corrections.csv`` is what training reads (``--labels``). Each change is a line of
-    ``undo.jsonl`` first: when the studio is killed in between, the next one makes up for it.
-    """
+    """What people say about the labels of a set; the sources themselves are never changed."""
 
     def __init__(self, folder: Path, opened: DecodedDataset) -> None:
         self.path = folder / "corrections.csv"

@@ -34,10 +34,7 @@ _SPEED: Final = 5e6
 
 
 def key_of(recipe: DataRecipe) -> str:
-    """Return what changes whenever a recipe's sources do.
-
-    It is the key of `opsin.data.sources.contents.LocatedSource`.
-    """
+    """Return what changes whenever a recipe's sources do."""
     if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
         return sources.find_all(recipe).key  # Opsin's own, checked by their content
     said, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
@@ -57,10 +54,7 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 
 def check_archive(path: Path) -> None:
-    """Unpack an archive or a Parquet file into the cache, where `opsin data` finds it.
-
-    It is done in a process of its own.
-    """
+    """Unpack an archive or a Parquet file into the cache, where `opsin data` finds it."""
     command = module_command(__name__, str(path))
     seconds = _ARCHIVE + path.stat().st_size / _SPEED
     error: list[str] | None = None

@@ -37,11 +37,7 @@ class ImagePage:
 
 
 class DecodedDataset:
-    """A set of decoded images, or those of a run.
-
-    Rows are those of the set without corrections; of a run, its own (those of its files), which
-    `source_rows` translates.
-    """
+    """A set of decoded images, or those of a run."""
 
     def __init__(
         self,

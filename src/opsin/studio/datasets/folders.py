@@ -44,12 +44,7 @@ class Listing:
 
 
 class Folders:
-    """The folders that visitors may look into: some roots, and what is below them.
-
-    An id is looked up among those that a listing has named, and never becomes part of a path; what
-    it stands for is checked again whenever it is asked for, since a folder can become a link.
-    Links are followed where they lead to something below a root.
-    """
+    """The folders that visitors may look into: some roots, and what is below them."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(os.path.realpath(root) for root in roots)

@@ -31,10 +31,7 @@ class LibraryDataset:
         return [*_words(self.options), "--", *self.sources]
 
     def words_to_measure(self) -> list[str]:
-        """Return what says which images an imported classifier is measured on.
-
-        It has a size of its own, and these are options of the verb.
-        """
+        """Return what says which images an imported classifier is measured on."""
         own = {name: value for name, value in self.options.items()
                if name not in ("size", "channels")}  # fmt: skip
         return [*_words(own), *(f"--data={source}" for source in self.sources)]

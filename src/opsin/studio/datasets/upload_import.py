@@ -44,15 +44,7 @@ class SentFile(TypedDict):
 def arrange(
     files: Mapping[Path, str], into: Path, *, loose: str = "", labelled: bool = True
 ) -> Path:
-    """Lay files out as a source: all of them, or none.
-
-    One archive (or ``.npz`` or ``.parquet`` file) gets the name of ``into`` and its own suffix,
-    once it could be unpacked as `opsin.data.sources.archive` does it: no links, no way out, no
-    bombs. Images become ``into/<class>/…`` by the folders that they came in, a folder around
-    everything taken off; where ``into`` is there already, they are added. What is no image is
-    passed over. Files keep their names; of two images with one name, the second is called by its
-    content as well.
-    """
+    """Lay files out as a source: all of them, or none."""
     packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
     if packed and len(files) == 1:
         ((path, suffix),) = packed.items()

@@ -132,12 +132,7 @@ def _death(folder: Path, status: int | None) -> str:
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The command line of a verb of Opsin's that answers with one JSON object.
-
-    Example:
-        >>> command("data", "digits")[-3:]
-        ('data', 'digits', '--json')
-    """
+    """The command line of a verb of Opsin's that answers with one JSON object."""
     return (sys.executable, "-m", "opsin", *(os.fspath(word) for word in words), "--json")
 
 

@@ -29,10 +29,7 @@ class JobAction:
     async def over(
         self, tell: Callable[[str], object] = str, left: Callable[[], bool] = bool
     ) -> bool:
-        """Wait for the job's end; ``False`` where the page was left meanwhile.
-
-        The last line of its log is told as it goes on. The job itself does not end with the page.
-        """
+        """Wait for the job's end; ``False`` where the page was left meanwhile."""
         while not (job := self._jobs.get(self.job.id)).over:
             lines = await asyncio.to_thread(self._jobs.log_tail, job.id, 1)
             told = tell(lines[-1].strip() if lines and job.active else "Waiting to start")

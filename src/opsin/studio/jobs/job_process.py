@@ -25,21 +25,13 @@ _LOCK: Final = "alive.lock"
 
 
 class JobProcesses:
-    """The processes of jobs: each holds the lock of its job's folder as long as it lives.
-
-    The system frees the lock however a process ends, so it tells the truth after a crash of the
-    studio or of the machine, and no process number that was given out again is mistaken for it.
-    """
+    """The processes of jobs: each holds the lock of its job's folder as long as it lives."""
 
     def __init__(self) -> None:
         self._own: dict[Path, subprocess.Popen[bytes]] = {}
 
     def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
-        """Start a process of its own session that outlives this one, and return its number.
-
-        Its standard output becomes ``out.json``; what it tells is added to ``log.txt``. A run that
-        it makes gets the name that is given.
-        """
+        """Start a process of its own session that outlives this one, and return its number."""
         if not CHILDREN_INHERIT:
             raise RunError(
                 "Linux or macOS, where a job is a lock that its process holds",
@@ -70,11 +62,7 @@ class JobProcesses:
         return child.pid
 
     def alive(self, folder: Path, pid: int | None) -> bool:
-        """Tell whether the job's process is there.
-
-        Where its own process is gone and something that it started still holds the lock, that is
-        ended.
-        """
+        """Tell whether the job's process is there."""
         if not is_locked(folder / _LOCK):
             return False
         own = self._own.get(folder)
@@ -84,10 +72,7 @@ class JobProcesses:
         return not gone
 
     def status(self, folder: Path) -> int | None:
-        """Return the exit status of a process that is gone, where this process started it.
-
-        It is below zero for one that a signal ended.
-        """
+        """Return the exit status of a process that is gone, where this process started it."""
         child = self._own.pop(folder, None)
         if child is None:
             return None

@@ -15,12 +15,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class JsonlFollower(Generic[M]):
-    """The lines of JSON in a file that another process appends to, such as ``history.jsonl``.
-
-    Only what was added since the last call is read. A file that became shorter, or was replaced by
-    another one (a training that went back, or was begun again), is read anew. A last line that is
-    not finished yet waits for the next call.
-    """
+    """The lines of JSON in a file that another process appends to, such as ``history.jsonl``."""
 
     def __init__(self, path: Path, kind: type[M]) -> None:
         self._path, self._kind = path, kind
@@ -31,10 +26,7 @@ class JsonlFollower(Generic[M]):
         self._guard = threading.Lock()
 
     def read(self) -> list[M]:
-        """Return all lines that count now, the oldest first.
-
-        May be called from any thread.
-        """
+        """Return all lines that count now, the oldest first."""
         with self._guard:
             return self._read()
 

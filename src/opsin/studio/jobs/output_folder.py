@@ -19,10 +19,7 @@ _OPTIONS: Final = {"predict": "--out", "embed": "--out", "export": "--export"}
 
 
 def new_output_folder(queue: Queue) -> Path:
-    """Return a new folder for a job's images and answers.
-
-    Those of yesterday are removed, unless a job of the queue reads or writes in them.
-    """
+    """Return a new folder for a job's images and answers."""
     parent = queue.home / "tried"
     parent.mkdir(parents=True, exist_ok=True)
     words = [word for job in queue.jobs() for word in job.argv]

@@ -38,13 +38,7 @@ _KEPT: Final = 86_400.0
 
 
 class Queue:
-    """The studio's jobs: each a folder of plain files with a process of its own.
-
-    The jobs are in ``jobs/`` of the studio's folder, their order in ``queue.json``. All methods may
-    be called from any thread. Those that ask for something where there is nothing to do any more
-    (another window was quicker) change nothing. Reading needs no lock, since every change puts a
-    new table in the place of the old one.
-    """
+    """The studio's jobs: each a folder of plain files with a process of its own."""
 
     def __init__(self, home: Path, at_once: int = 1, runs: Path | None = None) -> None:
         self.home = home
@@ -111,11 +105,7 @@ class Queue:
         run: str | None = None,
         first: bool = False,
     ) -> Job:
-        """Put a job at the queue's end, or at its beginning; it starts at a later `tick`.
-
-        The command line is whole: see `command`. A run is named where the job works on one that
-        is there.
-        """
+        """Put a job at the queue's end, or at its beginning; it starts at a later `tick`."""
         job = new_job(kind, title, argv, run=run)
         with self._guard:
             with storage_errors(self.folder(job)):
@@ -130,11 +120,7 @@ class Queue:
             self._keep(self._order, paused)
 
     def stop(self, id: str) -> None:  # noqa: A002
-        """Ask a job to end where it is; asking again changes nothing.
-
-        A training that is stopped ends its batch and is evaluated: its run can be used. A job that
-        waits is stopped before it began.
-        """
+        """Ask a job to end where it is; asking again changes nothing."""
         with self._guard:
             job = self.get(id)
             if job.pending:
@@ -160,11 +146,7 @@ class Queue:
                 self._ask(replace(job, state="pausing", asked=time.time()))
 
     def resume(self, id: str) -> None:  # noqa: A002
-        """Put a job that is over in the queue's first place again.
-
-        A training goes on from its run's last checkpoint, where it has one; anything else begins
-        anew.
-        """
+        """Put a job that is over in the queue's first place again."""
         with self._guard:
             job = self.get(id)
             if job.over:
@@ -194,12 +176,7 @@ class Queue:
     # What happens by itself.
 
     def tick(self) -> set[str]:
-        """Update the running jobs, and start those that are next.
-
-        Called each second, in a thread: it asks the disk and starts processes. What it returns are
-        the numbers of the jobs that changed since the last call or are at work; an empty one for
-        the queue.
-        """
+        """Update the running jobs, and start those that are next."""
         with self._guard:
             for job in self.jobs():
                 if job.active:
@@ -298,10 +275,7 @@ class Queue:
         self._touched.add(job.id)
 
     def _put_best_effort(self, job: Job) -> None:
-        """Keep a job as it now is, in memory at least, even where the disk is full.
-
-        For what has happened already, or must: a process that came or went, a wish to stop one.
-        """
+        """Keep a job as it now is, in memory at least, even where the disk is full."""
         with contextlib.suppress(StorageError):
             write_job(self.folder(job), job)
         self._jobs = {**self._jobs, job.id: job}

@@ -134,10 +134,7 @@ def values_of(recipe: RecordedRecipe) -> dict[str, str]:
 def keep_recipe(
     folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str], *, same_images: bool
 ) -> Path:
-    """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path.
-
-    What is changed takes along what belonged to the older choice (`override`).
-    """
+    """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path."""
     # Where the images are, and whose parts they keep, is said by the caller.
     gone = {"sources", "test", "labels", "parts_of", *changed}
     if not same_images:

@@ -13,11 +13,7 @@ from opsin.studio.errors import NotThere
 
 
 class ImagePlaces:
-    """The places where the studio may look for the images of runs.
-
-    A run is a folder of files, perhaps copied from a stranger, and can name any place. The studio
-    reads only named sources, folders that people may browse, and its own datasets.
-    """
+    """The places where the studio may look for the images of runs."""
 
     def __init__(self, sets: Library, folders: Folders, home: Path) -> None:
         self._sets, self._folders, self._own = sets, folders, Folders([home])

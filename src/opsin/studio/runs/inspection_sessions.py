@@ -79,12 +79,7 @@ class _Question:
 
 
 class InspectionSessions:
-    """Child processes that are kept open, each looking into one run, and what they found.
-
-    A question that takes long (`explain`, all training images) has a worker of its own, so that
-    others go on being answered. A worker that died is started again when it is needed; what it
-    was asked then is answered with an error.
-    """
+    """Child processes that are kept open, each looking into one run, and what they found."""
 
     def __init__(
         self,
@@ -109,10 +104,7 @@ class InspectionSessions:
     async def ask(
         self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **with_: str | int
     ) -> InspectionAnswer:
-        """Ask a question; one that is being answered, or was, is not asked twice.
-
-        Cancelling the wait does not cancel the work.
-        """
+        """Ask a question; one that is being answered, or was, is not asked twice."""
         subject = await asyncio.to_thread(self._identify, run_id, do, with_)
         key = subject[2]
         asked = self._asked.get(key)
@@ -138,10 +130,7 @@ class InspectionSessions:
                 asked.listeners.discard(on_progress)
 
     def _identify(self, run_id: str, do: str, with_: dict[str, str | int]) -> _Subject:
-        """Return the run, its classifier as it is now, and the same letters for the same question.
-
-        Those of a question to another classifier, or of another question, are others.
-        """
+        """The run, its classifier as it is now, and the same letters for the same question."""
         directory = self._runs.get(run_id)
         stamp = file_stamp(directory.classifier)
         key = _letters(str(directory.path), str(stamp), do, str(sorted(with_.items())))

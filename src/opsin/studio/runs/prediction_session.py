@@ -111,11 +111,7 @@ class PredictionSession:
         )
 
     async def heat(self, run: str, key: str) -> bytes:
-        """Return a heat map over the image, as a PNG file of the network's size.
-
-        Bright is what the answer hangs on: hiding it takes the answer's probability down
-        (`opsin.inspection.occlusion.occlusion_map`).
-        """
+        """Return a heat map over the image, as a PNG file of the network's size."""
         answer = await self.answer(run, key)
         stamp, classifier = await self._classifier(run)
         return await self._heats.get(

@@ -62,10 +62,7 @@ class RunCorrections:
 async def of_run(
     cache: DatasetCache, runs: RunIndex, sets: Library, run_id: str
 ) -> tuple[LibraryDataset, RunCorrections]:
-    """Return the set that a run was trained with, and the corrections of the run's images.
-
-    A dataset that is not in the library yet is added with the run's settings.
-    """
+    """Return the set that a run was trained with, and the corrections of the run's images."""
     opened = await cache.of_run(run_id)
     the_set = await asyncio.to_thread(lambda: _set_of(sets, opened, runs.get(run_id)))
     whole_set = await cache.of_set(the_set.id)
