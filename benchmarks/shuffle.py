@@ -31,7 +31,7 @@ from opsin.models import build_network
 from opsin.models.resolve import resolve
 from opsin.models.statistics import statistics_of
 from opsin.training.batches import TrainingBatches
-from opsin.training.device import own_randomness
+from opsin.training.device import isolated_rng
 from opsin.training.optimizers import rate_at
 from opsin.training.sampling import epoch_order, order_in_shards
 from opsin.training.step import TrainStep
@@ -93,7 +93,7 @@ def _accuracy(data: Dataset, recipe: Recipe, order: Order, seed: int) -> float:
     """Train on images sorted by class, and return the last epoch's validation accuracy."""
     training = recipe.training.model_copy(update={"seed": seed, "precision": "float32"})
     rows, shape = _sorted_rows(data), data.images.shape[1:]
-    with own_randomness(_CPU, seed):
+    with isolated_rng(_CPU, seed):
         network = build_network.build(
             recipe.model, (shape[0], shape[1], shape[2]), len(data.classes),
             statistics=statistics_of(data.images, rows),

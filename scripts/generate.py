@@ -33,8 +33,8 @@ from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.glossary import Term
 from opsin.core.glossary import glossary as all_terms
 from opsin.core.recipe import (
-    BELONGING,
     DATA_OPTIONS,
+    RESET_BY,
     DataRecipe,
     ModelRecipe,
     RecipeModel,
@@ -171,8 +171,8 @@ def recipe() -> str:
         "| another | resets |",
         "|---|---|",
         *(
-            f"| `{choice}` | {', '.join(f'`{name}`' for name in BELONGING[choice])} |"
-            for choice in BELONGING
+            f"| `{choice}` | {', '.join(f'`{name}`' for name in RESET_BY[choice])} |"
+            for choice in RESET_BY
         ),
         "| `model` | all but the options of the data |",
         "",

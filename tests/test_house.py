@@ -131,7 +131,7 @@ def test_one_module_knows_the_operating_systems_apart() -> None:
         for file in FILES
         if _SOME_SYSTEMS.search(text := file.read_text(encoding="utf-8"))
     }
-    assert list(found) == ["opsin.core.operating_system"], found
+    assert list(found) == ["opsin.core.platform"], found
 
 
 def test_one_module_names_what_onnx_runtime_computes_on() -> None:

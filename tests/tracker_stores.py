@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from opsin.core.operating_system import end_group
+from opsin.core.platform import end_group
 
 # Bytes of a block of W&B's files, which are logs of LevelDB behind a heading of seven bytes.
 _BLOCK, _HEADING, _HEADER = 32_768, 7, struct.Struct("<IHB")

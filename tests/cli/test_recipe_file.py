@@ -10,7 +10,7 @@ import pytest
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import BELONGING, CHANGEABLE, DataRecipe, Recipe
+from opsin.core.recipe import CHANGEABLE, RESET_BY, DataRecipe, Recipe
 from opsin.models.resolve import changed, resolve
 from opsin.studio.jobs.training_form import keep_recipe
 
@@ -61,7 +61,7 @@ def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> No
         merge_options({"runs": "elsewhere"}, {})
 
 
-# A choice of each row of `BELONGING`, and a value of one option that belongs to it.
+# A choice of each row of `RESET_BY`, and a value of one option that belongs to it.
 CHOICES: dict[str, tuple[Any, str, Any]] = {
     "augment": ("documents", "flip", True),
     "optimizer": ("adamw", "rate", 0.07),
@@ -85,7 +85,7 @@ def from_the_studio(recipe: Recipe, given: dict[str, Any], folder: Path) -> dict
 
 
 @pytest.mark.parametrize("entrance", [from_the_command_line, from_the_studio])
-@pytest.mark.parametrize("choice", BELONGING)
+@pytest.mark.parametrize("choice", RESET_BY)
 def test_another_choice_takes_along_what_belonged_to_the_older_one(
     tmp_path: Path, choice: str, entrance: Any
 ) -> None:
@@ -96,15 +96,15 @@ def test_another_choice_takes_along_what_belonged_to_the_older_one(
     new, name, value = CHOICES[choice]
     options = entrance(recipe, {choice: new}, tmp_path)
     assert options[choice] == new and options["model"] == "cnn"
-    assert not set(BELONGING[choice]) & set(options)
-    assert set(entrance(recipe, {}, tmp_path)) - set(options) == set(BELONGING[choice])
+    assert not set(RESET_BY[choice]) & set(options)
+    assert set(entrance(recipe, {}, tmp_path)) - set(options) == set(RESET_BY[choice])
     assert entrance(recipe, {choice: new, name: value}, tmp_path)[name] == value
     if choice not in CHANGEABLE:  # nor of a training that goes on
         return
     fresh = resolve(DATA, model="cnn", **{choice: new}).training
     on = changed(recipe, **{choice: new}).training
-    assert {each: getattr(on, each) for each in BELONGING[choice]} == {
-        each: getattr(fresh, each) for each in BELONGING[choice]
+    assert {each: getattr(on, each) for each in RESET_BY[choice]} == {
+        each: getattr(fresh, each) for each in RESET_BY[choice]
     }
     assert getattr(changed(recipe, **{choice: new, name: value}).training, name) == value
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.event_log import EventLog
 
 NAME = "log.jsonl"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[ClosedFolder]:
-    with ClosedFolder(tmp_path) as own:
+def folder(tmp_path: Path) -> Iterator[ConfinedDir]:
+    with ConfinedDir(tmp_path) as own:
         yield own
 
 
-def test_what_was_added_is_read_in_its_order(folder: ClosedFolder) -> None:
+def test_what_was_added_is_read_in_its_order(folder: ConfinedDir) -> None:
     log = EventLog(folder, NAME)
     assert list(log.read()) == []
     log.append({"image": "a\udcff", "none": None}, "text")
@@ -34,7 +34,7 @@ def test_what_was_added_is_read_in_its_order(folder: ClosedFolder) -> None:
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_line_that_was_cut_short_goes_and_the_next_is_whole(
-    folder: ClosedFolder, cut: int
+    folder: ConfinedDir, cut: int
 ) -> None:
     log = EventLog(folder, NAME)
     log.append("first")
@@ -46,7 +46,7 @@ def test_a_line_that_was_cut_short_goes_and_the_next_is_whole(
     assert path.read_text() == '"first"\n"third"\n'
 
 
-def test_no_link_is_followed_and_no_pipe_opened(folder: ClosedFolder) -> None:
+def test_no_link_is_followed_and_no_pipe_opened(folder: ConfinedDir) -> None:
     mine = folder.path / "mine.txt"
     mine.write_text("mine")
     (folder.path / NAME).symlink_to(mine)
@@ -64,7 +64,7 @@ def test_no_link_is_followed_and_no_pipe_opened(folder: ClosedFolder) -> None:
 
 @pytest.mark.parametrize("line", [b"{]", b"NaN", b"[" * 100_000, b"\xff", b"[[]," * 6_000_000])
 def test_a_line_that_is_no_event_is_refused_or_passed_over(
-    folder: ClosedFolder, line: bytes
+    folder: ConfinedDir, line: bytes
 ) -> None:
     (folder.path / NAME).write_bytes(b'"first"\n' + line + b'\n"last"\n')
     log = EventLog(folder, NAME)
@@ -73,7 +73,7 @@ def test_a_line_that_is_no_event_is_refused_or_passed_over(
     assert list(log.read(skip=True)) == ["first", "last"]
 
 
-def test_a_line_without_an_end_costs_little(folder: ClosedFolder) -> None:
+def test_a_line_without_an_end_costs_little(folder: ConfinedDir) -> None:
     log = EventLog(folder, NAME)
     log.append("first")
     os.truncate(folder.path / NAME, 5 << 30)  # sparse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.core.recipe import BELONGING, DataRecipe
+from opsin.core.recipe import RESET_BY, DataRecipe
 from opsin.core.recipe_options import options_of
 
 VALUES = [
@@ -43,5 +43,5 @@ def test_every_option_says_what_it_takes() -> None:
 
 
 def test_options_that_belong_to_a_choice_exist() -> None:
-    assert set(BELONGING) - {"budget"} <= set(TRAIN_OPTIONS)
-    assert {name for names in BELONGING.values() for name in names} <= set(TRAIN_OPTIONS)
+    assert set(RESET_BY) - {"budget"} <= set(TRAIN_OPTIONS)
+    assert {name for names in RESET_BY.values() for name in names} <= set(TRAIN_OPTIONS)

@@ -15,7 +15,7 @@ import pytest
 
 from opsin.core.errors import ImageError, SandboxError
 from opsin.core.framing import Header
-from opsin.core.operating_system import limit_computing
+from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
 
 HERE = "tests.core.test_sandbox:misbehave"

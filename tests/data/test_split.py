@@ -22,7 +22,7 @@ from opsin.data.split import (
     UNASSIGNED,
     VAL,
     Split,
-    Subjects,
+    SplitInputs,
     find_leaks,
     make_split,
 )
@@ -46,7 +46,7 @@ def split(
     **options: Any,
 ) -> Split:
     made_of = digests(list(range(len(labels))) if contents is None else contents)
-    subjects = Subjects(
+    subjects = SplitInputs(
         np.array(labels, np.int64),
         made_of,
         made_of,
@@ -375,7 +375,7 @@ def test_recorded_parts_stay_and_new_images_fill_them_up(
 def test_corrections_move_nobody_else(size: int) -> None:
     labels = np.arange(2 * size) % 2
     made_of = digests(list(range(2 * size)))
-    plain = Subjects(labels, made_of, made_of, np.zeros(2 * size, np.uint8), ["0", "1"],
+    plain = SplitInputs(labels, made_of, made_of, np.zeros(2 * size, np.uint8), ["0", "1"],
                      np.arange(2 * size))  # fmt: skip
     recipe = DataRecipe.of("x")
     before = sides(make_split(plain, recipe), 2 * size)
@@ -388,7 +388,7 @@ def test_corrections_move_nobody_else(size: int) -> None:
 def test_a_class_that_corrections_leave_untrained_is_refused() -> None:
     labels = np.arange(20) % 2
     made_of = digests(list(range(20)))
-    plain = Subjects(labels, made_of, made_of, np.zeros(20, np.uint8), ["0", "1"], np.arange(20))
+    plain = SplitInputs(labels, made_of, made_of, np.zeros(20, np.uint8), ["0", "1"], np.arange(20))
     parts = make_split(plain, DataRecipe.of("x"))
     rows = np.array([row for row in range(20) if labels[row] or row not in parts.train])
     with pytest.raises(SourceError, match="all images of class '0' that are left are for"):

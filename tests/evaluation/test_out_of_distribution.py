@@ -7,7 +7,7 @@ import pytest
 
 from opsin.core.artifacts.run_report import StrangeKind
 from opsin.evaluation.out_of_distribution import (
-    measure_strangers,
+    measure_synthetic_ood,
     near_and_far,
     strange_images,
 )
@@ -32,11 +32,11 @@ def test_each_kind_has_images_of_the_size_asked_for(shape: tuple[int, int, int])
 def test_areas_and_shares() -> None:
     known = np.array([0.5, 0.3, 0.1, 0.05], np.float32)
     strange = {"far": np.array([0.9, 0.8], np.float32), "near": np.array([0.4, 0.2], np.float32)}
-    assert measure_strangers(known, strange, 0.45) == [
+    assert measure_synthetic_ood(known, strange, 0.45) == [
         StrangeKind(name="far", images=2, auroc=1.0, refused=1.0),
         StrangeKind(name="near", images=2, auroc=5 / 8, refused=0.0),
     ]
-    assert measure_strangers(known, strange, None)[0].refused is None
+    assert measure_synthetic_ood(known, strange, None)[0].refused is None
 
 
 def test_each_class_is_left_out_and_no_image_is_compared_with_its_own_fold() -> None:
@@ -60,14 +60,14 @@ def test_each_class_is_left_out_and_no_image_is_compared_with_its_own_fold() -> 
     found = near_and_far(judged, points, labels, "abcd", strange=strange, most=0.4)
     assert found is not None
     far = ClassPrototypes.of_images(points).ood_score(strange)
-    assert found.far == measure_strangers(scores, {"far": far}, None)[0].auroc
+    assert found.far == measure_synthetic_ood(scores, {"far": far}, None)[0].auroc
     for label, each in enumerate(found.classes):
         own = labels == label
         without = np.zeros(len(labels), np.float32)
         for train, test in folds:
             others = ClassPrototypes.of_images(points[train[labels[train] != label]])
             without[test] = others.ood_score(points[test])
-        (expected,) = measure_strangers(without[~own], {"abcd"[label]: without[own]}, 0.4)
+        (expected,) = measure_synthetic_ood(without[~own], {"abcd"[label]: without[own]}, 0.4)
         assert each.model_dump() == pytest.approx(expected.model_dump())
     assert [each.auroc > 0.9 for each in found.classes] == [False, False, True, True]
     assert found.near == pytest.approx(np.mean([each.auroc for each in found.classes]))

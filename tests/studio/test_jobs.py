@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError, RunError, StorageError
-from opsin.core.operating_system import is_locked
+from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job, command, read_job, write_job
 from opsin.studio.jobs.job_process import _LOCK

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
-from opsin.studio.security import Entrance, guarded, sign_in_at
+from opsin.studio.security import SignInFile, guarded, sign_in_at
 from opsin.web.access import AccessMiddleware
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 
@@ -48,7 +48,7 @@ def test_a_proxys_headers_are_not_believed() -> None:
 def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> None:
     sign_in = sign_in_at(8000)
     guarded_by = guarded(_app, host="127.0.0.1", sign_in=sign_in)
-    entrance = Entrance(tmp_path / "sign-in.html", "127.0.0.1", 8000, sign_in)
+    entrance = SignInFile(tmp_path / "sign-in.html", "127.0.0.1", 8000, sign_in)
     assert ask(guarded_by, [HOST])["status"] == 401
     seen = set[str]()
     for _ in range(3):

@@ -12,7 +12,7 @@ from opsin.training.device import (
     choose_precision,
     describe_device,
     has_quick_bfloat16,
-    own_randomness,
+    isolated_rng,
     threads_for,
 )
 
@@ -57,7 +57,7 @@ def test_the_callers_random_numbers_go_on() -> None:
     expected = torch.rand(2)
     torch.manual_seed(3)
     drawn = torch.rand(1)
-    with own_randomness(CPU, 7):
+    with isolated_rng(CPU, 7):
         inside = torch.rand(1)
     assert torch.equal(torch.cat([drawn, torch.rand(1)]), expected)
     torch.manual_seed(7)

@@ -24,7 +24,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
 from opsin.models.resolve import resolve
 from opsin.models.statistics import statistics_of
-from opsin.training.device import own_randomness
+from opsin.training.device import isolated_rng
 from opsin.training.process_group import ALONE, joined
 from opsin.training.step import TrainStep
 
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 def trained(network, recipe, group, weights):
     network = copy.deepcopy(network)
-    with own_randomness(CPU, 0):
+    with isolated_rng(CPU, 0):
         stepper = TrainStep(network, recipe, device=CPU, weights=weights, group=group)
         images = torch.randint(256, (21, 24, 24, 3), dtype=torch.uint8)
         labels, mirrored = torch.randint(5, (21,)), torch.rand(21) < 0.5

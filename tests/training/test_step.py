@@ -14,7 +14,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
 from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
-from opsin.training.device import own_randomness
+from opsin.training.device import isolated_rng
 from opsin.training.step import TrainStep
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def step(
 ) -> tuple[float, int, dict[str, Tensor]]:
     recipe = resolve(DataRecipe.of("x"), micro_batch=part, optimizer="sgd", **options).training
     network = copy.deepcopy(network).train()
-    with own_randomness(CPU, 0):
+    with isolated_rng(CPU, 0):
         stepper = TrainStep(network, recipe, device=CPU, weights=weights)
         loss, right = stepper.step(IMAGES, LABELS, 0.1)
     return float(loss), int(right), network.state_dict()

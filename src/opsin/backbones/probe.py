@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from opsin.backbones.batch_axis import batch_axes
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.framing import Header
-from opsin.core.operating_system import limit_computing
+from opsin.core.platform import limit_computing
 from opsin.onnx_files.onnx_graph import attribute
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
 from opsin.runtime.onnx_scan import printable, scan

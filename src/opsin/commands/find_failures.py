@@ -120,7 +120,7 @@ def _show_strangers(
 ) -> list[StrangeKind] | None:
     """Show images of other things; ``None`` where the file cannot tell them."""
     from opsin.evaluation.out_of_distribution import (  # noqa: PLC0415  scikit-learn, a second
-        measure_strangers,
+        measure_synthetic_ood,
         strange_images,
     )
 
@@ -138,7 +138,7 @@ def _show_strangers(
     watcher.end()
     step = max(1, len(judged.ood_score) // _COMPARED)
     reject = classifier.metadata.reject
-    return measure_strangers(
+    return measure_synthetic_ood(
         judged.ood_score[::step], values, None if reject is None else reject.max_ood_score
     )
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from opsin._version import __version__
 from opsin.core.defaults import cores
-from opsin.core.operating_system import processor_name
+from opsin.core.platform import processor_name
 
 
 class Machine(BaseModel):

@@ -20,7 +20,7 @@ from opsin.core.csv_cells import Writer
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import NamesInUse, legal_name
-from opsin.core.operating_system import sync
+from opsin.core.platform import sync
 from opsin.core.storage import (
     check_writable,
     publish_directory,

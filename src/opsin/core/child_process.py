@@ -1,7 +1,7 @@
 """What the processes that Opsin starts share: how they start, what they answer, how they end.
 
 The parent uses `module_command`, `child_environment`, `error_from` and `exit_reason`; the child
-`take_output` and `error_values`. What they may take is limited in `opsin.core.operating_system`.
+`take_output` and `error_values`. What they may take is limited in `opsin.core.platform`.
 """
 
 from __future__ import annotations

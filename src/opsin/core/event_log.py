@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.stored_json import parse_json
 
 # Bytes of a line; a batch of sorted images ends with one that may name all of them.
@@ -23,7 +23,7 @@ _LONGEST: Final = 32 << 20
 class EventLog:
     """A file of events, for one process at a time."""
 
-    def __init__(self, folder: ClosedFolder, name: str) -> None:
+    def __init__(self, folder: ConfinedDir, name: str) -> None:
         self._folder, self._name = folder, name
 
     def append(self, *events: Any) -> None:

@@ -60,7 +60,7 @@ def receive(stream: io.RawIOBase | io.BufferedIOBase) -> tuple[Header, memoryvie
     return json.loads(bytes(header)), content
 
 
-async def receive_soon(stream: asyncio.StreamReader) -> tuple[Header, bytes] | None:
+async def receive_async(stream: asyncio.StreamReader) -> tuple[Header, bytes] | None:
     """Wait for a frame as `receive` does, in an event loop."""
     try:
         head, body = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))

@@ -396,7 +396,7 @@ TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
 CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
 DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
 #: Options that belong to a choice: another choice replaces their values, too.
-BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
+RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "augment": tuple(AUGMENTATIONS["none"]),
     "optimizer": ("rate", "momentum"),
     "schedule": ("patience",),
@@ -411,7 +411,7 @@ def override(options: Mapping[str, _Value], given: Mapping[str, _Value]) -> dict
     kept = dict(options)
     if given.get("model", options.get("model")) != options.get("model"):
         kept = {name: value for name, value in options.items() if name in DATA_OPTIONS}
-    for choice, belonging in BELONGING.items():
+    for choice, belonging in RESET_BY.items():
         if choice in given and given[choice] != options.get(choice):
             kept = {name: value for name, value in kept.items() if name not in belonging}
     return kept | dict(given)

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Any, BinaryIO, cast
 
-from opsin.core.operating_system import NO_LINK, NO_WAITING
+from opsin.core.platform import NO_LINK, NO_WAITING
 
 
 def open_regular(

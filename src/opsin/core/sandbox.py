@@ -31,7 +31,7 @@ from opsin.core.child_process import (
 )
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.framing import Header, pack, receive, whole
-from opsin.core.operating_system import end_first, ended_after, limit_process
+from opsin.core.platform import ended_after, limit_process, prefer_as_oom_victim
 
 #: Seconds and bytes of memory that opening one file may take.
 SECONDS: Final = 5.0
@@ -240,7 +240,7 @@ def main() -> None:
     where, seconds, memory = sys.argv[1:]
     module, function = where.split(":")
     target = take_output()
-    end_first()
+    prefer_as_oom_victim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
     warnings.simplefilter("ignore")
     task: Task = getattr(importlib.import_module(module), function)

@@ -17,7 +17,7 @@ from typing import Final
 import filelock
 
 from opsin.core.errors import StorageError
-from opsin.core.operating_system import sync
+from opsin.core.platform import sync
 from opsin.core.stored_json import Json, json_text
 
 # Names of temporary files and folders. What bears one is swept away, so they are none that a user

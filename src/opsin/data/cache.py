@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.metadata import Bits
-from opsin.core.operating_system import only_we_write
+from opsin.core.platform import only_we_write
 from opsin.data.applied_corrections import Applied
 from opsin.data.lazy_images import Images, ImageSubset
 

@@ -41,7 +41,7 @@ from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
-from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
+from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, SplitInputs, find_leaks, make_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class Dataset:
     units: NDArray[np.int64]
     near: NearDuplicates
     split: Split
-    subjects: Subjects = field(repr=False)
+    subjects: SplitInputs = field(repr=False)
     unreadable: list[tuple[str, str]]
     mirrored: bool
     repeated: int = 0
@@ -512,7 +512,7 @@ def _with_split(
     near, units = _find_units(before, recipe, groups, place, watcher)
     rows = np.arange(len(before.labels)) if decoded.rows is None else decoded.rows
     _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
-    subjects = Subjects(
+    subjects = SplitInputs(
         labels=before.labels,
         digests=before.digests,
         source_digests=before.source_digests,

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.dataset_record import LeftOut
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.event_log import EventLog
 from opsin.core.events import Watcher
 from opsin.core.metadata import Bits
@@ -166,7 +166,7 @@ class DecodedStore:
         return self.folder / f"{name}-{self.bits}.npy"
 
     def _log(self, reasons: list[tuple[int, str]]) -> None:
-        with ClosedFolder(self.folder) as folder:
+        with ConfinedDir(self.folder) as folder:
             EventLog(folder, f"reasons-{self.bits}.jsonl").append(*reasons)
 
     def _resume(self, names: _Arrays) -> bool:
@@ -176,7 +176,7 @@ class DecodedStore:
                 if there.dtype != dtype or there.shape != shape:
                     return False
             self.rows = np.load(self._file("rows"), allow_pickle=False)
-            with ClosedFolder(self.folder) as folder:
+            with ConfinedDir(self.folder) as folder:
                 folder.stat(f"reasons-{self.bits}.jsonl")  # it must be there
                 reasons = dict(EventLog(folder, f"reasons-{self.bits}.jsonl").read())
         except (OSError, ValueError, TypeError, EOFError):

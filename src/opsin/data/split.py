@@ -51,7 +51,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Subjects:
+class SplitInputs:
     """What a split is made of: the images as their source has them, before any correction."""
 
     labels: NDArray[np.int64]
@@ -95,7 +95,7 @@ class Subjects:
         return keys
 
 
-def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
+def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
     """Cut validation, and test where none is given, out of the training images."""
     given, recorded = subjects.given, subjects.recorded
     # A source that names a training part but no test has said which images are for training.
@@ -126,7 +126,7 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
 
 
 def _take_up(
-    subjects: Subjects, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
+    subjects: SplitInputs, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
     """Write recorded parts into ``parts``; return whose are settled: theirs, and of their units."""
     given, units = subjects.given, subjects.units
@@ -145,7 +145,7 @@ def _take_up(
 class _Cut:
     """A part that is cut out of the training images."""
 
-    subjects: Subjects
+    subjects: SplitInputs
     parts: NDArray[np.uint8]
     free: NDArray[np.bool_]
     keys: NDArray[np.float64]
@@ -274,7 +274,7 @@ def _are_even(
     return even
 
 
-def _checked(subjects: Subjects, parts: NDArray[np.uint8]) -> Split:
+def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
     """Return the parts of the images that corrections left."""
     rows, labels = subjects.corrected or (np.arange(len(parts)), subjects.labels)
     given, parts = subjects.given[rows], parts[rows]

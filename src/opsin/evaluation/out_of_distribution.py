@@ -94,7 +94,7 @@ def _draw_shapes(chance: np.random.Generator, pencil: ImageDraw.ImageDraw, _: st
             pencil.rectangle(box, fill=colour)
 
 
-def measure_strangers(
+def measure_synthetic_ood(
     known: NDArray[np.float32],
     strange: Mapping[str, NDArray[np.float32]],
     most: float | None,
@@ -136,8 +136,10 @@ def near_and_far(
     for place, label in enumerate(present):
         others = np.delete(nearest, place, axis=1).min(axis=1)
         own = labels == label
-        found += measure_strangers(others[~own], {classes[label]: others[own]}, most)
-    (far,) = measure_strangers(judged.answers.ood_score, {"far": known.ood_score(strange)}, most)
+        found += measure_synthetic_ood(others[~own], {classes[label]: others[own]}, most)
+    (far,) = measure_synthetic_ood(
+        judged.answers.ood_score, {"far": known.ood_score(strange)}, most
+    )
     near = float(np.mean([each.auroc for each in found]))
     return OodFigures(near=near, far=far.auroc, classes=found)
 

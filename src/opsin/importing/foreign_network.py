@@ -17,7 +17,7 @@ from opsin.backbones.probe import Probed, Value, check_bounded, probe_model
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
 from opsin.core.framing import Header
 from opsin.core.metadata import Layer
-from opsin.core.operating_system import limit_computing
+from opsin.core.platform import limit_computing
 from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers

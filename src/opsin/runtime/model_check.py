@@ -24,7 +24,7 @@ from opsin.core.errors import ModelFileError, RecipeError, SandboxError, Storage
 from opsin.core.events import SILENT, Watcher
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata, Preparation
-from opsin.core.operating_system import limit_memory
+from opsin.core.platform import limit_memory
 from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json

@@ -23,7 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
-from opsin.core.operating_system import return_memory
+from opsin.core.platform import return_memory
 from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaType
 from opsin.server.settings import ServerSettings
 from opsin.web.refusals import BadRequest

@@ -15,7 +15,7 @@ from opsin.core.defaults import cores
 from opsin.core.errors import ImageError, RecipeError
 from opsin.core.format import counted, file_size
 from opsin.core.framing import Header
-from opsin.core.operating_system import CHILDREN_INHERIT
+from opsin.core.platform import CHILDREN_INHERIT
 from opsin.server.errors import Expired, Overloaded, Stopping, TooLarge, UnknownModel, WorkerDied
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ServedModel

@@ -28,7 +28,7 @@ from opsin.core.child_process import error_values
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.events import Watcher
 from opsin.core.framing import Header, pack, receive
-from opsin.core.operating_system import end_first, lower_priority
+from opsin.core.platform import lower_priority, prefer_as_oom_victim
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
 from opsin.inspection.hidden_pixels import fill_of, training_mean
@@ -309,7 +309,7 @@ def _receive(
 
 def main() -> None:
     """Serve the socket that is this process's standard input."""
-    end_first()  # a worker is replaced, the server is not
+    prefer_as_oom_victim()  # a worker is replaced, the server is not
     # The server comes first: it must always have time to refuse a request.
     lower_priority()
     # Oddities of clients' images would fill the log; the clients get them in their answers.

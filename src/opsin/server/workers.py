@@ -15,7 +15,7 @@ from typing import Any, Final
 from opsin.core.child_process import child_environment, error_from, module_command
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.framing import Header, Unpacker, pack
-from opsin.core.operating_system import stop_signals_blocked
+from opsin.core.platform import stop_signals_blocked
 from opsin.server.errors import WorkerDied
 from opsin.server.models import ModelVersion
 from opsin.server.waiting import QueueEntry

@@ -27,7 +27,7 @@ from opsin.studio.pages import error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.parts import layout, terms
 from opsin.studio.runs import inspection_sessions, prediction_session
-from opsin.studio.security import Entrance, guarded, sign_in_at, signed_in_address
+from opsin.studio.security import SignInFile, guarded, sign_in_at, signed_in_address
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from opsin.web.addresses import url_of
@@ -103,7 +103,7 @@ def serve(
         studio = Studio(settings)
         studio.hold(address)
         sign_in = sign_in_at(port)
-        entrance = Entrance(settings.entrance, settings.host, port, sign_in)
+        entrance = SignInFile(settings.entrance, settings.host, port, sign_in)
         door = guarded(
             build(studio),
             host=settings.host,

@@ -62,7 +62,7 @@ def signed_in_address(host: str, port: int, code: str) -> str:
     return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
 
 
-class Entrance:
+class SignInFile:
     """A page on the disk, readable by its owner alone, that opens the studio signed in."""
 
     def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:

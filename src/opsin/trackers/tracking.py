@@ -28,7 +28,7 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
 from opsin.core.events import Watcher
 from opsin.core.file_stamp import FileStamp, file_stamp
-from opsin.core.operating_system import end_group, lower_priority
+from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject
 from opsin.evaluation.metric_table import known_metrics

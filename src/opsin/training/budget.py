@@ -22,7 +22,7 @@ from opsin.data.dataset import Dataset
 from opsin.models import build_network
 from opsin.models.statistics import Statistics
 from opsin.training.batches import TrainingBatches
-from opsin.training.device import own_randomness, settle_precision, threads_for
+from opsin.training.device import isolated_rng, settle_precision, threads_for
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import TrainStep
 
@@ -220,7 +220,7 @@ def measure_epoch(
     """Return how long an epoch and its validation would take, from a few real steps."""
     height, width, channels = data.images.shape[1:]
     split = data.split
-    with own_randomness(device):
+    with isolated_rng(device):
         # The time does not depend on what the pixels are scaled by.
         scale = Statistics([128.0] * channels, [64.0] * channels)
         shape = (height, width, channels)

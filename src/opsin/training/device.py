@@ -77,7 +77,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_randomness(device: torch.device, seed: int | None = None) -> Iterator[None]:
+def isolated_rng(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """Let the caller's own random numbers go on as if nothing had happened."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:

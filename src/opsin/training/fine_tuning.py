@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
-from opsin.core.operating_system import memory_left
+from opsin.core.platform import memory_left
 from opsin.core.recipe import TrainingRecipe
 from opsin.models.onnx_network import TorchNetwork
 from opsin.training.batches import TrainingBatches

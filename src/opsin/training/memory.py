@@ -12,7 +12,7 @@ import torch
 from opsin.core.errors import RecipeError
 from opsin.core.format import file_size
 from opsin.core.metadata import Layer, LayerOp
-from opsin.core.operating_system import memory_left
+from opsin.core.platform import memory_left
 from opsin.core.recipe import Recipe
 
 # Bytes of a float32.

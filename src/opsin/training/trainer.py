@@ -354,7 +354,7 @@ class _Training:
                 raise RunError("an epoch that was validated", "there is none", "Train again.")
             self.stepper.restore(self.checkpoints.load(best.step)[0])
         except RunError as error:
-            best = self.make_do(error, best)
+            best = self.fall_back(error, best)
         self.stepper.deliver()
         return Outcome(
             best=best,
@@ -365,7 +365,7 @@ class _Training:
             seconds=seconds,
         )
 
-    def make_do(self, error: RunError, best: Epoch | None) -> Epoch:
+    def fall_back(self, error: RunError, best: Epoch | None) -> Epoch:
         """Take another whole checkpoint in place of the best, and validate it anew."""
         try:
             found = self.checkpoints.load(self.place.start) if best is None else None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from opsin.core.errors import RecipeError
-from opsin.core.operating_system import allow_open_files, reuse_address
+from opsin.core.platform import allow_open_files, reuse_address
 
 # Files, sockets included, that a server wants to hold open.
 _FILES: Final = 65_536

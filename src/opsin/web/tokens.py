@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.errors import RecipeError, StorageError
-from opsin.core.operating_system import is_private
+from opsin.core.platform import is_private
 
 #: Environment variable that the command line reads a token from.
 TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name

@@ -20,7 +20,7 @@ from opsin.commands.predict.placing import Placement, copy_file, move_file
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Sorter
 from opsin.commands.predict.undo import undo
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
 from opsin.data.image_stream import Unlabelled
 from tests.conftest import Notes
@@ -279,7 +279,7 @@ def test_a_move_without_hard_links_still_replaces_nothing(
 
     monkeypatch.setattr(os, "link", link)
     one, other = tmp_path / "1.png", tmp_path / "2.png"
-    with ClosedFolder(tmp_path) as own:
+    with ConfinedDir(tmp_path) as own:
         places = Placement(own, "1.png"), Placement(own, "2.png"), Placement(own, "scratch")
         one.write_text("one")
         move_file(*places)
@@ -300,6 +300,6 @@ def test_a_scratch_file_that_is_an_image_already_is_not_written_into(tmp_path: P
     one.write_text("one")
     os.link(one, scratch)
     source = write_source(tmp_path / "source", 1) / "0" / "0.png"
-    with ClosedFolder(tmp_path) as own, source.open("rb") as content:
+    with ConfinedDir(tmp_path) as own, source.open("rb") as content:
         copy_file(content, Placement(own, "2.png"), Placement(own, ".sorting"))
     assert (one.read_text(), two.read_text(), scratch.exists()) == ("one", "image 0", False)

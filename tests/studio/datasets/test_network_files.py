@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import ModelFileError
-from opsin.core.operating_system import process_exists
+from opsin.core.platform import process_exists
 from opsin.studio.datasets import network_files
 from opsin.studio.datasets.network_files import NetworkFiles
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 pytest.importorskip("nicegui")
 
-from opsin.studio.parts.label_editor import WantedLabel
+from opsin.studio.parts.label_editor import ImageFilter
 
 
-def read(address: str) -> WantedLabel:
+def read(address: str) -> ImageFilter:
     parts = urlsplit(address)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     fields = (query.get(name, "") for name in ("class", "part", "finding", "page"))
-    return WantedLabel.of(parts.path.rpartition("/")[2], *fields)
+    return ImageFilter.of(parts.path.rpartition("/")[2], *fields)
 
 
 @given(
@@ -29,14 +29,14 @@ def read(address: str) -> WantedLabel:
 def test_an_address_means_what_it_was_made_of(
     label: int | None, part: str | None, finding: str | None, page: int
 ) -> None:
-    wanted = WantedLabel("0a", label, part, finding, page)
+    wanted = ImageFilter("0a", label, part, finding, page)
     address = wanted.address(page=page)
     assert read(address) == wanted
     assert address.isascii()
-    assert read(wanted.address(label=3)) == WantedLabel("0a", 3, part, finding, 1)
+    assert read(wanted.address(label=3)) == ImageFilter("0a", 3, part, finding, 1)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "9" * 5000, "\u0663", " 1"])
 def test_what_no_address_of_ours_says_is_passed_over(text: str) -> None:
-    assert WantedLabel.of("0a", text, text, "", text) == WantedLabel("0a")
-    assert not WantedLabel.of("0a", text, text, "", text).filtered
+    assert ImageFilter.of("0a", text, text, "", text) == ImageFilter("0a")
+    assert not ImageFilter.of("0a", text, text, "", text).filtered

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from opsin.commands.predict.placing import Placement
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.state_folder import state_root
 
 _TABLE = """CREATE TABLE IF NOT EXISTS origins
@@ -65,7 +65,7 @@ class Origins:
         if make:
             Path(root).mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            folder = stack.enter_context(ClosedFolder(Path(root)))
+            folder = stack.enter_context(ConfinedDir(Path(root)))
             for each in folders:
                 folder = stack.enter_context(folder.folder(each, make=make))
             yield Placement(folder, name)

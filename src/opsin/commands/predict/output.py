@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, damaged
 from opsin.commands.predict.rows import RowFormat
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
 from opsin.core.storage import atomic_file, storage_errors
 
@@ -26,7 +26,7 @@ class Output:
                 raise self._changed()
             return
         out = self.out
-        with storage_errors(out), ClosedFolder(out.parent) as folder:
+        with storage_errors(out), ConfinedDir(out.parent) as folder:
             if not folder.has(out.name):
                 if answers.about.written is None:
                     answers.note(written=len(form.heading))
@@ -39,7 +39,7 @@ class Output:
     def _size(self) -> int:
         return self.out.stat().st_size
 
-    def _catch_up(self, folder: ClosedFolder) -> None:
+    def _catch_up(self, folder: ConfinedDir) -> None:
         """Add rows that were kept before the process was killed."""
         behind = False
         with folder.open(self.out.name, "rb+") as file:

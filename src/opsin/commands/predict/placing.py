@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 
 # Whether an open file's times can be set by its number; on Windows by its name only.
 _BY_NUMBER: Final = os.utime in os.supports_fd
@@ -19,7 +19,7 @@ _BY_NUMBER: Final = os.utime in os.supports_fd
 class Placement(NamedTuple):
     """Where a file is, or is going to be: an open folder, and a name in it."""
 
-    folder: ClosedFolder
+    folder: ConfinedDir
     name: str
 
     @property

@@ -22,7 +22,7 @@ from opsin.commands.predict.moves import Move, identity_of, insert_move, read_mo
 from opsin.commands.predict.origins import Origins
 from opsin.commands.predict.output import Output
 from opsin.commands.predict.placing import Placement, copy_file, move_file, write_file
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
@@ -59,7 +59,7 @@ class Sorter:
             names.take(own)
         self._folders = {label: names.take(legal_name(label)) for label in labels}
         with storage_errors(folder):
-            self._own = ClosedFolder(folder)
+            self._own = ConfinedDir(folder)
         self._scratch = Placement(self._own, SCRATCH)
         try:
             self._begin()
@@ -248,7 +248,7 @@ class Sorter:
                     with open_regular(source) as file:
                         copy_file(file, target, self._scratch)
                 else:
-                    parent = stack.enter_context(ClosedFolder(source.parent))
+                    parent = stack.enter_context(ConfinedDir(source.parent))
                     move_file(Placement(parent, source.name), target, self._scratch)
         except FileExistsError:
             self._note_unplaced(move.image, f"something else took the name {move.target} meanwhile")

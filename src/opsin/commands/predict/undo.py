@@ -23,7 +23,7 @@ from opsin.commands.predict.origins import Origins
 from opsin.commands.predict.placing import Placement, move_file
 from opsin.commands.predict.sorting import RESULTS, SCRATCH, SORTED
 from opsin.core.arguments import checked
-from opsin.core.closed_folder import ClosedFolder, is_plain_name
+from opsin.core.confined_dir import ConfinedDir, is_plain_name
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import storage_errors
@@ -105,7 +105,7 @@ def undo(
         db, about = open_database(path)
         stack.enter_context(closing(db))
         with storage_errors(folder):
-            own = stack.enter_context(ClosedFolder(folder))
+            own = stack.enter_context(ConfinedDir(folder))
         origins = Origins(about.key, [Path(each) for each in several])
         work = _Undoing(db, about, own, origins, watcher)
         work.run()
@@ -121,7 +121,7 @@ class _Undoing:
     """Takes back the moves of a sorted folder, and keeps those that could not be."""
 
     def __init__(
-        self, db: Connection, about: About, own: ClosedFolder, origins: Origins, watcher: Watcher
+        self, db: Connection, about: About, own: ConfinedDir, origins: Origins, watcher: Watcher
     ) -> None:
         self.moved_back = self.removed = self.left_count = 0
         self.left: list[tuple[str, str]] = []
@@ -267,7 +267,7 @@ def _is_there(move: Move, source: Placement, target: Placement) -> bool:
     return move.is_like(found) or (not linked and _same_content(source, target))
 
 
-def _clear(own: ClosedFolder, about: About) -> None:
+def _clear(own: ConfinedDir, about: About) -> None:
     """Remove what the sorting made beside the images; the answers last."""
     Placement(own, SCRATCH).unlink(missing_ok=True)
     sorting = about.sorting

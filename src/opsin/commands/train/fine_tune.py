@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
 from opsin.core.metadata import Layer, Metadata
-from opsin.core.operating_system import keep_freed_memory
+from opsin.core.platform import keep_freed_memory
 from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
@@ -77,14 +77,14 @@ class FineTuning:
         from opsin.backbones.trainable import trainable  # noqa: PLC0415
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
         from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
-        from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+        from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
         from opsin.training.fine_tuning import averaged  # noqa: PLC0415
         from opsin.training.trainer import fit  # noqa: PLC0415
 
         network, layers = self._network(features[:, :1], choice)
         device, fresh = choose_device(self.training.device), self.start is None
         keep_freed_memory()
-        with own_randomness(device, self.training.seed):
+        with isolated_rng(device, self.training.seed):
             work = self._decide(network, layers, fresh=fresh)
             with threads_for(work):
                 train, val = self._batches(device)
@@ -116,7 +116,7 @@ class FineTuning:
         """Decide what is left open; return about how long the epochs take, from a few steps."""
         from opsin.classical.backbone_head import START, HeadChoice  # noqa: PLC0415
         from opsin.training.budget import time_epoch  # noqa: PLC0415
-        from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+        from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
 
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
@@ -124,7 +124,7 @@ class FineTuning:
         size = (len(self.dataset), 1, sum(self.backbone.units))
         network, layers = self._network(np.random.default_rng(0).random(size, np.float32), choice)
         device = choose_device(self.training.device)
-        with own_randomness(device):
+        with isolated_rng(device):
             work = self._decide(network, layers, fresh=True)
             with threads_for(work):
                 train, val = self._batches(device)

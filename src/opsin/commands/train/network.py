@@ -117,12 +117,12 @@ class NetworkLearner(Learner):
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
         """Build the network with fresh weights, and see that all has room."""
-        from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+        from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
 
         self.group = group
         self.recipe = group.first(self.recipe)  # a budget is measured by the clock
         self.device = choose_device(self.recipe.training.device)
-        with own_randomness(self.device, self.recipe.training.seed):
+        with isolated_rng(self.device, self.recipe.training.seed):
             self._build()
             group.wait()  # until every process has read what it goes on from
             with threads_for(self.work):

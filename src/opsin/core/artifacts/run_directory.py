@@ -31,9 +31,9 @@ from opsin.core.artifacts.records import (
 )
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
 from opsin.core.artifacts.run_status import RunStatus, State
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError, RunError
-from opsin.core.operating_system import process_exists
+from opsin.core.platform import process_exists
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
@@ -138,7 +138,7 @@ class RunDirectory:
 
     def open_to_add(self, file: Path) -> BinaryIO:
         """Open one of the directory's files to add lines to it; no link is followed."""
-        with ClosedFolder(self.path) as own:
+        with ConfinedDir(self.path) as own:
             return io.BufferedWriter(cast(io.RawIOBase, own.open(file.name, "ab")))
 
     @contextlib.contextmanager

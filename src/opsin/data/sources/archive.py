@@ -18,7 +18,7 @@ from opsin.core.artifacts.dataset_record import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import free_name
-from opsin.core.operating_system import sync_all
+from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
 from opsin.data.cache import cache_root

@@ -60,7 +60,7 @@ class _PendingAudit(BaseModel):
 
 
 @dataclass(frozen=True)
-class Glance:
+class DatasetSummary:
     """What a set's panel tells."""
 
     counts: dict[str, int] | None

@@ -36,7 +36,7 @@ from opsin.data.sources.folder import open_folder
 from opsin.studio.datasets.audit_result import (
     AuditResult,
     AuditResults,
-    Glance,
+    DatasetSummary,
     SmallFiles,
     read_moved,
 )
@@ -48,7 +48,7 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.trash import KEPT, Removed, Trash
 
-__all__ = ["AuditResult", "Glance", "Library", "LibraryDataset"]
+__all__ = ["AuditResult", "DatasetSummary", "Library", "LibraryDataset"]
 
 _TITLE_MOST: Final = 200
 _SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm", "JPEG2000": ".jp2"}
@@ -251,7 +251,7 @@ class Library:
         """Return what the last look found, if there was one; reads small files only."""
         return self._looks.last(self.folder(id))
 
-    def glance(self, id: str) -> Glance:  # noqa: A002
+    def glance(self, id: str) -> DatasetSummary:  # noqa: A002
         """Return what a dataset's panel shows: counts at once, findings after a check."""
         the_set, look = self.get(id), self.looked(id)
         counts = look.counts if look and not the_set.made_here else None
@@ -261,7 +261,7 @@ class Library:
         if counts is not None:
             moved = read_moved(self.folder(id))
             counts = {name: max(0, number + moved.get(name, 0)) for name, number in counts.items()}
-        return Glance(counts, look, self._looks.job(self.folder(id)))
+        return DatasetSummary(counts, look, self._looks.job(self.folder(id)))
 
     def _add(self, the_set: LibraryDataset) -> LibraryDataset:
         write_json(self._folder / the_set.id / "set.json", asdict(the_set))

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from opsin.core.closed_folder import ClosedFolder
+from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import SourceError
 from opsin.core.event_log import EventLog
 from opsin.core.file_stamp import FileStamp, file_stamp
@@ -165,7 +165,7 @@ class Corrections:
                 (opened.digest(row), opened.name(row), old, new) for row, old, new in changes
             ],
         }
-        with storage_errors(self._log), ClosedFolder(self._log.parent) as folder:
+        with storage_errors(self._log), ConfinedDir(self._log.parent) as folder:
             EventLog(folder, self._log.name).append(line)
         self._write(after)
         self._now, self._stamp = after, self._stamps()
@@ -302,7 +302,7 @@ def _as_training_reads(
 
 
 def _logged(log: Path) -> list[_Logged]:
-    with contextlib.suppress(OSError, ValueError), ClosedFolder(log.parent) as folder:
+    with contextlib.suppress(OSError, ValueError), ConfinedDir(log.parent) as folder:
         events = EventLog(folder, log.name).read(skip=True)
         sound = (event for event in events if isinstance(event, dict) and set(event) >= _FIELDS)
         return [cast(_Logged, event) for event in sound]

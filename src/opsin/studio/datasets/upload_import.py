@@ -13,7 +13,7 @@ from typing import Final, TypedDict
 
 from opsin.core.errors import SourceError
 from opsin.core.file_names import RESERVED, is_device
-from opsin.core.operating_system import NOT_IN_NAMES, sync_all
+from opsin.core.platform import NOT_IN_NAMES, sync_all
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
 from opsin.data.formats import NAMED
 from opsin.data.image_tree import is_image_name, is_visible

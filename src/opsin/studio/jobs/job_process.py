@@ -11,7 +11,7 @@ from typing import Final
 from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
-from opsin.core.operating_system import (
+from opsin.core.platform import (
     CHILDREN_INHERIT,
     end_group,
     inheritable_lock,

@@ -22,7 +22,7 @@ from opsin.studio.parts.class_table import ClassTable
 from opsin.studio.parts.dataset_intake import Adding
 from opsin.studio.parts.export_panel import ExportPanel
 from opsin.studio.parts.features_panel import FeaturesPanel
-from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
+from opsin.studio.parts.label_editor import ImageFilter, LabelEditor
 from opsin.studio.parts.network_choice import known_networks
 from opsin.studio.parts.preview import Preview
 from opsin.studio.runs.dataset_cache import NotDecoded
@@ -45,7 +45,7 @@ async def show(
 ) -> None:
     """Build it."""
     the_set = await asyncio.to_thread(studio.sets.get, set_id)
-    wanted = WantedLabel.of(the_set.id, class_, part, finding, page)
+    wanted = ImageFilter.of(the_set.id, class_, part, finding, page)
     with layout.page(studio, the_set.title, "/data", guide="how-to/data.html"):
         await _SetPage(studio, the_set, wanted).build()
 
@@ -62,7 +62,7 @@ class _SetPage:
         wanted: Which of its images are shown.
     """
 
-    def __init__(self, studio: Studio, the_set: LibraryDataset, wanted: WantedLabel) -> None:
+    def __init__(self, studio: Studio, the_set: LibraryDataset, wanted: ImageFilter) -> None:
         self._studio, self._set, self._wanted = studio, the_set, wanted
         self._opened: DecodedDataset | None = None
         self._corrections: Corrections | None = None

@@ -15,7 +15,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.format import ago, clock, with_interval
-from opsin.core.operating_system import command_line, interrupt
+from opsin.core.platform import command_line, interrupt
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report

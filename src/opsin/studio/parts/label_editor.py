@@ -46,7 +46,7 @@ CSS: Final = """
 
 
 @dataclass(frozen=True)
-class WantedLabel:
+class ImageFilter:
     """Which images of a set a page shows, as its address says.
 
     Args:
@@ -57,7 +57,7 @@ class WantedLabel:
         page: Number of the page, from 1.
 
     Example:
-        >>> WantedLabel.of("0a", "3", "test", "", "2").address(page=3)
+        >>> ImageFilter.of("0a", "3", "test", "", "2").address(page=3)
         '/data/0a?class=3&part=test&page=3'
     """
 
@@ -68,7 +68,7 @@ class WantedLabel:
     page: int = 1
 
     @classmethod
-    def of(cls, set_id: str, label: str, part: str, finding: str, page: str) -> WantedLabel:
+    def of(cls, set_id: str, label: str, part: str, finding: str, page: str) -> ImageFilter:
         """Read an address; what it cannot mean is passed over."""
         return cls(
             set_id,
@@ -111,7 +111,7 @@ class LabelEditor:
         studio: Studio,
         opened: DecodedDataset,
         corrections: Corrections | None,
-        wanted: WantedLabel,
+        wanted: ImageFilter,
     ) -> None:
         self.opened = opened
         self._studio, self._wanted = studio, wanted

@@ -18,7 +18,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.parts import layout
 
 if TYPE_CHECKING:
-    from opsin.studio.datasets.audit_result import Glance
+    from opsin.studio.datasets.audit_result import DatasetSummary
     from opsin.studio.datasets.catalogue import LibraryDataset
     from opsin.studio.jobs.job import Job
     from opsin.studio.state import Studio
@@ -60,7 +60,7 @@ class SetPanel:
         on_remove: Callable[[LibraryDataset], object] | None,
     ) -> None:
         self._studio, self._set, self._on_remove = studio, the_set, on_remove
-        self._shown: Glance | None = None
+        self._shown: DatasetSummary | None = None
         with ui.element("section").classes("op-panel op-set-panel") as self.element:
             self.element._props["aria-label"] = words.safe(the_set.title, 80)
             with ui.element("h2"):
@@ -98,7 +98,7 @@ class SetPanel:
                 self._state(glance, doing)
             self._actions(glance)
 
-    def _numbers(self, glance: Glance) -> None:
+    def _numbers(self, glance: DatasetSummary) -> None:
         counts, found = glance.counts, glance.look.found.findings if glance.look else None
         layout.figures(
             [
@@ -121,7 +121,7 @@ class SetPanel:
             worst = f"{words.safe(found[0].title, 160)} ({count(found[0].count)})"
             ui.label(f"Most serious: {worst}").classes("op-muted")
 
-    def _state(self, glance: Glance, doing: str) -> None:
+    def _state(self, glance: DatasetSummary, doing: str) -> None:
         job = glance.job
         if job is not None and job.state in {"failed", "stopped"}:
             layout.error_line(job.cause or "The check was stopped.")
@@ -142,7 +142,7 @@ class SetPanel:
         what = f": {words.safe(said[0], 120)}" if said else " …"
         return f"Reading, and looking for duplicates, leaks and odd images{what}"
 
-    def _actions(self, glance: Glance | None) -> None:
+    def _actions(self, glance: DatasetSummary | None) -> None:
         with ui.element("div").classes("op-actions"):
             if glance is not None:
                 ui.link("Open", f"/data/{self._set.id}").classes("op-button")

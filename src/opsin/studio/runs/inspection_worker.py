@@ -14,8 +14,8 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.child_process import child_environment, error_from, exit_reason, module_command
 from opsin.core.errors import OpsinError
 from opsin.core.file_stamp import FileStamp
-from opsin.core.framing import Header, pack, receive_soon
-from opsin.core.operating_system import end_group
+from opsin.core.framing import Header, pack, receive_async
+from opsin.core.platform import end_group
 
 #: Called as the work goes on: what is done, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
@@ -79,7 +79,7 @@ class InspectionWorker:
         with contextlib.suppress(ConnectionError):  # then nothing can be received below
             process.stdin.writelines(pack(question, [content]))
             await process.stdin.drain()
-        while (frame := await receive_soon(process.stdout)) is not None:
+        while (frame := await receive_async(process.stdout)) is not None:
             answer, _ = frame
             if "error" in answer:
                 raise without_path(error_from(answer["error"]), self._directory)

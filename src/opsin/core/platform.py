@@ -175,7 +175,7 @@ def stop_signals_blocked() -> Iterator[None]:
 # This process
 
 
-def end_first() -> None:
+def prefer_as_oom_victim() -> None:
     """Have the system end this process before its parent where memory runs out (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")

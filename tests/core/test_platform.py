@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from opsin.core.child_process import exit_reason
-from opsin.core.operating_system import (
+from opsin.core.platform import (
     command_line,
     end_group,
     inheritable_lock,
@@ -51,7 +51,7 @@ def test_links_are_not_followed_from_handle_0(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to("elsewhere")
     script = (
-        "import sys; from opsin.core.operating_system import open_folder\n"
+        "import sys; from opsin.core.platform import open_folder\n"
         "handle = open_folder(sys.argv[1])\n"
         "print(handle)\n"
         "open_folder('elsewhere', within=handle)\n"
@@ -150,14 +150,14 @@ def test_a_folder_is_read_and_a_run_is_kept_without_what_unix_has(tmp_path: Path
     script = """
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.closed_folder import ClosedFolder
-from opsin.core.operating_system import (
-    end_first, is_locked, limit_computing, limit_memory, limit_process, memory_left, process_exists,
-    return_memory,
+from opsin.core.confined_dir import ConfinedDir
+from opsin.core.platform import (
+    is_locked, limit_computing, limit_memory, limit_process, memory_left, prefer_as_oom_victim,
+    process_exists, return_memory,
 )
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, write_json
 
-end_first(), limit_process(1), limit_memory(1), limit_computing(1), return_memory()
+prefer_as_oom_victim(), limit_process(1), limit_memory(1), limit_computing(1), return_memory()
 assert memory_left() > 0 and process_exists(os.getpid())
 root = pathlib.Path(sys.argv[1])
 for label in ("cat", "Dog"):
@@ -177,7 +177,7 @@ assert not set('<>:"/\\\\|?*') & set(run.path.name) and not run.path.name.endswi
 with run.hold():
     pass
 write_json(run.path / "x.json", {})
-with ClosedFolder(root) as closed, closed.folder("pets") as inner:
+with ConfinedDir(root) as closed, closed.folder("pets") as inner:
     assert inner.has("cat") and not inner.has("bird")
     with closed.open("new", "xb") as file:
         file.write(b"1")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 
-from opsin.core.operating_system import (
+from opsin.core.platform import (
     FOLDER_HANDLES,
     NO_LINK,
     NO_WAITING,
@@ -41,7 +41,7 @@ def is_plain_name(name: object) -> bool:
     return os.path.split(name) == ("", name) and not os.path.splitdrive(name)[0]
 
 
-class ClosedFolder:
+class ConfinedDir:
     """An open folder; its names are single ones, and links among them are not followed."""
 
     def __init__(self, path: Path, *, _handle: int | None = None) -> None:
@@ -51,7 +51,7 @@ class ClosedFolder:
         if _handle is None and FOLDER_HANDLES:
             self._handle = open_folder(path)
 
-    def __enter__(self) -> ClosedFolder:
+    def __enter__(self) -> ConfinedDir:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +68,7 @@ class ClosedFolder:
             raise OSError(errno.EINVAL, "Not the name of a file in this folder", name)
         return name if FOLDER_HANDLES else str(self.path / name)
 
-    def folder(self, name: str, *, make: bool = False) -> ClosedFolder:
+    def folder(self, name: str, *, make: bool = False) -> ConfinedDir:
         """Open a folder right inside this one."""
         place = self._at(name)
         if make:
@@ -77,8 +77,8 @@ class ClosedFolder:
         if not stat.S_ISDIR(self.stat(name).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "Not a folder of its own, maybe a link", name)
         if not FOLDER_HANDLES:
-            return ClosedFolder(self.path / name)
-        return ClosedFolder(self.path / name, _handle=open_folder(place, within=self._handle))
+            return ConfinedDir(self.path / name)
+        return ConfinedDir(self.path / name, _handle=open_folder(place, within=self._handle))
 
     def stat(self, name: str) -> os.stat_result:
         """Return what a name is, itself: of a link, not of what it leads to."""
@@ -107,11 +107,11 @@ class ClosedFolder:
             raise
         return cast(BinaryIO, opened)
 
-    def link(self, name: str, to: ClosedFolder, new: str) -> None:
+    def link(self, name: str, to: ConfinedDir, new: str) -> None:
         """Give a file a second name, which must be free."""
         hard_link(self._at(name), to._at(new), within=self._handle, into=to._handle)
 
-    def rename(self, name: str, to: ClosedFolder, new: str) -> None:
+    def rename(self, name: str, to: ConfinedDir, new: str) -> None:
         """Give a file another name, in place of whatever bears it."""
         os.replace(self._at(name), to._at(new), src_dir_fd=self._handle, dst_dir_fd=to._handle)
 
