@@ -226,7 +226,7 @@ for build in (dense, convolutional):
 # ## Measure your machine
 #
 # `opsin.bench` measures Opsin's own training, with its own settings and precision, on every
-# device that it finds; see [How fast is this machine?](../how-to/bench.md)
+# device that it finds; see [How fast is this machine?](../how-to/training.md#measure-how-fast-a-machine-is)
 
 # %%
 bench = opsin.bench()

@@ -125,7 +125,7 @@ plt.show()
 # ```sh
 # opsin train photos --model logistic
 # opsin predict runs/2026-11-21-photos-logistic photos --sort-into sorted
-# opsin unsort sorted
+# opsin undo sorted
 # ```
 # The last line takes it all back.
 #

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -219,7 +220,7 @@ def test_the_command_line_tells_what_changed(cli: Cli, tmp_path: Path, shapes: P
     told = cli("data", shapes, "--since", run)
     line = next(line for line in told.stdout.splitlines() if line.startswith("relabelled"))
     assert line.split()[1] == "5"
-    assert "square/[red]0.png (disc → square)" in line
+    assert re.search(r"square/\[red\]\d\.png \(disc → square\)", line)
     assert "and 2 more" in line
     found = only_json(cli("data", shapes, "--since", run, "--json"))
     assert len(found["relabelled"]) == 5

@@ -32,7 +32,7 @@ def bench(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure images a second in training and answering on this machine.
+    """Measure images a second in training and answering.
 
     On the CPU and on each GPU found, with images of noise; nothing is fetched.
 

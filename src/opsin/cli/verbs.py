@@ -58,7 +58,7 @@ VERBS: Final = {
     "serve": "Serve classifiers over HTTP: a REST API and a page to try it.",
     "studio": "Open the studio in a browser: images, training and results.",
     "backbones": "List pretrained networks to build on, or look into one.",
-    "bench": "Measure images a second in training and answering on this machine.",
+    "bench": "Measure images a second in training and answering.",
     "docs": "Open the documentation in a browser; it needs no network.",
 }
 #: Those in which processes that torchrun started work together.

@@ -16,7 +16,7 @@ from opsin.commands.machine import Machine
 from opsin.commands.report import without_page
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.errors import RecipeError
+from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset, from_arrays
@@ -87,7 +87,10 @@ def bench(
     if classifier is not None:
         asked = Classifier(classifier, device=CPU, watcher=watcher)
         return Benchmark(machine=_machine(watcher), rates=list(_answering(asked)))
-    from opsin.training.device import choose_device, describe_device  # noqa: PLC0415  PyTorch
+    try:
+        from opsin.training.device import choose_device, describe_device  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("measuring a training", "train") from error
 
     gpu = choose_device("auto")
     machine = _machine(watcher, None if gpu.type == "cpu" else describe_device(gpu))

@@ -164,7 +164,9 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, int]]:
     if request.is_file:
         of_tool = path.suffix.lower() in (".json", ".xml") or path.name == _ONE_HOT
         return [(path, UNASSIGNED)] if of_tool else []
-    places = [(path, UNASSIGNED)] if request.is_folder else []
+    if not request.is_folder:
+        return []
+    places = [(path, UNASSIGNED)]
     with contextlib.suppress(OSError):  # what cannot be read is explained by others
         parts = [(code, entry) for entry in path.iterdir()
                  if (code := part_named(entry.name)) is not None and entry.is_dir()]  # fmt: skip

@@ -39,7 +39,6 @@ def located_object(
     """Take images that a program holds; they are read once, and kept in the cache."""
     parts = source if isinstance(source, Mapping) else {"": source}
     asked = columns or {}
-    lengths = (len(part) if hasattr(part, "__len__") else 0 for part in parts.values())
     contents = labelled_records(
         title,
         (
@@ -48,10 +47,17 @@ def located_object(
             for record in _records(part, str(split), title, asked, watcher)
         ),
         classes=next(filter(None, (_classes(p, title, asked) for p in parts.values())), ()),
-        total=sum(lengths),
+        total=sum(map(_length, parts.values())),
         watcher=watcher,
     )
     return located(contents)
+
+
+def _length(part: Any) -> int:
+    try:
+        return len(part)
+    except TypeError:  # it streams
+        return 0
 
 
 def _classes(part: Any, title: str, columns: Mapping[str, str]) -> tuple[str, ...] | None:
