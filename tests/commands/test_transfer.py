@@ -270,3 +270,16 @@ def test_an_exported_training_part_has_parts_of_its_own(tmp_path: Path) -> None:
     assert min(len(alone.val), len(alone.test)) >= 12
     tested = opsin.load(tmp_path / "out" / "train", test=str(tmp_path / "out" / "test")).split
     assert len(tested.val) >= 12
+
+
+def test_an_image_that_goes_while_it_is_copied(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a table, images that are missing are found out only when they are read.
+    rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
+    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
+    data = opsin.load(tmp_path / "t.csv")
+    (shapes / "square" / "11.png").unlink()
+    with pytest.raises(SourceError, match=r"11\.png: no such file"):
+        opsin.export_data(data, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"shapes", "t.csv"}

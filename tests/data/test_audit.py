@@ -172,3 +172,11 @@ def test_frames_of_still_scenes_stay_together() -> None:
             sum(bool(rows & set(data.split.rows(p).tolist())) for p in ("train", "val", "test"))
             == 1
         )
+
+
+def test_leaks_are_counted_even_where_near_duplicates_may_be_parted() -> None:
+    images, labels = scene_set()
+    near = arrays([cropped(scenes(60)[5], 1)], 32)
+    test = (near, np.array([1]))
+    data = from_arrays(images, labels, test=test, near_duplicates="apart")
+    assert data.leaks == (0, 1)

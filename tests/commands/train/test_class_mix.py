@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,15 @@ def test_a_file_that_says_something_else_is_refused(
         assumed_mix(str(shares), uneven)
     with pytest.raises(RecipeError, match="no file"):
         assumed_mix("evn", uneven)
+
+
+def test_validation_images_of_another_mix_do_not_move_the_temperature(tmp_path: Path) -> None:
+    uneven, even = tones(2000, 0.05, seed=0), tones(800, 0.5, seed=1)
+    images, labels = np.concatenate([uneven[0], even[0]]), np.concatenate([uneven[1], even[1]])
+    data = opsin.from_arrays(images, labels, ("ok", "bad"))
+    rows = np.arange(len(labels))
+    split = replace(data.split, train=rows[:2000], val=rows[2000:2400], test=rows[2400:])
+    run = opsin.train(replace(data, split=split), model="logistic", runs=tmp_path, quiet=True)
+    calibration = run.classifier().metadata.calibration
+    assert calibration is not None
+    assert calibration.temperature == pytest.approx(1, abs=0.2)

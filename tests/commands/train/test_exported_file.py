@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.runtime.prediction import CANNOT_TELL
+from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE
 from opsin.studio.runs.classifying import Classifying
 from tests.conftest import Cli, only_json
 
@@ -85,3 +85,19 @@ def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert "has no threshold" in small.directory.page.read_text("utf-8")
     assert "there is no threshold" in small.directory.card.read_text("utf-8")
+
+
+def test_none_of_these_is_an_answer_at_every_door(run: opsin.Run, cli: Cli, tmp_path: Path) -> None:
+    grey = np.full((8, 8), 128, np.uint8)
+    answer = run.classifier().predict(grey)
+    assert answer.rejected
+    assert answer.answer == NONE_OF_THESE
+    assert answer.label in run.classifier().classes
+    assert "None of these" in answer._repr_html_()
+    from PIL import Image
+
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    said = only_json(cli("predict", run.path, "grey.png", "--json"))["predictions"][0]
+    assert (said["answer"], said["rejected"]) == (NONE_OF_THESE, True)
+    plain = cli("predict", run.path, "grey.png").stdout
+    assert "grey.png   none of these   looks unlike the training images" in plain

@@ -154,3 +154,14 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     again = opsin.resume(run, data, quiet=True)
     assert again.report.reasons == reasons
     assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
+
+
+def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
+    shutil.rmtree(stopped.directory.checkpoints)
+    notes = Notes()
+    again = opsin.resume(stopped, watcher=notes)
+    assert any("begins again" in note for note in notes.notes)
+    assert [epoch.epoch for epoch in again.history] == [1, 2, 3]
+    shutil.rmtree(stopped.directory.checkpoints)
+    with pytest.raises(RunError, match="a run with a checkpoint"):
+        opsin.resume(stopped, epochs=9, quiet=True)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
 from tests.conftest import Notes, write_shapes
 
@@ -225,3 +227,49 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     page = run.directory.page.read_text(encoding="utf-8")
     assert "every test image (6) has an exact copy" in page
     assert "optimistic" in page
+
+
+@pytest.mark.drawn
+def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> None:
+    """Every test image is a slightly brighter copy of a training image."""
+    random = np.random.default_rng(0)
+    for number in range(24):
+        pixels = random.integers(0, 240, (32, 32, 3), np.uint8)
+        for part, brighter in (("train", 0), *([("test", 2)] if number < 4 else [])):
+            folder = tmp_path / "both" / part / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels + np.uint8(brighter)).save(folder / f"{number}.png")
+    run = opsin.train(tmp_path / "both", model="logistic", runs=tmp_path / "runs", quiet=True)
+    assert run.report.leaks == Leaks(exact=0, near=4, all_copied=False)
+    assert run.report.split == "test"
+    assert run.figures.without_leaks is None
+    assert run.directory.page.is_file()
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("no ink")
+
+
+@pytest.mark.drawn
+@pytest.mark.parametrize(
+    "failing",
+    [
+        {"draw_reliability": "the figure calibration", "model_card": "the model card"},
+        {"save": "the figure confusion"},
+    ],
+    ids=" and ".join,
+)
+def test_a_failing_figure_costs_that_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: dict[str, str]
+) -> None:
+    for part in failing:
+        monkeypatch.setattr(f"opsin.commands.report.{part}", fails)
+    notes = Notes()
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
+    assert run.directory.state() == ("done", None)
+    for name in failing.values():
+        assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
+    missing = run.directory.page.read_text("utf-8").count("This figure could not be drawn.")
+    assert missing > 1 if "save" in failing else missing == 1
+    assert run.directory.card.is_file() == ("model_card" not in failing)
+    assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
