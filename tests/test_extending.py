@@ -35,9 +35,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "how-to"
 
 
-def code_of(section: str, number: int = 0) -> str:
-    """Return a block of Python code of a section."""
-    _, _, text = (PAGES / "extend.md").read_text(encoding="utf-8").partition(f"\n## {section}")
+def code_of(section: str, number: int = 0, page: str = "extend") -> str:
+    """Return a block of Python code of a section, which its heading names."""
+    _, _, text = (PAGES / f"{page}.md").read_text(encoding="utf-8").partition(section)
     return str(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number])
 
 
@@ -46,7 +46,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Lay the example's module among the kinds, and write 60 scans."""
     room = tmp_path / "sources"
     room.mkdir()
-    (room / "scans.py").write_text(code_of("Add a kind of source"), encoding="utf-8")
+    (room / "scans.py").write_text(code_of("## Add a kind of source\n"), encoding="utf-8")
     monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(room)])
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     sources.kinds.cache_clear()
@@ -97,7 +97,7 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
     pytest.importorskip("nicegui")
     (tmp_path / "pages").mkdir()
     module = tmp_path / "pages" / "accuracies.py"
-    module.write_text(code_of("Add a page to the studio"), encoding="utf-8")
+    module.write_text(code_of("## Add a page to the studio\n"), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", _ASK_FOR_PAGE, str(tmp_path)],
         capture_output=True, text=True, check=True, timeout=120,
@@ -119,7 +119,7 @@ def test_a_metric_is_one_row() -> None:
     pytest.importorskip("nicegui")
     from opsin.studio.pages.report import figure_rows
 
-    exec(compile(code_of("Add a metric"), "the page", "exec"), {})
+    exec(compile(code_of("## Add a metric\n"), "the page", "exec"), {})
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
     measured = measure(probabilities, np.array([0, 1, 1, 1]), ["cat", "dog"])
     assert measured.to_json()["cohen_kappa"] == pytest.approx(0.5)
@@ -135,7 +135,7 @@ def test_an_observer_is_a_class_of_empty_hooks(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(compile(code_of("watch-a-training"), "the page", "exec"), names)
+    exec(compile(code_of("# ", page="watch-a-training"), "the page", "exec"), names)
     run, tracker = names["run"], names["JsonLines"]
     file = tmp_path / f"{run.path.name}.jsonl"
 
@@ -162,7 +162,7 @@ def test_an_observer_is_a_class_of_empty_hooks(
 def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     module = tmp_path / "src" / "opsin" / "trackers" / "webhook.py"
-    module.write_text(code_of("Add an experiment tracker"), encoding="utf-8")
+    module.write_text(code_of("## Add an experiment tracker\n"), encoding="utf-8")
     told: list[str] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -195,7 +195,7 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
-    (tmp_path / "together.py").write_text(code_of("many-machines"))
+    (tmp_path / "together.py").write_text(code_of("# ", page="many-machines"))
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
          "together.py"],
@@ -222,7 +222,7 @@ def test_an_architecture_is_one_file_and_an_operator_one_row(warm: Warm, tmp_pat
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     package = tmp_path / "src" / "opsin"
     module = package / "models" / "architectures" / "strided.py"
-    module.write_text(code_of("Add a network of your own"), encoding="utf-8")
+    module.write_text(code_of("## Add a network of your own\n"), encoding="utf-8")
     words = ("train", "digits", "--model", "strided", "--epochs", "1", "--json")
 
     def run_copy(*words: str) -> subprocess.CompletedProcess[str]:
@@ -235,7 +235,7 @@ def test_an_architecture_is_one_file_and_an_operator_one_row(warm: Warm, tmp_pat
 
     file = package / "onnx_files" / "operators.py"
     before = file.read_text(encoding="utf-8")
-    row = code_of("Add a network of your own", 1).strip()
+    row = code_of("## Add a network of your own\n", 1).strip()
     after = before.replace("_ROWS: Final = (\n", f"_ROWS: Final = (\n    {row},\n")
     assert after != before
     file.write_text(after, encoding="utf-8")
