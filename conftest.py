@@ -36,7 +36,7 @@ if importlib.util.find_spec("selenium") is None:
 _TRAINING_HALF = ("models", "training")
 
 # An example that trains, whatever it is an example of.
-_TRAINS = re.compile(r">>> .*\b(train|plan|train_folds|train_repeats)\((?!.*logistic)")
+_TRAINS = re.compile(r">>> .*\b(train|plan|train_folds|train_repeats|bench)\((?!.*logistic)")
 
 
 def _is_training_example(item: pytest.Item) -> bool:
