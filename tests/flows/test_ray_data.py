@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 
 def cached(folder: Path) -> dict[str, bytes]:
     """Return the decoded arrays in a cache, by their names."""
-    return {path.name: path.read_bytes() for path in folder.glob("datasets/*/*.npy")}
+    return {path.name: path.read_bytes() for path in folder.glob("decoded/*/*.npy")}
 
 
 @pytest.mark.parametrize("kind", ["folder", pytest.param("zip", marks=pytest.mark.slow)])
