@@ -37,7 +37,7 @@ def strange_images(
     shape = (count, height, width, channels)
 
     def drawn(
-        draw: Callable[[np.random.Generator, ImageDraw.ImageDraw, str], None],
+        draw: _Draw,
     ) -> NDArray[np.uint8]:
         images = np.empty(shape, np.uint8)
         for number in range(count):

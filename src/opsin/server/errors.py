@@ -99,34 +99,32 @@ class Overloaded(RequestError):  # noqa: N818
         self.headers = {"retry-after": str(max(1, math.ceil(retry_after)))}
 
 
-class WorkerDied(RequestError):  # noqa: N818
+class _AskAgain(RequestError):  # noqa: N818
+    """The server cannot answer now; the same request may succeed in a second."""
+
+    status = 503
+    headers: Mapping[str, str] = {"retry-after": "1"}
+    words: tuple[str, str, str]
+
+    def __init__(self, *parts: str) -> None:
+        expected, received, advice = parts or self.words
+        super().__init__(expected, received, advice)
+
+
+class WorkerDied(_AskAgain):
     """The process that computed the answer ended; another takes its place."""
 
-    status = 503
-    headers: Mapping[str, str] = {"retry-after": "1"}
-
-    def __init__(
-        self,
-        expected: str = "an answer",
-        received: str = "the process that computed it ended",
-        advice: str = "Another takes its place: try again.",
-    ) -> None:
-        super().__init__(expected, received, advice)
+    words = (
+        "an answer",
+        "the process that computed it ended",
+        "Another takes its place: try again.",
+    )
 
 
-class Stopping(RequestError):  # noqa: N818
+class Stopping(_AskAgain):
     """The server is on its way out and takes no further images."""
 
-    status = 503
-    headers: Mapping[str, str] = {"retry-after": "1"}
-
-    def __init__(
-        self,
-        expected: str = "a server that runs",
-        received: str = "this one is being stopped",
-        advice: str = "Ask again in a moment.",
-    ) -> None:
-        super().__init__(expected, received, advice)
+    words = ("a server that runs", "this one is being stopped", "Ask again in a moment.")
 
 
 class Expired(RequestError):  # noqa: N818
