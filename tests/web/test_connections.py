@@ -108,6 +108,20 @@ def test_ordinary_requests_one_after_another() -> None:
     serving(test)
 
 
+def test_requests_that_are_refused_before_their_bodies_have_come() -> None:
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        refuse = HEAD.replace(b"/", b"/refuse", 1) + b"Content-Length: %d\r\n\r\n"
+        reader, writer = await connect()
+        writer.write(refuse % 750_000)
+        for length in (10, 300_000, 0, 750_000, 0):
+            # The reply may be there long before the rest of the body and the next request.
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            writer.write(bytes(750_000) + refuse % length + bytes(length) + refuse % 750_000)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+    serving(test)
+
+
 @pytest.mark.parametrize("start", [b"", b"POST", HEAD, b"\r\n"])
 def test_headers_that_never_end(start: bytes) -> None:
     async def test(connect: Callable[[], Awaitable[Client]]) -> None:

@@ -91,6 +91,8 @@ class ConnectionLimits:
         if connection.too_many:
             expected = f"at most {self.most:,} connections"
             app = _closing(TooManyConnections(expected, "there are more", "Try again."))
+        elif sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            app = _closing(_long_headers())
         elif rest and b"upgrade" in headers.get(b"connection", b"").lower():
             # The body would be left out: better an error than an empty image.
             received = "it has a body and asks for another protocol (Upgrade)"
@@ -121,6 +123,7 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._requests = 0  # that are being answered
+        self._begun = 0  # of all that have been
         self._outside = 0  # bytes that came while none was
         self._rest = 0  # of these, those that may belong to a request that was answered early
 
@@ -145,8 +148,9 @@ class _Connection(asyncio.Protocol):
             if self._timer is None:
                 self.wait(HEADER_SECONDS)
         self._inner.data_received(data)
-        if not inside:  # looked at once a request that begins with it has begun
-            self._loop.call_soon(self._check, self._outside)
+        if not inside:
+            # Once a request that begins with it has begun; until then, more may have come.
+            self._loop.call_soon(self._check, self._outside, self._begun)
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received()
@@ -170,6 +174,7 @@ class _Connection(asyncio.Protocol):
     def begin(self) -> None:
         """A request's headers are there."""
         self._requests += 1
+        self._begun += 1
         self._outside = self._rest = 0
         self.wait(None)
 
@@ -190,20 +195,23 @@ class _Connection(asyncio.Protocol):
         self._transport.close()
         self.forget()
 
-    def _check(self, outside: int) -> None:
+    def _check(self, outside: int, begun: int) -> None:
         """Close the connection where more came outside of requests than headers may have."""
         too_long = outside > self._rest + HEADER_BYTES
-        if self._requests or self._transport.is_closing() or not too_long:
+        if self._begun != begun or self._transport.is_closing() or not too_long:
             return
         if not self._rest:
-            error = LongHeaders("headers of at most 64 KB", "they have more", "Send fewer.")
-            content = json_bytes({"error": error_parts(error)})
+            content = json_bytes({"error": error_parts(_long_headers())})
             head = (
                 "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
                 f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
             )
             self._transport.write(head.encode("ascii") + content)
         self._transport.close()
+
+
+def _long_headers() -> LongHeaders:
+    return LongHeaders("headers of at most 64 KB", "they have more", "Send fewer.")
 
 
 def _closing(error: RequestError) -> ASGIApp:
