@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from opsin.backbones.probed import Probed, depths_of, last_features, values_of
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError, StorageError
-from opsin.core.framing import Header
 from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import atomic_file

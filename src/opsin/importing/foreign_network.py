@@ -13,13 +13,13 @@ import onnx
 from onnx import helper, numpy_helper
 from pydantic import BaseModel, ConfigDict, Field
 
-from opsin.backbones.probe import check_bounded, probe_model
+from opsin.backbones.probe import check_bounded, in_sandbox, probe_model
 from opsin.backbones.probed import Probed, Value
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
-from opsin.core.framing import Header
+from opsin.core.files import open_regular
 from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
-from opsin.core.regular_file import open_regular
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
 from opsin.importing.converted import Converted
