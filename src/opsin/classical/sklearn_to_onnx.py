@@ -14,14 +14,15 @@ from onnx import TensorProto
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.kernel_ridge import KernelRidge
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.kernels import (
+from opsin.onnx_files.classical_heads import (
     SupportVectors,
+    TreeNodes,
     gaussian_kernel,
     write_neighbours,
     write_scores,
+    write_trees,
 )
-from opsin.onnx_files.tree_ensemble import TreeNodes, write_trees
+from opsin.onnx_files.graph_writer import GraphWriter
 
 
 class OutputRow(NamedTuple):

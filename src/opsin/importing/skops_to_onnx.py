@@ -12,16 +12,17 @@ from onnx import TensorProto
 from opsin.core.metadata import MAX_CLASSES, Layer
 from opsin.importing.converted import Converted, Form, model_of
 from opsin.importing.skops_file import SkopsObject, open_skops
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.kernels import (
+from opsin.onnx_files.classical_heads import (
     KERNELS,
     SupportVectors,
+    TreeNodes,
     kernel,
     write_neighbours,
     write_scores,
+    write_trees,
 )
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
-from opsin.onnx_files.tree_ensemble import TreeNodes, write_trees
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.
 _EMBEDDING: Final = "embedding"
