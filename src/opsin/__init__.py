@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from opsin.commands.train.plan import plan
     from opsin.commands.train.train import resume, train
     from opsin.commands.transfer import Exported, export_data
-    from opsin.core.artifacts.epoch import Epoch
+    from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
         DownloadError,
         ImageError,
@@ -203,7 +203,7 @@ _DEFINED = {
     "commands.train.plan": "plan",
     "commands.train.train": "resume train",
     "commands.transfer": "Exported export_data",
-    "core.artifacts.epoch": "Epoch",
+    "core.artifacts.records": "Epoch",
     "core.events": "Watcher",
     "core.keyword_options": "LoadOptions TrainOptions",
     "core.recipe": "Recipe",

@@ -11,11 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, cast
 
-from opsin.core.defaults import cores
+from opsin.core.child_process import Header
 from opsin.core.errors import ImageError, RecipeError
 from opsin.core.format import counted, file_size
-from opsin.core.framing import Header
-from opsin.core.platform import CHILDREN_INHERIT
+from opsin.core.platform import CHILDREN_INHERIT, cores
 from opsin.server.errors import Expired, Overloaded, Stopping, TooLarge, UnknownModel, WorkerDied
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ServedModel

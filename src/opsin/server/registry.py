@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from opsin.core.child_process import Header
 from opsin.core.errors import OpsinError
-from opsin.core.file_stamp import MISSING, file_stamp
-from opsin.core.framing import Header
+from opsin.core.files import MISSING, file_stamp
 from opsin.core.metadata import Metadata
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ModelVersion, ServedModel, training_shares

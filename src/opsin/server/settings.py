@@ -7,8 +7,8 @@ from typing import Final
 
 from pydantic import Field
 
-from opsin.core.defaults import DEVICE_WORDS, DEVICES
 from opsin.core.errors import RecipeError
+from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.web.addresses import is_loopback
 from opsin.web.settings import AddressSettings
 

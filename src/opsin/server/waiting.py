@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.child_process import Header
 from opsin.core.errors import ImageError
-from opsin.core.framing import Header
 from opsin.core.metadata import Preparation
 from opsin.server.errors import BadAnswer
 from opsin.server.models import ModelVersion

@@ -80,7 +80,7 @@ class FineTuneLearner(HeadLearner):
         self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
     ) -> Backbone | None:
         """Return the network with its new weights, if there was time for any epoch."""
-        from opsin.backbones.trainable import trainable  # noqa: PLC0415
+        from opsin.backbones.backbone import trainable  # noqa: PLC0415
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
         from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
         from opsin.training.fine_tuning import averaged  # noqa: PLC0415
@@ -140,7 +140,7 @@ class FineTuneLearner(HeadLearner):
         self, features: NDArray[np.float32], choice: HeadChoice
     ) -> tuple[TorchNetwork, list[Layer]]:
         """Return the network as it was with logistic regression on its features, and its layers."""
-        from opsin.backbones.trainable import trainable  # noqa: PLC0415
+        from opsin.backbones.backbone import trainable  # noqa: PLC0415
         from opsin.classical.backbone_head import START, fit_as  # noqa: PLC0415
         from opsin.classical.fitted_file import Written  # noqa: PLC0415
         from opsin.training.fine_tuning import learning  # noqa: PLC0415

@@ -26,15 +26,14 @@ from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.defaults import cores
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import about
+from opsin.core.format import about, seconds_of
 from opsin.core.metadata import Layer
-from opsin.core.pace import seconds_of
+from opsin.core.platform import cores
 from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
@@ -218,7 +217,7 @@ class HeadLearner(Learner):
 
     def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
         """Choose a head for the features, and say what was chosen among the reasons."""
-        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
+        from opsin.backbones.features import source_keys  # noqa: PLC0415
         from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
         from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
         from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415

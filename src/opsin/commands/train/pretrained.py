@@ -119,7 +119,7 @@ def check_fine_tuning(backbone: Backbone) -> None:
         missing = MissingExtraError("fine-tuning", "train")
         missing.advice = f"{error.advice} {_FROZEN}"
         raise missing from error
-    from opsin.backbones.trainable import trainable  # noqa: PLC0415
+    from opsin.backbones.backbone import trainable  # noqa: PLC0415
 
     try:
         check_gradients(trainable(backbone).graph.leading_to(backbone.at[:1]))
@@ -266,8 +266,7 @@ def _right_by_features(
     photographs: Dataset, backbone: Backbone, rows: NDArray[np.int64], folds: Sequence[Fold],
     watcher: Watcher,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
-    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.backbones.features import compute, source_keys  # noqa: PLC0415  loads onnx
     from opsin.classical.projection import rooted  # noqa: PLC0415  loads scikit-learn
 
     features = compute(
