@@ -76,7 +76,7 @@ class ModelCard(BaseModel):
             score=metadata.score,
             rejects=metadata.reject is not None,
             embedding=served.embedding,
-            device=served.device,
+            device=served.file.device,
             loaded=datetime.fromtimestamp(served.loaded, UTC),
             opsin=metadata.opsin,
         )

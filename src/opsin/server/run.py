@@ -113,7 +113,7 @@ def _announce(
         classes = counted(len(model.metadata.classes), "class", "classes")
         text = f"{name} · {classes} · {like.width}×{like.height}"
         accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
-        device = "" if model.device == "cpu" else f" · on {model.device}"
+        device = "" if model.file.device == "cpu" else f" · on {model.file.device}"
         watcher.fact("Serves", f"{text} {colour}{accuracy}{device}")
     address = url_of(settings.host, port)
     watcher.fact("Page", f"{address}/")
