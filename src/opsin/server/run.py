@@ -20,8 +20,7 @@ from opsin.server.models import ServedModel
 from opsin.server.settings import ServerSettings
 from opsin.web.addresses import EVERYWHERE, url_of
 from opsin.web.connections import ConnectionLimits
-from opsin.web.graceful_server import Server
-from opsin.web.listening import BACKLOG, allow_many_files, bound, listen
+from opsin.web.listening import BACKLOG, Server, allow_many_files, bound, listen
 
 # Seconds that a connection without a request is kept.
 _KEEP_ALIVE: Final = 60
