@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from opsin.commands.train.resume import resume
     from opsin.commands.train.train import train
     from opsin.commands.transfer import Exported, export_data
-    from opsin.core.artifacts.epoch import Epoch
+    from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
         DownloadError,
         ImageError,
@@ -205,7 +205,7 @@ _DEFINED = {
     "commands.train.resume": "resume",
     "commands.train.train": "train",
     "commands.transfer": "Exported export_data",
-    "core.artifacts.epoch": "Epoch",
+    "core.artifacts.records": "Epoch",
     "core.events": "Watcher",
     "core.keyword_options": "LoadOptions TrainOptions",
     "core.recipe": "Recipe",

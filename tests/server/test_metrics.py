@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
-from opsin.core.file_stamp import MISSING
+from opsin.core.files import MISSING
 from opsin.core.metadata import Metadata, Preparation, Reject
 from opsin.server.metrics import (
     WINDOW,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError, RunError
-from opsin.core.file_stamp import MISSING, file_stamp
+from opsin.core.files import MISSING, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.server.models import ModelFile, parse_models, training_shares

@@ -22,8 +22,8 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from pydantic import BaseModel, ConfigDict
 
 from opsin.backbones.batch_axis import batch_axes
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, OpsinError
-from opsin.core.framing import Header
 from opsin.core.platform import limit_computing
 from opsin.onnx_files.onnx_graph import attribute
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.records import LoggedEvaluation
+from opsin.core.artifacts.records import DatasetRecord, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import RunError, StorageError

@@ -32,7 +32,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.metadata import Bits
 from opsin.core.platform import only_we_write
 from opsin.data.applied_corrections import Applied

@@ -14,11 +14,11 @@ from onnx import helper, numpy_helper
 from pydantic import BaseModel, ConfigDict, Field
 
 from opsin.backbones.probe import Probed, Value, check_bounded, probe_model
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
-from opsin.core.framing import Header
+from opsin.core.files import open_regular
 from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
-from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in

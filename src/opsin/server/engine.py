@@ -14,13 +14,12 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from opsin.core.defaults import cores
+from opsin.core.child_process import Header
 from opsin.core.errors import ImageError, OpsinError, RecipeError
-from opsin.core.file_stamp import MISSING, file_stamp
+from opsin.core.files import MISSING, file_stamp
 from opsin.core.format import counted, file_size
-from opsin.core.framing import Header
 from opsin.core.metadata import Metadata
-from opsin.core.platform import CHILDREN_INHERIT
+from opsin.core.platform import CHILDREN_INHERIT, cores
 from opsin.server.errors import (
     BadAnswer,
     Expired,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.errors import OpsinError, RecipeError, RunError
 from opsin.core.events import Watcher
-from opsin.core.file_stamp import MISSING, FileStamp, file_stamp
+from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.metadata import Metadata
 from opsin.hub.hub_name import PREFIX
 from opsin.runtime.find_model import find_model

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from opsin.core.defaults import cores
+from opsin.core.platform import cores
 from opsin.data.blank_images import warning_among
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected

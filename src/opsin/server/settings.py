@@ -7,8 +7,8 @@ from typing import Final
 
 from pydantic import Field
 
-from opsin.core.defaults import DEVICE_WORDS, DEVICES
 from opsin.core.errors import RecipeError
+from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.web.addresses import AddressSettings, is_loopback
 
 #: Pixels of the largest image that workers decode; a server may be set to take less.

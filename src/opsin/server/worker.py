@@ -24,10 +24,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from opsin.core.child_process import error_values
+from opsin.core.child_process import Header, error_values, pack, receive
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.events import Watcher
-from opsin.core.framing import Header, pack, receive
 from opsin.core.platform import lower_priority, prefer_as_oom_victim
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header

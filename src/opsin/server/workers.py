@@ -11,9 +11,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from opsin.core.child_process import child_environment, error_from, module_command
+from opsin.core.child_process import (
+    Header,
+    Unpacker,
+    child_environment,
+    error_from,
+    module_command,
+    pack,
+)
 from opsin.core.errors import ModelFileError, OpsinError
-from opsin.core.framing import Header, Unpacker, pack
 from opsin.core.platform import stop_signals_blocked
 from opsin.server.errors import WorkerDied
 from opsin.server.models import ModelFile

@@ -18,10 +18,9 @@ from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Learner
 from opsin.commands.train.network import NetworkLearner, with_balance
 from opsin.commands.train.pretrained import check_fine_tuning
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.core.recipe import TRAINING_OPTIONS, Recipe

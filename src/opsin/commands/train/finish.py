@@ -15,7 +15,7 @@ from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_lo
 from opsin.commands.train.exported_file import ExportedFile, FileWithAnswers, calibrate
 from opsin.commands.train.learner import Learner
 from opsin.commands.train.try_views import try_views
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import (
     FileFacts,

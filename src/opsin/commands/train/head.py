@@ -29,15 +29,14 @@ from opsin.commands.train.fine_tune import FineTuning, is_better
 from opsin.commands.train.learner import Learner, Loaded, facts_of
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.defaults import cores
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import about
+from opsin.core.format import about, seconds_of
 from opsin.core.metadata import Layer
-from opsin.core.pace import seconds_of
+from opsin.core.platform import cores
 from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset

@@ -24,7 +24,7 @@ from opsin.commands.train.trial import known_trial, solved_by_gradients, try_bac
 from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.pace import seconds_of
+from opsin.core.format import seconds_of
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe
 from opsin.data.dataset import Dataset, load
 from opsin.data.split import Split

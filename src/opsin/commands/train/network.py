@@ -21,8 +21,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import clock
-from opsin.core.pace import seconds_of
+from opsin.core.format import clock, seconds_of
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve

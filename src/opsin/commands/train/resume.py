@@ -14,8 +14,8 @@ from opsin.commands.train.begun import begun_before, learner_of
 from opsin.commands.train.recorder import watcher_of_run
 from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
+from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places

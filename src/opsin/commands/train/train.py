@@ -20,8 +20,8 @@ from opsin.commands.train.pretrained import model_asked
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.words import tell_end, tell_start
 from opsin.core.arguments import checked
+from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.events import SILENT, Watcher
 from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
