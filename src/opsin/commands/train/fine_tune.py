@@ -74,7 +74,7 @@ class FineTuning:
         stop: threading.Event,
     ) -> Backbone | None:
         """Train; return the network with its new weights, if there was time for any epoch."""
-        from opsin.backbones.trainable import trainable  # noqa: PLC0415
+        from opsin.backbones.backbone import trainable  # noqa: PLC0415
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
         from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
         from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
@@ -151,7 +151,7 @@ class FineTuning:
         A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
         out-of-distribution", ICLR 2022: a head that fits already leaves the features as they are.
         """
-        from opsin.backbones.trainable import trainable  # noqa: PLC0415
+        from opsin.backbones.backbone import trainable  # noqa: PLC0415
         from opsin.classical.backbone_head import START, fit_as  # noqa: PLC0415
         from opsin.classical.fitted_file import Written  # noqa: PLC0415
         from opsin.training.fine_tuning import learning  # noqa: PLC0415

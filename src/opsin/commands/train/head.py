@@ -233,7 +233,7 @@ class HeadLearner(Learner):
 
     def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
         """Choose a head for the features, and say what was chosen among the reasons."""
-        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
+        from opsin.backbones.features import source_keys  # noqa: PLC0415
         from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
         from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
         from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415

@@ -80,7 +80,7 @@ def check_fine_tuning(backbone: Backbone) -> None:
         missing = MissingExtraError("fine-tuning", "train")
         missing.advice = f"{error.advice} {_FROZEN}"
         raise missing from error
-    from opsin.backbones.trainable import trainable  # noqa: PLC0415
+    from opsin.backbones.backbone import trainable  # noqa: PLC0415
 
     try:
         check_gradients(trainable(backbone).graph.leading_to(backbone.at[:1]))

@@ -152,8 +152,7 @@ def _right_by_features(
     photographs: Dataset, backbone: Backbone, rows: NDArray[np.int64], folds: Sequence[Fold],
     watcher: Watcher,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
-    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.backbones.features import compute, source_keys  # noqa: PLC0415  loads onnx
     from opsin.classical.projection import rooted  # noqa: PLC0415  loads scikit-learn
 
     features = compute(
