@@ -29,7 +29,8 @@ from opsin.core.errors import (
     RunError,
     SourceError,
 )
-from opsin.runtime.image_engine import answer_blocks
+from opsin.data.read_ahead import read_ahead
+from opsin.runtime.image_engine import ImageSteps, answer_blocks
 from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoredObject
 
@@ -38,6 +39,14 @@ _T = TypeVar("_T")
 
 class _Image(Protocol):
     """What may lie in a file or on a store, where each node reads it itself."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def problem(self) -> ImageError | None:
+        """Why it cannot be read."""
 
     @property
     def image(self) -> object:
@@ -126,20 +135,19 @@ class Cluster(Executor):
 
     def answers(
         self,
-        function: Callable[[list[_Item]], Sequence[_Answer | ImageError | Unseen]],
+        steps: ImageSteps[_Item, Any, _Answer],
         images: Iterable[_Item],
         *,
-        cost: Callable[[_Item], int],
         count: int | None,
     ) -> Generator[tuple[_Item, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
         whole = (image.absolute() for image in images)
-        blocks: Generator[tuple[_Item, _Answer | ImageError | Unseen]] = answer_blocks(
-            self, function, whole, cost=cost, slots=lambda: self.slots, count=count
+        blocks: Generator[tuple[_Item, _Answer | ImageError | _Unseen]] = answer_blocks(
+            self, _BlockOnNode(steps), whole, cost=steps.cost, slots=lambda: self.slots, count=count
         )
         with contextlib.closing(blocks):
             for item, answer in blocks:
-                if not isinstance(answer, Unseen):
+                if not isinstance(answer, _Unseen):
                     yield item, answer
                 elif item.path is not None and os.path.lexists(item.path):
                     raise _blind(answer.node, item.path)
@@ -258,18 +266,27 @@ class Cluster(Executor):
 
 
 @dataclass(frozen=True)
-class Unseen:
+class _Unseen:
     """A file that a node does not see, and what is wrong if it is nowhere else, either."""
 
     node: str
     error: ImageError
 
 
-def unseen_or(error: ImageError, path: str | None) -> ImageError | Unseen:
-    """An image's error or, where its file is not on this node, that."""
-    if path is None or os.path.lexists(path):
-        return error
-    return Unseen(platform.node(), error)
+@dataclass(frozen=True, eq=False)
+class _BlockOnNode:
+    """Answers blocks of images in a process of a node."""
+
+    steps: ImageSteps[Any, Any, Any]
+
+    def __call__(self, items: list[Any]) -> list[Any]:
+        answers = self.steps.answer(read_ahead(items))
+        return [
+            _Unseen(platform.node(), answer)
+            if isinstance(answer, ImageError) and item.path and not os.path.lexists(item.path)
+            else answer
+            for item, answer in zip(items, answers, strict=True)
+        ]
 
 
 def _blind(names: str, path: str) -> SourceError:
