@@ -24,8 +24,8 @@ from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
 from opsin.core.metadata import Calibration
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
+from opsin.evaluation.out_of_distribution import ClassPrototypes
 from opsin.evaluation.out_of_fold import Fold, folds_of
-from opsin.evaluation.reject import ClassPrototypes
 from opsin.runtime.prediction import Answers
 
 try:
