@@ -149,15 +149,8 @@ def test_folds_show_how_far_a_head_leans_towards_common_classes() -> None:
     folds = folds_of(labels, np.arange(310), 0)
     shares = np.bincount(labels) / 310
     strong, weak = (
-        judge(
-            backbone_head.Head("logistic", c),
-            points,
-            labels,
-            folds,
-            assumed=shares,
-            progress=FitProgress(),
-        )
-        for c in (0.01, 1.0)
+        judge(head, points, labels, folds, assumed=shares, progress=FitProgress())
+        for head in (backbone_head.Head("logistic", c) for c in (0.01, 1.0))
     )
     assert strong.mix_power > 1.3
     assert weak.mix_power < 0.9

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, PixelModel, Svm
 from opsin.classical.pixels import Pooling
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
-from opsin.core.artifacts.epoch import Epoch
-from opsin.core.call_in_thread import call_in_thread
+from opsin.core.artifacts.records import Epoch
+from opsin.core.child_process import call_in_thread
 from opsin.core.errors import MissingExtraError
-from opsin.core.events import Watcher
-from opsin.core.pace import Pace
+from opsin.core.events import Pace, Watcher
 
 try:
     from scipy.special import softmax
