@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from opsin.classical.interruptible import FitProgress, run_interruptible
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.events import Watcher
 from tests.conftest import Notes
 

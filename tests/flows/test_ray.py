@@ -138,7 +138,7 @@ def test_an_image_that_ends_its_process_costs_one_answer(
     program.write_text(
         textwrap.dedent("""
         import os
-        from opsin.data.image_stream import Unlabelled
+        from opsin.data.image_stream import ListedImage
         from opsin.runtime.cluster import Cluster
 
         def answer(items):
@@ -146,7 +146,7 @@ def test_an_image_that_ends_its_process_costs_one_answer(
                 os._exit(1)
             return [int(item.name) for item in items]
 
-        images = (Unlabelled(str(number), b"") for number in range(40))
+        images = (ListedImage(str(number), b"") for number in range(40))
         with Cluster("ray") as cluster:
             for item, found in cluster.answers(answer, images, cost=lambda _: 1, count=40):
                 print(item.name, found)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.feature_graph import FeatureGraph, View
-from opsin.backbones.layer_table import layer_table
+from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
 from opsin.core.metadata import BackboneFacts, Layer
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.providers import cpu_session

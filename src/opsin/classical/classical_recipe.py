@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
+    AUGMENTATIONS,
     TRAINING,
     TRAINING_OPTIONS,
     ClassMixAsked,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, PixelModel, Svm
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import MissingExtraError
 
 try:

@@ -8,10 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from opsin.core.artifacts.epoch import Epoch
-from opsin.core.call_in_thread import call_in_thread
-from opsin.core.events import Watcher
-from opsin.core.pace import Pace
+from opsin.core.artifacts.records import Epoch
+from opsin.core.child_process import call_in_thread
+from opsin.core.events import Pace, Watcher
 
 T = TypeVar("T")
 

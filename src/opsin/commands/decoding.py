@@ -18,7 +18,7 @@ from opsin.core.metadata import Preparation
 from opsin.data import sources
 from opsin.data.dataset import find_given
 from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
-from opsin.data.listed_image import ListedImage
+from opsin.data.image_stream import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or

@@ -28,15 +28,15 @@ from opsin.core.metadata import BackboneFacts, Preparation
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_rows
 from opsin.data.fill_cache import content_and_digest
+from opsin.data.image_stream import ListedImage
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
 from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
-from opsin.stores.store_address import StoreAddress, StoredObject
+from opsin.stores.store_address import StoreAddress
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -331,17 +331,15 @@ class _Embedder:
 
     def prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
         """Decode an image; raises `ImageError` where it cannot be read."""
-        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415  loads onnx
+        from opsin.backbones.features import source_keys  # noqa: PLC0415  loads onnx
 
         if item.problem:
             raise item.problem
         cache, dataset = self.extractor.cache, self._dataset
         if dataset is not None:
-            row = cast("int", item.image)
-            digest, own = dataset.digests[row], dataset.source_digests[row]
+            digest, own = dataset.digests[item.row], dataset.source_digests[item.row]
         else:
-            image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
-            content, own = content_and_digest(image, item.name)
+            content, own = content_and_digest(item.image, item.name)
         (source,) = source_keys(own[None], self.like)
         if known := cache.find(source.tobytes(), "sources"):
             return Done(_Found(*known))
@@ -351,7 +349,7 @@ class _Embedder:
         if known := cache.find(digest.tobytes(), "digests"):
             return Done(_Found(*known))
         if dataset is not None:
-            pixels = dataset.images[row]
+            pixels = dataset.images[item.row]
         return _Pixels(digest, source, pixels)
 
     def compute(self, batch: list[_Pixels]) -> list[_Found]:

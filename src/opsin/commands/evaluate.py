@@ -20,7 +20,7 @@ from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (

@@ -16,7 +16,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.formats import SUFFIXES
-from opsin.data.listed_image import ListedImage
+from opsin.data.image_stream import ListedImage
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
@@ -101,7 +101,7 @@ def find_images(
         recipe.source,
         title,
         None,
-        lambda: (ListedImage(one.name, one.image, problem=one.problem) for one in stream),
+        stream.each,
         stream.count(),
         stream.close,
         inputs=stream.inputs,
@@ -121,7 +121,8 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> ImagesToEmbed:
         parts[dataset.split.rows(name)] = code
 
     def at(row: int) -> ListedImage:
-        return ListedImage(dataset.names[row], row, int(dataset.labels[row]), int(parts[row]))
+        label, part = int(dataset.labels[row]), int(parts[row])
+        return ListedImage(dataset.names[row], b"", label, part, row=row)
 
     rows = zip(dataset.names, dataset.labels, parts, strict=True)
     found = _of_rows(dataset.recipe, dataset.classes, at, rows, count=len(dataset), shard=shard)
@@ -138,7 +139,7 @@ def _of_labelled(
 
     def at(row: int) -> ListedImage:
         label, part = int(contents.labels[row]), int(contents.given[row])
-        return replace(ListedImage.of(contents, row), label=label, part=part)
+        return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
     rows = zip(contents.names, contents.labels, contents.given, strict=True)
     return _of_rows(recipe, tuple(contents.classes), at, rows, count=len(contents), shard=shard)

@@ -18,7 +18,7 @@ from opsin.commands.runs import Run
 from opsin.commands.train.load import load_for
 from opsin.commands.train.train import train
 from opsin.core.arguments import checked
-from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import LabelEvidence, PartFigures
 from opsin.core.errors import RecipeError

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from opsin.core.artifacts.dataset_record import CorrectionCounts
+from opsin.core.artifacts.records import CorrectionCounts
 
 
 class Correction(NamedTuple):

@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import (
-    AuditCounts,
-    DatasetRecord,
-    LeftOut,
-    Location,
-    Unreadable,
-)
+from opsin.core.artifacts.records import AuditCounts, DatasetRecord, LeftOut, Location, Unreadable
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour

@@ -27,12 +27,12 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.dataset_record import LeftOut
-from opsin.core.confined_dir import ConfinedDir
-from opsin.core.event_log import EventLog
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.events import Watcher
+from opsin.core.files import ConfinedDir
 from opsin.core.metadata import Bits
 from opsin.core.storage import exclusive, write_json
+from opsin.core.stored_json import EventLog
 from opsin.data.cache import ABOUT, Decoded, cache_root, digest_rows, new_array
 from opsin.data.formats import NEEDS_HEIF, heif_reader
 from opsin.data.lazy_images import Images, ImageSubset

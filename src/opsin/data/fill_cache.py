@@ -29,13 +29,12 @@ from opsin.data.array_image import to_bytes
 from opsin.data.cache import Decoded
 from opsin.data.decoded_store import Chunk, DecodedStore, OnTheFly
 from opsin.data.deep_pixels import bits_needed, brighter_than
+from opsin.data.image_stream import Listed, ListedImage
 from opsin.data.images import content_of, read_header, read_sized
 from opsin.data.lazy_images import THREADS, Images, LazyImages
-from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
-from opsin.stores.store_address import StoredObject
 
 #: Side that larger images, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
@@ -277,7 +276,9 @@ def _fill(
         watcher.note(f"{read}; going on from there")
     shown = SILENT if _is_ready(contents, store.shape) else watcher  # nothing to wait for
     if remote is not None and not isinstance(contents.images, np.ndarray):
-        listed = (ListedImage.of(contents, row) for rows in pending for row in rows)
+        listed = (
+            ListedImage.at(row, contents.names, contents.images) for rows in pending for row in rows
+        )
         answers = iter(remote(preparation, listed, left))
         chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
     else:
@@ -324,7 +325,7 @@ def _decoded_here(
         if _is_ready(contents, shape):
             return _chunk_of_array(contents, rows, preparation)
         with contextlib.closing(
-            read_ahead(ListedImage.of(contents, row) for row in rows)
+            read_ahead(ListedImage.at(row, contents.names, contents.images) for row in rows)
         ) as listed:
             return _chunk_of(rows, preparation, ((one, _read(one, preparation)) for one in listed))
 
@@ -381,14 +382,13 @@ def read_pixels(item: ListedImage, preparation: Preparation) -> ImagePixels:
     """Prepare an image."""
     if item.problem:
         raise item.problem
-    image = cast("str | Path | StoredObject | bytes | NDArray[np.uint8]", item.image)
-    content, digest = content_and_digest(image, item.name)
+    content, digest = content_and_digest(item.image, item.name)
     ready = read_sized(content, preparation, item.name)
     return ImagePixels(ready.pixels, digest, (ready.height, ready.width), ready.depth)
 
 
 def content_and_digest(
-    image: str | Path | StoredObject | bytes | NDArray[np.uint8], name: str
+    image: Listed, name: str
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
     if isinstance(image, np.ndarray):

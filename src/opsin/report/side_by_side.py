@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import FEW_GROUPS
 from opsin.core.format import clock, counted, file_size, plus_minus, speed

@@ -22,13 +22,12 @@ from opsin.commands.predict.moves import Move, identity_of, insert_move, read_mo
 from opsin.commands.predict.origins import Origins
 from opsin.commands.predict.output import Output
 from opsin.commands.predict.placing import Placement, copy_file, move_file, write_file
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
-from opsin.core.regular_file import open_regular
+from opsin.core.files import ConfinedDir, open_regular
 from opsin.core.storage import storage_errors
-from opsin.data.image_stream import Unlabelled
+from opsin.data.image_stream import ListedImage
 
 By = Literal["copy", "move"]
 
@@ -117,7 +116,7 @@ class Sorter:
             if not done:
                 undone.append(move.target)
             if place_again and move.source is not None:
-                image = Unlabelled(move.image, move.source, move.source)
+                image = ListedImage(move.image, move.source)
                 again.append((image, move.folder))
         with self._answers.transaction():
             self._mark(undone)
@@ -143,16 +142,16 @@ class Sorter:
                 target.unlink()
             return made and only, False
 
-    def has_inside(self, image: Unlabelled) -> bool:
+    def has_inside(self, image: ListedImage) -> bool:
         """Whether an image lies in the folder, where sorted ones are found again."""
         return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
-    def place(self, images: Sequence[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
+    def place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
         """Keep answers, and place the images that have one of the folders."""
         self._place([(image, self._folders[answer]) for image, answer in images], answers)
 
-    def _place(self, images: list[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
-        planned: list[tuple[Unlabelled, Move]] = []
+    def _place(self, images: list[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
+        planned: list[tuple[ListedImage, Move]] = []
         taken: set[str] = set()
         for image, folder in images:
             try:
@@ -201,7 +200,7 @@ class Sorter:
                 )
             self._remembers = False
 
-    def _plan(self, image: Unlabelled, folder: str, taken: set[str]) -> Move | str:
+    def _plan(self, image: ListedImage, folder: str, taken: set[str]) -> Move | str:
         """What is going to be done with an image, or why nothing is."""
         if image.path is None:
             if self.by != "copy":
@@ -234,7 +233,7 @@ class Sorter:
 
         return free_name(name, is_taken)
 
-    def _act(self, image: Unlabelled, move: Move) -> bool:
+    def _act(self, image: ListedImage, move: Move) -> bool:
         """Do what was planned; return whether it was done."""
         source = Path(move.source or "")
         try:

@@ -14,7 +14,7 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.image_stream import Stream, Unlabelled, cut_stream, join_streams
+from opsin.data.image_stream import ListedImage, Stream, cut_stream, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
@@ -24,7 +24,7 @@ from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.prediction import Prediction, Prepared
 from opsin.runtime.providers import CPU
 
-Answered = tuple[Unlabelled, Prediction | ImageError]
+Answered = tuple[ListedImage, Prediction | ImageError]
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -99,7 +99,7 @@ def open_classifier(
 
 def classify_stream(
     classifier: Classifier,
-    stream: Iterable[Unlabelled],
+    stream: Iterable[ListedImage],
     *,
     as_is: bool = False,
     tta: bool = False,
@@ -109,7 +109,7 @@ def classify_stream(
     pixels = like.height * like.width * like.channels
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
-    steps: ImageSteps[Unlabelled, Prepared, Prediction] = ImageSteps(
+    steps: ImageSteps[ListedImage, Prepared, Prediction] = ImageSteps(
         prepare=lambda item: prepare(classifier, item, as_is=as_is),
         compute=lambda batch: classifier.predict_prepared(batch, tta=tta),
         cost=lambda item: pixels + held_bytes(item),
@@ -120,14 +120,14 @@ def classify_stream(
     return answer_images(steps, read_ahead(stream), end_wait=end_wait)
 
 
-def prepare(classifier: Classifier, item: Unlabelled, *, as_is: bool) -> Prepared:
+def prepare(classifier: Classifier, item: ListedImage, *, as_is: bool) -> Prepared:
     """Decode an image; `ImageError` where it cannot be read."""
     if item.problem:
         raise item.problem
     return classifier.prepare(item.image, item.name, as_is=as_is)
 
 
-def held_bytes(item: Unlabelled) -> int:
+def held_bytes(item: ListedImage) -> int:
     """Bytes that come with an image."""
     return len(item.image) if isinstance(item.image, bytes) else 0
 

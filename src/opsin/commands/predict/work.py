@@ -20,7 +20,7 @@ from opsin.commands.predict.stream import Answered, classify_stream, held_bytes,
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.format import counted
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.read_ahead import read_ahead
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, Unseen, unseen_or
@@ -53,7 +53,7 @@ class Work:
         self._output, self._selection = output, selection
         self._reject, self._watcher = reject, watcher
         self._numbers = {label: number for number, label in enumerate(classes)}
-        self._batch: list[tuple[Unlabelled, ResultRow]] = []
+        self._batch: list[tuple[ListedImage, ResultRow]] = []
         self._written = self._said = time.monotonic()
         self._passed = self._unreadable = self._inside = 0
         # How many images there are, where that is known.
@@ -155,7 +155,7 @@ class Work:
             over.set()
             thread.join()
 
-    def _not_done(self, stream: Stream) -> Iterator[Unlabelled]:
+    def _not_done(self, stream: Stream) -> Iterator[ListedImage]:
         found = False
         try:
             for image in stream:
@@ -172,7 +172,7 @@ class Work:
             if found or not moved or stream.kind != "folder":
                 raise
 
-    def _take(self, image: Unlabelled, answer: Prediction | ImageError) -> None:
+    def _take(self, image: ListedImage, answer: Prediction | ImageError) -> None:
         row = row_of(image.name, answer, self._output.form.top, reject=self._reject)
         if row.error is not None:
             self._unreadable += 1
@@ -189,7 +189,7 @@ class Work:
     def _write(self) -> None:
         """Keep the answers that there are, and place their images."""
         answers: list[Answer] = []
-        wanted: list[tuple[Unlabelled, str]] = []
+        wanted: list[tuple[ListedImage, str]] = []
         for image, row in self._batch:
             keep = self._selection.keeps(row)
             line = row.to_json_line() if keep else None
@@ -231,7 +231,7 @@ class _BlockAnswerer:
     as_is: bool
     tta: bool
 
-    def __call__(self, items: list[Unlabelled]) -> list[Prediction | ImageError | Unseen]:
+    def __call__(self, items: list[ListedImage]) -> list[Prediction | ImageError | Unseen]:
         answers: dict[int, Prediction | ImageError | Unseen] = {}
         ready: dict[int, Prepared] = {}
 
