@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from opsin.core.arrays import Ints
-from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.records import Stored
 from opsin.evaluation.intervals import (
     Interval,
     effective_groups,
