@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
 from opsin.data.apply_corrections import correct

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from opsin.core.defaults import DEVICE_WORDS, DEVICES
+from opsin.core.platform import DEVICE_WORDS, DEVICES
 
 
 def flag(name: str, text: str, **more: Any) -> Any:

@@ -37,7 +37,7 @@ def resume(
 
     Example: opsin resume runs/2026-11-21-photos-resnet --epochs 20
     """
-    from opsin.commands.train.resume import resume as workflow  # noqa: PLC0415  needs what trains
+    from opsin.commands.train.train import resume as workflow  # noqa: PLC0415  needs what trains
 
     made = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
     tell_run(made, as_json=as_json)

@@ -15,7 +15,7 @@ from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_summary import RunSummary
+from opsin.core.artifacts.run_report import RunSummary
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, file_size, with_interval
 from opsin.data.run_images import load_run_images

@@ -10,9 +10,9 @@ from opsin.cli import options
 from opsin.cli.options import argument, flag
 from opsin.cli.output import STOP_SAID
 from opsin.cli.server_options import AllowHost, Host, PrintAddress, TokenFile, token_of
-from opsin.core.defaults import DEVICE_WORDS
 from opsin.core.errors import RecipeError
 from opsin.core.events import WatcherGroup
+from opsin.core.platform import DEVICE_WORDS
 from opsin.report.terminal import for_people
 from opsin.server import serve as run_server
 from opsin.server.settings import ServerSettings

@@ -331,7 +331,7 @@ class _Embedder:
 
     def prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
         """Decode an image; raises `ImageError` where it cannot be read."""
-        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415  loads onnx
+        from opsin.backbones.features import source_keys  # noqa: PLC0415  loads onnx
 
         if item.problem:
             raise item.problem

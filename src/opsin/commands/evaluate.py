@@ -20,7 +20,7 @@ from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import (
@@ -190,11 +190,8 @@ def _uncalibrated(
     metadata: Metadata, found: Answers, labels: NDArray[np.int64]
 ) -> Uncalibrated | None:
     """Return the figures as they would be without the file's temperature."""
-    from opsin.evaluation.calibration import (  # noqa: PLC0415  scipy takes a second to load
-        calibration_error,
-        log_loss_of,
-        reliability,
-    )
+    from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
+    from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
     if metadata.calibration is None:
         return None

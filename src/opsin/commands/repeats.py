@@ -18,7 +18,7 @@ from opsin.commands.runs import Run
 from opsin.commands.train.load import load_for
 from opsin.commands.train.train import train
 from opsin.core.arguments import checked
-from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import LabelEvidence, PartFigures
 from opsin.core.errors import RecipeError
@@ -428,7 +428,7 @@ def _out_of_fold(
 
 def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
     """Return the labels that the answers of the folds contradict, the most doubtful first."""
-    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
+    from opsin.evaluation.label_errors import doubt_labels  # noqa: PLC0415
 
     images = []
     for run in runs:

@@ -17,7 +17,7 @@ from opsin.commands.evaluate import measure_run, source_labels
 from opsin.commands.find_failures import find_failures, look_deeper
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from opsin.core.artifacts.dataset_record import CorrectionCounts
+from opsin.core.artifacts.records import CorrectionCounts
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError
 from opsin.core.storage import atomic_file

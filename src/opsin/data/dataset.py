@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import (
+from opsin.core.artifacts.records import (
     AuditCounts,
     DatasetRecord,
     Location,

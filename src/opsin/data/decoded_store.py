@@ -26,7 +26,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.events import Watcher
 from opsin.core.metadata import Bits
 from opsin.core.storage import exclusive, write_json

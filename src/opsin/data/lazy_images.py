@@ -14,8 +14,8 @@ from typing import IO, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.defaults import cores
 from opsin.core.metadata import Preparation
+from opsin.core.platform import cores
 from opsin.data.images import ImageLike, read_image
 
 #: Threads that decode; the decoders let each other run.

@@ -20,8 +20,8 @@ from opsin.commands.predict.placing import Placement, copy_file, move_file
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Sorter
 from opsin.commands.predict.undo import undo
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
+from opsin.core.files import ConfinedDir
 from opsin.data.image_stream import ListedImage
 from tests.conftest import Notes
 

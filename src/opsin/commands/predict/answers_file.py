@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from opsin._version import __version__
-from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.records import Stored
 from opsin.core.errors import RecipeError
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject

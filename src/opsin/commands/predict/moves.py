@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from opsin.commands.predict.answers_file import as_bytes, damaged
 from opsin.commands.predict.placing import Placement
-from opsin.core.confined_dir import is_plain_name
+from opsin.core.files import is_plain_name
 
 # File systems keep times to two seconds or better.
 _CLOCK: Final = 2_000_000_000

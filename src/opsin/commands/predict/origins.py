@@ -14,8 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from opsin.commands.predict.placing import Placement
-from opsin.core.confined_dir import ConfinedDir
-from opsin.core.state_folder import state_root
+from opsin.core.files import ConfinedDir, state_root
 
 _TABLE = """CREATE TABLE IF NOT EXISTS origins
     (sorting TEXT NOT NULL, folder BLOB NOT NULL, PRIMARY KEY (sorting, folder))"""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, damaged
 from opsin.commands.predict.rows import RowFormat
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
+from opsin.core.files import ConfinedDir
 from opsin.core.storage import atomic_file, storage_errors
 
 # What an answer that is not ours may raise where its row is made.

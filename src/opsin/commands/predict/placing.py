@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
-from opsin.core.confined_dir import ConfinedDir
+from opsin.core.files import ConfinedDir
 
 # Whether an open file's times can be set by its number; on Windows by its name only.
 _BY_NUMBER: Final = os.utime in os.supports_fd

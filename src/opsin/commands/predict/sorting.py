@@ -22,11 +22,10 @@ from opsin.commands.predict.moves import Move, identity_of, insert_move, read_mo
 from opsin.commands.predict.origins import Origins
 from opsin.commands.predict.output import Output
 from opsin.commands.predict.placing import Placement, copy_file, move_file, write_file
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
-from opsin.core.regular_file import open_regular
+from opsin.core.files import ConfinedDir, open_regular
 from opsin.core.storage import storage_errors
 from opsin.data.image_stream import ListedImage
 

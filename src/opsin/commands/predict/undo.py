@@ -23,9 +23,9 @@ from opsin.commands.predict.origins import Origins
 from opsin.commands.predict.placing import Placement, move_file
 from opsin.commands.predict.sorting import RESULTS, SCRATCH, SORTED
 from opsin.core.arguments import checked
-from opsin.core.confined_dir import ConfinedDir, is_plain_name
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.files import ConfinedDir, is_plain_name
 from opsin.core.storage import storage_errors
 from opsin.core.stored_json import JsonObject
 

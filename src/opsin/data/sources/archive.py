@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import free_name

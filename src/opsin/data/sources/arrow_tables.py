@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from opsin.core.child_process import Header
 from opsin.core.errors import MissingExtraError, OpsinError, SourceError
-from opsin.core.framing import Header
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.stored_json import Json, read_json
 from opsin.data.image_stream import ListedImage, Stream

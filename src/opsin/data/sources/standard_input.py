@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.data.formats import MAX_BYTES, is_heif
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.sources.source_kind import SourceKind, SourceRequest

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_json import Json
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.sources.contents import (

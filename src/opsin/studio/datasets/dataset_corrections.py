@@ -14,11 +14,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import SourceError
-from opsin.core.event_log import EventLog
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import ConfinedDir, FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
+from opsin.core.stored_json import EventLog
 from opsin.data.apply_corrections import correct
 from opsin.data.cache import as_keys, digest_names
 from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
