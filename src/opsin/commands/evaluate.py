@@ -189,11 +189,8 @@ def _uncalibrated(
     metadata: Metadata, found: Answers, labels: NDArray[np.int64]
 ) -> Uncalibrated | None:
     """Return the figures as they would be without the file's temperature."""
-    from opsin.evaluation.calibration import (  # noqa: PLC0415  scipy takes a second to load
-        calibration_error,
-        log_loss_of,
-        reliability,
-    )
+    from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
+    from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
     if metadata.calibration is None:
         return None

@@ -429,7 +429,7 @@ def _out_of_fold(
 
 def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
     """Return the labels that the answers of the folds contradict, the most doubtful first."""
-    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
+    from opsin.evaluation.label_errors import doubt_labels  # noqa: PLC0415
 
     images = []
     for run in runs:
