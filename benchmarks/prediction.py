@@ -247,9 +247,9 @@ def _decode(model: str, files: Sequence[Path], seconds: float) -> float:
 def _stream(model: str, files: Sequence[Path], seconds: float) -> float:
     """Return images a second of the pipeline that `opsin predict` sends folders through."""
     from opsin.commands.predict.stream import classify_stream  # noqa: PLC0415
-    from opsin.data.image_stream import Unlabelled  # noqa: PLC0415
+    from opsin.data.image_stream import ListedImage  # noqa: PLC0415
 
-    images = [Unlabelled(file.name, str(file), str(file)) for file in files]
+    images = [ListedImage(file.name, str(file)) for file in files]
     classifier = Classifier(model, threads=1)
     classifier.predict(files[0])
     count, began = 0, time.perf_counter()

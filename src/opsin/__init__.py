@@ -53,10 +53,9 @@ if TYPE_CHECKING:
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
     from opsin.commands.train.plan import plan
-    from opsin.commands.train.resume import resume
-    from opsin.commands.train.train import train
+    from opsin.commands.train.train import resume, train
     from opsin.commands.transfer import Exported, export_data
-    from opsin.core.artifacts.epoch import Epoch
+    from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
         DownloadError,
         ImageError,
@@ -202,10 +201,9 @@ _DEFINED = {
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
     "commands.train.plan": "plan",
-    "commands.train.resume": "resume",
-    "commands.train.train": "train",
+    "commands.train.train": "resume train",
     "commands.transfer": "Exported export_data",
-    "core.artifacts.epoch": "Epoch",
+    "core.artifacts.records": "Epoch",
     "core.events": "Watcher",
     "core.keyword_options": "LoadOptions TrainOptions",
     "core.recipe": "Recipe",

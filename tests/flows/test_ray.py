@@ -138,7 +138,7 @@ def test_an_image_that_ends_its_process_costs_one_answer(
     program.write_text(
         textwrap.dedent("""
         import os
-        from opsin.data.image_stream import Unlabelled
+        from opsin.data.image_stream import ListedImage
         from opsin.runtime.cluster import Cluster
         from opsin.runtime.image_engine import Done, ImageSteps
 
@@ -149,7 +149,7 @@ def test_an_image_that_ends_its_process_costs_one_answer(
 
         steps = ImageSteps(prepare=answer, compute=list, cost=lambda _: 1, batch=1)
 
-        images = (Unlabelled(str(number), b"") for number in range(40))
+        images = (ListedImage(str(number), b"") for number in range(40))
         with Cluster("ray") as cluster:
             for item, found in cluster.answers(steps, images, count=40):
                 print(item.name, found)

@@ -17,7 +17,7 @@ from opsin.core.metadata import Preparation
 from opsin.data import sources
 from opsin.data.dataset import find_given
 from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
-from opsin.data.listed_image import ListedImage
+from opsin.data.image_stream import ListedImage
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,9 @@ from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
+from opsin.data.image_stream import ListedImage
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.listed_image import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.data.sources.contents import LabelledImages
@@ -301,7 +301,7 @@ def _find_images(
         source=recipe.source,
         title="images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title,
         classes=None,
-        each=lambda: (ListedImage(one.name, one.image, problem=one.problem) for one in stream),
+        each=stream.each,
         count=stream.count(),
         end_wait=stream.close,
         inputs=stream.inputs,
@@ -321,7 +321,8 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> _Images:
         parts[dataset.split.rows(name)] = code
 
     def at(row: int) -> ListedImage:
-        return ListedImage(dataset.names[row], row, int(dataset.labels[row]), int(parts[row]))
+        label, part = int(dataset.labels[row]), int(parts[row])
+        return ListedImage(dataset.names[row], b"", label, part, row=row)
 
     rows = zip(dataset.names, dataset.labels, parts, strict=True)
     images = _of_rows(dataset.recipe, dataset.classes, at, rows, count=len(dataset), shard=shard)
@@ -336,7 +337,7 @@ def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | No
 
     def at(row: int) -> ListedImage:
         label, part = int(contents.labels[row]), int(contents.given[row])
-        return replace(ListedImage.of(contents, row), label=label, part=part)
+        return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
     rows = zip(contents.names, contents.labels, contents.given, strict=True)
     return _of_rows(recipe, tuple(contents.classes), at, rows, count=len(contents), shard=shard)
@@ -424,17 +425,15 @@ class _Embedder:
 
     def prepare(self, item: ListedImage) -> _Pixels | Done[_Features]:
         """Decode an image; raises `ImageError` where it cannot be read."""
-        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415  loads onnx
+        from opsin.backbones.features import source_keys  # noqa: PLC0415  loads onnx
 
         if item.problem:
             raise item.problem
         cache, dataset = self.extractor.cache, self._dataset
         if dataset is not None:
-            row = cast("int", item.image)
-            digest, of_source = dataset.digests[row], dataset.source_digests[row]
+            digest, of_source = dataset.digests[item.row], dataset.source_digests[item.row]
         else:
-            image: Any = item.image
-            content, of_source = content_and_digest(image, item.name)
+            content, of_source = content_and_digest(item.image, item.name)
         (source,) = source_keys(of_source[None], self.like)
         if known := cache.find(source.tobytes(), "sources"):
             return Done(_Features(*known))
@@ -444,7 +443,7 @@ class _Embedder:
         if known := cache.find(digest.tobytes(), "digests"):
             return Done(_Features(*known))
         if dataset is not None:
-            pixels = dataset.images[row]
+            pixels = dataset.images[item.row]
         return _Pixels(digest, source, pixels)
 
     def compute(self, batch: list[_Pixels]) -> list[_Features]:

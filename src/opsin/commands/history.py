@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import clock
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.prediction import Prediction
 

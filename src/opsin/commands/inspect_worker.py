@@ -28,10 +28,9 @@ from opsin.commands.inspect import (
     look_at_units,
 )
 from opsin.commands.inspect_model import Inspection
-from opsin.core.child_process import error_values, take_output
+from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
-from opsin.core.framing import Header, pack, receive, whole
 from opsin.data.image_encoding import png_address
 from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.prediction import Prediction
@@ -279,7 +278,7 @@ def _question(asked: Header) -> Question:
 def answer_frames(
     model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
-    """Answer questions until there are no more, one frame (`opsin.core.framing`) each."""
+    """Answer questions until there are no more, one frame (`opsin.core.child_process`) each."""
 
     def say(header: Header) -> None:
         target.write(b"".join(pack(header)))

@@ -11,8 +11,7 @@ import psutil
 from pydantic import BaseModel
 
 from opsin._version import __version__
-from opsin.core.defaults import cores
-from opsin.core.platform import processor_name
+from opsin.core.platform import cores, processor_name
 
 
 class Machine(BaseModel):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from opsin.commands.own_images import OwnImages
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
-from opsin.data.cache import Decoded, as_keys
+from opsin.data.cache import as_keys
 from opsin.data.dataset import read_corrected
+from opsin.data.decoded_store import Decoded
 from opsin.data.near_duplicates import SMALLEST, near_duplicates
 from opsin.data.run_images import recipe_of_run
 from opsin.data.sources.named import is_place
@@ -61,6 +62,6 @@ def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
         recipe = recipe_of_run(own.run)
         if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
             return None  # which may be on another machine
-        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)
+        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
     except OpsinError:
         return None

@@ -15,12 +15,10 @@ from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.history import History
 from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
-from opsin.core.artifacts.artifact import LATEST
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import IMPORTED, ImportRecord
+from opsin.core.artifacts.records import IMPORTED, LATEST, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
-from opsin.core.artifacts.run_report import PartFigures, Report
-from opsin.core.artifacts.run_summary import RunSummary, summarise
+from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import Recipe
 from opsin.core.stored_json import JsonObject

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_json import JsonObject
 from opsin.importing.file_kind import DENSEST, ZIP, read_member
 from opsin.importing.keras_config import LayerConfig

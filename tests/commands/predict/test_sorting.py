@@ -19,9 +19,9 @@ from opsin.commands.predict.moves import Placement, copy_file, move_file
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Sorter
 from opsin.commands.predict.undo import undo
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
-from opsin.data.image_stream import Unlabelled
+from opsin.core.files import ConfinedDir
+from opsin.data.image_stream import ListedImage
 from tests.conftest import Notes
 
 ANSWERS = ("Bag", "T-shirt/top", "none of these", "unreadable")
@@ -70,8 +70,7 @@ def work(
             images, entries = [], []
             for path in new[start : start + batch]:
                 name, content = path.relative_to(source).as_posix(), path.read_bytes()
-                image = Unlabelled(name, content if inside else str(path),
-                                     None if inside else str(path))  # fmt: skip
+                image = ListedImage(name, content if inside else str(path))
                 images.append((image, answer_of(content.decode())))
                 entries.append(Answer(name, 0, json.dumps(name).encode()))
             sorter.place(images, entries)

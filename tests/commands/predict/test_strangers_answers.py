@@ -27,7 +27,7 @@ from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import OpsinError, RecipeError
-from opsin.core.state_folder import state_root
+from opsin.core.files import state_root
 from tests.commands.predict.test_sorting import contents, work, write_source
 
 

@@ -24,9 +24,9 @@ from pydantic import Field
 
 from opsin._version import __version__
 from opsin.commands.predict.rows import RowFormat
-from opsin.core.artifacts.artifact import Stored
-from opsin.core.confined_dir import ConfinedDir
+from opsin.core.artifacts.records import Stored
 from opsin.core.errors import RecipeError
+from opsin.core.files import ConfinedDir
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.digest_set import DigestSet

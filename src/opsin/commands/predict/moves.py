@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from opsin.commands.predict.answers_file import as_bytes, damaged
-from opsin.core.confined_dir import ConfinedDir, is_plain_name
-from opsin.core.state_folder import state_root
+from opsin.core.files import ConfinedDir, is_plain_name, state_root
 
 # Whether an open file's times can be set by its number; on Windows by its name only.
 _BY_NUMBER: Final = os.utime in os.supports_fd

@@ -30,7 +30,7 @@ from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.shard import Shard
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
@@ -191,7 +191,7 @@ class _Work:
         self._numbers = {label: number for number, label in enumerate(classifier.classes)}
         self._answers: AnswersFile
         self._sorter: Sorter | None = None
-        self._batch: list[tuple[Unlabelled, ResultRow]] = []
+        self._batch: list[tuple[ListedImage, ResultRow]] = []
         self._written = began
         self._passed = self._inside = 0
 
@@ -288,7 +288,7 @@ class _Work:
             )
         self._progress.note_unreadable(f"; their rows in {answers.out} say why")
 
-    def _not_done(self) -> Iterator[Unlabelled]:
+    def _not_done(self) -> Iterator[ListedImage]:
         sorter, any_found = self._sorter, False
         try:
             for image in self.stream:
@@ -305,7 +305,7 @@ class _Work:
             if any_found or not moved or self.stream.kind != "folder":
                 raise
 
-    def _take(self, image: Unlabelled, answer: Prediction | ImageError) -> None:
+    def _take(self, image: ListedImage, answer: Prediction | ImageError) -> None:
         row = row_of(image.name, answer, self.form.top, reject=self.reject)
         if row.error is not None:
             self._progress.add_unreadable(row.image, row.error)
@@ -326,7 +326,7 @@ class _Work:
     def _write(self) -> None:
         """Keep the answers that there are, and place their images."""
         answers: list[Answer] = []
-        wanted: list[tuple[Unlabelled, str]] = []
+        wanted: list[tuple[ListedImage, str]] = []
         for image, row in self._batch:
             keep = self.selection.keeps(row)
             if row.error is not None:

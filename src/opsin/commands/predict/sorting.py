@@ -28,13 +28,12 @@ from opsin.commands.predict.moves import (
     move_file,
     read_moves,
 )
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
-from opsin.core.regular_file import open_regular
+from opsin.core.files import ConfinedDir, open_regular
 from opsin.core.storage import storage_errors
-from opsin.data.image_stream import Unlabelled
+from opsin.data.image_stream import ListedImage
 
 By = Literal["copy", "move"]
 
@@ -116,7 +115,7 @@ class Sorter:
         with self._answers.transaction():
             self._mark(undone)
         again = [
-            (Unlabelled(move.image, move.source, move.source), move.folder)
+            (ListedImage(move.image, move.source), move.folder)
             for move in undone
             if move.by == "move" and move.source is not None
         ]
@@ -143,16 +142,16 @@ class Sorter:
             target.unlink()
             return False
 
-    def has_inside(self, image: Unlabelled) -> bool:
+    def has_inside(self, image: ListedImage) -> bool:
         """Whether an image lies in the folder, where sorted ones are found again."""
         return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
-    def place(self, images: Sequence[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
+    def place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
         """Keep answers, and place the images that have one of the folders."""
         self._place([(image, self._folders[answer]) for image, answer in images], answers)
 
-    def _place(self, images: Sequence[tuple[Unlabelled, str]], answers: Sequence[Answer]) -> None:
-        planned: dict[str, tuple[Unlabelled, Move]] = {}
+    def _place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
+        planned: dict[str, tuple[ListedImage, Move]] = {}
         for image, folder in images:
             try:
                 move = self._plan(image, folder, planned)
@@ -196,7 +195,7 @@ class Sorter:
                 )
             self._remembers = False
 
-    def _plan(self, image: Unlabelled, folder: str, planned: Container[str]) -> Move:
+    def _plan(self, image: ListedImage, folder: str, planned: Container[str]) -> Move:
         """What is going to be done with an image; `OSError` where it cannot be."""
 
         def is_taken(name: str) -> bool:
@@ -225,7 +224,7 @@ class Sorter:
             found.st_size, found.st_mtime_ns, identity_of(found),
         )  # fmt: skip
 
-    def _act(self, image: Unlabelled, move: Move) -> bool:
+    def _act(self, image: ListedImage, move: Move) -> bool:
         """Do what was planned; return whether it was done."""
         source = Path(move.source or "")
         try:
@@ -262,7 +261,7 @@ class Sorter:
             self.watcher.note(f"{name} was not placed: {reason[:1].lower()}{reason[1:]}")
 
 
-def _content(image: Unlabelled) -> bytes:
+def _content(image: ListedImage) -> bytes:
     return image.image if isinstance(image.image, bytes) else b""
 
 

@@ -15,7 +15,7 @@ from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.data.image_stream import Stream, Unlabelled, cut_stream, join_streams
+from opsin.data.image_stream import ListedImage, Stream, cut_stream, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
 from opsin.data.shard import Shard
@@ -28,7 +28,7 @@ from opsin.runtime.providers import CPU
 if TYPE_CHECKING:
     from opsin.runtime.cluster import Cluster
 
-Answered = tuple[Unlabelled, Prediction | ImageError]
+Answered = tuple[ListedImage, Prediction | ImageError]
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 # Seconds between two lines where the number of images is unknown.
@@ -131,7 +131,7 @@ def open_classifier(
 
 def classify_stream(
     classifier: Classifier,
-    stream: Iterable[Unlabelled],
+    stream: Iterable[ListedImage],
     *,
     as_is: bool = False,
     tta: bool = False,
@@ -147,7 +147,7 @@ def classify_stream(
     pixels = preparation.height * preparation.width * preparation.channels
     is_here = cluster is None
 
-    def prepare(item: Unlabelled) -> Prepared:
+    def prepare(item: ListedImage) -> Prepared:
         if item.problem:
             raise item.problem
         return classifier.prepare(item.image, item.name, as_is=as_is)
@@ -158,7 +158,7 @@ def classify_stream(
 
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
-    steps: ImageSteps[Unlabelled, Prepared, Prediction] = ImageSteps(
+    steps: ImageSteps[ListedImage, Prepared, Prediction] = ImageSteps(
         prepare=prepare,
         compute=compute,
         cost=lambda item: pixels + (len(item.image) if isinstance(item.image, bytes) else 0),

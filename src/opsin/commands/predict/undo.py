@@ -28,9 +28,9 @@ from opsin.commands.predict.moves import (
 )
 from opsin.commands.predict.sorting import RESULTS, SCRATCH, SORTED
 from opsin.core.arguments import checked
-from opsin.core.confined_dir import ConfinedDir, is_plain_name
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.files import ConfinedDir, is_plain_name
 from opsin.core.storage import storage_errors
 from opsin.core.stored_json import JsonObject
 

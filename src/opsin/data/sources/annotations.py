@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from opsin.core.errors import SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_json import Json, read_json
 from opsin.data.left_out import LeftOutCounts
 from opsin.data.sources.contents import Files, LocatedSource, Row, RowCollector, key_of_files

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import free_name
@@ -24,7 +24,7 @@ from opsin.data import sources
 from opsin.data.cache import cache_root
 from opsin.data.digest_set import DigestSet
 from opsin.data.formats import MAX_BYTES
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
 from opsin.data.left_out import add_up
 from opsin.data.sources import idx, imagefolder, table
@@ -71,7 +71,7 @@ def _unpacked(path: Path) -> Path:
     return cache_root() / "unpacked" / name
 
 
-def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
+def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[ListedImage]:
     """Yield each image in an archive with its content, in the archive's order."""
     files = ArchiveFiles(path, is_image_name)
     names, renamed = DigestSet(), 0
@@ -94,7 +94,7 @@ def _note_renamed(renamed: int, path: Path, watcher: Watcher) -> None:
         )
 
 
-def _unlabelled(name: str, member: Member, budget: ArchiveBudget) -> Unlabelled:
+def _unlabelled(name: str, member: Member, budget: ArchiveBudget) -> ListedImage:
     try:
         content = read_member(member, budget, limit=MAX_BYTES)
     except SourceError as error:
@@ -108,15 +108,15 @@ def _unlabelled(name: str, member: Member, budget: ArchiveBudget) -> Unlabelled:
             f"{name}: damaged in the archive ({reason})",
             "Pack it again, or leave it out.",
         )
-        return Unlabelled(name, b"", problem=problem)
+        return ListedImage(name, b"", problem=problem)
     if len(content) > MAX_BYTES:
         problem = ImageError(
             f"an image file of at most {MAX_BYTES // 1_000_000} MB",
             f"{name} is larger",
             "Make it smaller first.",
         )
-        return Unlabelled(name, b"", problem=problem)
-    return Unlabelled(name, content)
+        return ListedImage(name, b"", problem=problem)
+    return ListedImage(name, content)
 
 
 def _count_images(path: Path) -> int | None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from opsin.core.child_process import Header
 from opsin.core.errors import MissingExtraError, OpsinError, SourceError
-from opsin.core.framing import Header
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.stored_json import Json, read_json
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import holds_images
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.members import MAX_RATIO, SPARE_BYTES
@@ -56,13 +56,13 @@ class ArrowTables:
     def stream(self) -> Stream:
         """Return their images without labels."""
 
-        def images() -> Iterator[Unlabelled]:
+        def images() -> Iterator[ListedImage]:
             for number, (record, _) in enumerate(self._records(labelled=False)[1]):
                 if isinstance(record.image, bytes):
-                    yield Unlabelled(record.name or str(number), record.image)
+                    yield ListedImage(record.name or str(number), record.image)
                 else:
                     place = str(record.image)
-                    yield Unlabelled(record.name, place, place)
+                    yield ListedImage(record.name, place)
 
         return Stream(self.request.written, "table", images)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import ImageTree, is_run
 from opsin.data.left_out import NOTED, left_out_in_words
 from opsin.data.sources.contents import (
@@ -121,14 +121,14 @@ def _look_beside_parts(
             )
 
 
-def _images_in(root: Path, *, follow_links: bool, watcher: Watcher) -> Iterator[Unlabelled]:
+def _images_in(root: Path, *, follow_links: bool, watcher: Watcher) -> Iterator[ListedImage]:
     """Yield each image in a folder of any layout and in all below it, once, as `ImageTree` does."""
     tree = ImageTree(root, follow_links=follow_links, stream=True)
     found = False
     for name in tree.images():
         found = True
         place = f"{tree.root}/{name}"
-        yield Unlabelled(name, place, place)
+        yield ListedImage(name, place)
     if not found:
         raise explain_no_images(tree)
     note_passed_over(tree, watcher)

@@ -19,7 +19,7 @@ from typing import cast
 
 from opsin.core.errors import DownloadError
 from opsin.core.events import Watcher
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, storage_errors
 from opsin.data.cache import cache_root
 from opsin.data.sources import idx

@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_json import Json
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.sources.contents import (
     Files,
     LabelledImages,
@@ -108,14 +108,14 @@ def check_any_exists(images: Files, table: Path) -> None:
 
 def _images_in(
     path: Path, columns: Mapping[str, str], inside: AllowedFolder | None
-) -> Iterator[Unlabelled]:
+) -> Iterator[ListedImage]:
     """Yield the image of each row, existing or not; its other columns are not read."""
     line = 0
     for row in rows_of(path, columns, needed=("path",)):
         line = row.line
         name = name_of(row.path, path, line, inside)
         place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
-        yield Unlabelled(name, place, place)
+        yield ListedImage(name, place)
     if not line:
         raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
 

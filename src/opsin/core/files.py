@@ -1,9 +1,4 @@
-"""A folder that nothing asked of it leads out of.
-
-Folders come from strangers too, and a link in one of them may bear any name. So a folder is opened
-once, what lies in it is reached by single names from there, and no name is followed if it is a
-link.
-"""
+"""Files and folders that a stranger may have made: no link, pipe or device is followed unasked."""
 
 from __future__ import annotations
 
@@ -12,15 +7,67 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, cast
 
-from opsin.core.platform import (
-    FOLDER_HANDLES,
-    NO_LINK,
-    NO_WAITING,
-    hard_link,
-    open_folder,
-)
+from platformdirs import user_state_path
+
+from opsin.core.platform import FOLDER_HANDLES, NO_LINK, NO_WAITING, hard_link, open_folder
+
+
+def state_root() -> Path:
+    """Return where an account's state lies: ``$OPSIN_STATE``, or the system's usual place."""
+    own = os.environ.get("OPSIN_STATE")
+    return Path(os.path.expanduser(own)) if own else user_state_path("opsin")  # noqa: PTH111  never raises
+
+
+def open_regular(
+    path: str | os.PathLike[str], *, follow_links: bool = True, buffering: int = -1
+) -> BinaryIO:
+    """Open a file for reading bytes, but no pipe, device, socket or folder."""
+
+    def opener(name: str, flags: int) -> int:
+        # Opening some devices does something by itself, so they are not even opened.
+        _check(os.stat(name, follow_symlinks=follow_links))  # noqa: PTH116  a name, not a path
+        handle = os.open(name, flags | NO_WAITING | (0 if follow_links else NO_LINK))
+        try:
+            # Meanwhile the name may lead elsewhere; the open file is what it is.
+            _check(os.fstat(handle))
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    opened: Any = open(path, "rb", buffering=buffering, opener=opener)  # noqa: SIM115
+    return cast(BinaryIO, opened)
+
+
+def _check(found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+
+
+class FileStamp(NamedTuple):
+    """When a file was changed, its bytes, and its number on its file system."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+#: The stamp of a file that is not there.
+MISSING: Final = FileStamp(0, 0, 0)
+
+
+def file_stamp(path: str | os.PathLike[str], *, follow_links: bool = True) -> FileStamp:
+    """Return a file's stamp, `MISSING` where there is none."""
+    try:
+        found = os.stat(path, follow_symlinks=follow_links)  # noqa: PTH116  half the time
+    except OSError:
+        return MISSING
+    return FileStamp(found.st_mtime_ns, found.st_size, found.st_ino)
+
 
 _MODES: Final = {
     "rb": os.O_RDONLY,
