@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
@@ -29,6 +29,7 @@ from opsin.core.errors import (
     RunError,
     SourceError,
 )
+from opsin.data.image_stream import ListedImage
 from opsin.data.read_ahead import read_ahead
 from opsin.runtime.image_engine import ImageSteps, answer_blocks
 from opsin.stores.bucket import open_bucket
@@ -37,30 +38,6 @@ from opsin.stores.store_address import StoredObject
 _T = TypeVar("_T")
 
 
-class _Image(Protocol):
-    """What may lie in a file or on a store, where each node reads it itself."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def problem(self) -> ImageError | None:
-        """Why it cannot be read."""
-
-    @property
-    def image(self) -> object:
-        """Where it is, or its content."""
-
-    @property
-    def path(self) -> str | None:
-        """The file."""
-
-    def absolute(self) -> Self:
-        """Return the same with the file's whole path."""
-
-
-_Item = TypeVar("_Item", bound=_Image)
 _Answer = TypeVar("_Answer")
 
 #: What `--on` may say.
@@ -90,7 +67,7 @@ class Cluster(Executor):
     """The processors of a Ray cluster, as an executor; a context manager."""
 
     def __init__(
-        self, on: str, sample: _Image | None = None, *, folders: Sequence[str] = ()
+        self, on: str, sample: ListedImage | None = None, *, folders: Sequence[str] = ()
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
         try:
@@ -135,14 +112,14 @@ class Cluster(Executor):
 
     def answers(
         self,
-        steps: ImageSteps[_Item, Any, _Answer],
-        images: Iterable[_Item],
+        steps: ImageSteps[ListedImage, Any, _Answer],
+        images: Iterable[ListedImage],
         *,
         count: int | None,
-    ) -> Generator[tuple[_Item, _Answer | ImageError]]:
+    ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
         whole = (image.absolute() for image in images)
-        blocks: Generator[tuple[_Item, _Answer | ImageError | _Unseen]] = answer_blocks(
+        blocks: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = answer_blocks(
             self, _BlockOnNode(steps), whole, cost=steps.cost, slots=lambda: self.slots, count=count
         )
         with contextlib.closing(blocks):
