@@ -36,9 +36,10 @@ from opsin.core.metadata import Metadata, Reject, Score
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.core.stored_json import json_text
-from opsin.data.applied_corrections import Applied
-from opsin.data.cache import Decoded, short_digest
+from opsin.data.cache import short_digest
+from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
+from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
@@ -189,11 +190,8 @@ def _uncalibrated(
     metadata: Metadata, found: Answers, labels: NDArray[np.int64]
 ) -> Uncalibrated | None:
     """Return the figures as they would be without the file's temperature."""
-    from opsin.evaluation.calibration import (  # noqa: PLC0415  scipy takes a second to load
-        calibration_error,
-        log_loss_of,
-        reliability,
-    )
+    from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
+    from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
     if metadata.calibration is None:
         return None
@@ -337,7 +335,7 @@ def evaluate(
     place = None if out is None else place_of_figures(out)
     classifier = open_classifier(model, device=device, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
-    decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    _, decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     check_known_classes(classifier, decoded.classes, recipe.source)

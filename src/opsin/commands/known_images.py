@@ -14,8 +14,9 @@ from opsin.commands.own_images import OwnImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.cache import Decoded, as_keys
+from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset, look_at, read_corrected
+from opsin.data.decoded_store import Decoded
 from opsin.data.near_duplicates import SMALLEST, near_duplicates
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
@@ -128,6 +129,6 @@ def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
         recipe = recipe_of_run(own.run)
         if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
             return None  # which may be on another machine
-        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)
+        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
     except OpsinError:
         return None

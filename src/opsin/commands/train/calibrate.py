@@ -25,8 +25,8 @@ from opsin.runtime.providers import cpu_session
 from opsin.runtime.test_time_augmentation import step_of
 
 if TYPE_CHECKING:
+    from opsin.evaluation.out_of_distribution import ClassPrototypes
     from opsin.evaluation.out_of_fold import OutOfFold
-    from opsin.evaluation.reject import ClassPrototypes
 
 #: The mix among the training images, which is the usual one.
 AS_TRAINED: Final = "as-trained"
@@ -189,8 +189,7 @@ class FileWithAnswers(NamedTuple):
 def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
     """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
-    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
-    from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import choose_threshold, near_and_far  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
 
     dataset, val = exported.dataset, exported.dataset.split.val
@@ -242,7 +241,7 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
 
 def _prototypes(exported: ExportedFile) -> ClassPrototypes:
     """Return the training images that a pretrained network knows, else the means of classes."""
-    from opsin.evaluation.reject import ClassPrototypes  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import ClassPrototypes  # noqa: PLC0415
 
     dataset, train = exported.dataset, exported.dataset.split.train
     pretrained = exported.classifier.metadata.backbone is not None and exported.known is not None

@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
     from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.backbone_head import ChosenHead, HeadChoice
-    from opsin.classical.fit import Fitted
-    from opsin.classical.interruptible import FitProgress
+    from opsin.classical.fit import FitProgress, Fitted
     from opsin.commands.train.learner import Start
     from opsin.core.metadata import Calibration, ClassMix
     from opsin.core.recipe import TrainingRecipe
@@ -186,8 +185,12 @@ class HeadLearner(Learner):
         """Do nothing: what was fitted is delivered."""
 
     def _fit_pixels(self, model: PixelModel, watcher: Watcher, stop: threading.Event) -> None:
-        from opsin.classical.fit import TrainingRows, fit, work_of  # noqa: PLC0415  loads scikit-learn
-        from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.classical.fit import (  # noqa: PLC0415  loads scikit-learn
+            TrainingRows,
+            fit,
+            run_interruptible,
+            work_of,
+        )
         from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
         dataset, val = self.dataset, self.dataset.split.val
@@ -219,7 +222,7 @@ class HeadLearner(Learner):
         """Choose a head for the features, and say what was chosen among the reasons."""
         from opsin.backbones.features import source_keys  # noqa: PLC0415
         from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
-        from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.classical.fit import run_interruptible  # noqa: PLC0415
         from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415
         from opsin.evaluation.out_of_fold import folds_of, most_folds, out_of_fold  # noqa: PLC0415
 

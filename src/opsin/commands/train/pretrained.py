@@ -267,7 +267,7 @@ def _right_by_features(
     watcher: Watcher,
 ) -> NDArray[np.bool_]:  # fmt: skip
     from opsin.backbones.features import compute, source_keys  # noqa: PLC0415  loads onnx
-    from opsin.classical.projection import rooted  # noqa: PLC0415  loads scikit-learn
+    from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
 
     features = compute(
         backbone,
@@ -284,7 +284,7 @@ def _right_by_features(
 def _right_by_gradients(
     dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]
 ) -> NDArray[np.bool_]:
-    from opsin.classical.gradient_histograms import gradient_histograms  # noqa: PLC0415
+    from opsin.classical.pixels import gradient_histograms  # noqa: PLC0415
 
     return _right(gradient_histograms(dataset.images, rows), dataset.labels[rows], folds)
 
