@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata, Preparation
-from opsin.evaluation.reject import ClassPrototypes
+from opsin.evaluation.out_of_distribution import ClassPrototypes
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import Calibrated, finished, outputs, tail
 
