@@ -39,6 +39,12 @@ def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
+def expect(met: object, expected: str, option: str) -> None:
+    """Refuse a command line that lacks what an option needs."""
+    if not met:
+        raise typer.BadParameter(f"expected {expected}", param_hint=option)
+
+
 _SOURCES = typer.Argument(metavar="SOURCE", show_default=False)
 
 
