@@ -13,7 +13,7 @@ from rich.table import Table
 from opsin.cli import options
 from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import file_size
-from opsin.report.terminal import bar, for_people
+from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def show_insight(screen: Console, insight: Insight, label: str | None = None) ->
 def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
     if (saved := insight.saved) is not None:
         rows = [
-            f"{princolumns(name)}   float32[{', '.join(map(str, shape))}]"
+            f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
             for name, shape in saved.layers.items()
         ]
         yield "\n".join([*rows, f"\nFile      {saved.file} · {file_size(saved.bytes)}"])
@@ -154,14 +154,14 @@ def _summary(summary: NetworkSummary) -> Table:
 
 
 def _answer(answer: Prediction) -> str:
-    nearest = f"{princolumns(answer.label)}   {answer.confidence:.1%}"
+    nearest = f"{printable(answer.label)}   {answer.confidence:.1%}"
     if answer.rejected:
         nearest = f"{answer.answer}   (nearest: {nearest})"
     # What makes the answer worthless stands before it.
     before = [answer.warning] if answer.warning else []
     after = [f"{CANNOT_TELL}."] if answer.rejected is None else []
     after += [note for note in answer.notes if note not in before]
-    return "\n".join([*before, f"{princolumns(answer.name)}   {nearest}", *after])
+    return "\n".join([*before, f"{printable(answer.name)}   {nearest}", *after])
 
 
 def _layers(insight: Insight) -> Table:
@@ -190,13 +190,13 @@ def _decision(decision: Decision, insight: Insight) -> str:
         neighbours_words,
     )
 
-    lines = [f"Why {princolumns(decision.classes[decision.target])}?"]
+    lines = [f"Why {printable(decision.classes[decision.target])}?"]
     for each in decision.maps:
         lines.append(f"    {METHODS[each.method].title:<22}{each.verdict.words}")
     if decision.maps:
-        lines.append(f"    {princolumns(counterfactual_words(decision))}")
+        lines.append(f"    {printable(counterfactual_words(decision))}")
     if insight.neighbours:
-        lines.append(f"    {princolumns(neighbours_words(insight.neighbours, decision))}")
+        lines.append(f"    {printable(neighbours_words(insight.neighbours, decision))}")
     return "\n".join([*lines, *(f"    {note}" for note in decision.notes)])
 
 
