@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import posixpath
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from opsin.core.errors import RecipeError, SourceError
@@ -13,21 +16,109 @@ from opsin.core.events import Watcher
 from opsin.core.file_names import legal_name
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import Stream, Unlabelled
-from opsin.data.image_tree import is_image_name
+from opsin.data.image_tree import RUN_FILES, SORTED, is_image_name, is_visible, natural
+from opsin.data.left_out import LeftOutCounts
 from opsin.data.sources import archive, kinds, table
-from opsin.data.sources.contents import (
-    LabelledImages,
-    LocatedSource,
-    Row,
-    RowCollector,
-    StoredImages,
-)
+from opsin.data.sources.contents import LabelledImages, LocatedSource, RowCollector
 from opsin.data.sources.folder import explain_no_images, labelled_tree, note_passed_over
-from opsin.data.sources.key_tree import KeyTree
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.stores.bucket import Bucket, open_bucket
 from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
 from opsin.stores.store_errors import said_as
+
+
+class KeyTree:
+    """The images below an address, named and ordered like those of a folder with the same files."""
+
+    def __init__(self, bucket: Bucket, address: StoreAddress) -> None:
+        self.root = str(address).rstrip("/")
+        self.runs = 0
+        # As `ImageTree` has them: a store has no links, and its folders no rights.
+        self.left_out = self.unreadable = 0
+        self.first_unreadable = ""
+        self.bare: set[str] = set()
+        self.passed = LeftOutCounts()
+        self._bucket, self._prefix = bucket, address.folder
+        #: Objects of labelled images, by their names.
+        self.found: dict[str, StoredObject] = {}
+
+    def stream(self) -> Iterator[tuple[str, StoredObject]]:
+        """Yield the images by their names, in order; many come as the store has them."""
+        self.runs, self.passed = 0, LeftOutCounts()
+        objects = self._bucket.objects(self._prefix)
+        first = list(itertools.islice(objects, SORTED + 1))
+        if len(first) <= SORTED:
+            yield from self._in_order(first)
+            return
+        for image in itertools.chain(first, objects):
+            name = image.key[len(self._prefix) :]
+            if self._is_image(name):
+                yield name, image
+
+    def _is_image(self, name: str) -> bool:
+        """Tell whether an object is a visible image; count what else it is."""
+        if not all(map(is_visible, name.rstrip("/").split("/"))):
+            self.passed.add("hidden file", name)
+        elif is_image_name(name):
+            return True
+        elif not name.endswith("/"):  # which stands for a folder
+            self.passed.add_file(name)
+        return False
+
+    def _in_order(self, objects: Sequence[StoredObject]) -> list[tuple[str, StoredObject]]:
+        """Return the images: a folder's before those of its folders, each in natural order."""
+        start = len(self._prefix)
+        holders = defaultdict[str, set[str]](set)
+        for each in objects:
+            folder, _, name = f"/{each.key[start:]}".rpartition("/")
+            if name in RUN_FILES:
+                holders[folder].add(name)
+        runs = [f"{folder}/" for folder, names in holders.items() if len(names) == len(RUN_FILES)]
+        outer = tuple(run for run in runs if not run.startswith(tuple(r for r in runs if r != run)))
+        self.runs = len(outer)
+        kept = []
+        for each in objects:
+            name = each.key[start:]
+            if self._is_image(name) and not f"/{name}".startswith(outer):
+                *folders, last = name.split("/")
+                place = [(1, natural(folder), folder) for folder in folders]
+                kept.append(([*place, (0, natural(last), last)], name, each))
+        return [(name, each) for _, name, each in sorted(kept, key=lambda image: image[0])]
+
+    @cached_property
+    def _all(self) -> list[StoredObject]:
+        return list(self._bucket.objects(self._prefix))
+
+    @cached_property
+    def _by_folder(self) -> dict[str, list[str]]:
+        """The images below each class, be it in a part of a split, and all of them under ``""``."""
+        images = defaultdict[str, list[str]](list)
+        for name, each in self._in_order(self._all):
+            self.found[name] = each
+            parts = name.split("/")
+            for depth in range(min(3, len(parts))):
+                images["/".join(parts[:depth])].append(name)
+        return images
+
+    def images(self, folder: str = "") -> Iterator[str]:
+        """Yield the names of the images below a class's or a part's folder."""
+        return iter(self._by_folder.get(folder, ()))
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder, in natural order."""
+        place = f"{self._prefix}{folder}/" if folder else self._prefix
+        below = (each.key[len(place) :] for each in self._all if each.key.startswith(place))
+        names = {name for name, slash, _ in (key.partition("/") for key in below) if slash}
+        return sorted(sorted(filter(is_visible, names)), key=natural)
+
+    def loose(self, folder: str = "") -> list[str]:
+        """Return the images right in a folder, at the address itself by default."""
+        start = len(folder) + 1 if folder else 0
+        return [name for name in self.images(folder) if "/" not in name[start:]]
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing lies there at all."""
+        return next(self._bucket.objects(self._prefix), None) is None
 
 
 def fetched(wanted: StoredObject, watcher: Watcher) -> Path:
@@ -70,39 +161,36 @@ def _local(found: StoredObject, request: SourceRequest) -> tuple[SourceKind, Sou
 
 def _locate(request: SourceRequest) -> LocatedSource:
     address, bucket, found = _open(request)
+    written = request.written
     if found is None:
         tree = KeyTree(bucket, address)
         if tree.is_empty():
             raise _nothing_at(address)
         contents = labelled_tree(
-            tree,
-            request.written,
-            lambda names: StoredImages([tree.found[name] for name in names]),
-            request.watcher,
+            tree, written, lambda names: [tree.found[name] for name in names], request.watcher
         )
-        return LocatedSource(f"{_key_of(contents)} {request.written}", lambda: contents)
+        return LocatedSource(f"{_key_of(contents)} {written}", lambda: contents)
     key = hashlib.sha256(repr((found, request.columns)).encode()).hexdigest()
     if table.is_table(Path(found.name)):
         file = fetched(found, request.watcher)
-        with said_as(file, request.written):
+        with said_as(file, written):
             contents = _open_table(address, bucket, file, request)
         return LocatedSource(f"{key} {_key_of(contents)}", lambda: contents)
     kind, local = (None, request) if is_image_name(found.key) else _local(found, request)
     if kind is None or kind.locate is None:
-        raise SourceError(
-            "images with labels", f"{request.written} has none", "Give a folder of classes."
-        )
+        raise SourceError("images with labels", f"{written} has none", "Give a folder of classes.")
     locate = kind.locate
 
     def read() -> LabelledImages:
-        with said_as(local.path, request.written):
-            return replace(locate(local).open(), source=request.written)
+        with said_as(local.path, written):
+            return replace(locate(local).open(), source=written)
 
     return LocatedSource(key, read)
 
 
 def _key_of(contents: LabelledImages) -> str:
-    return contents.images.key if isinstance(contents.images, StoredImages) else ""
+    """Return what changes whenever an image does."""
+    return hashlib.sha256(b"".join(repr(each).encode() for each in contents.images)).hexdigest()
 
 
 def _nothing_at(address: StoreAddress) -> SourceError:
@@ -120,10 +208,9 @@ def _open_table(
     found = RowCollector()
     there = {each.key: each for each in bucket.objects(address.beside("").key)}
     objects: list[StoredObject] = []
-    for row in table.rows_of(file, request.columns or {}):
-        key = _key_in_table(row.path, address, row.line)
-        part = table.part_of(row.split, file, row.line)
-        if found.add(Row(row.path, row.label, part, row.group, row.path, row.line, key)):
+    for row in table.rows_of(file, request.columns):
+        key = _key_in_table(row.name, address, row.line)
+        if found.add(row._replace(place=key)):
             objects.append(there.get(key, bucket.stored(key)))
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
@@ -132,7 +219,7 @@ def _open_table(
             f"none of the {len(objects):,} in {address} exists{first}",
             "Paths begin at the table's place.",
         )
-    return replace(found.labelled(request.written, StoredImages(objects)), lines=None)
+    return replace(found.labelled(request.written, objects), lines=None)
 
 
 def _key_in_table(path: str, address: StoreAddress, line: int) -> str:
@@ -170,14 +257,12 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
         file = fetched(found, request.watcher)
 
         def named() -> Iterator[Unlabelled]:
-            for row in table.rows_of(file, request.columns or {}, needed=("path",)):
-                yield Unlabelled(
-                    row.path, bucket.stored(_key_in_table(row.path, address, row.line))
-                )
+            for row in table.rows_of(file, request.columns, needed=("path",)):
+                key = _key_in_table(row.name, address, row.line)
+                yield Unlabelled(row.name, bucket.stored(key))
 
-        return _called(
-            file, written, Stream(written, "table", named, lambda: table.count_rows(file))
-        )
+        stream = Stream(written, "table", named, lambda: table.count_rows(file))
+        return _called(file, written, stream)
     kind, local = _local(found, request)
     if kind.iter_unlabelled is None:
         raise SourceError(
@@ -199,19 +284,12 @@ def _called(file: Path, written: str, images: Stream) -> Stream:
     return replace(images, source=written, each=renamed)
 
 
-KIND = SourceKind(
-    title="an address on an object store (s3://, gs:// or az://bucket/…)",
-    rows=(
-        SourceRow(
-            "an object store",
-            "`s3://bucket/photos`, `gs://…` or `az://container/…`, laid out as a folder; or one "
-            "object: a table with paths from its place, an archive, a file of arrays; with the "
-            "extra `s3`, `gs` or `az`",
-            "as of the same on a disk",
-        ),
+KINDS = (
+    SourceKind(
+        title="an address on an object store (s3://, gs:// or az://bucket/…)",
+        match=lambda request: is_stored(request.written),
+        locate=_locate,
+        iter_unlabelled=_iter_unlabelled,
+        rank=-1,
     ),
-    match=lambda request: is_stored(request.written),
-    locate=_locate,
-    iter_unlabelled=_iter_unlabelled,
-    rank=-1,
 )
