@@ -24,12 +24,18 @@ from pydantic import BeforeValidator
 from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, FromBackbone
 from opsin.cli.verbs import VERBS
 from opsin.commands.shards import ShardManifest
-from opsin.core.artifacts.artifact import Stored
-from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.epoch import Epoch, EpochConfusion
-from opsin.core.artifacts.records import ImportRecord, LoggedEvaluation, RunNotes, TrackedRun
+from opsin.core.artifacts.records import (
+    DatasetRecord,
+    Epoch,
+    EpochConfusion,
+    ImportRecord,
+    LoggedEvaluation,
+    RunNotes,
+    RunStatus,
+    Stored,
+    TrackedRun,
+)
 from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.glossary import Term
 from opsin.core.glossary import glossary as all_terms
 from opsin.core.recipe import (

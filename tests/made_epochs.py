@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 
 
 def made_epoch(epoch: int, **changes: Any) -> Epoch:

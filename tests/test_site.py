@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.shadowroot import ShadowRoot
 
-from opsin.core.documentation import SITE, find_page
+from opsin.core.glossary import SITE, find_page
 from tests.accessibility import needs_axe, prefer, violations
 from tests.browser import chromium, console, needs_chromium, requests_of, resize
 from tests.studio_browser import sideways, until

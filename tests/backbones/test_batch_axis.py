@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from opsin.backbones.batch_axis import batch_axes
+from opsin.backbones.probe import batch_axes
 
 CASES = {
     "rows merged": ([helper.make_node("Reshape", ["x", "merged"], ["y"])], 0),

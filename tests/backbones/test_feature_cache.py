@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opsin.backbones.feature_cache import FeatureCache
+from opsin.backbones.features import FeatureCache
 
 UNITS = 5
 Kept = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]

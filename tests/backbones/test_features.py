@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opsin.backbones import feature_cache, features
+from opsin.backbones import features
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.backbones.features import compute
 from opsin.core.errors import StorageError
@@ -127,7 +127,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_features(
     def refuse(path: Path) -> None:
         raise StorageError("room on the disk", "it is full", "Make some.")
 
-    monkeypatch.setattr(feature_cache, "atomic_file", refuse)
+    monkeypatch.setattr(features, "atomic_file", refuse)
     found = compute(backbone, *images, ("whole",), watcher=SILENT)
     assert np.isfinite(found).all()
     assert found.std() > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.backbones.probed_network import FOLDER, probed_network
+from opsin.backbones.probe import FOLDER, probed_network
 from opsin.core.sandbox import Sandbox
 from opsin.data.cache import cache_root
 

@@ -9,8 +9,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from opsin.backbones.backbone import Backbone, open_backbone
-from opsin.backbones.trainable import trainable
+from opsin.backbones.backbone import Backbone, open_backbone, trainable
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import SIDE, network
 

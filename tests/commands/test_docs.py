@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import opsin
-from opsin.core.documentation import SITE
+from opsin.core.glossary import SITE
 from tests.conftest import Cli, only_json
 
 pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: make site")

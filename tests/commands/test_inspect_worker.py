@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.commands.inspect_worker import answer_frames
-from opsin.core.child_process import error_from, module_command
+from opsin.core.child_process import Unpacker, error_from, module_command, pack
 from opsin.core.errors import OpsinError
-from opsin.core.framing import Unpacker, pack
 from opsin.data.dataset import Dataset
 from tests.made_runs import answers_right, write_run
 

@@ -16,7 +16,7 @@ from PIL import Image
 import opsin
 from opsin.commands.shards import manifest_of
 from opsin.commands.test_set_usage import count_looks
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
 from tests.backbones.small_networks import network
 from tests.conftest import Notes

@@ -15,7 +15,7 @@ import pytest
 
 import opsin
 from opsin.commands.repeats import summarise
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_json

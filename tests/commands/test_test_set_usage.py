@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.commands.test_set_usage import count_looks, key_of
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 
 pytestmark = pytest.mark.torch
 

@@ -13,9 +13,8 @@ from PIL import Image
 
 import opsin
 from opsin.commands.variations import check_varying, draw_variations, in_words
-from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError, RecipeError
-from opsin.core.recipe import DataRecipe
+from opsin.core.recipe import AUGMENTATIONS, DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 

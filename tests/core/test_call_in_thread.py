@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from opsin.core.call_in_thread import call_in_thread
+from opsin.core.child_process import call_in_thread
 
 
 def test_a_look_that_raises_leaves_the_call_alone() -> None:
@@ -31,7 +31,7 @@ def test_a_look_that_raises_leaves_the_call_alone() -> None:
 def test_the_process_waits_a_moment_for_a_call_that_was_left() -> None:
     leave = (
         "import time\n"
-        "from opsin.core.call_in_thread import call_in_thread\n"
+        "from opsin.core.child_process import call_in_thread\n"
         "def work():\n"
         "    time.sleep(0.5)\n"
         "    print('over', flush=True)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from opsin import OpsinError
-from opsin.core.documentation import find_page
+from opsin.core.glossary import find_page
 
 PLACES = {
     "index.html": "Opsin",

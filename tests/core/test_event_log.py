@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.confined_dir import ConfinedDir
-from opsin.core.event_log import EventLog
+from opsin.core.files import ConfinedDir
+from opsin.core.stored_json import EventLog
 
 NAME = "log.jsonl"
 

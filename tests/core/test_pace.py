@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
-from opsin.core.pace import Pace, seconds_of
+from opsin.core.events import Pace
+from opsin.core.format import seconds_of
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), max_size=20))

@@ -150,7 +150,7 @@ def test_a_folder_is_read_and_a_run_is_kept_without_what_unix_has(tmp_path: Path
     script = """
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.confined_dir import ConfinedDir
+from opsin.core.files import ConfinedDir
 from opsin.core.platform import (
     is_locked, limit_computing, limit_memory, limit_process, memory_left, prefer_as_oom_victim,
     process_exists, return_memory,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs pipes among the files")
 

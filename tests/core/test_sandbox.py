@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from opsin.core.child_process import Header
 from opsin.core.errors import ImageError, SandboxError
-from opsin.core.framing import Header
 from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
 

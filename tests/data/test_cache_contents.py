@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.backbones.feature_cache import FeatureCache
+from opsin.backbones.features import FeatureCache
 from opsin.data.cache import cache_root
 from tests.conftest import Cli, only_json
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
 from tests.conftest import write_shapes

@@ -14,7 +14,7 @@ from PIL import Image
 
 from opsin.commands.predict.stream import open_streams
 from opsin.core.errors import RecipeError, SourceError
-from opsin.data.image_stream import Unlabelled
+from opsin.data.image_stream import ListedImage
 from opsin.data.shard import Shard, whole_file
 
 
@@ -83,6 +83,6 @@ def test_an_archive_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     (folder / "3.png").rename(folder / "7.png")
     with tarfile.open(archive, "w") as tar:
         tar.add(folder, "images")
-    found: list[Unlabelled] = []
+    found: list[ListedImage] = []
     with pytest.raises(SourceError, match="added, removed or renamed"):
         found.extend(stream)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from tests.conftest import Cli, only_json, without_drawing
 
 pytest.importorskip("selenium")

@@ -37,7 +37,7 @@ def test_models(asks: Asks, nearest_mean: Path) -> None:
 def test_a_class_whose_name_is_no_unicode(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
     served = asks.app.engine.served["digits"]
     metadata = served.metadata.model_copy(update={"classes": ("a\udcff",)})
-    served_models = asks.app.engine._registry.served
+    served_models = asks.app.engine.served
     monkeypatch.setitem(served_models, "digits", dataclasses.replace(served, metadata=metadata))
     for path in ("/v1/models", "/v1/models/digits"):
         reply = asks.get(path)

@@ -345,7 +345,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
 
     async def main() -> None:
         async with running({"m": path}) as engine:
-            assert not engine.served["m"].batch_invariant
+            assert not engine.served["m"].file.batch_invariant
             answers = await engine.predict("m", [ImageToAnswer(image) for image in pixels])
             for image, answer, other in zip(pixels, answers, together, strict=True):
                 assert isinstance(answer, PredictResult)
@@ -458,7 +458,7 @@ def test_a_new_file_takes_over_without_a_gap(
                 await asyncio.sleep(0.02)
 
         async with running(
-            {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, metrics=listener
+            {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, deadline=8, metrics=listener
         ) as engine:
             first = engine.served["m"].digest
             clients = [asyncio.create_task(client(engine)) for _ in range(3)]

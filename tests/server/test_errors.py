@@ -9,8 +9,9 @@ import pytest
 from opsin.core import errors as core
 from opsin.core.errors import ImageError, OpsinError
 from opsin.server import errors
-from opsin.server.errors import Overloaded, error_object, error_reply, status_of
+from opsin.server.errors import Overloaded
 from opsin.web import refusals
+from opsin.web.refusals import error_object, error_reply, status_of
 
 PARTS = ("what was needed", "what came", "What to do.")
 

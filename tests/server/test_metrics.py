@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
+from opsin.core.files import MISSING
 from opsin.core.metadata import Metadata, Preparation, Reject
 from opsin.server.metrics import (
     WINDOW,
@@ -23,7 +24,7 @@ from opsin.server.metrics import (
     drift,
     training_mix,
 )
-from opsin.server.models import ServedModel
+from opsin.server.models import ModelFile, ServedModel
 from opsin.server.waiting import PredictResult
 
 
@@ -40,7 +41,7 @@ def served(
         fingerprint="0",
         reject=Reject(max_ood_score=0.5, rate=refused, images=100) if refused else None,
     )
-    return ServedModel("demo", metadata, "0" * 64, 0.0, mix)
+    return ServedModel("demo", ModelFile(Path("m"), b"", MISSING), metadata, mix=mix)
 
 
 def answer(confidence: float = 0.75, *, rejected: bool = False) -> PredictResult:
@@ -57,7 +58,8 @@ def figures(metrics: ServerMetrics, **known: ServedModel) -> dict[tuple[Any, ...
 
 
 def test_the_device_of_each_model_is_named() -> None:
-    model = replace(served(("a", "b"), None), device="cuda:1")
+    model = served(("a", "b"), None)
+    model.file.device = "cuda:1"
     assert figures(ServerMetrics(), demo=model)["opsin_device", "cuda:1", "demo"] == 1
 
 

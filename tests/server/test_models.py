@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError, RunError
-from opsin.core.file_stamp import MISSING, file_stamp
+from opsin.core.files import MISSING, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.server.models import ModelVersion, parse_models, training_shares
+from opsin.server.models import ModelFile, parse_models, training_shares
 from tests.made_runs import answers_right, write_run
 
 
@@ -83,12 +83,12 @@ def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> Non
     file = tmp_path / "classifier.onnx"
     assert file_stamp(file) == MISSING
     with pytest.raises(RunError, match="does not exist"):
-        ModelVersion.read(file)
+        ModelFile.read(file)
     shutil.copyfile(nearest_mean, file)
-    model = ModelVersion.read(file)
+    model = ModelFile.read(file)
     assert model.content == nearest_mean.read_bytes()
     assert model.stamp == file_stamp(file)
     shutil.copyfile(nearest_mean, tmp_path / "new")
     (tmp_path / "new").replace(file)
     assert model.stamp != file_stamp(file)
-    assert model.digest == ModelVersion.read(file).digest
+    assert model.digest == ModelFile.read(file).digest

@@ -122,10 +122,11 @@ def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
         (1, "ModelFileError")
     ]
-    assert (reply["shape"], reply["embedding"]) == ((2, 3), 64)
+    assert reply["arrays"]["embedding"] == (2, 64)
     rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
     assert rows.sum(axis=1) == pytest.approx(1)
-    assert [row for row, *_ in reply["heat"]] == [0, 1]
+    assert reply["explained"] == [0, 2]
+    assert reply["arrays"]["heat"] == (2, 8, 8)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])

@@ -12,7 +12,7 @@ pytest.importorskip("nicegui")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.studio.parts.live_curves import POINTS, chart_options, in_words
 from opsin.studio.parts.matrix import cells_of
 from tests.made_epochs import made_epoch

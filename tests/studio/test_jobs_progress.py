@@ -14,8 +14,8 @@ from rich.console import Console
 
 from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.events import Pace
 from opsin.core.format import clock
-from opsin.core.pace import Pace
 from opsin.report.terminal import Terminal
 from opsin.studio.jobs.progress import Progress, progress_of
 from opsin.studio.runs.run_index import RunIndex

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import opsin
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.events import Watcher
 from opsin.trackers import tracking
 from tests.conftest import Notes

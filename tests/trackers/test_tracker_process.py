@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.run_status import State
-from opsin.core.file_stamp import file_stamp
+from opsin.core.files import file_stamp
 from opsin.data.dataset import Dataset
 from opsin.trackers.tracker import Tracker
 from opsin.trackers.tracking import follow, without_secrets

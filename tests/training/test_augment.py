@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from opsin.core.defaults import AUGMENTATIONS
-from opsin.core.recipe import DataRecipe, TrainingRecipe
+from opsin.core.recipe import AUGMENTATIONS, DataRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
 from opsin.training.augment import augment, erased_side
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RunError, StorageError
 from opsin.training.checkpoint import Checkpoints, TrainingState
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -192,6 +193,7 @@ def test_what_is_no_http(request_: bytes) -> None:
         writer.write(request_)
         answer = await ends(reader)
         assert answer.startswith(b"HTTP/1.1 400")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["kind"] == "BadRequest"
 
     serving(test)
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
 from opsin.backbones.efficientnet_lite import PIXELS, read_network
 from opsin.backbones.named_backbones import NAMED, PackagedWeights, full_name
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.backbones.probe import Probed, Value
-from opsin.backbones.probed_network import probed_network
+from opsin.backbones.probe import probed_network
+from opsin.backbones.probed import Probed, Value
 from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -24,13 +29,16 @@ from opsin.hub.hub_fetch import CARDS, base_of, fetch
 from opsin.hub.hub_name import HubName
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.model_check import read_classifier
+from opsin.runtime.providers import cpu_session
 
 # Characters of a file about the licence that are read.
 _LONGEST: Final = 100_000
 #: Said where no licence is stated.
 UNKNOWN: Final = "unknown"
-# Any scale of pixels, until one is stated.
-_UNSTATED: Final = PixelValues(scale=1.0)
+_LICENCE_LINE: Final = re.compile(
+    r"^[ \t]*licen[sc]e[ \t]*:(.*\S.*)$", re.IGNORECASE | re.MULTILINE
+)
+_HALF: Final = TensorProto.FLOAT16
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Backbone:
     digest: str  # SHA-256 of the file, in hexadecimal
     content: bytes = field(repr=False)
     probed: Probed = field(repr=False)
-    pixels: PixelValues  # `_UNSTATED` where nothing says them
+    pixels: PixelValues  # not `stated` where nothing says them
     at: tuple[str, ...]  # the values that are taken as features
     licence: str
     where: HubName | None = None
@@ -66,17 +74,17 @@ class Backbone:
         """Return one of its values."""
         return next(value for value in self.probed.values if value.name == name)
 
-    def facts(self, at: tuple[str, ...]) -> BackboneFacts:
-        """Return what files say of it that hold it, or features of it."""
-        return BackboneFacts(
-            name=self.name, sha256=self.digest, licence=self.licence, pixels=self.pixels.words,
-            at=at,
-        )  # fmt: skip
-
     @property
     def units(self) -> tuple[int, ...]:
         """How many numbers each of `at` comes to."""
         return tuple(self.value(name).units for name in self.at)
+
+    def facts(self, at: tuple[str, ...]) -> BackboneFacts:
+        """Return what a file states of it that holds it, or features of it."""
+        return BackboneFacts(
+            name=self.name, sha256=self.digest, licence=self.licence, pixels=self.pixels.words,
+            at=at,
+        )  # fmt: skip
 
 
 def open_backbone(
@@ -111,75 +119,72 @@ def look_into(
     watcher: Watcher = SILENT,
 ) -> Backbone:
     """Find a pretrained network and what is known of it; its pixels may be unstated."""
-    given = None if prepare is None else PixelValues.named(prepare)
+    prepared = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))
     if text in NAMED and not Path(what).exists():
         named = NAMED[text].where
         if isinstance(named, PackagedWeights):
-            return _in_the_box(text, named, given)
+            return _in_the_box(text, named, prepared)
         what = str(named)
     path, where = _file_of(what, offline, watcher)
     content = read_classifier(path)
     try:
         beside = PixelValues.beside(path)
     except RecipeError:
-        if given is None:
+        if prepared is None:
             raise
         beside = None
-    side = next((each.side for each in (given, beside) if each and each.side), None)
+    side = next((each.side for each in (prepared, beside) if each and each.side), None)
     probed, present = probed_network(content, str(path), side)
     ours = any(key.startswith("opsin.") for key in probed.properties)
     if ours:
         Metadata.from_props(probed.properties, str(path))  # refuses a damaged one
     if ours or probed.dtype == "uint8":
-        given = _of_bytes(given, path.name, ours=ours)
-    elif given is not None and beside is not None and not given.same_as(beside):
+        prepared = _of_bytes(prepared, path.name, ours=ours)
+    elif prepared is not None and beside is not None and not prepared.same_as(beside):
         watcher.note(
-            f"{given.stated} is used, although {beside.stated} beside {path.name} says otherwise: "
-            f"{beside.words}"
+            f"{prepared.stated} is used, although {beside.stated} beside {path.name} says "
+            f"otherwise: {beside.words}"
         )
-    stated = probed.properties.get("license") or probed.properties.get("licence")
+    if stated := probed.properties.get("license") or probed.properties.get("licence"):
+        licence = stated
+    else:
+        licence = _licence_on_hub(where) if where else licence_in(path.parent)
     name = f"{where.repository}@{where.revision[:12]}" if where else path.stem
     return Backbone(
-        path.parent.name if path.name == "classifier.onnx" else name,
-        path,
-        hashlib.sha256(content).hexdigest(),
-        present,
-        probed,
-        given or beside or _UNSTATED,
-        _usual_values(probed),
-        stated or (_licence_on_hub(where) if where else licence_beside(path)),
-        where,
+        name=path.parent.name if path.name == "classifier.onnx" else name,
+        path=path,
+        digest=hashlib.sha256(content).hexdigest(),
+        content=present,
+        probed=probed,
+        pixels=prepared or beside or PixelValues(scale=1.0),
+        at=probed.usual,
+        licence=licence,
+        where=where,
     )
 
 
-def _usual_values(probed: Probed) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((probed.features, *probed.depths)))
-
-
-def _in_the_box(name: str, weights: PackagedWeights, given: PixelValues | None) -> Backbone:
+def _in_the_box(name: str, weights: PackagedWeights, prepared: PixelValues | None) -> Backbone:
     """Return a network whose weights come with Opsin."""
-    if given is not None and not given.same_as(PIXELS):
+    if prepared is not None and not prepared.same_as(PIXELS):
         wanted = f"no --prepare, since it is known how {name} was trained"
-        raise RecipeError(wanted, f"got {given.stated}", "Leave it out.")
+        raise RecipeError(wanted, f"got {prepared.stated}", "Leave it out.")
     path = weights.checked()
     content, probed = read_network(weights.package, path)
-    at = _usual_values(probed)
-    return Backbone(name, path, weights.sha256, content, probed, PIXELS, at, NAMED[name].licence)
-
-
-def _of_bytes(given: PixelValues | None, name: str, *, ours: bool) -> PixelValues:
-    """Return the pixels of a network whose input is bytes, which it scales itself."""
-    own = PixelValues(scale=1.0, stated="its input is bytes")
-    if given is None or given.same_as(own):
-        return own
-    if given.bgr and not ours and given.same_as(own.model_copy(update={"bgr": True})):
-        return given
-    raise RecipeError(
-        f"no --prepare, since {name} takes bytes and scales them itself",
-        f"got {given.stated}",
-        "Leave it out.",
+    return Backbone(
+        name, path, weights.sha256, content, probed, PIXELS, probed.usual, NAMED[name].licence
     )
+
+
+def _of_bytes(prepared: PixelValues | None, name: str, *, ours: bool) -> PixelValues:
+    """Return the pixels of a network whose input is bytes, which it scales itself."""
+    plain = PixelValues(scale=1.0, stated="its input is bytes")
+    if prepared is None or prepared.same_as(plain):
+        return plain
+    if not ours and prepared.bgr and prepared.same_as(plain.model_copy(update={"bgr": True})):
+        return prepared
+    wanted = f"no --prepare, since {name} takes bytes and scales them itself"
+    raise RecipeError(wanted, f"got {prepared.stated}", "Leave it out.")
 
 
 def _file_of(
@@ -191,9 +196,9 @@ def _file_of(
         return find_classifier(path), None
     if path.is_file():
         return path, None
-    text = os.fspath(what)
     # In a folder that exists, a name is that of a file that does not.
-    name = HubName.read(text) if not path.parent.name or not path.parent.is_dir() else None
+    is_path = path.parent.name and path.parent.is_dir()
+    name = None if is_path else HubName.read(os.fspath(what))
     if name is None:
         raise ModelFileError(
             "a pretrained network: an ONNX file, a run, or its classifier.onnx",
@@ -207,32 +212,75 @@ def _file_of(
 def _licence_on_hub(where: HubName) -> str:
     """Return the licence of a repository, else that of the model which its weights are from."""
     folder = snapshot_of(where)
-    licence = _licence_in(folder)
+    licence = licence_in(folder)
     base = base_of(folder / "README.md") if licence == UNKNOWN else None
-    there = commit_of(base) if base else None
-    if base is None or there is None:
-        return licence
-    found = _licence_in(snapshot_of(there))
-    return licence if found == UNKNOWN else f"{found} (of {base.repository})"
+    if base and (commit := commit_of(base)):
+        licence = licence_in(snapshot_of(commit))
+        if licence != UNKNOWN:
+            return f"{licence} (of {base.repository})"
+    return licence
 
 
-def licence_beside(path: Path) -> str:
+def licence_in(folder: Path) -> str:
     """Return the licence that a file beside a network names; ``unknown`` where none does."""
-    return _licence_in(path.parent)
-
-
-def _licence_in(folder: Path) -> str:
     for name in CARDS:
         try:
             with (folder / name).open(encoding="utf-8", errors="replace") as file:
-                lines = file.read(_LONGEST).splitlines()
+                text = file.read(_LONGEST)
         except OSError:
             continue
-        for line in lines:
-            key, _, value = line.partition(":")
-            if key.strip().lower() in ("license", "licence") and value.strip():
-                return value.strip().strip("\"'")[:100]
-        for line in lines[:5] if name.startswith("LICENSE") else ():
+        if stated := _LICENCE_LINE.search(text):
+            return stated[1].strip().strip("\"'")[:100]
+        for line in text.splitlines()[:5] if name.startswith("LICENSE") else ():
             if "License" in line:
                 return line.strip()[:100]
     return UNKNOWN
+
+
+def trainable(backbone: Backbone) -> Backbone:
+    """Return a network with numbers of 32 bits, weights of bytes or halves among them."""
+    model = onnx.ModelProto()
+    model.CopyFrom(backbone.graph.model)
+    _unpack(model)
+    for weight in model.graph.initializer:
+        if weight.data_type == _HALF:
+            wide = numpy_helper.to_array(weight).astype(np.float32)
+            weight.CopyFrom(numpy_helper.from_array(wide, weight.name))
+    for node in model.graph.node:
+        for option in node.attribute:
+            if node.op_type == "Cast" and option.name == "to" and option.i == _HALF:
+                option.i = TensorProto.FLOAT
+    for end in (*model.graph.input, *model.graph.output):
+        if end.type.tensor_type.elem_type == _HALF:
+            end.type.tensor_type.elem_type = TensorProto.FLOAT
+    del model.graph.value_info[:]
+    probed = backbone.probed
+    if probed.dtype == "float16":
+        probed = probed.model_copy(update={"dtype": "float32"})
+    return replace(backbone, content=model.SerializeToString(), probed=probed)
+
+
+def _unpack(model: onnx.ModelProto) -> None:
+    """Make weights of what is computed from weights alone, such as unpacked bytes."""
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    static = set(weights)
+    moving = []
+    for node in model.graph.node:
+        taken = {name for name in node.input if name}
+        if taken and taken <= static:
+            static.update(node.output)
+        else:
+            moving.append(node)
+    used = {name for node in moving for name in node.input}
+    names = sorted(used & static - weights.keys())
+    kept = [weights[name] for name in weights if name in used]
+    if names:
+        part = onnx.load_model_from_string(
+            OnnxGraph(model.SerializeToString(), layers=()).up_to(names)
+        )
+        del part.graph.input[:]
+        values = cpu_session(part.SerializeToString()).run(names, {})
+        kept += map(numpy_helper.from_array, values, names)
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(moving)
+    model.graph.initializer.extend(kept)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from opsin.backbones.pixel_values import PixelValues
-from opsin.backbones.probe import Probed, Value
+from opsin.backbones.probed import Probed, Value
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import IR_VERSION, OPSET
 from opsin.onnx_files.tensor_file import read_tensors

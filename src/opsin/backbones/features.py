@@ -1,6 +1,12 @@
 """Features of images, computed once: other labels, splits and heads compute nothing again.
 
-What was computed before a crash or Ctrl-C stays (`opsin.backbones.feature_cache`).
+    <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, D],
+                                          sources uint8[N, 32], zeros where unknown
+    <cache>/features/<hash>/about.json    whose they are, for `opsin.data.cache_contents`
+
+The folder's hash says which network, preparation, view and values they are of. Images are known by
+their prepared pixels, and by their files' bytes with what prepares these: whoever has the bytes
+need not decode them. What was computed before a crash or Ctrl-C stays.
 """
 
 from __future__ import annotations
@@ -11,28 +17,166 @@ import math
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.feature_cache import FeatureCache
 from opsin.backbones.feature_graph import FeatureGraph, View
+from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.cache import cache_root, new_array
+from opsin.core.metadata import Preparation
+from opsin.core.storage import atomic_file, write_json
+from opsin.core.stored_arrays import StoredArrays
+from opsin.data.cache import ABOUT, cache_root, index_key, new_array
 from opsin.data.lazy_images import THREADS, Images
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.providers import CPU, Session, choose
 
 #: Images whose features are kept in one file: what a crash may cost.
 KEPT: Final = 256
-# Numbers of all images that are held in memory: 256 MB.
-_IN_MEMORY: Final = 64 << 20
 #: Images computed at once, always: of another number some networks make other last bits.
 BATCH: Final = 8
+_ROWS: Final = KEPT
+# Folder of all features within the cache.
+_FOLDER: Final = "features"
+# Bytes of files that are held open for the next look.
+_HELD: Final = 32 << 20
+# Numbers of all images that are held in memory: 256 MB.
+_IN_MEMORY: Final = 64 << 20
+
+#: How an image is known: by its prepared pixels, or by its file with what prepares it.
+By = Literal["digests", "sources"]
+Digests = NDArray[np.uint8]
+
+
+def source_keys(digests: Digests, preparation: Preparation) -> Digests:
+    """Return what files are known by, ``uint8[N, 32]``."""
+    like = preparation
+    bits = () if like.bits is None else (like.bits,)
+    made = index_key(_FOLDER, like.height, like.width, like.channels, like.resize, *bits).encode()
+    keys = [hashlib.sha256(made + digest.tobytes()).digest() for digest in digests]
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+
+
+class KnownFeatures(NamedTuple):
+    """Features that were found."""
+
+    digest: bytes
+    features: NDArray[np.float32]  # float32[D]
+
+
+class FeatureCache:
+    """Features of one network, seen in one way. What is damaged counts as unknown."""
+
+    def __init__(self, key: str, units: int, what: str = "") -> None:
+        self.folder = cache_root() / _FOLDER / key
+        self._units, self._what = units, what
+        #: Why features could not be kept, where the disk refused the last of them.
+        self.refused: str | None = None
+        self._files: list[Path] = []
+        self._listing = threading.Lock()
+        self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
+
+    def fill(self, found: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
+        """Fill in what is known of many images, and return the rows that are not."""
+        rows: dict[bytes, list[int]] = {}
+        for row, digest in enumerate(map(bytes, digests)):
+            rows.setdefault(digest, []).append(row)
+        missing = np.ones(len(digests), bool)
+        for path in sorted(self.folder.glob("*.npz")):
+            with contextlib.suppress(Exception):
+                with StoredArrays(path) as arrays:  # there may be millions that are not wanted
+                    if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
+                        continue
+                names, _, features = self._stored(path)
+                for digest, values in zip(map(bytes, names), features, strict=True):
+                    wanted = rows.get(digest, [])
+                    found[wanted] = values
+                    missing[wanted] = False
+        return np.flatnonzero(missing)
+
+    def knows(self, digests: Digests) -> NDArray[np.bool_]:
+        """Tell which images' features are known, ``bool[N]``, without reading any."""
+        with self._listing:
+            return np.isin(_beginnings(digests), self._index["digests"][0])
+
+    def find(self, key: bytes, by: By) -> KnownFeatures | None:
+        """Return the features of one image; ``None`` where they are unknown."""
+        with self._listing:
+            names, places = self._index[by]
+        name = np.frombuffer(key, np.uint64, 1)[0]
+        first, last = np.searchsorted(names, name), np.searchsorted(names, name, "right")
+        for place in places[first:last]:
+            file, row = divmod(int(place), _ROWS)
+            with contextlib.suppress(Exception):
+                digests, sources, features = self._read(self._files[file])
+                if (digests if by == "digests" else sources)[row].tobytes() == key:
+                    # Copies, since these would keep all of the file in memory.
+                    return KnownFeatures(digests[row].tobytes(), features[row].copy())
+        return None
+
+    def keep(
+        self, digests: Digests, features: NDArray[np.float32], sources: Digests | None = None
+    ) -> None:
+        """Keep the features of some images, 256 at most."""
+        if sources is None:
+            sources = np.zeros_like(digests)
+        self.refused = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / ABOUT).exists():
+                write_json(self.folder / ABOUT, {"what": self._what})
+            name = hashlib.sha256(digests.tobytes() + sources.tobytes()).hexdigest()[:32]
+            with atomic_file(self.folder / f"{name}.npz") as scratch, scratch.open("wb") as file:
+                np.savez(file, digests=digests, features=features, sources=sources)
+        except (StorageError, OSError) as error:
+            self.refused = getattr(error, "received", None) or str(error)
+
+    @cached_property
+    def _index(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+        """Beginnings of what images are known by, sorted, and ``file * _ROWS + row`` of each."""
+        listed: dict[By, list[tuple[NDArray[np.uint64], NDArray[np.int64]]]] = {
+            by: [(np.zeros(0, np.uint64), np.zeros(0, np.int64))] for by in ("digests", "sources")
+        }
+        for path in sorted(self.folder.glob("*.npz")):
+            with contextlib.suppress(Exception):
+                with StoredArrays(path) as arrays:
+                    digests, sources = arrays.read("digests"), arrays.read("sources")
+                if _are_names(digests, sources):
+                    for by, rows in listed.items():
+                        names = digests if by == "digests" else sources
+                        known = np.flatnonzero(names.any(axis=1))
+                        rows.append((_beginnings(names[known]), known + len(self._files) * _ROWS))
+                    self._files.append(path)
+        index: dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
+        for by, parts in listed.items():
+            names, places = (np.concatenate(part) for part in zip(*parts, strict=True))
+            order = np.argsort(names, kind="stable")
+            index[by] = (names[order], places[order])
+        return index
+
+    def _stored(self, path: Path) -> tuple[Digests, Digests, NDArray[np.float32]]:
+        with StoredArrays(path) as arrays:
+            digests, sources = arrays.read("digests"), arrays.read("sources")
+            features = arrays.read("features")
+        fits = features.shape == (len(digests), self._units) and features.dtype == np.float32
+        if not (fits and _are_names(digests, sources)):
+            raise ValueError(f"{path} holds other features")
+        return digests, sources, features
+
+
+def _beginnings(names: Digests) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(names[:, :8]).view(np.uint64).ravel()
+
+
+def _are_names(digests: Digests, sources: Digests) -> bool:
+    shape = (len(digests), 32)
+    kinds = {digests.dtype, sources.dtype} == {np.dtype(np.uint8)}
+    return kinds and digests.shape == sources.shape == shape and len(digests) <= _ROWS
 
 
 class Extractor:
@@ -68,11 +212,11 @@ class Extractor:
         features = np.empty((len(images), self.units), np.float32)
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            missing = BATCH - len(batch)
-            if missing:
-                batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+            count = len(batch)
+            if count < BATCH:
+                batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - count, axis=0)])
             (values,) = session.run([self._output], {IMAGES: batch})
-            features[start : start + BATCH] = values[: BATCH - missing]
+            features[start : start + count] = values[:count]
         return features
 
     @cached_property
@@ -83,33 +227,34 @@ class Extractor:
 def compute(
     backbone: Backbone,
     images: Images,
-    digests: NDArray[np.uint8],
+    digests: Digests,
     views: tuple[View, ...],
     *,
     watcher: Watcher,
     stop: threading.Event | None = None,
-    sources: NDArray[np.uint8] | None = None,
+    sources: Digests | None = None,
     kept: bool = True,
     device: str = CPU,
 ) -> NDArray[np.float32]:
     """Return the features of images, ``float32[N, V, D]``, from the cache where they are known."""
+    stop = stop or threading.Event()
     height, width, channels = images.shape[1:]
     shape = (height, width, channels)
     extractors = [Extractor(backbone, shape, view, device, watcher) for view in views]
     found = _room_for((len(images), len(views), extractors[0].units))
     missing = np.zeros((len(images), len(views)), bool)
-    for place, extractor in enumerate(extractors):
-        missing[extractor.cache.fill(found[:, place], digests), place] = True
+    for at, extractor in enumerate(extractors):
+        missing[extractor.cache.fill(found[:, at], digests), at] = True
     rows = np.flatnonzero(missing.any(axis=1))
     if not len(rows):
         return found
 
     def work(part: NDArray[np.int64]) -> None:
         pixels = images[part]
-        for place, extractor in enumerate(extractors):
-            wanted = missing[part, place]
+        for at, extractor in enumerate(extractors):
+            wanted = missing[part, at]
             if wanted.any():
-                found[part[wanted], place] = extractor.rows_of(pixels[wanted])
+                found[part[wanted], at] = extractor.rows_of(pixels[wanted])
 
     watcher.begin("Features", len(rows), "images")
     done = 0
@@ -120,15 +265,15 @@ def compute(
             for part, _ in zip(parts, pool.map(work, parts), strict=True):
                 done += len(part)
                 watcher.advance(done)
-                if stop is not None and stop.is_set():
+                if stop.is_set():
                     chunk = chunk[: done - start]
                     break
-            for place, extractor in enumerate(extractors if kept else ()):
-                new = chunk[missing[chunk, place]]
+            for at, extractor in enumerate(extractors if kept else ()):
+                new = chunk[missing[chunk, at]]
                 if len(new):
                     known = None if sources is None else sources[new]
-                    extractor.cache.keep(digests[new], found[new, place], known)
-            if stop is not None and stop.is_set():
+                    extractor.cache.keep(digests[new], found[new, at], known)
+            if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     watcher.end()
     return found
@@ -138,12 +283,11 @@ def _room_for(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return an array; a large one lies in a file without a name, which goes when it does."""
     if math.prod(shape) > _IN_MEMORY:
         with contextlib.suppress(OSError):  # the memory has to do
-            cache_root().mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                dir=cache_root(), ignore_cleanup_errors=True
-            ) as folder:
-                place = Path(folder) / "features.npy"
-                new_array(place, np.float32, shape)
-                mapped: NDArray[np.float32] = np.load(place, mmap_mode="r+", allow_pickle=False)
+            root = cache_root()
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as folder:
+                path = Path(folder) / "features.npy"
+                new_array(path, np.float32, shape)
+                mapped: NDArray[np.float32] = np.load(path, mmap_mode="r+", allow_pickle=False)
                 return mapped
     return np.empty(shape, np.float32)

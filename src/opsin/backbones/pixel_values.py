@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -42,10 +41,8 @@ class PixelValues(BaseModel):
         if word in _NAMED and order in ("", "bgr"):
             stated = f"--prepare={text}"
             return _NAMED[word].model_copy(update={"bgr": order == "bgr", "stated": stated})
-        if text.endswith(".json"):
-            found = _read(Path(text))
-            if found is not None:
-                return found
+        if text.endswith(".json") and (found := _read(Path(text))) is not None:
+            return found
         raise RecipeError(
             f"a preparation among {', '.join(CHOICES)} (each also with ,bgr), or a JSON file with "
             "image_mean and image_std, or mean and std",
@@ -56,12 +53,9 @@ class PixelValues(BaseModel):
     @classmethod
     def beside(cls, file: Path) -> PixelValues | None:
         """Return what a file beside a network says, or one in the folder above; else ``None``."""
-        for folder in (file.parent, file.parent.parent):
-            for name in _BESIDE:
-                found = _read(folder / name)
-                if found is not None:
-                    return found
-        return None
+        folders = (file.parent, file.parent.parent)
+        found = (_read(folder / name) for folder in folders for name in _BESIDE)
+        return next((values for values in found if values is not None), None)
 
     def of_pixel(self, pixel: float) -> tuple[float, ...]:
         """Return the value of a grey pixel for each colour."""
@@ -92,19 +86,39 @@ _NAMED: Final = {
 
 
 def _read(path: Path) -> PixelValues | None:
-    """Read what transformers or timm write beside a network; ``None`` where it says nothing."""
+    """Read what transformers or timm write beside a network; ``None`` where it states nothing."""
     try:
         if path.stat().st_size > _LARGEST:
             return None
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+    content = content.get("pretrained_cfg", content) if isinstance(content, dict) else None
     if not isinstance(content, dict):
         return None
-    inner = content.get("pretrained_cfg", content)
-    fields = _fields(inner) if isinstance(inner, dict) else None
-    if fields is None:
+    if "image_mean" in content and "image_std" in content:  # transformers
+        rescaled = content.get("do_rescale", True)
+        fields = {
+            "scale": content.get("rescale_factor", 1 / 255) if rescaled else 1.0,
+            "bgr": bool(content.get("do_flip_channel_order", False)),
+        }
+        if content.get("do_normalize", True):
+            fields |= {"mean": content["image_mean"], "deviation": content["image_std"]}
+        side = content.get("crop_size") or content.get("size")
+        if isinstance(side, dict):
+            side = side.get("height", side.get("shortest_edge"))
+    elif "mean" in content and "std" in content:  # timm
+        fields = {
+            "scale": content.get("scale", 1 / 255),
+            "mean": content["mean"],
+            "deviation": content["std"],
+            "bgr": bool(content.get("bgr", False)),
+        }
+        shape = content.get("input_size")
+        side = shape[-1] if isinstance(shape, list) and len(shape) == 3 else None
+    else:
         return None
+    fields["side"] = side if isinstance(side, int) else None
     try:
         return PixelValues(**fields, stated=path.name)
     except (ValidationError, TypeError) as error:
@@ -113,31 +127,3 @@ def _read(path: Path) -> PixelValues | None:
             "its numbers are none that images could be prepared with",
             f"Say it instead: --prepare with one of {', '.join(CHOICES)}.",
         ) from error
-
-
-def _fields(content: Mapping[str, object]) -> dict[str, object] | None:
-    if "image_mean" in content and "image_std" in content:  # transformers
-        side = content.get("crop_size") or content.get("size")
-        if isinstance(side, dict):
-            side = side.get("height", side.get("shortest_edge"))
-        rescaled = content.get("do_rescale", True)
-        scale = content.get("rescale_factor", 1 / 255) if rescaled else 1.0
-        normalised = content.get("do_normalize", True)
-        mean, deviation = content["image_mean"], content["image_std"]
-        return {
-            "scale": scale,
-            **({"mean": mean, "deviation": deviation} if normalised else {}),
-            "bgr": bool(content.get("do_flip_channel_order", False)),
-            "side": side if isinstance(side, int) else None,
-        }
-    if "mean" in content and "std" in content:  # timm
-        shape = content.get("input_size")
-        side = shape[-1] if isinstance(shape, list) and len(shape) == 3 else None
-        return {
-            "scale": content.get("scale", 1 / 255),
-            "mean": content["mean"],
-            "deviation": content["std"],
-            "bgr": bool(content.get("bgr", False)),
-            "side": side,
-        }
-    return None

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
+    AUGMENTATIONS,
     TRAINING,
     TRAINING_OPTIONS,
     ClassMixAsked,
@@ -195,10 +195,6 @@ class Fitting(RecipeModel):
 
 #: Every option of a training, by name.
 TRAIN_OPTIONS: Final = options_of(ModelRecipe, TrainingRecipe, *FITTED.values(), DataRecipe)
-#: Options of any of these models that networks do not have.
-CLASSICAL_OPTIONS: Final = tuple(
-    name for name, option in TRAIN_OPTIONS.items() if option.group == WITHOUT_LAYERS
-)
 
 
 def options_for(model: str) -> dict[str, RecipeOption]:

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.backbones.named_backbones import NAMED
 from opsin.core.arguments import checked
-from opsin.core.defaults import cores
 from opsin.core.errors import MissingExtraError, OpsinError, StorageError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.platform import cores
 from opsin.core.storage import write_json
 from opsin.data.cache import cache_root
 from opsin.hub.hub_name import HubName

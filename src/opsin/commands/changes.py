@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Writer
 from opsin.core.events import SILENT, Watcher

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from opsin.commands.paired_predictions import PREPARED
 from opsin.commands.runs import Run
-from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import webbrowser
 
 from opsin.core.arguments import checked
-from opsin.core.documentation import SITE, find_page
+from opsin.core.glossary import SITE, find_page
 
 
 @checked

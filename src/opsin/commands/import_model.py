@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.backbones.backbone import licence_beside
+from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.import_check import compare_answers, doubts_about
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
-from opsin.commands.installed import versions
+from opsin.commands.machine import versions
 from opsin.commands.runs import Run
-from opsin.commands.train.exported_file import ExportedFile
+from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.train import run_training
@@ -184,7 +184,7 @@ def import_model(
         names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     found = _Identified(
         network, pixels, _checked_names(network, names, stated), stated,
-        licence or licence_beside(path), dataset, str(options.get("resize") or "squash"),
+        licence or licence_in(path.parent), dataset, str(options.get("resize") or "squash"),
     )  # fmt: skip
     content = found.imported.content(found.metadata)
     record = found.record(None if check is None else compare_answers(content, Path(check)))

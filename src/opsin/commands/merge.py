@@ -25,8 +25,8 @@ from opsin.commands.shards import ShardManifest, manifest_of
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.files import open_regular
 from opsin.core.format import counted
-from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import JsonObject

@@ -18,7 +18,7 @@ from opsin.commands.shards import manifest_of
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.file_names import legal_name
-from opsin.core.state_folder import state_root
+from opsin.core.files import state_root
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.shard import Shard
 from opsin.stores.bucket import open_bucket

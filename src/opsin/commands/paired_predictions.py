@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import (
     PART_WORDS,
     PartPredictions,

@@ -17,15 +17,14 @@ from opsin.commands.evaluate import measure_run, source_labels
 from opsin.commands.find_failures import find_failures, look_deeper
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes
-from opsin.data.applied_corrections import Correction
-from opsin.data.corrections import with_earlier, write_corrections
+from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.evaluation.mistakes import (

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from opsin._version import __version__
-from opsin.core.artifacts.artifact import Count, Stored, Text, first_of
+from opsin.core.artifacts.records import Count, Stored, Text, first_of
 from opsin.core.errors import RecipeError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.storage import storage_errors, write_json
 from opsin.core.stored_json import JsonObject, read_json
 from opsin.data.shard import Shard, ShardInputs

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from opsin.commands.train.words import MIRRORED
-from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.recipe import Augmentation, DataRecipe, TrainingRecipe
+from opsin.core.recipe import AUGMENTATIONS, Augmentation, DataRecipe, TrainingRecipe
 from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve

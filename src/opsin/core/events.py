@@ -1,13 +1,22 @@
-"""The events of long work, and who gets them."""
+"""The events of long work, who gets them, and how fast it goes."""
 
 from __future__ import annotations
 
+import re
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from opsin.core.artifacts.epoch import Epoch
-from opsin.core.metadata import Layer
+if TYPE_CHECKING:
+    from opsin.core.artifacts.records import Epoch
+    from opsin.core.metadata import Layer
+
+# Seconds after which a speed means something, and between two moments that are remembered.
+_ENOUGH: Final = 2.0
+_APART: Final = 0.25
+_EPOCH: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
 class Watcher:
@@ -119,3 +128,45 @@ class Observers(WatcherGroup):
                     f"the observer {type(observer).__name__} failed ({error!r}): the work goes on "
                     "without it"
                 )
+
+
+class Pace:
+    """The speed of work over the last half of the time that it has taken."""
+
+    def __init__(self, total: float, done: float = 0.0, now: float | None = None) -> None:
+        self._total = total
+        now = time.monotonic() if now is None else now
+        self._began = now
+        self._marks = deque([(now, done)])
+        self._last = (now, done)
+
+    def saw(self, done: float, now: float | None = None) -> None:
+        """Record how many units are done; fewer than before begin anew."""
+        now = time.monotonic() if now is None else now
+        if done < self._last[1]:
+            self._began, self._marks = now, deque([(now, done)])
+        self._last = (now, done)
+        if now - self._marks[-1][0] >= _APART:
+            self._marks.append((now, done))
+        while len(self._marks) > 1 and self._marks[1][0] <= (self._began + now) / 2:
+            self._marks.popleft()
+
+    @property
+    def speed(self) -> float | None:
+        """Units a second; ``None`` where nothing can be said yet."""
+        (since, before), (now, done) = self._marks[0], self._last
+        if now - self._began < _ENOUGH or done <= before or now <= since:
+            return None
+        return (done - before) / (now - since)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest takes, as of the last look; ``None`` where that is not known."""
+        speed = self.speed
+        return max(0.0, self._total - self._last[1]) / speed if speed else None
+
+
+def epoch_of(doing: str) -> tuple[int, int] | None:
+    """Return the epoch in hand and how many there are, from the name of the work."""
+    found = _EPOCH.fullmatch(doing.strip())
+    return (int(found[1]), int(found[2])) if found else None

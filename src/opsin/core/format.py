@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+from opsin.core.errors import RecipeError
+
+_NUMBER: Final = r"([0-9]+(?:[.][0-9]+)?)"
+_TIME: Final = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s)?")
 
 
 def clock(seconds: float) -> str:
@@ -140,3 +146,14 @@ def repeats(rows: int) -> str:
 def plus_minus(figures: WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval."""
     return with_interval(figures.accuracy, figures.low, figures.high)
+
+
+def seconds_of(text: str | float) -> float:
+    """Read a time: ``10m``, ``90s``, ``1h30m`` or a number of seconds."""
+    plain = str(text).strip().lower()
+    found = _TIME.fullmatch(f"{plain}s" if re.fullmatch(_NUMBER, plain) else plain)
+    hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if not 0 < total < math.inf:
+        raise RecipeError("a time such as 10m, 90s, 1h30m or 600", f"got {text!r}", "Give another.")
+    return total

@@ -41,6 +41,13 @@ NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER: Final = getattr(os, "O_DIRECTORY", 0)
 
+#: Where to compute, as a pattern: a word, some with the number of a device.
+DEVICES: Final = r"auto|cpu|coreml|mps|(cuda|tensorrt|directml|openvino)(:[0-9]+)?"
+#: The same in words.
+DEVICE_WORDS: Final = (
+    "auto, cpu, cuda, tensorrt, coreml or mps, directml, openvino; perhaps a number: cuda:1"
+)
+
 
 # Files and folders
 
@@ -277,6 +284,12 @@ def return_memory() -> None:
 
 
 # The machine
+
+
+def cores() -> int:
+    """Return how many cores this process may use; a container may allow fewer than there are."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def processor_name() -> str:

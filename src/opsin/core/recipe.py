@@ -24,9 +24,9 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from opsin.core.defaults import AUGMENTATIONS, DEVICE_WORDS, DEVICES
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
+from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.core.stored_json import Json, JsonObject
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
@@ -80,6 +80,35 @@ Named = Annotated[
 ]
 
 
+#: How each kind of training image is varied; shifts are shares of the smaller side.
+AUGMENTATIONS: Final[dict[str, dict[str, float]]] = {
+    "none": {
+        "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
+        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
+    },
+    "photos": {
+        "flip": True, "shift": 1 / 16, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
+        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
+    },
+    # A page is photographed or scanned in any light, a little askew, never as its mirror image.
+    "documents": {
+        "flip": False, "shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "light": 0.2, "erase": 0.0,
+        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
+    },
+    # A mirrored or strongly turned sign is another sign.
+    "symbols": {
+        "flip": False, "shift": 1 / 16, "zoom": 0.1, "rotate": 8.0, "light": 0.0, "erase": 0.0,
+        "crop": 0.0, "colour": 0.0, "mixup": 0.0,
+    },
+}  # fmt: skip
+
+#: What goes with an optimiser that is not the network's own.
+OPTIMIZERS: Final[dict[str, dict[str, float]]] = {
+    "adam": {"rate": 2e-3, "momentum": 0.9},
+    "adamw": {"rate": 1e-2, "momentum": 0.9},
+    "sgd": {"rate": 0.1, "momentum": 0.9},
+    "muon": {"rate": 0.1, "momentum": 0.6},
+}
 #: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
 SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
 NETWORK, TRAINING, AUGMENTATION = "Network", "Training", "Augmentation"

@@ -22,15 +22,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 
 from opsin.core.child_process import (
+    Header,
     child_environment,
     error_from,
     error_values,
     exit_reason,
     module_command,
+    pack,
+    receive,
     take_output,
+    whole,
 )
 from opsin.core.errors import OpsinError, SandboxError
-from opsin.core.framing import Header, pack, receive, whole
 from opsin.core.platform import ended_after, limit_process, prefer_as_oom_victim
 
 #: Seconds and bytes of memory that opening one file may take.

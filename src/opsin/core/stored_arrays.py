@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 
 #: What a packed file may expand to: this many times its own size, or this many bytes if more.
 MAX_RATIO: Final = 20

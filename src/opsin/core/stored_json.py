@@ -6,12 +6,15 @@ nothing. So no more is read than a file of Opsin's has, and what it would become
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import BinaryIO, Final, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Final, TypeAlias
+
+from opsin.core.files import ConfinedDir
 
 #: What JSON can say.
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -106,3 +109,54 @@ def _no_number(text: str) -> float:
 def _number(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _no_number(text)
+
+
+# Bytes of a line; a batch of sorted images ends with one that may name all of them.
+_LONGEST_EVENT: Final = 32 << 20
+
+
+class EventLog:
+    """A file of events, for one process at a time."""
+
+    def __init__(self, folder: ConfinedDir, name: str) -> None:
+        self._folder, self._name = folder, name
+
+    def append(self, *events: Any) -> None:
+        """Add events, and bring them to the disk. A last line that was cut short goes."""
+        content = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+        with self._folder.open(self._name, "ab") as file:
+            size = os.fstat(file.fileno()).st_size
+            if (whole := self._whole(size)) < size:
+                file.truncate(whole)
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) or 0 :]
+            os.fsync(file.fileno())
+
+    def _whole(self, size: int) -> int:
+        """Return where the last line ends that has its end."""
+        with self._folder.open(self._name) as file:
+            file.seek(max(0, size - 1))
+            if file.read(1) in {b"", b"\n"}:
+                return size
+            start = file.seek(max(0, size - _LONGEST_EVENT))
+            end = file.read(_LONGEST_EVENT).rfind(b"\n") + 1
+        if start and not end:
+            raise OSError(errno.EFBIG, "Its last line is longer than any", self._name)
+        return start + end
+
+    def read(self, *, skip: bool = False) -> Iterator[Any]:
+        """Yield the events, the oldest first; a last line that was cut short is left out."""
+        if not self._folder.has(self._name):
+            return
+        with self._folder.open(self._name) as file:
+            while (line := file.readline(_LONGEST_EVENT)).endswith(b"\n"):
+                try:
+                    event = parse_json(line)
+                except ValueError:
+                    if skip:
+                        continue
+                    raise
+                yield event
+            if len(line) == _LONGEST_EVENT:
+                raise ValueError("a line is longer than any")

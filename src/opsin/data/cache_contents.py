@@ -15,8 +15,8 @@ import filelock
 
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
+from opsin.core.files import open_regular
 from opsin.core.format import counted
-from opsin.core.regular_file import open_regular
 from opsin.core.stored_json import JsonObject, read_json
 from opsin.data.cache import ABOUT, cache_root
 from opsin.data.sources.named import NAMES

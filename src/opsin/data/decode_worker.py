@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from PIL import AvifImagePlugin
 
-from opsin.core.framing import Header, whole
+from opsin.core.child_process import Header, whole
 from opsin.core.metadata import Preparation
 from opsin.data import formats, images, pnm
 

@@ -1,4 +1,4 @@
-"""Images that have no label yet, one at a time."""
+"""Images that are listed and not yet decoded, with or without labels, one at a time."""
 
 from __future__ import annotations
 
@@ -8,44 +8,76 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.digest_set import DigestSet
 from opsin.data.shard import NamesDigest, Shard, ShardInputs
 from opsin.stores.store_address import StoredObject, is_stored
 
+#: A file, an object of a store, a file's bytes, or an array.
+Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
-class Unlabelled:
-    """One image."""
+class ListedImage:
+    """An image before it is decoded, or why it cannot be had; -1: no label, no row of a dataset."""
 
     name: str
-    image: str | bytes | StoredObject
-    path: str | None = None
+    image: Listed
+    label: int = -1
+    part: int = 0
     problem: ImageError | None = None
+    row: int = -1
+
+    @classmethod
+    def at(
+        cls,
+        row: int,
+        names: Sequence[str],
+        images: Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[Any],
+    ) -> Self:
+        """Return the image of a row, or why its archive does not give it."""
+        name = str(names[row])
+        try:
+            return cls(name, images[row])
+        except ImageError as error:
+            return cls(name, b"", problem=error)
+
+    @property
+    def path(self) -> str | None:
+        """Its file, where it is one."""
+        return str(self.image) if isinstance(self.image, str | Path) else None
 
     def absolute(self) -> Self:
         """Return the same with its file's whole path, for a process that works elsewhere."""
         if self.path is None:
             return self
-        path = os.path.abspath(self.path)  # noqa: PTH100  any text
-        return replace(self, image=path, path=path)
-
-
-def _nothing() -> None:
-    return
+        return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Images from one source, found while they are asked for: any number in the same memory."""
+    """Images of one source, found while they are asked for: any number in the same memory.
+
+    Args:
+        source: What the user called it.
+        kind: What it is: ``folder``, ``table``, ``archive`` …
+        each: Lists the images.
+        number: Counts them by a quick pass; ``None`` where only reading tells.
+        stop: Ends a wait for names on standard input, from any thread.
+        inputs: Which shard of the source they are.
+        passing: Whether they come once only.
+    """
 
     source: str
     kind: str
-    each: Callable[[], Iterator[Unlabelled]]
-    number: Callable[[], int | None] = _nothing
-    stop: Callable[[], None] = _nothing
+    each: Callable[[], Iterator[ListedImage]]
+    number: Callable[[], int | None] = lambda: None
+    stop: Callable[[], None] = lambda: None
     inputs: ShardInputs | None = None
     passing: bool = False
 
@@ -54,15 +86,14 @@ class Stream:
         """Whether no two images can share a name, as those of tables and lists may."""
         return self.kind in ("folder", "store", "archive", "image")
 
-    def __iter__(self) -> Iterator[Unlabelled]:
-        """Yield the images, one at a time."""
+    def __iter__(self) -> Iterator[ListedImage]:
         return self.each()
 
     def count(self) -> int | None:
-        """Return how many images there are, by a quick pass; ``None`` where only reading tells."""
+        """Return how many images there are; ``None`` where only reading tells."""
         return self.number()
 
-    def sample(self) -> Unlabelled | None:
+    def sample(self) -> ListedImage | None:
         """Return one of the images; ``None`` where that would take it away, or there is none."""
         return None if self.passing else next(iter(self), None)
 
@@ -73,67 +104,67 @@ class Stream:
 
 def stream_of_one(source: str, path: Path) -> Stream:
     """Return the stream of one image file."""
-    place = str(path)
-    return Stream(source, "file", lambda: iter([Unlabelled(source, place, place)]), lambda: 1)
+    return Stream(source, "file", lambda: iter([ListedImage(source, str(path))]), lambda: 1)
 
 
 def join_streams(streams: Sequence[Stream]) -> Stream:
     """Return the images of several sources as one stream."""
     if len(streams) == 1:
         return streams[0]
-    alone = all(stream.kind == "file" for stream in streams)
     places = [
         stream.source if is_stored(stream.source) else os.path.realpath(stream.source)
         for stream in streams
         if stream.source != "-"
     ]
+    # A pattern such as *.jpg stands for other files tomorrow: their folder is the source.
+    try:
+        source = os.path.commonpath(places) if places else "-"
+    except ValueError:  # on different drives, or a disk and a store
+        source = " + ".join(places)
+
+    def named(stream: Stream) -> Iterator[ListedImage]:
+        if stream.kind in ("file", "image", "paths"):
+            return iter(stream)
+        root = stream.source.rstrip("/")
+        return (replace(image, name=f"{root}/{image.name}") for image in stream)
+
+    def number() -> int | None:
+        counts = [stream.count() for stream in streams]
+        return None if None in counts else sum(filter(None, counts))
+
+    def stop() -> None:
+        for stream in streams:
+            stream.close()
+
     return Stream(
-        # A pattern such as *.jpg stands for other files tomorrow: their folder is the source.
-        _common_folder(places),
-        "file" if alone else "several",
-        lambda: itertools.chain.from_iterable(_with_source(stream) for stream in streams),
-        lambda: _total([stream.count() for stream in streams]),
-        lambda: _close(streams),
+        source,
+        "file" if all(stream.kind == "file" for stream in streams) else "several",
+        lambda: itertools.chain.from_iterable(map(named, streams)),
+        number,
+        stop,
         passing=any(stream.passing for stream in streams),
     )
 
 
-def _common_folder(places: Sequence[str]) -> str:
-    try:
-        return os.path.commonpath(places) if places else "-"
-    except ValueError:  # on different drives, or a disk and a store
-        return " + ".join(places)
-
-
-def _with_source(stream: Stream) -> Iterator[Unlabelled]:
-    if stream.kind in ("file", "image", "paths"):
-        yield from stream
-        return
-    root = stream.source.rstrip("/")
-    for image in stream:
-        yield replace(image, name=f"{root}/{image.name}")
-
-
-def _close(streams: Sequence[Stream]) -> None:
-    for stream in streams:
-        stream.close()
-
-
-def _total(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
 def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> Stream:
     """Return the images of a source that are in one shard; ``once``: each name counts once."""
+
+    def named(images: Stream) -> Iterator[ListedImage]:
+        seen, key = DigestSet(), os.urandom(16)
+        for image in images:
+            name = image.name.encode("utf-8", "surrogatepass")
+            digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
+            if not once or images.unique or seen.add(int.from_bytes(digest, "big")):
+                yield image
+
     names = NamesDigest()
-    for image in _named(stream, once=once):
+    for image in named(stream):
         names.add(image.name)
     inputs = ShardInputs(shard, names.count, names.hex)
 
-    def each() -> Iterator[Unlabelled]:
+    def each() -> Iterator[ListedImage]:
         seen = NamesDigest()
-        for image in _named(again, once=once):
+        for image in named(again):
             if seen.count in inputs.rows:
                 yield image
             seen.add(image.name)
@@ -146,13 +177,3 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream, *, once: bool) -> St
 
     count = len(inputs.rows)
     return replace(stream, each=each, number=lambda: count, inputs=inputs, passing=False)
-
-
-def _named(stream: Stream, *, once: bool) -> Iterator[Unlabelled]:
-    """Yield a stream's images; each name once, where that is asked for and not known anyway."""
-    seen, key = DigestSet(), os.urandom(16)
-    for image in stream:
-        name = image.name.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
-        if not once or stream.unique or seen.add(int.from_bytes(digest, "big")):
-            yield image

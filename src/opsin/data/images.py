@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from opsin.core.errors import ImageError
+from opsin.core.files import open_regular
 from opsin.core.metadata import Bits, Preparation
-from opsin.core.regular_file import open_regular
 from opsin.data import formats, sandboxed_decoding
 from opsin.data.array_image import image_from_array
 from opsin.data.background import lies_on_other_side, match_background

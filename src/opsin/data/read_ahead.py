@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final
 
 from opsin.core.errors import ImageError
+from opsin.data.image_stream import ListedImage
 from opsin.data.images import content_of
 from opsin.stores.bucket import CONNECTIONS
 from opsin.stores.store_address import StoredObject
@@ -20,26 +21,12 @@ _WAITING: Final = 32 << 20
 _USUAL: Final = 1 << 20
 
 
-class _Listed(Protocol):
-    """An image that may lie in a store; a frozen dataclass."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def image(self) -> object: ...
-    @property
-    def problem(self) -> ImageError | None: ...
-
-
-_Image = TypeVar("_Image", bound=_Listed)
-
-
-def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
+def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
     """Yield images in their order; those that lie in a store with their contents, or a problem."""
-    waiting: deque[tuple[_Image, int, Future[_Image] | None]] = deque()
+    waiting: deque[tuple[ListedImage, int, Future[ListedImage] | None]] = deque()
     held, pool = 0, None
 
-    def first() -> _Image:
+    def first() -> ListedImage:
         image, _, future = waiting.popleft()
         return image if future is None else future.result()
 
@@ -62,10 +49,8 @@ def read_ahead(images: Iterable[_Image]) -> Generator[_Image]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _with_content(image: _Image, stored: StoredObject) -> _Image:
-    one: Any = image
+def _with_content(image: ListedImage, stored: StoredObject) -> ListedImage:
     try:
-        read: _Image = replace(one, image=content_of(stored, image.name))
+        return replace(image, image=content_of(stored, image.name))
     except ImageError as error:
-        read = replace(one, problem=error)
-    return read
+        return replace(image, problem=error)

@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.defaults import cores
+from opsin.core.child_process import Header
 from opsin.core.errors import ImageError, SandboxError
-from opsin.core.framing import Header
+from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
 
 # Beside what reading the file takes, so that a file costs less than five seconds in all.

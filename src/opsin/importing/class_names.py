@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.errors import RecipeError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 
 # What other programs call the file beside a network, in the order of looking.
 _BESIDE: Final = (

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.onnx_files.refusal import refused
 from opsin.onnx_files.tensor_file import LEGACY
 

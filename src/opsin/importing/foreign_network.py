@@ -13,13 +13,13 @@ import onnx
 from onnx import helper, numpy_helper
 from pydantic import BaseModel, ConfigDict, Field
 
-from opsin.backbones.probe import Probed, Value, check_bounded, probe_model
+from opsin.backbones.probe import check_bounded, in_sandbox, probe_model
+from opsin.backbones.probed import Probed, Value
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, OpsinError, SandboxError
-from opsin.core.framing import Header
+from opsin.core.files import open_regular
 from opsin.core.metadata import Layer
 from opsin.core.platform import limit_computing
-from opsin.core.regular_file import open_regular
-from opsin.core.sandbox import Sandbox
 from opsin.importing.answers import ANSWERS, FoundAnswers, find_answers
 from opsin.importing.class_names import names_in
 from opsin.importing.converted import Converted
@@ -33,13 +33,6 @@ from opsin.onnx_files.tensor_file import read_tensors
 
 #: What weights alone may be of.
 Architecture = Literal["mlp"]
-# Seconds of computing and bytes that reading a small file may take, and for each byte of a larger
-# one. On a busy machine it waits for a core, which takes longer.
-_SECONDS: Final = 5.0
-_BUSY: Final = 12
-_MEMORY: Final = 512 << 20
-_BYTES_A_SECOND: Final = 2 << 20
-_COPIES: Final = 8
 _READ: Final = 1 << 20
 
 
@@ -72,15 +65,12 @@ def read_foreign(
     if graph is not None:
         _digest(graph)  # says so where it is no file
     digest, size = _digest(path)
-    seconds = _SECONDS + size / _BYTES_A_SECOND
-    memory = _MEMORY + _COPIES * size
-    where = "opsin.importing.foreign_network:read"
+    header = {
+        "path": str(path), "side": side, "output": output, "architecture": architecture,
+        "graph": None if graph is None else str(graph),
+    }  # fmt: skip
     try:
-        with Sandbox(where, seconds=_BUSY * seconds, memory=memory) as sandbox:
-            found, content = sandbox.call({
-                "path": str(path), "side": side, "output": output, "architecture": architecture,
-                "graph": None if graph is None else str(graph), "seconds": seconds,
-            })  # fmt: skip
+        found, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
     except SandboxError as error:
         raise refused(path.name, error.received) from error
     return ForeignNetwork(path=path, digest=digest, content=content, **found)

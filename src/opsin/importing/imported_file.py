@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opsin.backbones.backbone import Backbone
-from opsin.backbones.feature_graph import FeatureGraph
-from opsin.backbones.layer_table import layer_table
+from opsin.backbones.feature_graph import FeatureGraph, layer_table
 from opsin.backbones.pixel_values import PixelValues
 from opsin.core.metadata import Layer, Metadata
 from opsin.importing.answers import ANSWERS

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.importing.file_kind import read_member
 from opsin.onnx_files.refusal import quoted, refused
 

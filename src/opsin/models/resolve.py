@@ -7,12 +7,13 @@ from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 
-from opsin.core.defaults import AUGMENTATIONS, OPTIMIZERS
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
+    AUGMENTATIONS,
     CHANGEABLE,
     DEEPEST,
     MODEL_OPTIONS,
+    OPTIMIZERS,
     TRAINING_OPTIONS,
     ClassicalName,
     DataRecipe,

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.onnx_files.refusal import quoted, refused
 
 _LARGEST_HEADER: Final = 64 << 20

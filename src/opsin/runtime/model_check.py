@@ -20,12 +20,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, RecipeError, SandboxError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.framing import Header
+from opsin.core.files import open_regular
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.platform import limit_memory
-from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import cache_root, is_own, make_own

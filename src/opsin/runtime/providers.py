@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 import onnxruntime
 from numpy.typing import NDArray
 
-from opsin.core.defaults import DEVICE_WORDS, DEVICES
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.platform import DEVICE_WORDS, DEVICES
 from opsin.runtime.onnx_scan import printable
 
 CPU: Final = "cpu"

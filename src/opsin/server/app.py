@@ -26,13 +26,13 @@ from opsin.server import kserve, page, predict
 from opsin.server.body import MemoryBudget
 from opsin.server.describe import TAGS, OpenApi, described_router, error_replies
 from opsin.server.engine import Engine
-from opsin.server.errors import MethodNotAllowed, NotFound, UnknownModel, error_reply, reply_to
+from opsin.server.errors import MethodNotAllowed, NotFound, UnknownModel, reply_to
 from opsin.server.metrics import MetricsMiddleware
 from opsin.server.models import ServedModel
 from opsin.server.predict import PREDICT
 from opsin.server.settings import ServerSettings
 from opsin.web.access import HEADERS, AccessMiddleware
-from opsin.web.refusals import BadRequest, json_reply
+from opsin.web.refusals import BadRequest, error_reply, json_reply
 
 
 class Size(BaseModel):
@@ -76,7 +76,7 @@ class ModelCard(BaseModel):
             score=metadata.score,
             rejects=metadata.reject is not None,
             embedding=served.embedding,
-            device=served.device,
+            device=served.file.device,
             loaded=datetime.fromtimestamp(served.loaded, UTC),
             opsin=metadata.opsin,
         )

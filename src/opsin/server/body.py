@@ -11,10 +11,9 @@ import binascii
 import contextlib
 import gc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, ValidationError
 from pydantic.json_schema import WithJsonSchema
@@ -258,40 +257,29 @@ def images_of_json(content: bytes, most: int) -> list[Upload]:
     )
 
 
-class CancelOnDisconnect:
-    """Ends a block that waits once the client has gone: ``ClientDisconnect``.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Read]) -> _Read:
+    """Wait for work, which is cancelled once the client has gone: ``ClientDisconnect``.
 
     A client that is gone would keep its place in the queue until the deadline, and the server would
-    compute in vain. Looking costs a task, so only requests that wait for a while do it: the others
-    pay for a timer alone. All of the request's body must have been read.
+    compute in vain. Only requests that wait for a while look for it. All of the request's body must
+    have been read.
     """
+    task = asyncio.create_task(work)
+    try:
+        done, _ = await asyncio.wait([task], timeout=LOOK_AFTER)
+        if not done:
+            leaving = asyncio.create_task(_disconnect(receive))
+            try:
+                await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                leaving.cancel()
+            if not task.done():
+                raise ClientDisconnect
+        return await task
+    finally:
+        task.cancel()
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._looking: asyncio.Task[None] | None = None
-        self._gone = False
 
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task, self._before = task, task.cancelling()
-        self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER, self._begin)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        if self._looking is not None:
-            self._looking.cancel()
-        # As `asyncio.timeout` does: the task may have been cancelled from elsewhere as well.
-        if self._gone and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
-            raise ClientDisconnect from None
-
-    def _begin(self) -> None:
-        self._looking = asyncio.create_task(self._look())
-
-    async def _look(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # the end of a body may be sent once more
-        self._gone = True
-        self._task.cancel()
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass  # the end of a body may be sent once more

@@ -16,12 +16,12 @@ _ERRORS: Final[Mapping[int, str]] = {
     400: "The body, the query or the Host header cannot be understood.",
     401: "The token is missing or wrong.",
     403: "A page of another site asks.",
-    404: "There is no such model.",
+    404: "There is no such model, or no such version of it.",
     408: "The body did not arrive in time.",
     413: "The body has too many bytes, or too many images.",
     415: "A body of this kind is not read here.",
     421: "The Host header is no name of this server.",
-    422: "The one image that was sent cannot be read.",
+    422: "The one image that was sent cannot be read; at /v2, one of them.",
     503: "The server is busy or stopping; try again after the seconds in Retry-After.",
     504: "There was no answer in time.",
 }
@@ -43,10 +43,10 @@ OpenApi = dict[str, Any]
 Replies = dict[int | str, OpenApi]
 
 
-def error_replies(*statuses: int) -> Replies:
+def error_replies(*statuses: int, shape: object = ErrorReply) -> Replies:
     """The replies of some statuses that are errors, or of all."""
     return {
-        status: {"model": ErrorReply, "description": text}
+        status: {"model": shape, "description": text}
         for status, text in _ERRORS.items()
         if status in (statuses or _ERRORS)
     }

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from opsin.core.defaults import cores
-from opsin.core.errors import ImageError, RecipeError
+import numpy as np
+
+from opsin.core.child_process import Header
+from opsin.core.errors import ImageError, OpsinError, RecipeError
+from opsin.core.files import MISSING, file_stamp
 from opsin.core.format import counted, file_size
-from opsin.core.framing import Header
-from opsin.core.platform import CHILDREN_INHERIT
-from opsin.server.errors import Expired, Overloaded, Stopping, TooLarge, UnknownModel, WorkerDied
+from opsin.core.metadata import Metadata
+from opsin.core.platform import CHILDREN_INHERIT, cores
+from opsin.server.errors import (
+    BadAnswer,
+    Expired,
+    Overloaded,
+    Stopping,
+    TooLarge,
+    UnknownModel,
+    WorkerDied,
+)
 from opsin.server.metrics import ServerMetrics
-from opsin.server.models import ServedModel
-from opsin.server.registry import ModelRegistry
+from opsin.server.models import ModelFile, ServedModel, training_shares
 from opsin.server.settings import MAX_PIXELS
 from opsin.server.waiting import (
     BATCH_BYTES,
     ImageToAnswer,
     PendingRequest,
     PredictResult,
+    QueueEntry,
     RequestQueue,
     Result,
-    pack_batch,
-    unpack_reply,
 )
-from opsin.server.workers import WorkerBatch, WorkerPool, log_failure
+from opsin.server.workers import Reply, WorkerPool, log_failure
 
 #: Bytes of images that may wait.
 QUEUE_BYTES: Final = 256_000_000
@@ -41,6 +51,8 @@ _GRACE: Final = 10.0
 _NEWEST: Final = 0.1
 # Images that are remembered since a process died with them; the oldest are forgotten first.
 _SUSPECTS: Final = 256
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Engine:
@@ -70,43 +82,38 @@ class Engine:
         metrics: ServerMetrics | None = None,
         poll_seconds: float = 1.0,
     ) -> None:
+        self._paths, self._device, self._poll_seconds = dict(models), device, poll_seconds
         self._batch, self._deadline, self._max_pixels = batch, deadline, max_pixels
         self.metrics = metrics or ServerMetrics()
-        self._registry = ModelRegistry(
-            models, batch=batch, device=device, metrics=self.metrics, poll_seconds=poll_seconds
-        )
+        #: The models in service.
+        self.served: dict[str, ServedModel] = {}
         self._queue = RequestQueue(queue, QUEUE_BYTES)
+        self._requests: set[PendingRequest] = set()
         # Any image of a batch whose process died may be why: each is computed alone from then on,
         # until it has an answer.
         self._suspects: OrderedDict[bytes, None] = OrderedDict()
+        #: Images that workers have.
         self.computing = 0
         self._pool = WorkerPool(
             workers or cores(),
-            lambda: list(self._registry.models.values()),
-            self._answered,
-            self._died,
-            self._dispatch_soon,
+            lambda: [model.file for model in self.served.values()],
+            self._dispatch,
+            self.metrics.worker_died,
         )
         self._dispatching = self._stopping = False
-        self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         # Mean seconds of a worker for an image; until the first batch, a guess.
         self._pace = 0.01
 
     @property
-    def served(self) -> Mapping[str, ServedModel]:
-        """The models in service."""
-        return self._registry.served
-
-    @property
     def ready(self) -> bool:
         """Whether asking makes sense now."""
-        return bool(self._registry.served) and not self._stopping and bool(self._pool.workers)
+        return bool(self.served) and not self._stopping and bool(self._pool.workers)
 
     @property
     def waiting(self) -> int:
         """Images that wait for a worker."""
-        return self._queue.images
+        return len(self._queue)
 
     @property
     def pids(self) -> list[int]:
@@ -119,11 +126,14 @@ class Engine:
             raise RecipeError(
                 "Linux or macOS", "this is Windows", "Serve from its Linux subsystem (WSL)."
             )
-        await self._registry.open(self._pool)
-        self._tasks = [
-            asyncio.create_task(self._registry.watch(self._pool)),
-            asyncio.create_task(self._maintain()),
-        ]
+        files = {
+            name: await asyncio.to_thread(ModelFile.read, path, self._device)
+            for name, path in self._paths.items()
+        }
+        known = await self._pool.start(list(files.values()), trial_batch=self._batch)
+        for (name, file), header in zip(files.items(), known, strict=True):
+            self._serve(name, file, header)
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._maintain())]
         for task in self._tasks:
             task.add_done_callback(log_failure)
 
@@ -133,13 +143,12 @@ class Engine:
         Without ``wait``, those that were taken get `Stopping`, too.
         """
         self._stopping = True
-        if not wait:
-            given = [batch.entries for worker in self._pool.workers for batch in worker.batches]
-            for entry in chain(self._queue, *given):
-                entry.request.fail(Stopping())
-        while wait and (self.waiting or self.computing):
-            self._idle.clear()
-            await self._idle.wait()
+        while self._requests:
+            if not wait:
+                for request in self._requests:
+                    request.fail(Stopping())
+            await asyncio.wait([request.future for request in self._requests])
+            await asyncio.sleep(0)  # `predict` goes on, and forgets them
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -174,36 +183,30 @@ class Engine:
             WorkerDied: The process that worked on it ended.
         """
         request = self._admit(model, images, deadline, again=again)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
-        try:
-            if request.left:
+        if request.left:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
+            self._requests.add(request)
+            try:
                 await request.future
-        except Expired:
-            self.metrics.refused("expired")
-            raise
-        finally:
-            timer.cancel()
-            request.model.asked -= 1
-            if request.left:  # free the places of those that wait
-                for entry in request.entries:
+            except Expired:
+                self.metrics.refused("expired")
+                raise
+            finally:
+                timer.cancel()
+                self._requests.discard(request)
+                for entry in request.entries:  # those that still wait free their places
                     self._queue.drop(entry)
                 self.metrics.waiting(self.waiting)
-                self._signal_idle()
         return cast("list[Result]", request.results)
 
     def _admit(
-        self,
-        name: str,
-        images: Sequence[ImageToAnswer],
-        deadline: float | None,
-        *,
-        again: bool = False,
+        self, name: str, images: Sequence[ImageToAnswer], deadline: float | None, *, again: bool
     ) -> PendingRequest:
         """Queue a request's images, or raise why not."""
-        model = self._registry.models.get(name)
+        model = self.served.get(name)
         if model is None:
-            raise UnknownModel.named(name, self._registry.models)
+            raise UnknownModel.named(name, self.served)
         if self._stopping:
             self.metrics.refused("stopping")
             raise Stopping
@@ -213,10 +216,10 @@ class Engine:
         if seconds <= 0:
             self.metrics.refused("expired")
             raise _expired(request)
-        if self._suspects:
-            for entry in request.entries:
-                entry.alone |= _mark(images[entry.place]) in self._suspects
         queue, entries = self._queue, request.entries
+        if self._suspects:
+            for entry in entries:
+                entry.alone |= _mark(entry.image) in self._suspects
         size = sum(entry.size for entry in entries)
         if len(entries) > queue.most_images or size > queue.most_bytes:
             self.metrics.refused("too large")
@@ -234,8 +237,10 @@ class Engine:
                     self.metrics.refused("overloaded")
                 raise self._overloaded()
         self.metrics.waiting(self.waiting)
-        self._dispatch_soon()
-        model.asked += 1
+        if not self._dispatching:
+            # At the end of this turn of the event loop, when all of its requests are in.
+            self._dispatching = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
         return request
 
     def check_queue(self) -> None:
@@ -255,87 +260,172 @@ class Engine:
             retry_after=seconds,
         )
 
-    def _dispatch_soon(self) -> None:
-        """Dispatch at the end of this turn of the event loop, when all of its requests are in."""
-        if not self._dispatching:
-            self._dispatching = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
-
     def _dispatch(self) -> None:
         """Give free workers what waits."""
         self._dispatching = False
         before = self.waiting
         while self.waiting:
             workers = [worker for worker in self._pool.workers if worker.alive]
-            free = [worker for worker in workers if not worker.batches]
+            free = [worker for worker in workers if not worker.asked]
             # The next batch lies ready behind the present one only where it could not grow
             # any more; until then, further images may still join it.
             least = 1 if free else self._batch
-            free = free or [w for w in workers if len(w.batches) == 1 and w.batches[0].light]
-            if not free:
+            free = free or [w for w in workers if len(w.asked) == 1 and w.light]
+            batch = self._queue.take(most=self._batch, among=len(free), least=least) if free else []
+            if not batch:
                 break
-            entries = self._queue.take(most=self._batch, among=len(free), least=least)
-            if not entries:
-                break
-            header, parts = pack_batch(entries, max_pixels=self._max_pixels)
-            size = sum(entry.size for entry in entries)
-            light = not entries[0].alone and size < BATCH_BYTES // 4
-            self.computing += len(entries)
-            free[0].send(entries[0].request.model, WorkerBatch(entries, light), header, parts)
+            light = not batch[0].alone and sum(entry.size for entry in batch) < BATCH_BYTES // 4
+            self.computing += len(batch)
+            # See `opsin.server.worker.answer`.
+            images = [entry.image for entry in batch]
+            parts = [image.content for image in images]
+            header = {
+                "max_pixels": self._max_pixels,
+                "images": [
+                    (len(part), image.shape, image.as_is, image.embedding, image.explain)
+                    for image, part in zip(images, parts, strict=True)
+                ],
+            }
+            reply = free[0].answer(batch[0].request.model.file, header, parts, light=light)
+            reply.add_done_callback(partial(self._deliver, batch))
         if self.waiting != before:
             self.metrics.waiting(self.waiting)
 
-    def _signal_idle(self) -> None:
-        if not self.waiting and not self.computing:
-            self._idle.set()
-
-    def _answered(self, batch: WorkerBatch, header: Header, body: bytes) -> None:
-        """Deliver a worker's answers, after giving it its next batch."""
-        self.computing -= len(batch.entries)
-        if self.waiting:
-            self._dispatch()
+    def _deliver(self, batch: list[QueueEntry], reply: asyncio.Future[Reply]) -> None:
+        """Give a batch's requests their answers, or fail them if its worker has ended."""
+        self.computing -= len(batch)
+        if reply.exception():
+            self._lost(batch)
+            return
         now = asyncio.get_running_loop().time()
-        served = cast("ServedModel", batch.entries[0].request.model.served)
-        count, classes = len(batch.entries), served.metadata.classes
-        for entry, result, best in unpack_reply(batch.entries, header, body):
+        header, body = reply.result()
+        model = batch[0].request.model
+        for entry, result in zip(batch, _results(model, batch, header, body), strict=True):
             request = entry.request
             if self._suspects:
-                self._suspects.pop(_mark(request.images[entry.place]), None)
+                self._suspects.pop(_mark(entry.image), None)
             if request.future.done():
                 pass  # the client has gone, or the deadline has passed
             elif isinstance(result, PredictResult):
-                self.metrics.answered(served.name, result, classes[best], now - request.came)
+                label = model.metadata.classes[int(result.probabilities.argmax())]
+                self.metrics.answered(model.name, result, label, now - request.came)
             elif isinstance(result, ImageError):
-                self.metrics.unreadable(served.name)
+                self.metrics.unreadable(model.name)
             request.settle(entry.place, result)
         seconds = header["seconds"]
-        if not batch.entries[0].alone:
-            self._pace += _NEWEST * (seconds / count - self._pace)
-        self.metrics.batch(served.name, count, seconds)
-        self._signal_idle()
+        if not batch[0].alone:
+            self._pace += _NEWEST * (seconds / len(batch) - self._pace)
+        self.metrics.batch(model.name, len(batch), seconds)
 
-    def _died(self, batches: list[WorkerBatch]) -> None:
-        """Fail the requests whose images a worker had when it ended."""
-        self.metrics.worker_died()
-        for entry in batches[0].entries if batches else ():
-            self._suspects[_mark(entry.request.images[entry.place])] = None
+    def _lost(self, batch: list[QueueEntry]) -> None:
+        for entry in batch:
+            self._suspects[_mark(entry.image)] = None
         while len(self._suspects) > _SUSPECTS:
             self._suspects.popitem(last=False)
-        for batch in batches:
-            self.computing -= len(batch.entries)
-            for request in {entry.request for entry in batch.entries}:
-                if not request.future.done():
-                    self.metrics.refused("worker died")
-                request.fail(WorkerDied())
-        self._signal_idle()
+        for request in {entry.request for entry in batch}:
+            if not request.future.done():
+                self.metrics.refused("worker died")
+            request.fail(WorkerDied())
 
     async def _maintain(self) -> None:
-        """End stuck workers, and close models that no request needs."""
-        loop = asyncio.get_running_loop()
+        """End stuck workers."""
         while True:
             await asyncio.sleep(1.0)
-            self._pool.kill_stuck(loop.time(), self._deadline + _GRACE)
-            self._pool.forget(self._registry.needed())
+            now = asyncio.get_running_loop().time()
+            self._pool.kill_stuck(now, self._deadline + _GRACE)
+
+    async def _watch(self) -> None:
+        """Replace models whose files are replaced, until cancelled."""
+        tried = {name: model.file.stamp for name, model in self.served.items()}
+        seen = dict(tried)
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            for name in self._paths:
+                stamp = await asyncio.to_thread(file_stamp, self.served[name].file.path)
+                if stamp == MISSING:  # between two files, or gone: the old one goes on
+                    continue
+                # The same twice: it seems to be written completely.
+                if stamp == seen[name] != tried[name]:
+                    tried[name] = stamp
+                    await self._replace(name)
+                seen[name] = stamp
+
+    async def _replace(self, name: str) -> None:
+        """Open a model's new file, and let it take over; a bad one changes nothing.
+
+        Every worker opens it beside the old one, and only then do new requests get it; those that
+        came before have their answers from the old one.
+        """
+        old = self.served[name].file
+        try:
+            new = await asyncio.to_thread(ModelFile.read, old.path, self._device)
+            if new.digest == old.digest:
+                return
+            header = await self._pool.try_out(new, trial_batch=self._batch)
+        except (OpsinError, OSError) as error:
+            _LOG.warning("model %s: the old file stays in use: %s", name, error)
+            self.metrics.reloaded(name, ok=False)
+            return
+        await self._pool.load(new)
+        self._serve(name, new, header)
+        # By then, none of the requests that came before is left.
+        asyncio.get_running_loop().call_later(self._deadline, self._forget, old.digest)
+        _LOG.info("model %s: the new file is in use", name)
+        self.metrics.reloaded(name, ok=True)
+
+    def _forget(self, digest: str) -> None:
+        if all(model.digest != digest for model in self.served.values()):
+            self._pool.forget(digest)
+
+    def _serve(self, name: str, file: ModelFile, header: Header) -> None:
+        """Put a model into service."""
+        metadata = Metadata.model_validate(header["metadata"])
+        mix = training_shares(file.path, metadata)
+        self.served[name] = ServedModel(name, file, metadata, header["embedding"], mix)
+
+
+def _results(
+    model: ServedModel, batch: Sequence[QueueEntry], header: Header, body: bytes
+) -> list[Result]:
+    """A worker's reply as the results of a batch's images."""
+    arrays: dict[str, Any] = {}
+    start = 0
+    for name, shape in header["arrays"].items():
+        kind = np.bool_ if name == "rejected" else np.float32
+        arrays[name] = np.frombuffer(body, kind, math.prod(shape), start).reshape(shape)
+        start += arrays[name].nbytes
+    heats = dict(zip(header["explained"], arrays.get("heat", ()), strict=True))
+    results: list[Result] = []
+    row = 0
+    for place, entry in enumerate(batch):
+        if error := header["errors"].get(str(place)):
+            results.append(_error(model, *error))
+            continue
+        values = {name: values[row] for name, values in arrays.items() if name != "heat"}
+        results.append(
+            PredictResult(
+                probabilities=values["probabilities"],
+                ood_score=float(values["ood_score"]) if "ood_score" in values else None,
+                rejected=bool(values["rejected"]) if "rejected" in values else None,
+                notes=tuple(header["notes"].get(str(place), ())),
+                embedding=values.get("embedding") if entry.image.embedding else None,
+                heat=heats.get(place),
+            )
+        )
+        row += 1
+    return results
+
+
+def _error(model: ServedModel, kind: str, *parts: str) -> ImageError | BadAnswer:
+    """The error that a worker reports, without what only the server's owner may read."""
+    if kind == "ImageError":
+        return ImageError(*parts)
+    _LOG.error("model %s gave no sound answer: %s", model.name, parts[1])
+    return BadAnswer(
+        "a sound answer",
+        f"the model {model.name} gives none to this image",
+        "Tell the server's administrator: the model's file may be damaged.",
+    )
 
 
 def _mark(image: ImageToAnswer) -> bytes:

@@ -1,8 +1,4 @@
-"""The server's errors and their replies.
-
-An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``; its
-status says who can mend it. Those of the guard are in `opsin.web.refusals`.
-"""
+"""The server's own errors; those that the studio has, too, are in `opsin.web.refusals`."""
 
 from __future__ import annotations
 
@@ -16,8 +12,8 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from opsin.core.errors import ImageError, OpsinError
-from opsin.web.refusals import BadRequest, Error, RequestError, error_parts, json_reply
+from opsin.core.errors import OpsinError
+from opsin.web.refusals import BadRequest, InternalError, RequestError, error_reply, status_of
 
 _LOG: Final = logging.getLogger(__name__)
 #: What is counted where a client went away before its answer, as nginx does; it is never sent.
@@ -66,20 +62,6 @@ class WrongMediaType(RequestError):  # noqa: N818
     """A kind of body that is not read here."""
 
     status = 415
-
-
-class InternalError(RequestError):
-    """A fault of the server; what happened stays in its log."""
-
-    status = 500
-
-    def __init__(
-        self,
-        expected: str = "an answer",
-        received: str = "the server failed at it",
-        advice: str = "Tell its administrator; its log holds the reason.",
-    ) -> None:
-        super().__init__(expected, received, advice)
 
 
 class BadAnswer(RequestError):  # noqa: N818
@@ -131,30 +113,6 @@ class Expired(RequestError):  # noqa: N818
     """The deadline passed before the answer was there."""
 
     status = 504
-
-
-def client_error(error: OpsinError) -> OpsinError:
-    """The error itself where it is made for clients; else one that says nothing of the server."""
-    return error if isinstance(error, RequestError | ImageError) else InternalError()
-
-
-def status_of(error: OpsinError) -> int:
-    """The status of the reply to an error."""
-    if isinstance(error, RequestError):
-        return error.status
-    return 422 if isinstance(error, ImageError) else 500
-
-
-def error_object(error: OpsinError) -> Error:
-    """An error as plain data, without what clients must not read."""
-    return error_parts(client_error(error))
-
-
-def error_reply(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
-    """The reply to an error: its status, its headers and the one shape."""
-    error = client_error(error)
-    own = error.headers if isinstance(error, RequestError) else {}
-    return json_reply({"error": error_parts(error)}, status_of(error), {**own, **(headers or {})})
 
 
 def reply_to(error: Exception, write: Callable[[OpsinError], Response] = error_reply) -> Response:

@@ -3,7 +3,7 @@
 Opsin's models for clients of other servers. Sources:
 https://github.com/kserve/open-inference-protocol, and Triton's extension for binary tensors. An
 error is ``{"error": "one line"}``, as the protocol says; everywhere else the server uses the shape
-of `opsin.server.errors`.
+of `opsin.web.refusals`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import functools
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 from typing import Annotated, Any, Final, Literal, NotRequired
 
@@ -27,14 +27,14 @@ from typing_extensions import TypedDict
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
-from opsin.server.body import CancelOnDisconnect, check_encoding, in_time, limited
-from opsin.server.describe import OpenApi, Replies, described_router, disc
+from opsin.server.body import check_encoding, in_time, limited, while_connected
+from opsin.server.describe import OpenApi, Replies, described_router, disc, error_replies
 from opsin.server.engine import Engine
-from opsin.server.errors import NotFound, UnknownModel, client_error, status_of
+from opsin.server.errors import NotFound, UnknownModel
 from opsin.server.models import ServedModel
 from opsin.server.predict import Predictor
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
-from opsin.web.refusals import BadRequest, RequestError, json_bytes, json_reply
+from opsin.web.refusals import BadRequest, error_reply, json_bytes, json_reply
 
 #: The header that says how many bytes of the body are JSON.
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
@@ -42,27 +42,12 @@ JSON_LENGTH: Final = "Inference-Header-Content-Length"
 EXTENSIONS: Final = ("binary_tensor_data", "parameters")
 # How the length of an element of bytes is written before it.
 _LENGTH: Final = struct.Struct("<I")
-_ADVICE: Final = "See docs/reference/open-inference.md."
 # What is counted before it is parsed: lists inside each other cost twenty times their size as
 # objects, and many numbers hold up everybody else.
 _MOST_BRACKETS: Final = 100_000
 _MOST_NUMBERS: Final = 250_000
-# Characters of a file's SHA-256 that are its version: who names it never gets answers of another
-# file, not even after the file was changed.
-_VERSION: Final = 12
-_ERRORS: Final = {
-    400: "The request does not follow the protocol, or does not fit the model.",
-    404: "There is no such model, or no such version of it.",
-    408: "The body did not arrive in time.",
-    413: "The body has too many bytes.",
-    415: "The body is compressed.",
-    422: "An image cannot be read; the protocol has no answers in part.",
-    503: "The server is busy or stopping; try again after the seconds in Retry-After.",
-    504: "There was no answer in time.",
-}
 
 Image = bytes | NDArray[np.uint8]
-Shapes = Mapping[str, tuple[str, list[int]]]
 Parameters = dict[str, bool | StrictInt | float | str]
 
 
@@ -75,7 +60,9 @@ class ProtocolError(TypedDict):
 class TensorError(BadRequest):
     """A request that does not follow the protocol, or does not fit the model."""
 
-    def __init__(self, expected: str, received: str, advice: str = _ADVICE) -> None:
+    def __init__(
+        self, expected: str, received: str, advice: str = "See docs/reference/open-inference.md."
+    ) -> None:
         super().__init__(expected, received, advice)
 
 
@@ -136,46 +123,46 @@ class InferAnswer(TypedDict):
 
 def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
     """An error in the protocol's own shape: ``{"error": "one line"}``."""
-    error = client_error(error)
-    own = error.headers if isinstance(error, RequestError) else {}
-    reply: ProtocolError = {"error": str(error)}
-    return json_reply(reply, status_of(error), {**own, **(headers or {})})
+    return error_reply(error, headers, content=lambda error: {"error": str(error)})
 
 
 def version_of(served: ServedModel) -> str:
-    """The version of a model: the first characters of its file's SHA-256."""
-    return served.digest[:_VERSION]
+    """The version of a model: the first characters of its file's SHA-256.
+
+    Who names it never gets answers of another file, not even after the file was changed.
+    """
+    return served.digest[:12]
 
 
 def routes(predictor: Predictor) -> APIRouter:
     """The routes of the protocol, below ``/v2``."""
     engine = predictor.engine
     router = described_router("Open Inference Protocol", "/v2")
-    unready: Replies = {503: {"description": "It does not answer now."}}
+    get = functools.partial(router.add_api_route, response_class=Response)
 
-    @router.get("", summary="Which server this is", response_class=Response)
     async def server() -> Response:
         return json_reply({"name": "opsin", "version": __version__, "extensions": EXTENSIONS})
 
-    @router.get("/health/live", summary="Whether the server runs", response_class=Response)
     async def live() -> Response:
         return json_reply({"live": True})
 
-    @router.get(
-        "/health/ready", summary="Whether it answers", response_class=Response, responses=unready
-    )
     async def ready() -> Response:
         return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
 
     async def describe(model: str, version: str | None = None) -> Response:
         served = _served(engine, model, version)
+        like = served.metadata.preparation
+        pixels = [-1, like.height, like.width, like.channels]
         return json_reply(
             {
                 "name": served.name,
                 "versions": [version_of(served)],
                 "platform": "onnxruntime_onnx",
-                "inputs": _listed(_inputs(served)),
-                "outputs": _listed(_outputs(served)),
+                "inputs": [
+                    {"name": "image_bytes", "datatype": "BYTES", "shape": [-1]},
+                    {"name": "images", "datatype": "UINT8", "shape": pixels},
+                ],
+                "outputs": _outputs(served),
             }
         )
 
@@ -186,16 +173,17 @@ def routes(predictor: Predictor) -> APIRouter:
     async def infer(request: Request, model: str, version: str | None = None) -> Response:
         return await _infer(request, model, version, predictor)
 
-    errors: Replies = {
-        status: {"model": ProtocolError, "description": said} for status, said in _ERRORS.items()
-    }
+    unready: Replies = {503: {"description": "It does not answer now."}}
+    unknown = error_replies(404, shape=ProtocolError)
     answer: Replies = {200: {"model": InferAnswer, "description": "The tensors of the answers."}}
-    unknown: Replies = {404: errors[404]}
-    get = functools.partial(router.add_api_route, response_class=Response)
+    errors = error_replies(400, 404, 408, 413, 415, 422, 503, 504, shape=ProtocolError)
+    get("", server, summary="Which server this is")
+    get("/health/live", live, summary="Whether the server runs")
+    get("/health/ready", ready, summary="Whether it answers", responses=unready)
     for path in ("/models/{model}", "/models/{model}/versions/{version}"):
         get(path, describe, summary="What a model takes and answers with", responses=unknown)
-        ready_path, replies = f"{path}/ready", unknown | unready
-        get(ready_path, model_ready, summary="Whether a model answers", responses=replies)
+        replies = unknown | unready
+        get(f"{path}/ready", model_ready, summary="Whether a model answers", responses=replies)
         router.add_api_route(
             f"{path}/infer",
             infer,
@@ -237,17 +225,17 @@ async def _infer(
             served.metadata.preparation,
             min(settings.max_parts, settings.queue),
         )
-        known = _outputs(served)
+        known = [output["name"] for output in _outputs(served)]
         wanted = asked.outputs or [OutputTensor(name=name) for name in known]
         for name in {output.name for output in wanted} - set(known):
             raise TensorError(f"outputs among {', '.join(known)}", f"got {name[:40]!r}")
         embedding = any(output.name == "embedding" for output in wanted)
         as_is = _flag(asked.parameters, "as_is")
         left = until - asyncio.get_running_loop().time()
-        async with CancelOnDisconnect(request.receive):
-            asked_for = [ImageToAnswer(image, as_is, embedding) for image in images]
-            found = await engine.predict(served.name, asked_for, deadline=left)
-        answers = [_whole(each, place, len(found)) for place, each in enumerate(found, 1)]
+        to_answer = [ImageToAnswer(image, as_is, embedding) for image in images]
+        answering = engine.predict(served.name, to_answer, deadline=left)
+        results = await while_connected(request.receive, answering)
+        answers = [_whole(result, n, len(results)) for n, result in enumerate(results, 1)]
         return _written(served, asked, wanted, answers)
 
 
@@ -259,67 +247,47 @@ def _written(
 ) -> Response:
     """Write the answers: JSON, and behind it the tensors that are wanted as bytes."""
     all_binary = _flag(asked.parameters, "binary_data_output")
-    described: list[AnswerTensor] = []
+    tensors: list[AnswerTensor] = []
     behind = b""
     for output in wanted:
-        values = np.stack([_VALUES[output.name](each) for each in answers])
-        entry: AnswerTensor = {
+        values = np.array([getattr(answer, output.name) for answer in answers])
+        boolean = values.dtype == np.bool_
+        values = values if boolean else values.astype("<f4", copy=False)
+        tensor: AnswerTensor = {
             "name": output.name,
-            "datatype": "BOOL" if values.dtype == np.bool_ else "FP32",
+            "datatype": "BOOL" if boolean else "FP32",
             "shape": list(values.shape),
         }
         if _flag(output.parameters, "binary_data", all_binary):
-            content = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-            entry["parameters"] = {"binary_data_size": len(content)}
-            behind += content
+            tensor["parameters"] = {"binary_data_size": values.nbytes}
+            behind += values.tobytes()
         else:
-            entry["data"] = values.ravel().tolist()
-        described.append(entry)
+            tensor["data"] = values.ravel().tolist()
+        tensors.append(tensor)
     reply: InferAnswer = {
         "model_name": served.name,
         "model_version": version_of(served),
         **({"id": asked.id} if asked.id else {}),  # type: ignore[typeddict-item]
-        "outputs": described,
+        "outputs": tensors,
     }
     text = json_bytes(reply)
-    if not any("parameters" in entry for entry in described):
+    if not any("parameters" in tensor for tensor in tensors):
         return Response(text, media_type="application/json")
     headers = {JSON_LENGTH: str(len(text))}
     return Response(text + behind, headers=headers, media_type="application/octet-stream")
 
 
-_VALUES: Final[Mapping[str, Callable[[PredictResult], Any]]] = {
-    "probabilities": lambda answer: answer.probabilities,
-    "embedding": lambda answer: answer.embedding,
-    "ood_score": lambda answer: np.float32(answer.ood_score),
-    "rejected": lambda answer: answer.rejected,
-}
-
-
-def _outputs(served: ServedModel) -> dict[str, tuple[str, list[int]]]:
-    """Datatype and shape of each tensor that a model answers with; -1 = the images."""
-    shapes = {"probabilities": ("FP32", [-1, len(served.metadata.classes)])}
-    if served.embedding:
-        shapes["embedding"] = ("FP32", [-1, served.embedding])
-    if served.metadata.reject is not None:
-        shapes |= {"ood_score": ("FP32", [-1]), "rejected": ("BOOL", [-1])}
-    return shapes
-
-
-def _inputs(served: ServedModel) -> Shapes:
-    """Datatype and shape of each tensor that a model takes, one of them a request."""
-    like = served.metadata.preparation
-    return {
-        "image_bytes": ("BYTES", [-1]),
-        "images": ("UINT8", [-1, like.height, like.width, like.channels]),
-    }
-
-
-def _listed(shapes: Shapes) -> list[Mapping[str, object]]:
-    return [
-        {"name": name, "datatype": datatype, "shape": shape}
-        for name, (datatype, shape) in shapes.items()
+def _outputs(served: ServedModel) -> list[AnswerTensor]:
+    """The tensors that a model answers with; -1 = the images."""
+    outputs: list[AnswerTensor] = [
+        {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.metadata.classes)]}
     ]
+    if served.embedding:
+        outputs.append({"name": "embedding", "datatype": "FP32", "shape": [-1, served.embedding]})
+    if served.metadata.reject is not None:
+        outputs.append({"name": "ood_score", "datatype": "FP32", "shape": [-1]})
+        outputs.append({"name": "rejected", "datatype": "BOOL", "shape": [-1]})
+    return outputs
 
 
 def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
@@ -335,13 +303,13 @@ def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
     return served
 
 
-def _whole(answer: Result, place: int, count: int) -> PredictResult:
+def _whole(answer: Result, number: int, count: int) -> PredictResult:
     """An answer, or the error that says which image has none: there are no partial answers."""
     if isinstance(answer, PredictResult):
         return answer
-    which = f"image {place:,} of {count:,}: " if count > 1 else ""
-    said = answer.received.removeprefix("image: ")
-    raise type(answer)(answer.expected, which + said, answer.advice)
+    which = f"image {number:,} of {count:,}: " if count > 1 else ""
+    received = answer.received.removeprefix("image: ")
+    raise type(answer)(answer.expected, which + received, answer.advice)
 
 
 def read_request(

@@ -254,7 +254,7 @@ class _Mix(Collector):
             labels=["model", "device"],
         )  # fmt: skip
         for name, served in self.served.items():
-            device.add_metric([name, served.device], 1)
+            device.add_metric([name, served.file.device], 1)
             mix = training_mix(served)
             if mix is None:
                 continue

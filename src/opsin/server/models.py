@@ -6,17 +6,18 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.errors import OpsinError, RecipeError, RunError
 from opsin.core.events import Watcher
-from opsin.core.file_stamp import MISSING, FileStamp, file_stamp
+from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.metadata import Metadata
 from opsin.hub.hub_name import PREFIX
 from opsin.runtime.find_model import find_model
@@ -26,45 +27,24 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """A model in service, as it looks from outside."""
-
-    name: str
-    metadata: Metadata
-    digest: str  # SHA-256 of the file
-    loaded: float  # seconds since 1970
-    # Share of each class among the training images; None where the file lies in no run directory.
-    mix: tuple[float, ...] | None = None
-    embedding: int = 0  # its length; 0 where the file has none
-    # Whether answers are the same to the last bit in batches of any size. Where they are not,
-    # images are computed one at a time, so that an answer never depends on other requests.
-    batch_invariant: bool = True
-    device: str = "cpu"
-
-
 @dataclass(eq=False)
-class ModelVersion:
+class ModelFile:
     """A model's file as it was read once, so that every worker has the same one."""
 
     path: Path
     content: bytes = field(repr=False)
     stamp: FileStamp
-    device: str = "cpu"  # where workers are to compute it; once one has opened it, where that works
     max_batch: int | None = None  # as `check_model` found
-    served: ServedModel | None = None  # once a worker has opened it
-    asked: int = 0  # requests for it that are not answered yet
+    device: str = "cpu"  # where workers compute it; once one has opened it, where that works
+    # Whether answers are the same to the last bit in batches of any size. Where they are not,
+    # images are computed one at a time, so that an answer never depends on other requests.
+    batch_invariant: bool = True
 
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256(self.content).hexdigest()
 
-    @property
-    def batch_invariant(self) -> bool:
-        """Whether its images may be computed together."""
-        return self.served is None or self.served.batch_invariant
-
     @classmethod
-    def read(cls, path: Path, device: str = "cpu") -> ModelVersion:
+    def read(cls, path: Path, device: str = "cpu") -> ModelFile:
         """Read a model's file, and see that it can be served without harm."""
         file = find_classifier(path)
         # First: where it is replaced meanwhile, it is found to have changed.
@@ -72,14 +52,29 @@ class ModelVersion:
         if stamp == MISSING:
             raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
         content = read_classifier(file)
-        return cls(file, content, stamp, device, check_model(content, str(file)))
+        return cls(file, content, stamp, check_model(content, str(file)), device)
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model in service."""
+
+    name: str
+    file: ModelFile
+    metadata: Metadata
+    embedding: int = 0  # its length; 0 if the file has none
+    # Share of each class among the training images, if the file lies in its run directory.
+    mix: tuple[float, ...] | None = None
+    loaded: float = field(default_factory=time.time)  # seconds since 1970
+
+    @property
+    def digest(self) -> str:
+        """The file's SHA-256."""
+        return self.file.digest
 
 
 def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
-    """The share of each class among the images that a file was trained with.
-
-    ``None`` where the run directory around it is missing, damaged, or another training's.
-    """
+    """The share of each class among a file's training images, as its run directory says."""
     with contextlib.suppress(OpsinError, LookupError, ArithmeticError):
         record = RunDirectory(file.parent).read(DatasetRecord)
         if record.fingerprint == metadata.fingerprint:

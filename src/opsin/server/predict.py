@@ -17,17 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict
 
-from opsin.core.defaults import cores
+from opsin.core.platform import cores
 from opsin.data.blank_images import warning_among
 from opsin.runtime.prediction import NONE_OF_THESE
-from opsin.server.body import CancelOnDisconnect, MemoryBudget, Upload, limited, read_images
+from opsin.server.body import MemoryBudget, Upload, limited, read_images, while_connected
 from opsin.server.describe import described_router, error_replies, image_body
 from opsin.server.engine import Engine
-from opsin.server.errors import Overloaded, UnknownModel, error_object, reply_to
+from opsin.server.errors import Overloaded, UnknownModel, reply_to
 from opsin.server.models import ServedModel
 from opsin.server.settings import ServerSettings
 from opsin.server.waiting import ImageToAnswer, PredictResult, Result
-from opsin.web.refusals import BadRequest, Error, json_reply
+from opsin.web.refusals import BadRequest, Error, error_object, json_reply
 
 PREDICT: Final = "/predict"
 # Where many images find the queue full half-way, seconds until the next try.
@@ -207,12 +207,8 @@ class Predictor:
                 ImageToAnswer(each.content, options.as_is, options.embedding, explain)
                 for each in uploads
             ]
-            async with CancelOnDisconnect(request.receive):
-                if explain:
-                    async with self._explaining:
-                        served, answers = await self.ask(model, images, until, together=1)
-                else:
-                    served, answers = await self.ask(model, images, until)
+            answering = (self._explain if explain else self.ask)(model, images, until)
+            served, answers = await while_connected(request.receive, answering)
         if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
         reply: Predictions = {
@@ -237,6 +233,12 @@ class Predictor:
         if name not in served:
             raise UnknownModel.named(name, served)
         return name
+
+    async def _explain(
+        self, model: str, images: Sequence[ImageToAnswer], until: float
+    ) -> tuple[ServedModel, list[Result]]:
+        async with self._explaining:
+            return await self.ask(model, images, until, together=1)
 
     async def ask(
         self, model: str, images: Sequence[ImageToAnswer], until: float, *, together: int = 0

@@ -20,8 +20,7 @@ from opsin.server.models import ServedModel
 from opsin.server.settings import ServerSettings
 from opsin.web.addresses import EVERYWHERE, url_of
 from opsin.web.connections import ConnectionLimits
-from opsin.web.graceful_server import Server
-from opsin.web.listening import BACKLOG, allow_many_files, bound, listen
+from opsin.web.listening import BACKLOG, Server, allow_many_files, bound, listen
 
 # Seconds that a connection without a request is kept.
 _KEEP_ALIVE: Final = 60
@@ -113,7 +112,7 @@ def _announce(
         classes = counted(len(model.metadata.classes), "class", "classes")
         text = f"{name} · {classes} · {like.width}×{like.height}"
         accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
-        device = "" if model.device == "cpu" else f" · on {model.device}"
+        device = "" if model.file.device == "cpu" else f" · on {model.file.device}"
         watcher.fact("Serves", f"{text} {colour}{accuracy}{device}")
     address = url_of(settings.host, port)
     watcher.fact("Page", f"{address}/")

@@ -7,10 +7,9 @@ from typing import Final
 
 from pydantic import Field
 
-from opsin.core.defaults import DEVICE_WORDS, DEVICES
 from opsin.core.errors import RecipeError
-from opsin.web.addresses import is_loopback
-from opsin.web.settings import AddressSettings
+from opsin.core.platform import DEVICE_WORDS, DEVICES
+from opsin.web.addresses import AddressSettings, is_loopback
 
 #: Pixels of the largest image that workers decode; a server may be set to take less.
 MAX_PIXELS: Final = 50_000_000

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import islice
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError
-from opsin.core.framing import Header
-from opsin.core.metadata import Preparation
 from opsin.server.errors import BadAnswer
-from opsin.server.models import ModelVersion
+from opsin.server.models import ServedModel
 
 #: Bytes of images that are given to a worker together, unless a single one is larger: decoding
 #: takes time by their size, and those behind a batch wait for all of it.
 BATCH_BYTES: Final = 4_000_000
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,11 @@ class ImageToAnswer:
     def content(self) -> bytes:
         """The image as bytes."""
         return self.image.tobytes() if isinstance(self.image, np.ndarray) else self.image
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of prepared pixels."""
+        return self.image.shape if isinstance(self.image, np.ndarray) else None
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,11 @@ class QueueEntry:
     place: int
     size: int
     alone: bool  # whether it is computed in a batch of its own
-    arrival: int = 0
+
+    @property
+    def image(self) -> ImageToAnswer:
+        """What is to be answered."""
+        return self.request.images[self.place]
 
 
 class PendingRequest:
@@ -78,22 +81,27 @@ class PendingRequest:
     """
 
     def __init__(
-        self, model: ModelVersion, images: Sequence[ImageToAnswer], now: float, deadline: float
+        self, model: ServedModel, images: Sequence[ImageToAnswer], now: float, deadline: float
     ) -> None:
         self.model, self.images = model, images
         self.came, self.until = now, deadline
         self.results: list[Result | None] = [None] * len(images)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.entries: list[QueueEntry] = []
-        assert model.served is not None
-        for place, asked in enumerate(images):
-            if isinstance(asked.image, np.ndarray):
-                size = asked.image.nbytes
-                self.results[place] = _mismatch(asked.image, model.served.metadata.preparation)
+        like = model.metadata.preparation
+        shape = (like.height, like.width, like.channels)
+        for place, image in enumerate(images):
+            pixels = image.image
+            if isinstance(pixels, bytes):
+                self.entries.append(QueueEntry(self, place, len(pixels), image.explain))
+            elif pixels.shape == shape and pixels.dtype == np.uint8:
+                self.entries.append(QueueEntry(self, place, pixels.nbytes, image.explain))
             else:
-                size = len(asked.image)
-            if self.results[place] is None:
-                self.entries.append(QueueEntry(self, place, size, asked.explain))
+                self.results[place] = ImageError(
+                    f"prepared pixels uint8{list(shape)}",
+                    f"the image is {pixels.dtype}{list(pixels.shape)}",
+                    "Send the image's file instead, or prepare it as the model states.",
+                )
         self.left = len(self.entries)
 
     def settle(self, place: int, result: Result) -> None:
@@ -109,143 +117,54 @@ class PendingRequest:
             self.future.set_exception(error)
 
 
-def _mismatch(pixels: NDArray[np.uint8], like: Preparation) -> ImageError | None:
-    shape = (like.height, like.width, like.channels)
-    if pixels.shape == shape and pixels.dtype == np.uint8:
-        return None
-    return ImageError(
-        f"prepared pixels uint8{list(shape)}",
-        f"the image is {pixels.dtype}{list(pixels.shape)}",
-        "Send the image's file instead, or prepare it as the model states.",
-    )
-
-
 class RequestQueue:
-    """A queue of images with two bounds: how many, and how many bytes.
-
-    Each model has a lane. The lane whose first image has waited longest is served next; within a
-    lane, order is by arrival.
-    """
+    """Images in order of arrival, with two bounds: how many, and how many bytes."""
 
     def __init__(self, images: int, size: int) -> None:
         self.most_images, self.most_bytes = images, size
-        self.images = self.bytes = 0
-        # Ordered dictionaries, so that an entry leaves from the middle of a lane at once.
-        self._lanes: dict[ModelVersion, OrderedDict[QueueEntry, None]] = {}
-        self._arrivals = 0
+        self.bytes = 0
+        # An ordered dictionary, so that an entry leaves from the middle at once.
+        self._entries: OrderedDict[QueueEntry, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def add(self, entries: Sequence[QueueEntry]) -> bool:
         """Let images wait: all of them, or none where there is no room (``False``)."""
         size = sum(entry.size for entry in entries)
-        if self.images + len(entries) > self.most_images or self.bytes + size > self.most_bytes:
+        if len(self) + len(entries) > self.most_images or self.bytes + size > self.most_bytes:
             return False
-        for entry in entries:
-            self._arrivals += 1
-            entry.arrival = self._arrivals
-            self._lanes.setdefault(entry.request.model, OrderedDict())[entry] = None
-        self.images += len(entries)
+        self._entries.update(dict.fromkeys(entries))
         self.bytes += size
         return True
 
-    def __iter__(self) -> Iterator[QueueEntry]:
-        """Yield those that wait."""
-        return chain.from_iterable(self._lanes.values())
-
     def drop(self, entry: QueueEntry) -> None:
         """Free an image's place, where it still waits."""
-        lane = self._lanes.get(entry.request.model)
-        if lane is None or entry not in lane:
-            return
-        del lane[entry]
-        self.images -= 1
-        self.bytes -= entry.size
-        if not lane:
-            del self._lanes[entry.request.model]
+        if entry in self._entries:
+            del self._entries[entry]
+            self.bytes -= entry.size
 
     def take(self, *, most: int, among: int = 1, least: int = 1) -> list[QueueEntry]:
-        """Take the next batch: images of one model, those that waited longest.
+        """Take the next batch: images of the model whose first image has waited longest.
 
         Args:
             most: Images of the batch, at most.
             among: Workers that are free: what waits is shared out evenly between them.
             least: Take nothing where fewer images than this wait for the model.
         """
-        if not self._lanes:
+        if not self._entries:
             return []
-        lane = min(self._lanes.values(), key=lambda lane: next(iter(lane)).arrival)
-        if len(lane) < least:
-            return []
-        count = min(most, -(-len(lane) // among))
+        model = next(iter(self._entries)).request.model
+        same_model = (entry for entry in self._entries if entry.request.model is model)
+        candidates = list(islice(same_model, most * among))
         batch: list[QueueEntry] = []
         size = 0
-        while lane and len(batch) < count:
-            entry = next(iter(lane))
-            if batch and (size + entry.size > BATCH_BYTES or entry.alone or batch[0].alone):
-                break
+        if len(candidates) >= least:
+            for entry in candidates[: -(-len(candidates) // among)]:
+                if batch and (size + entry.size > BATCH_BYTES or entry.alone or batch[0].alone):
+                    break
+                batch.append(entry)
+                size += entry.size
+        for entry in batch:
             self.drop(entry)
-            batch.append(entry)
-            size += entry.size
         return batch
-
-
-def pack_batch(entries: Sequence[QueueEntry], *, max_pixels: int) -> tuple[Header, list[bytes]]:
-    """Put the images of a batch as a worker takes them (see `opsin.server.worker.answer`)."""
-    images, parts = [], []
-    for entry in entries:
-        asked = entry.request.images[entry.place]
-        content = asked.content
-        shape = asked.image.shape if isinstance(asked.image, np.ndarray) else None
-        images.append((len(content), shape, asked.as_is, asked.embedding, asked.explain))
-        parts.append(content)
-    return {"max_pixels": max_pixels, "images": images}, parts
-
-
-def unpack_reply(
-    entries: Sequence[QueueEntry], header: Header, body: bytes
-) -> Iterator[tuple[QueueEntry, Result, int]]:
-    """Yield each image of a batch with its answer and the place of the best class."""
-    errors, notes = header["errors"], header["notes"]
-    count, classes = header["shape"]
-    start = 0
-
-    def floats(*shape: int) -> NDArray[np.float32]:
-        nonlocal start
-        values = np.frombuffer(body, np.float32, math.prod(shape), start).reshape(shape)
-        start += values.nbytes
-        return values
-
-    probabilities = floats(count, classes)
-    ood_score = floats(count).tolist() if header.get("ood_score") else None
-    embedding = floats(count, header["embedding"]) if header.get("embedding") else None
-    heats = {row: floats(height, width) for row, height, width in header["heat"]}
-    rejected = body[start : start + count] if header.get("rejected") else None
-    best = probabilities.argmax(axis=1).tolist() if count else []
-    row = 0
-    for place, entry in enumerate(entries):
-        if error := errors.get(str(place)):
-            yield entry, _error(entry.request.model, *error), 0
-            continue
-        wanted = entry.request.images[entry.place].embedding
-        result = PredictResult(
-            probabilities=probabilities[row],
-            ood_score=None if ood_score is None else ood_score[row],
-            rejected=None if rejected is None else bool(rejected[row]),
-            notes=tuple(notes.get(str(place), ())),
-            embedding=embedding[row] if wanted and embedding is not None else None,
-            heat=heats.get(row),
-        )
-        yield entry, result, best[row]
-        row += 1
-
-
-def _error(model: ModelVersion, kind: str, *parts: str) -> ImageError | BadAnswer:
-    """The error that a worker reports, without what only the server's owner may read."""
-    if kind == "ImageError":
-        return ImageError(*parts)
-    assert model.served is not None
-    _LOG.error("model %s gave no sound answer: %s", model.served.name, parts[1])
-    return BadAnswer(
-        "a sound answer",
-        f"the model {model.served.name} gives none to this image",
-        "Tell the server's administrator: the model's file may be damaged.",
-    )

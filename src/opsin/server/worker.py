@@ -24,10 +24,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from opsin.core.child_process import error_values
+from opsin.core.child_process import Header, error_values, pack, receive
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.events import Watcher
-from opsin.core.framing import Header, pack, receive
 from opsin.core.platform import lower_priority, prefer_as_oom_victim
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import read_header
@@ -58,18 +57,12 @@ class LoadedModel:
         """Return the answers to a batch, each to the last bit as if it had been asked alone."""
         if self.batch_invariant or len(images) == 1:
             return self.classifier.answers(images, embedding=embedding)
-        parts = [
-            self.classifier.answers(images[place : place + 1], embedding=embedding)
-            for place in range(len(images))
-        ]
-        return _joined(parts)
+        return _joined([self.classifier.answers(i[None], embedding=embedding) for i in images])
 
     def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
         """Return the occlusion map of an answer, ``float32[H, W]``."""
         fill = fill_of(pixels, self.mean)
-        return occlusion_map(
-            lambda images: self.classifier.answers(images).probabilities, pixels, target, fill
-        )
+        return occlusion_map(self.classifier.probabilities, pixels, target, fill)
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:
@@ -90,22 +83,21 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         device=header["device"],
         watcher=_Log(),
     )
-    model = LoadedModel(classifier)
     like = classifier.metadata.preparation
     blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
     first = classifier.answers(blank, embedding=True)
-    known = {
+    if classifier.device != CPU:  # the same bits are a promise of the CPU
+        invariant = True
+    elif header["trial_batch"]:
+        invariant = batch_invariant(classifier, header["trial_batch"])
+    else:
+        invariant = header["batch_invariant"]
+    return LoadedModel(classifier, invariant), {
         "metadata": classifier.metadata.model_dump(mode="json"),
         "device": classifier.device,
         "embedding": 0 if first.embedding is None else first.embedding.shape[1],
+        "batch_invariant": invariant,
     }
-    if classifier.device != CPU:  # the same bits are a promise of the CPU
-        model.batch_invariant = True
-    elif header["trial_batch"]:
-        model.batch_invariant = batch_invariant(classifier, header["trial_batch"])
-    else:
-        model.batch_invariant = header["batch_invariant"]
-    return model, {**known, "batch_invariant": model.batch_invariant}
 
 
 class _Log(Watcher):
@@ -214,17 +206,16 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
         body: The images, one behind another.
 
     Returns:
-        The header of the reply, and the arrays behind it: ``probabilities`` float32[M, K] of the M
-        images that could be read, ``ood_score`` float32[M], ``embedding`` float32[M, D] where
-        any image wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M]
-        where the file has a threshold.
+        The header of the reply, and the arrays that it names by their shapes:
+        ``probabilities`` float32[M, K] of the M images that could be read, ``ood_score``
+        float32[M], ``embedding`` float32[M, D] where any image wants it, ``heat`` float32[E, H, W]
+        of the images ``explained``, ``rejected`` bool[M] where the file has a threshold.
     """
     began, start = time.perf_counter(), 0
     ready: dict[int, Prepared] = {}
     errors: dict[int, list[str]] = {}
-    explained = set()
-    embedding = False
-    for place, (size, shape, as_is, with_embedding, explain) in enumerate(header["images"]):
+    images = header["images"]
+    for place, (size, shape, as_is, *_) in enumerate(images):
         content = body[start : start + size]
         start += size
         try:
@@ -233,40 +224,40 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
             )
         except ImageError as error:
             errors[place] = error_values(error)
-            continue
-        embedding = embedding or with_embedding
-        if explain:
-            explained.add(place)
-    notes = {place: each.notes for place, each in ready.items() if each.notes}
-    reply: Header = {"errors": errors, "notes": notes, "shape": [0, 0], "heat": []}
-    parts: list[bytes] = []
+    notes = {place: image.notes for place, image in ready.items() if image.notes}
     answers = None
     if ready:
-        pixels = np.stack([each.pixels for each in ready.values()])
+        pixels = np.stack([image.pixels for image in ready.values()])
+        embedding = any(images[place][3] for place in ready)
         answers, faults = sound_answers(model, pixels, embedding=embedding)
         for place, fault in zip(list(ready), faults, strict=True):
             if fault:
                 errors[place] = error_values(fault)
                 del ready[place]
+    arrays: dict[str, NDArray[Any] | None] = {}
+    heats: dict[int, NDArray[np.float32]] = {}
     if answers:
-        reply["shape"] = answers.probabilities.shape
-        reply["ood_score"] = answers.ood_score is not None
-        reply["embedding"] = 0 if answers.embedding is None else answers.embedding.shape[1]
-        values = (answers.probabilities, answers.ood_score, answers.embedding)
-        parts = [value.tobytes() for value in values if value is not None]
-        for row, (place, each) in enumerate(ready.items()):
-            if place not in explained or has_no_contrast(each.pixels):
-                continue
-            with contextlib.suppress(ModelFileError):  # no answer, so no map of its evidence
-                heat = model.heat(each.pixels, int(answers.probabilities[row].argmax()))
-                reply["heat"].append([row, *heat.shape])
-                parts.append(heat.tobytes())
-        rejected = answers.rejected(model.classifier.metadata.reject)
-        reply["rejected"] = rejected is not None
-        if rejected is not None:
-            parts.append(rejected.tobytes())
-    reply["seconds"] = time.perf_counter() - began
-    return reply, parts
+        for row, (place, image) in enumerate(ready.items()):
+            if images[place][4] and not has_no_contrast(image.pixels):
+                with contextlib.suppress(ModelFileError):  # no answer, so no map of its evidence
+                    target = int(answers.probabilities[row].argmax())
+                    heats[place] = model.heat(image.pixels, target)
+        arrays = {
+            "probabilities": answers.probabilities,
+            "ood_score": answers.ood_score,
+            "embedding": answers.embedding,
+            "heat": np.stack(list(heats.values())) if heats else None,
+            "rejected": answers.rejected(model.classifier.metadata.reject),
+        }
+    known = {name: array for name, array in arrays.items() if array is not None}
+    reply: Header = {
+        "errors": errors,
+        "notes": notes,
+        "explained": list(heats),
+        "arrays": {name: array.shape for name, array in known.items()},
+        "seconds": time.perf_counter() - began,
+    }
+    return reply, [array.tobytes() for array in known.values()]
 
 
 def serve(connection: socket.socket) -> None:

@@ -8,17 +8,21 @@ import logging
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Container, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from opsin.core.child_process import child_environment, error_from, module_command
+from opsin.core.child_process import (
+    Header,
+    Unpacker,
+    child_environment,
+    error_from,
+    module_command,
+    pack,
+)
 from opsin.core.errors import ModelFileError, OpsinError
-from opsin.core.framing import Header, Unpacker, pack
 from opsin.core.platform import stop_signals_blocked
 from opsin.server.errors import WorkerDied
-from opsin.server.models import ModelVersion
-from opsin.server.waiting import QueueEntry
+from opsin.server.models import ModelFile
 
 _LOG: Final = logging.getLogger(__name__)
 # Seconds that loading a model may take before its worker is taken for stuck.
@@ -29,35 +33,25 @@ _ENDING: Final = 2.0
 _PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 
-
-@dataclass(eq=False, slots=True)
-class WorkerBatch:
-    """What a worker was given and has not answered yet, in the order in which it was sent."""
-
-    entries: list[QueueEntry]
-    light: bool  # whether the worker may be given the next batch before this one is answered
-    since: float = 0.0  # when the worker began with it
+#: A worker's reply: header and body.
+Reply = tuple[Header, bytes]
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One worker process and the socket to it.
+    """One worker process and the socket to it; `replied` is called after each of its replies."""
 
-    Args:
-        answered: Called with a batch, the reply's header and its body.
-        lost: Called with the worker and the batches that it leaves unanswered, once it has ended.
-    """
-
-    def __init__(
-        self,
-        answered: Callable[[WorkerBatch, Header, bytes], None],
-        lost: Callable[[WorkerProcess, list[WorkerBatch]], None],
-    ) -> None:
-        self.batches: deque[WorkerBatch] = deque()
+    def __init__(self, replied: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
         self.loaded: set[str] = set()
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._answered, self._lost = answered, lost
-        # Replies come in the order of the requests: batches, and futures of models being loaded.
-        self._asked: deque[WorkerBatch | asyncio.Future[Header]] = deque()
+        #: What it has not replied to yet; it replies in order.
+        self.asked: deque[asyncio.Future[Reply]] = deque()
+        #: When it began with the first of these.
+        self.since = 0.0
+        #: Whether the last of these takes so little that the next may be sent behind it.
+        self.light = False
+        self.loading = False
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self._loop, self._replied = loop, replied
         self._unpacker = Unpacker()
         self._transport: asyncio.Transport | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,9 +74,7 @@ class WorkerProcess(asyncio.Protocol):
             with theirs:
                 self._process = _start(theirs)
             ours.setblocking(False)
-            self._transport, _ = await asyncio.get_running_loop().create_unix_connection(
-                lambda: self, sock=ours
-            )
+            self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ours)
         except BaseException:
             ours.close()
             self.kill()
@@ -91,70 +83,70 @@ class WorkerProcess(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the worker sent."""
-        for header, body in self._unpacker.feed(data):
-            first = self._asked.popleft()
-            if isinstance(first, WorkerBatch):
-                self.batches.popleft()
-                if self.batches:
-                    self.batches[0].since = asyncio.get_running_loop().time()
-                self._answered(first, header, body)
-            elif not first.done():
-                first.set_result(header)
+        for reply in self._unpacker.feed(data):
+            future = self.asked.popleft()
+            self.since = self._loop.time()
+            if not future.done():
+                future.set_result(reply)
+            self._replied()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Take note that the worker has ended, or is no longer to be trusted."""
         if not self._closing:
             self.kill()
-        batches = list(self.batches)
-        waiting = [each for each in self._asked if isinstance(each, asyncio.Future)]
-        self.batches.clear()
-        self._asked.clear()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(WorkerDied())
-                future.exception()  # it may never be awaited
+        for future in self.asked:
+            _fail(future)
+        self.asked.clear()
         if not self.gone.done():
             self.gone.set_result(None)
-        self._lost(self, batches)
 
-    def send(
-        self, model: ModelVersion, batch: WorkerBatch, header: Header, parts: list[bytes]
-    ) -> None:
+    def answer(
+        self, file: ModelFile, header: Header, parts: list[bytes], *, light: bool
+    ) -> asyncio.Future[Reply]:
         """Give it a batch to answer, and the model first where it does not have it yet."""
-        if model.digest not in self.loaded:
-            self._load(model, trial_batch=0).add_done_callback(self._only_loaded)
-        if not self.batches:
-            batch.since = asyncio.get_running_loop().time()
-        self.batches.append(batch)
-        self._asked.append(batch)
-        self._write({"do": "answer", "key": model.digest, **header}, parts)
+        if file.digest not in self.loaded:
+            self._load(file)
+        reply = self._ask({"do": "answer", "key": file.digest, **header}, parts)
+        self.light = light
+        return reply
 
-    async def load(self, model: ModelVersion, *, trial_batch: int = 0) -> Header:
+    async def load(self, file: ModelFile, *, trial_batch: int = 0) -> Header:
         """Have it open a model, and return what it found.
 
-        With a ``trial_batch``, answers are tried out in batches of up to so many images.
+        With a ``trial_batch``, answers are tried out in batches of up to so many images, and a
+        process that ends over it is the file's fault.
 
         Raises:
             OpsinError: The file is no classifier.
             WorkerDied: The process ended over it.
         """
+        self.loading = True
         try:
             async with asyncio.timeout(_LOADING):
-                header = await self._load(model, trial_batch=trial_batch)
-        except TimeoutError:
+                header, _ = await self._load(file, trial_batch)
+        except (TimeoutError, WorkerDied) as error:
             self.kill()
-            raise WorkerDied from None
+            if not trial_batch:
+                raise WorkerDied from None
+            raise ModelFileError(
+                "a classifier.onnx written by Opsin",
+                f"the process that opened {file.path} ended over it",
+                f"Try it alone: opsin predict {file.path} IMAGE",
+            ) from error
+        finally:
+            self.loading = False
         if "error" in header:
-            self.loaded.discard(model.digest)
+            self.loaded.discard(file.digest)
             raise error_from(header["error"])
         if trial_batch:  # the others need not find out by themselves
-            model.device = header["device"]
+            file.device, file.batch_invariant = header["device"], header["batch_invariant"]
         return header
 
     def drop(self, key: str) -> None:
         """Have it forget a model."""
-        self.loaded.discard(key)
-        self._write({"do": "drop", "key": key})
+        if key in self.loaded:
+            self.loaded.discard(key)
+            self._write({"do": "drop", "key": key})
 
     def kill(self) -> None:
         """End the process at once; what it was given counts as lost."""
@@ -170,35 +162,43 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.close()
         if self._process is None:
             return
-        end = asyncio.get_running_loop().time() + _ENDING
+        end = self._loop.time() + _ENDING
         while self._process.poll() is None:
-            if asyncio.get_running_loop().time() > end:
+            if self._loop.time() > end:
                 self._process.kill()
             await asyncio.sleep(0.005)
 
-    def _load(self, model: ModelVersion, trial_batch: int) -> asyncio.Future[Header]:
-        self.loaded.add(model.digest)
-        future: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
-        self._asked.append(future)
-        if self.gone.done():
-            future.set_exception(WorkerDied())
+    def _load(self, file: ModelFile, trial_batch: int = 0) -> asyncio.Future[Reply]:
+        self.loaded.add(file.digest)
         header = {
-            "do": "load", "key": model.digest, "path": str(model.path), "trial_batch": trial_batch,
-            "batch_invariant": model.batch_invariant, "max_batch": model.max_batch,
-            "device": model.device,
+            "do": "load", "key": file.digest, "path": str(file.path), "trial_batch": trial_batch,
+            "batch_invariant": file.batch_invariant, "max_batch": file.max_batch,
+            "device": file.device,
         }  # fmt: skip
-        self._write(header, [model.content])
+        return self._ask(header, [file.content])
+
+    def _ask(self, header: Header, parts: list[bytes]) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self.gone.done():
+            _fail(future)
+            return future
+        if not self.asked:
+            self.since = self._loop.time()
+        self.asked.append(future)
+        self.light = False
+        self._write(header, parts)
         return future
 
-    def _only_loaded(self, future: asyncio.Future[Header]) -> None:
-        """End a worker that could not open what another one could: its memory is short."""
-        if not future.cancelled() and not future.exception() and "error" in future.result():
-            self.kill()
-
-    def _write(self, header: Header, parts: list[bytes] | None = None) -> None:
+    def _write(self, header: Header, parts: Sequence[bytes] = ()) -> None:
         # Where it is about to be lost, `connection_lost` tells all who wait for it.
         if self.alive and self._transport:
-            self._transport.writelines(pack(header, parts or ()))
+            self._transport.writelines(pack(header, parts))
+
+
+def _fail(future: asyncio.Future[Reply]) -> None:
+    if not future.done():
+        future.set_exception(WorkerDied())
+        future.exception()  # it may never be awaited
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
@@ -219,95 +219,80 @@ class WorkerPool:
     Args:
         size: How many.
         models: Returns the models that a new worker opens first.
-        answered: Called with a batch, the reply's header and its body.
-        died: Called with the batches that a worker left, where it ended unasked.
-        free: Called once a new worker is ready.
+        free: Called when a worker has replied, or a new one is ready.
+        died: Called when a worker has ended unasked.
     """
 
     def __init__(
         self,
         size: int,
-        models: Callable[[], list[ModelVersion]],
-        answered: Callable[[WorkerBatch, Header, bytes], None],
-        died: Callable[[list[WorkerBatch]], None],
+        models: Callable[[], list[ModelFile]],
         free: Callable[[], None],
+        died: Callable[[], None],
     ) -> None:
         self.workers: list[WorkerProcess] = []
-        self._size, self._models = size, models
-        self._answered, self._died, self._free = answered, died, free
+        self._size, self._models, self._free, self._died = size, models, free, died
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
 
-    async def start(self, models: Sequence[ModelVersion], *, trial_batch: int) -> list[Header]:
+    async def start(self, models: Sequence[ModelFile], *, trial_batch: int) -> list[Header]:
         """Start all workers with these models, and return what the first found of each."""
-        opened = [WorkerProcess(self._answered, self._lost) for _ in range(self._size)]
+        opened = [WorkerProcess(self._free) for _ in range(self._size)]
         try:
             await asyncio.gather(*(worker.open() for worker in opened))
-            known = [
-                await _loaded_by(opened[0].load(model, trial_batch=trial_batch), model)
-                for model in models
-            ]
+            known = [await opened[0].load(model, trial_batch=trial_batch) for model in models]
             await asyncio.gather(*(w.load(model) for w in opened[1:] for model in models))
         except BaseException:
             for worker in opened:
                 worker.kill()
             await asyncio.gather(*(worker.close() for worker in opened))
             raise
+        # One may have ended while the others were still loading; its keeper replaces it.
+        self.workers = [worker for worker in opened if not worker.gone.done()]
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in opened]
         for keeper in self._keepers:
             keeper.add_done_callback(log_failure)
-        # One may have ended while the others were still loading; its keeper replaces it.
-        self.workers = [worker for worker in opened if not worker.gone.done()]
         return known
 
-    async def try_out(self, model: ModelVersion, *, trial_batch: int) -> Header:
+    async def try_out(self, model: ModelFile, *, trial_batch: int) -> Header:
         """Open a model in a process of its own, and try batches of all sizes.
 
         That takes up to 3 s, and no worker stops for it.
         """
-        scout = WorkerProcess(self._answered, lambda _worker, _batches: None)
+        scout = WorkerProcess(lambda: None)
         await scout.open()
         try:
-            return await _loaded_by(scout.load(model, trial_batch=trial_batch), model)
+            return await scout.load(model, trial_batch=trial_batch)
         finally:
             scout.kill()
             await scout.close()
 
-    async def load(self, model: ModelVersion) -> None:
+    async def load(self, model: ModelFile) -> None:
         """Open a model in each worker, one after another, while the others go on."""
         for worker in list(self.workers):
             # A worker that ends over it is replaced, like any other.
             with contextlib.suppress(OpsinError):
                 await worker.load(model)
 
-    def forget(self, needed: Container[str]) -> None:
-        """Close the models whose digests are no longer needed."""
+    def forget(self, key: str) -> None:
+        """Close a model that is no longer needed."""
         for worker in self.workers:
-            for key in [key for key in worker.loaded if key not in needed]:
-                worker.drop(key)
+            worker.drop(key)
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End all of them: by themselves, or at once, whatever they are doing."""
-        self._stopping = True
-        if at_once:
-            for worker in list(self.workers):
-                worker.kill()
         for keeper in self._keepers:
             keeper.cancel()
+        if at_once:
+            for worker in self.workers:
+                worker.kill()
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
     def kill_stuck(self, now: float, limit: float) -> None:
         """End those that have worked on one batch for longer than ``limit`` seconds."""
-        for worker in list(self.workers):
-            if worker.batches and now - worker.batches[0].since > limit:
+        for worker in self.workers:
+            if worker.asked and not worker.loading and now - worker.since > limit:
                 _LOG.warning("a worker did nothing for %.0f s and was ended", limit)
                 worker.kill()
-
-    def _lost(self, worker: WorkerProcess, batches: list[WorkerBatch]) -> None:
-        if worker in self.workers:
-            self.workers.remove(worker)
-            if not self._stopping:
-                self._died(batches)
 
     async def _keep(self, worker: WorkerProcess | None) -> None:
         """Keep one worker running, until cancelled."""
@@ -315,7 +300,7 @@ class WorkerPool:
         while True:
             try:
                 if worker is None:
-                    worker = WorkerProcess(self._answered, self._lost)
+                    worker = WorkerProcess(self._free)
                     await worker.open()
                     for model in self._models():
                         await worker.load(model)
@@ -324,12 +309,16 @@ class WorkerPool:
                         failures = 0
                         self._free()
                 await asyncio.shield(worker.gone)
+                if worker in self.workers:
+                    self._died()
             except (OpsinError, OSError) as error:
                 failures += 1
                 _LOG.warning("a worker could not be started: %s", error)
             finally:
                 if worker is not None:
-                    if not worker.gone.done() and worker not in self.workers:
+                    if worker in self.workers:
+                        self.workers.remove(worker)
+                    elif not worker.gone.done():
                         worker.kill()
                     await worker.close()
             worker = None
@@ -342,15 +331,3 @@ def log_failure(task: asyncio.Task[None]) -> None:
     """Log what ended a task that should run for ever: nothing else would report it."""
     if not task.cancelled() and (error := task.exception()):
         _LOG.error("the server no longer looks after its workers and files", exc_info=error)
-
-
-async def _loaded_by(loading: Coroutine[Any, Any, Header], model: ModelVersion) -> Header:
-    """Wait for a model to be opened; a process that ends over it is the file's fault."""
-    try:
-        return await loading
-    except WorkerDied as error:
-        raise ModelFileError(
-            "a classifier.onnx written by Opsin",
-            f"the process that opened {model.path} ended over it",
-            "Try it alone: opsin predict " + str(model.path) + " IMAGE",
-        ) from error

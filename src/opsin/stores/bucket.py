@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import HttpUrl, ValidationError
 
-from opsin.core.call_in_thread import call_in_thread
+from opsin.core.child_process import call_in_thread
 from opsin.core.errors import MissingExtraError, SourceError, StorageError
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.stores.store_address import ADDRESSES, UNKNOWN_SIZE, Store, StoreAddress, StoredObject

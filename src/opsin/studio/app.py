@@ -32,8 +32,7 @@ from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from opsin.web.addresses import url_of
 from opsin.web.connections import ConnectionLimits
-from opsin.web.graceful_server import Server
-from opsin.web.listening import allow_many_files, listening
+from opsin.web.listening import Server, allow_many_files, listening
 
 # Seconds that a window which lost its connection is remembered.
 _RECONNECT: Final = 10.0

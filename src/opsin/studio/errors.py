@@ -6,11 +6,19 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from opsin.core.errors import ImageError, OpsinError, StorageError
-from opsin.web.refusals import RequestError, error_parts, json_reply
+from opsin.web.refusals import RequestError, error_reply
 
 
-class NotThere(OpsinError):  # noqa: N818  it is what the page says, with status 404
+class NotThere(RequestError):  # noqa: N818  it is what the page says
     """An address that leads to nothing: a run, a set, an image or a job that is gone."""
+
+    status = 404
+
+
+class DiskFull(RequestError):  # noqa: N818
+    """What was sent cannot be kept."""
+
+    status = 507  # RFC 4918
 
 
 def new_api() -> FastAPI:
@@ -22,17 +30,13 @@ def new_api() -> FastAPI:
 
 async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, OpsinError)
-    status = 422 if isinstance(error, ImageError) else 404
-    if isinstance(error, RequestError):
-        status = error.status
-    elif isinstance(error, StorageError):
-        status = 507  # RFC 4918
-        error = StorageError(
+    if isinstance(error, StorageError):
+        error = DiskFull(
             "to keep the upload", "the disk is full, or refuses the write", "Free some space first."
         )
-    elif not isinstance(error, NotThere):
+    elif not isinstance(error, RequestError | ImageError):
         # What the page says of a source or a run that is damaged names places on this machine.
         error = NotThere(
             "images or files that can be read", "these are gone or damaged", "Open their page."
         )
-    return json_reply({"error": error_parts(error)}, status, {"cache-control": "no-store"})
+    return error_reply(error, {"cache-control": "no-store"})

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 
-from opsin.core.documentation import SITE
+from opsin.core.glossary import SITE
 
 #: Where the documentation is in the studio.
 HELP: Final = "/help"

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import FileResponse, Response
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.defaults import AUGMENTATIONS
+from opsin.core.recipe import AUGMENTATIONS
 from opsin.studio.content_security import ALONE
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.decoded_dataset import DecodedDataset

@@ -9,7 +9,7 @@ from platformdirs import user_data_path
 from pydantic import Field
 
 from opsin.core.errors import RecipeError
-from opsin.web.settings import AddressSettings
+from opsin.web.addresses import AddressSettings
 
 #: Default port of the studio.
 PORT: Final = 8600

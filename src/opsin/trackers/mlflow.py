@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.run_status import State
 from opsin.core.stored_json import Json
 from opsin.trackers.tracker import Tracker
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.run_status import State
 from opsin.core.stored_json import Json
 
 

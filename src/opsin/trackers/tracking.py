@@ -20,14 +20,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
-from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import TrackedRun
+from opsin.core.artifacts.records import Epoch, TrackedRun
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
 from opsin.core.events import Watcher
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.platform import end_group, lower_priority
 from opsin.core.recipe import flat_options
 from opsin.core.stored_json import JsonObject

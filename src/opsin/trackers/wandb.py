@@ -7,8 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
+from opsin.core.artifacts.records import State
 from opsin.core.artifacts.run_report import PartFigures, Report
-from opsin.core.artifacts.run_status import State
 from opsin.core.stored_json import Json
 from opsin.trackers.tracker import Tracker
 

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, RunError
-from opsin.core.events import Watcher
-from opsin.core.pace import Pace
+from opsin.core.events import Pace, Watcher
 from opsin.core.recipe import TrainingRecipe
 from opsin.training.batches import TrainingBatches, spans_of
 from opsin.training.checkpoint import Checkpoints, Tensors, TrainingState

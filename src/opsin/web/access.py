@@ -32,7 +32,7 @@ from opsin.web.refusals import (
     RequestError,
     Unauthorized,
     WrongHost,
-    refusal,
+    error_reply,
 )
 from opsin.web.sign_in import SignIn, values_of
 
@@ -103,7 +103,7 @@ class AccessMiddleware:
             if scope["type"] == "websocket":  # before it is accepted: the client gets status 403
                 await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
                 return
-            app = refusal(error)
+            app = error_reply(error)
         if self._dropped:
             kept = [pair for pair in scope["headers"] if pair[0] not in self._dropped]
             scope = {**scope, "headers": kept}

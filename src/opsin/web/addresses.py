@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.core.errors import RecipeError
 from opsin.web.tokens import TOKEN_VARIABLE, check_token
@@ -62,3 +64,29 @@ def _check_host_name(name: str) -> None:
                 f"got {name!r}",
                 "Leave out https://, port and path; patterns with * are not possible.",
             ) from None
+
+
+class AddressSettings(BaseModel):
+    """An address, a token and further names, checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65_535)
+    token: str | None = Field(None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            shown = "another value" if name == "token" else repr(first["input"])[:80]
+            raise RecipeError(
+                f"{name} to be right ({first['msg'].lower()})", f"got {shown}", "Choose another."
+            ) from None
+
+    def model_post_init(self, _: object) -> None:
+        """Check the address."""
+        check_address(self.host, self.token, self.allowed_hosts)

@@ -2,29 +2,26 @@
 
 uvicorn 0.54 waits for a request's headers as long as the client likes, keeps as many of them as it
 sends, and waits for clients that do not read their answer. Each of these lets a few hundred slow
-clients hold a server ("slowloris"), or its memory. So its connections have another around them
-that sees what comes and goes as bytes, and its applications one that sees requests.
+clients hold a server ("slowloris"), or its memory. So `_Connection` sees what comes and goes
+as bytes, and `ConnectionLimits.around` the requests.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.importer import import_from_string
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from opsin.web.refusals import (
     BadRequest,
     LongHeaders,
     RequestError,
     TooManyConnections,
-    error_parts,
-    json_bytes,
-    refusal,
+    error_reply,
 )
 
 #: Seconds within which a request's headers must be there, or the rest of a body that is refused.
@@ -40,24 +37,20 @@ _FORGOTTEN_CHUNKS: Final = 20_000_000
 
 
 class ConnectionLimits:
-    """Limits on the connections of one server."""
+    """Limits on the connections of one server; `protocol` makes uvicorn's for a new one."""
 
     def __init__(self, most: int = 12_000, most_web_sockets: int = 0) -> None:
         self.most, self.most_web_sockets = most, most_web_sockets
-        self._plain = import_from_string(HTTP_PROTOCOLS["httptools"])
+        self.protocol = functools.partial(_Connection, self)
         logging.getLogger("uvicorn.error").addFilter(_is_no_client_that_left)
-        self.open: dict[tuple[str, int], _Connection] = {}  # by the client's address
+        self.open: dict[tuple[str, int] | None, _Connection] = {}  # by the client's address
         self._web_sockets = 0
-
-    def protocol(self, config: uvicorn.Config, **named: Any) -> asyncio.Protocol:
-        """Uvicorn's own protocol for a new connection, with one of ours around it."""
-        return _Connection(self, self._plain(config=config, **named))
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """An application whose requests are known to their connections."""
 
         async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-            connection = self.open.get(tuple(scope.get("client") or ()))
+            connection = self.open.get(scope.get("client"))
             if connection is None:
                 await app(scope, receive, send)
             elif scope["type"] == "websocket":
@@ -114,12 +107,12 @@ class ConnectionLimits:
             connection.end(rest)
 
 
-class _Connection(asyncio.Protocol):
-    """One client's connection: uvicorn's, and timers."""
+class _Connection(HttpToolsProtocol):
+    """One client's connection: uvicorn's, with timers."""
 
-    def __init__(self, limits: ConnectionLimits, inner: asyncio.Protocol) -> None:
-        self._limits, self._inner = limits, inner
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, limits: ConnectionLimits, **named: Any) -> None:
+        super().__init__(**named)
+        self._limits = limits
         self._timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
         self._requests = 0  # that are being answered
@@ -127,19 +120,17 @@ class _Connection(asyncio.Protocol):
         self._outside = 0  # bytes that came while none was
         self._rest = 0  # of these, those that may belong to a request that was answered early
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._client = tuple((transport.get_extra_info("peername") or ("", 0))[:2])
-        self._limits.open[self._client] = self
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._limits.open[self.client] = self
         self.too_many = len(self._limits.open) > self._limits.most
-        self._inner.connection_made(transport)
         self.wait(HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.wait(None)
         self.resume_writing()
         self.forget()
-        self._inner.connection_lost(exc)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         inside = self._requests > 0
@@ -147,29 +138,31 @@ class _Connection(asyncio.Protocol):
             self._outside += len(data)
             if self._timer is None:
                 self.wait(HEADER_SECONDS)
-        self._inner.data_received(data)
+        super().data_received(data)
         if not inside:
             # Once a request that begins with it has begun; until then, more may have come.
-            self._loop.call_soon(self._check, self._outside, self._begun)
-
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+            self.loop.call_soon(self._check, self._outside, self._begun)
 
     def pause_writing(self) -> None:
-        self._inner.pause_writing()
-        self._read_timer = self._loop.call_later(PATIENCE_SECONDS, self._transport.abort)
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
-            self._inner.resume_writing()
+            super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the shape of all errors, where uvicorn sends plain text."""
+        advice = "Use an HTTP client, set to HTTP/1.1."
+        self._refuse(BadRequest("a request in HTTP/1.1", msg.rstrip("."), advice))
 
     def wait(self, seconds: float | None) -> None:
         """Close the connection where no request begins in time."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self._loop.call_later(seconds, self._give_up)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._give_up)
 
     def begin(self) -> None:
         """A request's headers are there."""
@@ -187,27 +180,31 @@ class _Connection(asyncio.Protocol):
 
     def forget(self) -> None:
         """Count the connection no more."""
-        if self._limits.open.get(self._client) is self:
-            del self._limits.open[self._client]
+        if self._limits.open.get(self.client) is self:
+            del self._limits.open[self.client]
 
     def _give_up(self) -> None:
         self._timer = None
-        self._transport.close()
+        self.transport.close()
         self.forget()
 
     def _check(self, outside: int, begun: int) -> None:
         """Close the connection where more came outside of requests than headers may have."""
         too_long = outside > self._rest + HEADER_BYTES
-        if self._begun != begun or self._transport.is_closing() or not too_long:
+        if self._begun != begun or self.transport.is_closing() or not too_long:
             return
-        if not self._rest:
-            content = json_bytes({"error": error_parts(_long_headers())})
-            head = (
-                "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-                f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-            )
-            self._transport.write(head.encode("ascii") + content)
-        self._transport.close()
+        if self._rest:
+            self.transport.close()
+        else:
+            self._refuse(_long_headers())
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer without a request, and close."""
+        reply = error_reply(error, {"connection": "close"})
+        lines = (b"%b: %b\r\n" % header for header in reply.raw_headers)
+        head = STATUS_LINE[error.status] + b"".join(lines) + b"\r\n"
+        self.transport.write(head + bytes(reply.body))
+        self.transport.close()
 
 
 def _long_headers() -> LongHeaders:
@@ -215,9 +212,7 @@ def _long_headers() -> LongHeaders:
 
 
 def _closing(error: RequestError) -> ASGIApp:
-    reply = refusal(error)
-    reply.headers["connection"] = "close"
-    return reply
+    return error_reply(error, {"connection": "close"})
 
 
 async def _refuse_web_socket(_scope: Scope, _receive: Receive, send: Send) -> None:

@@ -1,18 +1,18 @@
-"""Refusals, and plain data as JSON.
+"""Errors that clients get, and plain data as JSON.
 
 An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from opsin.core.errors import OpsinError
+from opsin.core.errors import ImageError, OpsinError
 from opsin.core.stored_json import json_text
 
 
@@ -58,10 +58,30 @@ class ForeignOrigin(RequestError):  # noqa: N818
     status = 403
 
 
+class WrongHost(RequestError):  # noqa: N818
+    """Called by a name that is not this server's."""
+
+    status = 421
+
+
 class LongHeaders(RequestError):  # noqa: N818
     """Too many headers."""
 
     status = 431
+
+
+class InternalError(RequestError):
+    """A fault of the server; what happened stays in its log."""
+
+    status = 500
+
+    def __init__(
+        self,
+        expected: str = "an answer",
+        received: str = "the server failed at it",
+        advice: str = "Tell its administrator; its log holds the reason.",
+    ) -> None:
+        super().__init__(expected, received, advice)
 
 
 class TooManyConnections(RequestError):  # noqa: N818
@@ -71,14 +91,21 @@ class TooManyConnections(RequestError):  # noqa: N818
     headers: Mapping[str, str] = {"retry-after": "1"}
 
 
-class WrongHost(RequestError):  # noqa: N818
-    """Called by a name that is not this server's."""
+def status_of(error: OpsinError) -> int:
+    """The status of the reply to an error."""
+    if isinstance(error, RequestError):
+        return error.status
+    return 422 if isinstance(error, ImageError) else 500
 
-    status = 421
+
+def for_client(error: OpsinError) -> OpsinError:
+    """The error itself where it is made for clients; else one that says nothing of the server."""
+    return error if isinstance(error, RequestError | ImageError) else InternalError()
 
 
-def error_parts(error: OpsinError) -> Error:
-    """An error as plain data."""
+def error_object(error: OpsinError) -> Error:
+    """An error as plain data, without what clients must not read."""
+    error = for_client(error)
     return {
         "kind": type(error).__name__,
         "expected": error.expected,
@@ -100,6 +127,13 @@ def json_reply(
     return Response(json_bytes(content), status, headers, media_type="application/json")
 
 
-def refusal(error: RequestError) -> Response:
-    """The reply to a request that is not answered."""
-    return json_reply({"error": error_parts(error)}, error.status, error.headers)
+def error_reply(
+    error: OpsinError,
+    headers: Mapping[str, str] | None = None,
+    *,
+    content: Callable[[OpsinError], Any] = lambda error: {"error": error_object(error)},
+) -> Response:
+    """The reply to an error: its status, its headers and the one shape (or another)."""
+    error = for_client(error)
+    own = error.headers if isinstance(error, RequestError) else {}
+    return json_reply(content(error), status_of(error), {**own, **(headers or {})})

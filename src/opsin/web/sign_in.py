@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Scope
 
-from opsin.web.refusals import Unauthorized, error_parts, json_reply
+from opsin.web.refusals import Unauthorized, error_reply
 
 #: The query's field that holds the token, or a code.
 FIELD: Final = "token"
@@ -91,7 +91,7 @@ class SignIn:
         if _is_read(scope) and any(b"text/html" in each for each in values_of(scope, b"accept")):
             shown, others = _fields(scope)
             return HTMLResponse(self._page(bool(shown), others), error.status, headers)
-        return json_reply({"error": error_parts(error)}, error.status, headers)
+        return error_reply(error, headers)
 
 
 def _came_by_https(scope: Scope) -> bool:

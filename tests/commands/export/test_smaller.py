@@ -18,7 +18,7 @@ from opsin.commands.export import smaller
 from opsin.commands.export.export import export_model
 from opsin.commands.export.shipped import To
 from opsin.commands.export.smaller import divergence
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError, StorageError
 from tests.conftest import write_shapes

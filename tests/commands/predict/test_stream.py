@@ -19,7 +19,7 @@ from PIL import Image
 from opsin.commands.predict.stream import classify_stream
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.dataset import Dataset
-from opsin.data.image_stream import Unlabelled
+from opsin.data.image_stream import ListedImage
 from opsin.data.lazy_images import THREADS
 from opsin.data.sources import open_stream
 from opsin.runtime import image_engine
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_
     ((_, alone),) = classify_stream(classifier, open_stream(tmp_path / "none.png"))
     assert isinstance(alone, ImageError)
     problem = ImageError("a", "b", "c")
-    known = [Unlabelled("x", b"", problem=problem)]
+    known = [ListedImage("x", b"", problem=problem)]
     assert list(classify_stream(classifier, known)) == [(known[0], problem)]
 
 
@@ -141,7 +141,7 @@ def test_a_pipe_in_a_list_keeps_nobody_waiting(
 
 def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: Path) -> None:
     torn = png(np.zeros((40, 40, 1), np.uint8))[:-30]
-    items = [Unlabelled("torn.png", torn), Unlabelled("gone.png", str(tmp_path / "gone.png"))]
+    items = [ListedImage("torn.png", torn), ListedImage("gone.png", str(tmp_path / "gone.png"))]
     for _, answer in classify_stream(classifier, items):
         each: BaseException | None = answer if isinstance(answer, ImageError) else None
         assert each is not None
@@ -151,7 +151,7 @@ def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: 
 
 
 def test_an_image_may_vanish_after_it_was_listed(classifier: Classifier, photos: Path) -> None:
-    def vanishing() -> Iterator[Unlabelled]:
+    def vanishing() -> Iterator[ListedImage]:
         for item in open_stream(photos):
             if item.name.endswith("/4.png"):
                 Path(item.path or "").unlink()
@@ -168,7 +168,7 @@ def test_an_error_of_the_source_comes_behind_the_answers(
 ) -> None:
     content = {f"{n}.png": png(digits.images[n]) for n in range(30)}
     path = pack(tmp_path / "a.tar", {**content, "../x.png": b""})
-    answered: list[tuple[Unlabelled, Prediction | ImageError]] = []
+    answered: list[tuple[ListedImage, Prediction | ImageError]] = []
     with pytest.raises(SourceError, match="leads out"):
         answered.extend(classify_stream(classifier, open_stream(path)))
     assert [item.name for item, _ in answered] == list(content)
@@ -184,10 +184,10 @@ class Watched:
     def __init__(self, content: bytes, path: str | None = None) -> None:
         self.content, self.asked = content, 0
 
-    def __iter__(self) -> Iterator[Unlabelled]:
+    def __iter__(self) -> Iterator[ListedImage]:
         while True:
             self.asked += 1
-            yield Unlabelled(str(self.asked), self.content)
+            yield ListedImage(str(self.asked), self.content)
 
 
 def settled(watched: Watched) -> int:
@@ -236,12 +236,12 @@ def test_answers_come_while_names_still_do(classifier: Classifier, photos: Path)
 
 
 def test_ctrl_c_ends_every_thread(classifier: Classifier, digits: Dataset) -> None:
-    def interrupted() -> Iterator[Unlabelled]:
-        yield from (Unlabelled(str(n), png(digits.images[n])) for n in range(20))
+    def interrupted() -> Iterator[ListedImage]:
+        yield from (ListedImage(str(n), png(digits.images[n])) for n in range(20))
         os.kill(os.getpid(), signal.SIGINT)
         while running():
             time.sleep(0.01)
-            yield Unlabelled("more", png(digits.images[0]))
+            yield ListedImage("more", png(digits.images[0]))
 
     answers = classify_stream(classifier, interrupted())
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +273,7 @@ def test_batches_are_filled_and_shared_among_threads(
 
     monkeypatch.setattr(classifier, "predict_prepared", note)
     monkeypatch.setattr(image_engine, "_PATIENCE", 60.0)
-    items = [Unlabelled(str(n), png(digits.images[n % 99])) for n in range(600)]
+    items = [ListedImage(str(n), png(digits.images[n % 99])) for n in range(600)]
     assert len(list(classify_stream(classifier, items))) == 600
     most = max(8, classifier.batch_size // THREADS)
     assert sum(sizes) == 600
@@ -283,7 +283,7 @@ def test_batches_are_filled_and_shared_among_threads(
 
 def test_the_background_is_left_as_it_is_where_asked(nearest_mean: Path, digits: Dataset) -> None:
     classifier = Classifier(nearest_mean, threads=1)
-    light = Unlabelled("light", png(255 - digits.images[3]))
+    light = ListedImage("light", png(255 - digits.images[3]))
     ((_, turned),) = classify_stream(classifier, [light])
     ((_, kept),) = classify_stream(classifier, [replace(light)], as_is=True)
     assert isinstance(turned, Prediction)

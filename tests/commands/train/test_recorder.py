@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from opsin.commands.train import recorder as module
 from opsin.commands.train.recorder import recorded
+from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.events import Watcher
 from tests.made_epochs import made_epoch
 

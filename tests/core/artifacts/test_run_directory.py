@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.core.artifacts.records import NAME_MOST, RunNotes
+from opsin.core.artifacts.records import NAME_MOST, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import (
     RunDirectory,
     find_classifier,
     refuse_swapped,
 )
 from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 import opsin
 from opsin.cli.runs import runs
 from opsin.commands.test_set_usage import count_looks
-from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_summary import summarise
+from opsin.core.artifacts.run_report import summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.data.run_images import recipe_of_run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import SourceError
-from opsin.data.image_stream import Unlabelled
+from opsin.data.image_stream import ListedImage
 from opsin.data.sources import archive, members, open_stream
 from tests.data.sources.conftest import Notes
 from tests.data.sources.test_archive import KINDS, pack, pack_special
@@ -96,7 +96,7 @@ def test_a_member_too_large_for_an_image_is_a_row(
     assert "2.png is larger" in str(large.problem)
 
 
-def damaged_zip(path: Path) -> list[Unlabelled]:
+def damaged_zip(path: Path) -> list[ListedImage]:
     """Damage the middle one of three members, and read."""
     pack(path, {f"{n}.png": os.urandom(900) for n in range(3)})
     with zipfile.ZipFile(path) as packed:
@@ -122,7 +122,7 @@ def test_a_torn_archive_ends_in_a_line(tmp_path: Path, suffix: str, share: float
     path = pack(tmp_path / f"a{suffix}", {f"{n}.png": os.urandom(9_000) for n in range(20)})
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    whole: list[Unlabelled] = []
+    whole: list[ListedImage] = []
     with pytest.raises(SourceError, match=r"a whole archive: .* is damaged or cut short"):
         whole.extend(open_stream(path))
     stream = open_stream(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opsin.core.defaults import cores
+from opsin.core.platform import cores
 from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe
 from opsin.models.registry import MODELS
 from opsin.models.resolve import resolve

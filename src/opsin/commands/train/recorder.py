@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.core.events import SILENT, Watcher, WatcherGroup
-from opsin.core.pace import epoch_of
+from opsin.core.events import SILENT, Watcher, WatcherGroup, epoch_of
 from opsin.core.storage import storage_errors
 from opsin.report.terminal import LogFile, for_people, with_observers
 from opsin.trackers.tracking import tracking_of

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from opsin.core.artifacts.artifact import Artifact, Count, Stored, Text
+from opsin.core.artifacts.records import Artifact, Count, Stored, Text
 from opsin.core.recipe import DataRecipe
 
 
@@ -29,4 +29,4 @@ class RecordedRecipe(Artifact):
 
     data: DataRecipe
     model: RecordedModel
-    training: RecordedTraining = RecordedTraining()
+    training: RecordedTraining = Field(default_factory=RecordedTraining)

@@ -1,12 +1,290 @@
-"""The small JSON files of a run: its name and note, looks at test images, trackers, its origin."""
+"""The JSON files of a run but its report: how they are read and written, and what they hold."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
+import json
+import math
+import os
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
+from opsin.core.errors import RunError
+from opsin.core.files import open_regular
+from opsin.core.metadata import Preparation
+from opsin.core.storage import write_json
+from opsin.core.stored_json import JsonObject, read_json, read_json_lines
+
+#: Seconds since 1970 that no clock shows: about the year 9900.
+LATEST: Final = 2.5e11
+#: Characters of the longest text; a source may be long, and a cause holds some.
+LONGEST: Final = 20_000
+
+
+def _limited(text: str) -> str:
+    if len(text) > LONGEST:
+        raise ValueError(f"it has more than {LONGEST:,} characters")
+    return text
+
+
+# Pydantic's own limit on lengths would refuse names of files that are no Unicode.
+Text = Annotated[str, AfterValidator(_limited)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+# Sums of many products may end a rounding error above 1, as average precisions do.
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
+Seconds = Annotated[float, Field(ge=0, le=LATEST)]
+
+
+class Stored(BaseModel):
+    """A part of a file: unknown fields are kept, since a later Opsin may have written them."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, allow_inf_nan=False, defer_build=True,
+        validate_by_name=True, validate_by_alias=True,
+    )  # fmt: skip
+
+    def to_json(self) -> JsonObject:
+        """Return plain values for JSON: the fields that were read or given, no others."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class Artifact(Stored):
+    """A JSON file of a run."""
+
+    FILE: ClassVar[str]
+    FORMAT: ClassVar[int] = 1
+
+    format: int = Field(1, ge=1, description="Version of this file's format.")
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read and check a file."""
+        content = read_object(file)
+        stated = content.get("format", 1)
+        if type(stated) is int and stated > cls.FORMAT:
+            raise RunError(
+                f"a {cls.FILE} of format {cls.FORMAT} or earlier",
+                f"{file} has format {stated}",
+                "Update Opsin.",
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise damaged(file, first_of(error)) from error
+
+    def write(self, folder: Path) -> None:
+        """Write the file into a folder."""
+        write_json(folder / self.FILE, {"format": self.FORMAT} | self.to_json())
+
+
+def read_object(file: Path) -> JsonObject:
+    """Read a file that holds one JSON object; no link is followed."""
+    try:
+        with open_regular(file, follow_links=False) as stream:
+            content = read_json(stream)
+    except (OSError, ValueError) as error:
+        raise damaged(file, error) from error
+    if not isinstance(content, dict):
+        raise damaged(file, "it holds no object")
+    return content
+
+
+def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
+    """Read a file of JSON lines up to the first that is no object; no link is followed."""
+    if not os.path.lexists(file):
+        return []
+    try:
+        with open_regular(file, follow_links=False) as stream:
+            return read_json_lines(stream, skip=skip)
+    except (OSError, ValueError) as error:
+        raise damaged(file, error) from error
+
+
+def damaged(file: Path, why: Exception | str) -> RunError:
+    """Return the error of a file that does not hold what Opsin writes."""
+    reason = why.strerror if isinstance(why, OSError) else str(why)
+    return RunError(
+        f"a whole {file.name}",
+        f"{file} is damaged ({reason})",
+        "Restore the file or train again.",
+    )
+
+
+def first_of(error: ValidationError) -> str:
+    """Say what is wrong with the first bad value, but not which value a stranger wrote there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
+
+
+class Location(Stored):
+    """Where the images of a run lie."""
+
+    sources: list[Text] = Field(default_factory=list, description="Names, folders or files.")
+    test: Text | None = Field(None, description="Source of the test images alone.")
+    labels: Text | None = Field(None, description="Table of corrected labels.")
+
+
+class Unreadable(Stored):
+    """A file that could not be decoded."""
+
+    name: str
+    reason: str
+
+
+class LeftOut(Stored):
+    """What a source holds and is not read, of one kind."""
+
+    kind: str = Field(description="In the singular: text file, hidden file, empty folder …")
+    count: Count
+    examples: list[str] = Field(default_factory=list, description="Up to five names.")
+
+
+class CorrectionCounts(Stored):
+    """How many labels the user's corrections changed."""
+
+    file: str
+    rows: Count = 0
+    relabelled: Count = 0
+    left_out: Count = 0
+    by_name: Count = 0
+
+
+class AuditCounts(Stored):
+    """How many problems the audit of the images found."""
+
+    unreadable: Count = 0
+    repeated_rows: Count = 0
+    near_duplicates: Count = 0
+    test_copies_in_training: Count = 0
+    test_near_duplicates_in_training: Count = 0
+
+
+class DatasetRecord(Artifact):
+    """The images, classes and split that a run was trained with."""
+
+    FILE: ClassVar[str] = "dataset.json"
+
+    source: Text = Field(description="All sources in one line.")
+    location: Location = Field(default_factory=Location)
+    fingerprint: Text = Field(description="SHA-256 of images and labels.")
+    classes: list[str]
+    images: Count = Field(description="Number of images in all parts.")
+    shape: list[Count] = Field(
+        min_length=3, max_length=3, description="Height, width and channels of a prepared image."
+    )
+    dtype: Text = "uint8"
+    range: list[Count] = Field([0, 255], description="Smallest and largest value of a pixel.")
+    counts: dict[str, dict[str, Count]] = Field(
+        description="Images of each class in each part (train, val, test)."
+    )
+    groups: Count = Field(0, description="Number of groups that the split keeps together.")
+    problem: str | None = Field(None, description="Why training would be refused.")
+    corrections: CorrectionCounts | None = None
+    preparation: Preparation
+    audit: AuditCounts = Field(default_factory=AuditCounts)
+    unreadable: list[Unreadable] = Field(default_factory=list)
+    left_out: list[LeftOut] = Field(
+        default_factory=list, description="What the source holds and is not read, by kind."
+    )
+    findings: dict[str, Count] = Field(
+        default_factory=dict, description="Number of images by kind of finding."
+    )
+    test_set: Text | None = Field(
+        None, description="Identifies the test images by content; null without test images."
+    )
+
+
+def _nan_for_null(value: object) -> object:
+    return math.nan if value is None else value
+
+
+# JSON has no NaN: a value that is no finite number is null there.
+_Measured = Annotated[float, BeforeValidator(_nan_for_null, json_schema_input_type=float | None)]
+
+
+class Epoch(Stored):
+    """One pass over the training images: a line of ``history.jsonl``.
+
+    Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
+    Training figures are running means over the epoch, with augmentation and dropout on, as every
+    framework prints them; validation figures are exact. A value that is no finite number (a
+    training that blew up) is ``null`` in the file. ``norms`` are those of each layer's trainable
+    weights after the epoch (L2), biases left out; a model without layers has none.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="null")
+
+    epoch: Count = Field(description="Number of the epoch, from 1.")
+    epochs: Count = Field(description="Epochs that were asked for.")
+    step: Count = Field(description="Steps of the optimiser so far.")
+    train_loss: _Measured
+    train_accuracy: _Measured
+    val_loss: _Measured
+    val_accuracy: _Measured
+    rate: _Measured = Field(description="Learning rate.")
+    seconds: _Measured
+    images_per_second: _Measured
+    best: bool = Field(description="Whether no earlier epoch was better on validation images.")
+    complete: bool = True
+    norms: dict[str, _Measured] = Field(default_factory=dict)
+
+    def to_json(self) -> JsonObject:
+        """Return plain values for JSON, ``None`` for those that are no finite number."""
+        content: JsonObject = json.loads(self.model_dump_json(exclude_unset=True))
+        return content
+
+
+class EpochConfusion(Stored):
+    """The confusion matrix of one epoch on validation images: a line of ``confusions.jsonl``.
+
+    ``confusion`` holds counts: rows are the right classes, columns the answers.
+    """
+
+    epoch: Count
+    confusion: list[list[Count]]
+
+
+State = Literal["running", "done", "stopped", "failed"]
+_Amount = Annotated[float, Field(ge=0)]
+
+
+class RunStatus(Artifact):
+    """What a run is doing or how it ended; while it trains, also how far it is."""
+
+    FILE: ClassVar[str] = "status.json"
+
+    state: State
+    pid: int = Field(gt=0, lt=1 << 31, description="Process that trains or trained the run.")
+    started: Seconds | None = Field(
+        None, description="When the training began, in seconds since 1970."
+    )
+    heartbeat: Seconds = Field(description="When this file was last written.")
+    launch: Text | None = Field(
+        None, description="By which processes that are started again find their run."
+    )
+    cause: Text | None = Field(None, description="Why the run failed or stopped.")
+    doing: Text | None = Field(None, description="Present work; ``3/10`` is epoch 3 of 10.")
+    done: _Amount = Field(0.0, description="Finished units of that work.")
+    total: _Amount = Field(0.0, description="All units of that work; 0 if they are not counted.")
+    unit: Text = Field("", description="Name of the units, such as ``images``.")
+    share: _Amount | None = Field(None, description="Finished part of the training, 0 to 1.")
+    left: _Amount | None = Field(None, description="Seconds until the training ends.")
+    speed: _Amount | None = Field(None, description="Units a second.")
+    figures: dict[Text, float] = Field(
+        default_factory=dict, description="Present loss, accuracy and others."
+    )
+
 
 #: Characters of a run's name and of its note, at most.
 NAME_MOST: Final = 200

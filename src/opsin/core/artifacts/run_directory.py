@@ -18,23 +18,28 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.artifact import Artifact, Stored, damaged, first_of, read_objects
-from opsin.core.artifacts.dataset_record import DatasetRecord, Location
-from opsin.core.artifacts.epoch import Epoch, EpochConfusion
 from opsin.core.artifacts.records import (
     NAME_MOST,
     NOTE_MOST,
+    Artifact,
+    DatasetRecord,
+    Epoch,
+    EpochConfusion,
     ImportRecord,
+    Location,
     LoggedEvaluation,
     RunNotes,
+    RunStatus,
+    State,
+    Stored,
     TrackedRun,
+    damaged,
+    first_of,
+    read_objects,
 )
-from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
-from opsin.core.artifacts.run_status import RunStatus, State
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import RecipeError, RunError
+from opsin.core.files import ConfinedDir, open_regular
 from opsin.core.platform import process_exists
-from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import MOST
@@ -47,6 +52,8 @@ CLASSIFIER: Final = "classifier.onnx"
 RUN_NAME: Final = "OPSIN_RUN_NAME"
 # Seconds without a sign of life after which no process number proves that a run goes on.
 _STALE: Final = 1800.0
+# Probabilities are rounded.
+_SLACK: Final = 1e-3
 
 
 def free_name(root: Path, name: str, taken: Container[str] = ()) -> str:
@@ -385,3 +392,63 @@ def find_runs(root: Path) -> list[RunDirectory]:
         with contextlib.suppress(OSError):  # no recipe, or a directory that may not be entered
             runs.append(((path / "recipe.json").lstat().st_mtime, path))
     return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
+
+
+class MissingArrayError(RunError, KeyError):
+    """A file of a run that lacks an array; who knows better what that means catches the key."""
+
+
+class RunArrays(dict[str, NDArray[Any]]):
+    """Arrays of a run's file by their names; one that is not there is a `RunError`."""
+
+    def __init__(self, file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+        super().__init__(arrays)
+        self._file = file
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        raise MissingArrayError(f"{name} in {self._file}", "the file lacks it", "Train again.")
+
+
+def check_split(arrays: dict[str, NDArray[Any]]) -> None:
+    """See that the parts are rows of the run's images."""
+    count = None
+    for name in ("digests", "source_digests"):
+        if (digests := arrays.get(name)) is not None:
+            if digests.dtype != np.uint8 or digests.ndim != 2:
+                raise ValueError(f"{name} are none")
+            if count not in (None, len(digests)):
+                raise ValueError(f"{name} are not as many as the images")
+            count = len(digests)
+    for part in ("train", "val", "test"):
+        if part in arrays:
+            _check_numbers(arrays[part], part, count)
+
+
+def check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
+    """See that each part has a row, a label and probabilities for each of its images."""
+    for part in ("val", "test", "out_of_fold"):
+        rows, labels, answers = (
+            arrays.get(f"{part}_{what}") for what in ("rows", "labels", "probabilities")
+        )
+        lengths = {len(each) for each in (rows, labels, answers) if each is not None and each.ndim}
+        if len(lengths) > 1:
+            raise ValueError(f"lengths of {part} differ")
+        if rows is not None:
+            _check_numbers(rows, f"{part}_rows", None)
+        classes = None
+        if answers is not None:
+            if answers.dtype.kind != "f" or answers.ndim != 2:
+                raise ValueError(f"{part}_probabilities are none")
+            if not ((answers >= -_SLACK) & (answers <= 1 + _SLACK)).all():
+                raise ValueError(f"{part}_probabilities are not from 0 to 1")
+            classes = answers.shape[1]
+        if labels is not None:
+            _check_numbers(labels, f"{part}_labels", classes)
+
+
+def _check_numbers(array: NDArray[Any], name: str, count: int | None) -> None:
+    """See that an array is a list of places, below ``count`` where that is known."""
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise ValueError(f"{name} are no whole numbers")
+    if len(array) and (array.min() < 0 or array.max() >= (1 << 62 if count is None else count)):
+        raise ValueError(f"{name} lead outside")

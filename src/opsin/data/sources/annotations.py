@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.errors import SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_json import Json, read_json
 from opsin.data.sources.contents import Files, LocatedSource, Row, RowCollector, key_of_files
 from opsin.data.sources.source_kind import SourceKind, SourceRequest

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import free_name
@@ -24,7 +24,7 @@ from opsin.data import sources
 from opsin.data.cache import cache_root
 from opsin.data.digest_set import DigestSet
 from opsin.data.formats import MAX_BYTES
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
 from opsin.data.left_out import add_up
 from opsin.data.sources import arrays, table
@@ -48,7 +48,7 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
+def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[ListedImage]:
     """Yield each image in an archive with its content, in the archive's order."""
     archive = Archive(path)
     names, renamed = DigestSet(), 0
@@ -71,7 +71,7 @@ def _note_renamed(renamed: int, path: Path, watcher: Watcher) -> None:
         )
 
 
-def _unlabelled(name: str, member: Member, archive: Archive) -> Unlabelled:
+def _unlabelled(name: str, member: Member, archive: Archive) -> ListedImage:
     try:
         content = archive.read(member, MAX_BYTES)
     except SourceError as error:
@@ -85,7 +85,7 @@ def _unlabelled(name: str, member: Member, archive: Archive) -> Unlabelled:
             f"{name}: damaged in the archive ({reason})",
             "Pack it again, or leave it out.",
         )
-        return Unlabelled(name, b"", problem=problem)
+        return ListedImage(name, b"", problem=problem)
     if len(content) > MAX_BYTES:
         megabytes = MAX_BYTES // 1_000_000
         problem = ImageError(
@@ -93,8 +93,8 @@ def _unlabelled(name: str, member: Member, archive: Archive) -> Unlabelled:
             f"{name} is larger",
             "Make it smaller first.",
         )
-        return Unlabelled(name, b"", problem=problem)
-    return Unlabelled(name, content)
+        return ListedImage(name, b"", problem=problem)
+    return ListedImage(name, content)
 
 
 def _count_images(path: Path) -> int | None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_arrays import Budget, StoredArrays
 from opsin.data.array_image import to_bytes
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.ipc as arrow_ipc
 import pyarrow.parquet as pq
 
+from opsin.core.child_process import Header
 from opsin.core.errors import SourceError
-from opsin.core.framing import Header
 from opsin.data.sources.table_cells import COLUMNS, TableSchema
 
 # In a process with limits: what is reserved ahead would count.

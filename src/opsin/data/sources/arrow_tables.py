@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from opsin.core.child_process import Header
 from opsin.core.errors import (
     DownloadError,
     MissingExtraError,
@@ -20,11 +21,10 @@ from opsin.core.errors import (
     SourceError,
 )
 from opsin.core.events import SILENT
-from opsin.core.framing import Header
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.stored_json import Json, read_json
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import holds_images
 from opsin.data.sources.contents import LabelledImages, LocatedSource, Row, key_of_files
 from opsin.data.sources.members import MAX_RATIO, SPARE_BYTES
@@ -64,13 +64,13 @@ class _Tables:
         return LocatedSource(key, lambda: open_packed(self.request.written, key) or self._read(key))
 
     def stream(self) -> Stream:
-        def images() -> Iterator[Unlabelled]:
+        def images() -> Iterator[ListedImage]:
             for number, row in enumerate(self._open(labelled=False)[1]):
                 if isinstance(row.reference, bytes):
-                    yield Unlabelled(row.name or str(number), row.reference)
+                    yield ListedImage(row.name or str(number), row.reference)
                 else:
                     place = str(row.reference)
-                    yield Unlabelled(row.name, place, place)
+                    yield ListedImage(row.name, place)
 
         return Stream(self.request.written, "table", images)
 

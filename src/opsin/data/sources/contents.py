@@ -16,10 +16,9 @@ from typing import Any, NamedTuple, Self, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import ImageError, SourceError
-from opsin.core.file_stamp import MISSING, file_stamp
-from opsin.core.regular_file import open_regular
+from opsin.core.files import MISSING, file_stamp, open_regular
 from opsin.data.cache import digest_rows
 from opsin.data.digest_set import DigestSet
 from opsin.data.image_tree import natural

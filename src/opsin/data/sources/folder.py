@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opsin.core.artifacts.dataset_record import LeftOut
+from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import ImageTree, is_run
 from opsin.data.left_out import NOTED, left_out_in_words
 from opsin.data.sources.contents import (
@@ -207,12 +207,12 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
     def walk() -> ImageTree:
         return ImageTree(request.path, follow_links=request.follow_links, stream=True)
 
-    def images() -> Iterator[Unlabelled]:
+    def images() -> Iterator[ListedImage]:
         tree, found = walk(), False
         for name in tree.images():
             found = True
             place = f"{tree.root}/{name}"
-            yield Unlabelled(name, place, place)
+            yield ListedImage(name, place)
         if not found:
             raise explain_no_images(tree)
         note_passed_over(tree, request.watcher)

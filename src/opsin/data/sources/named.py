@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import DownloadError, SourceError
 from opsin.core.events import Watcher
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, storage_errors
 from opsin.data.cache import cache_root
 from opsin.data.sources.arrays import from_arrays, opened_plain, read_idx

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.data.formats import MAX_BYTES, is_heif
-from opsin.data.image_stream import Stream, Unlabelled, stream_of_one
+from opsin.data.image_stream import ListedImage, Stream, stream_of_one
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
@@ -116,7 +116,7 @@ class _Pipe:
         self._closed = True
 
 
-def _image(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
+def _image(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
     content, problem = bytearray(start), None
     while len(content) <= MAX_BYTES and (piece := pipe.read()):
         content += piece
@@ -127,10 +127,10 @@ def _image(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
             f"{_CALLED} holds more",
             "Make it smaller first.",
         )
-    yield Unlabelled(_CALLED, bytes(content), problem=problem)
+    yield ListedImage(_CALLED, bytes(content), problem=problem)
 
 
-def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
+def _named(start: bytes, pipe: _Pipe) -> Iterator[ListedImage]:
     """Yield the image of each name, as soon as the name is whole."""
     # Some write a name and its end apart.
     while b"\0" not in start and b"\n" not in start and len(start) <= _LONGEST:
@@ -157,7 +157,7 @@ def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
     yield from _one(rest, separator)
 
 
-def _one(written: bytes, separator: bytes) -> Iterator[Unlabelled]:
+def _one(written: bytes, separator: bytes) -> Iterator[ListedImage]:
     if separator == b"\n":
         written = written.removesuffix(b"\r")  # written on Windows
         written = written if written.strip() else b""
@@ -169,7 +169,7 @@ def _one(written: bytes, separator: bytes) -> Iterator[Unlabelled]:
             problem = ImageError(
                 "names parted either by line ends or by NUL", f"{name!r:.120} has both", "Use one."
             )
-        yield Unlabelled(name, name, name, problem)
+        yield ListedImage(name, name, problem=problem)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:

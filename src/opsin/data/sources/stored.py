@@ -15,7 +15,7 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.file_names import legal_name
 from opsin.data.cache import cache_root
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import RUN_FILES, SORTED, is_image_name, is_visible, natural
 from opsin.data.left_out import LeftOutCounts
 from opsin.data.sources import archive, kinds, table
@@ -241,25 +241,25 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
     if found is None:
         tree = KeyTree(bucket, address)
 
-        def below() -> Iterator[Unlabelled]:
+        def below() -> Iterator[ListedImage]:
             some = False
             for name, image in tree.stream():
                 some = True
-                yield Unlabelled(name, image)
+                yield ListedImage(name, image)
             if not some:
                 raise _nothing_at(address) if tree.is_empty() else explain_no_images(tree)
             note_passed_over(tree, request.watcher)
 
         return Stream(written, "store", below, lambda: sum(1 for _ in tree.stream()))
     if is_image_name(found.key):
-        return Stream(written, "file", lambda: iter([Unlabelled(written, found)]), lambda: 1)
+        return Stream(written, "file", lambda: iter([ListedImage(written, found)]), lambda: 1)
     if table.is_table(Path(found.name)):
         file = fetched(found, request.watcher)
 
-        def named() -> Iterator[Unlabelled]:
+        def named() -> Iterator[ListedImage]:
             for row in table.rows_of(file, request.columns, needed=("path",)):
                 key = _key_in_table(row.name, address, row.line)
-                yield Unlabelled(row.name, bucket.stored(key))
+                yield ListedImage(row.name, bucket.stored(key))
 
         stream = Stream(written, "table", named, lambda: table.count_rows(file))
         return _called(file, written, stream)
@@ -277,7 +277,7 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 def _called(file: Path, written: str, images: Stream) -> Stream:
     """Return the images of a file with the name of the object that it is."""
 
-    def renamed() -> Iterator[Unlabelled]:
+    def renamed() -> Iterator[ListedImage]:
         with said_as(file, written):
             yield from images
 

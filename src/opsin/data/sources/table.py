@@ -17,9 +17,9 @@ import numpy as np
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 from opsin.core.stored_json import Json
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.sources.contents import (
     Files,
     LabelledImages,
@@ -332,12 +332,12 @@ def _locate_folder(request: SourceRequest) -> LocatedSource:
 def _iter_unlabelled(request: SourceRequest) -> Stream:
     path = request.path
 
-    def images() -> Iterator[Unlabelled]:
+    def images() -> Iterator[ListedImage]:
         inside, row = request.allowed(path.parent), None
         for row in rows_of(path, request.columns, needed=("path",)):
             name = name_of(row.name, path, row.line, inside)
             place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
-            yield Unlabelled(name, place, place)
+            yield ListedImage(name, place)
         if row is None:
             raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from opsin.core.errors import SourceError
 from opsin.data.formats import MAX_BYTES
-from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources.archive import images_in_archive, is_archive
 from opsin.data.sources.arrow_tables import part_in_name
@@ -129,7 +129,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
 def _iter_unlabelled(request: SourceRequest) -> Stream:
     shards = _shards_of(request)
 
-    def images() -> Iterator[Unlabelled]:
+    def images() -> Iterator[ListedImage]:
         for shard in shards:
             for image in images_in_archive(shard, request.watcher):
                 # Shards may use the same keys.

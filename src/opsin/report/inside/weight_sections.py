@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.report.figures.inspection_charts import norms_of, norms_title, probes_title
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.inside.weight_images import Sheet, kernel_sheet, matrix_sheet, tile_address

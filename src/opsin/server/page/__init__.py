@@ -14,7 +14,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from opsin.core.errors import MissingExtraError, RecipeError
-from opsin.core.regular_file import open_regular
+from opsin.core.files import open_regular
 
 #: Of every reply: nothing comes from elsewhere, no other site may frame a page, and no script runs
 #: that is not a file of this server, so a class named like a script stays a name.

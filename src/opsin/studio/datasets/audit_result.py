@@ -19,7 +19,7 @@ from typing import Final, Generic, TypeVar
 from pydantic import BaseModel
 
 from opsin.core.errors import OpsinError
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.storage import write_json
 from opsin.data.audit import Finding
 from opsin.studio.jobs.job import Job, command

@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypedDict, cast
 
@@ -15,14 +14,13 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from opsin.core.confined_dir import ConfinedDir
 from opsin.core.errors import SourceError
-from opsin.core.event_log import EventLog
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import ConfinedDir, FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
-from opsin.data.applied_corrections import Correction
+from opsin.core.stored_json import EventLog
+from opsin.data.apply_corrections import correct
 from opsin.data.cache import as_keys, digest_names
-from opsin.data.corrections import LEFT_OUT, correct, write_corrections
+from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.studio.datasets.audit_result import MOVED
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
@@ -279,11 +277,9 @@ def _as_training_reads(
     """Return the images whose class a table changes, and its lines that mean none of them."""
     if not path.is_file():
         return {}, []
-    # Row numbers go through the corrections with their images: so it shows which remain.
     whole = opened.decoded
-    numbered = replace(whole, sizes=np.arange(len(opened), dtype=np.int32))
-    corrected = correct(numbered, path, missing_ok=True)
-    kept = corrected.sizes
+    corrected = correct(whole, path, missing_ok=True)
+    kept = corrected.rows
     now: dict[int, str | None] = dict.fromkeys(
         np.setdiff1d(np.arange(len(opened)), kept).tolist(), None
     )

@@ -12,9 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.core.child_process import child_environment, error_from, error_values, module_command
+from opsin.core.child_process import (
+    Header,
+    child_environment,
+    error_from,
+    error_values,
+    module_command,
+)
 from opsin.core.errors import OpsinError, SourceError
-from opsin.core.framing import Header
 from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RunError
+from opsin.core.events import epoch_of
 from opsin.core.format import clock, count
-from opsin.core.pace import epoch_of
 from opsin.studio.words import safe
 
 # Seconds beyond which no time left is shown.

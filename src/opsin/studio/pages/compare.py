@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from nicegui import ui
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
 from opsin.data.cache import digest_names

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 from nicegui import ui
 
-from opsin.core import defaults
-from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.epoch import Epoch, EpochConfusion
+from opsin.core import platform
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import IMPORTED
+from opsin.core.artifacts.records import IMPORTED, DatasetRecord, Epoch, EpochConfusion
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
@@ -184,7 +182,7 @@ class _Live:
                 self._process.cpu_percent()  # counts from here on
             else:
                 cores = self._process.cpu_percent() / 100
-                words.append(f"{cores:.1f} of {defaults.cores()} cores")
+                words.append(f"{cores:.1f} of {platform.cores()} cores")
             words.append(f"{file_size(self._process.memory_info().rss)} of memory")
         memory = psutil.virtual_memory()
         words.append(f"{file_size(memory.available)} of {file_size(memory.total)} free")

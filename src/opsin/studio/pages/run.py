@@ -10,9 +10,8 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.records import IMPORTED
+from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.format import ago, clock, with_interval
 from opsin.core.platform import command_line, interrupt

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.records import Epoch
 from opsin.studio.parts import terms
 
 CSS: Final = """

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
+from opsin.core.child_process import Header, whole
 from opsin.core.errors import SandboxError
-from opsin.core.framing import Header, whole
 from opsin.core.metadata import Preparation
 from opsin.core.sandbox import Sandbox
 from opsin.data.images import prepare

@@ -10,7 +10,7 @@ from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RecipeError
-from opsin.core.file_stamp import file_stamp
+from opsin.core.files import file_stamp
 from opsin.core.storage import write_json
 from opsin.report.side_by_side import Comparison
 from opsin.studio.jobs.job import Job, JobAnswer, command

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.studio.content_security import ALONE
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress

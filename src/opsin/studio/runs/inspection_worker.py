@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.child_process import child_environment, error_from, exit_reason, module_command
+from opsin.core.child_process import (
+    Header,
+    child_environment,
+    error_from,
+    exit_reason,
+    module_command,
+    pack,
+    receive_async,
+)
 from opsin.core.errors import OpsinError
-from opsin.core.file_stamp import FileStamp
-from opsin.core.framing import Header, pack, receive_async
+from opsin.core.files import FileStamp
 from opsin.core.platform import end_group
 
 #: Called as the work goes on: what is done, units done, units in all (0: unknown).

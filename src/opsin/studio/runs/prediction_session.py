@@ -16,7 +16,7 @@ from PIL import Image
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale

@@ -12,7 +12,7 @@ from typing import Final
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.file_stamp import MISSING
+from opsin.core.files import MISSING
 from opsin.core.recipe import SPLIT, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere

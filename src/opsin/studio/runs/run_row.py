@@ -13,9 +13,9 @@ from typing import Final, get_args
 
 from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_summary import RunSummary, summarise
+from opsin.core.artifacts.run_report import RunSummary, summarise
 from opsin.core.errors import OpsinError
-from opsin.core.file_stamp import FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.recipe import ClassicalName
 from opsin.report.terminal import corrected_in_words
 from opsin.studio.jobs.progress import Progress, progress_of

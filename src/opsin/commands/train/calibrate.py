@@ -1,0 +1,290 @@
+"""An exported file is calibrated: class mix, temperature, reject threshold, test-time views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from opsin.core.artifacts.run_report import OodFigures
+from opsin.core.errors import RecipeError
+from opsin.core.events import Watcher
+from opsin.core.metadata import Calibration, ClassMix, Reject, Views
+from opsin.data.dataset import Dataset
+from opsin.data.spelling import nfc
+from opsin.evaluation.mistakes import drawn_rows
+from opsin.runtime.classifier import Classifier, with_outputs
+from opsin.runtime.prediction import Answers
+from opsin.runtime.providers import cpu_session
+from opsin.runtime.test_time_augmentation import step_of
+
+if TYPE_CHECKING:
+    from opsin.evaluation.out_of_distribution import ClassPrototypes
+    from opsin.evaluation.out_of_fold import OutOfFold
+
+#: The mix among the training images, which is the usual one.
+AS_TRAINED: Final = "as-trained"
+_SHARES: Final = TypeAdapter(dict[str, float])
+# Bytes of a file of shares, for more classes than there may be.
+_LARGEST: Final = 10_000_000
+# Training images that the classes' means are taken from: more make them no better; and those that
+# further ones are compared with, where these say more than their means.
+_KNOWN, _NEAREST = 5000, 2000
+# Validation images whose views are asked about: ten views of each are much work.
+_VIEWED: Final = 1000
+_LOGITS: Final = "head"
+_NAMES: Final = (_LOGITS, "embedding", "probabilities")
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
+    """Return the share of each class that answers are to assume, ``float64[K]``."""
+    classes = len(dataset.classes)
+    if asked == "even":
+        return np.full(classes, 1 / classes)
+    if asked == AS_TRAINED:
+        return shares_of(dataset.labels[dataset.split.train], classes)
+    return _shares_in(Path(asked), dataset.classes)
+
+
+def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Return the share of each class, ``float64[K]``; one without images counts as one image."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return np.asarray(counts / counts.sum(), np.float64)
+
+
+def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    def refused(received: str) -> RecipeError:
+        return RecipeError(
+            "as-trained, even, or a JSON file with a share above 0 for each class",
+            received,
+            f'Write such a file: {{"{classes[0]}": 0.9, …}}.',
+        )
+
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise refused(f"{path} is too large")
+        shares = {nfc(name): n for name, n in _SHARES.validate_json(path.read_bytes()).items()}
+    except OSError:
+        raise refused(f"got {str(path)!r}, which is no file") from None
+    except ValidationError:
+        raise refused(f"{path} holds something else") from None
+    wrong = [name for name in classes if not 0 < shares.get(nfc(name), 0) < np.inf]
+    wrong += [name for name in shares if name not in map(nfc, classes)]
+    if wrong:
+        raise refused(f"{path} says none for {wrong[0]!r}, or it is no class")
+    listed = np.array([shares[nfc(name)] for name in classes], np.float64)
+    return np.asarray(listed / listed.sum(), np.float64)
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that is not calibrated; nothing is on the disk yet."""
+
+    #: Where it will be.
+    path: Path
+    #: What it was trained on.
+    dataset: Dataset
+    content: bytes
+    watcher: Watcher
+    #: A value of the file that is known for every image of the dataset, its name and
+    #: ``float32[N, D]``: only what follows it is computed.
+    known: tuple[str, NDArray[np.float32]] | None = None
+    #: The file before it also learnt from the validation images, for which it answers.
+    held_out: bytes | None = None
+    #: Answers by heads that had not seen the images, and how sure the file may be by them.
+    judged: tuple[OutOfFold, Calibration] | None = None
+    #: What is known of every image, of images of nothing in particular, ``float32[S, D]``.
+    strange: NDArray[np.float32] | None = None
+    device: str = "auto"
+
+    def opened(self, content: bytes) -> Classifier:
+        """Open a file that is made of this one."""
+        return Classifier.of_content(
+            self.path, content, most=None, device=self.device, watcher=self.watcher
+        )
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The one session that all of the calibration is computed in."""
+        return self.opened(with_outputs(self.content, [_LOGITS]))
+
+    @cached_property
+    def mix(self) -> ClassMix | None:
+        """The mix of classes that the file was fitted under, and the one that it assumes."""
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        return OnnxGraph(self.content).metadata.class_mix
+
+    @cached_property
+    def validating(self) -> ExportedFile:
+        """The file that answers for the validation images."""
+        return self if self.held_out is None else replace(self, content=self.held_out)
+
+    @cached_property
+    def validation(self) -> Outputs:
+        """Logits, embedding and uncalibrated probabilities of all validation images."""
+        return self.validating._computed(self.dataset.split.val)
+
+    @cached_property
+    def validation_shift(self) -> NDArray[np.float64] | float:
+        """What brings the logits of the validation images to their own mix, ``float64[K]``."""
+        mix = self.validating.mix
+        if mix is None:
+            return 0.0
+        labels, split = self.dataset.labels, self.dataset.split
+        classes = len(self.dataset.classes)
+        expected = shares_of(labels[split.train], classes) * len(split.val)
+        counts = np.bincount(labels[split.val], minlength=classes)
+        shares = np.clip(expected, counts - 1, counts + 1)
+        return np.asarray(np.log(shares / shares.sum()) - np.log(mix.learnt), np.float64)
+
+    def outputs(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
+        """Return outputs of the file for some images."""
+        if self.known is None:
+            return self._computed(rows, names)
+        return {name: self._of_all[name][rows] for name in names}
+
+    @cached_property
+    def _of_all(self) -> Outputs:
+        return self._computed(np.arange(len(self.dataset)))
+
+    def _computed(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
+        if self.known is not None:
+            return self.from_known(self.known[1][rows], names)
+        self.watcher.begin("Calibrate", len(rows), "images")
+        parts, done = [], 0
+        for part in self.classifier.iter_layers(self.dataset.images, names, rows):
+            parts.append(part)
+            self.watcher.advance(done := done + len(part[names[0]]))
+        self.watcher.end()
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
+        """Return outputs of the file for what ``known`` names of some images."""
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        assert self.known is not None
+        name = self.known[0]
+        session = cpu_session(OnnxGraph(self.content).between(name, names))
+        return dict(zip(names, session.run(list(names), {name: values}), strict=True))
+
+
+class FileWithAnswers(NamedTuple):
+    """A calibrated file, but for its score and views, and what is known before its evaluation."""
+
+    classifier: Classifier
+    validation: Answers | None
+    known: Answers | None
+    ood: OodFigures | None
+
+
+def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
+    """Fit a file's temperature and reject threshold on validation and training images alone."""
+    from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import choose_threshold, near_and_far  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
+
+    dataset, val = exported.dataset, exported.dataset.split.val
+    known = _prototypes(exported)
+    ratio, val_ratio = (
+        None if mix is None else mix.log_ratio for mix in (exported.mix, exported.validating.mix)
+    )
+    calibrated = Calibrated(1.0, known.scales, known.directions, ratio)
+    calibration, scores, answers = None, None, None
+    if len(val):
+        logits, embeddings = exported.validation[_LOGITS], exported.validation["embedding"]
+        if adjusts:
+            labels, shift = dataset.labels[val], exported.validation_shift
+            temperature = fit_temperature(logits, labels, shift)
+            before = log_loss_of(logits, labels, 1.0, shift)
+            after = log_loss_of(logits, labels, temperature, shift)
+            calibration = Calibration(
+                temperature=temperature, images=len(labels), log_loss=(before, after)
+            )
+            scores = known.ood_score(embeddings)
+            calibrated = replace(calibrated, temperature=temperature)
+        answers = Answers(*replace(calibrated, mix=val_ratio).answer(logits, embeddings))
+    elif exported.judged is not None:
+        judged, calibration = exported.judged
+        calibrated = replace(calibrated, temperature=calibration.temperature)
+        scores = judged.answers.ood_score
+    reject = None
+    if scores is not None and (chosen := choose_threshold(scores)) is not None:
+        reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(scores))
+    update = {"calibration": calibration, "reject": reject}
+    metadata = exported.classifier.metadata.model_copy(update=update)
+    content = finished(exported.content, metadata, calibrated)
+    every, ood = None, None
+    if exported.known is not None:
+        outputs = exported.outputs(np.arange(len(dataset)))
+        every = Answers(*calibrated.answer(outputs[_LOGITS], outputs["embedding"]))
+        if answers is not None:
+            every.probabilities[val] = answers.probabilities
+        if exported.judged is not None and exported.strange is not None:
+            judged = exported.judged[0]
+            ood = near_and_far(
+                judged, outputs["embedding"][judged.rows], dataset.labels[judged.rows],
+                dataset.classes,
+                strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
+                most=None if reject is None else reject.max_ood_score,
+            )  # fmt: skip
+    return FileWithAnswers(exported.opened(content), answers, every, ood)
+
+
+def _prototypes(exported: ExportedFile) -> ClassPrototypes:
+    """Return the training images that a pretrained network knows, else the means of classes."""
+    from opsin.evaluation.out_of_distribution import ClassPrototypes  # noqa: PLC0415
+
+    dataset, train = exported.dataset, exported.dataset.split.train
+    pretrained = exported.classifier.metadata.backbone is not None and exported.known is not None
+    # Rows of each class evenly along the set, rare classes whole.
+    labels, classes = dataset.labels[train], np.unique(dataset.labels[train])
+    share = max((_NEAREST if pretrained else _KNOWN) // max(len(classes), 1), 1)
+    shown = train[:0]
+    for label in classes:
+        rows = train[labels == label]
+        places = np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)
+        shown = np.append(shown, rows[places])
+    shown = np.sort(shown)
+    seen = exported.outputs(shown, ["embedding"])["embedding"]
+    if pretrained:
+        return ClassPrototypes.of_images(seen)
+    return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
+
+
+def try_views(
+    classifier: Classifier,
+    validation: Answers | None,
+    dataset: Dataset,
+    varied: Views,
+    watcher: Watcher,
+) -> Views:
+    """Judge by validation images whether the mean over views as trained on beats one answer."""
+    from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
+
+    height, width = dataset.images.shape[1:3]
+    if validation is None or not (varied.flip or step_of(height, width, varied.shift)):
+        return varied
+    places = drawn_rows(len(dataset.split.val), _VIEWED)
+    rows = dataset.split.val[places]
+    watcher.begin("Views", len(rows), "images")
+    parts, done = [], 0
+    for part in classifier.iter_answers(dataset.images, rows, views=varied):
+        parts.append(part.probabilities)
+        watcher.advance(done := done + len(part.probabilities))
+    watcher.end()
+    with_views = np.concatenate(parts).argmax(axis=1)
+    alone = validation.probabilities[places].argmax(axis=1)
+    test = compare_answers(alone, with_views, dataset.labels[rows], dataset.units[rows])
+    gained, lost = test.only_second, test.only_first
+    helped = bool(gained > lost and test.p < LEVEL)
+    judged = {"images": len(rows), "gained": gained, "lost": lost, "p": test.p, "helped": helped}
+    return varied.model_copy(update=judged)

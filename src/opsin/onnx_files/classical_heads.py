@@ -1,0 +1,248 @@
+"""What models without layers compute, as operators: neighbours, kernel machines, trees."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import TREES
+
+#: What scikit-learn calls a kernel.
+KernelName = Literal["rbf", "linear", "poly", "sigmoid"]
+#: All of them.
+KERNELS = get_args(KernelName)
+
+
+def _products(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
+    """Write an image's products with some points, in double precision; keep the image so."""
+    kept = to.weight("head.points", points.T, np.float32)
+    double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
+    image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
+    return to.node("MatMul", [image, double], "head.products")
+
+
+def _half_distances(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
+    """Write half the squared distances to points, but for half the image's own square."""
+    products = _products(to, source, points)
+    halves = (points.astype(np.float32).astype(np.float64) ** 2).sum(axis=1) / 2
+    lengths = to.weight("head.lengths", halves, np.float64)
+    return to.node("Sub", [lengths, products], "head.halves")
+
+
+def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], gamma: float) -> str:
+    """Write how near an image is to each of some points, by a Gaussian."""
+    halves = _half_distances(to, source, points)
+    axis = to.weight("head.axis", [1], np.int64)
+    own = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
+    own = to.node("Mul", [own, to.weight("head.half", 0.5, np.float64)], "head.own.half")
+    distances = to.node("Add", [halves, own], "head.distances")
+    width = to.weight("head.gamma", -2 * gamma, np.float64)
+    return to.node("Exp", [to.node("Mul", [distances, width], "head.scaled")], "head.kernel")
+
+
+def kernel(
+    to: GraphWriter,
+    source: str,
+    points: NDArray[np.float32],
+    *,
+    name: KernelName,
+    gamma: float,
+    degree: float,
+    shift: float,
+) -> str:
+    """Write a kernel between an image and some points, ``float64[N, M]``."""
+    if name == "rbf":
+        return gaussian_kernel(to, source, points, gamma)
+    products = _products(to, source, points)
+    if name == "linear":
+        return products
+    width = to.weight("head.gamma", gamma, np.float64)
+    scaled = to.node("Mul", [products, width], "head.scaled")
+    raised = to.node("Add", [scaled, to.weight("head.shift", shift, np.float64)], "head.raised")
+    if name == "sigmoid":
+        return to.node("Tanh", [raised], "head.kernel")
+    return to.node("Pow", [raised, to.weight("head.degree", degree, np.float64)], "head.kernel")
+
+
+def write_neighbours(
+    to: GraphWriter,
+    source: str,
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    count: int,
+    classes: int,
+) -> str:
+    """Write each class's share of the votes, ``votes: float32[N, K]``."""
+    halves = _half_distances(to, source, points)
+    most = to.weight("head.count", [count], np.int64)
+    to.node("TopK", [halves, most], "head.nearest", "head.places", axis=1, largest=0)
+    held = to.weight("head.labels", labels, np.int64)
+    voting = to.node("Gather", [held, "head.places"], "head.voting")
+    depth = to.weight("head.classes", classes, np.int64)
+    share = to.weight("head.share", [0, 1 / count], np.float32)
+    each = to.node("OneHot", [voting, depth, share], "head.each")
+    axis = to.weight("head.axis", [1], np.int64)
+    return to.node("ReduceSum", [each, axis], "votes", keepdims=0)
+
+
+@dataclass(frozen=True)
+class SupportVectors:
+    """The fitted numbers of a kernel machine of K classes, named as scikit-learn does."""
+
+    coefficients: NDArray[np.float64]  # float64[K - 1, M]
+    intercepts: NDArray[np.float64]  # float64[K * (K - 1) / 2]
+    counts: NDArray[np.int64]  # int64[K]
+    classes: int
+
+
+def write_scores(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
+    """Write the score of each class, ``head: float32[N, K]``: votes of pairs, then confidence."""
+    decisions = _decisions(to, machine, kernel)
+    if machine.classes == 2:
+        sides = to.weight("head.sides", [[-0.5, 0.5]], np.float64)
+        scores = to.node("MatMul", [decisions, sides], "head.scores")
+    else:
+        scores = _votes(to, decisions, machine.classes)
+    return to.node("Cast", [scores], "head", to=TensorProto.FLOAT)
+
+
+def _decisions(to: GraphWriter, machine: SupportVectors, kernel: str) -> str:
+    """Return the decision of each pair of classes."""
+    coefficients, classes = machine.coefficients.T, machine.classes
+    if classes == 2:
+        weight = to.weight("head.coefficients", coefficients, np.float64)
+        total = to.node("MatMul", [kernel, weight], "head.sums")
+        return _shifted(to, total, machine.intercepts)
+    # The support vectors are sorted by class; those of class i have a coefficient against each
+    # of the others.
+    counts = machine.counts
+    parts = [f"head.kernel{label}" for label in range(classes)]
+    to.node("Split", [kernel, to.weight("head.split", counts, np.int64)], *parts, axis=1)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    sums = []
+    for label, part in enumerate(parts):
+        own = coefficients[ends[label] : ends[label + 1]]
+        weight = to.weight(f"head.coefficients{label}", own, np.float64)
+        sums.append(to.node("MatMul", [part, weight], f"head.sums{label}"))
+    joined = to.node("Concat", sums, "head.sums", axis=1)
+    pairs = np.array(list(itertools.combinations(range(classes), 2)))
+    first, second = pairs.T
+    for_first = to.weight("head.for", first * (classes - 1) + second - 1, np.int64)
+    against = to.weight("head.against", second * (classes - 1) + first, np.int64)
+    one = to.node("Gather", [joined, for_first], "head.one", axis=1)
+    other = to.node("Gather", [joined, against], "head.other", axis=1)
+    both = to.node("Add", [one, other], "head.both")
+    return _shifted(to, both, machine.intercepts)
+
+
+def _shifted(to: GraphWriter, source: str, by: NDArray[np.float64]) -> str:
+    return to.node("Add", [source, to.weight("head.bias", by, np.float64)], "head.decisions")
+
+
+def _votes(to: GraphWriter, decisions: str, classes: int) -> str:
+    """Return scikit-learn's score of each class: pairs won, plus less than a half by how much."""
+    pairs = np.array(list(itertools.combinations(range(classes), 2)))
+    places = np.arange(len(pairs))
+    signs = np.zeros((len(pairs), classes))
+    signs[places, pairs[:, 0]], signs[places, pairs[:, 1]] = 1, -1
+    margins = to.node(
+        "MatMul", [decisions, to.weight("head.signs", signs, np.float64)], "head.margins"
+    )
+    nothing = to.weight("head.nothing", 0.0, np.float64)
+    lost = to.node("Less", [decisions, nothing], "head.below")
+    lost = to.node("Cast", [lost], "head.lost", to=TensorProto.DOUBLE)
+    moved = to.node("MatMul", [lost, "head.signs"], "head.moved")
+    # All pairs won by their first class, and those it lost given to the second.
+    won = to.weight("head.won", (signs > 0).sum(axis=0), np.float64)
+    votes = to.node("Sub", [won, moved], "head.votes")
+    size = to.node("Abs", [margins], "head.size")
+    more = to.node("Add", [size, to.weight("head.unit", 1.0, np.float64)], "head.more")
+    thrice = to.node("Mul", [more, to.weight("head.three", 3.0, np.float64)], "head.thrice")
+    share = to.node("Div", [margins, thrice], "head.confidence")
+    return to.node("Add", [votes, share], "head.scores")
+
+
+class TreeNodes(NamedTuple):
+    """One tree: its nodes' features, thresholds and children, and what its leaves say."""
+
+    feature: NDArray[np.int64]  # int64[M]
+    threshold: NDArray[np.float64]  # float64[M]
+    left: NDArray[np.int64]  # int64[M]
+    right: NDArray[np.int64]  # int64[M]
+    leaf: NDArray[np.bool_]  # bool[M]
+    values: NDArray[np.float64]  # float64[M, K]
+
+
+def write_trees(
+    to: GraphWriter,
+    source: str,
+    output: str,
+    trees: Sequence[TreeNodes],
+    classes: int,
+    *,
+    base: NDArray[np.float64] | None,
+    double: bool = False,
+) -> int:
+    """Write trees whose leaves are added up, and return how many numbers they hold."""
+    sizes = [len(tree.leaf) for tree in trees]
+    number = np.repeat(np.arange(len(trees)), sizes)
+    place = np.concatenate([np.arange(size) for size in sizes])
+    leaf = np.concatenate([tree.leaf for tree in trees])
+    values = np.concatenate([tree.values for tree in trees])
+
+    def inner(column: str) -> list[int]:
+        joined = np.concatenate([np.asarray(getattr(tree, column)) for tree in trees])
+        return [int(value) for value in np.where(leaf, 0, joined.astype(np.int64))]
+
+    thresholds = np.where(leaf, 0, np.concatenate([tree.threshold for tree in trees]))
+    # A leaf that says nothing must say so about one class at least.
+    said = values != 0
+    said[leaf & ~said.any(axis=1), 0] = True
+    kind = np.float64 if double else np.float32
+    speaking, target = np.nonzero(said & leaf[:, None])
+    to.node(
+        "TreeEnsembleRegressor",
+        [source],
+        output,
+        domain=TREES,
+        n_targets=classes,
+        aggregate_function="SUM",
+        post_transform="NONE",
+        nodes_treeids=number.tolist(),
+        nodes_nodeids=place.tolist(),
+        nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
+        nodes_featureids=inner("feature"),
+        nodes_truenodeids=inner("left"),
+        nodes_falsenodeids=inner("right"),
+        target_treeids=number[speaking].tolist(),
+        target_nodeids=place[speaking].tolist(),
+        target_ids=target.tolist(),
+        **_stored("nodes_values", thresholds if double else _downwards(thresholds)),
+        **_stored("target_weights", values[speaking, target].astype(kind)),
+        **({} if base is None else _stored("base_values", base.astype(kind))),
+    )
+    return int((~leaf).sum()) + len(speaking)
+
+
+def _stored(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    """Return an attribute by the name that it has for its kind of numbers."""
+    if values.dtype == np.float32:
+        return {name: values.tolist()}
+    full = f"{name}_as_tensor"
+    return {full: numpy_helper.from_array(values, full)}
+
+
+def _downwards(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the largest float32 up to each threshold: float32 values go the same way at both."""
+    single = thresholds.astype(np.float32)
+    above = single > thresholds
+    single[above] = np.nextafter(single[above], np.float32(-np.inf))
+    return single

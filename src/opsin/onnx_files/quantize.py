@@ -1,0 +1,282 @@
+"""A classifier in fewer bits: weights in float16, or all of it in integers of eight bits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import MissingExtraError
+from opsin.core.metadata import Layer
+from opsin.onnx_files.fold_norms import fold
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+from opsin.onnx_files.operators import OPERATORS, WEIGHTED
+from opsin.onnx_files.postprocessing import FEATURES, IMAGES, LOGITS
+from opsin.runtime.providers import cpu_session
+
+try:
+    from onnx import NodeProto, TensorProto, helper
+except ImportError as error:
+    raise MissingExtraError("exporting", "evaluate") from error
+
+#: How the range of a layer's values is chosen that 256 steps are spread over.
+Ranges = Literal["minmax", "entropy", "percentile"]
+RANGES: Final[tuple[Ranges, ...]] = ("minmax", "entropy", "percentile")
+Means = dict[str, NDArray[np.float64]]
+
+# What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
+_KINDS: Final = [name for name, operator in OPERATORS.items() if operator.quantised]
+# What ONNX Runtime leaves out, since rounding to a range does the same.
+_ACTIVATIONS: Final = ("Relu", "Clip")
+# The first layers, and the last, stay in float where they are no more than this share of the work:
+# they lose the most and gain the least (docs/understand/quantization.md).
+_EDGE: Final = 0.1
+# Numbers of all layers together that a step of the calibration may hold at once.
+_ROOM: Final = 64_000_000
+_MOST: Final = 64
+# The largest number that float16 can hold.
+_LARGEST_HALF: Final = 65504.0
+
+
+def to_fp16(content: bytes) -> bytes:
+    """Return a classifier with its weights in float16, and its arithmetic in float32 as before."""
+    graph = OnnxGraph(content)
+    casts = []
+    for name in dict.fromkeys(node.input[1] for node in graph.nodes if node.op_type in WEIGHTED):
+        weight = graph.weights.get(name)
+        if weight is None or weight.dtype != np.float32:
+            continue
+        if not np.abs(weight).max() <= _LARGEST_HALF:  # or not a number
+            continue
+        stored = f"{name}.float16"
+        graph.weights[stored] = graph.weights.pop(name).astype(np.float16)
+        casts.append(
+            helper.make_node("Cast", [stored], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)
+        )
+    graph.nodes = [*casts, *graph.nodes]
+    return graph.content(graph.metadata.model_copy(update={"precision": "float16"}))
+
+
+def to_int8(
+    content: bytes,
+    images: NDArray[np.uint8],
+    *,
+    ranges: Ranges = "minmax",
+    progress: Callable[[int], None] = lambda _: None,
+) -> bytes:
+    """Return a classifier whose weights and values between layers are integers."""
+    graph = OnnxGraph(content)
+    layers = fold(graph)
+    float_ends = _float_ends(graph, layers)
+    metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
+    # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
+    folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
+    calibration = _CalibrationImages(images, _batch_size(layers, len(images)), progress)
+    quantised = OnnxGraph(_quantised(folded, calibration, ranges, float_ends))
+    _restore_activations(quantised, graph)
+    whole = OnnxGraph(folded)
+    _correct_biases(quantised, whole, _mean_inputs(whole, calibration.batches()))
+    _name_plainly(quantised)
+    there = quantised.values()
+    kept = tuple(layer for layer in layers if layer.name in there)
+    return quantised.content(metadata.model_copy(update={"layers": kept}))
+
+
+def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
+    """Return the names of the operators at both ends that stay in float."""
+    work = {layer.name: layer.multiply_adds for layer in layers}
+    weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
+
+    def share_of(node: NodeProto) -> int:
+        name = node.output[0]
+        # A layer of Keras' that ends in an activation bears its weights' name, not its product's.
+        # A first block of ours counts for nothing, and stays in float: so it was measured.
+        if name not in work and not name.endswith(".wide"):
+            name = node.input[1].rpartition(".")[0]
+        return work.get(name, 0)
+
+    shares = [share_of(node) for node in weighted]
+    most = _EDGE * sum(shares)
+    together = list(itertools.accumulate(shares))
+    first = [node.name for node, sum_ in zip(weighted, together, strict=True) if sum_ <= most]
+    if FEATURES in graph.values():
+        # A head on features tells small differences: it stays as it is.
+        network = {node.name for node in graph.leading_to([FEATURES])}
+        return first + [node.name for node in graph.nodes if node.name not in network]
+    ending = {node.name for node in graph.leading_to([LOGITS])}
+    last = max(place for place, node in enumerate(weighted) if node.name in ending)
+    return first + [weighted[last].name] * (shares[last] <= most)
+
+
+def _batch_size(layers: Sequence[Layer], count: int) -> int:
+    values = sum(int(np.prod(layer.shape)) for layer in layers)
+    return max(1, min(_MOST, _ROOM // max(values, 1), count))
+
+
+class _CalibrationImages:
+    """Hands images to ONNX Runtime's calibration, batch by batch."""
+
+    def __init__(
+        self, images: NDArray[np.uint8], size: int, progress: Callable[[int], None]
+    ) -> None:
+        self.size, self._progress = size, progress
+        self._images = np.ascontiguousarray(images[: len(images) // size * size])
+        self.set_range(0, len(self._images))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batches(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield all batches."""
+        for start in range(0, len(self._images), self.size):
+            yield self._images[start : start + self.size]
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Hand out these images from now on, and no others."""
+        self._next, self._end = start_index, end_index
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """Return the next batch; ``None`` at the end."""
+        if self._next >= self._end:
+            return None
+        start, self._next = self._next, self._next + self.size
+        self._progress(self._next)
+        return {"images": self._images[start : self._next]}
+
+
+def _quantised(
+    content: bytes, images: _CalibrationImages, ranges: Ranges, float_ends: list[str]
+) -> bytes:
+    from onnxruntime import quantization  # noqa: PLC0415  it takes a third of a second to load
+
+    methods: dict[Ranges, Any] = {
+        "minmax": quantization.CalibrationMethod.MinMax,
+        "entropy": quantization.CalibrationMethod.Entropy,
+        "percentile": quantization.CalibrationMethod.Percentile,
+    }
+    # It tells what it does on standard output, which is the user's.
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with tempfile.TemporaryDirectory(prefix="opsin-") as folder, silence:
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        source.write_bytes(content)
+        quantization.quantize_static(
+            source,
+            target,
+            images,
+            op_types_to_quantize=_KINDS,
+            per_channel=True,
+            # Seven bits: with eight, processors without instructions of their own for this (AVX2)
+            # add in sixteen bits and overflow, so that the file answered otherwise there.
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=float_ends,
+            calibrate_method=methods[ranges],
+            # Step by step, so that the memory does not grow with the number of images.
+            extra_options={"CalibStridedMinMax": images.size},
+        )
+        return target.read_bytes()
+
+
+def _restore_activations(graph: OnnxGraph, before: OnnxGraph) -> None:
+    """Put each ReLU back between its layer and the integers, so that both can be fetched."""
+    there = {node.name for node in graph.nodes}
+    for node in before.nodes:
+        if node.op_type not in _ACTIVATIONS or node.name in there:
+            continue
+        maker = graph.maker(node.output[0])
+        if maker is not None:
+            maker.output[list(maker.output).index(node.output[0])] = node.input[0]
+            graph.nodes.insert(graph.nodes.index(maker) + 1, node)
+
+
+def _name_plainly(graph: OnnxGraph) -> None:
+    """Give what ONNX Runtime added names after the layer: ``dense1.weight.integers``."""
+    words = (
+        ("_DequantizeLinear_Output", ".restored"),
+        ("_QuantizeLinear_Output", ".integers"),
+        ("_DequantizeLinear", "/DequantizeLinear"),
+        ("_QuantizeLinear", "/QuantizeLinear"),
+        ("_quantized", ".integers"),
+        ("_zero_point", ".integers.zero"),
+        ("_scale", ".integers.scale"),
+    )
+
+    def plain(name: str) -> str:
+        for old, new in words:
+            name = name.replace(old, new)
+        return name
+
+    own = set(graph.values())
+    names = {name: plain(name) for name in own | set(graph.weights)}
+    taken: set[str] = {layer.name for layer in graph.metadata.layers}
+    for name, new in names.items():
+        if name in taken or new in taken:
+            names[name] = name
+        taken.add(names[name])
+    for node in graph.nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.name = plain(node.name)
+    graph.weights = {names[name]: value for name, value in graph.weights.items()}
+
+
+def _mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means:
+    """Return what each layer with a bias gets on average, by the value's name: ``float64[C]``."""
+    names = list(dict.fromkeys(node.input[0] for node in _layers_with_bias(graph)))
+    if not names:
+        return {}
+    session = cpu_session(graph.up_to(names))
+    sums, count = dict.fromkeys(names, np.zeros(())), 0
+    for images in batches:
+        for name, value in zip(names, session.run(names, {IMAGES: images}), strict=True):
+            over = tuple(range(2, value.ndim))
+            sums[name] = sums[name] + value.mean(axis=over, dtype=np.float64).sum(axis=0)
+        count += len(images)
+    return {name: value / count for name, value in sums.items()}
+
+
+def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> None:
+    """Take back, in place, what rounding each layer's weights added to its mean."""
+    for layer in _layers_with_bias(graph):
+        node = quantised.maker(layer.output[0])
+        if node is None or len(node.input) < 3:
+            continue
+        weight, bias = (quantised.maker(name) for name in node.input[1:3])
+        if weight is None or bias is None:
+            continue  # this layer stayed in float
+        integers, scale = (quantised.weights[name] for name in weight.input[:2])
+        scale = scale.reshape(-1, *[1] * (integers.ndim - 1)) if scale.ndim else scale
+        error = integers * scale.astype(np.float64) - graph.weights[layer.input[1]]
+        shift = _shift(layer, error, means[layer.input[0]])
+        steps = shift / quantised.weights[bias.input[1]].astype(np.float64)
+        held = quantised.weights[bias.input[0]]
+        quantised.weights[bias.input[0]] = (held - np.round(steps)).astype(held.dtype)
+
+
+def _layers_with_bias(graph: OnnxGraph) -> list[NodeProto]:
+    """Return the layers that have a bias, and weights of which each filter or row is one answer."""
+    found = []
+    for node in graph.nodes:
+        whole = node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0))
+        if whole and len(node.input) > 2 and node.input[1] in graph.weights:
+            found.append(node)
+    return found
+
+
+def _shift(
+    layer: NodeProto, error: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what an error of the weights adds to each of a layer's answers on average."""
+    error = error.reshape(*error.shape[:2], -1).sum(axis=2)
+    groups = attribute(layer, "group", 1)
+    each = np.repeat(mean.reshape(groups, -1), len(error) // groups, axis=0)
+    shift: NDArray[np.float64] = (error * each).sum(axis=1)
+    return shift
