@@ -163,13 +163,10 @@ class _TryBody:
         return self._asked.address(images=tuple(keys), job="", folder="")
 
     async def _many(self, files: list[SentFile]) -> str:
-        batch = secrets.token_hex(8)
         folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
         into = folder / file_name(common_name(files))
         try:
-            source = await UPLOADS.run(
-                self._studio.uploads.finish, batch, files, into, labelled=False
-            )
+            source = await UPLOADS.run(self._studio.uploads.finish, files, into, labelled=False)
         except OpsinError:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
