@@ -23,7 +23,7 @@ from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.output_folder import output_of
+from opsin.studio.jobs.job_action import output_of
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.classifying import Classifying, OpenedClassifier
 from opsin.studio.runs.inspection_worker import without_path
