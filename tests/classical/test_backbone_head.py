@@ -15,12 +15,12 @@ from opsin.classical import backbone_head
 from opsin.classical.backbone_head import (
     HeadChoice,
     HeadSearch,
-    _best,
-    _Judged,
-    _Trial,
+    JudgedHead,
     fit_as,
+    judge,
+    simplest,
 )
-from opsin.classical.interruptible import FitProgress
+from opsin.classical.fit import FitProgress
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Calibration
 from opsin.evaluation.out_of_fold import folds_of
@@ -78,15 +78,15 @@ def test_the_simplest_head_is_taken_that_is_not_clearly_worse() -> None:
     hard_and_easy = np.array([0.5, 0.1, 0.4, 0.2, 0.3])
     known = Calibration(temperature=1.0, images=5, log_loss=(0.3, 0.3))
 
-    def judged(losses: Any) -> _Judged:
-        return _Judged(0.9, np.asarray(losses), known, 1.0)
+    def judged(losses: Any) -> JudgedHead:
+        return JudgedHead(0.9, np.asarray(losses), known, 1.0)
 
     # A little better on each fold is better, however much the folds differ.
     better = hard_and_easy - np.array([0.02, 0.03, 0.02, 0.03, 0.02])
-    assert _best([judged(hard_and_easy), judged(better)]) == 1
+    assert simplest([judged(hard_and_easy), judged(better)]) == 1
     mixed = hard_and_easy + np.array([0.05, -0.06, 0.05, -0.06, 0.01])
-    assert _best([judged(hard_and_easy), judged(mixed)]) == 0
-    assert _best([judged(better), judged(hard_and_easy)]) == 0
+    assert simplest([judged(hard_and_easy), judged(mixed)]) == 0
+    assert simplest([judged(better), judged(hard_and_easy)]) == 0
 
 
 def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbone: Path) -> None:
@@ -147,9 +147,10 @@ def test_folds_show_how_far_a_head_leans_towards_common_classes() -> None:
     labels = np.repeat(np.arange(3), [240, 50, 20])
     points = (1.5 * np.eye(3, 40)[labels] + random.normal(size=(310, 40))).astype(np.float32)
     folds = folds_of(labels, np.arange(310), 0)
-    trial = _Trial(points, labels, folds, np.bincount(labels) / 310)
+    shares = np.bincount(labels) / 310
     strong, weak = (
-        trial.judged(backbone_head.Head("logistic", c), FitProgress()) for c in (0.01, 1.0)
+        judge(head, points, labels, folds, assumed=shares, progress=FitProgress())
+        for head in (backbone_head.Head("logistic", c) for c in (0.01, 1.0))
     )
     assert strong.mix_power > 1.3
     assert weak.mix_power < 0.9

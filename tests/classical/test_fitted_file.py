@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.classical.classical_recipe import PIXEL_MODELS, Boosting, Knn
-from opsin.classical.fit import Fitted, TrainingRows, fit, least_of, work_of
+from opsin.classical.fit import FitProgress, Fitted, TrainingRows, fit, least_of, work_of
 from opsin.classical.fitted_file import Written, check_parity
-from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Metadata, Preparation
@@ -149,7 +148,7 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
                 threads=1, progress=FitProgress())  # fmt: skip
     content = content_of(model)
     # The same images in another order: others of the copies vote.
-    model.estimator.fit(model.project(examples.features)[::-1], labels[::-1])
+    model.estimator.fit(model.projection.transform(examples.features)[::-1], labels[::-1])
     others = model.probabilities(model.embedding(images))
     session = onnxruntime.InferenceSession(content)
     (answers,) = session.run(["probabilities"], {"images": images})

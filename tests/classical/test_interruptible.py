@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from opsin.classical.interruptible import FitProgress, run_interruptible
+from opsin.classical.fit import FitProgress, run_interruptible
 from opsin.core.artifacts.records import Epoch
 from opsin.core.events import Watcher
 from tests.conftest import Notes
@@ -39,7 +39,7 @@ class Listener(Notes):
 def test_steps_and_the_result_come_through_in_order_and_from_this_thread() -> None:
     def work(progress: FitProgress) -> str:
         for number in (1, 2):
-            progress.step(step(number))
+            progress.steps.put(step(number))
             progress.advance(number)
         return "fitted"
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
+from opsin.commands.bench import rates_in_turn
 from opsin.commands.compare import sentence
 from opsin.commands.paired_predictions import bring_together
-from opsin.commands.throughput import rates_in_turn
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageError
@@ -27,7 +27,7 @@ from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.split import Split
-from opsin.evaluation.comparison import PairedTest, ShownDifference
+from opsin.evaluation.comparison import PairedTest
 from tests.conftest import Notes, write_shapes
 from tests.made_runs import answers_right, write_run
 
@@ -423,10 +423,12 @@ def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: P
     assert not (tmp_path / "look" / "disagreements.png").exists()
 
 
-def made_test(images: int, difference: float, low: float, high: float, p: float) -> PairedTest:
-    counts = dict.fromkeys(("both_right", "only_first", "only_second"), 0)
+def made_test(
+    images: int, difference: float, low: float, high: float, p: float, better: str | None = None
+) -> PairedTest:
     return PairedTest(images=images, difference=difference, low=low, high=high, p=p,
-                      both_wrong=0, both_wrong_differently=0, **counts)  # fmt: skip
+                      both_right=0, only_first=0, only_second=0, both_wrong=0,
+                      both_wrong_differently=0, better=better)  # fmt: skip
 
 
 @given(
@@ -443,21 +445,21 @@ def test_a_sentence_says_better_only_where_it_was_decided(
     low: float,
     high: float,
     p: float,
-    better: Literal["first", "second"] | None,
+    better: str | None,
 ) -> None:
-    test = made_test(images, difference, low, high, p)
-    said = sentence(test, ShownDifference(p, better), ("A", "B"), "test")
+    test = made_test(images, difference, low, high, p, better)
+    said = sentence(test, ("A", "B"), "test")
     assert ("better" in said) == (better is not None)
     assert "-0.0 " not in said
 
 
 def test_the_loser_is_named_behind_the_winner() -> None:
-    clear = made_test(10_000, -0.0124, -0.0181, -0.0062, 0.0003)
-    assert sentence(clear, ShownDifference(0.0006, "first"), ("A", "B"), "test") == (
+    clear = made_test(10_000, -0.0124, -0.0181, -0.0062, 0.0003, "first")
+    assert sentence(clear, ("A", "B"), "test") == (
         "A is better than B by 1.24 points, 95% interval 0.62 to 1.81 (exact McNemar p = 0.0003)"
     )
     none = made_test(1000, 0.002, -0.009, 0.013, 0.7)
-    assert sentence(none, ShownDifference(0.7, None), ("A", "B"), "test") == (
+    assert sentence(none, ("A", "B"), "test") == (
         "No difference between A and B can be shown with these 1,000 test images (B less A: 0.2 "
         "points, 95% interval -0.9 to 1.3, exact McNemar p = 0.7)"
     )

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from opsin.evaluation.calibration import (
-    brier_terms,
-    calibration_error,
-    fit_mix_power,
-    fit_temperature,
-    log_loss_of,
-    reliability,
-)
+from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
+from opsin.evaluation.metrics import brier_terms, calibration_error, reliability
 
 
 def drawn(

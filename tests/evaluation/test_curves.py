@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from opsin.evaluation.curves import _areas, measure_curves
+from opsin.evaluation.metrics import _areas, measure_curves
 
 
 @given(seed=st.integers(0, 99), count=st.integers(4, 60), coarse=st.booleans())

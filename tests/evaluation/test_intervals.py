@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.evaluation.curves import measure_curves
 from opsin.evaluation.intervals import of_counts, of_mean, share, wilson
-from opsin.evaluation.metrics import ScoredAnswers, measure
+from opsin.evaluation.metrics import ScoredAnswers, measure, measure_curves
 
 
 @given(count=st.integers(1, 5000), share=st.floats(0, 1))

@@ -1,4 +1,4 @@
-"""Planted label errors are found, in order, and clean labels are left alone."""
+"""Planted label errors are found, and a classifier that knows nothing accuses nobody."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.evaluation.label_errors import clear_examples, suspects
+from opsin.evaluation.label_errors import clear_examples, doubt_labels, expect, suspects, too_weak
 
 
 def planted(
@@ -99,3 +99,103 @@ def test_examples_are_right_and_the_most_confident_come_first() -> None:
     right = (labels == 2) & (probabilities.argmax(axis=1) == 2)
     assert probabilities[rows[0], 2] == probabilities[right, 2].max()
     assert len(clear_examples(probabilities, labels, 2, 10_000)) == right.sum()
+
+
+def guesses(seed: int, count: int = 154, classes: int = 10) -> NDArray[np.float32]:
+    """Return answers by chance, as unsure as an untrained network's."""
+    random = np.random.default_rng(seed)
+    shares = np.exp(0.1 * random.normal(size=(count, classes)))
+    answers: NDArray[np.float32] = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return answers
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10_000))
+def test_by_chance_nobody_is_accused(seed: int) -> None:
+    labels = np.arange(154) % 10
+    answers = guesses(seed)
+    assert len(suspects(answers, labels)) > 77  # as many as confident learning names
+    found = doubt_labels(answers, labels, list("abcdefghij"))
+    assert len(found.suspects) == 0
+    assert found.evidence.too_weak
+    assert found.evidence.expected is None
+
+
+def test_little_better_than_chance_is_too_weak_as_well() -> None:
+    labels = np.arange(2000) % 10
+    answers = guesses(1, 2000)
+    answers += 0.015 * np.eye(10, dtype=np.float32)[labels]
+    assert 0.2 < (answers.argmax(axis=1) == labels).mean() < 0.8
+    found = doubt_labels(answers, labels, list("abcdefghij"))
+    assert len(found.suspects) == 0
+    assert "of 2,000 labels, more than one in five" in found.evidence.too_weak
+
+
+def test_the_bar_is_the_commonest_class() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    assert "always answering a" in too_weak(np.arange(100) < 92, labels, "ab")
+    assert too_weak(np.arange(100) < 99, labels, "ab") == ""
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 10_000))
+def test_a_trial_tells_about_how_many_planted_errors_are_found(seed: int) -> None:
+    probabilities, _, truth = planted(seed, share=0.0)
+    wrong = np.random.default_rng(seed).permutation(len(truth))[: len(truth) // 20]
+    labels = truth.copy()
+    labels[wrong] = (truth[wrong] + 1) % 4
+    found = doubt_labels(probabilities, labels, "abcd")
+    first = found.suspects.rows[: len(wrong)]
+    assert found.evidence.expected is not None
+    # The trial counts the errors that are there already as right: it promises no more than holds.
+    assert found.evidence.expected.precision <= np.isin(first, wrong).mean() + 0.1
+    assert found.evidence.expected.precision > 0.3
+
+
+def test_a_list_whose_first_are_no_better_than_the_others_is_none() -> None:
+    # Sure of everything, and wrong as often as right about the rest: a flip is no more doubtful.
+    labels = np.arange(400) % 2
+    answers = np.full((400, 2), 0.01, np.float32)
+    said = labels.copy()
+    said[:72] = 1 - said[:72]
+    answers[np.arange(400), said] = 0.99
+    found = doubt_labels(answers, labels, "ab")
+    assert found.evidence.expected is not None
+    assert found.evidence.expected.precision < 0.25
+    assert (len(found.suspects), found.evidence.too_weak.rpartition(", ")[2]) == (
+        0,
+        "fewer than a quarter",
+    )
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.15])
+def test_many_wrong_labels_do_not_silence_a_classifier_that_knows(share: float) -> None:
+    probabilities, labels, truth = planted(0, sureness=6.0, share=share)
+    found = doubt_labels(probabilities, labels, "abcd")
+    assert found.evidence.too_weak == ""
+    assert (labels != truth)[found.suspects.rows].mean() > 0.8
+
+
+def test_the_trial_changes_nothing_and_is_the_same_each_time() -> None:
+    probabilities, labels, _ = planted(0)
+    before = labels.copy()
+    assert expect(probabilities, labels, 30) == expect(probabilities, labels, 30)
+    assert expect(probabilities, labels, 30, seed=1) != expect(probabilities, labels, 30)
+    assert np.array_equal(labels, before)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(1, 2), (2, 2), (7, 3), (40, 30)])
+def test_few_images_are_no_hindrance(count: int, classes: int) -> None:
+    labels = np.arange(count) % classes
+    answers = np.full((count, classes), 0.1 / classes, np.float32)
+    answers[np.arange(count), labels] += 0.9
+    found = doubt_labels(answers, labels, [str(number) for number in range(classes)])
+    assert len(found.suspects) == 0
+    assert expect(answers, labels, 1).first == 1
+
+
+def test_a_label_nearly_as_probable_as_the_answer_is_not_named() -> None:
+    probabilities, labels, _ = planted(0, share=0.1, sureness=2.5)
+    named = doubt_labels(probabilities, labels, "abcd").suspects.rows
+    assert 0 < len(named) < len(suspects(probabilities, labels))
+    assert (probabilities[named].max(axis=1) >= 7 * probabilities[named, labels[named]]).all()

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.metadata import BackboneFacts, Layer
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.providers import cpu_session
@@ -55,7 +55,7 @@ class BackboneFeatures:
     def _session(self) -> InferenceSession:
         return cpu_session(self.graph.content())
 
-    def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def rows_of(self, images: Pixels) -> Floats:
         """Return the numbers of some images, ``float32[N, features]``."""
         parts = [np.zeros((0, self.features), np.float32)]
         for start in range(0, len(images), _BATCH):

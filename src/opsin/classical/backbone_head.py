@@ -8,24 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import View
 from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Logistic
-from opsin.classical.fit import Fitted
-from opsin.classical.interruptible import FitProgress
-from opsin.classical.kernel_ridge import KernelRidge
-from opsin.classical.linear_classifier import LinearClassifier
+from opsin.classical.fit import FitProgress, Fitted
+from opsin.classical.heads import KernelRidge, LinearClassifier, Projection, rooted
 from opsin.classical.pixels import drawn
-from opsin.classical.projection import Projection, rooted
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
 from opsin.core.metadata import Calibration
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
+from opsin.evaluation.out_of_distribution import ClassPrototypes
 from opsin.evaluation.out_of_fold import Fold, folds_of
-from opsin.evaluation.reject import ClassPrototypes
 from opsin.runtime.prediction import Answers
 
 try:
@@ -86,7 +83,7 @@ class Head:
         }[self.kind]
 
     def fit(
-        self, points: NDArray[np.float32], labels: NDArray[np.int64], *, exact: bool = True
+        self, points: Floats, labels: Ints, *, exact: bool = True
     ) -> LinearClassifier | KernelRidge:
         """Fit it."""
         if self.kind == "nearest-mean":
@@ -95,8 +92,7 @@ class Head:
             return LinearClassifier.logistic(points, labels, c=self.c)
         # The mean squared distance of any two is twice the variance.
         gamma = self.width / max(2 * float(points.var(axis=0).sum()), _SPREAD)
-        precision = np.float64 if exact else np.float32
-        return KernelRidge.fit(points, labels, c=self.c, gamma=gamma, precision=precision)
+        return KernelRidge.fit(points, labels, c=self.c, gamma=gamma, exact=exact)
 
 
 #: What fine-tuning begins with.
@@ -127,7 +123,7 @@ class HeadChoice:
     also: int
     mix_power: float
 
-    def learnt(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    def learnt(self, shares: Doubles) -> Doubles:
         """Return the class mix that its scores imply, ``float64[K]``."""
         powers = shares**self.mix_power
         return np.asarray(powers / powers.sum(), np.float64)
@@ -185,12 +181,12 @@ class HeadSearch:
         backbone: Backbone,
         shape: tuple[int, int, int],
         at: tuple[str, ...],
-        features: NDArray[np.float32],
+        features: Floats,
         *,
-        labels: NDArray[np.int64],
-        units: NDArray[np.int64],
+        labels: Ints,
+        units: Ints,
         views: tuple[View, ...],
-        assumed: NDArray[np.float64],
+        assumed: Doubles,
         wanted: Kind | None,
         seed: int,
         threads: int,
@@ -201,43 +197,40 @@ class HeadSearch:
         self._labels, self._units, self._assumed = labels, units, assumed
         self._wanted, self._seed, self._threads = wanted, seed, threads
 
-    def choose(
-        self, train: NDArray[np.int64], val: NDArray[np.int64], progress: FitProgress
-    ) -> ChosenHead:
+    def choose(self, train: Ints, val: Ints, progress: FitProgress) -> ChosenHead:
         """Choose a head by the training images alone, and fit it."""
         own = self._labels[train]
-        heads = self.candidates(own)
+        heads, numbers, calibration = self.candidates(own), self._numbers, None
         choice = HeadChoice(
-            heads[0], self._numbers.at, self._numbers.views, None, 0, len(val), heads[0].mix_power
+            heads[0], numbers.at, numbers.views, None, 0, len(val), heads[0].mix_power
         )
-        calibration = None
         shown = drawn(np.arange(len(train)), own, COMPARED, self._seed)
         folds = folds_of(own[shown], self._units[train[shown]], self._seed)
         with _cores_for(train):
             points = _Points.of(self._roots, self._labels, train, val, self._blocks)
         if folds:
-            trial = _Trial(points.of_rows(train[shown]), own[shown], folds, self._assumed)
-            results = []
+            compared, labels = points.of_rows(train[shown]), own[shown]
+
+            def judged(head: Head) -> JudgedHead:
+                found = judge(
+                    head, compared, labels, folds, assumed=self._assumed, progress=progress
+                )
+                progress.add()
+                return found
+
             # Each fit has a core of its own.
             with threadpool_limits(1), ThreadPoolExecutor(self._threads) as pool:
-                for result in pool.map(lambda head: trial.judged(head, progress), heads):
-                    results.append(result)
-                    progress.add()
-            best = _best(results)
-            calibration = results[best].calibration
+                results = list(pool.map(judged, heads))
+            place = simplest(results)
+            best, calibration = results[place], results[place].calibration
             choice = replace(
-                choice,
-                head=heads[best],
-                score=results[best].accuracy,
-                compared=len(heads),
-                mix_power=results[best].mix_power,
-            )
+                choice, head=heads[place], score=best.accuracy, compared=len(heads),
+                mix_power=best.mix_power,
+            )  # fmt: skip
         with _cores_for(train):
-            return points.fitted(choice, self._numbers, calibration, len(self._assumed))
+            return points.fitted(choice, numbers, calibration, len(self._assumed))
 
-    def answer(
-        self, chosen: ChosenHead, train: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> Answers:
+    def answer(self, chosen: ChosenHead, train: Ints, rows: Ints) -> Answers:
         """Return what a head answers, as its file would."""
         fitted = chosen.final
         points = fitted.projection.of_roots(self._roots[rows])
@@ -249,7 +242,7 @@ class HeadSearch:
         probabilities = softmax(logits + shift, axis=1)
         return Answers(probabilities.astype(np.float32), known.ood_score(points))
 
-    def candidates(self, labels: NDArray[np.int64]) -> list[Head]:
+    def candidates(self, labels: Ints) -> list[Head]:
         """Return the heads to compare for images with these labels, the simplest first."""
         counts = np.bincount(labels)
         heads = []
@@ -265,11 +258,11 @@ def fit_as(
     choice: HeadChoice,
     backbone: Backbone,
     shape: tuple[int, int, int],
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    features: Floats,
+    labels: Ints,
     *,
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
+    train: Ints,
+    val: Ints,
     classes: int,
 ) -> ChosenHead:
     """Fit a head that was chosen; to a network as it is once it is fine-tuned, too."""
@@ -280,11 +273,11 @@ def fit_as(
         return points.fitted(choice, numbers, None, classes)
 
 
-def _cores_for(images: NDArray[np.int64]) -> threadpool_limits:
+def _cores_for(images: Ints) -> threadpool_limits:
     return threadpool_limits(1 if len(images) <= _ONE_CORE else None)
 
 
-def _roots(features: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+def _roots(features: Floats, blocks: Sequence[int]) -> Floats:
     """Return the roots of the mean over views of the first features, ``float32[N, D]``."""
     return rooted(features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32), blocks)
 
@@ -301,27 +294,22 @@ class _Points:
         projection: Makes them.
     """
 
-    train: NDArray[np.int64]
-    every: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    points: NDArray[np.float32]
+    train: Ints
+    every: Ints
+    labels: Ints
+    points: Floats
     projection: Projection
 
     @classmethod
     def of(
-        cls,
-        roots: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        train: NDArray[np.int64],
-        val: NDArray[np.int64],
-        blocks: Sequence[int],
+        cls, roots: Floats, labels: Ints, train: Ints, val: Ints, blocks: Sequence[int]
     ) -> _Points:
         # Of few images all components are kept: these then say no more than the images themselves.
         projection = Projection.fit(roots[train], blocks)
         every = np.sort(np.concatenate([train, val]))
         return cls(train, every, labels[every], projection.of_roots(roots[every]), projection)
 
-    def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def of_rows(self, rows: Ints) -> Floats:
         return self.points[np.searchsorted(self.every, rows)]
 
     def fitted(
@@ -331,7 +319,7 @@ class _Points:
         calibration: Calibration | None,
         classes: int,
     ) -> ChosenHead:
-        def fit(rows: NDArray[np.int64]) -> Fitted:
+        def fit(rows: Ints) -> Fitted:
             labels = self.labels[np.searchsorted(self.every, rows)]
             if choice.head.kind == "kernel-ridge":
                 kept = drawn(np.arange(len(rows)), labels, _MOST, seed=0)
@@ -346,7 +334,7 @@ class _Points:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class JudgedHead:
     """How good a head is on images that it was not fitted to.
 
     Args:
@@ -357,15 +345,14 @@ class _Judged:
     """
 
     accuracy: float
-    losses: NDArray[np.float64]
+    losses: Doubles
     calibration: Calibration
     mix_power: float
 
 
-def _best(results: Sequence[_Judged]) -> int:
+def simplest(results: Sequence[JudgedHead]) -> int:
     """Return the place of the best, or of the first that is not clearly worse."""
-    means = [result.losses.mean() for result in results]
-    best = int(np.argmin(means))
+    best = int(np.argmin([result.losses.mean() for result in results]))
     for place, result in enumerate(results[:best]):
         apart = result.losses - results[best].losses
         error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
@@ -374,57 +361,53 @@ def _best(results: Sequence[_Judged]) -> int:
     return best
 
 
-class _Trial:
-    """Heads are tried on the same folds.
+def judge(
+    head: Head,
+    points: Floats,
+    labels: Ints,
+    folds: Sequence[Fold],
+    *,
+    assumed: Doubles,
+    progress: FitProgress,
+) -> JudgedHead:
+    """Return how good a head is on the images of each fold, fitted to the others.
 
     Args:
+        head: Which.
         points: Numbers of the images that look at no label, ``float32[N, D]``.
         labels: ``int64[N]``
-        folds: Where each head learns, and where it answers.
+        folds: Where it learns, and where it answers.
         assumed: Share of each class that the answers are to assume, ``float64[K]``.
+        progress: Ends it where its result is no longer wanted.
     """
-
-    def __init__(
-        self,
-        points: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        folds: Sequence[Fold],
-        assumed: NDArray[np.float64],
-    ) -> None:
-        self._points, self._labels = points, labels
-        self._folds, self._assumed = folds, assumed
-        counts = np.bincount(labels, minlength=len(assumed))
-        self._own = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
-
-    def judged(self, head: Head, progress: FitProgress) -> _Judged:
-        """Return how good a head is on the images that it was not fitted to."""
-        logits = np.zeros((len(self._labels), len(self._assumed)))
-        for train, test in self._folds:
-            progress.go_on()
-            fitted = head.fit(self._points[train], self._labels[train], exact=False)
-            logits[test] = log_softmax(fitted.decision_function(self._points[test]), axis=1)
-        tested = np.concatenate([test for _, test in self._folds])
-        known, labels = logits[tested].astype(np.float32), self._labels[tested]
-        power = fit_mix_power(known, labels, self._own, head.mix_power)
-        shift = (1 - power) * np.log(self._own)
-        temperature = fit_temperature(known, labels, shift)
-        losses = (
-            log_loss_of(known, labels, 1.0, shift), log_loss_of(known, labels, temperature, shift)
-        )  # fmt: skip
-        calibration = Calibration(temperature=temperature, images=len(labels), log_loss=losses)
-        shift += np.log(self._assumed / self._own)
-        answers = log_softmax(logits / temperature + shift, axis=1)
-        right = answers.argmax(axis=1) == self._labels
-        likelihood = answers[np.arange(len(answers)), self._labels]
-        # As often as they would come.
-        weights = (self._assumed / self._own)[self._labels]
-        of_folds = []
-        for _, test in self._folds:
-            loss = -np.average(likelihood[test], weights=weights[test])
-            recalls = [
-                right[test][self._labels[test] == label].mean()
-                for label in np.unique(self._labels[test])
-            ]
-            of_folds.append(loss + 1 - np.mean(recalls))
-        accuracy = np.average(right[tested], weights=weights[tested])
-        return _Judged(float(accuracy), np.array(of_folds), calibration, power)
+    counts = np.maximum(np.bincount(labels, minlength=len(assumed)), 1)
+    own = counts / counts.sum()
+    logits = np.zeros((len(labels), len(assumed)))
+    for train, test in folds:
+        progress.check()
+        fitted = head.fit(points[train], labels[train], exact=False)
+        logits[test] = log_softmax(fitted.decision_function(points[test]), axis=1)
+    tested = np.concatenate([test for _, test in folds])
+    known, right_classes = logits[tested].astype(np.float32), labels[tested]
+    power = fit_mix_power(known, right_classes, own, head.mix_power)
+    shift = (1 - power) * np.log(own)
+    temperature = fit_temperature(known, right_classes, shift)
+    losses = (
+        log_loss_of(known, right_classes, 1.0, shift),
+        log_loss_of(known, right_classes, temperature, shift),
+    )
+    calibration = Calibration(temperature=temperature, images=len(tested), log_loss=losses)
+    shift += np.log(assumed / own)
+    answers = log_softmax(logits / temperature + shift, axis=1)
+    right = answers.argmax(axis=1) == labels
+    likelihood = answers[np.arange(len(answers)), labels]
+    # As often as they would come.
+    weights = (assumed / own)[labels]
+    of_folds = []
+    for _, test in folds:
+        loss = -np.average(likelihood[test], weights=weights[test])
+        present = np.unique(labels[test])
+        recalls = [right[test][labels[test] == label].mean() for label in present]
+        of_folds.append(loss + 1 - np.mean(recalls))
+    accuracy = np.average(right[tested], weights=weights[tested])
+    return JudgedHead(float(accuracy), np.array(of_folds), calibration, power)

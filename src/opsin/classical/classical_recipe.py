@@ -195,10 +195,6 @@ class Fitting(RecipeModel):
 
 #: Every option of a training, by name.
 TRAIN_OPTIONS: Final = options_of(ModelRecipe, TrainingRecipe, *FITTED.values(), DataRecipe)
-#: Options of any of these models that networks do not have.
-CLASSICAL_OPTIONS: Final = tuple(
-    name for name, option in TRAIN_OPTIONS.items() if option.group == WITHOUT_LAYERS
-)
 
 
 def options_for(model: str) -> dict[str, RecipeOption]:

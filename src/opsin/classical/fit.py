@@ -1,20 +1,26 @@
-"""scikit-learn fits a model without layers."""
+"""scikit-learn fits a model without layers, in a thread that reports its progress."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, PixelModel, Svm
-from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
+from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.artifacts.records import Epoch
+from opsin.core.child_process import call_in_thread
 from opsin.core.errors import MissingExtraError
+from opsin.core.events import Pace, Watcher
 
 try:
     from scipy.special import softmax
@@ -30,28 +36,86 @@ except ImportError as error:
 if TYPE_CHECKING:
     from opsin.classical.backbone_features import BackboneFeatures
 
-#: Iterations of L-BFGS for logistic regression. More change the third digit of the loss.
+T = TypeVar("T")
+# Iterations of L-BFGS for logistic regression. More change the third digit of the loss.
 _ITERATIONS: Final = 200
 # Trees, or rounds, between two looks at the validation images.
 _STEP: Final = 10
 # Training images that figures are computed on: all of them would take as long as the fitting.
 _SAMPLE: Final = 2_000
-#: Megabytes of kernel values that libsvm keeps.
-KEPT: Final = 500
+# Megabytes of kernel values that libsvm keeps.
+_KERNEL_CACHE: Final = 500
+
+
+class _Unwanted(BaseException):
+    """Ends a fitting from inside, since its result is no longer wanted."""
+
+
+class FitProgress:
+    """The progress of a fitting, reported from its own thread, or from several."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._adding = threading.Lock()
+        #: Figures of a growing model, from time to time.
+        self.steps: queue.SimpleQueue[Epoch] = queue.SimpleQueue()
+        self.unwanted = threading.Event()
+
+    def advance(self, done: int) -> None:
+        """``done`` units are finished; does not return if the result is no longer wanted."""
+        self.done = done
+        self.check()
+
+    def add(self) -> None:
+        """One more unit is finished; likewise."""
+        with self._adding:
+            self.done += 1
+        self.check()
+
+    def check(self) -> None:
+        """Do not return if the result is no longer wanted."""
+        if self.unwanted.is_set():
+            raise _Unwanted
+
+
+def run_interruptible(
+    work: Callable[[FitProgress], T],
+    *,
+    what: str,
+    total: int,
+    unit: str,
+    watcher: Watcher,
+    stop: threading.Event,
+) -> T:
+    """Make a call in a thread, pass on its progress, and leave it when a stop is asked for."""
+    progress, pace = FitProgress(), Pace(total)
+
+    def look() -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt("Ctrl-C during a fitting, which cannot be left half done")
+        pace.saw(progress.done)
+        figures = {"share": min(1.0, progress.done / total)}
+        if pace.speed is not None and pace.left is not None:
+            figures |= {"left": pace.left, "speed": pace.speed}
+        watcher.advance(progress.done, **figures)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                watcher.epoch(progress.steps.get_nowait())
+
+    watcher.begin(what, total, unit)
+    try:
+        return call_in_thread(lambda: work(progress), name="opsin-fit", look=look)
+    finally:
+        progress.unwanted.set()
+        watcher.end()
 
 
 @dataclass(frozen=True)
 class TrainingRows:
     """Images as rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
 
-    features: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-    def some(self) -> TrainingRows:
-        """Return a few of them, evenly spread."""
-        places = np.linspace(0, len(self.labels) - 1, min(_SAMPLE, len(self.labels)))
-        chosen = places.astype(np.int64)
-        return TrainingRows(self.features[chosen], self.labels[chosen])
+    features: Floats
+    labels: Ints
 
 
 @dataclass(frozen=True)
@@ -71,29 +135,23 @@ class Fitted:
     numbers: Pooling | BackboneFeatures
     projection: Any
     estimator: Any
-    labels: NDArray[np.int64] = field(repr=False)
+    labels: Ints = field(repr=False)
     classes: int
 
-    def embedding(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embedding(self, images: Pixels) -> Floats:
         """Return what the classifier is given for prepared images, ``float32[N, D]``."""
-        return self.project(self.numbers.rows_of(images))
+        features = self.numbers.rows_of(images)
+        return features if self.projection is None else self.projection.transform(features)
 
-    def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the principal components of rows of pixels, where the model works on these."""
-        if self.projection is None:
-            return features
-        projected: NDArray[np.float32] = self.projection.transform(features)
-        return projected
-
-    def probabilities(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
+    def probabilities(self, embedding: Floats) -> Doubles:
         """Return scikit-learn's own answers, ``float64[N, K]``."""
-        if isinstance(self.recipe, Svm):
-            decision = np.asarray(self.estimator.decision_function(embedding), np.float64)
-            if decision.ndim == 1:
-                decision = np.stack([-decision / 2, decision / 2], axis=1)
-            answers: NDArray[np.float64] = softmax(decision, axis=1)
-            return answers
-        return np.asarray(self.estimator.predict_proba(embedding), np.float64)
+        if not isinstance(self.recipe, Svm):
+            return np.asarray(self.estimator.predict_proba(embedding), np.float64)
+        decision = np.asarray(self.estimator.decision_function(embedding), np.float64)
+        if decision.ndim == 1:
+            decision = np.stack([-decision / 2, decision / 2], axis=1)
+        answers: Doubles = softmax(decision, axis=1)
+        return answers
 
 
 def work_of(model: PixelModel) -> tuple[int, str]:
@@ -127,20 +185,31 @@ def fit(
         # By the covariance: exact, and the quickest for many images of few pixels.
         projection = PCA(components, svd_solver="covariance_eigh").fit(train.features)
         train = TrainingRows(projection.transform(train.features), train.labels)
+    estimator: Any
     match model:
         case Logistic():
-            estimator = _logistic(model, train, progress)
-        case Forest():
-            estimator = _forest(model, train, val, seed=seed, threads=threads, progress=progress)
+            estimator = LogisticRegression(C=model.c, max_iter=_ITERATIONS)
+            estimator.set_callbacks(_Iterations(progress))
         case Knn():
             # More neighbours than images there are none.
             count = min(model.neighbours, len(train.labels))
             estimator = KNeighborsClassifier(count, algorithm="brute")
-            estimator.fit(train.features, train.labels)
         case Svm():
-            estimator = _svm(model, train)
+            # scikit-learn's own "scale", stated, so that the file can state it too.
+            variance = float(train.features.var(dtype=np.float64))
+            gamma = 1 / (train.features.shape[1] * variance) if variance else 1.0
+            estimator = SVC(C=model.c, gamma=gamma, cache_size=_KERNEL_CACHE, break_ties=True)
+        case Forest():
+            estimator = _grow_forest(
+                model, train, val, seed=seed, threads=threads, progress=progress
+            )
         case Boosting():
-            estimator = _boosting(model, train, val, seed, progress)
+            estimator = _boost(model, train, val, seed, progress)
+    if isinstance(model, Logistic | Knn | Svm):
+        with warnings.catch_warnings():
+            # Stopped before the optimum it is as good, and simpler; the report has the iterations.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(train.features, train.labels)
     progress.advance(work_of(model)[0])
     return Fitted(model, pooling, projection, estimator, train.labels, classes)
 
@@ -167,24 +236,7 @@ class _Iterations:
         self._progress.advance(min(self._done, _ITERATIONS))
 
 
-def _logistic(model: Logistic, train: TrainingRows, progress: FitProgress) -> Any:
-    estimator = LogisticRegression(C=model.c, max_iter=_ITERATIONS)
-    estimator.set_callbacks(_Iterations(progress))
-    with warnings.catch_warnings():
-        # Stopped before the optimum it is as good, and simpler; the report states the iterations.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return estimator.fit(train.features, train.labels)
-
-
-def _svm(model: Svm, train: TrainingRows) -> Any:
-    # scikit-learn's own "scale", stated, so that the file can state it too.
-    variance = float(train.features.var(dtype=np.float64))
-    gamma = 1 / (train.features.shape[1] * variance) if variance else 1.0
-    estimator = SVC(C=model.c, gamma=gamma, cache_size=KEPT, break_ties=True)
-    return estimator.fit(train.features, train.labels)
-
-
-def _forest(
+def _grow_forest(
     model: Forest,
     train: TrainingRows,
     val: TrainingRows,
@@ -197,23 +249,23 @@ def _forest(
     estimator = RandomForestClassifier(
         max_leaf_nodes=model.leaves, random_state=seed, n_jobs=threads, warm_start=True
     )
-    steps = _Steps(model, len(train.labels), progress)
-    sample = train.some()
+    steps = _Steps(model.trees, 0.0, len(train.labels), progress)
+    sample = spread(len(train.labels), _SAMPLE)
     while steps.done < model.trees:
         estimator.set_params(n_estimators=min(model.trees, steps.done + _STEP))
         estimator.fit(train.features, train.labels)
         steps.finished(
             estimator.n_estimators,
-            figures_of(estimator.predict_proba(sample.features), sample.labels),
+            figures_of(estimator.predict_proba(train.features[sample]), train.labels[sample]),
             figures_of(estimator.predict_proba(val.features), val.labels),
         )
     return estimator
 
 
-def _boosting(
+def _boost(
     model: Boosting, train: TrainingRows, val: TrainingRows, seed: int, progress: FitProgress
 ) -> Any:
-    steps = _Steps(model, len(train.labels), progress)
+    steps = _Steps(model.trees, model.rate, len(train.labels), progress)
     figures: list[tuple[float, float]] = []
 
     def look_on(estimator: Any, features: Any, labels: Any) -> float:
@@ -243,35 +295,32 @@ def _boosting(
 class _Steps:
     """Reports the figures of a growing model from time to time."""
 
-    def __init__(self, model: Forest | Boosting, images: int, progress: FitProgress) -> None:
+    def __init__(self, total: int, rate: float, images: int, progress: FitProgress) -> None:
         self.done = 0
-        self._total = model.trees
-        self._rate = model.rate if isinstance(model, Boosting) else 0.0
-        self._images = images
+        self._total, self._rate, self._images = total, rate, images
         self._progress = progress
-        self._at = time.perf_counter()
+        self._began = time.perf_counter()
 
     def finished(self, done: int, train: tuple[float, float], val: tuple[float, float]) -> None:
         """Tell how good the model is after ``done`` trees or rounds: loss and accuracy."""
-        seconds = time.perf_counter() - self._at
-        self._progress.step(
+        seconds = time.perf_counter() - self._began
+        speed = self._images * (done - self.done) / max(seconds, 1e-9)
+        self._progress.steps.put(
             Epoch(
-                epoch=done,
-                epochs=self._total,
-                step=done,
-                train_loss=train[0],
-                train_accuracy=train[1],
-                val_loss=val[0],
-                val_accuracy=val[1],
-                rate=self._rate,
-                seconds=seconds,
-                images_per_second=self._images * (done - self.done) / max(seconds, 1e-9),
-                best=done == self._total,
+                epoch=done, epochs=self._total, step=done,
+                train_loss=train[0], train_accuracy=train[1],
+                val_loss=val[0], val_accuracy=val[1], rate=self._rate,
+                seconds=seconds, images_per_second=speed, best=done == self._total,
             )
-        )
+        )  # fmt: skip
         self.done = done
         self._progress.advance(done)
-        self._at = time.perf_counter()
+        self._began = time.perf_counter()
+
+
+def spread(total: int, most: int) -> Ints:
+    """Return up to ``most`` rows, evenly spread over all."""
+    return np.linspace(0, total - 1, min(most, total)).astype(np.int64)
 
 
 def least_of(classes: int) -> float:
@@ -279,9 +328,7 @@ def least_of(classes: int) -> float:
     return 1e-5 / classes
 
 
-def figures_of(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
-) -> tuple[float, float]:
+def figures_of(probabilities: NDArray[np.floating[Any]], labels: Ints) -> tuple[float, float]:
     """Return cross entropy in nats and accuracy; without images neither is a number."""
     if not len(labels):
         return float("nan"), float("nan")

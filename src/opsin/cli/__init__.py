@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -15,6 +16,9 @@ def main() -> None:
             if isinstance(stream, io.TextIOWrapper):
                 # A file name may hold what the terminal's encoding cannot show.
                 stream.reconfigure(errors="backslashreplace")
+        gc.disable()  # until the verb is loaded: none of it becomes garbage
+        # Looking for plugins of pydantic, of which Opsin has none, takes 10 ms.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
         from opsin.cli.verbs import run  # noqa: PLC0415  so that Ctrl-C is caught meanwhile
 
         status = run()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.backbones import (
     KnownBackbone,
@@ -21,22 +18,9 @@ from opsin.report.terminal import for_people
 
 
 def backbones(
-    network: Annotated[
-        str | None,
-        argument(
-            "[NETWORK]",
-            "One network: an ONNX file, a run, a name of the table, or owner/name[@revision] on "
-            "the Hugging Face hub, which is fetched where it is not on this machine.",
-        ),
-    ] = None,
+    network: str | None = None,
     *,
-    prepare: Annotated[
-        str | None,
-        flag(
-            "--prepare PIXELS",
-            "The pixels that NETWORK was trained on, where nothing beside it says them.",
-        ),
-    ] = None,
+    prepare: str | None = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -48,6 +32,12 @@ def backbones(
     Example: opsin backbones
 
     Example: opsin backbones efficientnet-lite2
+
+    Options:
+        network ([NETWORK]): One network: an ONNX file, a run, a name of the table, or
+            owner/name[@revision] on the Hugging Face hub, which is fetched where it is not on this
+            machine.
+        prepare (PIXELS): The pixels that NETWORK was trained on, where nothing beside it says them.
     """
     watcher = for_people(quiet=quiet)
     if network is None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
@@ -18,17 +16,8 @@ from opsin.report.terminal import for_people
 
 def bench(
     *,
-    model: Annotated[
-        str, flag("--model A,B,C", "Networks to train and to ask (default: all of them).")
-    ] = "",
-    classifier: Annotated[
-        Path | None,
-        flag(
-            "--classifier MODEL",
-            "A run directory, a classifier.onnx or hf:owner/name to ask instead of fresh "
-            "networks; needs no PyTorch.",
-        ),
-    ] = None,
+    model: str = "",
+    classifier: Path | None = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -37,6 +26,11 @@ def bench(
     On the CPU and on each GPU found, with images of noise; nothing is fetched.
 
     Example: opsin bench --model cnn
+
+    Options:
+        model (A,B,C): Networks to train and to ask (default: all of them).
+        classifier (MODEL): A run directory, a classifier.onnx or hf:owner/name to ask instead of
+            fresh networks; needs no PyTorch.
     """
     from opsin.commands import bench as workflow  # noqa: PLC0415  loads what prediction needs
 

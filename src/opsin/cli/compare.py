@@ -3,55 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, columns_of
 from opsin.report.terminal import for_people, printable
 
 
 def compare(
-    runs: Annotated[
-        list[Path] | None,
-        argument(
-            "RUN RUN...", "Two to ten run directories that were judged by some of the same images."
-        ),
-    ] = None,
+    runs: list[Path] | None = None,
     *,
-    baselines: Annotated[
-        str | None,
-        flag(
-            "--baselines SOURCE",
-            "Also train models without layers (logistic, forest, knn, svm, "
-            "hist-gradient-boosting) on these images, with the first run's split.",
-        ),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        flag("--against RUN", "The run that the others are set against (default: the first)."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        flag(
-            "--out FOLDER",
-            "Folder for compare.html, compare.json and the figures, with the images on "
-            "which the runs disagree.",
-        ),
-    ] = None,
-    speed: Annotated[
-        bool,
-        flag(
-            "--speed/--no-speed",
-            "Measure how many images a second each run's classifier answers here.",
-            show_default=True,
-        ),
-    ] = True,
+    baselines: str | None = None,
+    against: Path | None = None,
+    out: Path | None = None,
+    speed: bool = True,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -65,6 +34,15 @@ def compare(
     Example: opsin compare runs/a runs/b runs/c --against runs/b --out comparison
 
     Example: opsin compare --baselines fashion-mnist runs/2026-11-21-fashion-mnist-cnn
+
+    Options:
+        runs (RUN RUN...): Two to ten run directories that were judged by some of the same images.
+        baselines (SOURCE): Also train models without layers (logistic, forest, knn, svm,
+            hist-gradient-boosting) on these images, with the first run's split.
+        against (RUN): The run that the others are set against (default: the first).
+        out (FOLDER): Folder for compare.html, compare.json and the figures, with the images on
+            which the runs disagree.
+        speed: Measure how many images a second each run's classifier answers here.
     """
     from opsin.commands import compare as workflow  # noqa: PLC0415  loads what prediction needs
 

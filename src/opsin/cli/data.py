@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
@@ -14,7 +14,6 @@ from rich.table import Table
 
 from opsin.cli import options, recipe_flags
 from opsin.cli.cache import tell_cache
-from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.commands.changes import changes_since
@@ -47,72 +46,18 @@ _NOTHING_ELSE: Final = (
 def data(
     source: options.AnySources = None,
     *,
-    out: Annotated[
-        Path, flag("--out", "Folder for the images that are drawn.", show_default=True)
-    ] = Path("data-figures"),
-    draw: Annotated[bool, flag("--draw/--no-draw", "Draw images.", show_default=True)] = True,
+    out: Path = Path("data-figures"),
+    draw: bool = True,
     seed: options.Examples = 0,
-    audit: Annotated[
-        bool,
-        flag(
-            "--audit",
-            "Look for what is wrong: duplicates, leaks, odd images, doubtful classes; "
-            "write audit.html and audit.json.",
-        ),
-    ] = False,
-    export: Annotated[
-        Path | None,
-        flag(
-            "--export PATH",
-            "Write the images into a new folder, with a table of their classes and parts, "
-            "or into one .npz or .parquet file, to be moved to another machine or tool; draw "
-            "nothing. "
-            "A .csv names the files where they are.",
-        ),
-    ] = None,
-    export_as: Annotated[
-        Form | None,
-        flag(
-            "--export-as",
-            "What --export writes: datasets is a folder for Hugging Face's library (default: by "
-            "the name's ending, else a folder).",
-        ),
-    ] = None,
-    since: Annotated[
-        Path | None,
-        flag(
-            "--since RUN",
-            "Say what has changed since a run: images added, removed, renamed, relabelled "
-            "or changed; without SOURCE, in the run's own sources.",
-        ),
-    ] = None,
-    moved: Annotated[
-        list[str] | None,
-        flag("--data SOURCE", "With --since: where the run's images are now; the same as SOURCE."),
-    ] = None,
-    rows: Annotated[
-        Path | None,
-        flag(
-            "--rows FILE",
-            "Write the row numbers of each part, and with --audit of each finding, into this "
-            ".npz file: train, val, test, finding_<kind>.",
-        ),
-    ] = None,
-    cache: Annotated[
-        bool,
-        flag(
-            "--cache", "Show what Opsin's cache holds: decoded images, features, fetched sources."
-        ),
-    ] = False,
-    empty: Annotated[
-        list[str] | None,
-        flag(
-            "--empty PART",
-            "With --cache: remove sources, datasets, features, models or all; they are made "
-            "again when they are needed.",
-        ),
-    ] = None,
-    yes: Annotated[bool, flag("--yes", "With --empty: do not ask.")] = False,
+    audit: bool = False,
+    export: Path | None = None,
+    export_as: Form | None = None,
+    since: Path | None = None,
+    moved: list[str] | None = None,
+    rows: Path | None = None,
+    cache: bool = False,
+    empty: list[str] | None = None,
+    yes: bool = False,
     on: options.WhereToWork = "local",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -135,6 +80,26 @@ def data(
     Example: opsin data --since runs/2026-11-21-photos-resnet
 
     Example: opsin data --cache --empty features
+
+    Options:
+        out: Folder for the images that are drawn.
+        draw: Draw images.
+        audit: Look for what is wrong: duplicates, leaks, odd images, doubtful classes; write
+            audit.html and audit.json.
+        export (PATH): Write the images into a new folder, with a table of their classes and parts,
+            or into one .npz or .parquet file, to be moved to another machine or tool; draw nothing.
+            A .csv names the files where they are.
+        export_as: What --export writes: datasets is a folder for Hugging Face's library (default:
+            by the name's ending, else a folder).
+        since (RUN): Say what has changed since a run: images added, removed, renamed, relabelled or
+            changed; without SOURCE, in the run's own sources.
+        moved (--data SOURCE): With --since: where the run's images are now; the same as SOURCE.
+        rows (FILE): Write the row numbers of each part, and with --audit of each finding, into this
+            .npz file: train, val, test, finding_<kind>.
+        cache: Show what Opsin's cache holds: decoded images, features, fetched sources.
+        empty (PART): With --cache: remove sources, datasets, features, models or all; they are made
+            again when they are needed.
+        yes: With --empty: do not ask.
     """
     if cache or empty or yes:
         _check_cache(cache, source or since or given)

@@ -9,7 +9,6 @@ from rich.markup import escape
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import argument, flag
 from opsin.cli.output import STOP_SAID, console, print_json
 from opsin.commands import embed as workflow
 from opsin.commands.embed import Embedded
@@ -25,33 +24,10 @@ _SHOWN: Final = 5
     "backbone", "prepare", after="source", most_used=("backbone", "prepare")
 )
 def embed(
-    source: Annotated[
-        list[str],
-        argument(
-            "SOURCE",
-            "Images with labels, as opsin train takes them, or without, as opsin predict does: "
-            "a folder, a table, an archive, files.",
-        ),
-    ],
+    source: list[str],
     *,
-    at: Annotated[
-        Any,
-        flag(
-            "--at VALUE,…",
-            "Values of the network to take, one beside the other (default: that before its last "
-            "dense layer).",
-            parser=options.parser_of(TRAIN_OPTIONS["at"].read),
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        flag(
-            "--out FILE",
-            "Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz) "
-            "(default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it "
-            "was.",
-        ),
-    ] = None,
+    at: Annotated[Any, typer.Option(parser=options.parser_of(TRAIN_OPTIONS["at"].read))] = None,
+    out: str | None = None,
     offline: options.Offline = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",
@@ -65,6 +41,14 @@ def embed(
     Example: opsin embed photos --from mobilenet.onnx --prepare=-1..1 --out photos.npz
 
     Example: opsin embed holiday --from runs/2026-11-21-photos-resnet --out holiday.parquet
+
+    Options:
+        source (SOURCE): Images with labels, as opsin train takes them, or without, as opsin predict
+            does: a folder, a table, an archive, files.
+        at (VALUE,…): Values of the network to take, one beside the other (default: that before its
+            last dense layer).
+        out (FILE): Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz)
+            (default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it was.
     """
     if "backbone" not in given:
         raise typer.BadParameter(

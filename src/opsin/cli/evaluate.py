@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.markup import escape
 
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import plus_minus, repeats
@@ -41,9 +40,7 @@ def evaluate(
     source: options.Sources,
     *,
     tta: options.Tta = False,
-    out: Annotated[
-        Path | None, flag("--out FILE", "Also write the figures into this new .json file.")
-    ] = None,
+    out: Path | None = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -57,6 +54,9 @@ def evaluate(
     and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
+
+    Options:
+        out (FILE): Also write the figures into this new .json file.
     """
     # scipy takes a while to load
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
@@ -20,7 +19,7 @@ from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL
 
 if TYPE_CHECKING:
-    from opsin.commands.explain import Explained
+    from opsin.commands.inspect import Explained
     from opsin.inspection.lessons.batch_normalisation import BatchNormalisationLesson
     from opsin.inspection.lessons.convolution import ConvolutionLesson
     from opsin.inspection.lessons.dropout import DropoutLesson
@@ -37,21 +36,10 @@ _TEMPERATURES: Final = (0.5, 1.0, 2.0, 5.0)
 
 def explain(
     model: options.Model,
-    image: Annotated[
-        str | None,
-        argument(
-            "IMAGE",
-            "An image; or one of the run's, by name, or by part and number: test/17 (default: "
-            "the first test image).",
-        ),
-    ] = None,
+    image: str | None = None,
     *,
-    term: Annotated[
-        Term | None, flag("--term", "What to explain (default: list what this network has).")
-    ] = None,
-    layer: Annotated[
-        str | None, flag("--layer NAME", "At which layer (default: the first one of that kind).")
-    ] = None,
+    term: Term | None = None,
+    layer: str | None = None,
     data: options.Data = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -61,8 +49,14 @@ def explain(
     Example: opsin explain runs/2026-11-21-fashion-mnist-cnn --term convolution
 
     Example: opsin explain runs/2026-11-21-fashion-mnist-cnn boot.jpg --term softmax
+
+    Options:
+        image (IMAGE): An image; or one of the run's, by name, or by part and number: test/17
+            (default: the first test image).
+        term: What to explain (default: list what this network has).
+        layer (NAME): At which layer (default: the first one of that kind).
     """
-    from opsin.commands.explain import explain as workflow  # noqa: PLC0415  slow to load
+    from opsin.commands.inspect import explain as workflow  # noqa: PLC0415  slow to load
 
     watcher = for_people(quiet=quiet)
     found = workflow(model, term, image, layer=layer, data=data or (), watcher=watcher)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, get_args
 
 import typer
 from rich.console import Console
 
 from opsin.cli import options
-from opsin.cli.options import flag
 from opsin.cli.output import console, print_json
 from opsin.commands.export.shipped import Shipped, To
 from opsin.commands.test_set_usage import looks_in_words
@@ -24,42 +23,13 @@ if TYPE_CHECKING:
 def export(
     model: options.Model,
     *,
-    to: Annotated[
-        str,
-        flag(
-            "--to FORM",
-            "int8: whole numbers, calibrated on training images. fp16: numbers of 16 bits. "
-            "bundle: a .zip with the file, samples, and clients in Python and JavaScript. "
-            "hf:owner/name: a folder for the Hugging Face hub, with a model card.",
-            show_default=True,
-        ),
-    ] = "bundle",
-    out: Annotated[
-        Path | None, flag("--out", "File to write, or folder for the hub (default: beside MODEL).")
-    ] = None,
+    to: str = "bundle",
+    out: Path | None = None,
     data: options.Data = None,
-    force: Annotated[
-        bool, flag("--force", "Write the file even where it answers worse by more than 0.3 points.")
-    ] = False,
-    licence: Annotated[
-        str | None,
-        flag(
-            "--licence NAME",
-            "For the hub: the licence that you publish it under, such as apache-2.0, mit or "
-            "cc-by-4.0 (default: none is stated).",
-        ),
-    ] = None,
-    upload: Annotated[
-        bool,
-        flag(
-            "--upload",
-            "For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new "
-            "repository is private.",
-        ),
-    ] = False,
-    public: Annotated[
-        bool, flag("--public", "For the hub: let everybody see a new repository.")
-    ] = False,
+    force: bool = False,
+    licence: str | None = None,
+    upload: bool = False,
+    public: bool = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -71,6 +41,18 @@ def export(
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
 
     Example: opsin export runs/cnn --to hf:owner/name --licence mit
+
+    Options:
+        to (FORM): int8: whole numbers, calibrated on training images. fp16: numbers of 16 bits.
+            bundle: a .zip with the file, samples, and clients in Python and JavaScript.
+            hf:owner/name: a folder for the Hugging Face hub, with a model card.
+        out: File to write, or folder for the hub (default: beside MODEL).
+        force: Write the file even where it answers worse by more than 0.3 points.
+        licence (NAME): For the hub: the licence that you publish it under, such as apache-2.0, mit
+            or cc-by-4.0 (default: none is stated).
+        upload: For the hub: send the folder, as whom hf auth login or HF_TOKEN says; a new
+            repository is private.
+        public: For the hub: let everybody see a new repository.
     """
     if to not in get_args(To) and not to.startswith(PREFIX):
         raise typer.BadParameter(

@@ -3,85 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from opsin.cli import options
 from opsin.cli.inspect_output import show
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.report.terminal import for_people
 
 
 def inspect(
     model: options.Model,
-    image: Annotated[
-        str | None,
-        argument(
-            "IMAGE", "An image; or one of the run's, by name, or by part and number: test/17."
-        ),
-    ] = None,
+    image: str | None = None,
     *,
-    layer: Annotated[
-        list[str] | None,
-        flag(
-            "--layer NAME",
-            "A layer in full; may be given several times. Without an image: what excites "
-            "each of its units, over all training images.",
-        ),
-    ] = None,
-    explain: Annotated[
-        bool,
-        flag(
-            "--explain",
-            "With an image: heat maps with their checks, the smallest patch that decides, "
-            "and the nearest training images.",
-        ),
-    ] = False,
-    label: Annotated[
-        str | None,
-        flag(
-            "--class CLASS",
-            "With --explain: the class that the heat maps speak for. With --layer: the units "
-            "that fire for it.",
-        ),
-    ] = None,
-    ablate: Annotated[
-        bool,
-        flag(
-            "--ablate",
-            "With --layer: switch off each unit in turn, and count on the validation images "
-            "what that costs.",
-        ),
-    ] = False,
-    probes: Annotated[
-        bool, flag("--probes", "How well a linear probe tells the classes apart behind each layer.")
-    ] = False,
-    portraits: Annotated[
-        bool,
-        flag(
-            "--portraits",
-            "For each class its surest, mean, most and least typical training images.",
-        ),
-    ] = False,
-    save: Annotated[
-        Path | None,
-        flag(
-            "--save FILE",
-            "Write the layers' raw numbers into this .npz file, of the image or of all "
-            "known ones, and no page.",
-        ),
-    ] = None,
+    layer: list[str] | None = None,
+    explain: bool = False,
+    label: str | None = None,
+    ablate: bool = False,
+    probes: bool = False,
+    portraits: bool = False,
+    save: Path | None = None,
     data: options.Data = None,
-    as_is: Annotated[bool, flag("--as-is", "Never invert an image's background.")] = False,
-    out: Annotated[
-        Path | None,
-        flag(
-            "--out FOLDER",
-            "Folder for the page (default: inspection in the run directory, or here).",
-        ),
-    ] = None,
+    as_is: bool = False,
+    out: Path | None = None,
     open_page: options.OpenPage = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -93,6 +37,23 @@ def inspect(
     Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn boot.png --explain
 
     Example: opsin inspect runs/cnn --layer block2.relu2 --class Bag
+
+    Options:
+        image (IMAGE): An image; or one of the run's, by name, or by part and number: test/17.
+        layer (NAME): A layer in full; may be given several times. Without an image: what excites
+            each of its units, over all training images.
+        explain: With an image: heat maps with their checks, the smallest patch that decides, and
+            the nearest training images.
+        label (--class CLASS): With --explain: the class that the heat maps speak for. With --layer:
+            the units that fire for it.
+        ablate: With --layer: switch off each unit in turn, and count on the validation images what
+            that costs.
+        probes: How well a linear probe tells the classes apart behind each layer.
+        portraits: For each class its surest, mean, most and least typical training images.
+        save (FILE): Write the layers' raw numbers into this .npz file, of the image or of all known
+            ones, and no page.
+        as_is: Never invert an image's background.
+        out (FOLDER): Folder for the page (default: inspection in the run directory, or here).
     """
     from opsin.commands.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.merge import merge as join
 from opsin.core.format import clock, counted
@@ -15,11 +12,9 @@ from opsin.report.terminal import for_people, printable
 
 
 def merge(
-    shards: Annotated[
-        list[str], argument("SHARD...", "All shards, or the one name that --out gave them.")
-    ],
+    shards: list[str],
     *,
-    out: Annotated[str | None, flag("--out FILE", "New file (default: that name).")] = None,
+    out: str | None = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -28,6 +23,10 @@ def merge(
     Example: opsin merge answers.csv
 
     Example: opsin merge answers-*-of-00003.csv --out answers.csv
+
+    Options:
+        shards (SHARD...): All shards, or the one name that --out gave them.
+        out (FILE): New file (default: that name).
     """
     done = join(shards, out=out, watcher=for_people(quiet=quiet))
     if as_json:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -172,3 +173,40 @@ def add_parameters(call: Verb, verb: Verb, added: Sequence[inspect.Parameter], a
             parameters += added
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters}
+
+
+_ENTRY: Final = re.compile(r"^    (\w+)(?: \(([^)]*)\))?: (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def describe(verb: Verb) -> str:
+    """Give a verb's options the texts of its docstring, and return the rest of that.
+
+    A section, ``Options:`` or `MOST_USED`, has an entry for each: ``out (FILE): Text.``, or
+    ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter.
+    """
+    about, *sections = re.split(
+        rf"\n(Options|{MOST_USED}):\n", inspect.getdoc(verb) or "", flags=re.MULTILINE
+    )
+    parameters = dict(inspect.signature(verb, eval_str=True).parameters)
+    for heading, section in zip(sections[::2], sections[1::2], strict=True):
+        for name, metavar, text in _ENTRY.findall(section):
+            parameter = parameters[name]
+            annotation, default = parameter.annotation, parameter.default
+            kind, info = annotation, None
+            if get_origin(annotation) is Annotated:  # with limits, or with what reads it
+                kind, info = get_args(annotation)
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                flag, word = f"--{name.replace('_', '-')}", metavar
+                if metavar.startswith("--"):
+                    flag, _, word = metavar.partition(" ")
+                info = copy.copy(info) if info else typer.Option()
+                info.param_decls = (f"{flag}/--no-{flag[2:]}" if default is True else flag,)
+                info.rich_help_panel = None if heading == "Options" else heading
+                info.show_default = default not in (None, "") and default is not False
+            else:
+                info, word = typer.Argument(show_default=False), metavar
+            info.metavar, info.help = word or None, " ".join(text.split())
+            parameters[name] = parameter.replace(annotation=Annotated[kind, info])
+    verb.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    verb.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    return about.strip()

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.predict.stream import (
@@ -38,88 +37,23 @@ _FEW = 20
 
 def predict(
     model: options.Model,
-    images: Annotated[
-        list[str],
-        argument(
-            "IMAGE...",
-            "Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar), "
-            "addresses on a store (s3://, gs:// or az://bucket/photos); - reads an image, or "
-            "names of files, from standard input.",
-        ),
-    ],
+    images: list[str],
     *,
-    out: Annotated[
-        str | None,
-        flag(
-            "--out FILE",
-            "Write the answers into this .jsonl, .csv or .parquet file, or object "
-            "(s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.",
-        ),
-    ] = None,
-    sort_into: Annotated[
-        Path | None,
-        flag(
-            "--sort-into FOLDER",
-            "Give each image a place in FOLDER/<answer>; opsin undo takes it back.",
-        ),
-    ] = None,
-    by: Annotated[
-        Literal["copy", "move"], flag("--by", "How --sort-into places an image.", show_default=True)
-    ] = "copy",
-    top: Annotated[
-        int, flag("--top", "Classes to name for an image.", min=1, show_default=True)
-    ] = 5,
-    where: Annotated[
-        list[str] | None,
-        flag(
-            "--where KEY=CLASS", "Only these: label=Bag, answer='none of these', answer=unreadable."
-        ),
-    ] = None,
-    min_confidence: Annotated[
-        float,
-        flag(
-            "--min-confidence 0-1", "Only answers of at least this probability.", show_default=True
-        ),
-    ] = 0.0,
-    reject: Annotated[
-        bool,
-        flag(
-            "--reject/--no-reject",
-            'Answer "none of these" to an image unlike the training images.',
-            show_default=True,
-        ),
-    ] = True,
+    out: str | None = None,
+    sort_into: Path | None = None,
+    by: Literal["copy", "move"] = "copy",
+    top: Annotated[int, typer.Option(min=1)] = 5,
+    where: list[str] | None = None,
+    min_confidence: float = 0.0,
+    reject: bool = True,
     tta: options.Tta = False,
-    plot: Annotated[
-        Path | None,
-        flag(
-            "--plot",
-            "Draw the image beside its bars into this file; for several "
-            "images a number is added to the name.",
-        ),
-    ] = None,
-    as_is: Annotated[
-        bool,
-        flag(
-            "--as-is",
-            "Never invert an image whose background is light where the "
-            "training images' was dark, or the other way round.",
-        ),
-    ] = False,
+    plot: Path | None = None,
+    as_is: bool = False,
     columns: Annotated[
-        dict[str, str] | None,
-        flag(
-            "--columns OURS=THEIRS",
-            "Name of a table's column of paths: path=file.",
-            parser=options.parser_of(split_pairs),
-        ),
+        dict[str, str] | None, typer.Option(parser=options.parser_of(split_pairs))
     ] = None,
-    follow_links: Annotated[
-        bool, flag("--follow-links", "Also follow links that lead out of a folder.")
-    ] = False,
-    outside: Annotated[
-        bool, flag("--outside", "Let a table name images anywhere, not only in its folder.")
-    ] = False,
+    follow_links: bool = False,
+    outside: bool = False,
     shard: options.ShardToMake = None,
     on: options.WhereToWork = "local",
     device: options.Device = "auto",
@@ -133,6 +67,26 @@ def predict(
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn photos --out answers.csv --shard 1/3
 
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn s3://bucket/photos --out s3://bucket/answers.csv
+
+    Options:
+        images (IMAGE...): Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar),
+            addresses on a store (s3://, gs:// or az://bucket/photos); - reads an image, or names of
+            files, from standard input.
+        out (FILE): Write the answers into this .jsonl, .csv or .parquet file, or object
+            (s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.
+        sort_into (FOLDER): Give each image a place in FOLDER/<answer>; opsin undo takes it back.
+        by: How --sort-into places an image.
+        top: Classes to name for an image.
+        where (KEY=CLASS): Only these: label=Bag, answer='none of these', answer=unreadable.
+        min_confidence (0-1): Only answers of at least this probability.
+        reject: Answer "none of these" to an image unlike the training images.
+        plot: Draw the image beside its bars into this file; for several images a number is added to
+            the name.
+        as_is: Never invert an image whose background is light where the training images' was dark,
+            or the other way round.
+        columns (OURS=THEIRS): Name of a table's column of paths: path=file.
+        follow_links: Also follow links that lead out of a folder.
+        outside: Let a table name images anywhere, not only in its folder.
     """
     into_files = out is not None or sort_into is not None
     part = None if shard is None else Shard.parse(shard)

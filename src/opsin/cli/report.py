@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
@@ -17,26 +15,13 @@ from opsin.report.terminal import for_people, printable
 
 
 def report(
-    run: Annotated[Path, argument("RUN", "A run directory.")],
+    run: Path,
     *,
-    fix: Annotated[
-        Path | None,
-        flag(
-            "--fix FILE",
-            "Write the suspected label errors as a table: correct its column label, and give "
-            "it to opsin train --labels. Nothing is written where the classifier is too weak to "
-            "tell.",
-        ),
-    ] = None,
+    fix: Path | None = None,
     data: options.Moved = None,
     seed: options.Examples = 0,
-    quick: Annotated[
-        bool,
-        flag(
-            "--quick", "Leave out what takes a minute: disturbed and strange images, and the map."
-        ),
-    ] = False,
-    svg: Annotated[bool, flag("--svg", "Write each figure as SVG, too, beside the PNG.")] = False,
+    quick: bool = False,
+    svg: bool = False,
     device: options.Device = "auto",
     open_page: options.OpenPage = False,
     quiet: options.Quiet = False,
@@ -48,6 +33,13 @@ def report(
     images, and a map of all images.
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
+
+    Options:
+        run (RUN): A run directory.
+        fix (FILE): Write the suspected label errors as a table: correct its column label, and give
+            it to opsin train --labels. Nothing is written where the classifier is too weak to tell.
+        quick: Leave out what takes a minute: disturbed and strange images, and the map.
+        svg: Write each figure as SVG, too, beside the PNG.
     """
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
 from opsin.cli.output import console, print_json
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -23,12 +21,10 @@ from opsin.report.terminal import corrected_in_words, for_people, printable
 
 
 def runs(
-    run: Annotated[
-        Path | None, argument("[RUN]", "One run directory, to name it or note something.")
-    ] = None,
+    run: Path | None = None,
     *,
-    name: Annotated[str | None, flag("--name", "Give RUN a name of yours.")] = None,
-    note: Annotated[str | None, flag("--note", "Keep a note with RUN.")] = None,
+    name: str | None = None,
+    note: str | None = None,
     data: options.Moved = None,
     runs: options.Runs = Path("runs"),
     as_json: options.AsJson = False,
@@ -36,6 +32,11 @@ def runs(
     """List the runs, rename one, or say where its images are now.
 
     Example: opsin runs --json
+
+    Options:
+        run ([RUN]): One run directory, to name it or note something.
+        name: Give RUN a name of yours.
+        note: Keep a note with RUN.
     """
     if run is None and (name is not None or note is not None or data):
         raise RecipeError(

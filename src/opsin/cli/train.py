@@ -34,52 +34,12 @@ def train(
             show_default=True,
         ),
     ] = "auto",
-    budget: Annotated[
-        str | None,
-        flag(
-            "--budget TIME",
-            "Time that the training may take, such as 10m or 1h30m: a pretrained network is "
-            "fine-tuned in it, or epochs and size of a network are chosen to fit.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    recipe: Annotated[
-        Path | None,
-        flag(
-            "--recipe",
-            "Take options from a TOML file, or a run's recipe.json; those given here win.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        flag(
-            "--name",
-            "Name of the run (default: source and model).",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    repeats: Annotated[
-        int,
-        flag(
-            "--repeats N",
-            "Train N times, with consecutive seeds: mean and standard deviation.",
-            show_default=True,
-        ),
-    ] = 1,
-    folds: Annotated[
-        int | None,
-        flag("--folds K", "Cross-validate: K runs, each tested on another K-th of the images."),
-    ] = None,
-    plan: Annotated[
-        bool,
-        flag(
-            "--plan",
-            "Train nothing: show the network, each automatic choice with its reason, and "
-            "about how long the training would take.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = False,
+    budget: str | None = None,
+    recipe: Path | None = None,
+    name: str | None = None,
+    repeats: int = 1,
+    folds: int | None = None,
+    plan: bool = False,
     track: Track = None,
     offline: options.Offline = False,
     runs: options.Runs = Path("runs"),
@@ -96,6 +56,18 @@ def train(
     Example: opsin train holiday-photos --budget 10m --plan
 
     Example: opsin train holiday-photos --folds 5
+
+    Most used:
+        budget (TIME): Time that the training may take, such as 10m or 1h30m: a pretrained network
+            is fine-tuned in it, or epochs and size of a network are chosen to fit.
+        recipe: Take options from a TOML file, or a run's recipe.json; those given here win.
+        name: Name of the run (default: source and model).
+        plan: Train nothing: show the network, each automatic choice with its reason, and about how
+            long the training would take.
+
+    Options:
+        repeats (N): Train N times, with consecutive seeds: mean and standard deviation.
+        folds (K): Cross-validate: K runs, each tested on another K-th of the images.
     """
     if model != "auto":
         given["model"] = model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -10,13 +11,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
-from opsin.training.process_group import Launch, refuse_several
+
+if TYPE_CHECKING:
+    from opsin.training.process_group import Launch
 
 
 def _version(value: bool) -> None:
@@ -91,7 +94,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
         options.describe_sources()
     module = _MODULES.get(words[0], words[0])
     verb = getattr(importlib.import_module(f"opsin.cli.{module}"), module)
-    app.command(words[0], cls=options.GroupedCommand)(verb)
+    app.command(words[0], cls=options.GroupedCommand, help=options.describe(verb))(verb)
     return app
 
 
@@ -110,9 +113,14 @@ def _run(words: Sequence[str]) -> int:
     words = [*(_FORMER.get(word, word) for word in words[:1]), *words[1:]]
     stopped = OpsinError("to finish", "Ctrl-C stopped it", "Run it again.")
     try:
-        if words and words[0] in VERBS and words[0] not in _TOGETHER:
+        if words and words[0] in VERBS and words[0] not in _TOGETHER and _launch():
+            from opsin.training.process_group import refuse_several  # noqa: PLC0415
+
             refuse_several(f"opsin {words[0]}")
-        status: int = _application(words)(words, standalone_mode=False) or 0
+        application = _application(words)
+        gc.freeze()
+        gc.enable()
+        status: int = application(words, standalone_mode=False) or 0
     except OpsinError as error:
         return _failed(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -140,8 +148,17 @@ def _run(words: Sequence[str]) -> int:
     return status
 
 
+def _launch() -> Launch | None:
+    """Return what torchrun has told this process; ``None`` where it did not start it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    from opsin.training.process_group import Launch  # noqa: PLC0415  few are
+
+    return Launch.current()
+
+
 def _is_first() -> bool:
-    launch = Launch.current()
+    launch = _launch()
     return launch is None or launch.rank == 0
 
 

@@ -6,17 +6,16 @@ import importlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.bench import rates_in_turn
 from opsin.commands.machine import Machine
 from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
-from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
 from opsin.core.artifacts.run_report import Report
@@ -25,6 +24,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, plus_minus
 from opsin.core.storage import check_writable
 from opsin.data.cache import digest_names
+from opsin.evaluation.comparison import PairedTest, compare_answers, decide, shown_best
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import (
     ComparedPair,
@@ -36,9 +36,6 @@ from opsin.report.side_by_side import (
     headline_of,
     remarks_on,
 )
-
-if TYPE_CHECKING:
-    from opsin.evaluation.comparison import PairedTest, ShownDifference
 
 #: More runs than this make no table and no chart that anyone can read.
 _MOST: Final = 10
@@ -222,8 +219,6 @@ def _measure_speed(
 
 def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[ComparedRun]:
     """Return the rows with the columns in which each is best, and shown to be."""
-    from opsin.evaluation.comparison import shown_best  # noqa: PLC0415  scipy takes a second
-
     most_accurate = shown_best(
         same.answers, same.labels, same.groups, out_of_fold=same.part == "out_of_fold"
     )
@@ -245,24 +240,20 @@ def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[Com
 
 def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair]:
     """Set each run against the first."""
-    from opsin.evaluation.comparison import compare_answers, decide  # noqa: PLC0415  scipy
-
     answers, unseen = same.answers, same.part == "out_of_fold"
     tests = [
         compare_answers(answers[0], other, same.labels, same.groups, out_of_fold=unseen)
         for other in answers[1:]
     ]
     pairs = []
-    for place, (test, shown) in enumerate(zip(tests, decide(tests), strict=True), start=1):
+    for place, test in enumerate(decide(tests), start=1):
         both = (letters[0], letters[place])
-        better = {"first": both[0], "second": both[1], None: None}[shown.better]
         pairs.append(
             ComparedPair.model_validate({
-                **asdict(test),
-                "p_adjusted": shown.p_adjusted,
+                **dict(test),
                 "letters": both,
-                "better": better,
-                "sentence": sentence(test, shown, both, same.part, comparisons=len(tests)),
+                "better": {"first": both[0], "second": both[1], None: None}[test.better],
+                "sentence": sentence(test, both, same.part, comparisons=len(tests)),
                 "disagreements": _disagreements(same, answers, place),
             })
         )  # fmt: skip
@@ -270,12 +261,7 @@ def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair
 
 
 def sentence(
-    test: PairedTest,
-    shown: ShownDifference,
-    letters: tuple[str, str],
-    part: PredictedPart,
-    *,
-    comparisons: int = 1,
+    test: PairedTest, letters: tuple[str, str], part: PredictedPart, *, comparisons: int = 1
 ) -> str:
     """Say what a comparison has shown, or that it has shown nothing."""
     first, second = letters
@@ -285,21 +271,21 @@ def sentence(
     if test.groups is not None:
         p = f"test by {counted(test.groups, 'group')} p {_p(test.p)}"
     if comparisons > 1:
-        p += f", {_p(shown.p_adjusted)} adjusted for {comparisons} comparisons"
-    sign = -1 if shown.better == "first" else 1
+        p += f", {_p(test.p_adjusted)} adjusted for {comparisons} comparisons"
+    sign = -1 if test.better == "first" else 1
     ends = sorted((sign * test.low, sign * test.high))
     size, low, high = (
         f"{round(100 * value, digits) + 0.0:.{digits}f}"
         for value in (sign * test.difference, *ends)
     )
     optimistic = "Validation, optimistic: " if part == "val" else ""
-    if shown.better is None:
+    if test.better is None:
         return (
             f"{optimistic}{'no' if optimistic else 'No'} difference between {first} and {second} "
             f"can be shown with these {test.images:,} {PART_WORDS[part]} images ({second} less "
             f"{first}: {size} points, 95% interval {low} to {high}, {p})"
         )
-    winner, loser = (first, second) if shown.better == "first" else (second, first)
+    winner, loser = (first, second) if test.better == "first" else (second, first)
     return (
         f"{optimistic}{winner} is better than {loser} by {size} points, 95% interval {low} "
         f"to {high} ({p})"

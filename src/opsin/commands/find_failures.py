@@ -22,7 +22,7 @@ from opsin.evaluation.mistakes import typical_rows
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
-    from opsin.evaluation.evidence import Doubts
+    from opsin.evaluation.label_errors import Doubts
 
 #: Suspected label errors that a report names.
 SUSPECTS: Final = 200
@@ -34,7 +34,7 @@ def find_failures(
     dataset: Dataset, predictions: RunPredictions, part: PredictedPart, watcher: Watcher
 ) -> Failures:
     """Find suspected label errors and weak slices: what takes seconds."""
-    from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
+    from opsin.evaluation.label_errors import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
 
     unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
@@ -63,8 +63,7 @@ def find_failures(
 
 def _suspected(dataset: Dataset, kept: PartPredictions) -> tuple[list[SuspectedLabel], Doubts]:
     """Return the labels that the answers contradict, the most doubtful first, and all doubts."""
-    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415  scikit-learn, a second
-    from opsin.evaluation.label_errors import clear_examples  # noqa: PLC0415  likewise
+    from opsin.evaluation.label_errors import clear_examples, doubt_labels  # noqa: PLC0415
 
     doubts = doubt_labels(kept.probabilities, kept.labels, dataset.classes, kept.groups)
     found = doubts.suspects
@@ -95,7 +94,7 @@ def look_deeper(
     watcher: Watcher,
 ) -> DeepAnalysis:
     """Disturb images, show strange ones, and map all of them: what takes a minute."""
-    from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
+    from opsin.evaluation.label_errors import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise
 
     weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)

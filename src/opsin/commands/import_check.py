@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.backbones.backbone import UNKNOWN
 from opsin.backbones.pixel_values import CHOICES, PixelValues
-from opsin.commands.train.exported_file import ExportedFile
+from opsin.commands.train.calibrate import ExportedFile
 from opsin.core.artifacts.records import ImportParity
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.stored_arrays import StoredArrays

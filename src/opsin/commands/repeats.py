@@ -25,8 +25,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
-from opsin.data.applied_corrections import Correction
-from opsin.data.corrections import read_corrections, with_earlier, write_corrections
+from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
@@ -429,7 +428,7 @@ def _out_of_fold(
 
 def _doubted_labels(runs: Sequence[Run]) -> tuple[FoldDoubts, list[Correction]]:
     """Return the labels that the answers of the folds contradict, the most doubtful first."""
-    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
+    from opsin.evaluation.label_errors import doubt_labels  # noqa: PLC0415
 
     images = []
     for run in runs:

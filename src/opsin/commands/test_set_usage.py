@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.records import DatasetRecord, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
-from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import Watcher
 
 if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
+    from opsin.core.artifacts.run_report import Leaks
     from opsin.data.dataset import Dataset
 
 
@@ -67,6 +67,8 @@ def note_look(
 
 def leaks_of(dataset: Dataset) -> Leaks:
     """Return how many test images have a copy among the others."""
+    from opsin.core.artifacts.run_report import Leaks  # noqa: PLC0415  no prediction needs a report
+
     exact, near = dataset.leaks
     return Leaks(exact=exact, near=near, all_copied=dataset.test_is_copied)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import types
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from opsin.core.recipe import RecipeModel
+if TYPE_CHECKING:
+    from opsin.core.recipe import RecipeModel
 
 #: What stands for true and false in a form.
 YES, NO = "yes", "no"

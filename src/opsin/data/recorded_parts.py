@@ -9,7 +9,8 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
 from opsin.core.format import counted
-from opsin.data.cache import Decoded, short_digest
+from opsin.data.cache import short_digest
+from opsin.data.decoded_store import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 
 

@@ -23,8 +23,9 @@ from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, St
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
-from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
+from opsin.data.cache import as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
+from opsin.data.decoded_store import Decoded, take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
@@ -132,7 +133,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
             )
         # Files that were renamed come in another order; the run's rows stay what they are.
         in_order = np.array_equal(rows, np.arange(len(rows)))
-        return decoded if in_order else decoded.take(rows)
+        return decoded if in_order else take(decoded, rows)
 
     # A correction of an image that is gone is no error of its own: the fingerprint tells.
     # Nor is a split that Opsin would refuse today.

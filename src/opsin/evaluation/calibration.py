@@ -1,4 +1,4 @@
-"""Whether 90% sure means right nine times in ten, and the temperature that makes it so."""
+"""The temperature, and the class mix, with which 90% sure means right nine times in ten."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import MissingExtraError
 
 try:
@@ -15,8 +16,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("calibration", "evaluate") from error
 
-#: Bins of equal width from 0 to 1.
-BINS: Final = 15
 # Temperatures beyond these say that there is too little to go by.
 _COLDEST, _HOTTEST = 0.05, 20.0
 # A handful of images that are all right would ask for certainty. Log temperatures are held near
@@ -24,66 +23,18 @@ _COLDEST, _HOTTEST = 0.05, 20.0
 _PRIOR: Final = 0.5
 
 
-def reliability(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
-) -> list[dict[str, float]]:
-    """Return a reliability diagram: how sure the answers were, and how often they were right.
-
-    M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", 1983.
-    """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    return [
-        {
-            "low": place / BINS,
-            "high": (place + 1) / BINS,
-            "count": int((bins == place).sum()),
-            "confidence": float(confidence[bins == place].mean()),
-            "accuracy": float(right[bins == place].mean()),
-        }
-        for place in np.unique(bins).tolist()
-    ]
-
-
-def calibration_error(diagram: list[dict[str, float]]) -> float:
-    """Return the expected calibration error of a reliability diagram, 0 to 1.
-
-    C. Guo et al., "On calibration of modern neural networks", ICML 2017: the mean distance of
-    confidence from accuracy, over the bins by their counts.
-    """
-    total = sum(entry["count"] for entry in diagram)
-    apart = sum(e["count"] * abs(e["confidence"] - e["accuracy"]) for e in diagram)
-    return round(apart / total, 12)
-
-
-def brier_terms(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return each image's Brier score, 0 (certain and right) to 2, ``float64[N]``.
-
-    G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the squared
-    distance of the probabilities from the truth, over all classes.
-    """
-    exact = probabilities.astype(np.float64)
-    own = exact[np.arange(len(labels)), labels]
-    return np.asarray(np.square(exact).sum(axis=1) - 2 * own + 1, np.float64)
-
-
 def log_loss_of(
     logits: NDArray[np.floating[Any]],
-    labels: NDArray[np.int64],
+    labels: Ints,
     temperature: float = 1.0,
-    shift: NDArray[np.float64] | float = 0.0,
+    shift: Doubles | float = 0.0,
 ) -> float:
     """Return the mean cross entropy in nats of ``softmax(logits / temperature + shift)``."""
     scores = log_softmax(logits.astype(np.float64) / temperature + shift, axis=1)
     return float(-scores[np.arange(len(labels)), labels].mean())
 
 
-def fit_temperature(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], shift: NDArray[np.float64] | float = 0.0
-) -> float:
+def fit_temperature(logits: Floats, labels: Ints, shift: Doubles | float = 0.0) -> float:
     """Find the number that logits are to be divided by, so that they say how sure they may be.
 
     C. Guo et al., "On calibration of modern neural networks", ICML 2017. The order of the classes
@@ -109,9 +60,9 @@ def fit_temperature(
 
 
 def fit_mix_power(
-    logits: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    shares: NDArray[np.float64],
+    logits: Floats,
+    labels: Ints,
+    shares: Doubles,
     expected: float,
 ) -> float:
     """Find the power of the class mix that logits imply, together with their temperature.
@@ -122,7 +73,7 @@ def fit_mix_power(
     adjustment", ICLR 2021). Equal shares, and few images, leave it as expected.
     """
 
-    def loss(at: NDArray[np.float64]) -> float:
+    def loss(at: Doubles) -> float:
         held = 0.5 * float(np.square((at - (0.0, expected)) / _PRIOR).sum()) / len(labels)
         shift = (1 - at[1]) * np.log(shares)
         return log_loss_of(logits, labels, float(np.exp(at[0])), shift) + held

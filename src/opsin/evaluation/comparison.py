@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Final, Literal
+from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from opsin.core.errors import MissingExtraError
-from opsin.evaluation.intervals import effective_groups, number_groups, widened
-
-try:
-    from scipy.stats import binomtest
-    from scipy.stats import t as student
-except ImportError as error:
-    raise MissingExtraError("evaluation", "evaluate") from error
+from opsin.core.arrays import Ints
+from opsin.core.artifacts.records import Stored
+from opsin.evaluation.intervals import (
+    Interval,
+    effective_groups,
+    number_groups,
+    scipy_stats,
+    widened,
+)
 
 #: A difference counts as shown where chance alone makes one as large less often than this.
 LEVEL: Final = 0.05
@@ -28,64 +27,43 @@ _RESAMPLES: Final = 5000
 _ADDED: Final = 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class DifferenceTest:
+class DifferenceTest(Stored):
     """A difference between two accuracies, and whether chance alone makes one as large.
 
-    Args:
-        low: Lower end of its 95% interval.
-        high: Upper end.
-        p: Of the exact test, two-sided: McNemar's, or by groups (`sign_flip_test`).
+    ``low`` and ``high`` are the ends of its 95% interval; ``p`` is of the exact test, two-sided:
+    McNemar's, or by groups (`sign_flip_test`). `decide` fills in ``p_adjusted`` for the number of
+    comparisons, and which of the two is shown to be ``better``: ``first``, ``second`` or neither.
     """
 
     low: float
     high: float
     p: float
+    p_adjusted: float = 1.0
+    better: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class PairedTest(DifferenceTest):
     """Two classifiers' answers to the same images, and the test that sets them apart.
 
-    Args:
-        images: How many images there are; the next four are parts of them, and sum to all.
-        both_right: Images that both have right.
-        only_first: Images that the first alone has right.
-        only_second: Images that the second alone has right.
-        both_wrong: Images that both have wrong.
-        both_wrong_differently: How many of these got two different answers.
-        difference: Accuracy of the second less that of the first, -1 to 1.
-        groups: How many groups the images belong to; ``None`` where each stands alone.
+    The four counts after ``images`` sum to it. ``difference`` is the accuracy of the second less
+    that of the first, -1 to 1; ``groups`` is ``None`` where each image stands alone.
     """
 
     images: int
+    groups: int | None = None
     both_right: int
     only_first: int
     only_second: int
     both_wrong: int
     both_wrong_differently: int
     difference: float
-    groups: int | None = None
-
-
-@dataclass(frozen=True)
-class ShownDifference:
-    """What a comparison has shown.
-
-    Args:
-        p_adjusted: The test's p, adjusted for the number of comparisons.
-        better: Which of the two is shown to be better; ``None``: neither.
-    """
-
-    p_adjusted: float
-    better: Literal["first", "second"] | None
 
 
 def compare_answers(
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64] | None = None,
+    first: Ints,
+    second: Ints,
+    labels: Ints,
+    groups: Ints | None = None,
     *,
     out_of_fold: bool = False,
 ) -> PairedTest:
@@ -97,13 +75,14 @@ def compare_answers(
     proportions or percentages", Psychometrika 1947). Where images belong together, so do their
     answers: groups are tested then (`sign_flip_test`), and the interval is by groups.
     """
+    stats = scipy_stats()
     one, other = first == labels, second == labels
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     apart = only_first + only_second
     numbers = number_groups(groups)
     if numbers is None:
         low, high = difference_interval(only_first, only_second, len(labels))
-        p = float(binomtest(only_second, apart).pvalue) if apart else 1.0
+        p = float(stats.binomtest(only_second, apart).pvalue) if apart else 1.0
     else:
         differences = other.astype(np.int64) - one
         low, high = interval_by_groups(differences, numbers)
@@ -113,6 +92,7 @@ def compare_answers(
         low, high = widened(difference, (low, high), least=-1.0)
     return PairedTest(
         images=len(labels),
+        groups=None if numbers is None else int(numbers.max()) + 1,
         both_right=int((one & other).sum()),
         only_first=only_first,
         only_second=only_second,
@@ -122,11 +102,10 @@ def compare_answers(
         low=low,
         high=high,
         p=p,
-        groups=None if numbers is None else int(numbers.max()) + 1,
     )
 
 
-def difference_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:
+def difference_interval(only_first: int, only_second: int, count: int) -> Interval:
     """Return the 95% interval of the difference of two accuracies, by the paired bootstrap.
 
     Images are drawn again with both their answers (B. Efron, "Bootstrap methods: another look at
@@ -139,18 +118,20 @@ def difference_interval(only_first: int, only_second: int, count: int) -> tuple[
     Medicine 2005). By simulation the interval holds the truth in 95 to 98% of cases; without the
     addition in 92 to 97%.
     """
-    drawn = np.concatenate(
-        [
-            _redrawn(only_first, only_second, count),
-            # Mirrored, so that neither side has luck that the other has not.
-            -_redrawn(only_second, only_first, count),
-        ]
-    )
-    low, high = np.quantile(drawn, [0.025, 0.975])
+
+    def redrawn(minus: int, plus: int) -> Ints:
+        weights = np.array([plus + _ADDED, minus + _ADDED, count - plus - minus])
+        chance = np.random.default_rng(_SEED)
+        counts = chance.multinomial(count, weights / weights.sum(), _RESAMPLES)
+        return counts[:, 0] - counts[:, 1]
+
+    # Mirrored, so that neither side has luck that the other has not.
+    both = np.append(redrawn(only_first, only_second), -redrawn(only_second, only_first))
+    low, high = np.quantile(both, [0.025, 0.975])
     return float(low) / count, float(high) / count
 
 
-def sign_flip_test(differences: NDArray[np.int64]) -> float:
+def sign_flip_test(differences: Ints) -> float:
     """Return how often groups make at least such a difference if neither classifier is better.
 
     Then the difference of each group might as well have had the other sign. The sum over all
@@ -172,7 +153,7 @@ def sign_flip_test(differences: NDArray[np.int64]) -> float:
     return min(1.0, max(round(beyond, 15), 2.0 ** (1 - int(counts.sum()))))
 
 
-def interval_by_groups(change: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[float, float]:
+def interval_by_groups(change: Ints, groups: Ints) -> Interval:
     """Return the 95% interval of the difference of two accuracies by groups of images."""
     sizes, differences = np.bincount(groups), np.bincount(groups, weights=change)
     count, groups_there = len(change), len(sizes)
@@ -183,15 +164,9 @@ def interval_by_groups(change: NDArray[np.int64], groups: NDArray[np.int64]) -> 
     there = differences[differences != 0]
     added = float(np.square(there).mean()) if len(there) else (count / effective) ** 2 / 2
     squares = groups_there / (groups_there - 1) * float(np.square(differences - mean * sizes).sum())
-    width = float(student.ppf(0.975, max(effective - 1, 1))) * (squares + 2 * added) ** 0.5 / count
+    quantile = float(scipy_stats().t.ppf(0.975, max(effective - 1, 1)))
+    width = quantile * (squares + 2 * added) ** 0.5 / count
     return max(-1.0, mean - width), min(1.0, mean + width)
-
-
-def _redrawn(minus: int, plus: int, count: int) -> NDArray[np.int64]:
-    """Draw all images again, many times; return ``plus`` less ``minus`` of each time."""
-    weights = np.array([plus + _ADDED, minus + _ADDED, count - plus - minus])
-    drawn = np.random.default_rng(_SEED).multinomial(count, weights / weights.sum(), _RESAMPLES)
-    return drawn[:, 0] - drawn[:, 1]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -208,38 +183,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def decide(tests: Sequence[DifferenceTest]) -> list[ShownDifference]:
-    """Say of each comparison which of the two is better, if that is shown."""
-    adjusted = holm([test.p for test in tests])
-    return [
-        ShownDifference(p_adjusted, _better(test, p_adjusted))
-        for test, p_adjusted in zip(tests, adjusted, strict=True)
-    ]
+_Test = TypeVar("_Test", bound=DifferenceTest)
 
 
-def _better(test: DifferenceTest, p_adjusted: float) -> Literal["first", "second"] | None:
-    if p_adjusted >= LEVEL or test.low <= 0 <= test.high:
-        return None
-    return "second" if test.low > 0 else "first"
+def decide(tests: Sequence[_Test]) -> list[_Test]:
+    """Return the tests with which of the two is better, where it is shown."""
+    decided = []
+    for test, p_adjusted in zip(tests, holm([test.p for test in tests]), strict=True):
+        better = None
+        if p_adjusted < LEVEL and not test.low <= 0 <= test.high:
+            better = "second" if test.low > 0 else "first"
+        decided.append(test.model_copy(update={"p_adjusted": p_adjusted, "better": better}))
+    return decided
 
 
 def shown_best(
-    answers: Sequence[NDArray[np.int64]],
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64] | None = None,
-    *,
-    out_of_fold: bool = False,
+    answers: Sequence[Ints], labels: Ints, groups: Ints | None = None, *, out_of_fold: bool = False
 ) -> int | None:
     """Return which classifier is shown to be better than every other one, if any is."""
     pairs = list(combinations(range(len(answers)), 2))
-    shown = decide(
-        [
-            compare_answers(answers[i], answers[j], labels, groups, out_of_fold=out_of_fold)
-            for i, j in pairs
-        ]
-    )
+    tests = [
+        compare_answers(answers[i], answers[j], labels, groups, out_of_fold=out_of_fold)
+        for i, j in pairs
+    ]
     wins = [0] * len(answers)
-    for pair, each in zip(pairs, shown, strict=True):
-        if each.better:
-            wins[pair[each.better == "second"]] += 1
+    for pair, test in zip(pairs, decide(tests), strict=True):
+        if test.better:
+            wins[pair[test.better == "second"]] += 1
     return next((place for place, won in enumerate(wins) if won == len(answers) - 1), None)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.artifacts.run_report import ClassApart, MapFigures, MapPoint
 from opsin.core.errors import MissingExtraError
 
@@ -41,15 +42,15 @@ class EmbeddingMap:
             itself, that have its label, ``float32[M]``; ``nan`` for an image alone.
     """
 
-    rows: NDArray[np.int64]
-    places: NDArray[np.float32]
+    rows: Ints
+    places: Floats
     method: Literal["t-sne", "pca"]
-    alike: NDArray[np.float32]
+    alike: Floats
 
 
 def map_embedding(
-    embedding: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    embedding: Floats,
+    labels: Ints,
     *,
     most: int = MOST,
     seed: int = 0,
@@ -90,8 +91,8 @@ def map_embedding(
 def map_figures(
     found: EmbeddingMap,
     names: Sequence[str],
-    labels: NDArray[np.int64],
-    answers: NDArray[np.int64],
+    labels: Ints,
+    answers: Ints,
     classes: Sequence[str],
 ) -> MapFigures:
     """Return a map as a page shows it, to be searched and enlarged; the least apart class first."""
@@ -120,7 +121,7 @@ def map_figures(
     )
 
 
-def _evenly(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+def _evenly(labels: Ints, most: int, seed: int) -> Ints:
     """Choose rows class by class in turn, at random within each, ascending."""
     if len(labels) <= most:
         return np.arange(len(labels))
@@ -134,34 +135,34 @@ def _evenly(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64
     return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
 
 
-def _alike(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+def _alike(values: Doubles, labels: Ints) -> Floats:
     count = min(_NEIGHBOURS, len(values) - 1)
     if count < 1:
         return np.full(len(values), np.nan, np.float32)
     near = NearestNeighbors(n_neighbors=count).fit(values).kneighbors(return_distance=False)
-    same: NDArray[np.float32] = (labels[near] == labels[:, None]).mean(axis=1, dtype=np.float32)
+    same: Floats = (labels[near] == labels[:, None]).mean(axis=1, dtype=np.float32)
     return same
 
 
-def _plane(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _plane(values: Doubles) -> Doubles:
     """Return the first two columns; zeros where there are fewer."""
     plane = np.zeros((len(values), 2))
     plane[:, : min(2, values.shape[1])] = values[:, :2]
     return plane
 
 
-def _start(values: NDArray[np.float64]) -> NDArray[np.float32]:
+def _start(values: Doubles) -> Floats:
     """Return where t-SNE starts: the two largest components, small, as it likes them."""
     plane = _plane(values)
-    start: NDArray[np.float32] = (1e-4 * plane / plane[:, 0].std()).astype(np.float32)
+    start: Floats = (1e-4 * plane / plane[:, 0].std()).astype(np.float32)
     return start
 
 
-def _framed(places: NDArray[Any]) -> NDArray[np.float32]:
+def _framed(places: NDArray[Any]) -> Floats:
     """Move and scale into the square from -1 to 1, keeping the shape."""
     if not len(places):
         return np.zeros((0, 2), np.float32)
     low, high = places.min(axis=0), places.max(axis=0)
     half = max(float((high - low).max()) / 2, 1e-12)
-    framed: NDArray[np.float32] = ((places - (low + high) / 2) / half).astype(np.float32)
+    framed: Floats = ((places - (low + high) / 2) / half).astype(np.float32)
     return np.clip(framed, -1, 1)

@@ -19,13 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Doubles, Ints
 from opsin.core.errors import MissingExtraError
-
-try:
-    from scipy.stats import binomtest
-    from scipy.stats import t as student
-except ImportError as error:
-    raise MissingExtraError("evaluation", "evaluate") from error
 
 #: Two ends, the lower first.
 Interval = tuple[float, float]
@@ -33,14 +28,23 @@ Interval = tuple[float, float]
 #: How much wider intervals are where models that share most of their images answer for another
 #: that is fitted to all of them (`widened`).
 OUT_OF_FOLD: Final = 1.25
-# Resamples of a bootstrap, and those below which its ends would be guesswork.
-_RESAMPLES, _FEWEST = 1000, 100
+#: Resamples of a bootstrap, and those below which its ends would be guesswork.
+_RESAMPLES, FEWEST = 1000, 100
 # Numbers looked at in all resamples of one figure together, about a second's work, and at once.
 _WORK, _AT_ONCE = 100_000_000, 200_000
 _SEED: Final = 0
 # Added to the mistakes of a share when their clustering is judged: of one or two it is a guess,
 # which leans to the side of groups that are right or wrong as a whole.
 _ADDED: Final = 0.5
+
+
+def scipy_stats() -> Any:
+    """Import SciPy's statistics, which take a second to load."""
+    try:
+        from scipy import stats  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("evaluation", "evaluate") from error
+    return stats
 
 
 def wilson(right: int, count: int) -> Interval:
@@ -51,7 +55,7 @@ def wilson(right: int, count: int) -> Interval:
     """
     if not count:
         return 0.0, 1.0
-    ends = binomtest(right, count).proportion_ci(0.95, "wilson")
+    ends = scipy_stats().binomtest(right, count).proportion_ci(0.95, "wilson")
     return float(ends.low), float(ends.high)
 
 
@@ -69,7 +73,7 @@ def widened(value: float, ends: Sequence[float], least: float = 0.0, most: float
     return max(least, low), min(most, high)
 
 
-def number_groups(groups: NDArray[np.integer[Any]] | None) -> NDArray[np.int64] | None:
+def number_groups(groups: NDArray[np.integer[Any]] | None) -> Ints | None:
     """Number the groups of images from 0; ``None`` where every image stands alone."""
     if groups is None:
         return None
@@ -77,7 +81,7 @@ def number_groups(groups: NDArray[np.integer[Any]] | None) -> NDArray[np.int64] 
     return None if len(found) == len(groups) else numbers.ravel()
 
 
-def share(which: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> Interval:
+def share(which: Bools, groups: Ints | None = None) -> Interval:
     """Return the 95% interval of the share of images that something holds for."""
     count, positive = len(which), int(which.sum())
     numbers = number_groups(groups)
@@ -103,14 +107,12 @@ def effective_groups(sizes: NDArray[np.integer[Any]], axis: int | None = None) -
     return exact.sum(axis) ** 2 / np.maximum(np.square(exact).sum(axis), 1)
 
 
-def _variance(value: Any, without: NDArray[np.float64]) -> Any:
+def _variance(value: Any, without: Doubles) -> Any:
     """Return a figure's variance from its values without each group, the first axis."""
     return (len(without) - 1) / len(without) * np.square(without - value).sum(axis=0)
 
 
-def _score(
-    value: NDArray[np.float64], size: NDArray[np.float64], groups: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _score(value: Doubles, size: Doubles, groups: Doubles) -> tuple[Doubles, Doubles]:
     """Return Wilson's interval of figures from 0 to 1 that rest on so many images and groups."""
     z = _quantile(groups)
     middle = (value + z**2 / (2 * size)) / (1 + z**2 / size)
@@ -118,13 +120,11 @@ def _score(
     return np.minimum(middle - width, value).clip(0), np.maximum(middle + width, value).clip(max=1)
 
 
-def _quantile(groups: NDArray[np.float64] | float) -> Any:
-    return student.ppf(0.975, np.maximum(np.asarray(groups) - 1, 1))
+def _quantile(groups: Doubles | float) -> Any:
+    return scipy_stats().t.ppf(0.975, np.maximum(np.asarray(groups) - 1, 1))
 
 
-def by_groups(
-    value: NDArray[np.float64], without: NDArray[np.float64], groups: NDArray[np.float64] | float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def by_groups(value: Doubles, without: Doubles, groups: Doubles | float) -> tuple[Doubles, Doubles]:
     """Return the 95% intervals of figures from 0 to 1 by their values without each group."""
     groups = np.broadcast_to(np.asarray(groups, np.float64), value.shape)
     variance = _variance(value, without)
@@ -133,7 +133,7 @@ def by_groups(
     return _score(value, np.maximum(size, 1e-9), groups)
 
 
-def pooled(groups: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def pooled(groups: Ints, most: int) -> Ints:
     """Number groups from 0, at most so many: of more, several drawn at random become one.
 
     P. S. Kott, "The delete-a-group jackknife", Journal of Official Statistics 2001.
@@ -145,20 +145,13 @@ def pooled(groups: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return (np.random.default_rng(_SEED).permutation(count) % most)[numbers]
 
 
-def most_groups(size: int) -> int:
-    """Return how many groups may be left out in turn from figures of so many numbers."""
-    return max(_FEWEST, resamples(size))
-
-
-def resamples(size: int) -> int:
-    """Return how many resamples a bootstrap of ``size`` numbers may take; 0 where too few."""
+def resamples(size: int, least: int = 0) -> int:
+    """Return how many resamples a bootstrap of ``size`` numbers may take; ``least`` if too few."""
     number = min(_RESAMPLES, _WORK // max(size, 1))
-    return number if number >= _FEWEST else 0
+    return number if number >= FEWEST else least
 
 
-def of_mean(
-    values: NDArray[np.floating[Any]], groups: NDArray[np.int64] | None = None
-) -> Interval | None:
+def of_mean(values: NDArray[np.floating[Any]], groups: Ints | None = None) -> Interval | None:
     """Return the 95% interval of the mean of values from 0 on over images.
 
     By the bootstrap: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of
@@ -166,43 +159,34 @@ def of_mean(
     With groups, the logarithm of the mean has Student's t distribution; of one group nothing is
     known.
     """
-    numbers = number_groups(groups)
+    numbers, count, mean = number_groups(groups), len(values), float(values.mean())
     if numbers is not None:
-        return _of_grouped_mean(values, numbers)
-    number = resamples(len(values))
+        sizes = np.bincount(numbers)
+        if len(sizes) == 1:
+            return None
+        without = (values.sum() - np.bincount(numbers, weights=values)) / (count - sizes)
+        # A factor rather than a summand: losses are never negative, and a few are large.
+        width = _quantile(effective_groups(sizes)) * float(_variance(mean, without)) ** 0.5
+        factor = float(np.exp(width / mean)) if mean else 1.0
+        return mean / factor, mean * factor
+    number = resamples(count)
     if not number:
-        middle, width = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
-        return middle - width, middle + width
+        width = 1.96 * float(values.std()) / count**0.5
+        return mean - width, mean + width
     chance = np.random.default_rng(_SEED)
     means = [
-        values[chance.integers(0, len(values), (some, len(values)))].mean(axis=1)
-        for some in in_parts(number, len(values))
+        values[chance.integers(0, count, (some, count))].mean(axis=1)
+        for some in in_parts(number, count)
     ]
     return middle_of(np.concatenate(means))
 
 
-def _of_grouped_mean(
-    values: NDArray[np.floating[Any]], numbers: NDArray[np.int64]
-) -> Interval | None:
-    sizes = np.bincount(numbers)
-    if len(sizes) == 1:
-        return None
-    mean = float(values.mean())
-    without = (values.sum() - np.bincount(numbers, weights=values)) / (len(values) - sizes)
-    # A factor rather than a summand: losses are never negative, and a few are large.
-    width = _quantile(effective_groups(sizes)) * float(_variance(mean, without)) ** 0.5
-    factor = float(np.exp(width / mean)) if mean else 1.0
-    return mean / factor, mean * factor
-
-
-def of_counts(
-    counts: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def of_counts(counts: Ints, figure: Callable[[Ints], Doubles]) -> tuple[Doubles, Doubles]:
     """Return the 95% intervals of figures that follow from how often each outcome came."""
     chance = np.random.default_rng(_SEED)
     flat, total = counts.ravel(), int(counts.sum())
     there = np.flatnonzero(flat)
-    number = max(_FEWEST, resamples(counts.size))
+    number = resamples(counts.size, FEWEST)
     values = []
     for some in in_parts(number, counts.size):
         again = np.zeros((some, counts.size), np.int64)
@@ -213,11 +197,11 @@ def of_counts(
 
 
 def without_each_group(
-    cells: NDArray[np.int64],
+    cells: Ints,
     shape: tuple[int, ...],
-    numbers: NDArray[np.int64],
-    figure: Callable[[NDArray[np.int64]], NDArray[np.float64]],
-) -> NDArray[np.float64]:
+    numbers: Ints,
+    figure: Callable[[Ints], Doubles],
+) -> Doubles:
     """Return figures that follow from how often each outcome came, without each group in turn."""
     size = math.prod(shape)
     counts = np.bincount(cells, minlength=size)
@@ -237,7 +221,7 @@ def in_parts(number: int, size: int) -> list[int]:
     return [min(most, number - start) for start in range(0, number, most)]
 
 
-def middle_of(values: NDArray[np.float64]) -> Interval:
+def middle_of(values: Doubles) -> Interval:
     """Return the ends of the middle 95% of some values."""
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

@@ -1,19 +1,38 @@
-"""Images whose label is probably wrong."""
+"""Labels that answers contradict, unless the classifier is too weak to accuse any."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Doubles, Floats, Ints
+from opsin.core.artifacts.run_report import ExpectedSuspects, LabelEvidence
 from opsin.core.errors import MissingExtraError
+from opsin.core.format import counted
+from opsin.evaluation.intervals import share
 
 #: How cleanlab chooses and ranks: chosen by measurement (benchmarks/label_errors.py).
 FILTER: Final = "low_self_confidence"
 RANK: Final = "self_confidence"
+#: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
+MOST: Final = 0.2
+# How many times as probable as a suspected label the answer is: less is often the classifier's own
+# mistake (benchmarks/out_of_fold.py).
+_CLEARLY: Final = 7
+#: Share of the labels that a trial flips.
+FLIPPED: Final = 0.05
+#: Share of a trial's first suspects that must be flipped labels, or the list tells nothing. Where
+#: three times as many labels are really wrong as are flipped, about so many are.
+BAR: Final = 0.25
+# Trials, of which the mean is taken; answers (images times classes) that all of them look at, so
+# that many classes cost seconds; and images of one.
+_TRIALS, _ANSWERS, _IMAGES = 10, 10_000_000, 5_000
+# Most suspects that a sentence names.
+_SPOKEN: Final = 20
 
 
 @dataclass(frozen=True)
@@ -28,9 +47,9 @@ class SuspectedLabels:
         looked_at: N, the number of images that were looked at.
     """
 
-    rows: NDArray[np.int64]
-    suggested: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    rows: Ints
+    suggested: Ints
+    scores: Floats
     looked_at: int
 
     @classmethod
@@ -43,12 +62,96 @@ class SuspectedLabels:
         return len(self.rows)
 
 
+@dataclass(frozen=True)
+class Doubts:
+    """Labels that are doubted, or why nothing can be said of them.
+
+    Args:
+        suspects: Those whose label is probably wrong; none where the classifier is too weak.
+        evidence: What they rest on, as a report keeps it.
+    """
+
+    suspects: SuspectedLabels
+    evidence: LabelEvidence
+
+
+def doubt_labels(
+    probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
+) -> Doubts:
+    """Find suspected label errors, unless the classifier is too weak to tell."""
+
+    def nothing(reason: str, expected: ExpectedSuspects | None = None) -> Doubts:
+        evidence = LabelEvidence(too_weak=reason, expected=expected)
+        return Doubts(SuspectedLabels.none(len(labels)), evidence)
+
+    reason = too_weak(probabilities.argmax(axis=1) == labels, labels, classes, groups)
+    if reason:
+        return nothing(reason)
+    found = suspects(probabilities, labels)
+    if len(found) > MOST * len(labels):
+        return nothing(
+            f"it would suspect {len(found):,} of {len(labels):,} labels, more than one in five; "
+            "most of these are more likely its own mistakes"
+        )
+    clear = probabilities[found.rows].max(axis=1) >= _CLEARLY * (1 - found.scores)
+    found = SuspectedLabels(
+        found.rows[clear], found.suggested[clear], found.scores[clear], found.looked_at
+    )
+    if not len(found):
+        return nothing("")
+    expected = expect(probabilities, labels, len(found))
+    if expected.precision < BAR:
+        return nothing(
+            f"in trials with {counted(expected.flipped, 'label')} flipped at random, "
+            f"{expected.hits:.1f} of the first {counted(expected.first, 'suspect')} were such on "
+            "average, fewer than a quarter",
+            expected,
+        )
+    return Doubts(found, LabelEvidence(too_weak="", expected=expected))
+
+
+def too_weak(right: Bools, labels: Ints, classes: Sequence[str], groups: Ints | None = None) -> str:
+    """Reason why answers are no evidence against anything, or ``""``."""
+    low, high = share(right, groups)
+    counts = np.bincount(labels, minlength=len(classes))
+    if low > counts.max() / len(labels):
+        return ""
+    return (
+        f"it is right for {right.mean():.1%} of {len(labels):,} images "
+        f"({low:.1%} to {high:.1%}); "
+        f"always answering {classes[int(counts.argmax())]} would be right for "
+        f"{counts.max() / len(labels):.1%}"
+    )
+
+
+def expect(probabilities: Floats, labels: Ints, found: int, *, seed: int = 0) -> ExpectedSuspects:
+    """Try on flipped labels what suspects are worth."""
+    chance = np.random.default_rng(seed)
+    images, classes = probabilities.shape
+    part = np.sort(chance.permutation(images)[:_IMAGES])
+    answers, own = probabilities[part], labels[part]
+    flipped = max(1, round(FLIPPED * len(part)))
+    first = min(flipped, max(1, round(found * len(part) / images)))
+    hits = []
+    for _ in range(max(2, min(_TRIALS, _ANSWERS // answers.size))):
+        rows = chance.permutation(len(part))[:flipped]
+        tried = own.copy()
+        tried[rows] = (own[rows] + chance.integers(1, classes, flipped)) % classes
+        hits.append(np.isin(suspects(answers, tried).rows[:first], rows).sum())
+    mean = float(np.mean(hits))
+    spoken = min(first, _SPOKEN)
+    words = (
+        f"Of {spoken} like these about {spoken * (mean / first):.0f} were wrong in a trial "
+        f"with {counted(flipped, 'label')} flipped at random; the others were suspected "
+        "without it. Real errors are harder to tell than random ones, and may be fewer."
+    )
+    return ExpectedSuspects(
+        flipped=flipped, first=first, hits=mean, share=FLIPPED, precision=mean / first, words=words
+    )
+
+
 def suspects(
-    probabilities: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    *,
-    filter_by: str = FILTER,
-    rank_by: str = RANK,
+    probabilities: Floats, labels: Ints, *, filter_by: str = FILTER, rank_by: str = RANK
 ) -> SuspectedLabels:
     """Find labels that answers contradict more surely than the classifier's own mistakes explain.
 
@@ -72,9 +175,7 @@ def suspects(
     )
 
 
-def _doubted(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], filter_by: str, rank_by: str
-) -> NDArray[np.int64]:
+def _doubted(probabilities: Doubles, labels: Ints, filter_by: str, rank_by: str) -> Ints:
     """Return the rows whose labels cleanlab doubts, the most doubtful first."""
     try:
         with warnings.catch_warnings():
@@ -93,9 +194,7 @@ def _doubted(
     return rows[np.argsort(quality, kind="stable")]
 
 
-def clear_examples(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], label: int, count: int = 3
-) -> NDArray[np.int64]:
+def clear_examples(probabilities: Floats, labels: Ints, label: int, count: int = 3) -> Ints:
     """Return rows to show beside a suspect: typical images of a class, for comparison."""
     rows = np.flatnonzero((labels == label) & (probabilities.argmax(axis=1) == label))
     order = np.argsort(-probabilities[rows, label], kind="stable")

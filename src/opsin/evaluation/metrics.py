@@ -1,4 +1,4 @@
-"""How good a classifier's answers are."""
+"""How good a classifier's answers are: figures with their intervals, curves, and calibration."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.run_report import FEW_GROUPS, ClassFigures, ConfusedPair, PartFigures
+from opsin.core.arrays import Bools, Doubles, Floats, Ints
+from opsin.core.artifacts.run_report import (
+    FEW_GROUPS,
+    ClassCurves,
+    ClassFigures,
+    ConfusedPair,
+    Curves,
+    PartFigures,
+)
 from opsin.core.errors import MissingExtraError
-from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
-from opsin.evaluation.curves import measure_curves
 from opsin.evaluation.intervals import (
+    FEWEST,
+    Interval,
     by_groups,
     effective_groups,
-    most_groups,
+    in_parts,
+    middle_of,
     number_groups,
     of_counts,
     of_mean,
     pooled,
+    resamples,
     share,
     widened,
     without_each_group,
@@ -29,16 +39,25 @@ from opsin.evaluation.intervals import (
 from opsin.evaluation.metric_table import METRICS, Scored
 
 try:
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+    from sklearn.metrics import roc_curve as roc_points
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
 # Figures that may be larger than 1.
 _LOSSES: Final = ("log_loss", "brier")
-
 # Below this a probability counts as this, as in scikit-learn's log loss of float32.
 _TINY = float(np.finfo(np.float32).eps)
-_MEANS = 3
+# Means over classes, in front of each class's F1 (`_means_and_f1`).
+_MEANS: Final = 3
+#: Bins of equal width from 0 to 1.
+BINS: Final = 15
+# Classes whose curves are kept; of more, the areas alone.
+_DRAWN: Final = 25
+# Points of a curve that is kept, and decimals: an eye sees no more.
+_POINTS, _DECIMALS = 60, 4
+_SEED: Final = 0
+_Ends = dict[str, Interval]
 
 
 class ScoredAnswers:
@@ -50,12 +69,7 @@ class ScoredAnswers:
         groups: Images with the same number belong together, ``int64[N]``; ``None``: each alone.
     """
 
-    def __init__(
-        self,
-        probabilities: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        groups: NDArray[np.int64] | None = None,
-    ) -> None:
+    def __init__(self, probabilities: Floats, labels: Ints, groups: Ints | None = None) -> None:
         self.probabilities = probabilities
         self.labels = labels
         self.answers = probabilities.argmax(axis=1)
@@ -63,11 +77,11 @@ class ScoredAnswers:
         self.groups = number_groups(groups)
 
     @cached_property
-    def confusion(self) -> NDArray[np.int64]:
+    def confusion(self) -> Ints:
         """Counts, ``int64[K, K]``, a row for each right class."""
-        every = list(range(self.probabilities.shape[1]))
-        found: NDArray[np.int64] = confusion_matrix(self.labels, self.answers, labels=every)
-        return found
+        classes = self.probabilities.shape[1]
+        cells = np.bincount(self.labels * classes + self.answers, minlength=classes**2)
+        return cells.reshape(classes, classes)
 
     @property
     def accuracy(self) -> Scored:
@@ -99,14 +113,12 @@ class ScoredAnswers:
     @property
     def log_loss(self) -> Scored:
         """Mean cross entropy in nats."""
-        losses = -np.log(np.maximum(self._own, _TINY).astype(float))
-        return float(losses.mean()), of_mean(losses, self.groups)
+        return self._mean(-np.log(np.maximum(self._own, _TINY).astype(float)))
 
     @property
     def brier(self) -> Scored:
         """Mean Brier score."""
-        terms = brier_terms(self.probabilities, self.labels)
-        return float(terms.mean()), of_mean(terms, self.groups)
+        return self._mean(brier_terms(self.probabilities, self.labels))
 
     @property
     def calibration_error(self) -> Scored:
@@ -118,23 +130,13 @@ class ScoredAnswers:
         """The bins of the reliability diagram."""
         return reliability(self.probabilities, self.labels)
 
-    @property
-    def f1_ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The ends of the 95% interval of each class's F1, ``float64[K]`` each."""
-        low, high = self._ends
-        return low[_MEANS:], high[_MEANS:]
-
-    @property
-    def _own(self) -> NDArray[np.float32]:
-        """The probability of each image's class."""
-        return self.probabilities[np.arange(len(self.labels)), self.labels]
-
     @cached_property
-    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def ends(self) -> tuple[Doubles, Doubles]:
+        """The ends of the 95% intervals of the means over classes, and of each class's F1."""
         if self.groups is None:
             return of_counts(self.confusion, _means_and_f1)
         classes = len(self.confusion)
-        numbers = pooled(self.groups, most_groups(self.confusion.size))
+        numbers = pooled(self.groups, resamples(self.confusion.size, FEWEST))
         count = int(numbers.max()) + 1
         if count == 1:
             return np.zeros(_MEANS + classes), np.ones(_MEANS + classes)
@@ -144,24 +146,31 @@ class ScoredAnswers:
         taken = numbers[wrong] * classes + self.answers[wrong]
         sizes = np.bincount(np.append(own, taken), minlength=count * classes)
         every = np.full(_MEANS, effective_groups(np.bincount(numbers)))
+        cells = self.labels * classes + self.answers
         return by_groups(
             _means_and_f1(self.confusion),
-            without_each_group(
-                self.labels * classes + self.answers, self.confusion.shape, numbers, _means_and_f1
-            ),
+            without_each_group(cells, self.confusion.shape, numbers, _means_and_f1),
             np.append(every, effective_groups(sizes.reshape(count, classes), axis=0)),
         )
 
-    def _share(self, which: NDArray[np.bool_]) -> Scored:
+    @property
+    def _own(self) -> Floats:
+        """The probability of each image's class."""
+        return self.probabilities[np.arange(len(self.labels)), self.labels]
+
+    def _share(self, which: Bools) -> Scored:
         return float(which.mean()), share(which, self.groups)
 
     def _mean_over_classes(self, place: int) -> Scored:
-        low, high = self._ends
+        low, high = self.ends
         value = float(_means_and_f1(self.confusion)[place])
         return value, (float(low[place]), float(high[place]))
 
+    def _mean(self, values: Doubles) -> Scored:
+        return float(values.mean()), of_mean(values, self.groups)
 
-def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+
+def _means_and_f1(confusion: Ints) -> Doubles:
     """Return balanced accuracy, macro and weighted F1, and each class's F1."""
     found = confusion.diagonal(axis1=-2, axis2=-1)
     given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
@@ -177,10 +186,7 @@ def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def measure(
-    probabilities: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    classes: Sequence[str],
-    groups: NDArray[np.int64] | None = None,
+    probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
 ) -> PartFigures:
     """Measure the answers to one set of images."""
     scored = ScoredAnswers(probabilities, labels, groups)
@@ -224,44 +230,37 @@ def widen(figures: PartFigures) -> PartFigures:
 
 
 def _of_classes(scored: ScoredAnswers, classes: Sequence[str]) -> list[ClassFigures]:
-    confusion, f1_ends = scored.confusion, scored.f1_ends
-    right = scored.answers == scored.labels
+    confusion, right = scored.confusion, scored.answers == scored.labels
+    hits, own, given = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    low, high = (ends[_MEANS:] for ends in scored.ends)
 
-    def among(which: NDArray[np.bool_]) -> list[float]:
-        groups = None if scored.groups is None else scored.groups[which]
-        return list(share(right[which], groups))
+    def among(which: Bools) -> list[float]:
+        return list(share(right[which], None if scored.groups is None else scored.groups[which]))
 
-    everything = np.arange(len(classes))
-    row, column = np.nonzero(confusion)
-    precision, recall, f1, count = precision_recall_fscore_support(
-        row, column, labels=everything, zero_division=0.0, sample_weight=confusion[row, column]
-    )
-    given = confusion.sum(axis=0)
     found = []
     for i, name in enumerate(classes):
         # Nothing can be said of a class without images, least of all that it is never found.
         figures: dict[str, Any] = dict.fromkeys(
             ("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval")
         )
-        if count[i]:
+        if own[i]:
             figures = {
-                "precision": float(precision[i]),
+                "precision": float(hits[i] / max(given[i], 1)),
                 "precision_interval": among(scored.answers == i),
-                "recall": float(recall[i]),
+                "recall": float(hits[i] / own[i]),
                 "recall_interval": among(scored.labels == i),
-                "f1": float(f1[i]),
-                "f1_interval": [float(f1_ends[0][i]), float(f1_ends[1][i])],
+                "f1": float(2 * hits[i] / (own[i] + given[i])),
+                "f1_interval": [float(low[i]), float(high[i])],
             }
-        found.append(ClassFigures(name=name, count=int(count[i]), answers=int(given[i]), **figures))
+        found.append(ClassFigures(name=name, count=int(own[i]), answers=int(given[i]), **figures))
     return found
 
 
-def _confused(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[ConfusedPair]:
+def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
     """Rank the pairs of right class and answer by how often they were mistaken."""
     mistakes = confusion.copy()
     np.fill_diagonal(mistakes, 0)
     order = np.argsort(-mistakes, axis=None, kind="stable")[: min(20, mistakes.size)]
-    pairs = [np.unravel_index(place, mistakes.shape) for place in order]
     return [
         ConfusedPair(
             actual=classes[actual],
@@ -269,6 +268,149 @@ def _confused(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[Conf
             count=int(mistakes[actual, predicted]),
             of=int(confusion[actual].sum()),
         )
-        for actual, predicted in pairs
+        for actual, predicted in zip(*np.unravel_index(order, mistakes.shape), strict=True)
         if mistakes[actual, predicted]
     ]
+
+
+def measure_curves(
+    probabilities: Floats, labels: Ints, classes: Sequence[str], groups: Ints | None = None
+) -> tuple[Curves, _Ends]:
+    """Measure how well the probability of each class finds its images."""
+    found = [
+        _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
+        for number, name in enumerate(classes)
+    ]
+    aurocs = [each.auroc for each in found if each.auroc is not None]
+    precisions = [each.average_precision for each in found if each.average_precision is not None]
+    curves = Curves(
+        classes=found,
+        macro_auroc=float(np.mean(aurocs)) if aurocs else None,
+        macro_average_precision=float(np.mean(precisions)) if precisions else None,
+    )
+    return curves, _area_intervals(probabilities, labels, groups) if aurocs else {}
+
+
+def _curves_of(name: str, scores: Floats, own: Bools, *, drawn: bool) -> ClassCurves:
+    """Measure the curves of a class, with their points where they are drawn."""
+    if not own.any() or own.all():
+        return ClassCurves(name=name, auroc=None, average_precision=None)
+    areas = ClassCurves(
+        name=name,
+        auroc=float(roc_auc_score(own, scores)),
+        average_precision=float(average_precision_score(own, scores)),
+    )
+    if not drawn:
+        return areas
+    false, true, _ = roc_points(own, scores)
+    precision, recall, _ = precision_recall_curve(own, scores)
+    return areas.model_copy(
+        update={
+            "roc": _thinned(false, true),
+            "precision_recall": _thinned(recall[::-1], precision[::-1]),
+        }
+    )
+
+
+def _thinned(across: Doubles, up: Doubles) -> list[list[float]]:
+    """Keep as many points of a curve as an eye can tell apart, evenly along its length."""
+    steps = np.hypot(np.diff(across), np.diff(up))
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    places = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _POINTS)))
+    return [line[places].round(_DECIMALS).tolist() for line in (across, up)]
+
+
+def _area_intervals(probabilities: Floats, labels: Ints, groups: Ints | None) -> _Ends:
+    """Resample the mean of each area over the classes."""
+    number = resamples(4 * probabilities.size)  # sums, sorts and gathers
+    if not number:
+        return {}
+    numbers = None if groups is None else pooled(groups, number)
+    if numbers is not None:
+        number = int(numbers.max()) + 2  # each group is left out in turn, at last none
+    chance = np.random.default_rng(_SEED)
+    count, classes = probabilities.shape
+    sums = np.zeros((2, number))
+    there = np.zeros(number)
+    start, even = 0, np.full(count, 1 / count)
+    for some in in_parts(number, count):
+        part = slice(start, start := start + some)
+        weights = (
+            chance.multinomial(count, even, size=some)
+            if numbers is None
+            else np.arange(part.start, start)[:, None] != numbers
+        ).astype(np.int32)
+        for name in range(classes):
+            own = labels == name
+            if own.any() and not own.all():
+                areas = _areas(weights, probabilities[:, name], own)
+                # A resample may lack a class.
+                sums[:, part] += np.nan_to_num(areas)
+                there[part] += np.isfinite(areas[0])
+    means = sums[:, there > 0] / there[there > 0]
+    names = ("macro_auroc", "macro_average_precision")
+    if numbers is None:
+        return dict(zip(names, map(middle_of, means), strict=True))
+    left_out = means[:, :-1].T
+    if len(left_out) < 2:
+        return {}
+    low, high = by_groups(means[:, -1], left_out, effective_groups(np.bincount(numbers)))
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
+
+
+def _areas(weights: NDArray[np.integer[Any]], scores: Floats, own: Bools) -> Doubles:
+    """Return area under ROC and average precision of weighted images, ``float64[2, R]``."""
+    order = np.argsort(-scores, kind="stable")
+    ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    true = np.cumsum(weights[:, order] * own[order], axis=1)[:, ties].astype(np.float64)
+    both = np.cumsum(weights[:, order], axis=1)[:, ties]
+    false = both - true
+    with np.errstate(invalid="ignore"):
+        recall = np.pad(true / true[:, -1:], ((0, 0), (1, 0)))
+        fall_out = np.pad(false / false[:, -1:], ((0, 0), (1, 0)))
+    precision = true / np.maximum(both, 1)
+    roc = np.trapezoid(recall, fall_out, axis=1)
+    average = np.sum(np.diff(recall, axis=1) * precision, axis=1)
+    return np.where(np.isfinite(roc), np.stack([roc, average]), np.nan)
+
+
+def reliability(probabilities: NDArray[np.floating[Any]], labels: Ints) -> list[dict[str, float]]:
+    """Return a reliability diagram: how sure the answers were, and how often they were right.
+
+    M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", 1983.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    return [
+        {
+            "low": place / BINS,
+            "high": (place + 1) / BINS,
+            "count": int((bins == place).sum()),
+            "confidence": float(confidence[bins == place].mean()),
+            "accuracy": float(right[bins == place].mean()),
+        }
+        for place in np.unique(bins).tolist()
+    ]
+
+
+def calibration_error(diagram: list[dict[str, float]]) -> float:
+    """Return the expected calibration error of a reliability diagram, 0 to 1.
+
+    C. Guo et al., "On calibration of modern neural networks", ICML 2017: the mean distance of
+    confidence from accuracy, over the bins by their counts.
+    """
+    total = sum(entry["count"] for entry in diagram)
+    apart = sum(e["count"] * abs(e["confidence"] - e["accuracy"]) for e in diagram)
+    return round(apart / total, 12)
+
+
+def brier_terms(probabilities: NDArray[np.floating[Any]], labels: Ints) -> Doubles:
+    """Return each image's Brier score, 0 (certain and right) to 2, ``float64[N]``.
+
+    G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the squared
+    distance of the probabilities from the truth, over all classes.
+    """
+    exact = probabilities.astype(np.float64)
+    own = exact[np.arange(len(labels)), labels]
+    return np.asarray(np.square(exact).sum(axis=1) - 2 * own + 1, np.float64)

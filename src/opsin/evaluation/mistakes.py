@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Floats, Ints
 from opsin.core.errors import RecipeError
 
 # Images of all cells of a confusion matrix together, and of one.
@@ -16,9 +16,7 @@ _IN_ALL, _FEWEST, _MOST = 600, 2, 24
 _CELLS: Final = 120
 
 
-def confident_mistakes(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], count: int = 24
-) -> NDArray[np.int64]:
+def confident_mistakes(probabilities: Floats, labels: Ints, count: int = 24) -> Ints:
     """Return the rows of wrong answers, the most confident first."""
     answers = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != labels)
@@ -26,9 +24,7 @@ def confident_mistakes(
     return wrong[order][:count]
 
 
-def least_confident_correct(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], count: int = 12
-) -> NDArray[np.int64]:
+def least_confident_correct(probabilities: Floats, labels: Ints, count: int = 12) -> Ints:
     """Return the rows of right answers, the least certain first."""
     answers = probabilities.argmax(axis=1)
     hits = np.flatnonzero(answers == labels)
@@ -42,10 +38,10 @@ class ConfusionCell:
     actual: int
     predicted: int
     count: int
-    rows: NDArray[np.int64]
+    rows: Ints
 
 
-def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[ConfusionCell]:
+def cells_of(probabilities: Floats, labels: Ints) -> list[ConfusionCell]:
     """Return the cells of the confusion matrix with rows to show, the fullest mistakes first."""
     answers = probabilities.argmax(axis=1)
     pairs, place, counts = np.unique(
@@ -73,12 +69,12 @@ def check_seed(seed: int) -> None:
         raise RecipeError("a seed of 0 or more", f"got {seed}", "Give another.")
 
 
-def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> NDArray[np.int64]:
+def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> Ints:
     """Return rows that show the answers as they are: drawn at random, right and wrong alike."""
     chosen = np.random.default_rng(seed).permutation(total)[:count]
     return np.sort(chosen).astype(np.int64)
 
 
-def typical_rows(total: int, count: int = 15) -> NDArray[np.int64]:
+def typical_rows(total: int, count: int = 15) -> Ints:
     """Return rows that stand for all: evenly spread over them."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(np.int64)

@@ -1,18 +1,19 @@
-"""Images of nothing that a classifier knows, and whether it says so."""
+"""When to answer "none of these", and whether images of other things get that answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from opsin.core.arrays import Floats, Ints, Pixels
 from opsin.core.artifacts.run_report import OodFigures, StrangeKind
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.out_of_fold import OutOfFold
-from opsin.evaluation.reject import ClassPrototypes
 
 try:
     from sklearn.datasets import load_digits
@@ -20,50 +21,114 @@ try:
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-#: Images of each kind.
+#: Share of images of the known classes that may be refused by mistake; and, where validation
+#: images are too few to promise that, at most.
+RATE, HIGHEST_RATE = 0.02, 0.05
+#: Images of each strange kind.
 COUNT: Final = 200
+# A length below which a vector has no direction, as in `opsin.onnx_files.postprocessing`.
+_NO_LENGTH: Final = 1e-12
+# Share of the usual deviation that every unit is taken to have.
+_FLOOR: Final = 0.1
 # What is drawn is drawn so large, and then made as small as the classifier's images.
 _CANVAS: Final = 160
 _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobody", "reads", "page")
 
-_Draw = Callable[[np.random.Generator, ImageDraw.ImageDraw, str], None]
+
+@dataclass(frozen=True)
+class ClassPrototypes:
+    """What the known classes look like to a classifier.
+
+    Args:
+        scales: What each unit of an embedding is multiplied by, ``float32[D]``: one over its
+            deviation, so that no unit drowns the others. Units that hardly vary count as if they
+            varied a tenth as much as the rest.
+        directions: Direction of each class's mean scaled embedding, ``float32[K, D]`` of length 1;
+            zeros for a class without images, so that nothing is near it.
+    """
+
+    scales: Floats
+    directions: Floats
+
+    @classmethod
+    def of(cls, embeddings: Floats, labels: Ints, classes: int) -> ClassPrototypes:
+        """Learn it from training images."""
+        exact = embeddings.astype(np.float64)
+        variances = exact.var(axis=0)
+        scales = 1 / np.sqrt(variances + max(_FLOOR**2 * float(variances.mean()), _NO_LENGTH))
+        means = np.zeros((classes, exact.shape[1]))
+        for number in np.unique(labels):
+            means[number] = (exact[labels == number] * scales).mean(axis=0)
+        return cls(scales.astype(np.float32), _directions(means).astype(np.float32))
+
+    @classmethod
+    def of_images(cls, embeddings: Floats) -> ClassPrototypes:
+        """Take each of some images for what is known: the nearest one counts.
+
+        Y. Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022. For
+        embeddings whose directions compare images well as they are.
+        """
+        scales = np.ones(embeddings.shape[1], np.float32)
+        return cls(scales, _directions(embeddings).astype(np.float32))
+
+    def ood_score(self, embeddings: Floats) -> Floats:
+        """Return 1 less the cosine with the nearest class's direction, as the file does."""
+        cosines = _directions(embeddings * self.scales) @ self.directions.T
+        return np.asarray(1 - cosines.max(axis=1), np.float32)
+
+
+def _directions(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, _NO_LENGTH))
+
+
+def choose_threshold(values: Floats) -> tuple[float, float] | None:
+    """Choose the largest OOD score that gets an answer, so that few of the known are refused.
+
+    By conformal prediction (V. Vovk et al., "Algorithmic learning in a random world", 2005): the
+    k-th largest of n values is exceeded by a further one of the same kind with a probability of
+    k / (n + 1), whatever their distribution is.
+    """
+    count = len(values)
+    place = max(1, int(RATE * (count + 1) + 1e-9))
+    rate = place / (count + 1)
+    if rate > HIGHEST_RATE + 1e-9:
+        return None
+    return float(np.partition(values, count - place)[count - place]), rate
 
 
 def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
-) -> dict[str, NDArray[np.uint8]]:
+) -> dict[str, Pixels]:
     """Make images that belong to no class, the same ones each time."""
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 
-    def drawn(
-        draw: _Draw,
-    ) -> NDArray[np.uint8]:
+    def sized(image: Image.Image) -> Pixels:
+        image = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+        return np.asarray(image, np.uint8).reshape(shape[1:])
+
+    def drawn(draw: Callable[[np.random.Generator, ImageDraw.ImageDraw, str], None]) -> Pixels:
         images = np.empty(shape, np.uint8)
         for number in range(count):
             dark = bool(chance.integers(2))
             image = Image.new("RGB", (_CANVAS, _CANVAS), "black" if dark else "white")
             draw(chance, ImageDraw.Draw(image), "white" if dark else "black")
-            images[number] = _sized(image, height, width, channels)
+            images[number] = sized(image)
         return images
 
-    grain = np.where(np.arange(count) % 2, 1, max(1, min(height, width) // 8))
     noise = np.empty(shape, np.uint8)
-    for number, size in enumerate(grain):
-        coarse = chance.integers(
-            0, 256, (-(-height // size), -(-width // size), channels), np.uint8
-        )
-        noise[number] = coarse.repeat(size, 0).repeat(size, 1)[:height, :width]
+    for number in range(count):
+        grain = 1 if number % 2 else max(1, min(height, width) // 8)
+        coarse = (-(-height // grain), -(-width // grain), channels)
+        squares = chance.integers(0, 256, coarse, np.uint8)
+        noise[number] = squares.repeat(grain, 0).repeat(grain, 1)[:height, :width]
     scans = load_digits().images
-    chosen = chance.permutation(len(scans))[:count]
-    digits = np.stack([
-        _sized(Image.fromarray((scans[row] * 15.9375).astype(np.uint8)), height, width, channels)
-        for row in chosen
-    ])  # fmt: skip
+    chosen = (15.9375 * scans[chance.permutation(len(scans))[:count]]).astype(np.uint8)
+    digits = np.stack([sized(Image.fromarray(scan)) for scan in chosen])
+    blank = chance.integers(0, 256, (count, 1, 1, channels), np.uint8)
     return {
-        "blank": np.broadcast_to(
-            chance.integers(0, 256, (count, 1, 1, channels), np.uint8), shape
-        ).copy(),
+        "blank": np.broadcast_to(blank, shape).copy(),
         "noise": noise,
         "text": drawn(_write_page),
         "drawings": drawn(_draw_shapes),
@@ -95,32 +160,25 @@ def _draw_shapes(chance: np.random.Generator, pencil: ImageDraw.ImageDraw, _: st
 
 
 def measure_synthetic_ood(
-    known: NDArray[np.float32],
-    strange: Mapping[str, NDArray[np.float32]],
-    most: float | None,
+    known: Floats, strange: Mapping[str, Floats], most: float | None
 ) -> list[StrangeKind]:
     """Measure how well the OOD score tells strange images from known ones."""
     found = []
     for name, values in strange.items():
-        is_strange = np.concatenate([np.zeros(len(known)), np.ones(len(values))])
-        found.append(
-            StrangeKind(
-                name=name,
-                images=len(values),
-                auroc=float(roc_auc_score(is_strange, np.concatenate([known, values]))),
-                refused=None if most is None else float((values > most).mean()),
-            )
-        )
+        is_strange = np.repeat([0, 1], [len(known), len(values)])
+        auroc = float(roc_auc_score(is_strange, np.concatenate([known, values])))
+        refused = None if most is None else float((values > most).mean())
+        found.append(StrangeKind(name=name, images=len(values), auroc=auroc, refused=refused))
     return found
 
 
 def near_and_far(
     judged: OutOfFold,
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    embeddings: Floats,
+    labels: Ints,
     classes: Sequence[str],
     *,
-    strange: NDArray[np.float32],
+    strange: Floats,
     most: float | None,
 ) -> OodFigures | None:
     """Measure how well a head's OOD score distinguishes unknown images from known ones."""
@@ -137,13 +195,7 @@ def near_and_far(
         others = np.delete(nearest, place, axis=1).min(axis=1)
         own = labels == label
         found += measure_synthetic_ood(others[~own], {classes[label]: others[own]}, most)
-    (far,) = measure_synthetic_ood(
-        judged.answers.ood_score, {"far": known.ood_score(strange)}, most
-    )
+    far_scores = {"far": known.ood_score(strange)}
+    (far,) = measure_synthetic_ood(judged.answers.ood_score, far_scores, most)
     near = float(np.mean([each.auroc for each in found]))
     return OodFigures(near=near, far=far.auroc, classes=found)
-
-
-def _sized(image: Image.Image, height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    sized = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-    return np.asarray(sized, np.uint8).reshape(height, width, channels)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.arrays import Ints
 from opsin.core.errors import MissingExtraError
 from opsin.runtime.prediction import Answers
 
@@ -19,7 +19,7 @@ except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
 #: Rows to learn from, and rows to answer.
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+Fold = tuple[Ints, Ints]
 #: Usual folds, and those that a few images are judged in, so that each model has seen nearly all.
 USUAL, MANY = 5, 10
 # Images up to which there are more of them: a tenth fewer to learn from costs less than a fifth,
@@ -37,8 +37,8 @@ class OutOfFold:
         answers: Theirs.
     """
 
-    rows: NDArray[np.int64]
-    fold: NDArray[np.int64]
+    rows: Ints
+    fold: Ints
     answers: Answers
 
 
@@ -47,9 +47,7 @@ def most_folds(images: int) -> int:
     return MANY if images <= _FEW else USUAL
 
 
-def folds_of(
-    labels: NDArray[np.int64], units: NDArray[np.int64], seed: int, most: int = USUAL
-) -> list[Fold]:
+def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fold]:
     """Return folds in which each class has its share, and groups stay together."""
     names, counts = np.unique(labels, return_counts=True)
     alone = np.isin(labels, names[counts < 2])
@@ -76,7 +74,7 @@ def folds_of(
 
 def out_of_fold(
     folds: Sequence[Fold],
-    answer: Callable[[NDArray[np.int64], NDArray[np.int64]], Answers],
+    answer: Callable[[Ints, Ints], Answers],
 ) -> OutOfFold:
     """Let each fold be answered by a model that is made of the others.
 

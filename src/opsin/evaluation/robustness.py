@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.arrays import Bools, Floats, Ints, Pixels
 from opsin.core.artifacts.run_report import (
     DisturbanceKind,
     DisturbedAccuracy,
@@ -38,8 +40,6 @@ except ImportError as error:
 MOST: Final = 1000
 _Z: Final = 1.959963984540054
 
-_Disturb = Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uint8]]
-
 
 @dataclass(frozen=True)
 class Disturbance:
@@ -50,23 +50,30 @@ class Disturbance:
         strengths: From weak to strong.
         unit: What strengths are numbers of.
         words: What a strength is called, such as ``moved by {:.0%} of the side``.
-        disturb: Disturbs one image, ``uint8[H, W, C]``, by a strength.
+        change: Returns one image, ``uint8[H, W, C]``, disturbed by a strength, as numbers that
+            are then rounded.
     """
 
     name: str
     strengths: tuple[float, float, float]
     unit: str
     words: str
-    disturb: _Disturb
+    change: Callable[[Pixels, float, Generator], NDArray[Any]]
+
+    def apply(self, images: Pixels, strength: float, seed: Sequence[int]) -> Pixels:
+        """Disturb images, with the same draws at each strength, whatever other kinds draw."""
+        random = np.random.default_rng(seed)
+        changed = (self.change(image, strength, random) for image in images)
+        return np.stack([np.clip(np.rint(each), 0, 255).astype(np.uint8) for each in changed])
 
 
 def robustness(
-    answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    answer: Callable[[Pixels], Floats],
     images: Images,
-    labels: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    labels: Ints,
+    rows: Ints,
     *,
-    groups: NDArray[np.int64] | None = None,
+    groups: Ints | None = None,
     seed: int = 0,
     most: int = MOST,
     watcher: Watcher = SILENT,
@@ -75,54 +82,35 @@ def robustness(
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     pixels, own = images[chosen], labels[chosen]
     numbers = None if groups is None else number_groups(groups[chosen])
-
-    def hits(shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        return np.asarray(answer(shown).argmax(axis=1) == own)
-
     steps = 1 + sum(len(kind.strengths) for kind in DISTURBANCES)
     watcher.begin("Disturb", steps * len(chosen), "images")
-    before = hits(pixels)
+    before = answer(pixels).argmax(axis=1) == own
     watcher.advance(done := len(chosen))
     kinds = []
     for number, kind in enumerate(DISTURBANCES):
         levels = []
         for strength in kind.strengths:
-            after = hits(_disturbed(kind, strength, pixels, [seed, number]))
+            after = answer(kind.apply(pixels, strength, [seed, number])).argmax(axis=1) == own
             levels.append(_level(kind, strength, before, after, numbers))
             watcher.advance(done := done + len(chosen))
         kinds.append(DisturbanceKind(name=kind.name, unit=kind.unit, levels=levels))
     watcher.end()
     low, high = share(before, numbers)
+    accuracy = float(before.mean())
     return RobustnessFigures(
-        images=len(chosen),
-        of=len(rows),
-        seed=seed,
-        accuracy=float(before.mean()),
-        low=low,
-        high=high,
-        kinds=kinds,
-    )
+        images=len(chosen), of=len(rows), seed=seed,
+        accuracy=accuracy, low=low, high=high, kinds=kinds,
+    )  # fmt: skip
 
 
-def _disturbed(
-    kind: Disturbance, strength: float, images: NDArray[np.uint8], seed: Sequence[int]
-) -> NDArray[np.uint8]:
-    """Disturb images, with the same draws at each strength, whatever was drawn for other kinds."""
-    drawn = np.random.default_rng(seed)
-    return np.stack([kind.disturb(each, strength, drawn) for each in images])
-
-
-def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
+def disturbed_examples(pixels: Pixels, *, seed: int = 0) -> dict[str, Pixels]:
     """Return one image disturbed in each way, to be shown."""
     return {
-        kind.name: np.concatenate(
-            [
-                _disturbed(kind, strength, pixels[None], [seed, number])
-                for strength in kind.strengths
-            ]
-        )
+        kind.name: np.concatenate([
+            kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths
+        ])
         for number, kind in enumerate(DISTURBANCES)
-    }
+    }  # fmt: skip
 
 
 def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
@@ -133,93 +121,65 @@ def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
 
 
 def _level(
-    kind: Disturbance,
-    strength: float,
-    before: NDArray[np.bool_],
-    after: NDArray[np.bool_],
-    groups: NDArray[np.int64] | None,
+    kind: Disturbance, strength: float, before: Bools, after: Bools, groups: Ints | None
 ) -> DisturbedAccuracy:
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     low, high = share(after, groups)
-    change_low, change_high = (
-        paired_change(lost, won, len(after))
-        if groups is None
-        else interval_by_groups(after.astype(np.int64) - before, groups)
-    )
+    if groups is None:
+        change_low, change_high = paired_change(lost, won, len(after))
+    else:
+        change_low, change_high = interval_by_groups(after.astype(np.int64) - before, groups)
     return DisturbedAccuracy(
-        strength=strength,
-        words=kind.words.format(strength),
-        accuracy=float(after.mean()),
-        low=low,
-        high=high,
-        lost=lost,
-        won=won,
-        change=(won - lost) / len(after),
-        change_low=change_low,
-        change_high=change_high,
-    )
+        strength=strength, words=kind.words.format(strength),
+        accuracy=float(after.mean()), low=low, high=high, lost=lost, won=won,
+        change=(won - lost) / len(after), change_low=change_low, change_high=change_high,
+    )  # fmt: skip
 
 
-def _shift(
-    pixels: NDArray[np.uint8], share: float, random: np.random.Generator
-) -> NDArray[np.uint8]:
+def _shift(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:
     """Move in one of eight directions; the border is repeated."""
     directions = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
     direction = np.array(directions[random.integers(len(directions))])
     moves = share * np.array(pixels.shape[:2])
     # Whole pixels, so that nothing is blurred as well; tiny images leave no choice.
-    moves = np.where(moves >= 1, np.round(moves), moves)
-    moved = ndimage.shift(
-        pixels.astype(np.float32), (*(direction * moves), 0), order=1, mode="nearest"
+    moves = direction * np.where(moves >= 1, np.round(moves), moves)
+    moved: NDArray[Any] = ndimage.shift(
+        pixels.astype(np.float32), (*moves, 0), order=1, mode="nearest"
     )
-    return _to_pixels(moved)
+    return moved
 
 
-def _rotate(
-    pixels: NDArray[np.uint8], degrees: float, random: np.random.Generator
-) -> NDArray[np.uint8]:
+def _rotate(pixels: Pixels, degrees: float, random: Generator) -> NDArray[Any]:
     """Turn left or right about the middle; the border is repeated."""
-    sign = random.choice([-1, 1])
-    turned = ndimage.rotate(
-        pixels.astype(np.float32), sign * degrees, reshape=False, order=1, mode="nearest"
+    angle = random.choice([-1, 1]) * degrees
+    turned: NDArray[Any] = ndimage.rotate(
+        pixels.astype(np.float32), angle, reshape=False, order=1, mode="nearest"
     )
-    return _to_pixels(turned)
+    return turned
 
 
-def _noise(
-    pixels: NDArray[np.uint8], share: float, random: np.random.Generator
-) -> NDArray[np.uint8]:
-    return _to_pixels(pixels + 255 * share * random.standard_normal(pixels.shape))
+def _noise(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:
+    return pixels + 255 * share * random.standard_normal(pixels.shape)
 
 
-def _blur(
-    pixels: NDArray[np.uint8], share: float, _random: np.random.Generator
-) -> NDArray[np.uint8]:
+def _blur(pixels: Pixels, share: float, _random: Generator) -> NDArray[Any]:
     sigma = share * np.sqrt(pixels.shape[0] * pixels.shape[1])
-    blurred = ndimage.gaussian_filter(pixels.astype(np.float32), (sigma, sigma, 0), mode="nearest")
-    return _to_pixels(blurred)
+    blurred: NDArray[Any] = ndimage.gaussian_filter(
+        pixels.astype(np.float32), (sigma, sigma, 0), mode="nearest"
+    )
+    return blurred
 
 
-def _jpeg(
-    pixels: NDArray[np.uint8], quality: float, _random: np.random.Generator
-) -> NDArray[np.uint8]:
-    plain = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+def _jpeg(pixels: Pixels, quality: float, _random: Generator) -> NDArray[Any]:
     stream = io.BytesIO()
-    Image.fromarray(plain).save(stream, "JPEG", quality=int(quality))
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(stream, "JPEG", quality=int(quality))
     return np.array(Image.open(stream), np.uint8).reshape(pixels.shape)
 
 
-def _brightness(
-    pixels: NDArray[np.uint8], share: float, random: np.random.Generator
-) -> NDArray[np.uint8]:
+def _brightness(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:
     """Add or take away the same light everywhere, as a flash or a shadow does."""
-    sign = random.choice([-1, 1])
-    return _to_pixels(pixels + np.float32(255 * share * sign))
-
-
-def _to_pixels(values: NDArray[Any]) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return pixels
+    return pixels + np.float32(255 * share * random.choice([-1, 1]))
 
 
 DISTURBANCES: Final = (

@@ -14,8 +14,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.subnetwork import Subnetwork, batch_size
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 # A change counts as shown where chance alone makes one as large less often than this.
@@ -171,15 +170,13 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
             change=(int(gained[place]) - int(lost[place])) / total,
             low=test.low,
             high=test.high,
-            p=decided.p_adjusted,
-            shown=decided.better is not None,
+            p=test.p_adjusted,
+            shown=test.better is not None,
             lost_by_class=by_class(off.lost[place]),
             gained_by_class=by_class(off.gained[place]),
             p_by_class=dict(zip(classes, map(float, within[place]), strict=True)),
         )
-        for place, (unit, test, decided) in enumerate(
-            zip(off.units, tests, decide(tests), strict=True)
-        )
+        for place, (unit, test) in enumerate(zip(off.units, decide(tests), strict=True))
     ]
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))
     return Ablation(layer, by_class(off.images), by_class(off.right), tuple(effects))

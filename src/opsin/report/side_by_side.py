@@ -11,6 +11,7 @@ from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import FEW_GROUPS
 from opsin.core.format import clock, counted, file_size, plus_minus, speed
+from opsin.evaluation.comparison import PairedTest
 from opsin.evaluation.metric_table import headline_metrics
 
 #: It means of a figure that it stands out.
@@ -68,23 +69,10 @@ class DifferentAnswers(Stored):
     answers: list[GivenAnswer]
 
 
-class ComparedPair(Stored):
-    """Two runs on the same images: the counts, the paired test, and the finding in words."""
+class ComparedPair(PairedTest):
+    """Two runs on the same images: the test, whose ``better`` is a letter here, and in words."""
 
     letters: list[str]
-    images: int
-    groups: int | None = None
-    both_right: int
-    only_first: int
-    only_second: int
-    both_wrong: int
-    both_wrong_differently: int
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_adjusted: float
-    better: str | None
     sentence: str
     disagreements: list[DifferentAnswers]
 

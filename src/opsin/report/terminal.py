@@ -16,13 +16,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from opsin.core.artifacts.records import Epoch
-from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, OodFigures, PartFigures
 from opsin.core.events import Observers, Pace, Watcher, WatcherGroup, epoch_of
 from opsin.core.format import clock, counted, in_groups, plus_minus
-from opsin.core.metadata import Layer
 
 if TYPE_CHECKING:
+    from opsin.core.artifacts.records import Epoch
+    from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, OodFigures, PartFigures
+    from opsin.core.metadata import Layer
     from opsin.data.audit import Finding
 
 _FACT = 10

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.train.class_mix import assumed_mix
+from opsin.commands.train.calibrate import assumed_mix
 from opsin.commands.train.words import class_mix_in_words
 from opsin.core.errors import RecipeError
 from opsin.data.dataset import Dataset

@@ -12,10 +12,14 @@ import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.backbones import MeasuredBackbone
-from opsin.commands.train import load, pretrained, trial
+from opsin.commands.train import load, pretrained
 from opsin.commands.train.load import load_for
-from opsin.commands.train.pretrained import leaves_open, network_in_time
-from opsin.commands.train.trial import solved_by_gradients
+from opsin.commands.train.pretrained import (
+    leaves_open,
+    network_in_time,
+    solved_by_gradients,
+    try_backbone,
+)
 from opsin.core.events import SILENT, Watcher
 
 
@@ -125,9 +129,9 @@ def test_what_a_short_training_reaches_decides_once(
         assert set(tried.split.train).isdisjoint(tried.split.val)
         return accuracy
 
-    monkeypatch.setattr(trial, "_accuracy_from_scratch", trained)
+    monkeypatch.setattr(pretrained, "_accuracy_from_scratch", trained)
     seed = round(10 * accuracy)  # what was found is kept
-    found = [trial.try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
+    found = [try_backbone(marks, lambda: photographs, backbone, seed=seed) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0].scratch is (accuracy == 1.0)
     assert len(asked) == 1

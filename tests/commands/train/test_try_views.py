@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opsin.commands.train.try_views import try_views
+from opsin.commands.train.calibrate import try_views
 from opsin.core.events import SILENT
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
-from opsin.data.cache import Decoded, digest_rows
-from opsin.data.corrections import correct
+from opsin.data.apply_corrections import correct
+from opsin.data.cache import digest_rows
+from opsin.data.decoded_store import Decoded
 from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.errors import NotThere
@@ -39,10 +40,11 @@ def opened(
         sizes=np.ones((count, 2), np.int32),
         ranges=np.zeros((count, 2), np.uint8),
         names=list(names or [f"{row}.png" for row in range(count)]),
-        classes=list(classes),
+        classes=tuple(classes),
         groups=[],
         mirrored=True,
         unreadable=[],
+        rows=np.arange(count),
     )
     return DecodedDataset("a" * 16, decoded)
 
@@ -52,10 +54,9 @@ def as_trained(here: DecodedDataset, path: Path) -> list[str | None]:
     classes = here.classes
     if not path.exists():
         return [classes[label] for label in here.decoded.labels]
-    numbered = Decoded(**vars(here.decoded) | {"sizes": np.arange(len(here), dtype=np.int32)})
-    corrected = correct(numbered, path)
+    corrected = correct(here.decoded, path)
     said: list[str | None] = [None] * len(here)
-    for row, label in zip(corrected.sizes, corrected.labels, strict=True):
+    for row, label in zip(corrected.rows, corrected.labels, strict=True):
         said[row] = classes[label]
     return said
 

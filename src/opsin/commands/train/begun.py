@@ -12,9 +12,9 @@ import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
 from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.installed import need_training, versions
+from opsin.commands.machine import need_training, versions
 from opsin.commands.runs import Run
-from opsin.commands.train.head import HeadLearner
+from opsin.commands.train.fine_tune import FineTuneLearner
 from opsin.commands.train.learner import Learner
 from opsin.commands.train.network import NetworkLearner, with_balance
 from opsin.commands.train.pretrained import check_fine_tuning
@@ -32,21 +32,23 @@ from opsin.training.process_group import ProcessGroup, refuse_several
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.commands.train.network import Start
+    from opsin.commands.train.learner import Start
 
 
-def begun_before(root: Path, group: ProcessGroup) -> RunDirectory | None:
-    """Return the run that these processes had begun, where they may have been started again."""
+def begun_before(root: Path, group: ProcessGroup) -> tuple[RunDirectory | None, bool]:
+    """Return the run that these processes had begun, if they were started again; if it is done."""
     if not group.restarted:
-        return None
-    found: list[tuple[float, Path]] = []
+        return None, False
+    begun: list[tuple[float, Path]] = []
     for file in root.glob(f"*/{RunStatus.FILE}") if group.writes else ():
         with contextlib.suppress(RunError):  # a damaged one
             status = RunStatus.read(file)
             if status.launch == group.launch:
-                found.append((status.started or 0.0, file.parent))
-    path = group.first(max(found)[1] if found else None)
-    return None if path is None else RunDirectory(path)
+                begun.append((status.started or 0.0, file.parent))
+    path = group.first(max(begun)[1] if begun else None)
+    if path is None:
+        return None, False
+    return RunDirectory(path), RunStatus.read(path / RunStatus.FILE).state == "done"
 
 
 def learner_of(
@@ -86,7 +88,7 @@ def learner_of(
             )
     start = _own_state(parent, recipe, watcher)
     if isinstance(recipe, ClassicalRecipe):
-        return HeadLearner(dataset, recipe, backbone, began=began, start=start)
+        return FineTuneLearner(dataset, recipe, backbone, began=began, start=start)
     return NetworkLearner(dataset, recipe, given=TRAINING_OPTIONS, start=start)
 
 
@@ -172,9 +174,8 @@ def _own_state(
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
     checkpoints = Checkpoints(parent.checkpoints, watcher.note)
-    found = checkpoints.newest()
-    if found is not None:
-        return found
+    if (state := checkpoints.newest()) is not None:
+        return state
     if checkpoints.steps():
         raise RunError("a whole checkpoint", f"{parent.path} has none left", "Train anew.")
     if recipe.parent is not None:
@@ -193,10 +194,10 @@ def _inherited_state(
     """Find the state that a new run takes over from its parent."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
-    found = Checkpoints(parent.checkpoints, watcher.note).newest()
-    if found is None:
+    newest = Checkpoints(parent.checkpoints, watcher.note).newest()
+    if newest is None:
         raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
-    tensors, state = found
+    tensors, state = newest
     done = state.epoch - 1
     if done >= recipe.training.epochs:
         raise RecipeError(

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import ClassicalRecipe
-from opsin.commands.train.exported_file import ExportedFile
-from opsin.commands.train.learner import OVERRUN
+from opsin.commands.train.calibrate import ExportedFile
+from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.network import balanced
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import Layer
 from opsin.core.platform import keep_freed_memory
 from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
-from opsin.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
     from opsin.backbones.backbone import Backbone
     from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.backbone_head import HeadChoice
-    from opsin.commands.train.network import Start
     from opsin.models.onnx_network import TorchNetwork
     from opsin.training.batches import TrainingBatches
-    from opsin.training.trainer import Outcome
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85
@@ -47,41 +40,52 @@ _LOWER: Final = 0.99
 _OF_HEAD: Final = frozenset({"head.weight", "head.bias"})
 
 
-@dataclass
-class FineTuning:
-    """The training of a pretrained network's own weights, from a head that fits its features."""
+class FineTuneLearner(HeadLearner):
+    """A head on a pretrained network whose own weights are then trained, from the head that fits.
 
-    dataset: Dataset
-    #: How; what is decided on the way is filled in.
-    recipe: ClassicalRecipe
-    #: Training images, ``int64[N]``.
-    rows: NDArray[np.int64]
+    A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
+    out-of-distribution", ICLR 2022: a head that fits already leaves the features as they are.
+    """
+
     backbone: Backbone
-    #: Returns what travels in a file, from the labels it was fitted to.
-    metadata: Callable[[NDArray[np.int64]], Metadata]
-    #: When the run began, from which its budget counts (`time.perf_counter`).
-    began: float
-    start: Start | None = None
-    #: How the training went, if there was time for any epoch.
-    outcome: Outcome | None = None
+    #: Whether the network with its new weights is delivered.
+    tuned: bool = False
 
-    def run(
-        self,
-        directory: RunDirectory,
-        features: NDArray[np.float32],
-        choice: HeadChoice,
-        watcher: Watcher,
-        stop: threading.Event,
+    def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+        """Fine-tune, fit the chosen head anew, and take it where validation says it is better."""
+        from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
+
+        if self.start is None and self.seconds_left <= 0:
+            watcher.note("the budget is spent: the head on frozen features is delivered")
+            return
+        dataset, choice = self.dataset, self.choice
+        backbone = self._train(directory, watcher, stop)
+        if backbone is not None:
+            self.features = self.features_of(
+                backbone, dataset.images, dataset.digests, choice.views, watcher=watcher, kept=False
+            )
+            chosen = fit_as(
+                choice, backbone, self.shape, self.features, dataset.labels,
+                train=self.rows, val=self.also, classes=len(dataset.classes),
+            )  # fmt: skip
+            tuned, layers = self.file_of(directory, watcher, chosen.final, chosen.held_out)
+            self.tuned, words = _is_better(self.exported, tuned)
+            watcher.fact("Fine-tune", words)
+            self.decided(**{"Fine-tune": words})
+            if self.tuned:
+                self.exported, self.fitted, self.layers = tuned, chosen.final, _learning(layers)
+        write_json(directory.recipe, self.recipe.model_dump(mode="json"))
+
+    def _train(
+        self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
     ) -> Backbone | None:
-        """Train; return the network with its new weights, if there was time for any epoch."""
+        """Return the network with its new weights, if there was time for any epoch."""
         from opsin.backbones.backbone import trainable  # noqa: PLC0415
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
-        from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
         from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
         from opsin.training.fine_tuning import averaged  # noqa: PLC0415
-        from opsin.training.trainer import fit  # noqa: PLC0415
 
-        network, layers = self._network(features[:, :1], choice)
+        network, layers = self._network(self.features[:, :1], self.choice)
         device, fresh = choose_device(self.training.device), self.start is None
         keep_freed_memory()
         with isolated_rng(device, self.training.seed):
@@ -93,17 +97,8 @@ class FineTuning:
                         return None
                     write_json(directory.recipe, self.recipe.model_dump(mode="json"))
                 first = network.weights()
-                self.outcome = fit(
-                    network,
-                    train,
-                    val,
-                    self.training,
-                    classes=len(self.dataset.classes),
-                    checkpoints=Checkpoints(directory.checkpoints, watcher.note),
-                    watcher=watcher,
-                    stop=stop,
-                    deadline=self.began + OVERRUN * (self.recipe.budget or math.inf),
-                    start=self.start,
+                self.train_epochs(
+                    network, self.training, (train, val), directory, watcher=watcher, stop=stop
                 )
                 share = averaged(network, first, val, self.training)
                 watcher.fact("Weights", f"{share:.0%} of the way from those that it began with")
@@ -136,43 +131,32 @@ class FineTuning:
         """How the epochs are trained."""
         return cast("TrainingRecipe", self.recipe.training)
 
-    def _decided(self, reasons: dict[str, str], **training: object) -> None:
-        update = {
-            "training": self.training.model_copy(update=training),
-            "reasons": self.recipe.reasons | reasons,
-        }
+    def _settle(self, reasons: dict[str, str] | None = None, **training: object) -> None:
+        self.decided(**(reasons or {}))
+        update = {"training": self.training.model_copy(update=training)}
         self.recipe = self.recipe.model_copy(update=update)
 
     def _network(
         self, features: NDArray[np.float32], choice: HeadChoice
     ) -> tuple[TorchNetwork, list[Layer]]:
-        """Return the network as it was with logistic regression on its features, and its layers.
-
-        A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
-        out-of-distribution", ICLR 2022: a head that fits already leaves the features as they are.
-        """
+        """Return the network as it was with logistic regression on its features, and its layers."""
         from opsin.backbones.backbone import trainable  # noqa: PLC0415
         from opsin.classical.backbone_head import START, fit_as  # noqa: PLC0415
         from opsin.classical.fitted_file import Written  # noqa: PLC0415
         from opsin.training.fine_tuning import learning  # noqa: PLC0415
 
         dataset, backbone = self.dataset, trainable(self.backbone)
-        height, width, channels = dataset.images.shape[1:]
         fitted = fit_as(
-            replace(choice, head=START, views=("whole",)), backbone, (height, width, channels),
-            features, dataset.labels, train=self.rows, val=self.rows[:0],
-            classes=len(dataset.classes),
+            replace(choice, head=START, views=("whole",)), backbone, self.shape, features,
+            dataset.labels, train=self.rows, val=self.rows[:0], classes=len(dataset.classes),
         ).final  # fmt: skip
         written = Written(fitted)
-        layers = [
-            layer.model_copy(update={"trainable": layer.parameters}) for layer in written.layers
-        ]
+        layers = _learning(written.layers)
         facts = cast("BackboneFeatures", fitted.numbers).facts
-        metadata = self.metadata(fitted.labels).model_copy(
-            update={"layers": tuple(layers), "backbone": facts}
-        )
+        metadata = self.metadata(fitted.labels, layers=layers)
+        content = written.content(metadata.model_copy(update={"backbone": facts}))
         names = {weight.name for weight in backbone.graph.model.graph.initializer} | _OF_HEAD
-        return learning(written.content(metadata), names), layers
+        return learning(content, names), layers
 
     def _decide(self, network: TorchNetwork, layers: list[Layer], *, fresh: bool) -> int:
         """Decide crops, balance, batch size and arithmetic; return the work of a step."""
@@ -180,17 +164,16 @@ class FineTuning:
         from opsin.training.fine_tuning import fitting_batch, with_crops  # noqa: PLC0415
 
         crops = with_crops(self.training, network, self.dataset.images.shape[3])
-        self._decided({}, crop_side=crops.crop_side)
         training, reasons = balanced(self.training, self.dataset, self.rows)
-        self._decided(reasons, balance=training.balance)
+        self._settle(reasons, crop_side=crops.crop_side, balance=training.balance)
         if fresh:
             size = fitting_batch(self.training, [layer.shape for layer in layers])
             if size < (self.training.micro_batch or self.training.batch_size):
                 words = f"{size} images are computed at a time, for which there is room"
-                self._decided({"Memory": words}, micro_batch=size)
+                self._settle({"Memory": words}, micro_batch=size)
         work = self.training.batch_size * sum(layer.multiply_adds for layer in layers)
         device = choose_device(self.training.device)
-        self._decided({}, precision=choose_precision(self.training.precision, work, device))
+        self._settle(precision=choose_precision(self.training.precision, work, device))
         return work
 
     def _batches(self, device: torch.device) -> tuple[TrainingBatches, TrainingBatches]:
@@ -208,24 +191,36 @@ class FineTuning:
         """Train as many epochs as fit into what is left, the recipe's own at most, if one does."""
         from opsin.training.fine_tuning import fitting_epochs  # noqa: PLC0415
 
-        if self.recipe.budget is None:
+        if self.budget is None:
             return True
-        left = self.recipe.budget - (time.perf_counter() - self.began)
+        left = self.seconds_left
         seconds = max(1.0, _PLANNED * left)
-        epochs, each = fitting_epochs(
+        epochs, an_epoch = fitting_epochs(
             network, self.training, train, val, seconds=seconds, watcher=watcher
         )
-        reason = f"{counted(epochs, 'epoch')} of about {clock(each)} fit into what is left of it"
-        if each <= seconds:
+        takes = f"about {clock(an_epoch)}"
+        reason = f"{counted(epochs, 'epoch')} of {takes} fit into what is left of it"
+        if an_epoch <= seconds:
             watcher.fact("Budget", reason)
         else:
-            reason = f"an epoch of fine-tuning takes about {clock(each)}, and {clock(left)} is left"
+            reason = f"an epoch of fine-tuning takes {takes}, and {clock(left)} is left"
             watcher.note(f"{reason}: the head on frozen features is delivered")
-        self._decided({"Budget": reason}, epochs=epochs)
-        return each <= seconds
+        self._settle({"Budget": reason}, epochs=epochs)
+        return an_epoch <= seconds
+
+    def facts(self, *, interrupted: bool) -> TrainingFacts:
+        """Return how the epochs went, or, where frozen features were better, the fitting."""
+        if self.tuned:
+            return self.facts_of_epochs(self.training, interrupted=interrupted)
+        return super().facts(interrupted=interrupted)
 
 
-def is_better(frozen: ExportedFile, tuned: ExportedFile) -> tuple[bool, str]:
+def _learning(layers: list[Layer]) -> list[Layer]:
+    """Return layers all of whose parameters are trained."""
+    return [layer.model_copy(update={"trainable": layer.parameters}) for layer in layers]
+
+
+def _is_better(frozen: ExportedFile, tuned: ExportedFile) -> tuple[bool, str]:
     """Tell whether validation says that fine-tuning was better than the frozen features."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import LOGITS  # noqa: PLC0415  needs onnx

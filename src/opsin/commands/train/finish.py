@@ -12,9 +12,8 @@ from opsin.commands.changes import write_images
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
-from opsin.commands.train.exported_file import ExportedFile, FileWithAnswers, calibrate
+from opsin.commands.train.calibrate import ExportedFile, FileWithAnswers, calibrate, try_views
 from opsin.commands.train.learner import Learner
-from opsin.commands.train.try_views import try_views
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import (

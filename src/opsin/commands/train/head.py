@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,9 @@ from opsin.classical.classical_recipe import (
     resolve_classical,
 )
 from opsin.commands.backbones import milliseconds_of
-from opsin.commands.installed import answering_device, versions
-from opsin.commands.train.class_mix import assumed_mix
-from opsin.commands.train.exported_file import ExportedFile
-from opsin.commands.train.fine_tune import FineTuning, is_better
-from opsin.commands.train.learner import Learner, Loaded, facts_of
+from opsin.commands.machine import answering_device, versions
+from opsin.commands.train.calibrate import ExportedFile, assumed_mix
+from opsin.commands.train.learner import Learner, Loaded
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of
 from opsin.commands.train.words import class_mix_in_words, fine_tuning_in_words, tell_model
 from opsin.core.artifacts.records import Epoch
@@ -48,14 +45,12 @@ if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
     from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.backbone_head import ChosenHead, HeadChoice
-    from opsin.classical.fit import Fitted
-    from opsin.classical.interruptible import FitProgress
-    from opsin.commands.train.network import Start
+    from opsin.classical.fit import FitProgress, Fitted
+    from opsin.commands.train.learner import Start
     from opsin.core.metadata import Calibration, ClassMix
     from opsin.core.recipe import TrainingRecipe
     from opsin.evaluation.out_of_fold import OutOfFold
     from opsin.runtime.prediction import Answers
-    from opsin.training.trainer import Outcome
 
 # Training images from which on fine-tuning mixes them: of fewer, each says too much.
 _MIXED: Final = 1_000
@@ -69,7 +64,7 @@ _STEP, _PHOTOGRAPH = 4.5, 64
 
 
 class HeadLearner(Learner):
-    """A model without layers, or a head on a pretrained network, which may be fine-tuned."""
+    """A model without layers, or a head on a pretrained network."""
 
     recipe: ClassicalRecipe
     #: Training images that it is fitted to; validation images that it then learns from, as well.
@@ -88,9 +83,6 @@ class HeadLearner(Learner):
     #: Trees or rounds; none for a model without such steps.
     steps: int = 0
     unit: str = "fits"
-    #: How fine-tuning went, and whether its network is delivered.
-    outcome: Outcome | None = None
-    tuned: bool = False
 
     def __init__(
         self,
@@ -102,20 +94,13 @@ class HeadLearner(Learner):
         start: Start | None = None,
     ) -> None:
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
-        # A budget counts from the time when the run began (`time.perf_counter`).
-        self.began, self.start = began, start
+        self.began, self.budget, self.start = began, recipe.budget, start
         self.layers, self.threads = [], cores()
         height, width, channels = dataset.images.shape[1:]
         self.shape = height, width, channels
 
     @classmethod
-    def decide(
-        cls,
-        loaded: Loaded,
-        options: Mapping[str, Any],
-        *,
-        began: float,
-    ) -> HeadLearner:
+    def decide(cls, loaded: Loaded, options: Mapping[str, Any], *, began: float) -> Self:
         """Decide everything that the caller left open; a budget is for fine-tuning alone."""
         dataset, budget = loaded.dataset, loaded.budget
         tunes = options.get("fine_tune")
@@ -125,11 +110,11 @@ class HeadLearner(Learner):
             dataset.recipe, model=str(loaded.model), mirrored=dataset.mirrored, **options,
             **({} if tunes else {"budget": budget}),
         )  # fmt: skip
-        every, seconds = {**loaded.reasons, **recipe.reasons}, None
+        reasons, seconds = {**loaded.reasons, **recipe.reasons}, None
         if budget is not None:
             seconds = seconds_of(budget)
-            every["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
-        recipe = recipe.model_copy(update={"budget": seconds, "reasons": every})
+            reasons["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
+        recipe = recipe.model_copy(update={"budget": seconds, "reasons": reasons})
         return cls(dataset, recipe, loaded.backbone, began=began)
 
     @contextlib.contextmanager
@@ -178,7 +163,7 @@ class HeadLearner(Learner):
         yield
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
-        """Fit, fine-tune where the recipe says so, and keep the better of the two."""
+        """Fit, and improve on it where the recipe says so."""
         at, held_out = time.perf_counter(), None
         if isinstance(self.recipe.model, FromBackbone):
             chosen = self._fit_head(self.recipe.model, watcher, stop)
@@ -188,22 +173,24 @@ class HeadLearner(Learner):
         else:
             self._fit_pixels(self.recipe.model, watcher, stop)
         watcher.doing("the export")
-        self.exported, self.layers = self._exported(directory, watcher, self.fitted, held_out)
-        if self.recipe.fine_tunes:
-            left = (self.recipe.budget or math.inf) - (time.perf_counter() - self.began)
-            if self.start is None and left <= 0:
-                watcher.note("the budget is spent: the head on frozen features is delivered")
-            else:
-                self._fine_tune(directory, watcher, stop)
+        self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
+        self.improve(directory, watcher, stop)
         tell_model(watcher, self)
         seconds = time.perf_counter() - at
         if not self.steps and self.outcome is None:
             watcher.epoch(self._only_epoch(seconds))
         return seconds
 
+    def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+        """Do nothing: what was fitted is delivered."""
+
     def _fit_pixels(self, model: PixelModel, watcher: Watcher, stop: threading.Event) -> None:
-        from opsin.classical.fit import TrainingRows, fit, work_of  # noqa: PLC0415  loads scikit-learn
-        from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.classical.fit import (  # noqa: PLC0415  loads scikit-learn
+            TrainingRows,
+            fit,
+            run_interruptible,
+            work_of,
+        )
         from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
         dataset, val = self.dataset, self.dataset.split.val
@@ -235,22 +222,16 @@ class HeadLearner(Learner):
         """Choose a head for the features, and say what was chosen among the reasons."""
         from opsin.backbones.features import source_keys  # noqa: PLC0415
         from opsin.classical.backbone_head import HeadSearch  # noqa: PLC0415
-        from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+        from opsin.classical.fit import run_interruptible  # noqa: PLC0415
         from opsin.evaluation.out_of_distribution import strange_images  # noqa: PLC0415
         from opsin.evaluation.out_of_fold import folds_of, most_folds, out_of_fold  # noqa: PLC0415
 
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
-        sources = source_keys(dataset.source_digests, dataset.preparation)
         views = views_of(dataset, len(self.rows))
-        self.features = self._features(
-            backbone,
-            dataset.images,
-            dataset.digests,
-            views,
-            watcher=watcher,
-            stop=stop,
-            sources=sources,
-        )
+        self.features = self.features_of(
+            backbone, dataset.images, dataset.digests, views, watcher=watcher, stop=stop,
+            sources=source_keys(dataset.source_digests, dataset.preparation),
+        )  # fmt: skip
         watcher.doing("the choice of a head")
         seed, units, most = self.recipe.training.seed, dataset.units, most_folds(len(dataset))
         folds = [] if len(dataset.split.val) else folds_of(dataset.labels, units, seed, most)
@@ -285,12 +266,12 @@ class HeadLearner(Learner):
             kinds = strange_images(*self.shape, count=_STRANGE)
             del kinds["digits"]  # these may be what is known
             images = np.concatenate(list(kinds.values()))
-            self.strange = self._features(
+            self.strange = self.features_of(
                 backbone, images, digest_rows(images), views, watcher=watcher, stop=stop
             )
         return chosen
 
-    def _features(self, backbone: Backbone, *images: Any, **options: Any) -> NDArray[np.float32]:
+    def features_of(self, backbone: Backbone, *images: Any, **options: Any) -> NDArray[np.float32]:
         """Compute features (arguments as for `compute`), and refuse what no head can learn from."""
         from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
 
@@ -303,38 +284,7 @@ class HeadLearner(Learner):
             )
         return features
 
-    def _fine_tune(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
-        """Fine-tune, fit the chosen head anew, and take it where validation says it is better."""
-        from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
-
-        dataset, choice = self.dataset, self.choice
-        tuning = FineTuning(
-            dataset, self.recipe, self.rows, cast("Backbone", self.backbone), self.metadata,
-            self.began, self.start,
-        )  # fmt: skip
-        backbone = tuning.run(directory, self.features, choice, watcher, stop)
-        self.recipe, self.outcome = tuning.recipe, tuning.outcome
-        if backbone is not None and self.outcome is not None:
-            self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
-            self.features = self._features(
-                backbone, dataset.images, dataset.digests, choice.views, watcher=watcher, kept=False
-            )
-            chosen = fit_as(
-                choice, backbone, self.shape, self.features, dataset.labels,
-                train=self.rows, val=self.also, classes=len(dataset.classes),
-            )  # fmt: skip
-            tuned, layers = self._exported(directory, watcher, chosen.final, chosen.held_out)
-            self.tuned, words = is_better(self.exported, tuned)
-            watcher.fact("Fine-tune", words)
-            self.decided(**{"Fine-tune": words})
-            if self.tuned:
-                self.exported, self.fitted = tuned, chosen.final
-                self.layers = [
-                    each.model_copy(update={"trainable": each.parameters}) for each in layers
-                ]
-        write_json(directory.recipe, self.recipe.model_dump(mode="json"))
-
-    def _exported(
+    def file_of(
         self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
     ) -> tuple[ExportedFile, list[Layer]]:
         """Return the file of what was fitted, and its layers."""
@@ -344,18 +294,16 @@ class HeadLearner(Learner):
 
         layers, known, strange = Written(fitted).layers, None, None
         if not isinstance(fitted.numbers, Pooling):
-            known = (FEATURES, _seen(self.features, fitted.numbers))
-            strange = None if self.strange is None else _seen(self.strange, fitted.numbers)
+            known = (FEATURES, _chosen(self.features, fitted.numbers))
+            strange = None if self.strange is None else _chosen(self.strange, fitted.numbers)
 
         def content_of(model: Fitted) -> bytes:
             metadata = self.metadata(model.labels, layers=layers)
             if not isinstance(model.numbers, Pooling):
                 mix = cast("ClassMix", metadata.class_mix)
                 learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
-                of_backbone = {
-                    "backbone": model.numbers.facts,
-                    "class_mix": mix.model_copy(update={"learnt": learnt}),
-                }
+                mix = mix.model_copy(update={"learnt": learnt})
+                of_backbone = {"backbone": model.numbers.facts, "class_mix": mix}
                 metadata = metadata.model_copy(update=of_backbone)
             return Written(model).content(metadata)
 
@@ -398,10 +346,7 @@ class HeadLearner(Learner):
         return fitted_file.check_parity(file, self.fitted, images)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """Return how the epochs of fine-tuning went, or the fitting."""
-        if self.tuned and self.outcome is not None:
-            training = cast("TrainingRecipe", self.recipe.training)
-            return facts_of(self.outcome, training, interrupted=interrupted)
+        """Return how many trees or rounds were fitted, and to how many images."""
         steps = self.steps or 1
         return TrainingFacts(
             best_epoch=steps, epochs=steps, asked=steps, stopped=False, interrupted=interrupted,
@@ -432,7 +377,7 @@ class HeadLearner(Learner):
         return fine_tuning_in_words(backbone.name, seconds)
 
 
-def _seen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
+def _chosen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
     """Return those features that were chosen, the mean over the views that were."""
     chosen = features[:, : len(numbers.views), : numbers.features]
     mean: NDArray[np.float32] = chosen.mean(axis=1, dtype=np.float32)

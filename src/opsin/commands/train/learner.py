@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,23 +16,29 @@ from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.commands.import_recipe import AnyRecipe
-from opsin.commands.train.class_mix import class_mix
+from opsin.commands.train.calibrate import ExportedFile, assumed_mix, shares_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import ClassMix, Layer, Metadata
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from opsin.backbones.backbone import Backbone
-    from opsin.commands.train.exported_file import ExportedFile
     from opsin.core.recipe import TrainingRecipe
+    from opsin.training.batches import TrainingBatches
+    from opsin.training.checkpoint import Tensors, TrainingState
     from opsin.training.trainer import Outcome
 
-#: How many times its budget a training takes at most, if the machine becomes slower than measured.
-OVERRUN: Final = 1.1
+    #: The state to go on from.
+    Start = tuple[Tensors, TrainingState]
+
+# How many times its budget a training takes at most, if the machine becomes slower than measured.
+_OVERRUN: Final = 1.1
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,12 @@ class Learner(ABC):
     #: Whether Ctrl-C has ended the training early, and why it came to no good end, if so.
     stopped: bool = False
     cause: str | None = None
+    #: When a budget began to count (`time.perf_counter`), its seconds, and the state to go on from.
+    began: float = 0.0
+    budget: float | None = None
+    start: Start | None = None
+    #: How the epochs went, if there were any.
+    outcome: Outcome | None = None
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
@@ -91,14 +105,19 @@ class Learner(ABC):
     def device_name(self) -> str:
         """Where it learns, as a person would say it."""
 
+    def further(self) -> str | None:
+        """Return what else could be tried, in words."""
+        return None
+
     def decided(self, **reasons: str) -> None:
         """Keep what was decided, and why."""
         update = {"reasons": self.recipe.reasons | reasons}
         self.recipe = self.recipe.model_copy(update=update)
 
-    def further(self) -> str | None:
-        """Return what else could be tried, in words."""
-        return None
+    @property
+    def seconds_left(self) -> float:
+        """Seconds of the budget that are left; infinite without one."""
+        return (self.budget or math.inf) - (time.perf_counter() - self.began)
 
     def metadata(
         self,
@@ -109,6 +128,9 @@ class Learner(ABC):
     ) -> Metadata:
         """Return what travels in a file that was fitted to labels, before its score is known."""
         recipe, dataset = self.recipe, self.dataset
+        classes = len(dataset.classes)
+        learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
+        assumed = assumed_mix(recipe.training.class_mix, dataset)
         return Metadata(
             opsin=__version__,
             model=recipe.model.name,
@@ -117,20 +139,48 @@ class Learner(ABC):
             layers=tuple(self.layers if layers is None else layers),
             source=recipe.data.source_names,
             fingerprint=dataset.fingerprint,
-            class_mix=class_mix(recipe.training.class_mix, dataset, labels, balanced=balanced),
+            class_mix=ClassMix(learnt=tuple(learnt.tolist()), assumed=tuple(assumed.tolist())),
         )
 
+    def train_epochs(
+        self,
+        network: nn.Module,
+        recipe: TrainingRecipe,
+        batches: tuple[TrainingBatches, TrainingBatches],
+        directory: RunDirectory,
+        *,
+        watcher: Watcher,
+        stop: threading.Event,
+    ) -> Outcome:
+        """Train a network by training and validation batches; it then has the best weights."""
+        from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415  these need PyTorch
+        from opsin.training.trainer import fit  # noqa: PLC0415
 
-def facts_of(outcome: Outcome, recipe: TrainingRecipe, *, interrupted: bool) -> TrainingFacts:
-    """Return what the report says of a training by epochs."""
-    return TrainingFacts(
-        best_epoch=outcome.best.epoch,
-        epochs=outcome.last.epoch,
-        asked=recipe.epochs,
-        stopped=outcome.stopped,
-        interrupted=interrupted,
-        diverged=outcome.diverged,
-        stepped_back=outcome.stepped_back,
-        balance=recipe.balance,
-        precision=recipe.precision,
-    )
+        self.outcome = outcome = fit(
+            network,
+            *batches,
+            recipe,
+            classes=len(self.dataset.classes),
+            checkpoints=Checkpoints(directory.checkpoints, watcher.note),
+            watcher=watcher,
+            stop=stop,
+            deadline=self.began + _OVERRUN * (self.budget or math.inf),
+            start=self.start,
+        )
+        self.stopped, self.cause = outcome.stopped, outcome.diverged
+        return outcome
+
+    def facts_of_epochs(self, recipe: TrainingRecipe, *, interrupted: bool) -> TrainingFacts:
+        """Return what the report says of a training by epochs."""
+        assert self.outcome is not None
+        return TrainingFacts(
+            best_epoch=self.outcome.best.epoch,
+            epochs=self.outcome.last.epoch,
+            asked=recipe.epochs,
+            stopped=self.outcome.stopped,
+            interrupted=interrupted,
+            diverged=self.outcome.diverged,
+            stepped_back=self.outcome.stepped_back,
+            balance=recipe.balance,
+            precision=recipe.precision,
+        )

@@ -11,16 +11,18 @@ from typing import Any, Final
 import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE
-from opsin.commands.installed import can_train_networks, need_training
+from opsin.commands.machine import can_train_networks, need_training
 from opsin.commands.train.learner import Loaded
 from opsin.commands.train.pretrained import (
     are_here,
+    known_trial,
     leaves_open,
     model_asked,
     network_in_time,
     open_given,
+    solved_by_gradients,
+    try_backbone,
 )
-from opsin.commands.train.trial import known_trial, solved_by_gradients, try_backbone
 from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
@@ -48,7 +50,10 @@ def load_for(
     by_all: bool = True,
     planned: bool = False,
 ) -> Loaded:
-    """Return what is to be trained on what, as far as it is settled."""
+    """Return what is to be trained on what, as far as it is settled.
+
+    What remains in ``options`` is of the model and the training.
+    """
     model = model_asked(model, options)
     by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
     launch = Launch.current()
@@ -59,17 +64,16 @@ def load_for(
         is_open = False
     if not is_open:
         need_training(model)
+    backbone = None
     if model == BACKBONE:
         backbone = open_given(data, options, offline=offline, watcher=watcher)
-        loaded = Loaded(model, _dataset(data, options, watcher), backbone, budget)
-    else:
-        loaded = Loaded(model, _dataset(data, dict(options), watcher), budget=budget)
-        if is_open:
-            loaded = _perhaps_pretrained(data, loaded, options, planned=planned, watcher=watcher)
+    loaded = Loaded(model, _dataset(data, options, watcher), backbone, budget)
+    if is_open:
+        loaded = _perhaps_pretrained(data, loaded, options, planned=planned, watcher=watcher)
+    for name in DATA_OPTIONS:
+        options.pop(name, None)
     if loaded.backbone is None:
         need_training(model)
-        for name in DATA_OPTIONS:
-            options.pop(name, None)
     elif by_all:
         loaded = replace(loaded, dataset=_judged_by_all(loaded.dataset, options))
     return loaded
@@ -88,12 +92,12 @@ def _perhaps_pretrained(
     if network is None:
         words = f"none: the features of {len(dataset):,} images would take too long here"
         return replace(loaded, reasons={"Backbone": words})
-    own = {**options, "backbone": network}
-    backbone = open_given(data, own, offline=True, watcher=watcher)
+    for_backbone = {**options, "backbone": network}
+    backbone = open_given(data, for_backbone, offline=True, watcher=watcher)
 
     @functools.cache
     def photographs() -> Dataset:
-        return _dataset(data, own, watcher)
+        return _dataset(data, for_backbone, watcher)
 
     began, trial = time.perf_counter(), None
     if can_train and planned:
@@ -106,20 +110,19 @@ def _perhaps_pretrained(
     if trial is not None and trial.scratch:
         left = None if seconds is None else max(1.0, seconds - (time.perf_counter() - began))
         return replace(loaded, budget=left, reasons=reasons)
-    dataset, budget = photographs(), loaded.budget
     options.clear()
-    options.update(own)
-    if budget is not None and not can_train:
-        watcher.note(WITHOUT_PYTORCH)
-        budget = None
-    if budget is not None and not (trial and trial.stopped):
+    options.update(for_backbone)
+    tunes = loaded.budget is not None and can_train and not (trial and trial.stopped)
+    if tunes:
         options["fine_tune"] = True
+    elif loaded.budget is not None and not can_train:
+        watcher.note(WITHOUT_PYTORCH)
     return replace(
         loaded,
         model=BACKBONE,
-        dataset=dataset,
+        dataset=photographs(),
         backbone=backbone,
-        budget=budget if options.get("fine_tune") else None,
+        budget=loaded.budget if tunes else None,
         reasons=reasons,
         is_open=trial is None and can_train,
     )
@@ -139,16 +142,16 @@ def _judged_by_all(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
     return replace(dataset, split=every) if folds_of(dataset.labels, dataset.units, 0) else dataset
 
 
-def _dataset(data: object, options: dict[str, Any], watcher: Watcher) -> Dataset:
-    """Return the dataset, loaded where sources were given; their options are taken out."""
-    own = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
+def _dataset(data: object, options: Mapping[str, Any], watcher: Watcher) -> Dataset:
+    """Return the dataset, loaded where sources were given."""
+    asked = {key: options[key] for key in DATA_OPTIONS if key in options}
     if not isinstance(data, Dataset):
         given = data if isinstance(data, list | tuple) else [data]
-        return load(*given, watcher=watcher, **own)
-    if own:
+        return load(*given, watcher=watcher, **asked)
+    if asked:
         raise RecipeError(
             "options of the model and the training beside a loaded dataset",
-            f"got {', '.join(own)}",
+            f"got {', '.join(asked)}",
             "Give these to opsin.load.",
         )
     return data

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.installed import answering_device, versions
+from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.automatic import choose
-from opsin.commands.train.exported_file import ExportedFile
-from opsin.commands.train.learner import OVERRUN, Learner, Loaded, facts_of
+from opsin.commands.train.calibrate import ExportedFile
+from opsin.commands.train.learner import Learner, Loaded
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from opsin.training.checkpoint import Tensors, TrainingState
-    from opsin.training.trainer import Outcome
-
-    #: The state to go on from.
-    Start = tuple[Tensors, TrainingState]
+    from opsin.commands.train.learner import Start
 
 
 class NetworkLearner(Learner):
@@ -47,8 +43,10 @@ class NetworkLearner(Learner):
     device: torch.device
     #: Multiply-adds of one forward pass over a batch.
     work: int
-    outcome: Outcome
     recipe: Recipe
+    #: Seconds of an epoch, where a budget made them known.
+    epoch_seconds: float | None = None
+    group = ALONE
 
     def __init__(
         self,
@@ -57,34 +55,26 @@ class NetworkLearner(Learner):
         *,
         given: Collection[str] = (),
         start: Start | None = None,
-        epoch_seconds: float | None = None,
-        deadline: float = math.inf,
     ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, []
-        self.given, self.start, self.epoch_seconds = given, start, epoch_seconds
-        self.deadline = deadline
-        self.group = ALONE
+        self.given, self.start = given, start
 
     @classmethod
     def decide(
-        cls,
-        loaded: Loaded,
-        options: Mapping[str, object],
-        watcher: Watcher,
+        cls, loaded: Loaded, options: Mapping[str, object], watcher: Watcher
     ) -> NetworkLearner:
         """Choose network, size, epochs and balance where they were not given."""
         from opsin.training.budget import fit_budget  # noqa: PLC0415
         from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
 
-        dataset = loaded.dataset
+        began, dataset = time.perf_counter(), loaded.dataset
         seconds = None if loaded.budget is None else seconds_of(loaded.budget)
-        deadline = time.perf_counter() + OVERRUN * (seconds or math.inf)
         given = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
         recipe = resolve(dataset.recipe, model=named, mirrored=mirrored, **given)
         device = choose_device(recipe.training.device)
-        chosen_by: dict[str, str] = {}
+        reasons = dict(loaded.reasons)
         if named is None:
             height, width, channels = dataset.images.shape[1:]
             quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
@@ -94,7 +84,8 @@ class NetworkLearner(Learner):
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
                 mirrored=mirrored, device=device.type, quick=quick, given=given,
             )  # fmt: skip
-            chosen_by = {"Auto": choice.reason}
+            if seconds is None:  # with a budget, its network and its epochs are the ones that hold
+                reasons["Auto"] = choice.reason
             recipe = resolve(
                 dataset.recipe, model=choice.model, mirrored=mirrored, **choice.options
             )
@@ -105,13 +96,11 @@ class NetworkLearner(Learner):
             recipe, chosen, epoch_seconds = fit_budget(
                 seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
             )
-            # Its network and its epochs are the ones that hold.
-            chosen_by = {"Budget": f"{clock(seconds)} · {chosen}"}
-        every = {**loaded.reasons, **chosen_by, **recipe.reasons}
-        recipe = recipe.model_copy(update={"reasons": every})
-        return cls(
-            dataset, recipe, given=set(given), epoch_seconds=epoch_seconds, deadline=deadline
-        )
+            reasons["Budget"] = f"{clock(seconds)} · {chosen}"
+        recipe = recipe.model_copy(update={"reasons": reasons | recipe.reasons})
+        learner = cls(dataset, recipe, given=set(given))
+        learner.began, learner.budget, learner.epoch_seconds = began, seconds, epoch_seconds
+        return learner
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
@@ -139,8 +128,8 @@ class NetworkLearner(Learner):
         mix = class_mix_in_words(self.recipe.training.class_mix, dataset)
         self.decided(**{"Class mix": mix})
         answering_device(self.recipe)  # refuses what is not there
-        height, width, channels = shape = dataset.images.shape[1:]
-        side = self.recipe.training.crop_side
+        height, width, channels = dataset.images.shape[1:]
+        shape, side = (height, width, channels), self.recipe.training.crop_side
         if side is not None and (side, side) != (height, width):
             raise RecipeError(
                 f"crops in the size of the images, {height}×{width}, for a network trained from "
@@ -150,11 +139,10 @@ class NetworkLearner(Learner):
             )
         statistics = statistics_of(dataset.images, dataset.split.train)
         self.network = build_network.build(
-            self.recipe.model, (height, width, channels), len(dataset.classes),
-            statistics=statistics,
-        )  # fmt: skip
+            self.recipe.model, shape, len(dataset.classes), statistics=statistics
+        )
         check_exportable(self.network)
-        self.layers = build_network.summarise(self.network, (height, width, channels))
+        self.layers = build_network.summarise(self.network, shape)
         self.recipe, note = fit_memory(
             self.recipe, self.layers, device=self.device, processes=self.group.world,
             images=(len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape),
@@ -168,28 +156,15 @@ class NetworkLearner(Learner):
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Train the network, which then holds the best epoch's weights."""
         from opsin.training.batches import TrainingBatches  # noqa: PLC0415
-        from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
-        from opsin.training.trainer import fit  # noqa: PLC0415
 
         data = self.dataset
         train, val = (
             TrainingBatches(data.images, data.labels, rows, self.device, self.group)
             for rows in (data.split.train, data.split.val)
         )
-        self.outcome = fit(
-            self.network,
-            train,
-            val,
-            self.recipe.training,
-            classes=len(data.classes),
-            checkpoints=Checkpoints(directory.checkpoints, watcher.note),
-            watcher=watcher,
-            stop=stop,
-            deadline=self.deadline,
-            start=self.start,
-        )
-        self.stopped, self.cause = self.outcome.stopped, self.outcome.diverged
-        return self.outcome.seconds
+        return self.train_epochs(
+            self.network, self.recipe.training, (train, val), directory, watcher=watcher, stop=stop
+        ).seconds
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
         """Write the network as ONNX."""
@@ -209,7 +184,7 @@ class NetworkLearner(Learner):
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
         """Return how the epochs went."""
-        return facts_of(self.outcome, self.recipe.training, interrupted=interrupted)
+        return self.facts_of_epochs(self.recipe.training, interrupted=interrupted)
 
     @property
     def device_name(self) -> str:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.backbones import milliseconds_of
-from opsin.commands.train.fine_tune import FineTuning
+from opsin.commands.train.fine_tune import FineTuneLearner
 from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Loaded
 from opsin.commands.train.load import load_for
 from opsin.commands.train.network import NetworkLearner
-from opsin.commands.train.pretrained import views_of
-from opsin.commands.train.trial import TRIAL_SECONDS
+from opsin.commands.train.pretrained import TRIAL_SECONDS, views_of
 from opsin.commands.train.words import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
@@ -128,17 +127,13 @@ def _of_network(
 
 
 def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]:
-    dataset, backbone = loaded.dataset, loaded.backbone
-    learner = HeadLearner.decide(loaded, options, began=0.0)
+    kind = FineTuneLearner if options.get("fine_tune") else HeadLearner
+    learner = kind.decide(loaded, options, began=0.0)
     with learner.ready():
-        seconds = None if backbone is None else _seconds_of_head(learner, backbone)
-        if learner.recipe.fine_tunes and learner.backbone is not None:
-            tuning = FineTuning(
-                dataset, learner.recipe, learner.rows, learner.backbone, learner.metadata, 0.0
-            )
-            epochs = tuning.planned_seconds()
-            learner.recipe = tuning.recipe
-            seconds = min((seconds or 0.0) + epochs, tuning.recipe.budget or math.inf)
+        seconds = None if loaded.backbone is None else _seconds_of_head(learner, loaded.backbone)
+        if isinstance(learner, FineTuneLearner):
+            seconds = (seconds or 0.0) + learner.planned_seconds()
+            seconds = min(seconds, learner.budget or math.inf)
         if loaded.is_open:
             learner.decided(
                 Trial="where histograms of gradients come close to the features, a network is "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final, Unpack
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
 from opsin.commands.train.begun import begun_before, learner_of
+from opsin.commands.train.fine_tune import FineTuneLearner
 from opsin.commands.train.finish import finish, write_request
 from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Learner
@@ -20,12 +22,13 @@ from opsin.commands.train.pretrained import model_asked
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.words import tell_end, tell_start
 from opsin.core.arguments import checked
-from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher
 from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
+from opsin.data.dataset import Dataset
+from opsin.data.run_images import Places
 from opsin.training.graceful_interrupt import graceful_interrupt
 from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_several
 
@@ -101,27 +104,98 @@ def train(
     with joined() as group:
         tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
         given: dict[str, Any] = {**options}
-        begun = begun_before(Path(runs), group)
-        if begun is not None and begun.read(RunStatus).state == "done":
+        begun, done = begun_before(Path(runs), group)
+        if begun is not None and done:
             return Run(begun.path)
         if model_asked(model, given) in FITTED:  # said at once
             refuse_several(_IN_ONE_GO)
         loaded = load_for(data, model, given, budget=budget, offline=offline, watcher=tell)
-        dataset = loaded.dataset
-        if loaded.model in FITTED:
+        fitted, tunes = loaded.model in FITTED, bool(given.get("fine_tune"))
+        if fitted:
             refuse_several(_IN_ONE_GO)
-        in_steps = loaded.model not in FITTED or given.get("fine_tune")
         learner: Learner
-        if begun is not None and begun.recipe.is_file() and in_steps:
-            learner = learner_of(begun, dataset, group=group, watcher=tell, began=began)
-        elif loaded.model in FITTED:
-            learner = HeadLearner.decide(loaded, given, began=began)
+        if begun is not None and begun.recipe.is_file() and (tunes or not fitted):
+            learner = learner_of(begun, loaded.dataset, group=group, watcher=tell, began=began)
+        elif fitted:
+            kind = FineTuneLearner if tunes else HeadLearner
+            learner = kind.decide(loaded, given, began=began)
         else:
             learner = NetworkLearner.decide(loaded, given, tell)
 
         def directory_of() -> RunDirectory:
-            title = name or f"{dataset.recipe.title}-{learner.recipe.model.name}"
+            title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"
             return begun or RunDirectory.create(Path(runs), title)
+
+        return run_training(learner, directory_of, watcher=tell, began=began, group=group)
+
+
+@checked
+def resume(
+    run: str | os.PathLike[str],
+    data: Dataset | Places = (),
+    *,
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> Run:
+    """Go on with a training from its newest whole checkpoint, bit for bit as if never left.
+
+    Args:
+        run: A run that was stopped, killed or has failed. With ``changes``, a finished one too.
+        data: Its images, if they came from arrays in memory, or where they are now, if they were
+            moved (default: read from its sources). They must be the same.
+        name: What a new run is called (default: its parent's name).
+        watcher: Receives the progress of the work (default: a progress display on standard error).
+        observers: Get the same events beside the display, such as trackers of yours; one that
+            raises costs a warning, and never the run.
+        track: As for `opsin.train`. A run that was tracked before goes on there, too, and a new
+            one is a new one.
+        quiet: Show nothing.
+        **changes: Options of the training that are to be others from here on: ``epochs``,
+            ``rate`` … The training then goes on in a new run that names this one as its parent.
+
+    Returns:
+        The finished run: the same one, or the new one.
+
+    Raises:
+        RunError: Another process works on the run, it has no checkpoint to go on from, it is
+            done, or its images are in another order or have another split.
+        MovedError: The images are gone, and ``data`` does not say where to.
+        SourceError: The images have changed since.
+        RecipeError: An option that cannot be changed, or nothing is left to train.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin import train
+        >>> runs = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=2, runs=runs, quiet=True)
+        >>> longer = resume(run, epochs=3, quiet=True)
+        >>> longer.recipe.parent == run.path.name
+        True
+    """
+    began = time.perf_counter()
+    with joined() as group:
+        tell = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
+        changes = {key: value for key, value in changes.items() if value is not None}
+        begun, done = begun_before(Path(run).parent, group)
+        if begun is not None and done:
+            return Run(begun.path)
+        if begun is not None and begun.recipe.is_file():
+            run, changes, name = begun.path, {}, None
+        parent = RunDirectory.open(run)
+        learner = learner_of(
+            parent, data, changes, name=name, group=group, watcher=tell, began=began
+        )
+
+        def directory_of() -> RunDirectory:
+            if not changes:
+                return parent
+            # Without its date and the number of its namesakes.
+            title = name or re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", parent.path.name)
+            return RunDirectory.create(parent.path.parent, title or parent.path.name)
 
         return run_training(learner, directory_of, watcher=tell, began=began, group=group)
 
@@ -137,8 +211,12 @@ def run_training(
     """Train in a directory that is found or made once all else is known to be usable."""
     audited = audit(learner.dataset, watcher=watcher)
     with learner.ready(group):
-        if not group.writes:
-            return _train_as_worker(learner, group)
+        if not group.writes:  # another process writes the run, and this one trains with it
+            directory = RunDirectory(group.first(Path()))
+            with graceful_interrupt() as stop:
+                learner.fit(directory, SILENT, stop)
+            group.wait()
+            return Run(directory.path)
         directory = directory_of()
         group.first(directory.path)
         with recorded(directory, watcher, group.launch) as recorder:
@@ -161,13 +239,4 @@ def run_training(
                 )  # fmt: skip
             tell_end(recorder, report, learner.further())
         group.wait()
-    return Run(directory.path)
-
-
-def _train_as_worker(learner: Learner, group: ProcessGroup) -> Run:
-    """Train together with the process that writes the run."""
-    directory = RunDirectory(group.first(Path()))
-    with graceful_interrupt() as stop:
-        learner.fit(directory, SILENT, stop)
-    group.wait()
     return Run(directory.path)

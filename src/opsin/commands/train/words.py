@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from opsin.commands.test_set_usage import leaks_of, looks_in_words
-from opsin.commands.train.class_mix import AS_TRAINED, assumed_mix
+from opsin.commands.train.calibrate import AS_TRAINED, assumed_mix
 from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts

@@ -29,4 +29,4 @@ class RecordedRecipe(Artifact):
 
     data: DataRecipe
     model: RecordedModel
-    training: RecordedTraining = RecordedTraining()
+    training: RecordedTraining = Field(default_factory=RecordedTraining)

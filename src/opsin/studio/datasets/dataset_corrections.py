@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
-from opsin.data.applied_corrections import Correction
+from opsin.data.apply_corrections import correct
 from opsin.data.cache import as_keys, digest_names
-from opsin.data.corrections import LEFT_OUT, correct, write_corrections
+from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
 # An image's digest and name, and its label before and after: "" leaves it out, None is the
@@ -274,11 +274,9 @@ def _as_training_reads(
     """Return the images whose class a table changes, and its lines that mean none of them."""
     if not path.is_file():
         return {}, []
-    # Row numbers go through the corrections with their images: so it shows which remain.
     whole = opened.decoded
-    numbered = replace(whole, sizes=np.arange(len(opened), dtype=np.int32))
-    corrected = correct(numbered, path, missing_ok=True)
-    kept = corrected.sizes
+    corrected = correct(whole, path, missing_ok=True)
+    kept = corrected.rows
     now = dict.fromkeys(np.setdiff1d(np.arange(len(opened)), kept).tolist(), "")
     for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
         now[int(kept[place])] = opened.classes[corrected.labels[place]]

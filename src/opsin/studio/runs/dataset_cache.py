@@ -19,10 +19,10 @@ from opsin.core.metadata import Bits
 from opsin.core.recipe import DataRecipe
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data import cache, sources
+from opsin.data.apply_corrections import correct
 from opsin.data.audit import Finding
-from opsin.data.cache import Decoded
-from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
+from opsin.data.decoded_store import Decoded, take
 from opsin.data.fill_cache import cache_key, look_up, read_found
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.data.sources.named import NAMES
@@ -178,12 +178,8 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             break
     else:
         raise _unread(recipe.source)
-    kept = np.arange(len(decoded.labels))
     if recipe.labels is not None:
-        # Which rows remain is learnt from numbers that go through the corrections with them.
-        numbered = replace(decoded, sizes=np.arange(len(kept), dtype=np.int32))
         decoded = correct(decoded, recipe.labels, missing_ok=True)
-        kept = correct(numbered, recipe.labels, missing_ok=True).sizes.astype(np.int64)
     written = directory.split.is_file()
     rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
     if rows is None or fingerprint_of(decoded) != record.fingerprint:
@@ -193,8 +189,8 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             "Put them back, or train again.",
         )
     if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
-        decoded, kept = decoded.take(rows), kept[rows]
-    opened = DecodedDataset(run_id, decoded, key=key, kept=kept, recipe=read)
+        decoded = take(decoded, rows)
+    opened = DecodedDataset(run_id, decoded, key=key, kept=decoded.rows, recipe=read)
     if written:
         opened.take_split(directory.load_arrays(directory.split))
     return opened

@@ -1,4 +1,4 @@
-"""A file as it was exported, and how sure it may be of its answers."""
+"""An exported file is calibrated: class mix, temperature, reject threshold, test-time views."""
 
 from __future__ import annotations
 
@@ -6,32 +6,82 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from opsin.commands.train.class_mix import shares_of
 from opsin.core.artifacts.run_report import OodFigures
+from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Calibration, ClassMix, Reject
+from opsin.core.metadata import Calibration, ClassMix, Reject, Views
 from opsin.data.dataset import Dataset
+from opsin.data.spelling import nfc
+from opsin.evaluation.mistakes import drawn_rows
 from opsin.runtime.classifier import Classifier, with_outputs
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
+from opsin.runtime.test_time_augmentation import step_of
 
 if TYPE_CHECKING:
+    from opsin.evaluation.out_of_distribution import ClassPrototypes
     from opsin.evaluation.out_of_fold import OutOfFold
-    from opsin.evaluation.reject import ClassPrototypes
 
-# Training images that the classes' means are taken from: more make them no better.
-_KNOWN: Final = 5000
-# Training images that further ones are compared with, where these say more than their means.
-_NEAREST: Final = 2000
+#: The mix among the training images, which is the usual one.
+AS_TRAINED: Final = "as-trained"
+_SHARES: Final = TypeAdapter(dict[str, float])
+# Bytes of a file of shares, for more classes than there may be.
+_LARGEST: Final = 10_000_000
+# Training images that the classes' means are taken from: more make them no better; and those that
+# further ones are compared with, where these say more than their means.
+_KNOWN, _NEAREST = 5000, 2000
+# Validation images whose views are asked about: ten views of each are much work.
+_VIEWED: Final = 1000
 _LOGITS: Final = "head"
 _NAMES: Final = (_LOGITS, "embedding", "probabilities")
 
 Outputs = dict[str, NDArray[np.float32]]
+
+
+def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
+    """Return the share of each class that answers are to assume, ``float64[K]``."""
+    classes = len(dataset.classes)
+    if asked == "even":
+        return np.full(classes, 1 / classes)
+    if asked == AS_TRAINED:
+        return shares_of(dataset.labels[dataset.split.train], classes)
+    return _shares_in(Path(asked), dataset.classes)
+
+
+def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Return the share of each class, ``float64[K]``; one without images counts as one image."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return np.asarray(counts / counts.sum(), np.float64)
+
+
+def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    def refused(received: str) -> RecipeError:
+        return RecipeError(
+            "as-trained, even, or a JSON file with a share above 0 for each class",
+            received,
+            f'Write such a file: {{"{classes[0]}": 0.9, …}}.',
+        )
+
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise refused(f"{path} is too large")
+        shares = {nfc(name): n for name, n in _SHARES.validate_json(path.read_bytes()).items()}
+    except OSError:
+        raise refused(f"got {str(path)!r}, which is no file") from None
+    except ValidationError:
+        raise refused(f"{path} holds something else") from None
+    wrong = [name for name in classes if not 0 < shares.get(nfc(name), 0) < np.inf]
+    wrong += [name for name in shares if name not in map(nfc, classes)]
+    if wrong:
+        raise refused(f"{path} says none for {wrong[0]!r}, or it is no class")
+    listed = np.array([shares[nfc(name)] for name in classes], np.float64)
+    return np.asarray(listed / listed.sum(), np.float64)
 
 
 @dataclass(frozen=True)
@@ -93,17 +143,17 @@ class ExportedFile:
         classes = len(self.dataset.classes)
         expected = shares_of(labels[split.train], classes) * len(split.val)
         counts = np.bincount(labels[split.val], minlength=classes)
-        own = np.clip(expected, counts - 1, counts + 1)
-        return np.asarray(np.log(own / own.sum()) - np.log(mix.learnt), np.float64)
+        shares = np.clip(expected, counts - 1, counts + 1)
+        return np.asarray(np.log(shares / shares.sum()) - np.log(mix.learnt), np.float64)
 
     def outputs(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
         """Return outputs of the file for some images."""
         if self.known is None:
             return self._computed(rows, names)
-        return {name: self._every[name][rows] for name in names}
+        return {name: self._of_all[name][rows] for name in names}
 
     @cached_property
-    def _every(self) -> Outputs:
+    def _of_all(self) -> Outputs:
         return self._computed(np.arange(len(self.dataset)))
 
     def _computed(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
@@ -121,7 +171,8 @@ class ExportedFile:
         """Return outputs of the file for what ``known`` names of some images."""
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
-        name = cast("tuple[str, NDArray[np.float32]]", self.known)[0]
+        assert self.known is not None
+        name = self.known[0]
         session = cpu_session(OnnxGraph(self.content).between(name, names))
         return dict(zip(names, session.run(list(names), {name: values}), strict=True))
 
@@ -138,8 +189,7 @@ class FileWithAnswers(NamedTuple):
 def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswers:
     """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
-    from opsin.evaluation.out_of_distribution import near_and_far  # noqa: PLC0415  scikit-learn
-    from opsin.evaluation.reject import choose_threshold  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import choose_threshold, near_and_far  # noqa: PLC0415
     from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
 
     dataset, val = exported.dataset, exported.dataset.split.val
@@ -174,14 +224,14 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
     content = finished(exported.content, metadata, calibrated)
     every, ood = None, None
     if exported.known is not None:
-        found = exported.outputs(np.arange(len(dataset)))
-        every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
+        outputs = exported.outputs(np.arange(len(dataset)))
+        every = Answers(*calibrated.answer(outputs[_LOGITS], outputs["embedding"]))
         if answers is not None:
             every.probabilities[val] = answers.probabilities
         if exported.judged is not None and exported.strange is not None:
             judged = exported.judged[0]
             ood = near_and_far(
-                judged, found["embedding"][judged.rows], dataset.labels[judged.rows],
+                judged, outputs["embedding"][judged.rows], dataset.labels[judged.rows],
                 dataset.classes,
                 strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
                 most=None if reject is None else reject.max_ood_score,
@@ -191,24 +241,50 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
 
 def _prototypes(exported: ExportedFile) -> ClassPrototypes:
     """Return the training images that a pretrained network knows, else the means of classes."""
-    from opsin.evaluation.reject import ClassPrototypes  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import ClassPrototypes  # noqa: PLC0415
 
-    dataset = exported.dataset
-    train = dataset.split.train
-    each = exported.classifier.metadata.backbone is not None and exported.known is not None
-    shown = _spread(dataset.labels[train], train, _NEAREST if each else _KNOWN)
+    dataset, train = exported.dataset, exported.dataset.split.train
+    pretrained = exported.classifier.metadata.backbone is not None and exported.known is not None
+    # Rows of each class evenly along the set, rare classes whole.
+    labels, classes = dataset.labels[train], np.unique(dataset.labels[train])
+    share = max((_NEAREST if pretrained else _KNOWN) // max(len(classes), 1), 1)
+    shown = train[:0]
+    for label in classes:
+        rows = train[labels == label]
+        places = np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64)
+        shown = np.append(shown, rows[places])
+    shown = np.sort(shown)
     seen = exported.outputs(shown, ["embedding"])["embedding"]
-    if each:
+    if pretrained:
         return ClassPrototypes.of_images(seen)
     return ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
 
 
-def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Choose rows of each class evenly along the set, rare classes whole; in rising order."""
-    classes, counts = np.unique(labels, return_counts=True)
-    share = max(most // max(len(classes), 1), 1)
-    chosen = []
-    for number, count in zip(classes, counts, strict=True):
-        places = np.linspace(0, count - 1, min(share, int(count))).round().astype(np.int64)
-        chosen.append(rows[labels == number][places])
-    return np.sort(np.concatenate(chosen)) if chosen else rows[:0]
+def try_views(
+    classifier: Classifier,
+    validation: Answers | None,
+    dataset: Dataset,
+    varied: Views,
+    watcher: Watcher,
+) -> Views:
+    """Judge by validation images whether the mean over views as trained on beats one answer."""
+    from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
+
+    height, width = dataset.images.shape[1:3]
+    if validation is None or not (varied.flip or step_of(height, width, varied.shift)):
+        return varied
+    places = drawn_rows(len(dataset.split.val), _VIEWED)
+    rows = dataset.split.val[places]
+    watcher.begin("Views", len(rows), "images")
+    parts, done = [], 0
+    for part in classifier.iter_answers(dataset.images, rows, views=varied):
+        parts.append(part.probabilities)
+        watcher.advance(done := done + len(part.probabilities))
+    watcher.end()
+    with_views = np.concatenate(parts).argmax(axis=1)
+    alone = validation.probabilities[places].argmax(axis=1)
+    test = compare_answers(alone, with_views, dataset.labels[rows], dataset.units[rows])
+    gained, lost = test.only_second, test.only_first
+    helped = bool(gained > lost and test.p < LEVEL)
+    judged = {"images": len(rows), "gained": gained, "lost": lost, "p": test.p, "helped": helped}
+    return varied.model_copy(update=judged)

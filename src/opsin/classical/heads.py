@@ -1,0 +1,214 @@
+"""What learns from a network's features: their projection, and the classifiers on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.arrays import Doubles, Floats, Ints
+from opsin.core.errors import MissingExtraError
+
+try:
+    from scipy.linalg import eigh, solve
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax, softmax
+except ImportError as error:
+    raise MissingExtraError("classical models", "classical") from error
+
+#: Most directions: more tell classes apart no better.
+COMPONENTS: Final = 512
+#: Softens the root about zero, where it would enlarge rounding without end.
+SOFT: Final = 0.01
+#: Added to a squared length, which may be 0.
+LEAST: Final = 1e-6
+#: What is left of a squared length counts as this at least: less is rounding.
+REST: Final = 1e-4
+# Images that directions are found in.
+_SHOWN: Final = 3_000
+# Squared lengths below this share of the largest are rounding.
+_ROUNDING: Final = 1e-7
+# L-BFGS ends where the objective falls by less than this share of it, or after so many steps.
+_TOLERANCE: Final = 1e-6
+_ITERATIONS: Final = 200
+# Targets lie this far apart, so that the softmax of what is fitted is about as sure as it is right.
+_APART: Final = 10.0
+
+
+def rooted(features: Floats, blocks: Sequence[int]) -> Floats:
+    """Return the signed roots of features, each block of them scaled to the same length.
+
+    A block is what a network says at one depth. With roots of length 1, the product of two images
+    is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
+    features outweigh the others less (F. Perronnin et al., "Improving the Fisher kernel", ECCV
+    2010), and nothing about the scale has to be learnt from the images.
+    """
+    roots = features / np.sqrt(np.abs(features) + np.float32(SOFT))
+    start = 0
+    for size in blocks:
+        block = roots[:, start : start + size]
+        squares = np.square(block).sum(axis=1, keepdims=True) + np.float32(LEAST)
+        block /= np.sqrt(squares * np.float32(len(blocks)))
+        start += size
+    return np.asarray(roots, np.float32)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The roots of features (`rooted`) as few numbers, which keep their length.
+
+    Args:
+        weight: ``float32[K, D]``, rows of length 1 at right angles.
+        blocks: How many of the D belong together, in order.
+    """
+
+    weight: Floats
+    blocks: tuple[int, ...]
+
+    @classmethod
+    def fit(cls, roots: Floats, blocks: Sequence[int]) -> Projection:
+        """Keep the directions that images lie in most: of up to 512 images, all of them."""
+        places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
+        # Where few are left out of many, single precision finds the directions as well.
+        few = len(places) <= 2 * COMPONENTS
+        shown: NDArray[Any] = roots[places].astype(np.float64 if few else np.float32)
+        last = len(shown) - 1
+        first = max(0, len(shown) - min(COMPONENTS, shown.shape[1]))
+        # There are far more numbers than images: of the products of images it is quicker.
+        squares, vectors = eigh(shown @ shown.T, subset_by_index=[first, last])
+        kept = squares > _ROUNDING * float(squares[-1])
+        weight = ((vectors[:, kept] / np.sqrt(squares[kept])).T @ shown)[::-1]
+        return cls(weight.astype(np.float32), tuple(blocks))
+
+    def transform(self, features: Floats) -> Floats:
+        """Return the points of rows of features, ``float32[N, K + 1]``."""
+        return self.of_roots(rooted(features, self.blocks))
+
+    def of_roots(self, roots: Floats) -> Floats:
+        """Return the points of what `rooted` returned, ``float32[N, K + 1]``."""
+        points = roots @ self.weight.T
+        rest = np.maximum(1 - np.square(points).sum(axis=1, keepdims=True), np.float32(REST))
+        return np.asarray(np.concatenate([points, np.sqrt(rest)], axis=1), np.float32)
+
+
+class _Softmax:
+    """Answers that are the softmax of logits."""
+
+    def decision_function(self, points: Floats) -> Doubles:
+        """Return the logits, ``float64[N, K]``."""
+        raise NotImplementedError
+
+    def predict_proba(self, points: Floats) -> Doubles:
+        """Return the softmax of the logits, ``float64[N, K]``."""
+        answers: Doubles = softmax(self.decision_function(points), axis=1)
+        return answers
+
+
+@dataclass(frozen=True)
+class LinearClassifier(_Softmax):
+    """A linear classifier, whose answers are the softmax of its logits.
+
+    Args:
+        coef_: ``float64[K, D]``
+        intercept_: ``float64[K]``
+    """
+
+    coef_: Doubles
+    intercept_: Doubles
+
+    @classmethod
+    def logistic(cls, points: Floats, labels: Ints, *, c: float) -> LinearClassifier:
+        """Fit multinomial logistic regression."""
+        classes, size = int(labels.max()) + 1, points.shape[1]
+        scaled = np.append(points, np.ones((len(points), 1), np.float32), axis=1)
+        curvature = c * (classes - 1) / classes**2 * np.square(scaled).sum(axis=0, dtype=np.float64)
+        penalised = np.arange(size + 1) < size
+        scales = 1 / np.sqrt(curvature + penalised)
+        penalty = penalised * scales**2
+        scaled *= scales.astype(np.float32)
+        rows = np.arange(len(labels))
+
+        def objective(flat: Doubles) -> tuple[float, Doubles]:
+            values = flat.reshape(classes, size + 1)
+            logs = log_softmax(scaled @ values.T.astype(np.float32), axis=1)
+            slopes = np.exp(logs)
+            slopes[rows, labels] -= 1
+            loss = -c * float(logs[rows, labels].sum(dtype=np.float64))
+            loss += float((penalty * values**2).sum()) / 2
+            return loss, (c * (slopes.T @ scaled) + penalty * values).ravel()
+
+        start = np.zeros(classes * (size + 1))
+        options: Any = {"maxiter": _ITERATIONS, "ftol": _TOLERANCE, "gtol": 0.0}
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+        values = found.x.reshape(classes, size + 1) * scales
+        return cls(values[:, :-1], values[:, -1])
+
+    @classmethod
+    def nearest_mean(cls, points: Floats, labels: Ints) -> LinearClassifier:
+        """Take the mean of each class; logits are half squared distances from these."""
+        means = np.stack([
+            points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
+        ])  # fmt: skip
+        scale = float(points.var(axis=0, dtype=np.float64).sum()) or 1.0
+        # What all classes share changes no answer, and would cost digits.
+        squares = (means**2).sum(axis=1)
+        return cls((means - means.mean(axis=0)) / scale, (squares.mean() - squares) / (2 * scale))
+
+    def decision_function(self, points: Floats) -> Doubles:
+        """Return the logits, ``float64[N, K]``."""
+        return np.asarray(points @ self.coef_.T + self.intercept_, np.float64)
+
+
+@dataclass(frozen=True)
+class KernelRidge(_Softmax):
+    """A score for each class: a sum over the training images, by how near they are.
+
+    One regression a class onto "this one or another", by least squares with a Gaussian kernel
+    (R. Rifkin et al., "Regularized least-squares classification", 2003). A support vector machine
+    counts which of each two classes wins, so nearly all its answers are equally sure; these scores
+    say how clear an answer is.
+
+    Args:
+        points: The training images, ``float32[N, D]``.
+        coefficients: What each adds to each class's score, ``float64[N, K]``, or ``float32``: all
+            is computed in their precision.
+        bias: Of each class, ``float64[K]``.
+        gamma: Inverse squared width of the kernel.
+    """
+
+    points: Floats
+    coefficients: Doubles | Floats
+    bias: Doubles
+    gamma: float
+
+    @classmethod
+    def fit(
+        cls, points: Floats, labels: Ints, *, c: float, gamma: float, exact: bool = True
+    ) -> KernelRidge:
+        """Fit it, in double precision or in single."""
+        classes, precision = int(labels.max()) + 1, np.float64 if exact else np.float32
+        system = _kernel(points.astype(precision), points.astype(precision), gamma)
+        system[np.diag_indices_from(system)] += 1 / c
+        targets = np.full((len(labels), classes), -_APART / classes, precision)
+        targets[np.arange(len(labels)), labels] += _APART
+        found = solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True)
+        return cls(points, found, np.full(classes, _APART / classes), gamma)
+
+    def decision_function(self, points: Floats) -> Doubles:
+        """Return the scores, ``float64[N, K]``."""
+        precision = self.coefficients.dtype
+        kernel = _kernel(points.astype(precision), self.points.astype(precision), self.gamma)
+        return np.asarray(kernel @ self.coefficients + self.bias, np.float64)
+
+
+def _kernel(left: NDArray[Any], right: NDArray[Any], gamma: float) -> NDArray[Any]:
+    """Return the Gaussian of the distances of rows, ``[N, M]``, as precise as these are."""
+    found: NDArray[Any] = left @ (2 * gamma * right).T
+    found -= gamma * np.square(left).sum(axis=1)[:, None]
+    found -= gamma * np.square(right).sum(axis=1)
+    np.minimum(found, 0, out=found)
+    np.exp(found, out=found)
+    return found

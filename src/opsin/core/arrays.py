@@ -1,0 +1,13 @@
+"""Arrays by the type of their numbers, named shortly."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+#: Prepared images, ``uint8[N, H, W, C]``, or one of them.
+Pixels = NDArray[np.uint8]
