@@ -14,7 +14,7 @@ from opsin.report.terminal import bar, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
-    from opsin.commands.insight import Insight
+    from opsin.commands.inspect_model import Insight
     from opsin.inspection.decision import Decision
     from opsin.inspection.probes import Probes
     from opsin.inspection.summary import NetworkSummary
