@@ -182,22 +182,27 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     return Audit(dataset, tuple(finding for finding in found if finding.count))
 
 
-def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
-    """Return what is wrong with copies, and which there are."""
-    near, labels = dataset.near, dataset.labels
-    tested = np.zeros(len(dataset), bool)
-    tested[dataset.split.test] = True
+def _copies(dataset: Dataset) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Return exact copies, most first, and pairs of near ones, the most alike first."""
     _, content = np.unique(as_keys(dataset.digests), return_inverse=True)
     order = np.argsort(content, kind="stable")
     bundles = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
     copies = sorted((b.tolist() for b in bundles if len(b) > 1), key=lambda b: (-len(b), b[0]))
-    exact = tuple(Case(tuple(rows), "the same pixels") for rows in copies)
+    near = dataset.near
     alike = tuple(
         Case((int(one), int(other)), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
         for (one, other), likeness, turned in zip(
             near.pairs, near.likeness, near.mirrored, strict=True
         )
     )
+    return tuple(Case(tuple(rows), "the same pixels") for rows in copies), alike
+
+
+def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
+    """Return what is wrong with copies, and which there are."""
+    labels, tested = dataset.labels, np.zeros(len(dataset), bool)
+    tested[dataset.split.test] = True
+    exact, alike = _copies(dataset)
     conflicts = tuple(
         Case(case.rows, " or ".join(dataset.classes[k] for k in np.unique(labels[[*case.rows]])))
         for case in (*exact, *alike)
@@ -231,7 +236,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
     there = [
         Finding(
             "near-duplicates",
-            len(np.unique(near.pairs)),
+            len(np.unique(dataset.near.pairs)),
             "Near duplicates: cropped, resized, mirrored or recoded",
             "lets the split part them, as you asked" if apart else _ONE_SIDE,
             "leave some out if they are too many of one kind; of films or bursts, name the scene "
