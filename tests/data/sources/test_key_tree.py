@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from opsin.data.image_tree import ImageTree
-from opsin.data.sources import stored
-from opsin.data.sources.stored import KeyTree
+from opsin.data.sources import key_tree
+from opsin.data.sources.key_tree import KeyTree
 from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoreAddress
 from tests.object_store import BUCKET, ObjectStore
@@ -50,7 +50,7 @@ def test_the_images_of_a_folder_in_its_order(
     assert [name for name, _ in tree.stream()] == expected
     assert tree.runs == 1
     # Where there is too much to be sorted, it comes as the store has it.
-    monkeypatch.setattr(stored, "SORTED", 5)
+    monkeypatch.setattr(key_tree, "SORTED", 5)
     names = [name for name, _ in tree.stream()]
     assert set(expected) < set(names)  # runs are not looked for
     store.asked.clear()

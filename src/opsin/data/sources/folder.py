@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
@@ -24,11 +23,9 @@ from opsin.data.sources.contents import (
     UnpreparedImages,
     key_of_files,
 )
+from opsin.data.sources.key_tree import KeyTree
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.data.split import TRAIN, part_named
-
-if TYPE_CHECKING:
-    from opsin.data.sources.stored import KeyTree
 
 _USUAL = ("train", "val", "test")
 _ENDINGS = f"Images end in {', '.join(SUFFIXES[:6])} …"
