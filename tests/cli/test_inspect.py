@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from opsin.cli.inspect import show_insight
-from opsin.commands.insight import Insight
+from opsin.commands.inspect_model import Insight
 from opsin.core.metadata import Layer
 from opsin.inspection.layers import view_of
 from opsin.inspection.units import unit_gallery

@@ -19,7 +19,7 @@ from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL
 
 if TYPE_CHECKING:
-    from opsin.commands.explain import Explained
+    from opsin.commands.inspect import Explained
     from opsin.inspection.lessons.batch_normalisation import BatchNormalisationLesson
     from opsin.inspection.lessons.convolution import ConvolutionLesson
     from opsin.inspection.lessons.dropout import DropoutLesson
@@ -56,7 +56,7 @@ def explain(
         term: What to explain (default: list what this network has).
         layer (NAME): At which layer (default: the first one of that kind).
     """
-    from opsin.commands.explain import explain as workflow  # noqa: PLC0415  slow to load
+    from opsin.commands.inspect import explain as workflow  # noqa: PLC0415  slow to load
 
     explained = workflow(
         model, term, image, layer=layer, data=data or (), watcher=for_people(quiet=quiet)

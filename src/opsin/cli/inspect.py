@@ -17,7 +17,7 @@ from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 
 if TYPE_CHECKING:
-    from opsin.commands.insight import Insight
+    from opsin.commands.inspect_model import Insight
     from opsin.inspection.decision import Decision
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery

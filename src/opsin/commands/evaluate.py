@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opsin.commands.nearly_seen import can_compare, nearly_seen
+from opsin.commands.known_images import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
@@ -36,9 +36,10 @@ from opsin.core.metadata import Metadata, Reject, Score
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.core.stored_json import json_text
-from opsin.data.applied_corrections import Applied
-from opsin.data.cache import Decoded, short_digest
+from opsin.data.cache import short_digest
+from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, find_given, fingerprint_of, read_corrected
+from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.groups import groups_by_name, pairs_of, split_groups
 from opsin.data.lazy_images import THREADS, Images
@@ -323,7 +324,7 @@ def evaluate(
 
     Returns:
         The figures, with ``part``, what was judged; ``seen_nearly`` counts by
-        `opsin.commands.nearly_seen.nearly_seen`, and ``looks`` how often the runs of its folder
+        `opsin.commands.known_images.nearly_seen`, and ``looks`` how often the runs of its folder
         have looked at this test set.
 
     Raises:
@@ -334,7 +335,7 @@ def evaluate(
     place = None if out is None else place_of_figures(out)
     classifier = open_classifier(model, device=device, watcher=watcher)
     recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
-    decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
+    _, decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
     check_known_classes(classifier, decoded.classes, recipe.source)

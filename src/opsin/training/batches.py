@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from opsin.data.cache import read_rows
-from opsin.data.lazy_images import Images
+from opsin.data.lazy_images import Images, read_rows
 from opsin.training.process_group import ALONE, ProcessGroup
 
 # Share of a GPU's free memory that images may take.

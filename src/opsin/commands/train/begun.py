@@ -12,7 +12,7 @@ import numpy as np
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBackbone
 from opsin.commands.import_recipe import ImportRecipe
-from opsin.commands.installed import need_training, versions
+from opsin.commands.machine import need_training, versions
 from opsin.commands.runs import Run
 from opsin.commands.train.fine_tune import FineTuneLearner
 from opsin.commands.train.learner import Learner

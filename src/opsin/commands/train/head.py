@@ -21,7 +21,7 @@ from opsin.classical.classical_recipe import (
     resolve_classical,
 )
 from opsin.commands.backbones import milliseconds_of
-from opsin.commands.installed import answering_device, versions
+from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded
 from opsin.commands.train.pretrained import MANY_IMAGES, views_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.installed import answering_device, versions
+from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.automatic import choose
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner, Loaded
