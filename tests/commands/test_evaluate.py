@@ -21,7 +21,7 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, from_arrays
 from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
-from opsin.studio.runs.run_row import read_row, stamp_of
+from opsin.studio.runs.run_index import read_row, stamp_of
 from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
 
 

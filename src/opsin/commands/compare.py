@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.commands.bench import rates_in_turn
 from opsin.commands.machine import Machine
 from opsin.commands.paired_predictions import PairedPredictions, bring_together
 from opsin.commands.runs import Run
-from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart
 from opsin.core.artifacts.run_report import Report

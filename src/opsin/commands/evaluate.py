@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from opsin.commands.nearly_seen import can_compare, nearly_seen
+from opsin.commands.known_images import can_compare, nearly_seen
 from opsin.commands.out_file import OutFile
 from opsin.commands.own_images import OwnImages
 from opsin.commands.predict.stream import open_classifier
@@ -324,7 +324,7 @@ def evaluate(
 
     Returns:
         The figures, with ``part``, what was judged; ``seen_nearly`` counts by
-        `opsin.commands.nearly_seen.nearly_seen`, and ``looks`` how often the runs of its folder
+        `opsin.commands.known_images.nearly_seen`, and ``looks`` how often the runs of its folder
         have looked at this test set.
 
     Raises:

@@ -52,8 +52,7 @@ _PLACE: Final = 0.75
 
 def for_others(classifier: Classifier) -> bytes:
     """Return the file without folders and notes of this machine; what it answers stays the same."""
-    from opsin.onnx_files.makers_notes import without_notes  # noqa: PLC0415  needs onnx
-    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import finished, without_notes  # noqa: PLC0415  onnx
 
     own, path = classifier.metadata, classifier.path
     if (directory := run_of(classifier)) is not None:

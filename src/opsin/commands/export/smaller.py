@@ -53,7 +53,7 @@ def write_smaller(
 ) -> Shipped:
     """Make a classifier smaller, compare it with its original, and write it."""
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  it needs onnx
-    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415
+    from opsin.onnx_files.quantize import to_fp16  # noqa: PLC0415
 
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
@@ -135,7 +135,7 @@ def _best_ranges(
     classifier: Classifier, known: ReferenceSet, watcher: Watcher
 ) -> tuple[bytes, str]:
     """Quantise with each choice of ranges; keep what answers most like the original."""
-    from opsin.onnx_files.quantize.int8 import RANGES, to_int8  # noqa: PLC0415
+    from opsin.onnx_files.quantize import RANGES, to_int8  # noqa: PLC0415
 
     if not len(known.train):
         raise SourceError(
