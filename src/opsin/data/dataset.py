@@ -35,12 +35,21 @@ from opsin.data.groups import groups_by_name, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
-from opsin.data.recorded_parts import recorded_parts
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
+from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
-from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, SplitInputs, find_leaks, make_split
+from opsin.data.split import (
+    LARGE,
+    TEST,
+    TRAIN,
+    VAL,
+    Split,
+    SplitInputs,
+    find_leaks,
+    make_split,
+    recorded_parts,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,6 +353,10 @@ def load_recipe(
     if recipe.group_by:
         groups = groups_by_name(before.names, recipe.group_by)
     near, units = _find_units(before, recipe, groups, source, watcher)
+    recorded = None
+    if recipe.parts_of:
+        kinds = (before.digests, before.source_digests)
+        recorded = recorded_parts(recipe.parts_of, kinds, watcher)
     subjects = SplitInputs(
         labels=before.labels,
         digests=before.digests,
@@ -352,7 +365,7 @@ def load_recipe(
         classes=decoded.classes,
         units=units,
         groups=groups,
-        recorded=recorded_parts(recipe.parts_of, before, watcher) if recipe.parts_of else None,
+        recorded=recorded,
         corrected=(rows, decoded.labels),
     )
     problem = None
@@ -467,7 +480,7 @@ def from_contents(
     contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
 ) -> Dataset:
     """Decode and split labelled images that no source names: arrays, or files from anywhere."""
-    return load_recipe(recipe, found=located(contents), watcher=watcher)
+    return load_recipe(recipe, found=contents.located(), watcher=watcher)
 
 
 def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8 | np.uint16]:
