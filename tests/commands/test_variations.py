@@ -60,7 +60,7 @@ def test_without_pytorch_the_error_says_what_to_install(
         ({}, "left as they are"),
         ({"flip": True}, "mirrored"),
         ({"shift": 1}, "moved by up to 1 pixel"),
-        ({"zoom": 0.125, "light": 0.3},
+        ({"zoom": 0.125, "brightness": 0.3},
          "zoomed by up to 12.5%, brightness and contrast changed by up to 30%"),
         ({"flip": True, "shift": 2, "erase": 0.25},
          "mirrored, moved by up to 2 pixels, a square of 8 × 8 put out"),
@@ -82,6 +82,6 @@ def test_the_page_states_the_policies_as_they_are() -> None:
             f"{Fraction(parts['shift'])} of the side" if parts["shift"] else "–",
             f"± {parts['zoom']:.0%}" if parts["zoom"] else "–",
             f"± {parts['rotate']:g}°" if parts["rotate"] else "–",
-            f"± {parts['light']:.0%}" if parts["light"] else "–",
+            f"± {parts['brightness']:.0%}" if parts["brightness"] else "–",
             f"{Fraction(parts['erase'])} of the side" if parts["erase"] else "–",
         ]

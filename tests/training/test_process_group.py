@@ -53,7 +53,7 @@ for model, weights, part in (
 ):
     recipe = resolve(
         DataRecipe.of("photos"), model=model, label_smoothing=0.1, optimizer="sgd",
-        shift=2, rotate=10, zoom=0.1, light=0.3, erase=0.3, micro_batch=part,
+        shift=2, rotate=10, zoom=0.1, brightness=0.3, erase=0.3, micro_batch=part,
     )
     statistics = statistics_of(pixels, np.arange(50))
     torch.manual_seed(0)

@@ -237,7 +237,7 @@ class _Training:
         epoch = Epoch(
             epoch=place.epoch, epochs=self.recipe.epochs, step=place.step,
             train_loss=place.loss_sum / place.seen, train_accuracy=place.right_sum / place.seen,
-            val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
+            val_loss=val_loss, val_accuracy=val_accuracy, learning_rate=rate,
             seconds=place.epoch_seconds + spent, images_per_second=speed,
             best=better, complete=complete, norms=self.stepper.norms(),
         )  # fmt: skip
@@ -337,7 +337,7 @@ class _Training:
             return False
         self.watcher.note(
             f"{trouble}: going back to step {place.step:,}, to go on with a tenth of the rate "
-            "(a smaller --rate would have avoided this)"
+            "(a smaller --learning-rate would have avoided this)"
         )
         spent = self.seconds()
         self.restore(tensors, place.model_copy(update={"rate_factor": _SLOWER, "seconds": spent}))
@@ -381,8 +381,8 @@ class _Training:
         epoch = Epoch(
             epoch=place.last.epoch if place.last else 0, epochs=self.recipe.epochs,
             step=place.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
-            val_accuracy=val_accuracy, rate=0.0, seconds=0.0, images_per_second=0.0, best=True,
-            complete=False,
+            val_accuracy=val_accuracy, learning_rate=0.0, seconds=0.0, images_per_second=0.0,
+            best=True, complete=False,
         )  # fmt: skip
         if not place.told:
             self.watcher.epoch(epoch)
