@@ -18,11 +18,16 @@ from opsin.core.events import Watcher
 from opsin.data.cache import digest_names
 from opsin.data.dataset import Dataset
 from opsin.data.table_columns import columns_of
+from opsin.evaluation.embedding_map import map_embedding, map_figures
+from opsin.evaluation.label_errors import clear_examples, doubt_labels, too_weak
 from opsin.evaluation.mistakes import typical_rows
+from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
+from opsin.evaluation.robustness import robustness
+from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
-    from opsin.evaluation.label_errors import Doubts
+    pass
 
 #: Suspected label errors that a report names.
 SUSPECTS: Final = 200
@@ -34,19 +39,35 @@ def find_failures(
     dataset: Dataset, predictions: RunPredictions, part: PredictedPart, watcher: Watcher
 ) -> Failures:
     """Find suspected label errors and weak slices: what takes seconds."""
-    from opsin.evaluation.label_errors import too_weak  # noqa: PLC0415  scikit-learn, a second
-    from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
-
     unseen = predictions.parts.get("out_of_fold", predictions.parts.get("val"))
-    suspects, doubts = ([], None) if unseen is None else _suspected(dataset, unseen)
+    suspects, doubts = [], None
+    if unseen is not None:
+        labels, probabilities, rows = unseen.labels, unseen.probabilities, unseen.rows
+        doubts = doubt_labels(probabilities, labels, dataset.classes, unseen.groups)
+        doubted = doubts.suspects
+        for place, suggested, score in zip(
+            doubted.rows[:SUSPECTS], doubted.suggested, doubted.scores, strict=False
+        ):
+            clear = clear_examples(probabilities, labels, int(suggested), 1)
+            row = int(rows[place])
+            suspects.append(
+                SuspectedLabel(
+                    row=row,
+                    name=dataset.names[row],
+                    digest=digest_names(dataset.digests[[row]])[0],
+                    label=dataset.classes[labels[place]],
+                    suggested=dataset.classes[suggested],
+                    score=round(float(score), 6),
+                    example=int(rows[clear[0]]) if len(clear) else None,
+                )
+            )
     judged = predictions.of(part)
-    traits = measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher)
     columns = {
         name: [texts[row] for row in judged.rows] for name, texts in columns_of(dataset).items()
     }
     slices = slice_accuracy(
         judged.right,
-        traits,
+        measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
         columns,
         labels=judged.labels,
         groups=judged.groups,
@@ -61,32 +82,6 @@ def find_failures(
     )
 
 
-def _suspected(dataset: Dataset, kept: PartPredictions) -> tuple[list[SuspectedLabel], Doubts]:
-    """Return the labels that the answers contradict, the most doubtful first, and all doubts."""
-    from opsin.evaluation.label_errors import clear_examples, doubt_labels  # noqa: PLC0415
-
-    doubts = doubt_labels(kept.probabilities, kept.labels, dataset.classes, kept.groups)
-    found = doubts.suspects
-    named = []
-    for place, suggested, score in zip(
-        found.rows[:SUSPECTS], found.suggested, found.scores, strict=False
-    ):
-        clear = clear_examples(kept.probabilities, kept.labels, int(suggested), 1)
-        row = int(kept.rows[place])
-        named.append(
-            SuspectedLabel(
-                row=row,
-                name=dataset.names[row],
-                digest=digest_names(dataset.digests[[row]])[0],
-                label=dataset.classes[kept.labels[place]],
-                suggested=dataset.classes[suggested],
-                score=round(float(score), 6),
-                example=int(kept.rows[clear[0]]) if len(clear) else None,
-            )
-        )
-    return named, doubts
-
-
 def look_deeper(
     classifier: Classifier,
     dataset: Dataset,
@@ -94,9 +89,6 @@ def look_deeper(
     watcher: Watcher,
 ) -> DeepAnalysis:
     """Disturb images, show strange ones, and map all of them: what takes a minute."""
-    from opsin.evaluation.label_errors import too_weak  # noqa: PLC0415  scikit-learn, a second
-    from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise
-
     weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
     disturbed = robustness(
         classifier.probabilities,
@@ -118,11 +110,6 @@ def _show_strangers(
     classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
 ) -> list[StrangeKind] | None:
     """Show images of other things; ``None`` where the file cannot tell them."""
-    from opsin.evaluation.out_of_distribution import (  # noqa: PLC0415  scikit-learn, a second
-        measure_synthetic_ood,
-        strange_images,
-    )
-
     if judged.ood_score is None:
         return None
     kinds = strange_images(*dataset.images.shape[1:])
@@ -146,11 +133,6 @@ def _map_images(
     classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
 ) -> MapFigures:
     """Lay images out on a plane by their embeddings."""
-    from opsin.evaluation.embedding_map import (  # noqa: PLC0415  scikit-learn, a second
-        map_embedding,
-        map_figures,
-    )
-
     mapped = typical_rows(len(judged.rows), _MAPPED)
     rows, labels = judged.rows[mapped], judged.labels[mapped]
     watcher.begin("Map", len(rows), "images")

@@ -19,7 +19,7 @@ from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
@@ -126,23 +126,19 @@ def write_report(
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
     """Return a run's answers, which must be to these images and by their labels."""
-    kept = RunPredictions.read(directory)
-    for part, own in kept:
-        if not np.array_equal(dataset.labels[own.rows], own.labels):
+    parts: dict[PredictedPart, PartPredictions] = {}
+    for part, kept in RunPredictions.read(directory):
+        if not np.array_equal(dataset.labels[kept.rows], kept.labels):
             raise RunError(
                 f"answers in {directory.predictions.name} to the run's own images",
                 f"labels of its {part} part are others than those of {directory.split.name}",
                 "Restore the run's files, or train again.",
             )
-    # Runs of earlier versions kept neither the labels before corrections nor the groups.
-    return RunPredictions({
-        part: replace(
-            own,
-            source_labels=source_labels(dataset, own.rows),
-            groups=dataset.units[own.rows] if own.groups is None else own.groups,
-        )
-        for part, own in kept
-    })  # fmt: skip
+        # Runs of earlier versions kept neither the labels before corrections nor the groups.
+        groups = dataset.units[kept.rows] if kept.groups is None else kept.groups
+        labels = source_labels(dataset, kept.rows)
+        parts[part] = replace(kept, source_labels=labels, groups=groups)
+    return RunPredictions(parts)
 
 
 @contextlib.contextmanager
@@ -242,29 +238,26 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
 
 def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int) -> PageImages:
     """Choose the images that the page shows."""
-    rows, labels, probabilities = judged.rows, judged.labels, judged.probabilities
-    classes = dataset.classes
+    labels, probabilities, classes = judged.labels, judged.probabilities, dataset.classes
     suspects = report.failures.suspects[:12] if report.failures else ()
 
     def shown(places: NDArray[np.int64]) -> list[ShownAnswer]:
         return [
             ShownAnswer(
-                pixels=dataset.images[rows[place]],
-                name=dataset.names[rows[place]],
+                pixels=dataset.images[row],
+                name=dataset.names[row],
                 actual=classes[labels[place]],
                 probabilities=dict(zip(classes, map(float, probabilities[place]), strict=True)),
             )
-            for place in places
+            for place, row in zip(places, judged.rows[places], strict=True)
         ]
 
     return PageImages(
-        drawn=shown(drawn_rows(len(rows), seed=seed)),
+        drawn=shown(drawn_rows(len(labels), seed=seed)),
         seed=seed,
         mistakes=shown(confident_mistakes(probabilities, labels)),
         unsure=shown(least_confident_correct(probabilities, labels)),
-        cells=[
-            (cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)
-        ],
+        cells=[(cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)],
         suspects=[
             (each, dataset.images[each.row],
              None if each.example is None else dataset.images[each.example])
