@@ -37,20 +37,17 @@ Say = Callable[[Header], None]
 
 
 class _Question(BaseModel):
-    """What can be asked, with what it is asked with."""
+    """What is asked: a known image by part and number, or one whose bytes were sent; a layer …."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Find the answer, write its page if it has one, and return what is said of it."""
-        raise NotImplementedError
-
-
-class _ImageQuestion(_Question):
-    """A question about a known image by part and number, or about one whose bytes were sent."""
-
     image: str | None = None
     name: str = "image"  # what to call an image that was sent
+    layer: str | None = None
+    label: str | None = None
+    term: Term | None = None
+    count: int = NEIGHBOURS
+    limit: int | None = None  # training images to see
 
     def predict(self, look: Inspection, content: bytes) -> Prediction:
         """Classify the image."""
@@ -67,103 +64,77 @@ class _ImageQuestion(_Question):
         return look.predict(self.image)
 
 
-class _LayersQuestion(_ImageQuestion):
-    """What a layer, or each of them, makes of an image: a page."""
-
-    layer: str | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        answer = self.predict(look, content)
-        layers = () if self.layer is None else (self.layer,)
-        look_at_image(look, Insight(look.classifier.path), answer, page, layers)
-        return _with_label(look, answer)
+def _image(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """What a layer, or each of them, makes of an image."""
+    layers = () if asked.layer is None else (asked.layer,)
+    answer = asked.predict(look, content)
+    look_at_image(look, Insight(look.classifier.path), answer, page, layers)
+    return _with_label(look, answer)
 
 
-class _ExplainQuestion(_ImageQuestion):
-    """Why an image got its answer: a page of heat maps for a class, by default the answer."""
-
-    label: str | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        answer, found = self.predict(look, content), Insight(look.classifier.path)
-        look_at_image(look, found, answer, page, None, explain=True, label=self.label)
-        return _with_label(look, answer)
+def _explain(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """Why an image got its answer: heat maps for a class, by default the answer."""
+    answer, found = asked.predict(look, content), Insight(look.classifier.path)
+    look_at_image(look, found, answer, page, None, explain=True, label=asked.label)
+    return _with_label(look, answer)
 
 
-class _NearestQuestion(_ImageQuestion):
+def _nearest(asked: _Question, look: Inspection, content: bytes, _: Path) -> Header:
     """The training images that the network sees most like an image, with their pixels; no page."""
-
-    count: int = NEIGHBOURS
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        del page
-        answer = self.predict(look, content)
-        nearest = look.nearest(answer, self.count)
-        shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
-        return {"answer": answer.to_json(), "nearest": shown}
+    answer = asked.predict(look, content)
+    nearest = look.nearest(answer, asked.count)
+    shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
+    return {"answer": answer.to_json(), "nearest": shown}
 
 
-class _LessonQuestion(_ImageQuestion):
-    """What a layer does to an image; by default the first lesson that there is; a page of it."""
+def _lesson(asked: _Question, look: Inspection, content: bytes, page: Path) -> Header:
+    """What a layer does to an image; by default the first lesson that there is."""
+    from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
 
-    layer: str | None = None
-    term: Term | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
-
-        answer, terms = self.predict(look, content), look.terms()
-        found: Header = {
-            "answer": answer.to_json(),
-            "terms": {term: list(layers) for term, layers in terms.items()},
-        }
-        fitting = [term for term, layers in terms.items() if self.layer in (None, *layers)]
-        term = self.term or next(iter(fitting), None)
-        if term is None:
-            return found
-        lesson = look.lesson(term, answer, self.layer)
-        write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
-        return found | {"term": term, "layer": lesson.layer}
+    answer, terms = asked.predict(look, content), look.terms()
+    found: Header = {
+        "answer": answer.to_json(),
+        "terms": {term: list(layers) for term, layers in terms.items()},
+    }
+    fitting = [term for term, layers in terms.items() if asked.layer in (None, *layers)]
+    term = asked.term or next(iter(fitting), None)
+    if term is None:
+        return found
+    lesson = look.lesson(term, answer, asked.layer)
+    write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
+    return found | {"term": term, "layer": lesson.layer}
 
 
-class _UnitsQuestion(_Question):
-    """What excites each unit of a layer, sorted by a class; ``limit``: training images to see."""
-
-    layer: str
-    label: str | None = None
-    limit: int | None = None
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        del content
-        found = Insight(look.classifier.path)
-        look_at_units(look, found, page, [self.layer], label=self.label, limit=self.limit)
-        gallery = found.galleries[self.layer]
-        return {"units": len(gallery), "images": gallery.images}
+def _units(asked: _Question, look: Inspection, _: bytes, page: Path) -> Header:
+    """What excites each unit of a layer, sorted by a class."""
+    found, layer = Insight(look.classifier.path), asked.layer or ""
+    look_at_units(look, found, page, [layer], label=asked.label, limit=asked.limit)
+    gallery = found.galleries[layer]
+    return {"units": len(gallery), "images": gallery.images}
 
 
-class _NetworkQuestion(_Question):
-    """What the network is: a page of layers, receptive fields, weights."""
-
-    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        del content
-        look_at_network(look, Insight(look.classifier.path), page)
-        return {"layers": len(look.classifier.metadata.layers)}
-
-
-_QUESTIONS: Final[dict[str, type[_Question]]] = {
-    "image": _LayersQuestion,
-    "explain": _ExplainQuestion,
-    "nearest": _NearestQuestion,
-    "layer": _UnitsQuestion,
-    "lesson": _LessonQuestion,
-    "network": _NetworkQuestion,
-}
+def _network(_: _Question, look: Inspection, __: bytes, page: Path) -> Header:
+    """What the network is: layers, receptive fields, weights."""
+    look_at_network(look, Insight(look.classifier.path), page)
+    return {"layers": len(look.classifier.metadata.layers)}
 
 
 def _with_label(look: Inspection, answer: Prediction) -> Header:
     actual = look.actual(answer)
     label = None if actual is None else look.classifier.classes[actual]
     return {"answer": answer.to_json(), "actual": label}
+
+
+# What can be asked, and with what; each writes its page, if it has one.
+_Answerer = Callable[[_Question, Inspection, bytes, Path], Header]
+_QUESTIONS: Final[dict[str, tuple[_Answerer, set[str]]]] = {
+    "image": (_image, {"image", "layer", "name"}),
+    "explain": (_explain, {"image", "label", "name"}),
+    "nearest": (_nearest, {"count", "image", "name"}),
+    "layer": (_units, {"label", "layer", "limit"}),
+    "lesson": (_lesson, {"image", "layer", "name", "term"}),
+    "network": (_network, set()),
+}
 
 
 class WorkerAnswers:
@@ -183,7 +154,8 @@ class WorkerAnswers:
         try:
             self._progress.number = number = _number(asked)
             page = self._folder / f"{number}.html"
-            found = _question_of(asked).answer(self._look, content, page)
+            answerer, question = _question_of(asked)
+            found = answerer(question, self._look, content, page)
             answer: Header = {"page": str(page) if page.is_file() else None, "said": found}
         except (OpsinError, MemoryError, OSError) as error:
             if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
@@ -241,21 +213,25 @@ def _number(asked: Header) -> str:
     return number
 
 
-def _question_of(asked: Header) -> _Question:
-    """Return what is asked, and with what."""
+def _question_of(asked: Header) -> tuple[_Answerer, _Question]:
+    """Return what answers a question, and with what it is asked."""
     verb, options = asked.get("do"), asked.get("with", {})
     if not isinstance(verb, str) or verb not in _QUESTIONS:
         known = ", ".join(_QUESTIONS)
         raise RecipeError(f"a question among {known}", f"got {verb!r}", "Ask one of these.")
-    kind = _QUESTIONS[verb]
+    answerer, fields = _QUESTIONS[verb]
+    refused = RecipeError(
+        f"{verb} with {', '.join(sorted(fields)) or 'nothing'}",
+        f"got {json.dumps(options)[:80]}",
+        "Ask with these.",
+    )
     try:
-        return kind.model_validate(options)
+        question = _Question.model_validate(options)
     except ValidationError as error:
-        raise RecipeError(
-            f"{verb} with {', '.join(sorted(kind.model_fields)) or 'nothing'}",
-            f"got {json.dumps(options)[:80]}",
-            "Ask with these.",
-        ) from error
+        raise refused from error
+    if not question.model_fields_set <= fields or (verb == "layer" and question.layer is None):
+        raise refused
+    return answerer, question
 
 
 def answer_frames(
