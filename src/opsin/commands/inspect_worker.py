@@ -33,8 +33,6 @@ _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
-Say = Callable[[Header], None]
-
 
 class _Question(BaseModel):
     """What is asked: a known image by part and number, or one whose bytes were sent; a layer …."""
@@ -137,68 +135,57 @@ _QUESTIONS: Final[dict[str, tuple[_Answerer, set[str]]]] = {
 }
 
 
-class WorkerAnswers:
-    """One classifier and what can be asked of it; opened at the first question."""
+class _Worker(Watcher):
+    """One classifier, opened at the first question; says how far it is a few times a second."""
 
-    def __init__(self, model: str | os.PathLike[str], folder: Path, say: Say) -> None:
-        self._model, self._folder, self._say = model, folder, say
-        self._progress = _Progress(say)
-
-    @cached_property
-    def _look(self) -> Inspection:
-        return Inspection(self._model, watcher=self._progress)
-
-    def answer(self, asked: Header, content: bytes) -> None:
-        """Answer one question: what was found, or why nothing was."""
-        number = None
-        try:
-            self._progress.number = number = _number(asked)
-            page = self._folder / f"{number}.html"
-            answerer, question = _question_of(asked)
-            found = answerer(question, self._look, content, page)
-            answer: Header = {"page": str(page) if page.is_file() else None, "said": found}
-        except (OpsinError, MemoryError, OSError) as error:
-            if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
-                raise
-            answer = {"error": error_values(_for_people(error))}
-        self._say({"id": number} | answer)
-
-
-def _for_people(error: OpsinError | MemoryError | OSError) -> OpsinError:
-    if isinstance(error, OpsinError):
-        return error
-    if isinstance(error, MemoryError):
-        advice = "Close other programs and ask again."
-        return OpsinError("enough memory", "there was too little", advice)
-    reason = (error.strerror or str(error)).lower()
-    return OpsinError("a file that can be read and written", reason, "Correct this and ask again.")
-
-
-class _Progress(Watcher):
-    """Tells how far the work is, a few times a second."""
-
-    def __init__(self, say: Say) -> None:
-        self.number = ""
-        self._say = say
+    def __init__(self, model: str | os.PathLike[str], folder: Path, target: BinaryIO) -> None:
+        self._model, self._folder, self._target = model, folder, target
+        self._number: str | None = None
         self._sent = 0.0
         self._what, self._total = "", 0
 
+    @cached_property
+    def _look(self) -> Inspection:
+        return Inspection(self._model, watcher=self)
+
+    def _say(self, **header: object) -> None:
+        self._target.write(b"".join(pack({"id": self._number, **header})))
+        self._target.flush()
+
+    def answer(self, asked: Header, content: bytes) -> None:
+        """Answer one question: what was found, or why nothing was."""
+        self._number = None
+        try:
+            self._number = number = _number(asked)
+            page = self._folder / f"{number}.html"
+            answerer, question = _question_of(asked)
+            found = answerer(question, self._look, content, page)
+            self._say(page=str(page) if page.is_file() else None, said=found)
+        except OpsinError as error:
+            self._say(error=error_values(error))
+        except MemoryError:
+            advice = "Close other programs and ask again."
+            few = OpsinError("enough memory", "there was too little", advice)
+            self._say(error=error_values(few))
+        except BrokenPipeError:  # nothing reads the answers any more
+            raise
+        except OSError as error:
+            reason, advice = (error.strerror or str(error)).lower(), "Correct this and ask again."
+            refused = OpsinError("a file that can be read and written", reason, advice)
+            self._say(error=error_values(refused))
+
     def doing(self, what: str) -> None:
         if what != self._what:
-            self._what, self._total = what, 0
-            self._send(0)
+            self.begin(what, 0, "")
 
     def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
-        self._what, self._total = what, total
-        self._send(0)
+        self._what, self._total, self._sent = what, total, 0.0
+        self.advance(0)
 
     def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
         if time.monotonic() - self._sent >= _EVERY:
-            self._send(done)
-
-    def _send(self, done: int) -> None:
-        self._sent = time.monotonic()
-        self._say({"id": self.number, "progress": [self._what, done, self._total]})
+            self._sent = time.monotonic()
+            self._say(progress=[self._what, done, self._total])
 
 
 def _number(asked: Header) -> str:
@@ -238,14 +225,9 @@ def answer_frames(
     model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
     """Answer questions until there are no more, one frame each."""
-
-    def say(header: Header) -> None:
-        target.write(b"".join(pack(header)))
-        target.flush()
-
-    answers = WorkerAnswers(model, folder, say)
+    worker = _Worker(model, folder, target)
     while (frame := receive(source)) is not None:
-        answers.answer(frame[0], whole(frame[1]))
+        worker.answer(frame[0], whole(frame[1]))
 
 
 if __name__ == "__main__":

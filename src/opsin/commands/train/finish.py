@@ -66,8 +66,11 @@ def finish(
     training: TrainingFacts,
 ) -> Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
-    from opsin.commands.find_failures import find_failures  # noqa: PLC0415  scikit-learn
-    from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
+    from opsin.commands.report import (  # noqa: PLC0415  needs matplotlib
+        draw_run,
+        find_failures,
+        spared,
+    )
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
