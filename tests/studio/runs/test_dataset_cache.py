@@ -86,7 +86,6 @@ def test_a_set_that_is_read_on_the_fly(shapes: Path) -> None:
     data = opsin.load(shapes, disk_limit=0, size=(9, 9))
     here = open_set(set_of(shapes, size=[9, 9]))
     assert (pixels(here.png(3)) == data.images[3]).all()
-    here.drop_pages()
 
 
 def test_files_of_a_finding_are_named_without_their_place() -> None:
