@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +18,6 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import LOCK, Job, command, read_job, write_job
 from opsin.studio.jobs.queue import BESIDE, Queue
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
-
-
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
-    queue = Queue(tmp_path, runs=tmp_path / "runs")
-    yield queue
-    for job in queue.jobs():
-        if job.pid is not None:
-            queue._processes.end(queue.folder(job), job.pid)
-            queue._processes.status(queue.folder(job))
 
 
 def begun(queue: Queue, job: Job) -> bool:
@@ -98,21 +86,6 @@ def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
     assert [job.title for job in queue.jobs()] == ["training"]
 
 
-def test_a_refusal_is_the_cause(queue: Queue) -> None:
-    said = {
-        "error": {
-            "kind": "SourceError",
-            "expected": "a folder",
-            "received": "x is none",
-            "advice": "Look.",
-        }
-    }
-    job = queue.add("train", "x", python(f"import sys; print({json.dumps(said)!r}); sys.exit(1)"))
-    until(queue, lambda: queue.get(job.id).over)
-    assert queue.get(job.id).state == "failed"
-    assert queue.get(job.id).cause == "expected a folder; x is none. Look."
-
-
 def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
     job = queue.add("train", "x", python(WAITS))
     queue.tick()
@@ -130,16 +103,6 @@ def test_a_crash_repeats_the_last_line_of_the_log(queue: Queue) -> None:
     until(queue, lambda: queue.get(job.id).over)
     cause = queue.get(job.id).cause
     assert cause == "its process ended with status 1; its last message: ValueError: no image"
-
-
-def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs")))
-    until(queue, lambda: begun(queue, job))
-    assert queue.of_run(queue.get(job.id).run or "") == queue.get(job.id)
-    queue.stop(job.id)
-    assert queue.get(job.id).state == "stopping"
-    until(queue, lambda: queue.get(job.id).over)
-    assert (queue.get(job.id).state, queue.get(job.id).cause) == ("stopped", None)
 
 
 @pytest.mark.parametrize("first", ["stop", "pause"])
