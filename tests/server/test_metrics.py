@@ -17,13 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from opsin.core.files import MISSING
 from opsin.core.metadata import Metadata, Preparation, Reject
-from opsin.server.metrics import (
-    WINDOW,
-    MetricsMiddleware,
-    ServerMetrics,
-    drift,
-    training_mix,
-)
+from opsin.server.metrics import WINDOW, MetricsMiddleware, ServerMetrics, drift, training_mix
 from opsin.server.models import ModelFile, ServedModel
 from opsin.server.waiting import PredictResult
 

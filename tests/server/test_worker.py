@@ -19,14 +19,7 @@ from opsin.inspection.hidden_pixels import training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
-from opsin.server.worker import (
-    LoadedModel,
-    answer,
-    batch_invariant,
-    load,
-    prepare,
-    size_of,
-)
+from opsin.server.worker import LoadedModel, answer, batch_invariant, load, prepare, size_of
 from tests.made_classifier import unsound_for_sevens
 from tests.server.made_engine import png, write_leaning
 

@@ -13,10 +13,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import thin
 
 ASKS = st.lists(
-    st.tuples(
-        st.sampled_from(["add", "first", "stop", "resume", "remove"]),
-        st.integers(0, 5),
-    ),
+    st.tuples(st.sampled_from(["add", "first", "stop", "resume", "remove"]), st.integers(0, 5)),
     max_size=25,
 )
 

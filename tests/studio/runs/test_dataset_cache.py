@@ -16,12 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.audit import Case, Finding
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.dataset_cache import (
-    NotDecoded,
-    in_names,
-    open_run,
-    open_set,
-)
+from opsin.studio.runs.dataset_cache import NotDecoded, in_names, open_run, open_set
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
