@@ -13,12 +13,8 @@ from PIL import Image
 
 pytest.importorskip("nicegui")
 
-import opsin
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
-from opsin.inspection.hidden_pixels import fill_of, training_mean
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.runtime.classifier import Classifier
 from opsin.studio.errors import new_api
 from opsin.studio.jobs.job import command
 from opsin.studio.runs import prediction_session
@@ -42,27 +38,6 @@ def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
     right = answers_right(digits, 0.9)
     write_run(studio.settings.runs, "means", digits, right, classifier=nearest_mean)
     return studio
-
-
-def test_the_answer_is_the_classifiers(
-    looking: Studio, digits: Dataset, nearest_mean: Path
-) -> None:
-    content = png(digits.images[5])
-    key = looking.tried.put(content, "a digit.png")
-    answer = asyncio.run(looking.tried.answer(RUN, key))
-    expected = Classifier(nearest_mean).predict(content, name="a digit.png")
-    assert answer == expected
-
-
-@pytest.mark.torch
-def test_of_a_network_they_become_the_mean_of_its_images(run: opsin.Run, digits: Dataset) -> None:
-    classifier = run.classifier()
-    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
-    pixels = digits.images[5]
-    found = fill_of(pixels, training_mean(classifier)).astype(int)
-    held = fill_of(pixels, training_mean(classifier, network.weights))
-    assert np.abs(found - held).max() <= 1
-    assert abs(int(found[0]) - pixels.mean()) > 1  # which it would be without the network
 
 
 def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
