@@ -36,7 +36,7 @@ from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
+from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
 from opsin.data.split import (
@@ -480,7 +480,7 @@ def from_contents(
     contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
 ) -> Dataset:
     """Decode and split labelled images that no source names: arrays, or files from anywhere."""
-    return load_recipe(recipe, found=located(contents), watcher=watcher)
+    return load_recipe(recipe, found=contents.located(), watcher=watcher)
 
 
 def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8 | np.uint16]:
