@@ -15,30 +15,11 @@ from starlette.types import ASGIApp
 
 from opsin.core.errors import StorageError
 from opsin.core.storage import storage_errors
+from opsin.studio.content_security import CONTENT_SECURITY_POLICY
 from opsin.studio.pages.sign_in import page
 from opsin.web.access import HEADERS, AccessMiddleware
 from opsin.web.addresses import url_of
 from opsin.web.sign_in import FIELD, SignIn
-
-#: Pages get everything from here. NiceGUI's templates are compiled in the browser, hence
-#: 'unsafe-inline' and 'unsafe-eval'; no attribute such as onerror= may hold a script, which is how
-#: a name that holds HTML would run one.
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "script-src-attr 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; "
-    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; "
-    "object-src 'none'"
-)
-
-#: A page in a run's folder may be a stranger's, since runs are copied between machines: it may run
-#: its own scripts, but reaches nothing of the studio.
-ALONE: Final = {
-    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
-    "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "
-    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
-}
 
 # Headers of proxies, which NiceGUI would believe from anyone.
 _DROPPED: Final = (

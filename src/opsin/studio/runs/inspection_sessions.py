@@ -31,11 +31,11 @@ from opsin.core.child_process import (
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.platform import end_group
+from opsin.studio.content_security import ALONE
 from opsin.studio.jobs.job import last_lines
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.prediction_session import PredictionSession, without_path
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.security import ALONE
 
 #: Called as the work goes on: what is done, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
