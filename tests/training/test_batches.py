@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 def test_batches_cover_everything_and_none_is_single(
     count: int, size: int, start: int, world: int
 ) -> None:
-    spans = list(spans_of(count, size, start, group=ProcessGroup(0, world)))
+    spans = list(spans_of(count, size, start, world))
     if start >= count:
         assert not spans
         return
@@ -102,7 +102,7 @@ import numpy as np, torch
 from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
 from opsin.training.batches import TrainingBatches
-from opsin.training.sampling import epoch_order, read_at_once
+from opsin.training.batches import epoch_order, read_at_once
 
 def status(field):
     for line in open("/proc/self/status"):

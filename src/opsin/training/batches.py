@@ -1,4 +1,4 @@
-"""One part of the split, handed out in batches."""
+"""Which images an epoch shows, in which order, and how they are handed out in batches."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ import concurrent.futures
 import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Final, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from opsin.core.arrays import Bools, Floats, Ints, Pixels
+from opsin.core.recipe import TrainingRecipe
 from opsin.data.cache import read_rows
 from opsin.data.lazy_images import Images
 from opsin.training.process_group import ALONE, ProcessGroup
 
 # Share of a GPU's free memory that images may take.
 _SHARE = 0.5
+# Below this ratio, evening out gained nothing beyond chance and cost accuracy
+# on images as unbalanced as the training's; an image that was drawn more often than this in
+# an epoch was learnt by heart (docs/understand/measured.md). The audit warns from the
+# same ratio on.
+_UNBALANCED: Final = 10
+_MOST_REPEATS: Final = 15
+# Lanes that an epoch in shards reads side by side. So many are shared evenly by 2, 3, 4, 6, 8, 12,
+# 16, 24 or 48 processes, and images sorted by class are mixed even before any buffer.
+_LANES: Final = 48
+# Images of a shard, read in one go: 3 MB of 64×64 in colour.
+_SHARD: Final = 256
 
 
 class TrainingBatches:
@@ -35,8 +48,8 @@ class TrainingBatches:
     def __init__(
         self,
         images: Images,
-        labels: NDArray[np.int64],
-        rows: NDArray[np.int64],
+        labels: Ints,
+        rows: Ints,
         device: torch.device,
         group: ProcessGroup = ALONE,
     ) -> None:
@@ -55,19 +68,17 @@ class TrainingBatches:
         return len(self.rows)
 
     def batches(
-        self, order: NDArray[np.int64], size: int, start: int = 0, *, at_once: int | None = None
+        self, order: Ints, size: int, start: int = 0, *, at_once: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device."""
-        spans = spans_of(len(order), size, start, group=self.group)
+        spans = spans_of(len(order), size, start, self.group.world)
         shares = [np.arange(begin, end)[self.group.share] for begin, end in spans]
         with contextlib.closing(self._images(order, shares, at_once)) as images:
             for batch, share in zip(images, shares, strict=True):
                 labels = torch.from_numpy(self.labels[order[share]])
                 yield batch.to(self.device), labels.to(self.device)
 
-    def _images(
-        self, order: NDArray[np.int64], shares: list[NDArray[np.int64]], at_once: int | None
-    ) -> Generator[Tensor]:
+    def _images(self, order: Ints, shares: list[Ints], at_once: int | None) -> Generator[Tensor]:
         """Yield the images of this process's share of each batch."""
         if self._there is not None:
             for share in shares:
@@ -85,11 +96,9 @@ class TrainingBatches:
                     yield torch.from_numpy(images)
 
 
-def spans_of(
-    count: int, size: int, start: int = 0, *, group: ProcessGroup = ALONE
-) -> Iterator[tuple[int, int]]:
+def spans_of(count: int, size: int, start: int = 0, world: int = 1) -> Iterator[tuple[int, int]]:
     """Yield start and end of each batch, all processes' shares together."""
-    least = max(2, group.world)
+    least = max(2, world)
     while start < count:
         end = min(start + size, count)
         if count - end < least:
@@ -98,18 +107,16 @@ def spans_of(
         start = end
 
 
-def _cut(shares: Sequence[NDArray[np.int64]], at_once: int) -> list[NDArray[np.int64]]:
+def _cut(shares: Sequence[Ints], at_once: int) -> list[Ints]:
     """Cut the places of all batches anew, where a number is a multiple of ``at_once``."""
     places = np.concatenate([*shares, np.empty(0, np.int64)])
     return np.split(places, np.flatnonzero(np.diff(places // at_once)) + 1)
 
 
-def _ahead(
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], blocks: Iterable[NDArray[np.int64]]
-) -> Generator[NDArray[np.uint8]]:
+def _ahead(read: Callable[[Ints], Pixels], blocks: Iterable[Ints]) -> Generator[Pixels]:
     """Read one block after the other, the next one while one is in use."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        ahead: concurrent.futures.Future[NDArray[np.uint8]] | None = None
+        ahead: concurrent.futures.Future[Pixels] | None = None
         for block in blocks:
             wanted, ahead = ahead, pool.submit(read, block)
             if wanted is not None:
@@ -118,11 +125,9 @@ def _ahead(
             yield ahead.result()
 
 
-def _regrouped(
-    blocks: Iterator[NDArray[np.uint8]], sizes: Iterable[int]
-) -> Iterator[NDArray[np.uint8]]:
+def _regrouped(blocks: Iterator[Pixels], sizes: Iterable[int]) -> Iterator[Pixels]:
     """Yield the images of all blocks, so many at a time; a block that is used up is let go."""
-    block: NDArray[np.uint8] | None = None
+    block: Pixels | None = None
     at = 0
     for size in sizes:
         pieces, missing = [], size
@@ -135,3 +140,96 @@ def _regrouped(
             if at == len(block):
                 block = None
         yield np.concatenate(pieces)
+
+
+def choose_balance(
+    counts: Ints, *, in_shards: bool = False
+) -> tuple[Literal["none", "weights", "sampling"], str]:
+    """Decide how ``balance="auto"`` makes up for rare classes, and say why."""
+    counts = counts[counts > 0]
+    if not len(counts) or counts.min() == counts.max():
+        return "none", "all classes have as many images"
+    ratio = counts.max() / counts.min()
+    size = f"{ratio:,.0f}" if ratio >= _UNBALANCED else f"{ratio:.1f}"
+    what = f"the largest class has {size} times the images of the smallest"
+    if ratio < _UNBALANCED:
+        return "none", f"{what}: too little to make up for"
+    repeats = counts.mean() / counts.min()
+    why = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
+    if in_shards:
+        why = "with a shuffle buffer each image comes once an epoch"
+    elif repeats <= _MOST_REPEATS:
+        return "sampling", f"{what}: rare classes are drawn more often"
+    return "weights", f"{what}: rare classes weigh more in the loss ({why})"
+
+
+def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) -> Ints:
+    """Return the places of the training images in the order in which an epoch shows them."""
+    random = np.random.default_rng((recipe.seed, epoch))
+    if recipe.shuffle_buffer is not None:
+        return order_in_shards(len(labels), recipe.shuffle_buffer, random)
+    if recipe.balance != "sampling":
+        return random.permutation(len(labels))
+    ends = np.cumsum(np.bincount(labels, minlength=classes))[:-1]
+    members = [own for own in np.split(np.argsort(labels, kind="stable"), ends) if len(own)]
+    # The places of all epochs are dealt to the classes in turn, so that a class may be one place
+    # ahead of another and never more.
+    before, after = (epoch - 1) * len(labels), epoch * len(labels)
+    drawn = []
+    for turn, own in enumerate(members):
+        first, last = (-((turn - places) // len(members)) for places in (before, after))
+        drawn.append(own[_of_passes(len(own), first, last, recipe.seed, int(labels[own[0]]))])
+    return random.permutation(np.concatenate(drawn))
+
+
+def order_in_shards(
+    count: int, buffer: int, random: np.random.Generator, lanes: int = _LANES
+) -> Ints:
+    """Return the order of an epoch that is read shard by shard."""
+    order = np.empty(count, np.int64)
+    window, start = buffer // lanes, 0
+    for lane in range(lanes):
+        size = len(range(lane, count, lanes))
+        shards = [
+            np.arange(begin, min(begin + _SHARD, start + size))
+            for begin in range(start, start + size, _SHARD)
+        ]
+        places = [shards[number] for number in random.permutation(len(shards))]
+        shown = np.concatenate(places) if places else np.empty(0, np.int64)
+        for begin in range(0, size, window):
+            random.shuffle(shown[begin : begin + window])
+        order[lane::lanes] = shown
+        start += size
+    return order
+
+
+def read_at_once(recipe: TrainingRecipe) -> int | None:
+    """Return how many images of an epoch's order are neighbours, to be read together."""
+    buffer = recipe.shuffle_buffer
+    return None if buffer is None else buffer - buffer % _LANES
+
+
+def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> Bools:
+    """Tell which training images an epoch mirrors: each one every other time, half at first."""
+    # A spawn key keeps these numbers apart from those that shuffle the epochs.
+    random = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(0,)))
+    at_first: Bools = random.random(count) < 0.5
+    return at_first ^ (epoch % 2 == 0)
+
+
+def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> Ints:
+    """Return the numbers from ``first`` to before ``last`` of endless passes over a class."""
+    passes = [
+        # A spawn key keeps these numbers apart from those that shuffle the epochs.
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(label, number)))
+        .permutation(size)
+        for number in range(first // size, -(-last // size))
+    ]  # fmt: skip
+    skipped = first // size * size
+    return np.concatenate(passes)[first - skipped : last - skipped]
+
+
+def class_weights(labels: Ints, classes: int) -> Floats:
+    """Return the weight of each class in the loss, 1 on average over the images."""
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)

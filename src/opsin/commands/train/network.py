@@ -210,7 +210,7 @@ def balanced(
     recipe: TrainingRecipe, dataset: Dataset, rows: NDArray[np.int64]
 ) -> tuple[TrainingRecipe, dict[str, str]]:
     """Decide by the classes of training images whether rare ones count more, and say why."""
-    from opsin.training.sampling import choose_balance  # noqa: PLC0415
+    from opsin.training.batches import choose_balance  # noqa: PLC0415
 
     if recipe.balance != "auto":
         return recipe, {}
