@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 import opsin
 from benchmarks.contenders import small_resnet
-from opsin.commands.gradient_maps import gradient_maps
+from opsin.commands.inspect_model import gradient_maps
 from opsin.commands.known_images import known_images
 from opsin.inspection.decision import Decision, explain
 from opsin.inspection.faithfulness import (

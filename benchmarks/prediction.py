@@ -350,7 +350,6 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
         AnswersFile,
         database_beside,
     )
-    from opsin.commands.predict.output import Output  # noqa: PLC0415
     from opsin.commands.predict.rows import RowFormat, row_of  # noqa: PLC0415
 
     classifier = Classifier(model)
@@ -361,8 +360,7 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
         out, count = folder / f"answers.{form}", options.memory[1]
         database = database_beside(out)
         began, used = time.perf_counter(), time.process_time()
-        with AnswersFile(database, out, {}) as kept:
-            output = Output(RowFormat(out, 5), kept, whole=False)
+        with AnswersFile(database, RowFormat(out, 5), {}) as output:
             for start in range(0, count, 512):
                 batch = range(start, min(start + 512, count))
                 names = [f"photos/{number // 1000}/{number}.jpg" for number in batch]
@@ -371,10 +369,9 @@ def _answers(model: Path, folder: Path, options: argparse.Namespace) -> dict[str
                     [Answer(*each) for each in zip(names, itertools.repeat(0), lines, strict=False)]
                 )
             output.finish()
-            output.close()
         figures = [(time.perf_counter() - began) / count, (time.process_time() - used) / count]
         began = time.perf_counter()
-        AnswersFile(database, out, {}).close()
+        AnswersFile(database, RowFormat(out, 5), {}).close()
         figures.append((time.perf_counter() - began) / count)
         results[form] = [1e6 * each for each in figures] + [database.stat().st_size / count]
         print(f"{form:<8}" + "".join(f"{each:14.1f}" for each in results[form]))

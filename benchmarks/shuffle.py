@@ -30,9 +30,10 @@ from opsin.data.dataset import Dataset
 from opsin.models import build_network
 from opsin.models.resolve import resolve
 from opsin.models.statistics import statistics_of
-from opsin.training.batches import TrainingBatches, epoch_order, order_in_shards
+from opsin.training.batches import TrainingBatches
 from opsin.training.device import isolated_rng
 from opsin.training.optimizers import rate_at
+from opsin.training.sampling import epoch_order, order_in_shards
 from opsin.training.step import TrainStep
 from opsin.training.trainer import validate
 

@@ -47,7 +47,6 @@ from opsin.core.recipe import (
     TrainingRecipe,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
-from opsin.data.sources import described
 from opsin.models.registry import MODELS as NETWORKS
 from opsin.models.resolve import resolve
 from opsin.sklearn import OPTIONS
@@ -310,15 +309,6 @@ def _type(kind: Any) -> str:
     return "None" if kind is types.NoneType else str(kind.__name__)
 
 
-def sources() -> str:
-    """Return the page that lists the kinds of sources."""
-    rows = [f"| {' | '.join(row)} |" for kind in described() for row in kind.rows]
-    page = REFERENCE / "sources.md"
-    return _between(
-        page, "kinds", "\n".join(["| source | looks like | parts |", "|---|---|---|", *rows])
-    )
-
-
 #: The files of a run that one model each reads and writes.
 FILES: dict[str, type[Stored]] = {
     **{
@@ -417,13 +407,6 @@ def _entry(term: Term) -> list[str]:
     ]
 
 
-def _between(page: Path, name: str, written: str) -> str:
-    """Return a page with what stands between two comments of a name replaced."""
-    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, rest = page.read_text(encoding="utf-8").split(start)
-    return f"{before}{start}{written}\n{end}{rest.split(end)[1]}"
-
-
 PAGES: dict[Path, Callable[[], str]] = {
     **{REFERENCE / "commands" / f"{verb}.md": partial(command, verb) for verb in VERBS},
     REFERENCE / "commands" / "index.md": commands,  # reads those before it
@@ -435,7 +418,6 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "python" / "scikit-learn.md": python_pages.estimator,
     REFERENCE / "events.md": python_pages.events,
     REFERENCE / "rest.md": server_pages.rest,
-    REFERENCE / "sources.md": sources,
     REFERENCE / "recipe.md": recipe,
     REFERENCE / "files.md": files,
     REFERENCE / "glossary.md": glossary,

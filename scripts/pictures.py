@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 from tests.browser import chromium, resize  # noqa: E402
 from tests.studio_browser import StudioProcess, button, one, shown, studio, until  # noqa: E402
 
-from opsin.studio.runs.run_row import opaque  # noqa: E402  after the path
+from opsin.studio.runs.run_index import opaque  # noqa: E402  after the path
 
 # Colours of a picture: what pages and figures are drawn with is hardly more.
 _COLOURS: Final = 128

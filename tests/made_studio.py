@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from tests.made_runs import copies
 
 

@@ -60,7 +60,6 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_source_kind_is_one_module(scans: Path) -> None:
     assert "a .scan file" in sources.kinds_in_words()
-    assert "a `.scan` file" in [row.name for kind in sources.described() for row in kind.rows]
     dataset = load(str(scans))
     assert (len(dataset), dataset.classes) == (60, ("0", "1", "2"))
     images = list(sources.open_stream(scans))

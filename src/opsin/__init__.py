@@ -37,14 +37,12 @@ if TYPE_CHECKING:
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
-    from opsin.commands.explain import Explained, explain
     from opsin.commands.export.export import export_model
     from opsin.commands.export.hub_folder import HubExport
     from opsin.commands.export.shipped import Shipped
     from opsin.commands.import_model import import_model
-    from opsin.commands.insight import Insight
-    from opsin.commands.inspect import inspect
-    from opsin.commands.inspect_model import Inspection
+    from opsin.commands.inspect import Explained, explain, inspect
+    from opsin.commands.inspect_model import Insight, Inspection
     from opsin.commands.merge import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import predict_each
@@ -185,14 +183,12 @@ _DEFINED = {
     "commands.docs": "open_docs",
     "commands.embed": "Embedded embed",
     "commands.evaluate": "evaluate",
-    "commands.explain": "Explained explain",
     "commands.export.export": "export_model",
     "commands.export.hub_folder": "HubExport",
     "commands.export.shipped": "Shipped",
     "commands.import_model": "import_model",
-    "commands.insight": "Insight",
-    "commands.inspect": "inspect",
-    "commands.inspect_model": "Inspection",
+    "commands.inspect": "Explained explain inspect",
+    "commands.inspect_model": "Insight Inspection",
     "commands.merge": "Merged merge",
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "predict_each",

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
+from opsin.commands.bench import rates_in_turn
 from opsin.commands.compare import sentence
 from opsin.commands.paired_predictions import bring_together
-from opsin.commands.throughput import rates_in_turn
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageError

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from opsin.commands.history import History
+from opsin.commands.runs import History
 from tests.made_epochs import made_epoch
 
 HISTORY = History(

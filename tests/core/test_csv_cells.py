@@ -14,8 +14,7 @@ from PIL import Image
 import opsin
 from opsin.commands.predict.rows import ResultRow, RowFormat
 from opsin.core.csv_cells import Reader, Writer, guard, unguard
-from opsin.data.applied_corrections import Correction
-from opsin.data.corrections import read_corrections, write_corrections
+from opsin.data.corrections import Correction, read_corrections, write_corrections
 from tests.conftest import shape_image
 
 RUN = "=+-@\t\r"

@@ -16,13 +16,10 @@ import opsin
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
-from opsin.data.applied_corrections import Correction
-from opsin.data.cache import Decoded, short_digest
-from opsin.data.corrections import (
-    correct,
-    read_corrections,
-    write_corrections,
-)
+from opsin.data.apply_corrections import correct
+from opsin.data.cache import short_digest
+from opsin.data.corrections import Correction, read_corrections, write_corrections
+from opsin.data.decoded_store import Decoded
 from tests.conftest import Notes, write_shapes
 
 
@@ -312,10 +309,11 @@ def test_a_file_that_states_present_labels_changes_nothing_whatever_copies_there
         sizes=np.ones((count, 2), np.int32),
         ranges=np.zeros((count, 2), np.uint8),
         names=names,
-        classes=["x", "y", "z"],
+        classes=("x", "y", "z"),
         groups=[],
         mirrored=True,
         unreadable=[],
+        rows=np.arange(count),
     )
     rows = [
         Correction(

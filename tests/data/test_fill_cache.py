@@ -19,8 +19,9 @@ from PIL import Image
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
-from opsin.data import cache, decoded_store, fill_cache
+from opsin.data import cache, fill_cache
 from opsin.data.dataset import load
+from opsin.data.decoded_store import ROW, Chunk, DecodedStore
 from opsin.data.images import read_sized
 from tests.conftest import shape_image, write_shapes
 
@@ -159,7 +160,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(many: Path, own_cache: Path) -> N
     assert notes.totals == [COUNT - kept]
 
 
-@pytest.mark.parametrize("damage", ["images-16.npy", "rows-16.npy", "reasons-16.jsonl"])
+@pytest.mark.parametrize("damage", ["images-16.npy", "rows-16.npy"])
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_damaged_set_is_begun_anew(
     damage: str, finished: bool, many: Path, own_cache: Path
@@ -168,27 +169,23 @@ def test_a_damaged_set_is_begun_anew(
     wait_for(child, "fingerprint:" if finished else "done:")
     kill(child)
     (folder,) = (path for path in (own_cache / "decoded").iterdir() if path.is_dir())
-    if damage.endswith("npy"):
-        os.truncate(folder / damage, 60)
-    else:
-        (folder / damage).unlink()
+    os.truncate(folder / damage, 60)
     notes = Notes()
     as_if_read_at_once(many, notes)
-    again = not finished or damage.endswith("npy")  # reasons are in about.json by then
-    assert notes.totals == ([COUNT] if again else [])
+    assert notes.totals == [COUNT]
 
 
 def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def store(shape: tuple[int, int, int] = (2, 2, 1)) -> decoded_store.DecodedStore:
-        return decoded_store.DecodedStore(tmp_path / "set", 6, shape, 16)
+    def store(shape: tuple[int, int, int] = (2, 2, 1)) -> DecodedStore:
+        return DecodedStore(tmp_path / "set", 6, shape, 16, stored=True)
 
     one = store()
-    with (tmp_path / "set" / "reasons-16.jsonl").open("a") as log:
-        log.write('[2, "no im')  # killed there
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    one.put(decoded_store.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
+    known = np.zeros(2, ROW)
+    known["done"] = True, False
+    one.put(Chunk(2, images, known, {3: "no image"}))
     synced: list[str] = []
 
     def sync(handle: int) -> None:
@@ -196,18 +193,17 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
         synced.append(name)
         if name == "rows-16.npy":
             rows = np.load(tmp_path / "set" / "rows-16.npy")
-            assert rows["done"].tolist() == [0, 0, 1, 1, 0, 0]
+            assert rows["done"].tolist() == [0, 0, 1, 0, 0, 0]
             assert np.array_equal(np.load(tmp_path / "set" / "images-16.npy")[2:4], images)
 
     if Path("/proc/self/fd").exists():
         monkeypatch.setattr(os, "fsync", sync)
         one.save()
-        assert synced == ["reasons-16.jsonl", "images-16.npy", "rows-16.npy"]
+        assert synced == ["images-16.npy", "rows-16.npy"]
     one.save()
     one.close()
     again = store()
-    assert again.reasons == {3: "no image"}
-    assert again.pending(2) == [range(2), range(4, 6)]
+    assert again.pending(2) == [range(2), range(3, 5), range(5, 6)]
     again.close()
     anew = store((2, 2, 3))
     assert not anew.rows["done"].any()
@@ -292,9 +288,6 @@ def test_a_collection_that_changes_while_it_is_read(
 
 def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -> None:
     places = own_cache / "decoded"
-    earlier = own_cache / "partial" / ("ab" * 32)  # where another version of Opsin had them
-    earlier.mkdir(parents=True)
-    os.utime(earlier, (time.time() - 8 * 86_400,) * 2)
     for name, days in (("old", 8), ("fresh", 6), ("locked", 8), ("whole", 8)):
         (places / name).mkdir(parents=True)
         whole = [places / name / "about.json"] if name == "whole" else []
@@ -307,7 +300,6 @@ def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -
     left = {path.name for path in places.iterdir() if path.is_dir()}
     assert len(left) == 4
     assert left > {"fresh", "locked", "whole"}
-    assert not earlier.exists()
     assert not (places / "old.lock").exists()
 
 

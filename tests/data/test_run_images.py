@@ -12,7 +12,6 @@ import pytest
 import opsin
 from opsin.commands.known_images import known_images
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.data.cache import Decoded
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.run_images import rows_of_run
 from opsin.data.split import Split, make_split
@@ -69,33 +68,15 @@ def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> Non
         names=[f"other/{place}" for place in range(len(order))],
         split=Split(*(np.zeros(0, np.int64),) * 3),
     )
-    place = rows_of_run(directory, decoded_of(other))
+    place = rows_of_run(directory, other)
     assert place is not None
     assert sorted(place.tolist()) == list(range(len(data)))
     assert np.array_equal(other.digests[place], data.digests)
     assert np.array_equal(other.labels[place], data.labels)
 
 
-def decoded_of(data: Dataset) -> Decoded:
-    given = np.zeros(len(data), np.uint8)
-    return Decoded(
-        images=data.images,
-        labels=data.labels,
-        given=given,
-        digests=data.digests,
-        source_digests=data.source_digests,
-        sizes=data.sizes,
-        ranges=data.ranges,
-        names=data.names,
-        classes=list(data.classes),
-        groups=[],
-        mirrored=True,
-        unreadable=[],
-    )
-
-
 def test_other_images_are_not_those_of_the_run(tmp_path: Path) -> None:
     data = doubles()
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
-    assert rows_of_run(directory, decoded_of(replace(data, labels=1 - data.labels))) is None
-    assert rows_of_run(directory, decoded_of(replace(data, digests=data.digests + 1))) is None
+    assert rows_of_run(directory, replace(data, labels=1 - data.labels)) is None
+    assert rows_of_run(directory, replace(data, digests=data.digests + 1)) is None

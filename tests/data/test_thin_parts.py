@@ -10,8 +10,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import RecipeError
-from opsin.data.folds import cut_into_folds
-from opsin.data.thin_parts import thin_parts
+from opsin.data.folds import cut_into_folds, thin_parts
 
 
 def groups_of(sizes: list[int], classes: int = 3, **options: Any) -> opsin.Dataset:

@@ -37,9 +37,9 @@ def write_images(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
 
 def predict_in_batches(model: Path, source: Path, batch: int, **options: Any) -> None:
     """Predict in small batches, so that there are many moments to be killed at."""
-    from opsin.commands.predict import predict, work
+    from opsin.commands.predict import predict
 
-    work._BATCH = batch  # type: ignore[misc]
+    predict._BATCH = batch  # type: ignore[misc]
     predict.classify(model, source, **options)
 
 

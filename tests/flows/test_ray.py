@@ -140,15 +140,18 @@ def test_an_image_that_ends_its_process_costs_one_answer(
         import os
         from opsin.data.image_stream import ListedImage
         from opsin.runtime.cluster import Cluster
+        from opsin.runtime.image_engine import Done, ImageSteps
 
-        def answer(items):
-            if any(item.name == "13" for item in items):
+        def answer(item):
+            if item.name == "13":
                 os._exit(1)
-            return [int(item.name) for item in items]
+            return Done(int(item.name))
+
+        steps = ImageSteps(prepare=answer, compute=list, cost=lambda _: 1, batch=1)
 
         images = (ListedImage(str(number), b"") for number in range(40))
         with Cluster("ray") as cluster:
-            for item, found in cluster.answers(answer, images, cost=lambda _: 1, count=40):
+            for item, found in cluster.answers(steps, images, count=40):
                 print(item.name, found)
         """)
     )

@@ -20,7 +20,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.hostile import bomb, slow_jpeg
 from tests.inspection.lessons.lesson_network import write_lesson_network

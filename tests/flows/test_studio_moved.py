@@ -14,7 +14,7 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 
 import opsin
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.gradient_maps import gradient_maps
+from opsin.commands.inspect_model import gradient_maps
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain
 from opsin.onnx_files.onnx_graph import OnnxGraph

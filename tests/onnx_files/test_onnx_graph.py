@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import outputs, tail
 
@@ -93,13 +94,14 @@ class Made:
         self.add("Gemm", inputs, "head", transB=1)
 
     def content(self, size: tuple[int, int] = SIZE) -> bytes:
-        last, weights = tail("head", "maximum", classes=CLASSES, units=self.channels)
+        to = GraphWriter(list(self.nodes), list(self.weights))
+        tail(to, "head", "maximum", classes=CLASSES, units=self.channels)
         graph = helper.make_graph(
-            [*self.nodes, *last],
+            to.nodes,
             "made",
             [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *size, 1])],
             outputs(classes=CLASSES, units=self.channels),
-            [*self.weights, *weights],
+            to.weights,
         )
         opsets = [helper.make_opsetid("", 20)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=9)

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata, Preparation
 from opsin.evaluation.out_of_distribution import ClassPrototypes
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import Calibrated, finished, outputs, tail
 
 CLASSES, UNITS = 4, 6
@@ -23,16 +24,17 @@ CLASSES, UNITS = 4, 6
 
 def write_file(path: Path) -> Metadata:
     """Write a file whose logits and embedding are its input."""
-    nodes, weights = tail("logits", "seen", classes=CLASSES, units=UNITS)
+    to = GraphWriter()
+    tail(to, "logits", "seen", classes=CLASSES, units=UNITS)
     graph = helper.make_graph(
-        nodes,
+        to.nodes,
         "tail",
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES]),
             helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["N", UNITS]),
         ],
         outputs(classes=CLASSES, units=UNITS),
-        weights,
+        to.weights,
     )
     opset = [helper.make_opsetid("", 20)]
     model = helper.make_model(graph, opset_imports=opset, ir_version=9)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from opsin.onnx_files.receptive_field import receptive_fields
+from opsin.onnx_files.onnx_graph import receptive_fields
 
 SIDE = 16
 CONV: dict[str, Any] = {"op": "Conv"}

@@ -18,7 +18,7 @@ from PIL import Image
 from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
-from opsin.onnx_files.receptive_field import ReceptiveField
+from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.report.inside.inspection_page import render_page
 from opsin.report.inside.layer_sections import PAGE, figure, layer_sections
 from opsin.report.maps import PALETTES, scale_of, sprite

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 
 from opsin.inspection.summary import LayerRow
-from opsin.onnx_files.receptive_field import ReceptiveField
+from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.report.figures.network_diagram import draw_network, network_title
 from opsin.report.figures.receptive_fields import (
     draw_receptive_fields,

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.image_places import ImagePlaces
+from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex

@@ -17,8 +17,7 @@ from pydantic import BaseModel
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import Job, command, read_job, write_job
-from opsin.studio.jobs.job_process import _LOCK
+from opsin.studio.jobs.job import LOCK, Job, command, read_job, write_job
 from opsin.studio.jobs.queue import BESIDE, Queue
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
@@ -268,7 +267,7 @@ time.sleep(60)
     os.kill(pid, signal.SIGKILL)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    until(queue, lambda: not is_locked(queue.folder(job) / _LOCK))
+    until(queue, lambda: not is_locked(queue.folder(job) / LOCK))
 
 
 def test_a_job_is_running_on_the_disk_before_its_process_is(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.run_row import thin
+from opsin.studio.runs.run_index import thin
 
 ASKS = st.lists(
     st.tuples(

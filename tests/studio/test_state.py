@@ -16,7 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RunError
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
-from opsin.studio.runs.image_places import ImagePlaces
+from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from tests.conftest import write_shapes

@@ -102,7 +102,7 @@ import numpy as np, torch
 from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
 from opsin.training.batches import TrainingBatches
-from opsin.training.batches import epoch_order, read_at_once
+from opsin.training.sampling import epoch_order, read_at_once
 
 def status(field):
     for line in open("/proc/self/status"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
-from opsin.training.batches import (
+from opsin.training.sampling import (
     choose_balance,
     class_weights,
     epoch_order,

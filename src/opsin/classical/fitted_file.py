@@ -19,16 +19,17 @@ from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
 from opsin.classical.pixels import Pooling
 from opsin.core.arrays import Bools, Floats, Pixels
 from opsin.core.metadata import Layer, LayerOp, Metadata
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.kernels import (
+from opsin.onnx_files.classical_heads import (
     SupportVectors,
+    TreeNodes,
     gaussian_kernel,
     write_neighbours,
     write_scores,
+    write_trees,
 )
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.parity import answers_of, check_answers
 from opsin.onnx_files.postprocessing import FEATURES, OPSET, write_file
-from opsin.onnx_files.tree_ensemble import TreeNodes, write_trees
 from opsin.runtime.classifier import Classifier
 
 

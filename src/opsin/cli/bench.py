@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from rich.markup import escape
-from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.options import flag
-from opsin.cli.output import console, print_json
+from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
 from opsin.report.terminal import for_people
@@ -18,17 +13,8 @@ from opsin.report.terminal import for_people
 
 def bench(
     *,
-    model: Annotated[
-        str, flag("--model A,B,C", "Networks to train and to ask (default: all of them).")
-    ] = "",
-    classifier: Annotated[
-        Path | None,
-        flag(
-            "--classifier MODEL",
-            "A run directory, a classifier.onnx or hf:owner/name to ask instead of fresh "
-            "networks; needs no PyTorch.",
-        ),
-    ] = None,
+    model: str = "",
+    classifier: Path | None = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -37,6 +23,11 @@ def bench(
     On the CPU and on each GPU found, with images of noise; nothing is fetched.
 
     Example: opsin bench --model cnn
+
+    Options:
+        model (A,B,C): Networks to train and to ask (default: all of them).
+        classifier (MODEL): A run directory, a classifier.onnx or hf:owner/name to ask instead of
+            fresh networks; needs no PyTorch.
     """
     from opsin.commands import bench as workflow  # noqa: PLC0415  loads what prediction needs
 
@@ -46,10 +37,9 @@ def bench(
     if as_json:
         print_json(done.model_dump())
         return
-    table = Table("Work", "Network", "How", "Size", "Device", box=None, pad_edge=False)
-    for name in ("Images/s", "Slowest", "Fastest"):
-        table.add_column(name, justify="right")
+    figures = ("Images/s", "Slowest", "Fastest")
+    table = columns("Work", "Network", "How", "Size", "Device", figures=figures, gap=2)
     for rate in done.rates:
-        figures = map(speed, (rate.images_per_second, rate.slowest, rate.fastest))
-        table.add_row(rate.work, escape(rate.name), rate.how, rate.size, rate.device, *figures)
+        speeds = map(speed, (rate.images_per_second, rate.slowest, rate.fastest))
+        table.add_row(rate.work, plain(rate.name), rate.how, rate.size, rate.device, *speeds)
     console().print(table)

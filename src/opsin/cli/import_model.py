@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import typer
+
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import argument, flag
-from opsin.cli.output import console, print_json
-from opsin.cli.train_output import tell_run
+from opsin.cli.options import flag
+from opsin.cli.output import print_json, say
+from opsin.cli.train import show_run
 from opsin.core.recipe import DATA_OPTIONS
 
 Name = Annotated[
@@ -23,68 +25,16 @@ Name = Annotated[
 )
 @recipe_flags.takes_training("prepare", after="file", most_used=("prepare",))
 def import_model(
-    file: Annotated[
-        Path,
-        argument(
-            "FILE",
-            "A file of Keras (.keras, .h5), an ONNX file of any maker, an estimator of "
-            "scikit-learn (.skops), or weights alone (.safetensors, a checkpoint of PyTorch).",
-        ),
-    ],
+    file: Path,
     *,
-    data: Annotated[
-        list[str] | None,
-        flag(
-            "--data SOURCE",
-            "Images with labels to measure it on, as opsin train takes them: with them it gets a "
-            "report.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    classes_from: Annotated[
-        Path | None,
-        flag(
-            "--classes-from FOLDER or FILE",
-            "Names of the classes: a folder's sub-folders, or a file with one a line, or JSON "
-            "(default: as the file says, or labels.txt beside it, or the images of --data).",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        flag(
-            "--size N",
-            "Height and width of its images, where the file leaves them open.",
-            min=4,
-            max=1024,
-        ),
-    ] = None,
-    output: Annotated[
-        str | None, flag("--output NAME", "Which of its outputs answers, where there are several.")
-    ] = None,
-    architecture: Annotated[
-        Literal["mlp"] | None,
-        flag("--as", "What weights alone are of; mlp: dense layers with ReLU between them."),
-    ] = None,
-    graph: Annotated[
-        Path | None,
-        flag("--graph ONNX", "A graph that weights alone are put into, by their names."),
-    ] = None,
-    check: Annotated[
-        Path | None,
-        flag(
-            "--check NPZ",
-            "Arrays images (uint8) and probabilities, the answers that its maker's program gives "
-            "them: others than these are an error.",
-        ),
-    ] = None,
-    licence: Annotated[
-        str | None,
-        flag(
-            "--licence NAME",
-            "Under which it is published (default: as a file beside it says, or unknown).",
-        ),
-    ] = None,
+    data: list[str] | None = None,
+    classes_from: Path | None = None,
+    size: Annotated[int | None, typer.Option(min=4, max=1024)] = None,
+    output: str | None = None,
+    architecture: Literal["mlp"] | None = None,
+    graph: Path | None = None,
+    check: Path | None = None,
+    licence: str | None = None,
     name: Name = None,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
@@ -101,6 +51,24 @@ def import_model(
     Example: opsin import forest.skops --data digits --prepare 0..1
 
     Example: opsin import model.onnx --classes-from labels.txt --prepare imagenet
+
+    Most used:
+        data (SOURCE): Images with labels to measure it on, as opsin train takes them: with them it
+            gets a report.
+        classes_from (FOLDER or FILE): Names of the classes: a folder's sub-folders, or a file with
+            one a line, or JSON (default: as the file says, or labels.txt beside it, or the images
+            of --data).
+
+    Options:
+        file (FILE): A file of Keras (.keras, .h5), an ONNX file of any maker, an estimator of
+            scikit-learn (.skops), or weights alone (.safetensors, a checkpoint of PyTorch).
+        size (N): Height and width of its images, where the file leaves them open.
+        output (NAME): Which of its outputs answers, where there are several.
+        architecture (--as): What weights alone are of; mlp: dense layers with ReLU between them.
+        graph (ONNX): A graph that weights alone are put into, by their names.
+        check (NPZ): Arrays images (uint8) and probabilities, the answers that its maker's program
+            gives them: others than these are an error.
+        licence (NAME): Under which it is published (default: as a file beside it says, or unknown).
     """
     from opsin.commands.import_model import import_model as workflow  # noqa: PLC0415  loads onnx
 
@@ -110,8 +78,8 @@ def import_model(
         licence=licence, name=name, runs=runs, quiet=quiet, **given,
     )  # fmt: skip
     if run.directory.report.is_file():
-        tell_run(run, as_json=as_json)
+        show_run(run, as_json=as_json)
     elif as_json:
         print_json({"run": str(run.path), **run.imported().to_json()})
     else:
-        console().print(f"\nTry       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True)
+        say(f"\nTry       opsin predict {run.path} IMAGE")

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from rich.markup import escape
-
 from opsin.cli import options
-from opsin.cli.options import argument, flag
-from opsin.cli.output import console, print_json
+from opsin.cli.output import console, plain, print_json
 from opsin.commands.merge import merge as join
 from opsin.core.format import clock, counted
-from opsin.report.terminal import for_people, printable
+from opsin.report.terminal import for_people
 
 
 def merge(
-    shards: Annotated[
-        list[str], argument("SHARD...", "All shards, or the one name that --out gave them.")
-    ],
+    shards: list[str],
     *,
-    out: Annotated[str | None, flag("--out FILE", "New file (default: that name).")] = None,
+    out: str | None = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -28,12 +21,16 @@ def merge(
     Example: opsin merge answers.csv
 
     Example: opsin merge answers-*-of-00003.csv --out answers.csv
+
+    Options:
+        shards (SHARD...): All shards, or the one name that --out gave them.
+        out (FILE): New file (default: that name).
     """
     done = join(shards, out=out, watcher=for_people(quiet=quiet))
     if as_json:
         print_json(done.to_json())
         return
     console().print(
-        f"[bold]Merged[/]    {escape(printable(str(done.out)))} · "
-        f"{counted(done.shards, 'shard')} · {counted(done.rows, 'row')} · {clock(done.seconds)}"
+        f"[bold]Merged[/]    {plain(str(done.out))} · {counted(done.shards, 'shard')} · "
+        f"{counted(done.rows, 'row')} · {clock(done.seconds)}"
     )

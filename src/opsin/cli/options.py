@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -36,6 +38,12 @@ def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise typer.BadParameter(str(error)) from None
 
     return parse
+
+
+def expect(met: object, expected: str, option: str) -> None:
+    """Refuse a command line that lacks what an option needs."""
+    if not met:
+        raise typer.BadParameter(f"expected {expected}", param_hint=option)
 
 
 _SOURCES = typer.Argument(metavar="SOURCE", show_default=False)
@@ -136,6 +144,34 @@ Runs = Annotated[
 ]
 
 
+Host = Annotated[
+    str,
+    flag(
+        "--host",
+        "Address to listen on; any but this machine's own needs a token.",
+        show_default=True,
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    flag(
+        "--token-file",
+        "File with the token that clients must show; made if there is none. The variable "
+        "OPSIN_TOKEN does as well.",
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None, flag("--allow-host NAME", "A further name by which clients may call it.")
+]
+
+
+def token_of(file: Path | None) -> str | None:
+    """The token of a file, or of the environment, or none."""
+    from opsin.web.tokens import TOKEN_VARIABLE, token_from_file  # noqa: PLC0415  few verbs listen
+
+    return token_from_file(file) if file else os.environ.get(TOKEN_VARIABLE) or None
+
+
 Verb = Callable[..., None]
 #: The heading of the options that most people use, which the help shows first.
 MOST_USED: Final = "Most used"
@@ -172,3 +208,40 @@ def add_parameters(call: Verb, verb: Verb, added: Sequence[inspect.Parameter], a
             parameters += added
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters}
+
+
+_ENTRY: Final = re.compile(r"^    (\w+)(?: \(([^)]*)\))?: (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+def describe(verb: Verb) -> str:
+    """Give a verb's options the texts of its docstring, and return the rest of that.
+
+    A section, ``Options:`` or `MOST_USED`, has an entry for each: ``out (FILE): Text.``, or
+    ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter.
+    """
+    about, *sections = re.split(
+        rf"\n(Options|{MOST_USED}):\n", inspect.getdoc(verb) or "", flags=re.MULTILINE
+    )
+    parameters = dict(inspect.signature(verb, eval_str=True).parameters)
+    for heading, section in zip(sections[::2], sections[1::2], strict=True):
+        for name, metavar, text in _ENTRY.findall(section):
+            parameter = parameters[name]
+            annotation, default = parameter.annotation, parameter.default
+            kind, info = annotation, None
+            if get_origin(annotation) is Annotated:  # with limits, or with what reads it
+                kind, info = get_args(annotation)
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                flag, word = f"--{name.replace('_', '-')}", metavar
+                if metavar.startswith("--"):
+                    flag, _, word = metavar.partition(" ")
+                info = copy.copy(info) if info else typer.Option()
+                info.param_decls = (f"{flag}/--no-{flag[2:]}" if default is True else flag,)
+                info.rich_help_panel = None if heading == "Options" else heading
+                info.show_default = default not in (None, "") and default is not False
+            else:
+                info, word = typer.Argument(show_default=False), metavar
+            info.metavar, info.help = word or None, " ".join(text.split())
+            parameters[name] = parameter.replace(annotation=Annotated[kind, info])
+    verb.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    verb.__annotations__ = {name: each.annotation for name, each in parameters.items()}
+    return about.strip()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
-from opsin.cli.output import console, print_json
+from opsin.cli.output import console, print_json, say
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.report.doubts import labels_grounds, labels_title
@@ -17,26 +15,13 @@ from opsin.report.terminal import for_people, printable
 
 
 def report(
-    run: Annotated[Path, argument("RUN", "A run directory.")],
+    run: Path,
     *,
-    fix: Annotated[
-        Path | None,
-        flag(
-            "--fix FILE",
-            "Write the suspected label errors as a table: correct its column label, and give "
-            "it to opsin train --labels. Nothing is written where the classifier is too weak to "
-            "tell.",
-        ),
-    ] = None,
+    fix: Path | None = None,
     data: options.Moved = None,
     seed: options.Examples = 0,
-    quick: Annotated[
-        bool,
-        flag(
-            "--quick", "Leave out what takes a minute: disturbed and strange images, and the map."
-        ),
-    ] = False,
-    svg: Annotated[bool, flag("--svg", "Write each figure as SVG, too, beside the PNG.")] = False,
+    quick: bool = False,
+    svg: bool = False,
     device: options.Device = "auto",
     open_page: options.OpenPage = False,
     quiet: options.Quiet = False,
@@ -48,19 +33,20 @@ def report(
     images, and a map of all images.
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
+
+    Options:
+        run (RUN): A run directory.
+        fix (FILE): Write the suspected label errors as a table: correct its column label, and give
+            it to opsin train --labels. Nothing is written where the classifier is too weak to tell.
+        quick: Leave out what takes a minute: disturbed and strange images, and the map.
+        svg: Write each figure as SVG, too, beside the PNG.
     """
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
 
     page = write_report(
-        run,
-        deep=not quick,
-        fix=fix,
-        data=data or (),
-        seed=seed,
-        svg=svg,
-        device=device,
+        run, deep=not quick, fix=fix, data=data or (), seed=seed, svg=svg, device=device,
         watcher=for_people(quiet=quiet),
-    )
+    )  # fmt: skip
     found = RunDirectory(run).read(Report)
     failures = found.failures
     too_weak = bool(failures and failures.labels and failures.labels.too_weak)
@@ -68,15 +54,14 @@ def report(
         written = None if fix is None or too_weak else str(fix)
         print_json({"page": str(page), "fix": written, **found.to_json()})
     elif failures:
-        console().print(str(page), markup=False)
+        say(str(page))
         grounds = labels_grounds(failures.suspected, failures.labels)
-        said = grounds if too_weak else f"{labels_title(failures)}. {grounds}"
-        console().print(f"Labels    {printable(said)}", markup=False)
+        title = "" if too_weak else f"{labels_title(failures)}. "
+        console().print(f"Labels    {printable(title + grounds)}", markup=False)
         if fix is not None and not too_weak:
-            console().print(
+            say(
                 f"{fix}: correct the column label (- leaves an image out), then: "
-                f"opsin train SOURCE --labels {fix}",
-                markup=False,
+                f"opsin train SOURCE --labels {fix}"
             )
     if open_page:
         typer.launch(page.absolute().as_uri())

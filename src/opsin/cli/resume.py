@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import flag
-from opsin.cli.track_option import Track
-from opsin.cli.train_output import tell_run
+from opsin.cli.recipe_flags import Track
+from opsin.cli.train import show_run
 from opsin.core.recipe import CHANGEABLE
 
 
 @recipe_flags.takes_training(*CHANGEABLE, after="run")
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: Path,
     *,
-    name: Annotated[
-        str | None, flag("--name", "Name of the new run, where options make it one.")
-    ] = None,
+    name: str | None = None,
     data: options.Moved = None,
     track: Track = None,
     quiet: options.Quiet = False,
@@ -36,8 +31,12 @@ def resume(
     Example: opsin resume runs/2026-11-21-photos-resnet
 
     Example: opsin resume runs/2026-11-21-photos-resnet --epochs 20
+
+    Options:
+        run (RUN): A run directory.
+        name: Name of the new run, where options make it one.
     """
     from opsin.commands.train.train import resume as workflow  # noqa: PLC0415  needs what trains
 
-    made = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
-    tell_run(made, as_json=as_json)
+    resumed = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
+    show_run(resumed, as_json=as_json)

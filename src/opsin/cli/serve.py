@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
-from opsin.cli.output import STOP_SAID
-from opsin.cli.server_options import AllowHost, Host, PrintAddress, TokenFile, token_of
+from opsin.cli.options import AllowHost, Host, TokenFile, flag, token_of
+from opsin.cli.output import STOP_SAID, print_json
 from opsin.core.errors import RecipeError
-from opsin.core.events import WatcherGroup
+from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.platform import DEVICE_WORDS
 from opsin.report.terminal import for_people
 from opsin.server import serve as run_server
@@ -19,59 +18,24 @@ from opsin.server.settings import ServerSettings
 
 
 def serve(
-    models: Annotated[
-        list[str],
-        argument(
-            "MODEL...",
-            "Run directories, classifier.onnx files, or hf:owner/name[@revision] on the "
-            "Hugging Face hub; NAME=MODEL gives one another name.",
-        ),
-    ],
+    models: list[str],
     *,
     host: Host = "127.0.0.1",
-    port: Annotated[
-        int, flag("--port", "Port; 0 takes one that is free.", min=0, max=65_535, show_default=True)
-    ] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     token_file: TokenFile = None,
     allowed_hosts: AllowHost = None,
-    workers: Annotated[
-        int | None, flag("--workers", "Processes that compute (default: one a core).", min=1)
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1)] = None,
     device: Annotated[
         str, flag("--device DEVICE", f"Where to compute: {DEVICE_WORDS}.", show_default=True)
     ] = "auto",
-    queue: Annotated[
-        int,
-        flag(
-            "--queue",
-            "Images that may wait; beyond them, requests are refused.",
-            min=1,
-            show_default=True,
-        ),
-    ] = 256,
-    batch: Annotated[
-        int, flag("--batch", "Images that are computed together at most.", min=1, show_default=True)
-    ] = 16,
-    deadline: Annotated[
-        float,
-        flag(
-            "--deadline SECONDS", "Time for a request to be read and answered.", show_default=True
-        ),
-    ] = 30.0,
-    max_megabytes: Annotated[
-        float, flag("--max-megabytes MB", "Most of one request's body.", show_default=True)
-    ] = 20.0,
-    max_megapixels: Annotated[
-        float, flag("--max-megapixels MP", "Most million pixels of an image.", show_default=True)
-    ] = 50.0,
-    top: Annotated[
-        int, flag("--top", "Classes in an answer by default.", min=1, show_default=True)
-    ] = 5,
-    page: Annotated[
-        str | None,
-        flag("--page FILE", "HTML file of your own to show at / in place of Opsin's page."),
-    ] = None,
-    access_log: Annotated[bool, flag("--access-log", "Write a line for each request.")] = False,
+    queue: Annotated[int, typer.Option(min=1)] = 256,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    deadline: float = 30.0,
+    max_megabytes: float = 20.0,
+    max_megapixels: float = 50.0,
+    top: Annotated[int, typer.Option(min=1)] = 5,
+    page: str | None = None,
+    access_log: bool = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -81,30 +45,45 @@ def serve(
     answered.
 
     Example: opsin serve runs/2026-11-21-fashion-mnist-cnn
+
+    Options:
+        models (MODEL...): Run directories, classifier.onnx files, or hf:owner/name[@revision] on
+            the Hugging Face hub; NAME=MODEL gives one another name.
+        port: Port; 0 takes one that is free.
+        workers: Processes that compute (default: one a core).
+        queue: Images that may wait; beyond them, requests are refused.
+        batch: Images that are computed together at most.
+        deadline (SECONDS): Time for a request to be read and answered.
+        max_megabytes (MB): Most of one request's body.
+        max_megapixels (MP): Most million pixels of an image.
+        top: Classes in an answer by default.
+        page (FILE): HTML file of your own to show at / in place of Opsin's page.
+        access_log: Write a line for each request.
     """
     settings = ServerSettings(
-        host=host,
-        port=port,
-        token=token_of(token_file),
-        allowed_hosts=tuple(allowed_hosts or ()),
-        workers=workers,
-        device=device,
-        queue=queue,
-        batch=batch,
-        deadline=deadline,
+        host=host, port=port, token=token_of(token_file), allowed_hosts=tuple(allowed_hosts or ()),
+        workers=workers, device=device, queue=queue, batch=batch, deadline=deadline,
         max_bytes=_millions("--max-megabytes", max_megabytes),
         max_pixels=_millions("--max-megapixels", max_megapixels),
-        top=top,
-        page=page,
-        access_log=access_log,
-    )
-    people = for_people(quiet=quiet)
-    watcher = WatcherGroup(people, PrintAddress()) if as_json else people
+        top=top, page=page, access_log=access_log,
+    )  # fmt: skip
+    watcher = for_people(quiet=quiet)
     try:
-        run_server(models, settings, watcher=watcher)
+        run_server(
+            models, settings, watcher=WatcherGroup(watcher, _Address()) if as_json else watcher
+        )
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
         STOP_SAID.set()
         raise typer.Exit(130) from None
+
+
+class _Address(Watcher):
+    """Prints the address for scripts, once the server answers."""
+
+    def fact(self, name: str, text: str) -> None:
+        """Print the address when it comes by."""
+        if name == "Page":
+            print_json({"url": text})
 
 
 def _millions(flag: str, value: float) -> int:

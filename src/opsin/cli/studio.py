@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import flag
+from opsin.cli.options import AllowHost, Host, TokenFile, token_of
 from opsin.cli.output import STOP_SAID, print_json
-from opsin.cli.server_options import AllowHost, Host, TokenFile, token_of
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
 from opsin.studio.studio_settings import PORT
@@ -19,38 +18,14 @@ from opsin.studio.studio_settings import PORT
 def studio(
     *,
     runs: options.Runs = Path("runs"),
-    home: Annotated[
-        Path | None,
-        flag(
-            "--home",
-            "Folder of the studio's own files: queue, sets, corrections "
-            "(default: the user's data folder).",
-        ),
-    ] = None,
-    root: Annotated[
-        list[Path] | None,
-        flag(
-            "--root FOLDER",
-            "A folder below which people may browse for images (default: your home).",
-        ),
-    ] = None,
+    home: Path | None = None,
+    root: list[Path] | None = None,
     host: Host = "127.0.0.1",
-    port: Annotated[
-        int,
-        flag(
-            "--port",
-            "Port, or the next that is free; 0 takes any.",
-            min=0,
-            max=65_535,
-            show_default=True,
-        ),
-    ] = PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = PORT,
     token_file: TokenFile = None,
     allowed_hosts: AllowHost = None,
-    at_once: Annotated[
-        int, flag("--at-once", "Trainings that run at the same time.", min=1, show_default=True)
-    ] = 1,
-    no_browser: Annotated[bool, flag("--no-browser", "Do not open a browser window.")] = False,
+    at_once: Annotated[int, typer.Option(min=1)] = 1,
+    no_browser: bool = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -60,6 +35,14 @@ def studio(
     when it is back. Ctrl-C ends it.
 
     Example: opsin studio
+
+    Options:
+        home: Folder of the studio's own files: queue, sets, corrections (default: the user's data
+            folder).
+        root (FOLDER): A folder below which people may browse for images (default: your home).
+        port: Port, or the next that is free; 0 takes any.
+        at_once: Trainings that run at the same time.
+        no_browser: Do not open a browser window.
     """
     try:
         open_studio(

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import argument, flag
-from opsin.cli.output import console, print_json
+from opsin.cli.output import print_json, say
 from opsin.commands.predict.undo import undo as take_back
 from opsin.report.terminal import for_people, printable
 
 
 def undo(
-    folder: Annotated[Path, argument("FOLDER", "The folder that was given to --sort-into.")],
+    folder: Path,
     *,
-    source: Annotated[
-        list[Path] | None,
-        flag(
-            "--source FOLDER",
-            "Where the images came from, if this account did not sort them; may be repeated.",
-        ),
-    ] = None,
+    source: list[Path] | None = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -33,15 +25,19 @@ def undo(
     changed since. What cannot be taken back stays, and is listed.
 
     Example: opsin undo sorted
+
+    Options:
+        folder (FOLDER): The folder that was given to --sort-into.
+        source (FOLDER): Where the images came from, if this account did not sort them; may be
+            repeated.
     """
     done = take_back(folder, source=source or (), watcher=for_people(quiet=quiet))
     if as_json:
         print_json(done.to_json())
     else:
-        screen = console()
-        screen.print(f"Moved back {done.moved_back:,} · ", end="")
-        screen.print(f"removed {done.removed:,} copies · left {done.left_count:,}")
+        moved, removed = f"Moved back {done.moved_back:,}", f"removed {done.removed:,} copies"
+        say(f"{moved} · {removed} · left {done.left_count:,}")
         for image, reason in done.left:
-            screen.print(printable(f"    {image}: {reason}"), markup=False)
+            say(printable(f"    {image}: {reason}"))
     if done.left:
         raise typer.Exit(1)

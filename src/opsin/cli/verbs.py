@@ -94,7 +94,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
         options.describe_sources()
     module = _MODULES.get(words[0], words[0])
     verb = getattr(importlib.import_module(f"opsin.cli.{module}"), module)
-    app.command(words[0], cls=options.GroupedCommand)(verb)
+    app.command(words[0], cls=options.GroupedCommand, help=options.describe(verb))(verb)
     return app
 
 

@@ -1,4 +1,4 @@
-"""Images a second that this machine trains on and answers for, on images of noise."""
+"""Images a second: what this machine trains on and answers for, and several files side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
 from opsin.commands.machine import Machine
-from opsin.commands.report import without_page
-from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -25,11 +24,11 @@ from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import CPU, choose, installed
 
-#: Computes some images, waits until they are done, and returns how many they were.
-Unit = Callable[[], int]
-
+#: Timed rounds of each measurement.
+ROUNDS: Final = 5
 _IMAGES: Final = 1024
-_REPEATS: Final = 5
+# Seconds that a round takes, and a turn of the slowest of several files.
+_ROUND, _TURN = 0.3, 0.2
 
 
 class ImageRate(BaseModel):
@@ -91,6 +90,8 @@ def bench(
         from opsin.training.device import choose_device, describe_device  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("measuring a training", "train") from error
+    from opsin.commands.report import without_page  # noqa: PLC0415  loads matplotlib
+    from opsin.commands.train.train import train  # noqa: PLC0415  loads what training needs
 
     gpu = choose_device("auto")
     machine = _machine(watcher, None if gpu.type == "cpu" else describe_device(gpu))
@@ -100,11 +101,14 @@ def bench(
         with tempfile.TemporaryDirectory(prefix="opsin-bench-") as folder, without_page():
             for device in dict.fromkeys([gpu.type, "cpu"]):
                 watcher.note(f"training {name} on {device}")
-                run = _train(data, name, device, folder)
+                run = train(
+                    data, model=name, device=device, runs=folder, quiet=True,
+                    epochs=ROUNDS + 1, patience=ROUNDS + 1,
+                )  # fmt: skip
                 epochs = [epoch.images_per_second for epoch in run.history[1:]]
                 how = f"batch of {resolve(DataRecipe.of(name), model=name).training.batch_size}"
                 about = {"work": "training", "name": name, "how": how, "device": device}
-                rates.append(_rate(epochs, data.images.shape, **about))
+                rates.append(_rate(epochs, data.images.shape[1:], **about))
             rates += _answering(run.classifier())
     return Benchmark(machine=machine, rates=rates)
 
@@ -125,53 +129,69 @@ def _noise(model: str) -> Dataset:
     return from_arrays(pixels, random.integers(0, 10, _IMAGES), test_fraction=0.0)
 
 
-def _train(data: Dataset, model: str, device: str, folder: str) -> Run:
-    from opsin.commands.train.train import train  # noqa: PLC0415  PyTorch
-
-    return train(
-        data, model=model, device=device, runs=folder, quiet=True,
-        epochs=_REPEATS + 1, patience=_REPEATS + 1,
-    )  # fmt: skip
-
-
-def in_batches(classifier: Classifier, images: int) -> Unit:
-    """Ask a classifier for many prepared images at once."""
+def _asking(classifier: Classifier, images: int) -> Callable[[], float]:
+    """Return what asks about noise and returns the seconds; asked once without being counted."""
     like = classifier.metadata.preparation
     shape = (images, like.height, like.width, like.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return lambda: len(classifier.probabilities(pixels))
+
+    def ask() -> float:
+        began = time.perf_counter()
+        classifier.probabilities(pixels)
+        return max(time.perf_counter() - began, 1e-9)
+
+    ask()  # it finds its memory and wakes the threads
+    return ask
 
 
 def _answering(classifier: Classifier) -> Iterator[ImageRate]:
     """Measure a classifier one image at a time, then in batches on each device."""
     like = classifier.metadata.preparation
+    side = (like.height, like.width)
     about = {"work": "prediction", "name": classifier.metadata.model}
-    shape = (1, like.height, like.width, like.channels)
-    one = _repeated(in_batches(classifier, 1))
-    yield _rate(one, shape, how="one at a time", device=CPU, **about)
+    rates = _repeated(_asking(classifier, 1), 1)
+    yield _rate(rates, side, how="one at a time", device=CPU, **about)
     images = max(8, min(256, 1_000_000 // (like.height * like.width)))
     for device in (CPU, *installed()):
-        unit = in_batches(Classifier(classifier.path, device=device), images)
-        unit()
+        ask = _asking(Classifier(classifier.path, device=device), images)
         if choose(device, needed=False) == device:  # it can be used after all
-            yield _rate(_repeated(unit), shape, how=f"batch of {images}", device=device, **about)
+            yield _rate(
+                _repeated(ask, images), side, how=f"batch of {images}", device=device, **about
+            )
 
 
-def _repeated(unit: Unit) -> list[float]:
-    """Time five repeats of about 0.3 seconds, after one that is not counted."""
-    units, began = 0, time.perf_counter()
-    while time.perf_counter() - began < 0.3:
-        unit()
-        units += 1
-    rates = []
-    for _ in range(_REPEATS):
-        began = time.perf_counter()
-        done = sum(unit() for _ in range(units))
-        rates.append(done / (time.perf_counter() - began))
-    return rates
+def _repeated(ask: Callable[[], float], images: int) -> list[float]:
+    """Return the images a second of each round."""
+    times = max(1, round(_ROUND / ask()))
+    return [images * times / sum(ask() for _ in range(times)) for _ in range(ROUNDS)]
 
 
-def _rate(rates: Sequence[float], shape: tuple[int, ...], **about: str) -> ImageRate:
+def _rate(rates: Sequence[float], side: tuple[int, ...], **about: str) -> ImageRate:
     median, low, high = statistics.median(rates), min(rates), max(rates)
     figures = {"images_per_second": median, "slowest": low, "fastest": high}
-    return ImageRate.model_validate({"size": f"{shape[1]}×{shape[2]}", **about, **figures})
+    return ImageRate.model_validate({"size": f"{side[0]}×{side[1]}", **about, **figures})
+
+
+def rates_in_turn(
+    files: Sequence[Path | None], watcher: Watcher = SILENT
+) -> list[tuple[float, ...] | None]:
+    """Measure images a second of several files, in turn, so that all meet the same machine."""
+    opened = [None if file is None else Classifier(file, device=CPU) for file in files]
+    there = [classifier for classifier in opened if classifier is not None]
+    if not there:
+        return [None] * len(files)
+    slowest = min(8 / _asking(classifier, 8)() for classifier in there)
+    count = int(min(256, max(8, slowest * _TURN)))
+    asking = [None if classifier is None else _asking(classifier, count) for classifier in opened]
+    rates: list[list[float]] = [[] for _ in files]
+    watcher.begin("Speed", ROUNDS * len(there) * count, "images")
+    done = 0
+    try:
+        for _ in range(ROUNDS):
+            for ask, rates_of_file in zip(asking, rates, strict=True):
+                if ask is not None:
+                    rates_of_file.append(count / ask())
+                    watcher.advance(done := done + count)
+    finally:
+        watcher.end()
+    return [tuple(of_file) or None for of_file in rates]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -19,9 +18,9 @@ from opsin.data import sources
 from opsin.data.dataset import find_given
 from opsin.data.fill_cache import ImagePixels, read_found, read_pixels
 from opsin.data.image_stream import ListedImage
-from opsin.data.read_ahead import read_ahead
 from opsin.data.sources.named import is_place
-from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
+from opsin.runtime.cluster import Cluster, is_elsewhere
+from opsin.runtime.image_engine import Done, ImageSteps
 
 
 @checked
@@ -56,43 +55,29 @@ def decode(
     with contextlib.ExitStack() as stack:
         remote = None
         if elsewhere:
-            named = [os.path.expanduser(each) for each in recipe.sources if is_place(each)]  # noqa: PTH111
-            folders = [os.path.abspath(each) for each in named if os.path.isdir(each)]  # noqa: PTH100, PTH112
-            remote = _Readers(stack.enter_context(Cluster(on, folders=folders)))
+            paths = [os.path.expanduser(name) for name in recipe.sources if is_place(name)]  # noqa: PTH111
+            folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]  # noqa: PTH100, PTH112
+            cluster = stack.enter_context(Cluster(on, folders=folders))
+
+            def remote(
+                preparation: Preparation, images: Iterator[ListedImage], count: int
+            ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
+                return cluster.answers(_steps(preparation), images, count=count)
+
         found = held or sources.find_all(recipe, watcher=watcher)
         read_found(found, recipe, watcher, for_training=False, remote=remote)
 
 
-@dataclass(frozen=True)
-class _Readers:
-    """The machines of a cluster, as `opsin.data.fill_cache.RemoteReader`."""
+def _steps(preparation: Preparation) -> ImageSteps[ListedImage, ImagePixels, ImagePixels]:
+    pixels = preparation.height * preparation.width * preparation.channels
 
-    cluster: Cluster
+    def cost(item: ListedImage) -> int:
+        sent = item.image.nbytes if isinstance(item.image, np.ndarray) else 0
+        return pixels + sent + (len(item.image) if isinstance(item.image, bytes) else 0)
 
-    def __call__(
-        self, preparation: Preparation, images: Iterator[ListedImage], count: int
-    ) -> Generator[tuple[ListedImage, ImagePixels | ImageError]]:
-        pixels = preparation.height * preparation.width * preparation.channels
-
-        def cost(item: ListedImage) -> int:
-            held = item.image
-            sent = held.nbytes if isinstance(held, np.ndarray) else 0
-            return pixels + sent + (len(held) if isinstance(held, bytes) else 0)
-
-        return self.cluster.answers(_BlockReader(preparation), images, cost=cost, count=count)
-
-
-@dataclass(frozen=True, eq=False)
-class _BlockReader:
-    """Decodes blocks of images in another process."""
-
-    preparation: Preparation
-
-    def __call__(self, items: list[ListedImage]) -> list[ImagePixels | ImageError | Unseen]:
-        return [self._read(item) for item in read_ahead(items)]
-
-    def _read(self, item: ListedImage) -> ImagePixels | ImageError | Unseen:
-        try:
-            return read_pixels(item, self.preparation)
-        except ImageError as error:
-            return unseen_or(error, item.path)
+    return ImageSteps(
+        prepare=lambda item: Done(read_pixels(item, preparation)),
+        compute=lambda batch: batch,
+        cost=cost,
+        batch=1,
+    )

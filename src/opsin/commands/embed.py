@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
-from opsin.commands.images_to_embed import ImagesToEmbed, find_images
 from opsin.commands.out_file import OutFile
 from opsin.commands.predict.rows import reason_of
+from opsin.commands.predict.stream import Progress, open_streams
 from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, RecipeError, SourceError
@@ -25,29 +25,30 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import legal_name
 from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Preparation
+from opsin.core.recipe import DataRecipe
 from opsin.core.stored_json import JsonObject
+from opsin.data import sources
 from opsin.data.cache import digest_rows
+from opsin.data.dataset import Dataset, find_given
 from opsin.data.fill_cache import content_and_digest
-from opsin.data.image_stream import ListedImage
+from opsin.data.formats import SUFFIXES
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
-from opsin.data.shard import Shard
-from opsin.runtime.cluster import Cluster, Unseen, is_elsewhere, unseen_or
+from opsin.data.shard import NamesDigest, Shard, ShardInputs
+from opsin.data.sources.contents import LabelledImages
+from opsin.data.split import TEST, TRAIN, VAL
+from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import Done, ImageSteps, answer_images
 from opsin.runtime.providers import choose
 from opsin.stores.store_address import StoreAddress
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
-    from opsin.data.dataset import Dataset
 
 # Seconds of work that a killed process may lose, where the network is slow.
 _OFTEN: Final = 30.0
-# Seconds between two lines where the number of images is unknown.
-_SILENCE: Final = 10.0
-# Unreadable files that are named while the work goes on.
-_NAMED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,6 @@ class Embedded:
         return vars(self) | {
             "out": str(self.out),
             "unreadable": _as_json(self.unreadable),
-            "classes": None if self.classes is None else list(self.classes),
             "backbone": self.backbone.model_dump(mode="json"),
             "preparation": _preparation(self.preparation),
         }
@@ -158,31 +158,22 @@ def embed(
     part = None if shard is None else Shard.parse(shard)
     place = None if out is None else _check_place(out, part)
     network = open_backbone(
-        backbone,
-        prepare=prepare,
-        at=None if at is None else tuple(at),
-        offline=offline,
+        backbone, prepare=prepare, at=None if at is None else tuple(at), offline=offline,
         watcher=watcher,
-    )
-    images = find_images(
-        data,
-        test=None if test is None else os.fspath(test),
-        classes=classes,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
-        stdin=stdin,
-        shard=part,
-        watcher=watcher,
-    )
+    )  # fmt: skip
+    images = _find_images(
+        data, test=None if test is None else os.fspath(test), classes=classes, columns=columns,
+        follow_links=follow_links, outside=outside, stdin=stdin, shard=part, watcher=watcher,
+    )  # fmt: skip
     place = place or _check_place(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
     # All values are computed, for a training may want them; the first alone is taken.
     taken = network.at if at is not None else network.at[:1]
     with place.errors():
-        watcher = place.watcher(watcher)
-        embedder = _Embedder(network, images.dataset, device, watcher)
-        return _write(images, embedder, taken, place, on=on, watcher=watcher, began=began)
+        embedder = _Embedder(network, images.dataset, device, place.watcher(watcher))
+        return _write(
+            images, embedder, taken, place, on=on, watcher=place.watcher(watcher), began=began
+        )
 
 
 def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -196,7 +187,7 @@ def _check_place(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
 
 
 def _write(
-    images: ImagesToEmbed,
+    images: _Images,
     embedder: _Embedder,
     taken: tuple[str, ...],
     place: OutFile,
@@ -208,7 +199,7 @@ def _write(
     """Embed images, and write the file."""
     network = embedder.network
     widths = [network.value(name).units for name in taken]
-    facts = network.facts(taken)
+    facts, units = network.facts(taken), sum(widths)
     made: JsonObject = {
         "backbone": facts.model_dump(mode="json"),
         "units": widths,
@@ -216,39 +207,33 @@ def _write(
         "preparation": _preparation(embedder.like),
     }
     task = None
-    if images.inputs is not None:
-        classes = None if images.classes is None else list(images.classes)
-        task = ShardTask("embed", images.inputs, made | {"classes": classes}, place.path)
+    if images.stream.inputs is not None:
+        task = ShardTask(
+            "embed", images.stream.inputs, made | {"classes": images.classes}, place.path
+        )
     claim = place.claim()
-    before = None if task is None else task.finished(claim.finished)
-    work = _Work(images, embedder, sum(widths), watcher)
-    if before is None:
-        with FeatureRows(place.path, sum(widths)) as rows:
-            work.run(rows, on)
-            unreadable: JsonObject = {"unreadable": _as_json(work.unreadable)}
-            origin: JsonObject = {"opsin": __version__, "source": images.source}
-            rows.finish(origin | made | unreadable, images.classes)
-        count, passed_over = rows.count, work.unreadable
-        if task is not None:
-            task.finish(count, {"source": images.source, **unreadable})
-        place.publish(claim)
-    else:
+    work = _Work(images, embedder, units, watcher)
+    if task is not None and (before := task.finished(claim.finished)) is not None:
         count = before.rows
-        passed_over = [(each["name"], each["reason"]) for each in before.summary["unreadable"]]
+        unreadable = [(file["name"], file["reason"]) for file in before.summary["unreadable"]]
         place.settle(claim)
         watcher.note(f"{place.path} is finished")
+    else:
+        with FeatureRows(place.path, units) as rows:
+            work.run(rows, on)
+            count, unreadable = rows.count, work.unreadable
+            listed: JsonObject = {"unreadable": _as_json(unreadable)}
+            origin: JsonObject = {"opsin": __version__, "source": images.stream.source}
+            rows.finish(origin | made | listed, images.classes)
+        if task is not None:
+            task.finish(count, {"source": images.stream.source, **listed})
+        place.publish(claim)
     return Embedded(
-        out=place.shown,
-        images=count,
-        units=sum(widths),
-        computed=work.computed,
-        unreadable=tuple(passed_over),
-        classes=images.classes,
-        backbone=facts,
-        preparation=embedder.like,
-        device=choose(embedder.device),
+        out=place.shown, images=count, units=units, computed=work.computed,
+        unreadable=tuple(unreadable), classes=images.classes, backbone=facts,
+        preparation=embedder.like, device=choose(embedder.device),
         seconds=time.monotonic() - began,
-    )
+    )  # fmt: skip
 
 
 def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
@@ -259,21 +244,125 @@ def _preparation(preparation: Preparation) -> JsonObject:
     return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
 
 
-@dataclass(frozen=True)
-class _Pixels:
+class _Images(NamedTuple):
+    """Images with labels or without."""
+
+    stream: Stream
+    title: str
+    classes: tuple[str, ...] | None = None
+    dataset: Dataset | None = None  # where they are prepared already
+
+
+def _find_images(
+    data: object, *, test: str | None, classes: Sequence[str] | None,
+    columns: Mapping[str, str] | None, follow_links: bool, outside: bool, stdin: BinaryIO | None,
+    shard: Shard | None, watcher: Watcher,
+) -> _Images:  # fmt: skip
+    """Find the images of a source: those with labels, if it has any, or all of them."""
+    if isinstance(data, Dataset):
+        return _of_dataset(data, shard)
+    given = list(data) if isinstance(data, list | tuple) else [data]
+    if not given:
+        raise SourceError("one source or more", "got none", "Check what was to find them.")
+    options = {
+        "test": test,
+        "classes": None if classes is None else tuple(classes),
+        "columns": None if columns is None else dict(columns),
+        "follow_links": follow_links,
+        "outside": outside,
+    }
+    recipe, held = find_given(given, options, watcher)
+    if held is not None:
+        return _of_labelled(held.open(), recipe, shard)
+    several = list(recipe.sources)
+    why: SourceError | None = None
+    if not all(map(_is_one_image, several)):
+        try:
+            found = sources.find_all(recipe, watcher=watcher).open()
+            return _of_labelled(found, recipe, shard)
+        except SourceError as error:
+            if test is not None or classes is not None:
+                raise
+            why = error
+    try:
+        stream = open_streams(
+            several, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+            shard=shard, once=False, watcher=watcher,
+        )  # fmt: skip
+    except SourceError:
+        raise why or SourceError("images", "there are none", "Check the source.") from None
+    if why is not None:
+        watcher.note(f"taken as images without labels: {why.received}")
+    title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
+    return _Images(replace(stream, source=recipe.source), title)
+
+
+def _is_one_image(source: str) -> bool:
+    """Whether it never has a label: an image's file, and standard input."""
+    named = os.path.splitext(source)[1].lower() in SUFFIXES  # noqa: PTH122  any text
+    return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
+
+
+def _of_dataset(dataset: Dataset, shard: Shard | None) -> _Images:
+    parts = np.zeros(len(dataset), np.uint8)
+    for name, code in (("train", TRAIN), ("val", VAL), ("test", TEST)):
+        parts[dataset.split.rows(name)] = code
+
+    def at(row: int) -> ListedImage:
+        label, part = int(dataset.labels[row]), int(parts[row])
+        return ListedImage(dataset.names[row], b"", label, part, row=row)
+
+    rows = zip(dataset.names, dataset.labels, parts, strict=True)
+    stream = _stream(dataset.recipe.source, at, len(dataset), rows, shard)
+    return _Images(stream, dataset.recipe.title, dataset.classes, dataset)
+
+
+def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
+    if recipe.classes:
+        contents = contents.keep(recipe.classes)
+    if not len(contents):
+        raise SourceError("images", f"{recipe.source} holds none", "Is it the right source?")
+
+    def at(row: int) -> ListedImage:
+        label, part = int(contents.labels[row]), int(contents.given[row])
+        return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
+
+    rows = zip(contents.names, contents.labels, contents.given, strict=True)
+    stream = _stream(recipe.source, at, len(contents), rows, shard)
+    return _Images(stream, recipe.title, tuple(contents.classes))
+
+
+def _stream(
+    source: str,
+    at: Callable[[int], ListedImage],
+    count: int,
+    rows: Iterator[tuple[object, ...]],
+    shard: Shard | None,
+) -> Stream:
+    """The stream of a list, or of one shard, which depends on name, label and part."""
+    inputs, wanted = None, range(count)
+    if shard is not None:
+        names = NamesDigest()
+        for row in rows:
+            names.add("\0".join(map(str, row)))
+        inputs = ShardInputs(shard, names.count, names.hex)
+        wanted = inputs.rows
+    return Stream(source, "rows", lambda: map(at, wanted), lambda: len(wanted), inputs=inputs)
+
+
+class _Pixels(NamedTuple):
     """An image that is decoded, and what it is known by."""
 
     digest: NDArray[np.uint8]
     source: NDArray[np.uint8]
-    pixels: NDArray[np.uint8] = field(repr=False)
+    pixels: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The features of an image; those that were computed now are still to be kept."""
+class _Features(NamedTuple):
+    """The features of an image; those with a source were computed now, and are to be kept."""
 
     digest: bytes
-    features: NDArray[np.float32] = field(repr=False)
+    features: NDArray[np.float32]
     source: NDArray[np.uint8] | None = None
 
 
@@ -311,25 +400,20 @@ class _Embedder:
         self.__dict__.update(state)
         self._open()
 
-    def block(self, items: list[ListedImage]) -> list[_Found | ImageError | Unseen]:
-        """Return the features of a block of images, on a node."""
-        answers: dict[int, _Found | ImageError | Unseen] = {}
-        ready: dict[int, _Pixels] = {}
-        for place, item in enumerate(read_ahead(items)):
-            try:
-                found = self.prepare(item)
-            except ImageError as error:
-                answers[place] = unseen_or(error, item.path)
-                continue
-            if isinstance(found, Done):
-                answers[place] = found.answer
-            else:
-                ready[place] = found
-        if ready:
-            answers.update(zip(ready, self.compute(list(ready.values())), strict=True))
-        return [answers[place] for place in range(len(items))]
+    def steps(self) -> ImageSteps[ListedImage, _Pixels, _Features]:
+        """What is done to each image."""
+        from opsin.backbones.features import BATCH  # noqa: PLC0415  loads onnx
 
-    def prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
+        pixels = self.like.height * self.like.width * self.like.channels
+        return ImageSteps(
+            prepare=self.prepare,
+            compute=self.compute,
+            cost=lambda item: pixels + (len(item.image) if isinstance(item.image, bytes) else 0),
+            batch=BATCH,
+            together=THREADS,
+        )
+
+    def prepare(self, item: ListedImage) -> _Pixels | Done[_Features]:
         """Decode an image; raises `ImageError` where it cannot be read."""
         from opsin.backbones.features import source_keys  # noqa: PLC0415  loads onnx
 
@@ -337,45 +421,37 @@ class _Embedder:
             raise item.problem
         cache, dataset = self.extractor.cache, self._dataset
         if dataset is not None:
-            digest, own = dataset.digests[item.row], dataset.source_digests[item.row]
+            digest, of_source = dataset.digests[item.row], dataset.source_digests[item.row]
         else:
-            content, own = content_and_digest(item.image, item.name)
-        (source,) = source_keys(own[None], self.like)
+            content, of_source = content_and_digest(item.image, item.name)
+        (source,) = source_keys(of_source[None], self.like)
         if known := cache.find(source.tobytes(), "sources"):
-            return Done(_Found(*known))
+            return Done(_Features(*known))
         if dataset is None:
             pixels = read_image(content, self.like, item.name)
             (digest,) = digest_rows(pixels[None])
         if known := cache.find(digest.tobytes(), "digests"):
-            return Done(_Found(*known))
+            return Done(_Features(*known))
         if dataset is not None:
             pixels = dataset.images[item.row]
         return _Pixels(digest, source, pixels)
 
-    def compute(self, batch: list[_Pixels]) -> list[_Found]:
+    def compute(self, batch: list[_Pixels]) -> list[_Features]:
         """Return the features of a batch."""
-        features = self.extractor.rows_of(np.stack([each.pixels for each in batch]))
+        features = self.extractor.rows_of(np.stack([image.pixels for image in batch]))
         return [
-            _Found(each.digest.tobytes(), row, each.source)
-            for each, row in zip(batch, features, strict=True)
+            _Features(image.digest.tobytes(), row, image.source)
+            for image, row in zip(batch, features, strict=True)
         ]
-
-    def cost(self, item: ListedImage) -> int:
-        """Return the bytes that an image takes while it is on its way."""
-        content = len(item.image) if isinstance(item.image, bytes) else 0
-        return content + self.like.height * self.like.width * self.like.channels
 
 
 class _Work:
     """Takes images up in their order, and keeps what is computed."""
 
-    def __init__(
-        self, images: ImagesToEmbed, embedder: _Embedder, units: int, watcher: Watcher
-    ) -> None:
+    def __init__(self, images: _Images, embedder: _Embedder, units: int, watcher: Watcher) -> None:
         self._images, self._embedder = images, embedder
         self._units, self._watcher = units, watcher
-        self._unkept: list[_Found] = []
-        self._kept = self._said = time.monotonic()
+        self._unkept: list[_Features] = []
         self._kept_count, self._refusal_noted = 0, False
         #: Images whose features were computed, and name and reason of each that cannot be read.
         self.computed = 0
@@ -385,15 +461,15 @@ class _Work:
         """Write a row for each image that can be read."""
         from opsin.backbones.features import KEPT  # noqa: PLC0415  loads onnx
 
-        if self._images.count:
-            self._watcher.begin("Embed", self._images.count, "images")
-        answers = self._answers_on(on) if is_elsewhere(on) else self._answers()
+        progress = Progress("Embed", self._images.stream.count(), self._watcher)
+        kept = time.monotonic()
         try:
-            with closing(answers):
+            with closing(self._answers(on)) as answers:
                 for item, answer in answers:
-                    self._take(item, answer, rows)
-                    if len(self._unkept) >= KEPT or time.monotonic() - self._kept > _OFTEN:
+                    self._take(item, answer, rows, progress)
+                    if len(self._unkept) >= KEPT or time.monotonic() - kept > _OFTEN:
                         self._keep()
+                        kept = time.monotonic()
         except KeyboardInterrupt:
             self._keep()
             self._watcher.note(
@@ -404,75 +480,59 @@ class _Work:
         finally:
             self._keep()
             self._watcher.end()
-        if len(self.unreadable) > _NAMED:
-            self._watcher.note(f"{counted(len(self.unreadable), 'file')} could not be read")
-        if not rows.count and self._images.inputs is None:
-            received = f"{self._images.source} holds none"
+        progress.note_unreadable()
+        if not rows.count and self._images.stream.inputs is None:
+            received = f"{self._images.stream.source} holds none"
             if self.unreadable:
                 name, reason = self.unreadable[0]
                 received = f"none of the {len(self.unreadable):,} can ({name}: {reason})"
             raise SourceError("images that can be read", received, "Check the files.")
 
-    def _answers(self) -> Generator[tuple[ListedImage, _Found | ImageError]]:
-        """Yield each image with its features, computed here."""
-        from opsin.backbones.features import BATCH  # noqa: PLC0415  loads onnx
-
-        embedder = self._embedder
-        steps = ImageSteps(
-            prepare=embedder.prepare, compute=embedder.compute, cost=embedder.cost,
-            batch=BATCH, together=THREADS,
-        )  # fmt: skip
-        images = read_ahead(self._images.each())
-        return answer_images(steps, images, end_wait=self._images.end_wait)
-
-    def _answers_on(self, on: str) -> Generator[tuple[ListedImage, _Found | ImageError]]:
-        """Yield each image with its features, computed by a cluster."""
-        images, embedder = self._images, self._embedder
-        if images.dataset is not None:
+    def _answers(self, on: str) -> Generator[tuple[ListedImage, _Features | ImageError]]:
+        """Yield each image with its features, computed here or by a cluster."""
+        stream, steps = self._images.stream, self._embedder.steps()
+        if not is_elsewhere(on):
+            yield from answer_images(steps, read_ahead(stream), end_wait=stream.close)
+            return
+        if self._images.dataset is not None:
             raise RecipeError(
                 "a source that each node can read itself, to work on a cluster",
                 "got a data set in memory",
                 "Give the source.",
             )
-        sample = None if images.passing else next(images.each(), None)
-        with Cluster(on, sample) as cluster:
-            yield from cluster.answers(
-                embedder.block, images.each(), cost=embedder.cost, count=images.count
-            )
+        with Cluster(on, stream.sample()) as cluster:
+            yield from cluster.answers(steps, stream, count=stream.count())
 
-    def _take(self, item: ListedImage, answer: _Found | ImageError, rows: FeatureRows) -> None:
+    def _take(
+        self, item: ListedImage, answer: _Features | ImageError, rows: FeatureRows,
+        progress: Progress,
+    ) -> None:  # fmt: skip
         """Add an image's row, or note why there is none."""
         if isinstance(answer, ImageError):
             reason = reason_of(item.name, answer)
             self.unreadable.append((item.name, reason))
-            if len(self.unreadable) <= _NAMED:
-                self._watcher.note(f"{item.name}: {reason}")
+            progress.add_unreadable(item.name, reason)
         else:
             features = answer.features[: self._units]
             rows.add(FeatureRow(item.name, item.label, item.part, answer.digest, features))
             if answer.source is not None:
                 self.computed += 1
                 self._unkept.append(answer)
-        done = rows.count + len(self.unreadable)
-        if self._images.count:
-            self._watcher.advance(min(done, self._images.count))
-        elif time.monotonic() - self._said >= _SILENCE:
-            self._said = time.monotonic()
-            self._watcher.note(f"{done:,} images so far")
+        progress.advance(rows.count + len(self.unreadable))
 
     def _keep(self) -> None:
         """Bring what was computed into the cache."""
-        cache, found = self._embedder.extractor.cache, self._unkept
-        self._unkept, self._kept = [], time.monotonic()
-        if not found:
+        cache, computed = self._embedder.extractor.cache, self._unkept
+        self._unkept = []
+        if not computed:
             return
         cache.keep(
-            np.stack([np.frombuffer(each.digest, np.uint8) for each in found]),
-            np.stack([each.features for each in found]),
-            np.stack([cast("NDArray[np.uint8]", each.source) for each in found]),
+            np.stack([np.frombuffer(image.digest, np.uint8) for image in computed]),
+            np.stack([image.features for image in computed]),
+            np.stack([image.source for image in computed if image.source is not None]),
         )
         if cache.refused is None:
-            self._kept_count += len(found)
+            self._kept_count += len(computed)
         elif not self._refusal_noted:
             self._refusal_noted = True
             self._watcher.note(

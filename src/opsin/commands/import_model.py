@@ -19,7 +19,7 @@ from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.import_check import compare_answers, doubts_about
 from opsin.commands.import_recipe import ImportedModel, ImportRecipe
-from opsin.commands.installed import versions
+from opsin.commands.machine import versions
 from opsin.commands.runs import Run
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner

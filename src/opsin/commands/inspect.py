@@ -1,26 +1,28 @@
-"""The verb `inspect`: plain data and a page."""
+"""The verbs `inspect` and `explain`: plain data, and for `inspect` a page."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from opsin.commands.insight import Insight
-from opsin.commands.inspect_model import Inspection
+from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
+from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
+from opsin.inspection.lessons.lesson_terms import Term
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 
 if TYPE_CHECKING:
-    from opsin.inspection.summary import NetworkSummary
+    from opsin.inspection.lessons.explain_layer import Lesson
 
 #: Nearest training images that a page shows.
 NEIGHBOURS: Final = 9
@@ -92,7 +94,8 @@ def inspect(
             raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
     refuse_swapped(model, [image], "opsin inspect {model} {images}")
     look = Inspection(model, data=data, watcher=watcher)
-    folder = look.folder if out is None else Path(out)
+    folder = Path("inspection" if look.run is None else look.run.inspection)
+    folder = folder if out is None else Path(out)
     check_writable(folder / "network.html" if save is None else Path(save))  # not after the work
     found = Insight(look.classifier.path)
     if image is not None:
@@ -107,15 +110,11 @@ def inspect(
     if label is not None:
         look.class_called(label)
     if found.answer is not None:
-        from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
-
-        add_layers(look, found, found.answer, layers)
-        if explain:
-            add_decision(look, found, found.answer, label)
         name = _file_name(found.answer.name)
         if name == "network" or name.startswith("units-"):  # other pages are called so
             name = f"image-{name}"
-        write_image_page(look, found, found.answer, folder / f"{name}.html")
+        page = folder / f"{name}.html"
+        look_at_image(look, found, found.answer, page, layers, explain=explain, label=label)
     elif layers:
         page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
         look_at_units(look, found, page, layers, label=label, ablate=ablate)
@@ -124,22 +123,29 @@ def inspect(
     return found
 
 
-def add_layers(
-    look: Inspection, found: Insight, answer: Prediction, layers: Sequence[str] = ()
+def look_at_image(
+    look: Inspection,
+    found: Insight,
+    answer: Prediction,
+    page: Path,
+    layers: Sequence[str] | None = (),
+    *,
+    explain: bool = False,
+    label: str | None = None,
 ) -> None:
-    """Find what layers, by default all, make of an image, and how active their units are."""
-    found.views = look.layers(answer, list(layers) or None)
-    found.activity = look.activity()
+    """Write what layers (all of them, or none) make of an image and, if asked, why its answer."""
+    from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
 
-
-def add_decision(look: Inspection, found: Insight, answer: Prediction, label: str | None) -> None:
-    """Find why an image got its answer: heat maps for a class, and nearest training images."""
-    found.decision = look.explain(answer, label)
-    if look.has_images:
-        try:
-            found.neighbours = look.nearest(answer, NEIGHBOURS)
-        except OpsinError as error:
-            look.note(f"nearest training images are not shown: {error}")
+    if layers is not None:
+        found.views, found.activity = look.layers(answer, list(layers) or None), look.activity()
+    if explain:
+        found.decision = look.explain(answer, label)
+        if look.has_images:
+            try:
+                found.neighbours = look.nearest(answer, NEIGHBOURS)
+            except OpsinError as error:
+                look.note(f"nearest training images are not shown: {error}")
+    write_image_page(look, found, answer, page)
 
 
 def look_at_units(
@@ -172,7 +178,7 @@ def look_at_network(
     *,
     probes: bool = False,
     portraits: bool = False,
-) -> NetworkSummary:
+) -> None:
     """Write what the network is: layers, receptive fields, weights, and what was asked for."""
     from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  needs matplotlib
     from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
@@ -184,10 +190,88 @@ def look_at_network(
     if portraits:
         found.portraits = look.portraits()
     write_network_page(look, found, summary, page)
-    return summary
 
 
 def _file_name(name: str) -> str:
     """Return a harmless file name for an image or for layers, without its ending."""
     called = Path(name).stem if os.path.isfile(name) else name  # noqa: PTH113  also impossible ones
     return re.sub(r"[^\w.-]+", "-", called).strip(".-")[:80] or "image"
+
+
+@checked
+@dataclass(frozen=True)
+class Explained:
+    """What `explain` found; parts that were not asked for are ``None``.
+
+    Args:
+        model: The file looked into.
+        terms: What there are lessons about in this network, each with its layers.
+        answer: The answer to the image.
+        lesson: What the layer does to it: ``layer``, ``kind`` and the numbers.
+    """
+
+    model: Path
+    terms: dict[Term, tuple[str, ...]]
+    answer: Prediction | None = None
+    lesson: Lesson | None = None
+
+    def to_json(self) -> JsonObject:
+        """Return all of it as plain data."""
+        return {
+            "model": str(self.model),
+            "terms": {term: list(layers) for term, layers in self.terms.items()},
+            "answer": None if self.answer is None else self.answer.to_json(),
+            "lesson": None if self.lesson is None else self.lesson.to_json(),
+        }
+
+
+@checked
+def explain(
+    model: str | os.PathLike[str] | Classifier,
+    term: Term | None = None,
+    image: ImageLike | None = None,
+    *,
+    layer: str | None = None,
+    data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    watcher: Watcher = SILENT,
+) -> Explained:
+    """Show what a layer of a classifier does, with its real numbers for one image.
+
+    Args:
+        model: A run directory, a ``classifier.onnx`` or an open classifier.
+        term: ``convolution``, ``pooling``, ``batch-normalisation``, ``dropout`` or ``softmax``
+            (default: say which of them this network has).
+        image: An image, or the name of one of its known images (default: the first of its test
+            images).
+        layer: Name of the layer (default: the first one of that kind).
+        data: Images with labels to choose the image from (default: those of its run).
+        watcher: Receives the progress of the work.
+
+    Raises:
+        RecipeError: An image or a layer without a term.
+        ModelFileError: The network has no such layer.
+        ImageError: The image cannot be read.
+        SourceError: No image is given, and there are none.
+        MissingExtraError: What reads the graph is not installed.
+
+    Example:
+        >>> import opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> opsin.explain(run).terms
+        {'dropout': ('head',), 'softmax': ('head',)}
+        >>> lesson = opsin.explain(run, "softmax").lesson
+        >>> lesson.logits.shape, lesson.temperature > 0
+        ((10,), True)
+    """
+    refuse_swapped(model, [image], "opsin explain {model} {images}")
+    if term is None and (image is not None or layer is not None):
+        raise RecipeError(
+            f"a term with {'a layer' if image is None else 'an image'}",
+            "got none",
+            "Name one: --term softmax, for example.",
+        )
+    look = Inspection(model, data=data, watcher=watcher)
+    if term is None:
+        return Explained(look.classifier.path, look.terms())
+    answer = look.predict(look.first_image if image is None else image)
+    return Explained(look.classifier.path, look.terms(), answer, look.lesson(term, answer, layer))

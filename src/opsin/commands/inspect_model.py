@@ -1,9 +1,10 @@
-"""A classifier to look inside: everything that can be asked."""
+"""A classifier to look inside: everything that can be asked, and what was found."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, ModelFileError, RecipeError
+from opsin.core.errors import ImageError, MissingExtraError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
@@ -27,7 +30,7 @@ from opsin.runtime.providers import CPU
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation
     from opsin.inspection.activity import Activity
-    from opsin.inspection.decision import Decision
+    from opsin.inspection.decision import Decision, MethodHeat
     from opsin.inspection.layers import LayerView
     from opsin.inspection.lessons.explain_layer import Lesson
     from opsin.inspection.neighbours import Neighbour
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
+    from opsin.models.onnx_network import TorchNetwork
     from opsin.onnx_files.onnx_graph import OnnxGraph
 
 
@@ -86,13 +90,12 @@ class Inspection:
         """
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
-        file = self.classifier.path
         network = OnnxGraph(self.classifier.content)
         for name, value in network.weights.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ModelFileError(
                     "weights that are finite numbers",
-                    f"{name} in {file} holds others",
+                    f"{name} in {self.classifier.path} holds others",
                     "Train again, best at a smaller --rate.",
                 )
         return network
@@ -116,16 +119,6 @@ class Inspection:
     def has_images(self) -> bool:
         """Whether there should be images to look at it with."""
         return bool(self._sources) or self.run is not None
-
-    @property
-    def folder(self) -> Path:
-        """The default folder of pages: in the run directory, or in the working directory."""
-        return Path("inspection") if self.run is None else self.run.inspection
-
-    @property
-    def layer_names(self) -> list[str]:
-        """Names of the layers in the order of their work."""
-        return [layer.name for layer in self.classifier.metadata.layers]
 
     @property
     def first_image(self) -> str:
@@ -161,9 +154,8 @@ class Inspection:
         self._rows[name] = row
         return self.classifier.predict(self.known.images[row], as_is=True, name=name)
 
-    def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:
-        answer = image if isinstance(image, Prediction) else self.predict(image)
-        return answer.pixels
+    def _answer(self, image: ImageLike | Prediction) -> Prediction:
+        return image if isinstance(image, Prediction) else self.predict(image)
 
     def actual(self, answer: Prediction) -> int | None:
         """Return the right class of an image that was named, where it is one of the known ones."""
@@ -202,7 +194,7 @@ class Inspection:
         """
         from opsin.inspection.layers import layer_views  # noqa: PLC0415
 
-        return layer_views(self.classifier, self._pixels(image), names=names)
+        return layer_views(self.classifier, self._answer(image).pixels, names=names)
 
     def activity(self) -> Activity | None:
         """Return how active each unit is over 1,000 training images; ``None`` without any."""
@@ -230,15 +222,15 @@ class Inspection:
 
         if Path(file).suffix.lower() != ".npz":
             raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
-        chosen = list(self.layer_names if names is None else names)
+        layers = [layer.name for layer in self.classifier.metadata.layers]
         if image is None:
             images, image_names, labels = self.known.images, self.known.names, self.known.labels
         else:
-            answer = image if isinstance(image, Prediction) else self.predict(image)
+            answer = self._answer(image)
             images, image_names, labels = answer.pixels[None], [answer.name], None
         return save_layers(
-            self.classifier, file, chosen, images, image_names=image_names, labels=labels,
-            watcher=self._watcher,
+            self.classifier, file, layers if names is None else list(names), images,
+            image_names=image_names, labels=labels, watcher=self._watcher,
         )  # fmt: skip
 
     def weights(self) -> list[WeightView]:
@@ -289,10 +281,10 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        from opsin.commands.gradient_maps import gradient_maps  # noqa: PLC0415  needs onnx
         from opsin.inspection.decision import explain  # noqa: PLC0415
 
-        pixels, target = self._pixels(image), None if label is None else self.class_called(label)
+        pixels = self._answer(image).pixels
+        target = None if label is None else self.class_called(label)
         return explain(
             self.classifier, self.network, pixels, target=target, gradient_maps=gradient_maps,
             watcher=self._watcher,
@@ -302,15 +294,15 @@ class Inspection:
         """Return the training images that the network sees most like this one."""
         from opsin.inspection.neighbours import nearest  # noqa: PLC0415
 
-        pixels = self._pixels(image)
+        pixels = self._answer(image).pixels
         return nearest(self.classifier, self.known, pixels, count=count, watcher=self._watcher)
 
     def terms(self) -> dict[Term, tuple[str, ...]]:
         """Return what there are lessons about, each with the layers that it can be about."""
         from opsin.inspection.lessons.lesson_layers import lesson_layers  # noqa: PLC0415
 
-        found = lesson_layers(self.network)
-        return {term: tuple(each.name for each in layers) for term, layers in found.items()}
+        lessons = lesson_layers(self.network)
+        return {term: tuple(layer.name for layer in layers) for term, layers in lessons.items()}
 
     def lesson(
         self, term: Term, image: ImageLike | Prediction | None = None, layer: str | None = None
@@ -326,5 +318,111 @@ class Inspection:
         """
         from opsin.inspection.lessons.explain_layer import explain_layer  # noqa: PLC0415
 
-        pixels = self._pixels(self.first_image if image is None else image)
+        pixels = self._answer(self.first_image if image is None else image).pixels
         return explain_layer(self.classifier, self.network, pixels, term, layer)
+
+
+def gradient_maps(
+    network: OnnxGraph,
+    random_file: bytes | None,
+    pixels: NDArray[np.uint8],
+    target: int,
+    fill: NDArray[np.uint8],
+) -> tuple[dict[str, MethodHeat], list[str]]:
+    """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
+    from opsin.inspection.decision import MethodHeat  # noqa: PLC0415
+
+    try:
+        from opsin.models import attribution  # noqa: PLC0415  needs PyTorch
+        from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
+
+        trained = TorchNetwork(network.with_weights({}))
+        random = None if random_file is None else TorchNetwork(random_file)
+
+        def both(method: Callable[[TorchNetwork], NDArray[np.float32]]) -> MethodHeat:
+            return MethodHeat(method(trained), None if random is None else method(random))
+
+        heat = {"saliency": both(lambda net: attribution.saliency(net, pixels, target))}
+    except MissingExtraError as error:
+        names = "Saliency, Grad-CAM and Integrated Gradients need PyTorch and Captum"
+        return {}, [f"{names}. {error.advice}"]
+    except ModelFileError as error:
+        names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
+        return {}, [f"{names}: {error.received}. Occlusion needs none."]
+    # The last hidden layer whose units have more than one place.
+    maps = [
+        layer.name
+        for layer in network.layers
+        if layer.name != "input" and len(layer.shape) == 3 and layer.shape[1] * layer.shape[2] > 1
+    ]
+    if maps:
+        heat["grad-cam"] = both(lambda n: attribution.grad_cam(n, pixels, target, layer=maps[-1]))
+    whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
+    other = random and attribution.integrated_gradients(random, pixels, target, baseline=fill)
+    words = f"Adds up to the change of the class's score, but for {whole.gap:.1%}."
+    if whole.gap > attribution.GAP:
+        words += " That is much: take it with caution."
+    heat["integrated-gradients"] = MethodHeat(whole.heat, other.heat if other else None, (words,))
+    return heat, [] if maps else ["Grad-CAM needs a layer with maps, and this network has none."]
+
+
+@dataclass
+class Insight:
+    """What `inspect` found; parts that were not asked for are ``None`` or empty.
+
+    Args:
+        model: The file looked into.
+        page: The page that was written.
+        files: What was written beside it.
+        summary: The layers as a table.
+        answer: The answer to the image.
+        views: What each layer made of the image.
+        activity: How active each unit is over training images.
+        galleries: What excites the units of each layer asked for, by layer.
+        ablations: What becomes of the accuracy without each of them, by layer.
+        probes: How well the classes can be distinguished behind each layer.
+        portraits: The training images that stand for each class.
+        weights: What each layer has learnt.
+        history: The epochs of the training, each with its ``norms``.
+        decision: Heat maps with their checks.
+        neighbours: Training images that the network sees most like the image.
+        saved: What `Inspection.save` returned.
+    """
+
+    model: Path
+    page: Path | None = None
+    files: list[Path] = field(default_factory=list)
+    summary: NetworkSummary | None = None
+    answer: Prediction | None = None
+    views: list[LayerView] = field(default_factory=list)
+    activity: Activity | None = None
+    galleries: dict[str, UnitGallery] = field(default_factory=dict)
+    ablations: dict[str, Ablation] = field(default_factory=dict)
+    probes: Probes | None = None
+    portraits: list[Portrait] = field(default_factory=list)
+    weights: list[WeightView] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
+    decision: Decision | None = None
+    neighbours: list[Neighbour] = field(default_factory=list)
+    saved: SavedLayers | None = None
+
+    def to_json(self) -> JsonObject:
+        """Return all of it as plain data: figures, no images and no raw numbers."""
+        names = ("summary", "answer", "activity", "probes", "decision", "views", "galleries",
+                 "ablations", "portraits", "weights", "neighbours")  # fmt: skip
+        plain: JsonObject = {"model": str(self.model)}
+        if self.page is not None:
+            plain |= {"page": str(self.page), "files": [str(file) for file in self.files]}
+        for name in names:
+            key, part = "layers" if name == "views" else name, getattr(self, name)
+            if isinstance(part, dict) and part:
+                plain[key] = {layer: of_layer.to_json() for layer, of_layer in part.items()}
+            elif isinstance(part, list) and part:
+                plain[key] = [item.to_json() for item in part]
+            elif part:
+                plain[key] = part.to_json()
+        if self.history:
+            plain["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
+        if self.saved is not None:
+            plain["saved"] = asdict(self.saved)
+        return plain

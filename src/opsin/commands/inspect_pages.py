@@ -22,8 +22,7 @@ from opsin.runtime.prediction import Prediction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from opsin.commands.insight import Insight
-    from opsin.commands.inspect_model import Inspection
+    from opsin.commands.inspect_model import Insight, Inspection
     from opsin.inspection.lessons.explain_layer import Lesson
     from opsin.inspection.summary import NetworkSummary
 

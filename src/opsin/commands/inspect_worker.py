@@ -19,15 +19,8 @@ from typing import BinaryIO, Final, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from opsin.commands.insight import Insight
-from opsin.commands.inspect import (
-    NEIGHBOURS,
-    add_decision,
-    add_layers,
-    look_at_network,
-    look_at_units,
-)
-from opsin.commands.inspect_model import Inspection
+from opsin.commands.inspect import NEIGHBOURS, look_at_image, look_at_network, look_at_units
+from opsin.commands.inspect_model import Insight, Inspection
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
@@ -43,7 +36,7 @@ _EVERY: Final = 0.2
 Say = Callable[[Header], None]
 
 
-class Question(BaseModel):
+class _Question(BaseModel):
     """What can be asked, with what it is asked with."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -53,7 +46,7 @@ class Question(BaseModel):
         raise NotImplementedError
 
 
-class _ImageQuestion(Question):
+class _ImageQuestion(_Question):
     """A question about a known image by part and number, or about one whose bytes were sent."""
 
     image: str | None = None
@@ -73,82 +66,67 @@ class _ImageQuestion(Question):
             )
         return look.predict(self.image)
 
-    def written(self, look: Inspection, found: Insight, page: Path) -> Header:
-        """Write the page about the image."""
-        from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
 
-        answer = cast(Prediction, found.answer)
-        write_image_page(look, found, answer, page)
-        actual = look.actual(answer)
-        label = None if actual is None else look.classifier.classes[actual]
-        return {"answer": answer.to_json(), "actual": label}
-
-
-class LayersQuestion(_ImageQuestion):
-    """What a layer, or each of them, makes of an image."""
+class _LayersQuestion(_ImageQuestion):
+    """What a layer, or each of them, makes of an image: a page."""
 
     layer: str | None = None
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Write the page of the layers."""
         answer = self.predict(look, content)
-        found = Insight(look.classifier.path, answer=answer)
-        add_layers(look, found, answer, () if self.layer is None else (self.layer,))
-        return self.written(look, found, page)
+        layers = () if self.layer is None else (self.layer,)
+        look_at_image(look, Insight(look.classifier.path), answer, page, layers)
+        return _with_label(look, answer)
 
 
-class ExplainQuestion(_ImageQuestion):
-    """Why an image got its answer: heat maps for a class, by default the answer."""
+class _ExplainQuestion(_ImageQuestion):
+    """Why an image got its answer: a page of heat maps for a class, by default the answer."""
 
     label: str | None = None
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Write the page of the heat maps."""
-        answer = self.predict(look, content)
-        found = Insight(look.classifier.path, answer=answer)
-        add_decision(look, found, answer, self.label)
-        return self.written(look, found, page)
+        answer, found = self.predict(look, content), Insight(look.classifier.path)
+        look_at_image(look, found, answer, page, None, explain=True, label=self.label)
+        return _with_label(look, answer)
 
 
-class NearestQuestion(_ImageQuestion):
-    """The training images that the network sees most like an image, with their pixels."""
+class _NearestQuestion(_ImageQuestion):
+    """The training images that the network sees most like an image, with their pixels; no page."""
 
     count: int = NEIGHBOURS
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Find them; there is no page."""
         del page
         answer = self.predict(look, content)
-        found = look.nearest(answer, self.count)
-        shown = [{**each.to_json(), "shown": png_address(each.pixels)} for each in found]
+        nearest = look.nearest(answer, self.count)
+        shown = [{**image.to_json(), "shown": png_address(image.pixels)} for image in nearest]
         return {"answer": answer.to_json(), "nearest": shown}
 
 
-class LessonQuestion(_ImageQuestion):
-    """What a layer does to an image; by default the first lesson that there is."""
+class _LessonQuestion(_ImageQuestion):
+    """What a layer does to an image; by default the first lesson that there is; a page of it."""
 
     layer: str | None = None
     term: Term | None = None
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Write the page of the lesson, if there is one about this layer."""
         from opsin.commands.inspect_pages import write_lesson_page  # noqa: PLC0415  needs Jinja
 
         answer, terms = self.predict(look, content), look.terms()
-        said: Header = {
+        found: Header = {
             "answer": answer.to_json(),
             "terms": {term: list(layers) for term, layers in terms.items()},
         }
         fitting = [term for term, layers in terms.items() if self.layer in (None, *layers)]
         term = self.term or next(iter(fitting), None)
         if term is None:
-            return said
+            return found
         lesson = look.lesson(term, answer, self.layer)
         write_lesson_page(look, Insight(look.classifier.path), answer, lesson, page)
-        return said | {"term": term, "layer": lesson.layer}
+        return found | {"term": term, "layer": lesson.layer}
 
 
-class UnitsQuestion(Question):
+class _UnitsQuestion(_Question):
     """What excites each unit of a layer, sorted by a class; ``limit``: training images to see."""
 
     layer: str
@@ -156,7 +134,6 @@ class UnitsQuestion(Question):
     limit: int | None = None
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Write the page of the units."""
         del content
         found = Insight(look.classifier.path)
         look_at_units(look, found, page, [self.layer], label=self.label, limit=self.limit)
@@ -164,24 +141,29 @@ class UnitsQuestion(Question):
         return {"units": len(gallery), "images": gallery.images}
 
 
-class NetworkQuestion(Question):
-    """What the network is: layers, receptive fields, weights."""
+class _NetworkQuestion(_Question):
+    """What the network is: a page of layers, receptive fields, weights."""
 
     def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
-        """Write the page of the network."""
         del content
-        summary = look_at_network(look, Insight(look.classifier.path), page)
-        return {"layers": len(summary.rows)}
+        look_at_network(look, Insight(look.classifier.path), page)
+        return {"layers": len(look.classifier.metadata.layers)}
 
 
-_QUESTIONS: Final[dict[str, type[Question]]] = {
-    "image": LayersQuestion,
-    "explain": ExplainQuestion,
-    "nearest": NearestQuestion,
-    "layer": UnitsQuestion,
-    "lesson": LessonQuestion,
-    "network": NetworkQuestion,
+_QUESTIONS: Final[dict[str, type[_Question]]] = {
+    "image": _LayersQuestion,
+    "explain": _ExplainQuestion,
+    "nearest": _NearestQuestion,
+    "layer": _UnitsQuestion,
+    "lesson": _LessonQuestion,
+    "network": _NetworkQuestion,
 }
+
+
+def _with_label(look: Inspection, answer: Prediction) -> Header:
+    actual = look.actual(answer)
+    label = None if actual is None else look.classifier.classes[actual]
+    return {"answer": answer.to_json(), "actual": label}
 
 
 class WorkerAnswers:
@@ -201,22 +183,23 @@ class WorkerAnswers:
         try:
             self._progress.number = number = _number(asked)
             page = self._folder / f"{number}.html"
-            said = _question(asked).answer(self._look, content, page)
-            answer: Header = {"page": str(page) if page.is_file() else None, "said": said}
-        except OpsinError as error:
-            answer = {"error": error_values(error)}
-        except MemoryError:
-            answer = {"error": error_values(OpsinError(
-                "enough memory", "there was too little", "Close other programs and ask again."
-            ))}  # fmt: skip
-        except OSError as error:
+            found = _question_of(asked).answer(self._look, content, page)
+            answer: Header = {"page": str(page) if page.is_file() else None, "said": found}
+        except (OpsinError, MemoryError, OSError) as error:
             if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
                 raise
-            reason = (error.strerror or str(error)).lower()
-            answer = {"error": error_values(OpsinError(
-                "a file that can be read and written", reason, "Correct this and ask again."
-            ))}  # fmt: skip
+            answer = {"error": error_values(_for_people(error))}
         self._say({"id": number} | answer)
+
+
+def _for_people(error: OpsinError | MemoryError | OSError) -> OpsinError:
+    if isinstance(error, OpsinError):
+        return error
+    if isinstance(error, MemoryError):
+        advice = "Close other programs and ask again."
+        return OpsinError("enough memory", "there was too little", advice)
+    reason = (error.strerror or str(error)).lower()
+    return OpsinError("a file that can be read and written", reason, "Correct this and ask again.")
 
 
 class _Progress(Watcher):
@@ -225,24 +208,24 @@ class _Progress(Watcher):
     def __init__(self, say: Say) -> None:
         self.number = ""
         self._say = say
-        self._told = 0.0
+        self._sent = 0.0
         self._what, self._total = "", 0
 
     def doing(self, what: str) -> None:
         if what != self._what:
             self._what, self._total = what, 0
-            self._tell(0)
+            self._send(0)
 
     def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
         self._what, self._total = what, total
-        self._tell(0)
+        self._send(0)
 
     def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
-        if time.monotonic() - self._told >= _EVERY:
-            self._tell(done)
+        if time.monotonic() - self._sent >= _EVERY:
+            self._send(done)
 
-    def _tell(self, done: int) -> None:
-        self._told = time.monotonic()
+    def _send(self, done: int) -> None:
+        self._sent = time.monotonic()
         self._say({"id": self.number, "progress": [self._what, done, self._total]})
 
 
@@ -258,19 +241,19 @@ def _number(asked: Header) -> str:
     return number
 
 
-def _question(asked: Header) -> Question:
+def _question_of(asked: Header) -> _Question:
     """Return what is asked, and with what."""
-    verb, given = asked.get("do"), asked.get("with", {})
+    verb, options = asked.get("do"), asked.get("with", {})
     if not isinstance(verb, str) or verb not in _QUESTIONS:
         known = ", ".join(_QUESTIONS)
         raise RecipeError(f"a question among {known}", f"got {verb!r}", "Ask one of these.")
     kind = _QUESTIONS[verb]
     try:
-        return kind.model_validate(given)
+        return kind.model_validate(options)
     except ValidationError as error:
         raise RecipeError(
             f"{verb} with {', '.join(sorted(kind.model_fields)) or 'nothing'}",
-            f"got {json.dumps(given)[:80]}",
+            f"got {json.dumps(options)[:80]}",
             "Ask with these.",
         ) from error
 
@@ -278,7 +261,7 @@ def _question(asked: Header) -> Question:
 def answer_frames(
     model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
-    """Answer questions until there are no more, one frame (`opsin.core.child_process`) each."""
+    """Answer questions until there are no more, one frame each."""
 
     def say(header: Header) -> None:
         target.write(b"".join(pack(header)))

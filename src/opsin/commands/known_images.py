@@ -1,20 +1,31 @@
-"""The images that a classifier is looked at with: those of its run, or others."""
+"""The images that a classifier knows: those it is looked at with, and their near copies."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opsin.commands.own_images import OwnImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.dataset import Dataset, look_at
+from opsin.data.cache import as_keys
+from opsin.data.dataset import Dataset, look_at, read_corrected
+from opsin.data.decoded_store import Decoded
+from opsin.data.near_duplicates import SMALLEST, near_duplicates
 from opsin.data.reference_set import ReferenceSet
-from opsin.data.run_images import is_moved, load_run_images
+from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
+from opsin.data.sources.named import is_place
 from opsin.data.spelling import places_among
 from opsin.runtime.classifier import Classifier
+
+# Bytes of all images that are compared; more would take longer than the evaluation.
+_MOST: Final = 512 << 20
 
 
 def known_images(
@@ -77,3 +88,47 @@ def _of_run(
             "Name them: --data SOURCE.",
         )
     return load_run_images(directory, watcher=watcher)
+
+
+def can_compare(images: int, shape: Sequence[int]) -> bool:
+    """Tell whether near duplicates are looked for among so many images of a shape."""
+    return min(shape[:2]) >= SMALLEST and images * math.prod(shape) <= _MOST
+
+
+def nearly_seen(
+    own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
+) -> NDArray[np.bool_] | None:
+    """Tell which images are near duplicates of some that a run learnt from, ``bool[M]``."""
+    shape = decoded.images.shape[1:]
+    listed = len(decoded.labels) + len(decoded.unreadable)
+    if not can_compare(listed, shape):
+        return None
+    known = _images_of(own, watcher)
+    if known is None or known.images.shape[1:] != shape:
+        return None
+    train, val, _ = own.among(known.digests)
+    _, once = np.unique(as_keys(known.digests), return_index=True)
+    learnt = once[(train | val)[once]]
+    if not can_compare(len(learnt) + listed, shape):
+        return None
+    near = near_duplicates(
+        np.concatenate([known.images[learnt], decoded.images[rows]]),
+        np.concatenate([known.digests[learnt], decoded.digests[rows]]),
+        mirrored=known.mirrored,
+        watcher=watcher,
+    )
+    one, other = near.pairs.T  # the smaller row first
+    keys = as_keys(decoded.digests[rows])
+    found = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
+    return np.isin(keys, found) & ~np.isin(keys, as_keys(known.digests[learnt]))
+
+
+def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
+    """Read the images that a run was made from, where they are at hand."""
+    try:
+        recipe = recipe_of_run(own.run)
+        if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
+            return None  # which may be on another machine
+        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
+    except OpsinError:
+        return None

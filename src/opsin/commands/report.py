@@ -24,8 +24,7 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes
-from opsin.data.applied_corrections import Correction
-from opsin.data.corrections import with_earlier, write_corrections
+from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.evaluation.mistakes import (

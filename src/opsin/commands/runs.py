@@ -1,4 +1,4 @@
-"""A run as its user holds it, and the table of all."""
+"""A run as its user holds it, its history, and the table of all."""
 
 from __future__ import annotations
 
@@ -12,20 +12,61 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands.history import History
 from opsin.commands.import_recipe import AnyRecipe, ImportRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.records import IMPORTED, LATEST, ImportRecord
+from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
-from opsin.core.errors import OpsinError, RunError
+from opsin.core.errors import MissingExtraError, OpsinError, RunError
+from opsin.core.format import clock
 from opsin.core.recipe import Recipe
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import nn
+
+
+@checked
+class History(list[Epoch]):
+    """The figures of each epoch, in order."""
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row for each epoch, by its number, and a column for each of its figures."""
+        try:
+            import pandas as pd  # noqa: PLC0415  takes a second to load
+        except ImportError as error:
+            raise MissingExtraError("data frames", "evaluate") from error
+
+        rows = [
+            {
+                **epoch.model_dump(exclude={"norms"}),
+                **{f"norms.{layer}": norm for layer, norm in epoch.norms.items()},
+            }
+            for epoch in self
+        ]
+        always = [name for name in Epoch.model_fields if name != "norms"]
+        columns = dict.fromkeys([*always, *(name for row in rows for name in row)])
+        return pd.DataFrame(rows, columns=list(columns)).set_index("epoch")
+
+    def _repr_html_(self) -> str:
+        # The last that none before it was better than is the one that is delivered.
+        best = next((epoch for epoch in reversed(self) if epoch.best), None)
+        heads = ("epoch", "train loss", "acc", "val loss", "acc", "rate", "time")
+        rows = ["".join(f"<th>{head}</th>" for head in heads)]
+        for epoch in self:
+            cells = (
+                f"{epoch.epoch}/{epoch.epochs}",
+                *(f"{epoch.train_loss:.3f}", f"{epoch.train_accuracy:.4f}"),
+                *(f"{epoch.val_loss:.3f}", f"{epoch.val_accuracy:.4f}"),
+                *(f"{epoch.rate:.2g}", clock(epoch.seconds)),
+            )
+            tag = "th" if epoch is best else "td"
+            rows.append("".join(f"<{tag}>{cell}</{tag}>" for cell in cells))
+        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<div style='max-height:30em;overflow:auto'><table>{table}</table></div>"
 
 
 @checked

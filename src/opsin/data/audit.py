@@ -27,6 +27,17 @@ _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
 _ONE_SIDE: Final = "keeps them on one side where it cuts the split"
+# What is odd about images, in words, and what only the user can decide.
+_LOOKS: Final = {
+    "empty": ("Nearly empty images", "see whether anything is in them"),
+    "dark": ("Images dark all over", "see whether they can be told apart"),
+    "bright": ("Images bright all over", "see whether they can be told apart"),
+    "blurred": ("Images much softer than the others", "see whether they are blurred"),
+    "odd-shape": ("Images of a shape unlike the others", "crop them, or choose --resize"),
+    "odd-size": ("Images much smaller than the others", "see whether enough is left of them"),
+    "grey": ("Grey images among coloured ones", "see whether they belong here"),
+    "coloured": ("Coloured images among grey ones", "see whether they belong here"),
+}
 
 
 def _rows_of(images: object) -> object:
@@ -155,44 +166,43 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         dataset: The images.
         watcher: Receives the progress of the work.
     """
-    measured = quality.measure(dataset.images, watcher=watcher)
+    looks = quality.odd_images(quality.measure(dataset.images, watcher=watcher), dataset.sizes)
     wrong, copies = _duplicates(dataset)
-    found = (
-        *_unusable(dataset),
-        *wrong,
-        *_groups(dataset),
-        *_files(dataset),
-        *_classes(dataset),
-        *copies,
-        *_appearance(dataset, measured),
-    )
+    found = [*wrong, *_groups(dataset), *_files(dataset), *_classes(dataset), *copies]
+    for kind, odd in looks.items():
+        title, yours = _LOOKS[kind]
+        cases = tuple(Case((row,), note) for row, note in odd)
+        found.append(Finding(kind, len(odd), title, "uses them like the others", yours, cases))
+    if (problem := dataset.problem) is not None:
+        yours = problem.advice[:1].lower() + problem.advice[1:].rstrip(".")
+        title, cases = "No classifier can be made of these images", (Case((), str(problem)),)
+        found.insert(
+            0, Finding("untrainable", len(dataset), title, "refuses to train", yours, cases)
+        )
     return Audit(dataset, tuple(finding for finding in found if finding.count))
 
 
-def _unusable(dataset: Dataset) -> Iterator[Finding]:
-    if dataset.problem is not None:
-        yield Finding(
-            "untrainable",
-            len(dataset),
-            "No classifier can be made of these images",
-            "refuses to train",
-            dataset.problem.advice[:1].lower() + dataset.problem.advice[1:].rstrip("."),
-            (Case((), str(dataset.problem)),),
-        )
-
-
-def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
-    """Return what is wrong with copies, and which there are."""
-    near, labels = dataset.near, dataset.labels
-    tested = np.zeros(len(dataset), bool)
-    tested[dataset.split.test] = True
-    exact = _exact_copies(dataset)
+def _copies(dataset: Dataset) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Return exact copies, most first, and pairs of near ones, the most alike first."""
+    _, content = np.unique(as_keys(dataset.digests), return_inverse=True)
+    order = np.argsort(content, kind="stable")
+    bundles = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
+    copies = sorted((b.tolist() for b in bundles if len(b) > 1), key=lambda b: (-len(b), b[0]))
+    near = dataset.near
     alike = tuple(
         Case((int(one), int(other)), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
         for (one, other), likeness, turned in zip(
             near.pairs, near.likeness, near.mirrored, strict=True
         )
     )
+    return tuple(Case(tuple(rows), "the same pixels") for rows in copies), alike
+
+
+def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
+    """Return what is wrong with copies, and which there are."""
+    labels, tested = dataset.labels, np.zeros(len(dataset), bool)
+    tested[dataset.split.test] = True
+    exact, alike = _copies(dataset)
     conflicts = tuple(
         Case(case.rows, " or ".join(dataset.classes[k] for k in np.unique(labels[[*case.rows]])))
         for case in (*exact, *alike)
@@ -226,7 +236,7 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
     there = [
         Finding(
             "near-duplicates",
-            len(np.unique(near.pairs)),
+            len(np.unique(dataset.near.pairs)),
             "Near duplicates: cropped, resized, mirrored or recoded",
             "lets the split part them, as you asked" if apart else _ONE_SIDE,
             "leave some out if they are too many of one kind; of films or bursts, name the scene "
@@ -243,15 +253,6 @@ def _duplicates(dataset: Dataset) -> tuple[list[Finding], list[Finding]]:
         ),
     ]
     return wrong, there
-
-
-def _exact_copies(dataset: Dataset) -> tuple[Case, ...]:
-    flat = as_keys(dataset.digests)
-    order = np.argsort(flat, kind="stable")
-    borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
-    same = [np.sort(rows).tolist() for rows in np.split(order, borders) if len(rows) > 1]
-    same.sort(key=lambda rows: (-len(rows), rows[0]))
-    return tuple(Case(tuple(rows), "the same pixels") for rows in same)
 
 
 def _why_apart(dataset: Dataset) -> str:
@@ -380,23 +381,3 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         "add images, or give --balance none if the world is as uneven",
         sizes(behind),
     )
-
-
-def _appearance(dataset: Dataset, measured: quality.QualityMeasures) -> Iterator[Finding]:
-    look, apart = "see whether they belong here", "see whether they can be told apart"
-    for kind, title, yours, odd in (
-        ("empty", "Nearly empty images", "see whether anything is in them",
-         quality.empty(measured)),
-        ("dark", "Images dark all over", apart, quality.dark(measured)),
-        ("bright", "Images bright all over", apart, quality.bright(measured)),
-        ("blurred", "Images much softer than the others", "see whether they are blurred",
-         quality.blurred(measured)),
-        ("odd-shape", "Images of a shape unlike the others", "crop them, or choose --resize",
-         quality.odd_shapes(dataset.sizes)),
-        ("odd-size", "Images much smaller than the others",
-         "see whether enough is left of them", quality.odd_sizes(dataset.sizes)),
-        ("grey", "Grey images among coloured ones", look, quality.grey(measured)),
-        ("coloured", "Coloured images among grey ones", look, quality.coloured(measured)),
-    ):  # fmt: skip
-        cases = tuple(Case((row,), note) for row, note in odd)
-        yield Finding(kind, len(odd), title, "uses them like the others", yours, cases)

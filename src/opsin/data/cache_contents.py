@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, get_args
 
 import filelock
 
@@ -28,33 +28,20 @@ Part = Literal["sources", "datasets", "features", "models"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _HASH: Final = "[0-9a-f]{32}"
-_LONG: Final = "[0-9a-f]{64}"
 
-
-class _CacheFolder(NamedTuple):
-    """A folder of the cache, what in it is Opsin's own, and what all of it is, said together."""
-
-    part: Part
-    folder: str
-    names: str
-    what: str = ""
-
-
-# A cache's folder may hold things of others: OPSIN_CACHE can name any folder.
-_FOLDERS: Final = (
-    _CacheFolder("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?"),
-    _CacheFolder("sources", "unpacked", _HASH),
-    _CacheFolder("sources", "objects", _HASH),
-    _CacheFolder("datasets", "decoded", _LONG),
-    _CacheFolder("datasets", "datasets", _HASH, "images decoded by an earlier version"),
-    _CacheFolder("datasets", "partial", _LONG, "images decoded in part by an earlier version"),
-    _CacheFolder("datasets", "index", rf"{_LONG}\.json", "where those images came from"),
-    _CacheFolder("datasets", "near", rf"{_HASH}\.npz", "pairs of near duplicates"),
-    _CacheFolder("features", "features", _HASH),
-    _CacheFolder("features", "trials", rf"{_HASH}\.json", "how good features were for images"),
-    _CacheFolder("models", "models", r"\w+-onnxruntime-[\w.+-]+", "checks of classifiers"),
-    _CacheFolder("models", "probed", r"\w+-onnx-[\w.+-]+", "networks brought into one form"),
-    _CacheFolder("models", "backbones", rf"{_HASH}-\d+-[\w.+-]+\.json", "speeds of networks"),
+# Folders of the cache: what they belong to, what in them is Opsin's own (OPSIN_CACHE can name any
+# folder), and what all of it is, where one line says it.
+_FOLDERS: Final[tuple[tuple[Part, str, str, str], ...]] = (
+    ("sources", "sources", rf"({'|'.join(NAMES)})(\.parts)?", ""),
+    ("sources", "unpacked", _HASH, ""),
+    ("sources", "objects", _HASH, ""),
+    ("datasets", "decoded", "[0-9a-f]{64}", ""),
+    ("datasets", "near", rf"{_HASH}\.npz", "pairs of near duplicates"),
+    ("features", "features", _HASH, ""),
+    ("features", "trials", rf"{_HASH}\.json", "how good features were for images"),
+    ("models", "models", r"\w+-onnxruntime-[\w.+-]+", "checks of classifiers"),
+    ("models", "probed", r"\w+-onnx-[\w.+-]+", "networks brought into one form"),
+    ("models", "backbones", rf"{_HASH}-\d+-[\w.+-]+\.json", "speeds of networks"),
 )
 
 
@@ -141,7 +128,7 @@ def list_cache() -> CacheContents:
         >>> contents.bytes == sum(entry.bytes for entry in contents.entries)
         True
     """
-    found = [entry for kind in _FOLDERS for entry in _entries(kind)]
+    found = [entry for kind in _FOLDERS for entry in _entries(*kind)]
     found.sort(key=lambda entry: (PARTS.index(entry.part), -entry.bytes, entry.name))
     return CacheContents(cache_root(), tuple(found))
 
@@ -167,22 +154,21 @@ def empty_cache(*parts: str) -> CacheContents:
     return CacheContents(found.folder, tuple(entry for entry in wanted if entry.remove()))
 
 
-def _entries(kind: _CacheFolder) -> Iterator[CacheEntry]:
+def _entries(part: Part, name: str, own: str, what: str) -> Iterator[CacheEntry]:
     """Yield what is Opsin's in a folder of the cache; a link is none of it."""
-    folder = cache_root() / kind.folder
+    folder = cache_root() / name
     if folder.is_symlink() or not folder.is_dir():
         return
-    own = re.compile(kind.names)
-    places = sorted(place for place in folder.iterdir() if own.fullmatch(place.name))
-    if kind.what:
+    places = sorted(place for place in folder.iterdir() if re.fullmatch(own, place.name))
+    if what:
         if places:
-            what = f"{kind.what} ({len(places):,})"
-            yield CacheEntry(kind.part, kind.folder, what, *_measured(places), tuple(places))
+            many = f"{what} ({len(places):,})"
+            yield CacheEntry(part, name, many, *_measured(places), tuple(places))
         return
     for place in places:
         if place.is_dir() and not place.is_symlink():
-            name, what = f"{kind.folder}/{place.name}", _described(kind.folder, place)
-            yield CacheEntry(kind.part, name, what, *_measured([place]), (place,))
+            said = _described(name, place)
+            yield CacheEntry(part, f"{name}/{place.name}", said, *_measured([place]), (place,))
 
 
 def _measured(places: list[Path]) -> tuple[int, float]:
@@ -210,12 +196,12 @@ def _described(folder: str, place: Path) -> str:
         open_regular(place / ABOUT, follow_links=False) as file,
     ):
         about = read_json(file)
-    said = about if isinstance(about, dict) else {}
+    about = about if isinstance(about, dict) else {}
     if folder == "features":
-        return str(said.get("what") or "features")
+        return str(about.get("what") or "features")
     if folder == "decoded":
-        if not isinstance(said.get("names"), list):
+        if not isinstance(about.get("names"), list):
             return "images, not all decoded"
-        shape = "×".join(map(str, said.get("shape", ())))
-        return f"{said.get('source')}: {counted(len(said['names']), 'image')} {shape}"
+        shape = "×".join(map(str, about.get("shape", ())))
+        return f"{about.get('source')}: {counted(len(about['names']), 'image')} {shape}"
     return "an unpacked archive" if folder == "unpacked" else "objects of a store"

@@ -1,7 +1,4 @@
-"""The user's corrections of labels: a small table, applied whenever the images are read.
-
-The sources themselves are never changed.
-"""
+"""The user's corrections of labels: a small table. The sources themselves are never changed."""
 
 from __future__ import annotations
 
@@ -9,23 +6,16 @@ import csv
 import math
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from opsin.core.artifacts.records import CorrectionCounts
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError
-from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
-from opsin.data.applied_corrections import Applied, Correction
-from opsin.data.cache import Decoded, digest_names
 from opsin.data.sources.table import fields
-from opsin.data.spelling import nfc
 
 #: What stands for the class of an image that is to be left out; an empty cell does too.
 LEFT_OUT: Final = "-"
@@ -33,7 +23,41 @@ LEFT_OUT: Final = "-"
 #: the first two must be there to be read; ``suggested`` and ``score`` are for people.
 COLUMNS: Final = ("digest", "name", "present", "label", "suggested", "score")
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
-_SHOWN: Final = 3
+
+
+class Correction(NamedTuple):
+    """A row of a corrections file."""
+
+    digest: str
+    name: str
+    label: str
+    suggested: str = ""
+    score: float = math.nan
+    line: int = 0
+    present: str = ""
+
+    def __str__(self) -> str:
+        return f"line {self.line:,} ({self.name or self.digest})"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What corrections have done."""
+
+    file: str
+    rows: tuple[Correction, ...]
+    relabelled: int
+    left_out: int
+    by_name: int
+
+    @property
+    def words(self) -> str:
+        """What was done, in words: ``3 relabelled, 1 left out``."""
+        return f"{self.relabelled:,} relabelled, {self.left_out:,} left out"
+
+    def counts(self) -> CorrectionCounts:
+        """Return the file and how many of each, as a run's ``dataset.json`` keeps it."""
+        return CorrectionCounts(**vars(self) | {"rows": len(self.rows)})
 
 
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
@@ -44,7 +68,7 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
     for row in rows:
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
         texts = row._asdict() | {"score": score}
-        table.append([_written(texts[name]) for name in columns])
+        table.append([as_written(texts[name]) for name in columns])
     # Without quotes a blank at the beginning is lost, and a carriage return ends the row.
     quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
@@ -88,199 +112,26 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
             continue  # as spreadsheets leave them
         cell = {name: row[at] if at < len(row) else "" for name, at in places.items()}
         digest, name = cell.get("digest", "").strip().lower(), cell.get("name", "")
+        wrong = None
         if len(row) > len(head):
-            raise _wrong(table, line, f"{len(head)} fields as in the header", f"has {len(row)}",
-                         'Put fields that hold the separator into quotes: "a, b".')  # fmt: skip
-        if digest and not _DIGEST.fullmatch(digest):
-            raise _wrong(table, line, "a digest of 32 or 64 hexadecimal digits",
-                         f"has {digest!r:.70}", "Copy it whole, or leave it empty.")  # fmt: skip
-        if not digest and not name:
-            raise _wrong(table, line, "a digest or a name", "has neither",
-                         "Name the image, or drop the line.")  # fmt: skip
+            wrong = (f"{len(head)} fields as in the header", f"has {len(row)}",
+                     'Put fields that hold the separator into quotes: "a, b".')  # fmt: skip
+        elif digest and not _DIGEST.fullmatch(digest):
+            wrong = ("a digest of 32 or 64 hexadecimal digits", f"has {digest!r:.70}",
+                     "Copy it whole, or leave it empty.")  # fmt: skip
+        elif not digest and not name:
+            wrong = ("a digest or a name", "has neither", "Name the image, or drop the line.")
+        if wrong:
+            expected, received, advice = wrong
+            raise SourceError(
+                f"{expected} in each line", f"line {line:,} of {table} {received}", advice
+            )
         found.append(
             Correction(digest[:32], name, cell["label"], line=line, present=cell.get("present", ""))
         )
     return found
 
 
-def correct(
-    decoded: Decoded,
-    path: str | os.PathLike[str],
-    *,
-    missing_ok: bool = False,
-    watcher: Watcher = SILENT,
-) -> Decoded:
-    """Return images with their labels corrected; all corrections are applied, or none."""
-    rows = read_corrections(path)
-    index = _Index.of(decoded)
-    by_digest = any(row.digest in index.digests for row in rows)
-    if not by_digest and any(row.digest for row in rows):
-        watcher.note(
-            f"no digest in {path} is that of an image here (was it written at another --size?): "
-            "images are known by their names"
-        )
-    meant = [index.find(row, trust_names=not by_digest) for row in rows]
-    _check_known(path, rows, meant, missing_ok=missing_ok)
-    wanted = _wanted(path, rows, decoded.classes)
-    meant = _as_stated(path, rows, meant, wanted, decoded)
-    labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
-    for image, label in _label_of_each(path, rows, meant, wanted).items():
-        if label is None:
-            keep[image] = False
-        else:
-            labels[image] = label
-    applied = Applied(
-        file=os.fspath(path),
-        rows=tuple(rows),
-        relabelled=int((labels != decoded.labels).sum()),
-        left_out=int((~keep).sum()),
-        by_name=sum(row.digest not in index.digests for row in rows),
-    )
-    watcher.fact("Labels", f"{applied.file}: {applied.words}")
-    corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
-    return _kept(corrected, keep)
-
-
-def _label_of_each(
-    path: str | os.PathLike[str],
-    rows: Sequence[Correction],
-    meant: Sequence[Sequence[int] | None],
-    wanted: Sequence[int | None],
-) -> dict[int, int | None]:
-    """Return the label that the rows give each image that they mean; ``None`` leaves it out."""
-    by: dict[int, int] = {}
-    for place, images in enumerate(meant):
-        for image in images or ():
-            before = by.setdefault(image, place)
-            if wanted[before] != wanted[place]:
-                raise _contradiction(path, rows[before], rows[place])
-    return {image: wanted[place] for image, place in by.items()}
-
-
-@dataclass(frozen=True)
-class _Index:
-    """Where images are, by content and by name; the unreadable ones are nowhere."""
-
-    digests: dict[str, list[int]]
-    names: dict[str, list[int]]
-    unreadable: set[str]
-
-    @classmethod
-    def of(cls, decoded: Decoded) -> _Index:
-        digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
-        for row, (digest, name) in enumerate(
-            zip(digest_names(decoded.digests), decoded.names, strict=True)
-        ):
-            digests[digest].append(row)
-            names[nfc(_written(name))].append(row)
-        unreadable = {nfc(_written(name)) for name, _ in decoded.unreadable}
-        return cls(dict(digests), dict(names), unreadable)
-
-    def find(self, row: Correction, *, trust_names: bool) -> list[int] | None:
-        """Return the images that a row means; ``None`` where there is none such."""
-        same = self.digests.get(row.digest, [])
-        named = self.names.get(nfc(row.name), [])
-        if same:
-            return sorted(set(same) & set(named)) or same
-        # Other pixels under the same name are another image.
-        if named and (trust_names or not row.digest):
-            return named
-        return [] if nfc(row.name) in self.unreadable else None
-
-
-def _check_known(
-    path: str | os.PathLike[str],
-    rows: list[Correction],
-    meant: list[list[int] | None],
-    *,
-    missing_ok: bool,
-) -> None:
-    unknown = [str(row) for row, images in zip(rows, meant, strict=True) if images is None]
-    if unknown and not missing_ok:
-        raise SourceError(
-            f"images of this source in {path}",
-            f"{len(unknown):,} of its {len(rows):,} are not here, or have other pixels now: "
-            f"{_first(unknown)}",
-            "Drop these lines, or give the source that the file was written for.",
-        )
-
-
-def _wanted(
-    path: str | os.PathLike[str], rows: list[Correction], classes: Sequence[str]
-) -> list[int | None]:
-    """Return the class that each row asks for; ``None`` to leave the image out."""
-    # A class that is called like the mark is a class; an empty cell will still do.
-    known: dict[str, int | None] = {"": None, LEFT_OUT: None}
-    known |= {nfc(name): label for label, name in enumerate(classes)}
-    written = [nfc(row.label) for row in rows]
-    said = [label if label in known else label.strip() for label in written]
-    strange = [row for row, label in zip(rows, said, strict=True) if label not in known]
-    if strange:
-        shown = [f"{row.label!r} in {row}" for row in strange]
-        some = f"{', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}"
-        raise SourceError(
-            f"labels among {some}, or - to leave an image out",
-            f"{path} has others in {len(strange):,} lines: {_first(shown)}",
-            "Mend the spelling; a new class needs images in the source.",
-        )
-    return [known[label] for label in said]
-
-
-def _as_stated(
-    path: str | os.PathLike[str],
-    rows: Sequence[Correction],
-    meant: Sequence[list[int] | None],
-    wanted: Sequence[int | None],
-    decoded: Decoded,
-) -> list[list[int] | None]:
-    """Return the images that rows mean, without those of another class than a row states."""
-    classes, labels = [nfc(_written(name)) for name in decoded.classes], decoded.labels
-    found, strange = list(meant), list[str]()
-    for place, (row, images) in enumerate(zip(rows, meant, strict=True)):
-        if not row.present or not images:
-            continue
-        known = (nfc(row.present), nfc(row.present).strip())
-        stated = [image for image in images if classes[labels[image]] in known]
-        if stated:
-            found[place] = stated
-        elif any(labels[image] != wanted[place] for image in images):
-            strange.append(f"{row} says {row.present!r}, and it is {classes[labels[images[0]]]!r}")
-    if strange:
-        raise SourceError(
-            f"images whose present labels are those that {path} states",
-            f"{len(strange):,} of its {len(rows):,} lines state another: {_first(strange)}",
-            "Write it anew, or empty the cells of its column present to relabel them all the same.",
-        )
-    return found
-
-
-def _contradiction(path: str | os.PathLike[str], one: Correction, other: Correction) -> SourceError:
-    return SourceError(
-        "one label for each image",
-        f"{path} says {one.label or LEFT_OUT!r} in {one} and {other.label or LEFT_OUT!r} in "
-        f"{other}, which are the same image",
-        "Keep one of the two lines.",
-    )
-
-
-def _written(text: str) -> str:
+def as_written(text: str) -> str:
     """Return text as it stands in a file: bytes of names that are no Unicode are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _first(found: Sequence[str]) -> str:
-    more = len(found) - _SHOWN
-    return ", ".join(found[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _wrong(table: Path, line: int, expected: str, received: str, advice: str) -> SourceError:
-    return SourceError(f"{expected} in each line", f"line {line:,} of {table} {received}", advice)
-
-
-def _kept(decoded: Decoded, keep: NDArray[np.bool_]) -> Decoded:
-    """Leave images out of everything that is known of each."""
-    if keep.all():
-        return decoded
-    if not keep.any():
-        raise SourceError("images that remain", "all of them are left out", "Keep some.")
-    return decoded.take(np.flatnonzero(keep))

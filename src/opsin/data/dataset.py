@@ -14,28 +14,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
-from opsin.core.artifacts.records import AuditCounts, DatasetRecord, LeftOut, Location, Unreadable
+from opsin.core.artifacts.records import (
+    AuditCounts,
+    DatasetRecord,
+    Location,
+    Unreadable,
+)
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
 from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
-from opsin.data import cache, sources
-from opsin.data.applied_corrections import Applied
+from opsin.data import sources
+from opsin.data.apply_corrections import correct
 from opsin.data.background import measure_background
-from opsin.data.corrections import correct
+from opsin.data.decoded_store import Decoded
 from opsin.data.fill_cache import read_by_default, read_found
 from opsin.data.groups import groups_by_name, split_groups
 from opsin.data.image_encoding import contact_sheet, png_address
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
-from opsin.data.recorded_parts import recorded_parts
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes, located
+from opsin.data.sources.contents import LabelledImages, LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.objects import located_object, title_of
-from opsin.data.split import LARGE, TEST, TRAIN, VAL, Split, SplitInputs, find_leaks, make_split
+from opsin.data.split import (
+    LARGE,
+    TEST,
+    TRAIN,
+    VAL,
+    Split,
+    SplitInputs,
+    find_leaks,
+    make_split,
+    recorded_parts,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,38 +68,41 @@ class DatasetPart:
         return np.array(self.images[row]), int(self.labels[row])
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Dataset(Decoded):
     """A collection of labelled images, decoded, with its split.
 
     Args:
-        recipe: What was asked for, the size and the channels resolved.
-        classes: Class names in the order of their labels.
         images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
+        classes: Class names in the order of their labels.
         labels: Class index of each image, ``int64[N]``.
-        names: What each image is called: its path below the source, or ``train/123``.
-        fingerprint: SHA-256 of the content, whatever the order of the images.
+        given: Which part its source puts each image in, ``uint8[N]``: 0 none, 1 train, 2 val, 3
+            test.
         digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
         source_digests: SHA-256 of each image before it was prepared, its file's bytes or its array,
             ``uint8[N, 32]``.
         sizes: Height and width of each image before it was prepared, ``int32[N, 2]``.
         ranges: Lowest and highest value of each image, ``uint8[N, 2]``.
+        names: What each image is called: its path below the source, or ``train/123``.
         groups: What each image shares with others of one side of the split, ``""`` for none;
             or empty.
+        mirrored: Whether a mirrored image is still of its class.
+        unreadable: Name and reason of each file that was skipped.
+        repeated: Rows of a table that named an image once more, which are left out.
+        rows: The images' rows in the source, before corrections, ``int64[N]``.
+        source_labels: The labels before corrections, ``int64[N]``; ``None`` where there are none.
+        corrected: What the user's corrections of labels did, where there are any.
+        left_out: What the source holds beside the images, by kind.
+        bits: Bits that numbers of more than a byte were taken to use; ``None``: there are none.
+        depths: Number of images by the bits that their numbers use, those of bytes left out.
+        recipe: What was asked for, the size and the channels resolved.
+        fingerprint: SHA-256 of the content, whatever the order of the images.
         units: Images with the same number belong together: copies, groups and, unless they may be
             apart, near duplicates, ``int64[N]``.
         near: Near duplicates.
         split: Rows for training, validation and test.
         subjects: What the split was made of.
-        unreadable: Name and reason of each file that was skipped.
-        repeated: Rows of a table that named an image once more, which are left out.
-        mirrored: Whether a mirrored image is still of its class.
-        given_parts: Those of ``train``, ``val`` and ``test`` whose images the source names.
         problem: Why no classifier can be made of these images, if so (`look_at` only).
-        corrected: What the user's corrections of labels did, where there are any.
-        source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
-        left_out: What the source holds beside the images, by kind.
-        depths: Number of images by the bits that their numbers use, those of bytes left out.
         held: Its images before they were decoded, where a program holds them and no source does.
 
     Example:
@@ -95,30 +112,13 @@ class Dataset:
     """
 
     recipe: DataRecipe
-    classes: tuple[str, ...]
-    images: Images
-    labels: NDArray[np.int64]
-    names: list[str]
     fingerprint: str
-    digests: NDArray[np.uint8]
-    source_digests: NDArray[np.uint8]
-    sizes: NDArray[np.int32]
-    ranges: NDArray[np.uint8]
-    groups: list[str]
     units: NDArray[np.int64]
     near: NearDuplicates
     split: Split
-    subjects: SplitInputs = field(repr=False)
-    unreadable: list[tuple[str, str]]
-    mirrored: bool
-    repeated: int = 0
-    given_parts: tuple[str, ...] = ()
+    subjects: SplitInputs
     problem: SourceError | None = None
-    corrected: Applied | None = None
-    source_labels: NDArray[np.int64] | None = None
-    left_out: tuple[LeftOut, ...] = ()
-    depths: dict[int, int] = field(default_factory=dict)
-    held: LocatedSource | None = field(default=None, repr=False)
+    held: LocatedSource | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -189,6 +189,12 @@ class Dataset:
                 **{name: placed(word) if word else None for name, word in named.items()},
             }
         )
+
+    @property
+    def given_parts(self) -> tuple[str, ...]:
+        """Those of ``train``, ``val`` and ``test`` whose images the source names."""
+        codes = {"train": TRAIN, "val": VAL, "test": TEST}
+        return tuple(part for part, code in codes.items() if np.any(self.given == code))
 
     @property
     def given_test(self) -> bool:
@@ -333,18 +339,59 @@ def load_recipe(
     found: LocatedSource | None = None,
     missing_ok: bool = False,
     for_training: bool = True,
-    prove: Callable[[cache.Decoded], cache.Decoded] | None = None,
+    prove: Callable[[Decoded], Decoded] | None = None,
 ) -> Dataset:
     """Load what a recipe asks for: `load`, with every option checked already."""
     # Listing a folder, or asking the hub, is done once.
-    place = found or sources.find_all(recipe, watcher=watcher)
-    before, decoded = _read(
-        recipe, place, watcher, for_training=for_training, missing_ok=missing_ok
+    source = found or sources.find_all(recipe, watcher=watcher)
+    before, decoded = read_corrected(
+        recipe, found=source, watcher=watcher, for_training=for_training, missing_ok=missing_ok
     )
     if prove is not None:
         decoded = prove(decoded)
-    dataset = _with_split(before, decoded, recipe, place, watcher, for_training=for_training)
-    return replace(dataset, held=found)
+    rows, groups = decoded.rows, before.groups
+    if recipe.group_by:
+        groups = groups_by_name(before.names, recipe.group_by)
+    near, units = _find_units(before, recipe, groups, source, watcher)
+    recorded = None
+    if recipe.parts_of:
+        kinds = (before.digests, before.source_digests)
+        recorded = recorded_parts(recipe.parts_of, kinds, watcher)
+    subjects = SplitInputs(
+        labels=before.labels,
+        digests=before.digests,
+        source_digests=before.source_digests,
+        given=before.given,
+        classes=decoded.classes,
+        units=units,
+        groups=groups,
+        recorded=recorded,
+        corrected=(rows, decoded.labels),
+    )
+    problem = None
+    try:
+        check_classes(recipe.source, decoded.classes, decoded.labels, decoded.given)
+        split = make_split(subjects, recipe)
+    except SourceError as error:
+        if for_training:
+            raise
+        problem = error
+        parts = (decoded.given <= TRAIN, decoded.given == VAL, decoded.given == TEST)
+        split = Split(*map(np.flatnonzero, parts))
+    _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
+    _, height, width, channels = decoded.images.shape
+    used = {"size": (height, width), "channels": channels, "bits": recipe.bits or decoded.bits}
+    return Dataset(
+        **vars(decoded) | {"groups": [groups[row] for row in rows] if groups else []},
+        recipe=recipe.model_copy(update=used),
+        fingerprint=fingerprint_of(decoded),
+        units=first[unit],
+        near=near.among(rows),
+        split=split,
+        subjects=subjects,
+        problem=problem,
+        held=found,
+    )
 
 
 def read_corrected(
@@ -354,25 +401,12 @@ def read_corrected(
     watcher: Watcher = SILENT,
     for_training: bool = True,
     missing_ok: bool = False,
-) -> cache.Decoded:
-    """Read a source's images and apply the user's corrections to them."""
+) -> tuple[Decoded, Decoded]:
+    """Read a source's images; return them as they are, and by the user's corrections."""
     found = found or sources.find_all(recipe, watcher=watcher)
-    return _read(recipe, found, watcher, for_training=for_training, missing_ok=missing_ok)[1]
-
-
-def _read(
-    recipe: DataRecipe,
-    found: LocatedSource,
-    watcher: Watcher,
-    *,
-    for_training: bool,
-    missing_ok: bool,
-) -> tuple[cache.Decoded, cache.Decoded]:
-    """Read a source's images, each with its row; return them as they are, and corrected."""
     # Whether a classifier can be made of them, only the corrected labels tell.
     for_training = for_training and recipe.labels is None
     decoded = read_found(found, recipe, watcher, for_training=for_training)
-    decoded = replace(decoded, rows=np.arange(len(decoded.labels)))
     if recipe.labels is None:
         return decoded, decoded
     return decoded, correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
@@ -446,7 +480,7 @@ def from_contents(
     contents: LabelledImages, recipe: DataRecipe, *, watcher: Watcher = SILENT
 ) -> Dataset:
     """Decode and split labelled images that no source names: arrays, or files from anywhere."""
-    return load_recipe(recipe, found=located(contents), watcher=watcher)
+    return load_recipe(recipe, found=contents.located(), watcher=watcher)
 
 
 def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8 | np.uint16]:
@@ -460,7 +494,7 @@ def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.u
     return pixels
 
 
-def fingerprint_of(decoded: cache.Decoded) -> str:
+def fingerprint_of(decoded: Decoded) -> str:
     """Return the SHA-256 of the content: pixels and class of each image, in any order."""
     names = [name.encode("utf-8", "surrogateescape") for name in decoded.classes]
     rows = sorted(
@@ -471,7 +505,7 @@ def fingerprint_of(decoded: cache.Decoded) -> str:
 
 
 def _find_units(
-    decoded: cache.Decoded,
+    decoded: Decoded,
     recipe: DataRecipe,
     groups: Sequence[str],
     place: LocatedSource,
@@ -488,74 +522,3 @@ def _find_units(
         same = np.stack([np.arange(len(units)), units], axis=1)
         units = split_groups(alike.digests, [], same)
     return near, units
-
-
-def _with_split(
-    before: cache.Decoded,
-    decoded: cache.Decoded,
-    recipe: DataRecipe,
-    place: LocatedSource,
-    watcher: Watcher,
-    *,
-    for_training: bool,
-) -> Dataset:
-    """Return images as a dataset."""
-    classes, groups = tuple(decoded.classes), before.groups
-    if recipe.group_by:
-        groups = groups_by_name(before.names, recipe.group_by)
-    near, units = _find_units(before, recipe, groups, place, watcher)
-    rows = np.arange(len(before.labels)) if decoded.rows is None else decoded.rows
-    _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
-    subjects = SplitInputs(
-        labels=before.labels,
-        digests=before.digests,
-        source_digests=before.source_digests,
-        given=before.given,
-        classes=classes,
-        units=units,
-        groups=groups,
-        recorded=recorded_parts(recipe.parts_of, before, watcher) if recipe.parts_of else None,
-        corrected=(rows, decoded.labels),
-    )
-    problem = None
-    try:
-        check_classes(recipe.source, classes, decoded.labels, decoded.given)
-        split = make_split(subjects, recipe)
-    except SourceError as error:
-        if for_training:
-            raise
-        problem = error
-        parts = (decoded.given <= TRAIN, decoded.given == VAL, decoded.given == TEST)
-        split = Split(*map(np.flatnonzero, parts))
-    _, height, width, channels = decoded.images.shape
-    used = {"size": (height, width), "channels": channels, "bits": recipe.bits or decoded.bits}
-    return Dataset(
-        recipe=recipe.model_copy(update=used),
-        classes=classes,
-        images=decoded.images,
-        labels=decoded.labels,
-        names=decoded.names,
-        fingerprint=fingerprint_of(decoded),
-        digests=decoded.digests,
-        source_digests=decoded.source_digests,
-        sizes=decoded.sizes,
-        ranges=decoded.ranges,
-        groups=[groups[row] for row in rows] if groups else [],
-        units=first[unit],
-        near=near.among(rows),
-        split=split,
-        subjects=subjects,
-        unreadable=decoded.unreadable,
-        mirrored=decoded.mirrored,
-        repeated=decoded.repeated,
-        given_parts=tuple(
-            part
-            for part, code in (("train", TRAIN), ("val", VAL), ("test", TEST))
-            if np.any(decoded.given == code)
-        ),
-        problem=problem,
-        corrected=decoded.corrected,
-        source_labels=decoded.source_labels,
-        left_out=decoded.left_out,
-        depths=decoded.depths,
-    )

@@ -9,10 +9,9 @@ import itertools
 import math
 import shutil
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 import numpy as np
@@ -26,8 +25,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import storage_errors
 from opsin.data import cache, decoded_store, sources
 from opsin.data.array_image import to_bytes
-from opsin.data.cache import Decoded
-from opsin.data.decoded_store import Chunk, DecodedStore, OnTheFly
+from opsin.data.decoded_store import ROW, Chunk, Decoded, DecodedStore, OnTheFly, measured, take
 from opsin.data.deep_pixels import bits_needed, brighter_than
 from opsin.data.image_stream import Listed, ListedImage
 from opsin.data.images import content_of, read_header, read_sized
@@ -60,11 +58,9 @@ class ImagePixels(NamedTuple):
     depth: int = 0
 
 
+_Answers = Iterable[tuple[ListedImage, ImagePixels | ImageError]]
 #: Prepares so many images on other machines, in their order, or says why one cannot be read.
-RemoteReader = Callable[
-    [Preparation, Iterator[ListedImage], int],
-    Iterable[tuple[ListedImage, ImagePixels | ImageError]],
-]
+RemoteReader = Callable[[Preparation, Iterator[ListedImage], int], _Answers]
 
 
 def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
@@ -85,20 +81,34 @@ def read_found(
     key = cache_key(found.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
-        contents = found.open()
-        if recipe.classes:
-            contents = contents.keep(recipe.classes)
+        contents = _opened(found, recipe)
         if for_training:
             contents.check()
         elif not len(contents):
             received = f"{recipe.source} holds none of these classes"
             raise SourceError("images", received, "Check --classes.")
-        decoded = _decoded(contents, recipe, key, watcher, remote)
-    _check_readable(decoded, recipe)
+        decoded = _decode(contents, recipe, key, watcher, remote)
+    bad, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
+    first = ": ".join(decoded.unreadable[0]) if bad else ""
+    if bad == total:
+        raise SourceError(
+            "images that can be read", f"none of the {bad:,} can ({first})", "Check the files."
+        )
+    if bad > recipe.max_unreadable * total:
+        raise SourceError(
+            f"at most {recipe.max_unreadable:.0%} unreadable files",
+            f"{bad:,} of {total:,} are ({first})",
+            "Mend or remove them, or allow more with --max-unreadable.",
+        )
     clipped = sum(count for depth, count in decoded.depths.items() if depth > (decoded.bits or 16))
     if decoded.bits is not None and clipped:
         watcher.note(f"{counted(clipped, 'image')}: {brighter_than(decoded.bits)}")
     return decoded if found.left_out is None else replace(decoded, left_out=found.left_out)
+
+
+def _opened(found: LocatedSource, recipe: DataRecipe) -> LabelledImages:
+    contents = found.open()
+    return contents.keep(recipe.classes) if recipe.classes else contents
 
 
 def cache_key(found_key: str, recipe: DataRecipe) -> str:
@@ -106,53 +116,32 @@ def cache_key(found_key: str, recipe: DataRecipe) -> str:
     return cache.index_key(found_key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
 
 
-def look_up(key: str, recipe: DataRecipe, on_the_fly: OnTheFly | None = None) -> Decoded | None:
-    """Do as `decoded_store.look_up`, for images in the bits that a recipe asks for, or in any."""
-    for each in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
-        decoded = decoded_store.look_up(each, on_the_fly)
-        if decoded is not None and (
-            recipe.bits is None or not decoded.depths or decoded.bits == recipe.bits
-        ):
-            return decoded
-    return None
-
-
 def _key_of_bits(key: str, bits: Bits | None) -> str:
     return key if bits is None else cache.index_key(key, bits)
 
 
-def _check_readable(decoded: Decoded, recipe: DataRecipe) -> None:
-    """Refuse a source with more unreadable files than its recipe allows."""
-    bad, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
-    if bad == total:
-        name, reason = decoded.unreadable[0]
-        raise SourceError(
-            "images that can be read", f"none of the {bad:,} can ({name}: {reason})",
-            "Check the files.",
-        )  # fmt: skip
-    if bad > recipe.max_unreadable * total:
-        name, reason = decoded.unreadable[0]
-        raise SourceError(
-            f"at most {recipe.max_unreadable:.0%} unreadable files",
-            f"{bad:,} of {total:,} are ({name}: {reason})",
-            "Mend or remove them, or allow more with --max-unreadable.",
-        )
+def look_up(key: str, recipe: DataRecipe, on_the_fly: OnTheFly | None = None) -> Decoded | None:
+    """Do as `decoded_store.look_up`, for images in the bits that a recipe asks for, or in any."""
+    for one in dict.fromkeys((key, _key_of_bits(key, recipe.bits))):
+        decoded = decoded_store.look_up(one, on_the_fly)
+        if decoded and (recipe.bits in (None, decoded.bits) or not decoded.depths):
+            return decoded
+    return None
 
 
 def read_by_default(
     found: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
 ) -> Decoded:
     """Return the same images, in the same order, as they are prepared by default."""
-    asked = {"size": None, "channels": None, "resize": "fit", "bits": None}
-    if all(getattr(recipe, name) == value for name, value in asked.items()):
+    default = recipe.model_copy(
+        update={"size": None, "channels": None, "resize": "fit", "bits": None}
+    )
+    if default == recipe:
         return decoded
-    default = recipe.model_copy(update=asked)
     shape = decoded.images.shape[1:]
     own_bits = recipe.bits is None or not decoded.depths
     if own_bits and look_up(cache_key(found.key, default), default) is None:
-        contents = found.open()
-        contents = contents.keep(recipe.classes) if recipe.classes else contents
-        like = choose_preparation(contents, default)
+        like = choose_preparation(_opened(found, recipe), default)
         if (like.height, like.width, like.channels, like.resize) == (*shape, recipe.resize):
             return decoded
     plain = read_found(found, default, watcher, for_training=False)
@@ -163,10 +152,10 @@ def read_by_default(
     row_of = {key: row for row, key in enumerate(keys(plain))}
     rows = [row_of.get(key, -1) for key in keys(decoded)]
     same = (plain.images.shape[1:], "fit", plain.bits) == (shape, recipe.resize, decoded.bits)
-    return decoded if -1 in rows or same else plain.take(np.array(rows, np.int64))
+    return decoded if -1 in rows or same else take(plain, np.array(rows, np.int64))
 
 
-def _decoded(
+def _decode(
     contents: LabelledImages,
     recipe: DataRecipe,
     key: str,
@@ -191,26 +180,39 @@ def _decoded(
             like = preparation.model_copy(update={"bits": bits})
             return LazyImages(kept.images, kept.names, like)
 
-    decoded = look_up(key, recipe, on_the_fly) if on_the_fly else None
-    if decoded is None:
-        own = _key_of_bits(key, recipe.bits)
-        folder = decoded_store.folder_of(own)
-        with storage_errors(folder, _ELSEWHERE), decoded_store.alone(own, watcher):
-            # Another process may have done the work meanwhile.
+        if decoded := look_up(key, recipe, on_the_fly):
+            return decoded
+    own = _key_of_bits(key, recipe.bits)
+    folder = decoded_store.folder_of(own)
+
+    def filled(preparation: Preparation) -> DecodedStore:
+        shape = (preparation.height, preparation.width, preparation.channels)
+        stored = on_the_fly is None
+        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16, stored=stored)
+        try:
+            _fill(store, contents, preparation, watcher, remote)
+        finally:
+            store.close()
+        return store
+
+    with storage_errors(folder, _ELSEWHERE), decoded_store.alone(own, watcher):
+        # Another process may have done the work meanwhile.
+        decoded = look_up(key, recipe, on_the_fly)
+        if decoded is None:
+            if (folder / cache.ABOUT).exists():  # damaged since it was made
+                shutil.rmtree(folder)
+            store = filled(preparation)
+            deepest = int(store.rows["depth"].max())
+            bits = bits_needed((1 << deepest) - 1)
+            if recipe.bits is None and deepest and store.bits != bits:
+                first, store = store, filled(preparation.model_copy(update={"bits": bits}))
+                for file in folder.glob(f"*-{first.bits}.*"):
+                    file.unlink()
+            store.complete(contents)
             decoded = look_up(key, recipe, on_the_fly)
-            if decoded is None:
-                if (folder / cache.ABOUT).exists():  # damaged since it was made
-                    shutil.rmtree(folder)
-                stored = on_the_fly is None
-                _decode(contents, preparation, folder, watcher, remote, bits=recipe.bits,
-                        stored=stored)  # fmt: skip
-                decoded = look_up(key, recipe, on_the_fly)
     if decoded is None:
-        raise SourceError(
-            f"the cache at {cache.cache_root()} to keep what is written there",
-            "it did not",
-            "Set OPSIN_CACHE to another folder.",
-        )
+        wanted = f"the cache at {cache.cache_root()} to keep what is written there"
+        raise SourceError(wanted, "it did not", "Set OPSIN_CACHE to another folder.")
     return decoded
 
 
@@ -224,36 +226,6 @@ def _disk_limit(recipe: DataRecipe, key: str) -> float:
     with storage_errors(place, _ELSEWHERE):
         taken = sum(file.stat().st_size for file in decoded_store.folder_of(key).glob("images-*"))
         return (shutil.disk_usage(place).free + taken) / 2
-
-
-def _decode(
-    contents: LabelledImages,
-    preparation: Preparation,
-    folder: Path,
-    watcher: Watcher,
-    remote: RemoteReader | None,
-    *,
-    bits: Bits | None,
-    stored: bool,
-) -> None:
-    """Decode every image; pass over those that are damaged."""
-
-    def decoded_as(preparation: Preparation) -> DecodedStore:
-        shape = (preparation.height, preparation.width, preparation.channels)
-        store = DecodedStore(folder, len(contents), shape, preparation.bits or 16, stored=stored)
-        try:
-            _fill(store, contents, preparation, watcher, remote)
-        finally:
-            store.close()
-        return store
-
-    store = decoded_as(preparation)
-    deepest = int(store.rows["depth"].max())
-    if bits is None and deepest and store.bits != (own := bits_needed((1 << deepest) - 1)):
-        first, store = store, decoded_as(preparation.model_copy(update={"bits": own}))
-        for file in folder.glob(f"*-{first.bits}.*"):
-            file.unlink()
-    decoded_store.complete(store, contents, preparation.resize)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
@@ -272,17 +244,18 @@ def _fill(
     pending = store.pending(rows_at_once(store.shape))
     left = sum(map(len, pending))
     if left < store.count:
-        read = f"{store.count - left:,} of {store.count:,} images were read before"
-        watcher.note(f"{read}; going on from there")
-    shown = SILENT if _is_ready(contents, store.shape) else watcher  # nothing to wait for
-    if remote is not None and not isinstance(contents.images, np.ndarray):
-        listed = (
-            ListedImage.at(row, contents.names, contents.images) for rows in pending for row in rows
-        )
+        before = f"{store.count - left:,} of {store.count:,} images were read before"
+        watcher.note(f"{before}; going on from there")
+    images = contents.images
+    if remote is not None and not isinstance(images, np.ndarray):
+        listed = (_listed(contents, row) for rows in pending for row in rows)
         answers = iter(remote(preparation, listed, left))
         chunks = (_chunk_of(rows, preparation, answers) for rows in pending)
     else:
         chunks = _decoded_here(contents, pending, preparation)
+    # For arrays that have their size already there is nothing to wait for.
+    ready = isinstance(images, np.ndarray) and images.shape[1:] == store.shape
+    shown = SILENT if ready else watcher
     shown.begin("Read", left, "images")
     done, saved = 0, time.monotonic()
     try:
@@ -308,9 +281,8 @@ def _fill(
     shown.end()
 
 
-def _is_ready(contents: LabelledImages, shape: tuple[int, int, int]) -> bool:
-    """Tell whether the source holds arrays that have their size already."""
-    return isinstance(contents.images, np.ndarray) and contents.images.shape[1:] == shape
+def _listed(contents: LabelledImages, row: int) -> ListedImage:
+    return ListedImage.at(row, contents.names, contents.images)
 
 
 def _decoded_here(
@@ -318,21 +290,20 @@ def _decoded_here(
 ) -> Generator[Chunk]:
     """Decode images in threads; what is not plainly harmless, in processes that may die."""
     shape = (preparation.height, preparation.width, preparation.channels)
-    size = rows_at_once(shape) * math.prod(shape)
-    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
 
     def decode(rows: range) -> Chunk:
-        if _is_ready(contents, shape):
-            return _chunk_of_array(contents, rows, preparation)
-        with contextlib.closing(
-            read_ahead(ListedImage.at(row, contents.names, contents.images) for row in rows)
-        ) as listed:
+        images = contents.images
+        if isinstance(images, np.ndarray) and images.shape[1:] == shape:
+            return _chunk_of_array(images, rows, preparation, contents.source)
+        listed = read_ahead(_listed(contents, row) for row in rows)
+        with contextlib.closing(listed):
             return _chunk_of(rows, preparation, ((one, _read(one, preparation)) for one in listed))
 
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
     following = iter(pending)
-    first = itertools.islice(following, max(2 * THREADS, _WAITING // size))
+    most = max(2 * THREADS, _WAITING // (rows_at_once(shape) * math.prod(shape)))
     try:
-        queue = deque(pool.submit(decode, rows) for rows in first)
+        queue = deque(pool.submit(decode, rows) for rows in itertools.islice(following, most))
         while queue:
             yield queue.popleft().result()
             queue.extend(pool.submit(decode, rows) for rows in itertools.islice(following, 1))
@@ -345,30 +316,34 @@ def _chunk_of(
     preparation: Preparation,
     answers: Iterator[tuple[ListedImage, ImagePixels | ImageError]],
 ) -> Chunk:
-    images = np.zeros(
-        (len(rows), preparation.height, preparation.width, preparation.channels), np.uint8
-    )
-    digests = np.zeros((len(rows), 32), np.uint8)
-    sizes = np.zeros((len(rows), 2), np.int32)
-    depths = np.zeros(len(rows), np.uint8)
+    shape = (preparation.height, preparation.width, preparation.channels)
+    images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), ROW)
     reasons: dict[int, str] = {}
     for place, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
         if isinstance(answer, ImageError):
             reasons[rows[place]] = answer.received.removeprefix(f"{item.name}: ")
-        else:
-            images[place], digests[place], sizes[place], depths[place] = answer
-    return Chunk.of(rows.start, images, sizes, reasons, digests, depths=depths)
+            continue
+        images[place] = answer.pixels
+        for name in ("source_digest", "size", "depth"):
+            known[name][place] = getattr(answer, name)
+        known["done"][place] = True
+    return Chunk(rows.start, images, measured(images, known), reasons)
 
 
-def _chunk_of_array(contents: LabelledImages, rows: range, preparation: Preparation) -> Chunk:
-    same = cast("NDArray[np.uint8 | np.uint16]", contents.images)[rows.start : rows.stop]
-    sizes = np.full((len(rows), 2), same.shape[1:3], np.int32)
+def _chunk_of_array(
+    images: NDArray[np.uint8 | np.uint16], rows: range, preparation: Preparation, source: str
+) -> Chunk:
+    same, known = images[rows.start : rows.stop], np.zeros(len(rows), ROW)
+    known["done"], known["size"] = True, same.shape[1:3]
     if same.dtype == np.uint8:
-        return Chunk.of(rows.start, cast("NDArray[np.uint8]", same), sizes, {})
+        pixels = cast("NDArray[np.uint8]", same)
+        known["source_digest"] = measured(pixels, known)["digest"]
+        return Chunk(rows.start, pixels, known, {})
     largest = same.reshape(len(rows), -1).max(axis=1)
-    depths = np.array([bits_needed(int(each)) for each in largest], np.uint8)
-    pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
-    return Chunk.of(rows.start, pixels, sizes, {}, cache.digest_rows(same), depths=depths)
+    known["depth"] = [bits_needed(int(most)) for most in largest]
+    known["source_digest"] = cache.digest_rows(same)
+    pixels, _ = to_bytes(same, source, bits=preparation.bits)
+    return Chunk(rows.start, pixels, measured(pixels, known), {})
 
 
 def _read(item: ListedImage, preparation: Preparation) -> ImagePixels | ImageError:
@@ -399,11 +374,11 @@ def content_and_digest(
 
 def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
     """Choose size and channels, by the recipe or by a look at some of the images."""
-    sizes: Counter[tuple[int, int]] = Counter()
+    sizes: set[tuple[int, int]] = set()
     colour = False
     if isinstance(contents.images, np.ndarray):
         height, width, channels = contents.images.shape[1:]
-        sizes[height, width] += 1
+        sizes.add((height, width))
         colour = channels == 3
     elif recipe.size is None or recipe.channels is None:
         # Not at the test images: they decide nothing.
@@ -412,7 +387,7 @@ def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparat
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
                 height, width, has_colour = read_header(contents.images[row])
-                sizes[height, width] += 1
+                sizes.add((height, width))
                 colour = colour or has_colour
     own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
     if len(sizes) > 1 or max(own) > DEFAULT_SIZE:

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -91,18 +91,11 @@ def readable_folder(place: str, *, called: str | None = None) -> Iterator[None]:
 
 
 class _Entry(NamedTuple):
-    """An image, a folder, or a link to a folder that may be followed."""
+    """An image, a folder, or a link to a folder, with what it leads to."""
 
     name: str
     kind: Literal["image", "folder", "link"]
     target: str = ""
-
-
-class _Folder(NamedTuple):
-    """A folder on the way."""
-
-    name: str
-    real: str
 
 
 class ImageTree:
@@ -137,52 +130,44 @@ class ImageTree:
         return [f"{within}{each.name}" for each in self._listing(folder) if each.kind == "image"]
 
     def images(self, folder: str = "") -> Iterator[str]:
-        """Yield the images in a folder and in all below it."""
-        start = _Folder(folder, os.path.realpath(self._place(folder)))
+        """Yield the images in a folder and in all below it; what links lead to comes last."""
         above = [folder.rsplit("/", depth)[0] for depth in range(1, folder.count("/") + 1)]
         # Folders that are not entered again, and those below which everything is listed already.
         closed = {os.path.realpath(self._place(each)) for each in (["", *above] if folder else [])}
         walked = set[str]()
-        links: deque[_Folder] = deque([start])
+        links = deque([(folder, os.path.realpath(self._place(folder)))])
         while links:
-            link = links.popleft()
-            if not (link.real in closed or _is_below(link.real, walked)):
-                walked.add(link.real)
-                closed.add(link.real)
-                yield from self._below(link, closed, links)
+            start, place = links.popleft()
+            if place in closed or _is_below(place, walked):
+                continue
+            walked.add(place)
+            closed.add(place)
+            ahead: list[tuple[str, str, Iterator[_Entry] | None]] = [(start, place, None)]
+            while ahead:
+                name, real, entries = ahead.pop()
+                in_order = False
+                if entries is None:
+                    entries, in_order = self._entries(name)
+                inner: list[tuple[str, str, None]] = []
+                for entry in entries:
+                    path = f"{name}/{entry.name}" if name else entry.name
+                    if entry.kind == "image":
+                        yield path
+                    elif entry.kind == "link":
+                        links.append((path, entry.target))
+                    elif (target := f"{real.rstrip(os.sep)}{os.sep}{entry.name}") not in closed:
+                        inner.append((path, target, None))
+                        if not in_order:
+                            break  # the rest of this one afterwards
+                if inner and not in_order:
+                    ahead.append((name, real, entries))
+                ahead += reversed(inner)
 
-    def _below(self, start: _Folder, closed: set[str], links: deque[_Folder]) -> Iterator[str]:
-        """Yield the images below a folder; keep the links to folders for later."""
-        ahead: list[tuple[_Folder, Iterator[_Entry] | None]] = [(start, None)]
-        while ahead:
-            folder, entries = ahead.pop()
-            inner = list[_Folder]()
-            in_order = entries is None
-            if entries is None:
-                entries, in_order = self._first(folder)
-            for name, kind, target in entries:
-                path = f"{folder.name}/{name}" if folder.name else name
-                if kind == "image":
-                    yield path
-                elif kind == "link":
-                    links.append(_Folder(path, target))
-                else:
-                    real = os.path.join(folder.real, name)  # noqa: PTH118  a million paths as text
-                    if real in closed:
-                        continue
-                    inner.append(_Folder(path, real))
-                    if not in_order:
-                        break  # the rest of this one afterwards
-            if inner and not in_order:
-                ahead.append((folder, entries))
-            ahead += [(each, None) for each in reversed(inner)]
-
-    def _first(self, folder: _Folder) -> tuple[Iterator[_Entry], bool]:
+    def _entries(self, folder: str) -> tuple[Iterator[_Entry], bool]:
         """Return a folder's entries, and whether they are in order: a huge stream is not."""
-        entries = self._listed.pop(folder.name, None)
-        if entries is not None:
-            return iter(entries), True
-        scanned = self._scan(folder.name)
+        if folder in self._listed:
+            return iter(self._listed.pop(folder)), True
+        scanned = self._scan(folder)
         first = list(itertools.islice(scanned, SORTED + 1 if self._stream else None))
         if self._stream and len(first) > SORTED:
             return itertools.chain(first, scanned), False
@@ -213,12 +198,16 @@ class ImageTree:
                 if not self._stream:  # a stream comes to each folder once
                     self._counted.add(folder)
                 for entry in entries:
-                    bare = False
-                    found = self._look_at(entry)
-                    if found:
-                        yield found
-                    elif first:
-                        self._leave_out(entry, folder)
+                    bare, kind = False, kind_of_entry(entry)
+                    if kind in ("image", "folder"):
+                        target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                        if not target or self._follow_links or is_within(target, self._inside):
+                            link = bool(target) and kind == "folder"
+                            yield _Entry(entry.name, "link" if link else kind, target)
+                            continue
+                        self.left_out += 1
+                    if first:
+                        self._leave_out(entry, f"{folder}/{entry.name}" if folder else entry.name)
                 if bare and not self._stream:
                     self.bare.add(folder)
         except SourceError as error:
@@ -228,11 +217,10 @@ class ImageTree:
             reason = error.received.removeprefix(f"{place}: ")
             self.first_unreadable = self.first_unreadable or f"{folder}: {reason}"
 
-    def _leave_out(self, entry: os.DirEntry[str], folder: str) -> None:
-        name = f"{folder}/{entry.name}" if folder else entry.name
+    def _leave_out(self, entry: os.DirEntry[str], name: str) -> None:
+        kind = kind_of_entry(entry)
         if entry.name == LEFT_OUT_FILE:
             return
-        kind = kind_of_entry(entry)
         if kind == "file":
             self.passed.add_file(name)
         elif kind is not None:
@@ -243,21 +231,8 @@ class ImageTree:
             hidden = "folder" if entry.is_dir(follow_symlinks=False) else "file"
             self.passed.add(f"hidden {hidden}", name)
 
-    def _look_at(self, entry: os.DirEntry[str]) -> _Entry | None:
-        kind = kind_of_entry(entry)
-        if kind is None or kind == "file":
-            return None
-        if entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            if not (self._follow_links or is_within(target, self._inside)):
-                self.left_out += 1
-                return None
-            if kind == "folder":
-                return _Entry(entry.name, "link", target)
-        return _Entry(entry.name, kind)
 
-
-def _in_order(entries: Iterator[_Entry] | Sequence[_Entry]) -> list[_Entry]:
+def _in_order(entries: Iterable[_Entry]) -> list[_Entry]:
     # Twice, so that names of the same key, such as 1 and 01, have an order of their own.
     return sorted(sorted(entries), key=lambda entry: natural(entry.name))
 

@@ -89,53 +89,36 @@ def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return measured
 
 
-def empty(looks: QualityMeasures) -> Odd:
-    """Return images of nearly one colour."""
-    return _rare(looks.contrast, looks.contrast < 5, "contrast {:.1f} of 255", looks.contrast)
+def odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, Odd]:
+    """Return images that look unlike the others by what is odd about them.
 
-
-def dark(looks: QualityMeasures) -> Odd:
-    """Return images whose brightest parts are dark; empty ones apart."""
-    which = (looks.high < 60) & (looks.contrast >= 5)
-    return _rare(looks.high, which, "at most {:.0f} of 255", looks.high)
-
-
-def bright(looks: QualityMeasures) -> Odd:
-    """Return images whose darkest parts are bright; empty ones apart."""
-    which = (looks.low > 195) & (looks.contrast >= 5)
-    return _rare(-looks.low, which, "at least {:.0f} of 255", looks.low)
-
-
-def blurred(looks: QualityMeasures) -> Odd:
-    """Return images with far less fine detail than the others; empty ones apart."""
-    plain = np.log(np.maximum(looks.sharpness, 1e-3))
-    usual = float(np.median(plain))
-    deviation = 1.4826 * float(np.median(np.abs(plain - usual)))
-    far = (plain < usual - max(0.7, _FAR * deviation)) & (looks.contrast >= 5)
-    return _rare(plain, far, "{:.0%} of the usual detail", np.exp(plain - usual))
-
-
-def odd_shapes(sizes: NDArray[np.int32]) -> Odd:
-    """Return images at least twice as long, or as wide, as the others; sizes ``int32[N, 2]``."""
+    Args:
+        looks: What `measure` found.
+        sizes: Their own heights and widths, ``int32[N, 2]``.
+    """
+    # Nearly one colour: nothing else can be said of these.
+    empty = looks.contrast < 5
+    detail = np.log(np.maximum(looks.sharpness, 1e-3))
+    usual = float(np.median(detail))
+    deviation = 1.4826 * float(np.median(np.abs(detail - usual)))
+    soft = detail < usual - max(0.7, _FAR * deviation)
+    # Twice as long, or as wide, as the others; less than a quarter of their pixels each way.
     shape = np.log2(sizes[:, 1] / sizes[:, 0])
-    away = np.abs(shape - np.median(shape))
-    return _rare(-away, away >= 1, "{0[0]:,}×{0[1]:,}", sizes)
-
-
-def odd_sizes(sizes: NDArray[np.int32]) -> Odd:
-    """Return images with less than a quarter of the usual number of pixels each way."""
+    stretched = np.abs(shape - np.median(shape))
     area = np.log2(sizes.astype(np.float64).prod(axis=1))
-    return _rare(area, area < np.median(area) - 4, "{0[0]:,}×{0[1]:,}", sizes)
-
-
-def grey(looks: QualityMeasures) -> Odd:
-    """Return grey images of a collection of coloured ones."""
-    return _rare(looks.colour, looks.colour <= 3, "grey", looks.colour, most=0.5)
-
-
-def coloured(looks: QualityMeasures) -> Odd:
-    """Return coloured images of a collection of grey ones."""
-    return _rare(-looks.colour, looks.colour > 3, "in colour", looks.colour)
+    low, high, colour = looks.low, looks.high, looks.colour
+    return {
+        "empty": _rare(looks.contrast, empty, "contrast {:.1f} of 255", looks.contrast),
+        "dark": _rare(high, (high < 60) & ~empty, "at most {:.0f} of 255", high),
+        "bright": _rare(-low, (low > 195) & ~empty, "at least {:.0f} of 255", low),
+        "blurred": _rare(
+            detail, soft & ~empty, "{:.0%} of the usual detail", np.exp(detail - usual)
+        ),
+        "odd-shape": _rare(-stretched, stretched >= 1, "{0[0]:,}×{0[1]:,}", sizes),
+        "odd-size": _rare(area, area < np.median(area) - 4, "{0[0]:,}×{0[1]:,}", sizes),
+        "grey": _rare(colour, colour <= 3, "grey", colour, most=0.5),
+        "coloured": _rare(-colour, colour > 3, "in colour", colour),
+    }
 
 
 def _rare(

@@ -9,7 +9,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, St
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
-from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
+from opsin.data.cache import as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
+from opsin.data.decoded_store import Decoded, take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
@@ -33,12 +34,10 @@ Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _One = TypeVar("_One")
 
-_LOCATION: Final = {"sources", "test", "labels"}
-
 
 def is_moved(run: RunDirectory) -> bool:
     """Tell whether there is nothing any more where a run's images were."""
-    return not has_no_images(run) and bool(_gone(_recorded(run)))
+    return not has_no_images(run) and bool(_missing(_recorded(run)))
 
 
 def has_no_images(run: RunDirectory) -> bool:
@@ -47,13 +46,28 @@ def has_no_images(run: RunDirectory) -> bool:
 
 
 def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
-    """Return which images a run was made from, and where they are now."""
+    """Return which images a run was made from, and where they are now.
+
+    Args:
+        run: The run.
+        data: Where they are, in the run's order; the test images last, if they are elsewhere too.
+        others: Whether ``data`` may be any number of sources.
+    """
     recipe = _recorded(run)
-    given = [data] if isinstance(data, str | os.PathLike) else list(data)
-    if given:
-        places = [os.fspath(each) for each in given]
-        recipe = recipe.model_copy(update=_replaced(run, recipe, places, others=others))
-    gone = [place for place in _gone(recipe) if place not in given]
+    places = [os.fspath(each) for each in ([data] if isinstance(data, str | os.PathLike) else data)]
+    count = len(recipe.sources)
+    if places and recipe.test and len(places) == count + 1:
+        recipe = recipe.model_copy(update={"sources": tuple(places[:-1]), "test": places[-1]})
+    elif places and (others or len(places) == count):
+        recipe = recipe.model_copy(update={"sources": tuple(places)})
+    elif places:
+        more = ", and one more for its test images" if recipe.test else ""
+        raise RecipeError(
+            f"{counted(count, 'place')}, as {run.path} has sources{more}",
+            f"got {len(places)}",
+            f"They were, in this order: {', '.join(_places(recipe))}.",
+        )
+    gone = [place for place in _missing(recipe) if place not in places]
     if gone and not has_no_images(run):
         raise MovedError(run.path, gone)
     return recipe
@@ -65,7 +79,7 @@ def _recorded(run: RunDirectory) -> DataRecipe:
     recipe = run.read(RecordedRecipe).data.model_copy(update={"parts_of": None})
     if not run.dataset.is_file():
         return recipe
-    places = run.location().model_dump(include=_LOCATION, exclude_unset=True)
+    places = run.location().model_dump(include={"sources", "test", "labels"}, exclude_unset=True)
     try:
         return DataRecipe.model_validate(recipe.model_dump(exclude_unset=True) | places)
     except ValidationError as error:
@@ -76,29 +90,11 @@ def _recorded(run: RunDirectory) -> DataRecipe:
         ) from error
 
 
-def _replaced(
-    run: RunDirectory, recipe: DataRecipe, given: list[str], *, others: bool
-) -> dict[str, object]:
-    """Return the places that ``given`` means."""
-    count = len(recipe.sources)
-    if recipe.test and len(given) == count + 1:
-        return {"sources": tuple(given[:-1]), "test": given[-1]}
-    if others or len(given) == count:
-        return {"sources": tuple(given)}
-    wanted = f"{counted(count, 'place')}, as {run.path} has sources"
-    raise RecipeError(
-        wanted + (", and one more for its test images" if recipe.test else ""),
-        f"got {len(given)}",
-        f"They were, in this order: {', '.join(_places(recipe))}.",
-    )
-
-
 def _places(recipe: DataRecipe) -> list[str]:
     return [*recipe.sources, *([recipe.test] if recipe.test else [])]
 
 
-def _gone(recipe: DataRecipe) -> list[str]:
-    """Return the places of a recipe where nothing is any more."""
+def _missing(recipe: DataRecipe) -> list[str]:
     return [
         place
         for place in _places(recipe)
@@ -117,9 +113,10 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
     recipe = recipe_of_run(run, data)
     if not run.dataset.is_file():  # ended before it wrote what it was made from
         return load_recipe(recipe, watcher=watcher)
+    record = run.read(DatasetRecord)
 
     def prove(decoded: Decoded) -> Decoded:
-        same = fingerprint_of(decoded) == run.read(DatasetRecord).fingerprint
+        same = fingerprint_of(decoded) == record.fingerprint
         rows = np.arange(len(decoded.labels)) if same else None
         if same and run.split.is_file():
             rows = rows_of_run(run, decoded)
@@ -132,7 +129,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
             )
         # Files that were renamed come in another order; the run's rows stay what they are.
         in_order = np.array_equal(rows, np.arange(len(rows)))
-        return decoded if in_order else decoded.take(rows)
+        return decoded if in_order else take(decoded, rows)
 
     # A correction of an image that is gone is no error of its own: the fingerprint tells.
     # Nor is a split that Opsin would refuse today.
@@ -144,7 +141,11 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
         prove=prove,
     )
     if is_moved(run):
-        _remember(run, dataset)
+        located = dataset.located
+        place = {"sources": list(located.sources), "test": located.test}
+        location = record.location.model_copy(update=place)
+        with contextlib.suppress(StorageError):
+            record.model_copy(update={"location": location}).write(run.path)
     return with_run_split(run, dataset)
 
 
@@ -153,29 +154,18 @@ def with_run_split(directory: RunDirectory, dataset: Dataset) -> Dataset:
     if not directory.split.is_file():
         return dataset
     kept = directory.load_arrays(directory.split)
-    return replace(dataset, split=Split(*(kept[part] for part in ("train", "val", "test"))))
+    return replace(dataset, split=Split(kept["train"], kept["val"], kept["test"]))
 
 
 def _difference(run: RunDirectory, decoded: Decoded) -> str:
     """Say in words how images differ from those that a run was made from."""
-    digests = short_digest(decoded.digests)
-    then = Counter(digest.tobytes() for digest in run.load_arrays(run.split)["digests"])
-    now = Counter(digest.tobytes() for digest in digests)
+    then = Counter(bytes(each) for each in run.load_arrays(run.split)["digests"])
+    now = Counter(bytes(each) for each in short_digest(decoded.digests))
     missing, others = (then - now).total(), (now - then).total()
     if not missing and not others:
         return "the images are the same, but classes of some are others"
-    said = f"of {then.total():,} images {missing:,} are missing" if missing else "none is missing"
-    return f"{said}, and {others:,} others are there" if others else said
-
-
-def _remember(run: RunDirectory, dataset: Dataset) -> None:
-    """Write where the images are now into ``dataset.json``, unless that cannot be written."""
-    located = dataset.located
-    record = run.read(DatasetRecord)
-    place = {"sources": list(located.sources), "test": located.test}
-    moved = record.model_copy(update={"location": record.location.model_copy(update=place)})
-    with contextlib.suppress(StorageError):
-        moved.write(run.path)
+    lost = f"of {then.total():,} images {missing:,} are missing" if missing else "none is missing"
+    return f"{lost}, and {others:,} others are there" if others else lost
 
 
 class RunImage(NamedTuple):
@@ -188,7 +178,7 @@ class RunImage(NamedTuple):
 
 
 def read_images(directory: RunDirectory) -> list[RunImage]:
-    """Read what `write_images` wrote."""
+    """Read the table of a run's images."""
     file = directory.images
     if not file.is_file():
         raise RunError(
@@ -214,49 +204,38 @@ def read_images(directory: RunDirectory) -> list[RunImage]:
 def pair_up(
     then: Sequence[_One], now: Sequence[_One], keys: Sequence[Callable[[_One], Hashable]]
 ) -> list[tuple[int, int, int]]:
-    """Pair what is the same on two sides one to one: no place of either side is used twice."""
+    """Pair what is the same on two sides one to one, by the first key, then by the next."""
     pairs: list[tuple[int, int, int]] = []
     ones, others = list(range(len(then))), list(range(len(now)))
     for step, key in enumerate(keys):
-        if not ones or not others:
-            break
-        places: dict[Hashable, list[int]] = defaultdict(list)
-        for place in reversed(others):
-            places[key(now[place])].append(place)
-        found = [
-            (one, waiting.pop(), step) for one in ones if (waiting := places.get(key(then[one])))
-        ]
+        waiting: dict[Hashable, list[int]] = defaultdict(list)
+        for other in reversed(others):
+            waiting[key(now[other])].append(other)
+        found = [(one, same.pop(), step) for one in ones if (same := waiting.get(key(then[one])))]
         pairs += found
-        gone, taken = {one for one, _, _ in found}, {other for _, other, _ in found}
-        ones = [one for one in ones if one not in gone]
-        others = [other for other in others if other not in taken]
+        paired = {one for one, _, _ in found}
+        ones = [one for one in ones if one not in paired]
+        others = sorted(other for rest in waiting.values() for other in rest)
     return pairs
 
 
-# What an image of a run and one of today have in common: a name may have changed.
-_SAME: Final[tuple[Callable[[RunImage], Hashable], ...]] = (
-    lambda p: (p.digest, p.label, p.name),
-    lambda p: (p.digest, p.label),
-)
-
-
 def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] | None:
-    """Return where each image of a run is today."""
-    split = directory.load_arrays(directory.split)
-    here, mine = short_digest(decoded.digests), split["digests"]
+    """Return where each image of a run is today; ``None`` where one is missing."""
+    mine = directory.load_arrays(directory.split)["digests"]
+    here = short_digest(decoded.digests)
     if here.shape != mine.shape:
         return None
     if np.array_equal(here, mine) and len(np.unique(as_keys(mine))) == len(mine):
         return np.arange(len(mine))
-    classes = decoded.classes
-    now = [
-        RunImage(name, classes[label], "", digest)
-        for name, label, digest in zip(
-            decoded.names, decoded.labels, digest_names(here), strict=True
-        )
-    ]
     then = read_images(directory)
+    labels = [decoded.classes[label] for label in decoded.labels]
+    now = [
+        RunImage(name, label, "", digest)
+        for name, label, digest in zip(decoded.names, labels, digest_names(here), strict=True)
+    ]
+    # A name may have changed.
+    keys = (lambda one: (one.digest, one.label, one.name), lambda one: (one.digest, one.label))
     rows = np.full(len(mine), -1)
-    for one, other, _ in pair_up(then, now, _SAME) if len(then) == len(rows) else ():
+    for one, other, _ in pair_up(then, now, keys) if len(then) == len(rows) else ():
         rows[one] = other
     return None if (rows < 0).any() else rows

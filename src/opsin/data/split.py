@@ -12,9 +12,12 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import RecipeError, SourceError
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError, RunError, SourceError
+from opsin.core.events import Watcher
+from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
-from opsin.data.cache import as_keys
+from opsin.data.cache import as_keys, short_digest
 
 #: Codes of the ``given`` array: what a source says of each of its images.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
@@ -302,6 +305,52 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
             "Add other images, leave --group-by out, or give --near-duplicates apart.",
         )
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
+
+
+def recorded_parts(
+    run: str, digests: Sequence[NDArray[np.uint8]], watcher: Watcher
+) -> NDArray[np.uint8]:
+    """Return the part that each image had in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones.
+
+    Args:
+        run: The run's directory.
+        digests: Of the images' pixels, and of their sources, ``uint8[N, 32]`` each.
+        watcher: Is told how many images are known.
+    """
+    directory = RunDirectory.open(run)
+    if not directory.split.is_file():
+        raise RunError(
+            "a run that recorded the parts of its images",
+            f"{run} ended before it did",
+            "Name another, or leave parts_of out.",
+        )
+    kept = directory.load_arrays(directory.split)
+    if "fold" in kept:
+        raise RecipeError(
+            "a run with parts, for parts_of",
+            f"{run} learnt from all its images, and was judged by all of them",
+            "Leave it out: images that come later move nothing there.",
+        )
+    known: dict[bytes, int] = {}
+    # Of copies in several parts, one that was trained on counts.
+    for part, code in (("test", TEST), ("val", VAL), ("train", TRAIN)):
+        for name in ("digests", "source_digests"):
+            known |= {bytes(digest): code for digest in kept[name][kept[part]]}
+    parts = np.full(len(digests[0]), UNASSIGNED, np.uint8)
+    for kind in digests:
+        codes = [known.get(bytes(digest), UNASSIGNED) for digest in short_digest(kind)]
+        parts = np.where(parts == UNASSIGNED, codes, parts).astype(np.uint8)
+    found = int(np.count_nonzero(parts))
+    if not found:
+        raise RecipeError(
+            "a run that was trained on some of these images, for parts_of",
+            f"{run} has none of them",
+            "Leave it out, or name another run.",
+        )
+    new = len(parts) - found
+    fill = f"; {counted(new, 'new image')} {'fill' if new > 1 else 'fills'} them up"
+    watcher.fact("Parts", f"as in {run} for {counted(found, 'image')}{fill if new else ''}")
+    return parts
 
 
 def find_leaks(

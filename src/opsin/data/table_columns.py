@@ -7,9 +7,8 @@ from pathlib import Path
 
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
-from opsin.data.sources.imagefolder import tables_of
 from opsin.data.sources.named import is_place
-from opsin.data.sources.table import is_table, other_columns
+from opsin.data.sources.table import is_table, metadata_tables, other_columns
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:
@@ -30,5 +29,5 @@ def _table_of(recipe: DataRecipe) -> Path | None:
     # os.path, because it answers for impossible names instead of raising.
     if os.path.isfile(path):  # noqa: PTH113
         return path if is_table(path) else None
-    tables = tables_of(path, recipe.columns) if os.path.isdir(path) else []  # noqa: PTH112
+    tables = metadata_tables(path, recipe.columns) if os.path.isdir(path) else []  # noqa: PTH112
     return tables[0] if len(tables) == 1 and tables[0].parent == path else None

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, NamedTuple
 
 from opsin.onnx_files.refusal import quoted, refused
@@ -65,10 +66,10 @@ class NetworkConfig:
     outputs: tuple[Reference, ...]
 
 
-def read_network(file: str, given: Mapping[str, Any]) -> NetworkConfig:
+def read_network(file: str, config: Mapping[str, Any]) -> NetworkConfig:
     """Read the configuration of a network."""
     try:
-        return _Reader(file).network(given, _DEEPEST)
+        return _Reader(file).network(config, _DEEPEST)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise refused(file, "its configuration is not that of a network") from error
 
@@ -77,8 +78,8 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self._file, self._left = file, _MOST_LAYERS
 
-    def network(self, given: Mapping[str, Any], depth: int) -> NetworkConfig:
-        kind, config = self._kind(given), given["config"]
+    def network(self, stated: Mapping[str, Any], depth: int) -> NetworkConfig:
+        kind, config = self._kind(stated), stated["config"]
         if kind not in _NETWORKS or depth < 0:
             reason = f"its network is of the class {quoted(kind)}, which is a program of its own"
             raise refused(
@@ -107,15 +108,15 @@ class _Reader:
         if not {layer.name for layer in layers} >= {each.layer for each in (*inputs, *outputs)}:
             raise refused(self._file, "its configuration names a layer that is not there")
         ordered = _in_order(_as_counted(calls, outputs), inputs)
-        if len(ordered) < len(calls):
+        if ordered is None:
             reason = "its layers wait for one another, or for one that is not there"
             raise refused(self._file, reason)
         return NetworkConfig(name, layers, ordered, inputs, outputs)
 
-    def _kind(self, given: Mapping[str, Any]) -> str:
+    def _kind(self, stated: Mapping[str, Any]) -> str:
         """Return the class of a layer of Keras' own."""
-        kind = str(given["class_name"])
-        module, registered = given.get("module"), given.get("registered_name")
+        kind = str(stated["class_name"])
+        module, registered = stated.get("module"), stated.get("registered_name")
         foreign = isinstance(module, str) and not _KERAS.match(module)
         foreign |= isinstance(registered, str) and registered not in (kind, f"Keras>{kind}")
         foreign |= not re.fullmatch(r"\w{1,100}", kind)
@@ -128,16 +129,16 @@ class _Reader:
             )
         return kind
 
-    def _layer(self, given: Mapping[str, Any], key: str, depth: int) -> LayerConfig:
-        kind, config = self._kind(given), given["config"]
+    def _layer(self, stated: Mapping[str, Any], key: str, depth: int) -> LayerConfig:
+        kind, config = self._kind(stated), stated["config"]
         if kind in _NETWORKS:
-            inner = self.network(given, depth - 1)
+            inner = self.network(stated, depth - 1)
             return LayerConfig(kind, inner.name[:200], key, {}, inner)
         if not isinstance(config, dict):
             raise TypeError("options of a layer")
         if kind == "TFOpLambda":
             kind = _ARITHMETIC.get(str(config.get("function")), kind)
-        name = str(given.get("name") or config.get("name") or key)
+        name = str(stated.get("name") or config.get("name") or key)
         return LayerConfig(kind, name[:200], key, config, None)
 
 
@@ -169,13 +170,13 @@ def _in_a_row(name: str, layers: tuple[LayerConfig, ...]) -> NetworkConfig:
     return NetworkConfig(name, layers, tuple(calls), (start,), (before,))
 
 
-def _references(given: Any) -> tuple[Reference, ...]:
+def _references(ends: Any) -> tuple[Reference, ...]:
     """Read inputs or outputs of a network: one, a list, or a dictionary of them."""
-    if isinstance(given, dict):
-        return tuple(each for part in given.values() for each in _references(part))
-    if len(given) == 3 and isinstance(given[0], str) and isinstance(given[1], int):
-        return (Reference(given[0], given[1], int(given[2])),)
-    return tuple(each for part in given for each in _references(part))
+    if isinstance(ends, dict):
+        return tuple(each for part in ends.values() for each in _references(part))
+    if len(ends) == 3 and isinstance(ends[0], str) and isinstance(ends[1], int):
+        return (Reference(ends[0], ends[1], int(ends[2])),)
+    return tuple(each for part in ends for each in _references(part))
 
 
 def _calls(layer: LayerConfig, nodes: Any) -> list[Call]:
@@ -183,34 +184,34 @@ def _calls(layer: LayerConfig, nodes: Any) -> list[Call]:
     calls = []
     for number, node in enumerate(nodes):
         if isinstance(node, dict):
-            given = tuple(_argument(each) for each in node.get("args", ()))
+            values = tuple(_argument(each) for each in node.get("args", ()))
             named = {str(key): _argument(each) for key, each in node.get("kwargs", {}).items()}
         else:
             rows = node if node and isinstance(node[0], list) else [node]
-            given = tuple(Reference(str(row[0]), int(row[1]), int(row[2])) for row in rows)
+            values = tuple(Reference(str(row[0]), int(row[1]), int(row[2])) for row in rows)
             further = [row[3] for row in rows if len(row) > 3]
             named = {str(key): _row_argument(each) for row in further for key, each in row.items()}
-        calls.append(Call(layer, number, given, named))
+        calls.append(Call(layer, number, values, named))
     return calls
 
 
-def _argument(given: Any) -> Any:
-    if isinstance(given, dict):
-        if given.get("class_name") == "__keras_tensor__":
-            name, call, output = given["config"]["keras_history"]
+def _argument(stated: Any) -> Any:
+    if isinstance(stated, dict):
+        if stated.get("class_name") == "__keras_tensor__":
+            name, call, output = stated["config"]["keras_history"]
             return Reference(str(name), int(call), int(output))
-        if given.get("class_name") == "__tuple__":
-            return tuple(_argument(each) for each in given["items"])
+        if stated.get("class_name") == "__tuple__":
+            return tuple(_argument(each) for each in stated["items"])
         raise ValueError("an argument that is no value")
-    return tuple(_argument(each) for each in given) if isinstance(given, list) else given
+    return tuple(_argument(each) for each in stated) if isinstance(stated, list) else stated
 
 
-def _row_argument(given: Any) -> Any:
+def _row_argument(stated: Any) -> Any:
     """Read an argument of earlier Kerases: ``[name, call, output]`` is a value."""
-    match given:
+    match stated:
         case [str(name), int(call), int(output)]:
             return Reference(name, call, output)
-    return given
+    return stated
 
 
 def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Call]:
@@ -227,34 +228,30 @@ def _as_counted(calls: Sequence[Call], outputs: Sequence[Reference]) -> list[Cal
     ]
 
 
-def _needs(given: Any) -> list[Reference]:
+def _needs(values: Any) -> list[Reference]:
     """Return the values among the arguments of a call, in their order."""
-    if isinstance(given, Call):
-        return [*_needs(given.given), *_needs(given.named)]
-    if isinstance(given, Reference):
-        return [given]
-    if isinstance(given, Mapping):
-        given = tuple(given.values())
-    return [each for part in given for each in _needs(part)] if isinstance(given, tuple) else []
+    if isinstance(values, Call):
+        return [*_needs(values.given), *_needs(values.named)]
+    if isinstance(values, Reference):
+        return [values]
+    if isinstance(values, Mapping):
+        values = tuple(values.values())
+    return [each for part in values for each in _needs(part)] if isinstance(values, tuple) else []
 
 
-def _in_order(calls: Sequence[Call], inputs: Sequence[Reference]) -> tuple[Call, ...]:
-    """Bring each call behind those that it needs; those that wait in vain are left out."""
-    known = {(each.layer, each.call) for each in inputs}
-    waiting: dict[tuple[str, int], list[int]] = {}
-    missing = []
-    for place, call in enumerate(calls):
-        needed = {(each.layer, each.call) for each in _needs(call)} - known
-        missing.append(len(needed))
-        for each in needed:
-            waiting.setdefault(each, []).append(place)
-    ready = [place for place, count in enumerate(missing) if not count]
-    ordered = []
-    for place in ready:  # it grows meanwhile
-        call = calls[place]
-        ordered.append(call)
-        for other in waiting.pop((call.layer.name, call.number), ()):
-            missing[other] -= 1
-            if not missing[other]:
-                ready.append(other)
-    return tuple(ordered)
+def _in_order(calls: Sequence[Call], inputs: Sequence[Reference]) -> tuple[Call, ...] | None:
+    """Bring each call behind those that it needs; ``None`` where one waits in vain."""
+    known = {each[:2] for each in inputs}
+    made = {(call.layer.name, call.number): call for call in calls}
+    needs = {
+        key: [each[:2] for each in _needs(call) if each[:2] not in known]
+        for key, call in made.items()
+    }
+    if len(made) < len(calls) or not made.keys() >= {
+        each for part in needs.values() for each in part
+    }:
+        return None
+    try:
+        return tuple(made[key] for key in TopologicalSorter(needs).static_order())
+    except CycleError:
+        return None

@@ -52,22 +52,21 @@ _BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 class WeightList:
     """The weights of one layer in Keras' order, each read when it is asked for."""
 
-    def __init__(self, file: str, found: Sequence[Any], allowed: int) -> None:
-        self._file, self._found, self._allowed = file, found, allowed
+    def __init__(self, file: str, stored: Sequence[Any], allowed: int) -> None:
+        self._file, self._stored, self._allowed = file, stored, allowed
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._stored)
 
-    def shape(self, place: int) -> tuple[int, ...]:
+    def shape(self, number: int) -> tuple[int, ...]:
         """Return the shape of one of them."""
-        return tuple(self._found[place].shape)
+        return tuple(self._stored[number].shape)
 
-    def read(self, place: int, layer: str) -> NDArray[np.float32]:
+    def read(self, number: int, layer: str) -> NDArray[np.float32]:
         """Read one of them, which must be an array of finite numbers within the file."""
-        stored = self._found[place]
+        stored = self._stored[number]
         plan = stored.id.get_create_plist()
         filters = {plan.get_filter(number)[0] for number in range(plan.get_nfilters())}
-        fault = None
         if stored.dtype.kind not in "fiu":
             fault = "holds no numbers"
         elif stored.is_virtual or stored.external:
@@ -76,7 +75,7 @@ class WeightList:
             fault = "is packed in a way of its own"
         elif math.prod(stored.shape) * stored.dtype.itemsize > self._allowed:
             fault = "is declared larger than the file could hold"
-        if fault is None:
+        else:
             values: NDArray[np.float32] = np.asarray(stored[()], np.float32)
             if np.isfinite(values).all():
                 return values
@@ -100,29 +99,29 @@ class LayerWeights:
 
     def _by_place(self, trail: Sequence[LayerConfig]) -> list[Any]:
         # As TensorFlow 2.12 to 2.15 wrote it.
-        earlier = self._child(self.file, "_layer_checkpoint_dependencies")
-        top = self.file if earlier is None else earlier
-        group = self._walk(top, [name for layer in trail for name in ("layers", layer.key)])
+        earlier = self._walk(self.file, "_layer_checkpoint_dependencies")
+        names = [name for layer in trail for name in ("layers", layer.key)]
+        group = self._walk(self.file if earlier is None else earlier, *names)
         return [] if group is None else list(self._stored(group))
 
     def _stored(self, group: Any) -> Iterator[Any]:
-        own = self._child(group, "vars")
+        own = self._walk(group, "vars")
         for number in range(0 if own is None else len(own)):
-            stored = self._child(own, str(number))
+            stored = self._walk(own, str(number))
             if isinstance(stored, h5py.Dataset):
                 yield stored
         for part in _PARTS:
-            inner = self._child(group, part)
+            inner = self._walk(group, part)
             if isinstance(inner, h5py.Group):
                 yield from self._stored(inner)
 
     def _by_name(self, trail: Sequence[LayerConfig]) -> list[Any]:
         own = trail[-1].name
-        group = self._walk(self.file, ["model_weights", trail[0].name])
+        group = self._walk(self.file, "model_weights", trail[0].name)
         names = [] if group is None else self._names(group)
         if len(trail) > 1:  # the names of all layers of a network within a network are in one list
             names = [name for name in names if own in name.split("/")[:-1]]
-        found = [self._walk(group, name.split("/")) for name in names]
+        found = [self._walk(group, *name.split("/")) for name in names]
         if not all(isinstance(each, h5py.Dataset) for each in found):
             raise refused(self.name, f"weights of layer {quoted(own)} are missing")
         return found
@@ -130,34 +129,31 @@ class LayerWeights:
     def _names(self, group: Any) -> list[str]:
         """Return the names of a layer's weights; long lists are kept in several attributes."""
         try:
-            given = group.attrs.get("weight_names")
-            parts = [given] if given is not None else []
+            first = group.attrs.get("weight_names")
+            parts = [] if first is None else [first]
             while (more := group.attrs.get(f"weight_names{len(parts)}")) is not None:
                 parts.append(more)
-            names = [cast(Any, name) for part in parts for name in part]
+            return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                    for part in parts for name in cast(Any, part)]  # fmt: skip
         except _BROKEN as error:
             raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
-        return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-                for name in names]  # fmt: skip
 
-    def _walk(self, group: Any, names: Sequence[str]) -> Any:
+    def _walk(self, group: Any, *names: str) -> Any:
+        """Return what lies at a path in a group, where it lies there itself; else ``None``."""
         for name in names:
-            if group is None:
-                return None
-            group = self._child(group, name)
+            if not isinstance(group, h5py.Group):
+                raise refused(self.name, "its weights are in no order that Keras writes")
+            try:
+                link = group.get(name, getlink=True)
+                if link is None:
+                    return None
+                if isinstance(link, h5py.HardLink):
+                    group = group[name]
+                    continue
+            except _BROKEN as error:
+                raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
+            raise refused(self.name, f"{quoted(name)} among its weights is a link")
         return group
-
-    def _child(self, group: Any, name: str) -> Any:
-        """Return what lies under a name in a group, where it lies there itself; else ``None``."""
-        if not isinstance(group, h5py.Group):
-            raise refused(self.name, "its weights are in no order that Keras writes")
-        try:
-            link = group.get(name, getlink=True)
-            if link is None or isinstance(link, h5py.HardLink):
-                return None if link is None else group[name]
-        except _BROKEN as error:
-            raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
-        raise refused(self.name, f"{quoted(name)} among its weights is a link")
 
 
 @dataclass(frozen=True)

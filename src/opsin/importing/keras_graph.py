@@ -1,14 +1,19 @@
-"""The graph that a Keras network becomes, its images kept channels first wherever that is free."""
+"""The graph that a Keras network becomes, and one layer of it in one of its calls.
+
+Images are kept channels first wherever that is free, which is what the operators take.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opsin.importing.keras_file import WeightList
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.refusal import quoted, refused
 
@@ -31,35 +36,31 @@ class KerasGraph(GraphWriter):
 
     file: str = ""
     channels_first: bool = False
-    _held: set[str] = field(default_factory=set)
-    _made: set[str] = field(default_factory=set)
+    _stored: set[str] = field(default_factory=set)
+    _names: set[str] = field(default_factory=set)
 
     def refuse(self, reason: str, advice: str = "") -> Exception:
         """Return the error of something that the file asks for and the graph cannot do."""
         return refused(self.file, reason, advice)
 
     def fresh(self, name: str) -> str:
-        """Return a name that no value has yet, which begins as given."""
+        """Return a name that no value has yet, which begins with this one."""
         found, number = name, 1
-        while found in self._made:
+        while found in self._names:
             number += 1
             found = f"{name}@{number}"
-        self._made.add(found)
+        self._names.add(found)
         return found
 
-    def held(self, name: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
+    def stored(self, name: str, value: Any) -> str:
         """Store a weight once, however often its layer is used, and return its name."""
-        if name not in self._held:
-            self._held.add(name)
-            self.weight(name, value, dtype)
+        if name not in self._stored:
+            self._stored.add(name)
+            self.weight(name, value, np.float32)
         return name
 
-    def constant(self, name: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
-        """Store a constant of an operator under a name of its own."""
-        return self.weight(self.fresh(name), value, dtype)
-
     def apply(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Add an operator whose output gets a name of its own, which begins as given."""
+        """Add an operator whose output gets a fresh name."""
         return self.node(kind, inputs, self.fresh(name), **attributes)
 
     def tensor(
@@ -116,14 +117,145 @@ class KerasGraph(GraphWriter):
         """Let the value of a layer, whose operators began at `since`, bear the layer's name."""
         if len(value.shape) == 3 and value.maps is None and not self.channels_first:
             self.maps(value)
-        shown = self.native(value)
-        if not any(shown in node.output for node in self.nodes[since:]):
+        shown, own = self.native(value), self.nodes[since:]
+        if not any(shown in node.output for node in own):
             named = self.apply("Identity", [shown], name)
         else:
             named = self.fresh(name)
-            for node in self.nodes[since:]:
+            for node in own:
                 for part in (node.input, node.output):
                     part[:] = [named if each == shown else each for each in part]
         if value.maps is None:
             return KerasTensor(value.shape, named)
         return KerasTensor(value.shape, named if value.plain == shown else value.plain, named)
+
+
+@dataclass
+class LayerCall:
+    """A layer in one of its calls: its options, its weights, and the graph it is written into."""
+
+    to: KerasGraph
+    kind: str
+    name: str
+    options: Mapping[str, Any]
+    stored: WeightList
+    version: tuple[int, ...]  # of the Keras that saved it
+    given: tuple[Any, ...]  # values, and constants among them
+    named: Mapping[str, Any]
+    words: str = ""  # its kind in the summary table; its class where a layer sets none
+    parameters: int = field(default=0, init=False)
+    fixed: int = field(default=0, init=False)  # parameters that training does not change
+    multiply_adds: int = field(default=0, init=False)
+
+    def refuse(self, reason: str) -> Exception:
+        """Return the error of something that the layer asks for and is not possible here."""
+        return self.to.refuse(f"layer {quoted(self.name)} ({self.kind}) {reason}")
+
+    @property
+    def values(self) -> list[KerasTensor]:
+        """The values that it is given."""
+        return tensors_in(self.given)
+
+    @property
+    def value(self) -> KerasTensor:
+        """The one value that it is given."""
+        values = self.values
+        if len(values) != 1:
+            raise self.refuse(f"is given {len(values)} values")
+        return values[0]
+
+    def apply(self, kind: str, inputs: Sequence[str], part: str = "value", **further: Any) -> str:
+        """Add an operator and return the name of its output."""
+        return self.to.apply(kind, inputs, f"{self.name}.{part}", **further)
+
+    def constant(self, part: str, value: Any, dtype: type[np.generic] = np.float32) -> str:
+        """Store numbers that are no weights."""
+        return self.to.weight(self.to.fresh(f"{self.name}.{part}"), value, dtype)
+
+    def weight(self, part: str, value: NDArray[np.float32]) -> str:
+        """Store a weight as the graph has it."""
+        return self.to.stored(f"{self.name}.{part}", value)
+
+    def plainly(self, shape: Sequence[int], name: str) -> KerasTensor:
+        """Return a value that is in the graph in the shape that Keras has it in."""
+        return self.to.tensor(shape, plain=name)
+
+    def affine(self, value: str, factor: str | None, offset: str | None, part: str) -> str:
+        """Write a product and a sum."""
+        for kind, by in (("Mul", factor), ("Add", offset)):
+            if by is not None:
+                value = self.apply(kind, [value, by], part)
+        return value
+
+    def take(self, *shapes: tuple[int, ...] | None) -> list[NDArray[np.float32]]:
+        """Read the layer's weights; ``None`` stands for one that the options leave out."""
+        wanted = [shape for shape in shapes if shape is not None]
+        if len(self.stored) < len(wanted):
+            raise self.refuse(f"has {len(self.stored)} weights, and needs {len(wanted)}")
+        for number, shape in enumerate(wanted):
+            if self.stored.shape(number) != shape:
+                has, needs = ("×".join(map(str, each)) or "one number"
+                              for each in (self.stored.shape(number), shape))  # fmt: skip
+                raise self.refuse(f"has a weight of {has} where {needs} is needed")
+        self.parameters += sum(math.prod(shape) for shape in wanted)
+        return [self.stored.read(number, self.name) for number in range(len(wanted))]
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return an option that is yes or no."""
+        found = self.options.get(name, default)
+        if not isinstance(found, bool):
+            raise self.refuse(f"has no usable {name}")
+        return found
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """Return an option that is a finite number."""
+        found = self.options.get(name, default)
+        if isinstance(found, dict):  # as NumPy's numbers are written
+            found = found.get("config", {}).get("value")
+        if type(found) not in (int, float) or not math.isfinite(found):
+            raise self.refuse(f"has no usable {name}")
+        return float(found)
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """Return an option that is a whole number from 1 on."""
+        found = self.options.get(name, default)
+        if type(found) is not int or not 1 <= found < 1 << 24:
+            raise self.refuse(f"has no usable {name}")
+        return found
+
+    def sizes(self, name: str, default: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
+        """Return an option that is a number from 1 on for each axis, or one for all."""
+        found = self.options.get(name, default)
+        found = default if found is None else found
+        parts = [found] * axes if isinstance(found, int) else list(found)
+        whole = all(isinstance(size, int) and 1 <= size < 1 << 20 for size in parts)
+        if len(parts) != axes or not whole:
+            raise self.refuse(f"has no usable {name}")
+        return tuple(parts)
+
+    def text(self, name: str, default: str, choices: Sequence[str]) -> str:
+        """Return an option that is one of a few words."""
+        found = self.options.get(name)
+        found = default if found is None else found
+        if found not in choices:
+            raise self.refuse(f"has {name}={quoted(found)}, which is not known here")
+        return str(found)
+
+    def check_order(self) -> None:
+        """See that the layer has its channels where the whole network has them."""
+        order = "channels_first" if self.to.channels_first else "channels_last"
+        if self.options.get("data_format", order) not in (order, None):
+            raise self.refuse("has its channels elsewhere than others do")
+
+
+#: Writes a layer and returns what it puts out.
+Writer = Callable[[LayerCall], KerasTensor]
+
+
+def tensors_in(values: Any) -> list[KerasTensor]:
+    """Return the values among what a layer is given, in their order."""
+    if isinstance(values, KerasTensor):
+        return [values]
+    if isinstance(values, tuple):
+        return [each for part in values for each in tensors_in(part)]
+    return []

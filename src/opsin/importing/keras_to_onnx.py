@@ -10,32 +10,12 @@ from onnx import TensorProto
 
 from opsin.core.metadata import Layer
 from opsin.importing.converted import Converted, model_of
-from opsin.importing.keras_config import (
-    Call,
-    LayerConfig,
-    NetworkConfig,
-    Reference,
-    read_network,
-)
+from opsin.importing.keras_config import Call, LayerConfig, NetworkConfig, Reference, read_network
 from opsin.importing.keras_file import KerasFile, open_keras
-from opsin.importing.keras_graph import KerasGraph, KerasTensor
-from opsin.importing.keras_layers import (
-    activations,
-    attention,
-    dense_and_convolution,
-    normalisation,
-    shapes,
-)
-from opsin.importing.keras_layers.layer_call import LayerCall, Writer, tensors_in
+from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, tensors_in
+from opsin.importing.keras_layers import LAYERS
 from opsin.onnx_files.refusal import quoted
 
-_LAYERS: Final[dict[str, Writer]] = {
-    **activations.LAYERS,
-    **dense_and_convolution.LAYERS,
-    **normalisation.LAYERS,
-    **shapes.LAYERS,
-    **attention.LAYERS,
-}
 # Layers that run code which the file holds.
 _CODE: Final = frozenset(("Lambda", "TFOpLambda", "TensorFlowOpLayer", "SlicingOpLambda"))
 # Layers that bring pixels to the numbers that a network was trained on, before any that learns.
@@ -135,7 +115,7 @@ class _Conversion:
         self, call: Call, given: Any, named: Any, trail: tuple[LayerConfig, ...]
     ) -> KerasTensor:
         layer, to = call.layer, self._to
-        write = _LAYERS.get(layer.kind)
+        write = LAYERS.get(layer.kind)
         if layer.kind in _CODE:
             what = f"({layer.kind}) is a program inside the file, which is never run"
             raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
@@ -180,7 +160,7 @@ def _scaling(network: NetworkConfig) -> str | None:
             return layer.name
         if layer.inner is not None:
             return _scaling(layer.inner)
-        if layer.kind not in _BEFORE and _LAYERS.get(layer.kind) is not _LAYERS["Dropout"]:
+        if layer.kind not in _BEFORE and LAYERS.get(layer.kind) is not LAYERS["Dropout"]:
             return None
     return None
 

@@ -11,18 +11,18 @@ from onnx import TensorProto
 
 from opsin.core.metadata import MAX_CLASSES, Layer
 from opsin.importing.converted import Converted, Form, model_of
-from opsin.importing.sklearn_trees import boosted_trees, forest_trees
 from opsin.importing.skops_file import SkopsObject, open_skops
-from opsin.onnx_files.graph_writer import GraphWriter
-from opsin.onnx_files.kernels import (
+from opsin.onnx_files.classical_heads import (
     KERNELS,
     SupportVectors,
+    TreeNodes,
     kernel,
     write_neighbours,
     write_scores,
+    write_trees,
 )
-from opsin.onnx_files.refusal import quoted
-from opsin.onnx_files.tree_ensemble import write_trees
+from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.refusal import quoted, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.
 _EMBEDDING: Final = "embedding"
@@ -31,6 +31,7 @@ _MOST_UNITS: Final = 1 << 22
 _MOST_NEIGHBOURS: Final = 10_000
 # As scikit-learn keeps a component that does not vary from being divided by nothing.
 _LEAST_DEVIATION: Final = float(np.finfo(np.float64).eps)
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class _Rows(NamedTuple):
@@ -51,55 +52,55 @@ class _Written(NamedTuple):
     multiply_adds: int
     form: Form = "logits"
 
-    def layer(self, name: str) -> Layer:
-        return Layer(
-            name=name, kind=self.kind, shape=(self.units,), parameters=self.parameters,
-            trainable=self.parameters, multiply_adds=self.multiply_adds,
-        )  # fmt: skip
-
 
 _Write = Callable[[GraphWriter, SkopsObject, _Rows, str], _Written]
 
 
 def convert_estimator(path: Path) -> Converted:
     """Read an estimator that skops saved."""
-    with open_skops(path) as given:
-        return _converted(given)
+    with open_skops(path) as estimator:
+        return _converted(estimator)
 
 
-def _converted(given: SkopsObject) -> Converted:
-    steps = _steps(given) if given.kind == "Pipeline" else [given]
-    *before, last = steps
+def _converted(estimator: SkopsObject) -> Converted:
+    steps = _steps(estimator) if estimator.kind == "Pipeline" else [estimator]
+    last = steps[-1]
     values = last.values("classes_")
     texts = tuple(each for each in values if isinstance(each, str))
     if not 2 <= len(values) <= MAX_CLASSES or len(set(values)) != len(values):
         raise last.refusal(f"has {len(values):,} classes, or one twice")
     first = steps[0].whole("n_features_in_", 1, _MOST_UNITS)
     to, rows, layers = GraphWriter(), _Rows("rows", first, len(values)), []
-    names = [f"{step.kind.lower()}_{place}" for place, step in enumerate(steps, start=1)]
-    for step, name in zip(before, names[:-1], strict=True):
-        written = _write_by(_STEPS, step, "is a step that is not known here")(to, step, rows, name)
+    for number, step in enumerate(steps, start=1):
+        name, table, what = f"{step.kind.lower()}_{number}", _STEPS, "step that is not known here"
+        if step is last:
+            step.whole("n_features_in_", rows.units, rows.units)
+            embedding = (to.node("Identity", [rows.source], _EMBEDDING), rows.units)
+            table, what = _CLASSIFIERS, "classifier that is known here"
+        if step.kind not in table:
+            article = "no" if step is last else "a"
+            raise step.refusal(f"is {article} {what}", f"Known are {', '.join(table)}.")
+        written = table[step.kind](to, step, rows, name)
         to.node("Identity", [written.value], name)
-        layers.append(written.layer(name))
+        layers.append(
+            Layer(
+                name=name, kind=written.kind, shape=(written.units,), parameters=written.parameters,
+                trainable=written.parameters, multiply_adds=written.multiply_adds,
+            )
+        )  # fmt: skip
         rows = rows._replace(source=name, units=written.units)
-    last.whole("n_features_in_", rows.units, rows.units)
-    to.node("Identity", [rows.source], _EMBEDDING)
-    write = _write_by(_CLASSIFIERS, last, "is no classifier that is known here")
-    written = write(to, last, rows, names[-1])
-    to.node("Identity", [written.value], names[-1])
-    layers.append(written.layer(names[-1]))
-    kinds = [step.kind for step in steps]
-    network = f"Pipeline of {', '.join(kinds[:-1])} and {kinds[-1]}" if before else kinds[0]
+    *before, kind = (step.kind for step in steps)
+    network = f"Pipeline of {', '.join(before)} and {kind}" if before else kind
     version = last.plain("_sklearn_version") if "_sklearn_version" in last else ""
     model = model_of(
         to, network, "scikit-learn",
         ("rows", TensorProto.DOUBLE, (first,)),
-        (_EMBEDDING, TensorProto.DOUBLE, (rows.units,)),
-        (names[-1], TensorProto.FLOAT, (len(values),)),
+        (embedding[0], TensorProto.DOUBLE, (embedding[1],)),
+        (name, TensorProto.FLOAT, (len(values),)),
         trees=True,
     )  # fmt: skip
     return Converted(
-        model, f"scikit-learn {quoted(version)}".strip(), network, tuple(layers), names[-1],
+        model, f"scikit-learn {quoted(version)}".strip(), network, tuple(layers), name,
         written.form, classes=texts if len(texts) == len(values) else None,
     )  # fmt: skip
 
@@ -116,12 +117,6 @@ def _steps(pipeline: SkopsObject) -> list[SkopsObject]:
     if passes[-1]:
         raise pipeline.refusal("ends without a classifier")
     return [step for (_, step), empty in zip(pairs, passes, strict=True) if not empty]
-
-
-def _write_by(table: dict[str, _Write], given: SkopsObject, what: str) -> _Write:
-    if given.kind not in table:
-        raise given.refusal(what, f"Known are {', '.join(table)}.")
-    return table[given.kind]
 
 
 def _standard(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Written:
@@ -196,21 +191,80 @@ def _logistic(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Writ
     )  # fmt: skip
 
 
-def _forest(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
-    trees = forest_trees(given, rows.units, rows.classes)
+def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Written:
+    """Write trees whose leaves hold each class's share over all of them."""
+    estimators = forest.items("estimators_")
+    forest.whole("n_estimators", len(estimators), len(estimators))
+    if not estimators:
+        raise forest.refusal("has no trees")
+    trees = []
+    for tree in (each.object("tree_") for each in estimators):
+        nodes = tree.records("nodes", left_child="iu", right_child="iu", feature="iu",
+                             threshold="f")  # fmt: skip
+        leaf = nodes["left_child"] == -1
+        votes = tree.numbers("values", len(leaf), 1, rows.classes)[:, 0]
+        sums = votes.sum(axis=1, keepdims=True)
+        if (votes < 0).any() or not (sums[leaf] > 0).all():
+            raise forest.refusal("has a tree with no votes in a leaf")
+        shares = np.zeros_like(votes)
+        shares[leaf] = votes[leaf] / sums[leaf] / len(estimators)
+        one = TreeNodes(
+            nodes["feature"], nodes["threshold"], nodes["left_child"], nodes["right_child"], leaf,
+            shares,
+        )  # fmt: skip
+        trees.append(_checked(forest.file.name, one, rows.units))
     held = write_trees(to, _single(to, rows.source), "votes", trees, rows.classes, base=None)
     return _Written("votes", rows.classes, f"{len(trees):,} trees", held, 0, "probabilities")
 
 
-def _boosting(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:
-    if "_preprocessor" in given and given.plain("_preprocessor") is not None:
-        raise given.refusal("encodes categories")
-    trees = boosted_trees(given, rows.units, rows.classes)
-    columns = 1 if rows.classes == 2 else rows.classes
+def _boosting(to: GraphWriter, boosting: SkopsObject, rows: _Rows, _: str) -> _Written:
+    """Write trees whose leaves add up to the logits."""
+    if "_preprocessor" in boosting and boosting.plain("_preprocessor") is not None:
+        raise boosting.refusal("encodes categories")
+    columns = range(1, 2) if rows.classes == 2 else range(rows.classes)
+    trees = []
+    for predictors in (each.listed for each in boosting.items("_predictors")):
+        if len(predictors) != len(columns):
+            raise boosting.refusal("has a round that lacks trees")
+        for column, predictor in zip(columns, predictors, strict=True):
+            nodes = predictor.records(
+                "nodes", left="iu", right="iu", feature_idx="iu", num_threshold="f", value="f",
+                is_leaf="iub", is_categorical="iub",
+            )  # fmt: skip
+            leaf = nodes["is_leaf"] != 0
+            if nodes["is_categorical"].any():
+                raise boosting.refusal("splits by categories")
+            if not (np.abs(nodes["value"]) <= _LARGEST).all():
+                raise boosting.refusal("has a leaf that holds no number")
+            values = np.zeros((len(leaf), rows.classes))
+            values[leaf, column] = nodes["value"][leaf]
+            one = TreeNodes(
+                nodes["feature_idx"], nodes["num_threshold"], nodes["left"], nodes["right"], leaf,
+                values,
+            )  # fmt: skip
+            trees.append(_checked(boosting.file.name, one, rows.units))
+    if not trees:
+        raise boosting.refusal("has no trees")
     start = np.zeros(rows.classes)
-    start[-columns:] = given.numbers("_baseline_prediction", 1, columns)[0]
+    start[columns.start :] = boosting.numbers("_baseline_prediction", 1, len(columns))[0]
     held = write_trees(to, rows.source, "head", trees, rows.classes, base=start, double=True)
-    return _Written("head", rows.classes, f"{len(trees) // columns:,} rounds of trees", held, 0)
+    kind = f"{len(trees) // len(columns):,} rounds of trees"
+    return _Written("head", rows.classes, kind, held, 0)
+
+
+def _checked(file: str, tree: TreeNodes, units: int) -> TreeNodes:
+    """Return a tree whose nodes all lie behind their parents: no way in it is without end."""
+    inner, count = ~tree.leaf, len(tree.leaf)
+    parents = np.flatnonzero(inner)
+    children = np.concatenate([tree.left[inner], tree.right[inner]])
+    inside = (children > np.concatenate([parents, parents])).all() and (children < count).all()
+    if not inside or len(np.unique(children)) != len(children) or len(children) != count - 1:
+        raise refused(file, "a tree in it has nodes that lead back, or nowhere")
+    if not ((tree.feature[inner] >= 0) & (tree.feature[inner] < units)).all():
+        raise refused(file, "a tree in it asks for a pixel that there is not")
+    if not (np.abs(tree.threshold[inner]) <= _LARGEST).all():
+        raise refused(file, "a tree in it compares with what is no number")
+    return tree
 
 
 def _neighbours(to: GraphWriter, given: SkopsObject, rows: _Rows, _: str) -> _Written:

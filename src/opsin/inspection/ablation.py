@@ -14,8 +14,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.subnetwork import Subnetwork, batch_size
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 # A change counts as shown where chance alone makes one as large less often than this.

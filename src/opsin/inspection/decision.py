@@ -23,8 +23,7 @@ from opsin.inspection.faithfulness import (
 )
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.subnetwork import Subnetwork
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.runtime.classifier import Classifier
 
 NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."

@@ -15,9 +15,8 @@ from opsin.core.metadata import Layer
 from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
-from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 from opsin.onnx_files.operators import traits_of
-from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 # Share of the layer's largest |value| below which a smooth activation's value counts as none.

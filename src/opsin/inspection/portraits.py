@@ -12,9 +12,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
-from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, batch_size
 from opsin.onnx_files.postprocessing import SCALES
-from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 #: Images of each kind that stand for a class.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer, LayerOp
 from opsin.core.stored_json import JsonObject
-from opsin.onnx_files.receptive_field import ReceptiveField
+from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import cpu_session, session_options
 

@@ -17,9 +17,7 @@ from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices, places_among
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.receptive_field import ReceptiveField
-from opsin.onnx_files.subnetwork import Subnetwork, batch_size
+from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField, Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 #: Images that are shown, and that are kept, for each unit.

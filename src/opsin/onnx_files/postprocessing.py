@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Metadata
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.runtime.providers import cpu_session
 
 try:
@@ -41,51 +42,33 @@ _NO_LENGTH: Final = 1e-12
 
 
 def tail(
+    to: GraphWriter,
     logits: str,
     embedding: str,
     *,
     classes: int,
     units: int,
     mix: NDArray[np.float64] | None = None,
-) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Return the last operators of a file, and their weights."""
-    weights: dict[str, NDArray[Any]] = {
-        TEMPERATURE: np.ones((), np.float32),
-        CLASS_MIX: np.zeros(classes, np.float32) if mix is None else mix.astype(np.float32),
-        SCALES: np.ones(units, np.float32),
-        MEANS: np.zeros((units, classes), np.float32),
-        "ood_score.least": np.array(_NO_LENGTH, np.float32),
-        "ood_score.axis": np.array([1], np.int64),
-        "ood_score.one": np.ones((), np.float32),
-    }
-    nodes = [
-        _node("Div", [logits, TEMPERATURE], "tempered"),
-        _node("Add", ["tempered", CLASS_MIX], "calibrated"),
-        _node("Softmax", ["calibrated"], "probabilities", axis=1),
-        _node("Identity", [embedding], "embedding"),
-        _node("Mul", ["embedding", SCALES], "ood_score.scaled"),
-        _node(
-            "ReduceL2",
-            ["ood_score.scaled", "ood_score.axis"],
-            "ood_score.length",
-            keepdims=1,
-        ),
-        _node("Max", ["ood_score.length", "ood_score.least"], "ood_score.divisor"),
-        _node("Div", ["ood_score.scaled", "ood_score.divisor"], "ood_score.direction"),
-        _node("MatMul", ["ood_score.direction", MEANS], "ood_score.cosines"),
-        _node(
-            "ReduceMax",
-            ["ood_score.cosines", "ood_score.axis"],
-            "ood_score.cosine",
-            keepdims=0,
-        ),
-        _node("Sub", ["ood_score.one", "ood_score.cosine"], "ood_score"),
-    ]
-    return nodes, [numpy_helper.from_array(value, name) for name, value in weights.items()]
-
-
-def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
+) -> None:
+    """Write the last operators of a file, and their weights."""
+    to.weight(TEMPERATURE, 1, np.float32)
+    to.weight(CLASS_MIX, np.zeros(classes) if mix is None else mix, np.float32)
+    to.weight(SCALES, np.ones(units), np.float32)
+    to.weight(MEANS, np.zeros((units, classes)), np.float32)
+    least = to.weight("ood_score.least", _NO_LENGTH, np.float32)
+    axis = to.weight("ood_score.axis", [1], np.int64)
+    one = to.weight("ood_score.one", 1, np.float32)
+    tempered = to.node("Div", [logits, TEMPERATURE], "tempered")
+    calibrated = to.node("Add", [tempered, CLASS_MIX], "calibrated")
+    to.node("Softmax", [calibrated], PROBABILITIES, axis=1)
+    to.node("Identity", [embedding], "embedding")
+    scaled = to.node("Mul", ["embedding", SCALES], "ood_score.scaled")
+    length = to.node("ReduceL2", [scaled, axis], "ood_score.length", keepdims=1)
+    divisor = to.node("Max", [length, least], "ood_score.divisor")
+    direction = to.node("Div", [scaled, divisor], "ood_score.direction")
+    cosines = to.node("MatMul", [direction, MEANS], "ood_score.cosines")
+    nearest = to.node("ReduceMax", [cosines, axis], "ood_score.cosine", keepdims=0)
+    to.node("Sub", [one, nearest], "ood_score")
 
 
 def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
@@ -122,14 +105,15 @@ class Calibrated:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what a file answers to images whose logits are known, without the network."""
         classes, units = logits.shape[1], embedding.shape[1]
-        nodes, weights = tail("logits", "seen", classes=classes, units=units, mix=self.mix)
-        self.set_in(weights)
+        to = GraphWriter()
+        tail(to, "logits", "seen", classes=classes, units=units, mix=self.mix)
+        self.set_in(to.weights)
         inputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
             helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["N", units]),
         ]
         answered = outputs(classes=classes, units=units)
-        graph = helper.make_graph(nodes, "last operators", inputs, answered, weights)
+        graph = helper.make_graph(to.nodes, "last operators", inputs, answered, to.weights)
         session = cpu_session(as_model(graph).SerializeToString())
         probabilities, ood_score = session.run(
             ["probabilities", "ood_score"], {"logits": logits, "seen": embedding}
@@ -168,13 +152,14 @@ def write_file(
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
-    last, further = tail(LOGITS, embedding, classes=classes, units=units, mix=mix)
+    to = GraphWriter(list(nodes), list(weights))
+    tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)
     graph = helper.make_graph(
-        [*nodes, *last],
+        to.nodes,
         "opsin",
         [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)],
         outputs(classes=classes, units=units),
-        [*weights, *further],
+        to.weights,
     )
     model = as_model(graph, metadata, opset=opset)
     onnx.checker.check_model(model, full_check=True)
@@ -190,3 +175,24 @@ def finished(content: bytes, metadata: Metadata, calibrated: Calibrated | None =
         calibrated.set_in(model.graph.initializer)
     changed: bytes = model.SerializeToString()
     return changed
+
+
+def without_notes(content: bytes) -> bytes:
+    """Return a classifier.onnx without notes of other programs: they often hold paths and code."""
+    model = onnx.load_model_from_string(content)
+    model.ClearField("doc_string")
+    for part in _parts(model.graph):
+        for noted in ("doc_string", "metadata_props"):
+            if noted in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(noted)
+    changed: bytes = model.SerializeToString()
+    return changed
+
+
+def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
+    """Yield a graph and all that is in it, graphs inside operators left out: there are none."""
+    yield graph
+    for parts in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
+        for part in parts:
+            yield part
+            yield from getattr(part, "attribute", ())

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from opsin._version import __version__
@@ -29,29 +29,13 @@ from opsin.core.errors import (
     RunError,
     SourceError,
 )
-from opsin.runtime.image_engine import answer_blocks
+from opsin.data.image_stream import ListedImage
+from opsin.data.read_ahead import read_ahead
+from opsin.runtime.image_engine import ImageSteps, answer_blocks
 from opsin.stores.bucket import open_bucket
 from opsin.stores.store_address import StoredObject
 
 _T = TypeVar("_T")
-
-
-class _Image(Protocol):
-    """What may lie in a file or on a store, where each node reads it itself."""
-
-    @property
-    def image(self) -> object:
-        """Where it is, or its content."""
-
-    @property
-    def path(self) -> str | None:
-        """The file."""
-
-    def absolute(self) -> Self:
-        """Return the same with the file's whole path."""
-
-
-_Item = TypeVar("_Item", bound=_Image)
 _Answer = TypeVar("_Answer")
 
 #: What `--on` may say.
@@ -81,7 +65,7 @@ class Cluster(Executor):
     """The processors of a Ray cluster, as an executor; a context manager."""
 
     def __init__(
-        self, on: str, sample: _Image | None = None, *, folders: Sequence[str] = ()
+        self, on: str, sample: ListedImage | None = None, *, folders: Sequence[str] = ()
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
         try:
@@ -126,20 +110,19 @@ class Cluster(Executor):
 
     def answers(
         self,
-        function: Callable[[list[_Item]], Sequence[_Answer | ImageError | Unseen]],
-        images: Iterable[_Item],
+        steps: ImageSteps[ListedImage, Any, _Answer],
+        images: Iterable[ListedImage],
         *,
-        cost: Callable[[_Item], int],
         count: int | None,
-    ) -> Generator[tuple[_Item, _Answer | ImageError]]:
+    ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
         whole = (image.absolute() for image in images)
-        blocks: Generator[tuple[_Item, _Answer | ImageError | Unseen]] = answer_blocks(
-            self, function, whole, cost=cost, slots=lambda: self.slots, count=count
+        blocks: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = answer_blocks(
+            self, _BlockOnNode(steps), whole, cost=steps.cost, slots=lambda: self.slots, count=count
         )
         with contextlib.closing(blocks):
             for item, answer in blocks:
-                if not isinstance(answer, Unseen):
+                if not isinstance(answer, _Unseen):
                     yield item, answer
                 elif item.path is not None and os.path.lexists(item.path):
                     raise _blind(answer.node, item.path)
@@ -257,19 +240,27 @@ class Cluster(Executor):
         return found
 
 
-@dataclass(frozen=True)
-class Unseen:
+class _Unseen(NamedTuple):
     """A file that a node does not see, and what is wrong if it is nowhere else, either."""
 
     node: str
     error: ImageError
 
 
-def unseen_or(error: ImageError, path: str | None) -> ImageError | Unseen:
-    """An image's error or, where its file is not on this node, that."""
-    if path is None or os.path.lexists(path):
-        return error
-    return Unseen(platform.node(), error)
+@dataclass(frozen=True, eq=False)
+class _BlockOnNode:
+    """Answers blocks of images in a process of a node."""
+
+    steps: ImageSteps[Any, Any, Any]
+
+    def __call__(self, items: list[Any]) -> list[Any]:
+        answers = self.steps.answer(read_ahead(items))
+        return [
+            _Unseen(platform.node(), answer)
+            if isinstance(answer, ImageError) and item.path and not os.path.lexists(item.path)
+            else answer
+            for item, answer in zip(items, answers, strict=True)
+        ]
 
 
 def _blind(names: str, path: str) -> SourceError:
@@ -280,8 +271,7 @@ def _blind(names: str, path: str) -> SourceError:
     )
 
 
-@dataclass(frozen=True)
-class _Node:
+class _Node(NamedTuple):
     """What a node says of itself; `unread`: why it cannot read the store, and what to do."""
 
     name: str

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from opsin.core.errors import ImageError
 from opsin.data.lazy_images import THREADS
@@ -27,6 +26,7 @@ _FEWEST: Final = 8
 _PATIENCE: Final = 0.1
 # Seconds that the end waits for the thread that asks for the next image, and may never get it.
 _FAREWELL: Final = 0.5
+_UNLIMITED: Final = contextlib.nullcontext()
 
 _Item = TypeVar("_Item")
 _Prepared = TypeVar("_Prepared")
@@ -52,7 +52,41 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
     #: Bytes that an image takes while it is on its way.
     cost: Callable[[_Item], int]
     batch: int  # images computed at once, at most
-    together: int  # batches computed at the same time
+    together: int = 1  # batches computed at the same time
+
+    def answer(
+        self,
+        items: Iterable[_Item],
+        computing: contextlib.AbstractContextManager[Any] = _UNLIMITED,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> list[_Answer | ImageError]:
+        """Return the answers to a block of images, or the reasons why there are none."""
+        answers: dict[int, _Answer | ImageError] = {}
+        ready: dict[int, _Prepared] = {}
+
+        def compute() -> None:
+            if ready and not is_stopped():
+                with computing:
+                    computed = self.compute(list(ready.values()))
+                answers.update(zip(ready, computed, strict=True))
+            ready.clear()
+
+        for row, item in enumerate(items):
+            if is_stopped():
+                break
+            try:
+                prepared = self.prepare(item)
+            except ImageError as error:
+                answers[row] = _without_frames(error)
+                continue
+            if isinstance(prepared, Done):
+                answers[row] = prepared.answer
+            else:
+                ready[row] = prepared
+            if len(ready) >= self.batch:
+                compute()
+        compute()
+        return [answers[row] for row in sorted(answers)]
 
 
 def answer_images(
@@ -60,40 +94,23 @@ def answer_images(
     images: Iterable[_Item],
     *,
     end_wait: Callable[[], None] = lambda: None,
+    idle: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order."""
+    """Yield each image with its answer, or the reason why there is none, in their order.
+
+    ``idle`` is called while no further image comes.
+    """
     computing, stopped = threading.Semaphore(steps.together), threading.Event()
 
     def answer(items: list[_Item]) -> list[_Answer | ImageError]:
-        found: list[_Answer | ImageError | None] = [None] * len(items)
-        ready: list[_Prepared] = []
-        places = []
-        for place, item in enumerate(items):
-            if stopped.is_set():
-                break
-            try:
-                prepared = steps.prepare(item)
-            except ImageError as error:
-                found[place] = _without_frames(error)
-                continue
-            if isinstance(prepared, Done):
-                found[place] = prepared.answer
-            else:
-                ready.append(prepared)
-                places.append(place)
-        if ready and not stopped.is_set():
-            with computing:
-                answers = steps.compute(ready)
-            for place, one in zip(places, answers, strict=True):
-                found[place] = one
-        return [each for each in found if each is not None]
+        return steps.answer(items, computing, stopped.is_set)
 
     most = max(_BATCHES * steps.together, THREADS + 1)
     listing = _Listing(images, steps.cost, (steps.batch, _WAITING // (most + 2)), stopped)
     pool = ThreadPoolExecutor(THREADS, "opsin-images")
     try:
         listing.start()  # here, because Ctrl-C may come before it has started
-        yield from _in_order(pool, answer, listing.blocks(), lambda: most)
+        yield from _in_order(pool, answer, listing.blocks(), lambda: most, idle)
         if listing.error is not None:
             raise listing.error
     finally:
@@ -125,6 +142,7 @@ def _in_order(
     answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
     blocks: Iterable[list[_Item]],
     most: Callable[[], int],
+    idle: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield answers in the order of the images, with so many blocks on their way."""
     waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
@@ -146,6 +164,8 @@ def _in_order(
         for items in blocks:
             if items:
                 waiting.append((items, executor.submit(answer, items)))
+            else:
+                idle()
             while waiting and (waiting[0][1].done() or len(waiting) >= most()):
                 yield from first()
         while waiting:
@@ -193,53 +213,43 @@ class _Listing(threading.Thread, Generic[_Item]):
     ) -> None:
         super().__init__(name="opsin-listing", daemon=True)
         self._images, self._cost, self._most, self._stopped = iter(images), cost, most, stopped
-        self._full: queue.Queue[list[_Item] | None] = queue.Queue(1)
-        self._lock = threading.Lock()
-        self._open: list[_Item] = []
+        self._changed = threading.Condition()
+        self._block: list[_Item] = []
         self._weight = 0
+        self._ended = False
         #: Why it ended early.
         self.error: BaseException | None = None
+
+    def _is_full(self) -> bool:
+        images, weight = self._most
+        return len(self._block) >= images or self._weight >= weight
 
     def run(self) -> None:
         try:
             for item in self._images:
-                with self._lock:
-                    self._open.append(item)
+                with self._changed:
+                    self._block.append(item)
                     self._weight += self._cost(item)
-                    images, weight = self._most
-                    is_full = len(self._open) >= images or self._weight >= weight
-                    block = self._taken() if is_full else []
-                if block:
-                    self._put(block)
+                    while self._is_full() and not self._stopped.is_set():
+                        self._changed.notify_all()
+                        self._changed.wait(_PATIENCE)
                 if self._stopped.is_set():
                     return
         except BaseException as error:  # noqa: BLE001  it is raised behind the last answer
             self.error = error
-        with self._lock:
-            block = self._taken()
-        self._put(block)
-        self._put(None)
-
-    def _taken(self) -> list[_Item]:
-        block, self._open, self._weight = self._open, [], 0
-        return block
-
-    def _put(self, block: list[_Item] | None) -> None:
-        while not self._stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self._full.put(block, timeout=_PATIENCE)
-                break
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def blocks(self) -> Iterator[list[_Item]]:
         """Yield blocks; what was listed slowly in smaller ones, and empty ones between."""
-        while True:
-            try:
-                block = self._full.get(timeout=_PATIENCE)
-            except queue.Empty:
-                with self._lock:  # no block is on its way while another is begun
-                    block = self._taken() if self._full.empty() else []
-            if block is None:
-                return
+        ended = False
+        while not ended:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_full() or self._ended, _PATIENCE)
+                block, self._block, self._weight = self._block, [], 0
+                ended = self._ended
+                self._changed.notify_all()
             yield block
 
     def end(self) -> None:

@@ -15,8 +15,7 @@ from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.network_files import NetworkFiles
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.dataset_cache import DatasetCache
-from opsin.studio.runs.image_places import ImagePlaces
+from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex

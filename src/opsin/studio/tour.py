@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from opsin.studio.runs.run_row import RunRow
+    from opsin.studio.runs.run_index import RunRow
     from opsin.studio.state import Studio
 
 #: Where a browser keeps the step that it is at; every visitor of a studio has a tour of their own.

@@ -16,17 +16,11 @@ from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Pace, Watcher
 from opsin.core.recipe import TrainingRecipe
-from opsin.training.batches import (
-    TrainingBatches,
-    class_weights,
-    epoch_order,
-    mirrored_in,
-    read_at_once,
-    spans_of,
-)
+from opsin.training.batches import TrainingBatches, spans_of
 from opsin.training.checkpoint import Checkpoints, Tensors, TrainingState
 from opsin.training.memory import validation_batch
 from opsin.training.optimizers import rate_at
+from opsin.training.sampling import class_weights, epoch_order, mirrored_in, read_at_once
 from opsin.training.step import TrainStep
 
 # Steps between two looks at the loss, which on a GPU would hold up the work each time.

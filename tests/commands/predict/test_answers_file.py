@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
-from opsin.commands.predict.output import Output
 from opsin.commands.predict.rows import ResultRow, RowFormat
 from opsin.core.errors import RecipeError
 
 BEGUN: dict[str, Any] = {"the classifier": "abc", "top": 5}
 
 
-def open_answers(out: Path, **begun: Any) -> AnswersFile:
-    return AnswersFile(database_beside(out), out, BEGUN | begun, kinds=4)
+def open_answers(out: Path, whole: bool = False, **begun: Any) -> AnswersFile:
+    return AnswersFile(database_beside(out), RowFormat(out, 1), BEGUN | begun, kinds=4, whole=whole)
 
 
 def keep(out: Path, *names: str, whole: bool = False, end: bool = True) -> AnswersFile:
     """Keep answers as a command does; without an end as one that was killed."""
-    with open_answers(out) as answers, closing(output_of(answers, whole)) as output:
+    with open_answers(out, whole) as answers:
         for name in names:
             assert answers.claim(name)
-            output.append([Answer(name, len(name) % 3, ResultRow(name).to_json_line())])
+            answers.append([Answer(name, len(name) % 3, ResultRow(name).to_json_line())])
         if end:
-            output.finish()
+            answers.finish()
     return answers
-
-
-def output_of(answers: AnswersFile, whole: bool = False) -> Output:
-    return Output(RowFormat(answers.out, 1), answers, whole=whole)
 
 
 def images(out: Path) -> list[str]:
@@ -47,10 +41,10 @@ def images(out: Path) -> list[str]:
 
 def test_what_is_done_is_known_and_counted(tmp_path: Path) -> None:
     out = tmp_path / "below" / "results.jsonl"
-    with open_answers(out) as answers, closing(output_of(answers)) as output:
+    with open_answers(out) as answers:
         names = ["a", "bb", "Ünï\udcff", "aaaa"]
-        output.append([Answer(name, len(name) % 3, b'{"image": ""}') for name in names])
-        output.append([Answer("left out", 1, None)])
+        answers.append([Answer(name, len(name) % 3, b'{"image": ""}') for name in names])
+        answers.append([Answer("left out", 1, None)])
         assert (answers.resumed, answers.images) == (0, 5)
     assert out.read_bytes().count(b"\n") == 4
     for _ in range(2):
@@ -141,8 +135,10 @@ def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from opsin.commands.predict.answers_file import AnswersFile, database_beside\n"
+        "from opsin.commands.predict.rows import RowFormat\n"
         "out = Path(sys.argv[1])\n"
-        "answers = AnswersFile(database_beside(out), out, {'the classifier': 'abc', 'top': 5})\n"
+        "begun = {'the classifier': 'abc', 'top': 5}\n"
+        "answers = AnswersFile(database_beside(out), RowFormat(out, 5), begun)\n"
         "print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

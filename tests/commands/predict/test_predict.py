@@ -22,8 +22,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.answers_file import Answer
-from opsin.commands.predict.output import Output
+from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
@@ -109,7 +108,7 @@ def test_each_image_is_a_row_and_answered_once(
 def test_ctrl_c_keeps_what_is_done(
     tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opsin.commands.predict.work._BATCH", 8)
+    monkeypatch.setattr("opsin.commands.predict.predict._BATCH", 8)
     whole, out = tmp_path / "whole.csv", tmp_path / "answers.csv"
     classify(nearest_mean, images, out=whole)
     watch = Watch(interrupt=True)
@@ -124,7 +123,7 @@ def test_ctrl_c_keeps_what_is_done(
 def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
     tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("opsin.commands.predict.work._BATCH", 1)
+    monkeypatch.setattr("opsin.commands.predict.predict._BATCH", 1)
     names = ["a.png", "a.png", "b.png", "a.png"]
     content = [(name, (images / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
     archive = pack(tmp_path / f"twice{suffix}", content)
@@ -135,13 +134,13 @@ def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
                for n in range(len(names))]  # fmt: skip
     assert [{row["answer"]: 1} for row in rows(whole)] == answers
 
-    def append_and_die(output: Output, answers: Sequence[Answer]) -> None:
-        append(output, answers)
+    def append_and_die(file: AnswersFile, answers: Sequence[Answer]) -> None:
+        append(file, answers)
         raise KeyboardInterrupt
 
-    append = Output.append
+    append = AnswersFile.append
     with monkeypatch.context() as patch:
-        patch.setattr(Output, "append", append_and_die)
+        patch.setattr(AnswersFile, "append", append_and_die)
         for _ in names:
             with pytest.raises(KeyboardInterrupt):
                 classify(nearest_mean, archive, out=out)
@@ -363,7 +362,7 @@ def test_a_full_disk_is_told_and_gone_on_from(
 ) -> None:
     script = (
         "import sys; from opsin.core.errors import StorageError\n"
-        "from opsin.commands.predict import predict, work; work._BATCH = 4\n"
+        "from opsin.commands.predict import predict; predict._BATCH = 4\n"
         "try: predict.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
         "except StorageError as error: print(error)"
     )

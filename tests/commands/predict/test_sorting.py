@@ -15,8 +15,7 @@ import pytest
 
 from opsin.commands.predict import answers_file
 from opsin.commands.predict.answers_file import Answer, AnswersFile
-from opsin.commands.predict.output import Output
-from opsin.commands.predict.placing import Placement, copy_file, move_file
+from opsin.commands.predict.moves import Placement, copy_file, move_file
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Sorter
 from opsin.commands.predict.undo import undo
@@ -57,9 +56,10 @@ def work(
     """Sort as `classify` does; the answer is in the file."""
     out, notes = folder / "results.jsonl", Notes()
     with (
-        AnswersFile(folder / SORTED, out, {"source": str(source), **begun}) as answers,
-        closing(Output(RowFormat(out, 1), answers, whole=False)) as output,
-        closing(Sorter(folder, by, ANSWERS, output, watcher=notes)) as sorter,
+        AnswersFile(
+            folder / SORTED, RowFormat(out, 1), {"source": str(source), **begun}
+        ) as answers,
+        closing(Sorter(folder, by, ANSWERS, answers, watcher=notes)) as sorter,
     ):
         new = [
             path
@@ -240,7 +240,7 @@ def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> N
 def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
     folder = tmp_path / "sorted"
     with (
-        AnswersFile(folder / SORTED, tmp_path / "r.jsonl", {}),
+        AnswersFile(folder / SORTED, RowFormat(tmp_path / "r.jsonl", 1), {}),
         pytest.raises(RecipeError, match="another one is writing"),
     ):
         undo(folder)

@@ -23,6 +23,7 @@ from opsin.commands.predict.answers_file import (
     database_beside,
     open_database,
 )
+from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import OpsinError, RecipeError
@@ -69,7 +70,8 @@ def forge(folder: Path, *moves: dict[str, Any], **about: Any) -> Path:
     folder.mkdir(exist_ok=True)
     for old in (SORTED, "results.jsonl"):
         (folder / old).unlink(missing_ok=True)
-    with AnswersFile(folder / SORTED, folder / "results.jsonl", {"source": "s"}) as answers:
+    form = RowFormat(folder / "results.jsonl", 1)
+    with AnswersFile(folder / SORTED, form, {"source": "s"}) as answers:
         answers.append([Answer("0.png", 0, b"{}")])
         sorting = Sorting(folders=["Bag"], made=True, results=True)
         answers.note(**{"sorting": sorting, "written": 3} | about)
@@ -78,7 +80,6 @@ def forge(folder: Path, *moves: dict[str, Any], **about: Any) -> Path:
                       for n, v in row.items()]  # fmt: skip
             marks = ", ".join("?" * len(row))
             answers.db.execute(f"INSERT INTO moves ({', '.join(row)}) VALUES ({marks})", values)
-    (folder / "results.jsonl").write_bytes(b"{}\n")
     return folder
 
 
@@ -278,19 +279,18 @@ def test_a_database_that_is_not_ours_to_the_letter_is_refused(
 ) -> None:
     """Whether the change lies in the file itself or in its write-ahead log."""
     out = tmp_path / "results.jsonl"
-    with AnswersFile(database_beside(out), out, {}) as answers:
+    with AnswersFile(database_beside(out), RowFormat(out, 1), {}) as answers:
         answers.append([Answer("1", 0, b"{}")])
     other = tmp_path / "other"
     other.mkdir()
     with closing(sqlite3.connect(database_beside(out), isolation_level=None)) as db:
         db.executescript(change)
         if in_log:
-            for ending in ("", "-wal"):
-                file = database_beside(out).with_name(database_beside(out).name + ending)
-                if file.exists():
-                    (other / file.name).write_bytes(file.read_bytes())
+            for file in tmp_path.glob("*results.jsonl*"):
+                (other / file.name).write_bytes(file.read_bytes())
+    out = other / out.name if in_log else out
     with pytest.raises(RecipeError):
-        AnswersFile(database_beside(other / out.name if in_log else out), out, {}).close()
+        AnswersFile(database_beside(out), RowFormat(out, 1), {}).close()
 
 
 def test_a_rollback_journal_is_never_replayed(tmp_path: Path, outside: Path) -> None:
@@ -328,7 +328,7 @@ def test_huge_files_cost_little(tmp_path: Path) -> None:
 def check_any_database(folder: Path, place: int, junk: bytes) -> None:
     """Open an answers file with some bytes changed: refused, or read as far as it is sound."""
     out = folder / "results.jsonl"
-    with AnswersFile(database_beside(out), out, {}, kinds=3) as answers:
+    with AnswersFile(database_beside(out), RowFormat(out, 1), {}, kinds=3) as answers:
         answers.append([Answer(f"{number}.png", 0, b"{}" * number) for number in range(300)])
     content = bytearray(database_beside(out).read_bytes())
     place %= len(content)
@@ -336,7 +336,7 @@ def check_any_database(folder: Path, place: int, junk: bytes) -> None:
     database_beside(out).write_bytes(content)
     with (
         contextlib.suppress(OpsinError),
-        AnswersFile(database_beside(out), out, {}, kinds=3) as found,
+        AnswersFile(database_beside(out), RowFormat(out, 1), {}, kinds=3) as found,
     ):
         list(found.lines())
 
@@ -356,7 +356,7 @@ def test_many_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, junk: 
 
 def test_a_second_look_at_a_good_file_finds_the_same(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
-    with AnswersFile(database_beside(out), out, {"name": "\udcff"}):
+    with AnswersFile(database_beside(out), RowFormat(out, 1), {"name": "\udcff"}):
         pass
     db, about = open_database(database_beside(out))
     db.close()

@@ -11,7 +11,7 @@ import pytest
 import opsin
 from opsin.evaluation.out_of_distribution import strange_images
 from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE
-from opsin.studio.runs.classifying import Classifying
+from opsin.studio.runs.classifying import Classifying, ModelContent
 from tests.conftest import Cli, only_json
 
 pytestmark = pytest.mark.torch
@@ -78,7 +78,7 @@ def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Pa
     assert json.loads((tmp_path / "a.jsonl").read_text())["rejected"] is None
     # The studio asks a process of its own.
     asked = Classifying()
-    opened = asked.open(small.directory)
+    opened = ModelContent.read(small.directory)
     assert asked.predict(opened, ant.read_bytes(), "0.png").rejected is None
     asked.close()
     done = cli("report", small.path)

@@ -77,7 +77,7 @@ def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
         {"photo": list(map(png, PIXELS)), "species": LABELS, "who": list("aabbcc")}
     )
     frame.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match=r"has photo, species, who\. .* path=photo"):
+    with pytest.raises(SourceError, match=r"has photo, species, who\. .* path=file"):
         opened(tmp_path / "a.parquet")
     columns = {"path": "photo", "label": "species", "group": "who"}
     assert opened(tmp_path / "a.parquet", columns=columns).groups == list("aabbcc")

@@ -19,8 +19,7 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT
 from opsin.data.sources import named
-from opsin.data.sources.named import open_cifar
-from opsin.data.sources.published import Published
+from opsin.data.sources.named import Published, open_cifar
 from opsin.data.split import TEST, TRAIN
 from tests.data.sources.conftest import Server
 

@@ -14,24 +14,24 @@ import pytest
 
 from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
-from opsin.data.sources import published as module
-from opsin.data.sources.published import Published, locate
+from opsin.data.sources import named
+from opsin.data.sources.named import Published, locate_files
 from tests.data.sources.conftest import Notes, Server
 
 CONTENT = bytes(range(256)) * 4096
 HALF = len(CONTENT) // 2
 SCRIPT = """
 import sys
-from opsin.data.sources.published import Published, locate
+from opsin.data.sources.named import Published, locate_files
 from opsin.core.events import SILENT
 files, url, size = {"set.bin": sys.argv[1]}, sys.argv[2], int(sys.argv[3])
-print(locate("tiny", Published(files, url, size, mirrored=True, packed=True), SILENT))
+print(locate_files("tiny", Published(files, url, size, mirrored=True, packed=True), SILENT))
 """
 
 
 @pytest.fixture
 def published(web: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
-    monkeypatch.setattr(module, "TIMEOUT", 5)
+    monkeypatch.setattr(named, "TIMEOUT", 5)
     web.files = {"set.bin": CONTENT}
     digest = hashlib.sha256(CONTENT).hexdigest()
     return Published({"set.bin": digest}, web.url, len(CONTENT), mirrored=True, packed=True)
@@ -41,12 +41,12 @@ def break_off(web: Server, published: Published) -> None:
     """Fetch half of the file."""
     web.manner = "half"
     with pytest.raises(DownloadError, match=f"ended after {HALF:,}"):
-        locate("tiny", published, SILENT)
+        locate_files("tiny", published, SILENT)
     web.manner = "good"
 
 
 def content_of(published: Published) -> bytes:
-    return (locate("tiny", published, SILENT) / "set.bin").read_bytes()
+    return (locate_files("tiny", published, SILENT) / "set.bin").read_bytes()
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(
@@ -54,7 +54,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
 ) -> None:
     break_off(web, published)
     watcher = Notes()
-    folder = locate("tiny", published, watcher)
+    folder = locate_files("tiny", published, watcher)
     assert (folder / "set.bin").read_bytes() == CONTENT
     assert web.ranges == [None, f"bytes={HALF}-"]
     # Progress counts what was there.
@@ -74,7 +74,7 @@ def test_too_much_is_thrown_away(web: Server, published: Published, cache: Path)
     break_off(web, published)
     (cache / "sources" / "tiny.parts" / "set.bin.part").write_bytes(CONTENT + b"x")
     with pytest.raises(DownloadError):
-        locate("tiny", published, SILENT)
+        locate_files("tiny", published, SILENT)
     assert content_of(published) == CONTENT
 
 
@@ -83,7 +83,7 @@ def test_a_wrong_checksum_deletes_the_part(web: Server, published: Published, ca
     break_off(web, published)
     web.files = {"set.bin": CONTENT[::-1]}
     with pytest.raises(DownloadError, match="came otherwise"):
-        locate("tiny", published, SILENT)
+        locate_files("tiny", published, SILENT)
     assert list((cache / "sources" / "tiny.parts").iterdir()) == []
     web.files = {"set.bin": CONTENT}
     assert content_of(published) == CONTENT
@@ -95,9 +95,9 @@ def test_a_finished_file_is_not_fetched_again_for_the_sake_of_another(
     other = hashlib.sha256(b"other").hexdigest()
     both = replace(published, files={**published.files, "other.bin": other})
     with pytest.raises(DownloadError, match="Not Found"):
-        locate("tiny", both, SILENT)
+        locate_files("tiny", both, SILENT)
     web.files["other.bin"] = b"other"
-    locate("tiny", both, SILENT)
+    locate_files("tiny", both, SILENT)
     assert web.asked == ["set.bin", "other.bin", "other.bin"]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources.idx import read_idx
+from opsin.data.sources.arrays import read_idx
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

@@ -18,9 +18,7 @@ from opsin.core.events import SILENT
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import named
-from opsin.data.sources import published as module
-from opsin.data.sources.published import Published
-from opsin.data.sources.published import locate as locate_files
+from opsin.data.sources.named import Published, locate_files
 from opsin.data.sources.source_kind import SourceRequest
 from tests.data.sources.conftest import Notes, Server
 from tests.data.sources.test_idx import idx
@@ -43,7 +41,7 @@ def published(
     server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Published:
     """The server's files as a collection, in an empty cache, with no way to Debian."""
-    monkeypatch.setattr(module, "TIMEOUT", 0.5)
+    monkeypatch.setattr(named, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", "")
     return replace(
         named.FASHION_MNIST,

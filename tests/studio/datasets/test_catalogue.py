@@ -65,7 +65,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None
         def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
             return (sys.executable, "-c", code, *map(str, words))
 
-        monkeypatch.setattr("opsin.studio.datasets.audit_result.command", command)
+        monkeypatch.setattr("opsin.studio.datasets.catalogue.command", command)
 
     return answer
 

@@ -74,7 +74,7 @@ def test_archives_that_are_none_leave_nothing(
 ) -> None:
     file = put(uploads, name, content, 1)
     with pytest.raises(SourceError, match=fault) as caught:
-        uploads.finish(BATCH, [file], tmp_path / "images" / "id" / "new")
+        uploads.finish([file], tmp_path / "images" / "id" / "new")
     assert str(tmp_path) not in str(caught.value)
     assert name in str(caught.value)
     assert not (tmp_path / "images" / "id").exists()
@@ -99,7 +99,7 @@ def test_folders_become_classes_and_what_is_around_them_is_taken_off(
         put(uploads, "2.png", image(3), 3, f"holiday/pets/{HOSTILE}/deep/2.png"),
         put(uploads, "Thumbs.db", b"litter", 4, "holiday/pets/cat/Thumbs.db"),
     ]
-    root = uploads.finish(BATCH, files, tmp_path / "images" / "new")
+    root = uploads.finish(files, tmp_path / "images" / "new")
     assert laid_out(root) == [f"{HOSTILE}/deep/2.png", "cat/1.png", "dog/1.png"]
     assert uploads.offset(files[3]["key"]) == 0
 
@@ -121,7 +121,7 @@ def test_the_layouts_of_sources_are_kept(
     files = [
         put(uploads, "x.png", image(number), number, path) for number, path in enumerate(paths)
     ]
-    assert laid_out(uploads.finish(BATCH, files, tmp_path / "new")) == expected
+    assert laid_out(uploads.finish(files, tmp_path / "new")) == expected
 
 
 def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) 
     ]
     into = tmp_path / "images" / "new"
     with pytest.raises(SourceError, match="1 of 2 came without"):
-        uploads.finish(BATCH, files, into)
+        uploads.finish(files, into)
     assert not into.exists()
-    assert laid_out(uploads.finish(BATCH, files, into, loose=" boot ")) == [
+    assert laid_out(uploads.finish(files, into, loose=" boot ")) == [
         "boot/1.png", "cat/2.png",
     ]  # fmt: skip
 
@@ -142,13 +142,13 @@ def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     file = put(uploads, "flat.zip", packed({"1.png": image(1)}), 1)
-    source = uploads.finish(BATCH, [file], tmp_path / "tried" / "flat", labelled=False)
+    source = uploads.finish([file], tmp_path / "tried" / "flat", labelled=False)
     assert source == tmp_path / "tried" / "flat.zip"
     files = [
         put(uploads, "IMG 1.png", image(1), 1),
         put(uploads, "IMG 2.png", image(2), 2, "holiday/beach/IMG 2.png"),
     ]
-    root = uploads.finish(BATCH, files, tmp_path / "tried" / "some", labelled=False)
+    root = uploads.finish(files, tmp_path / "tried" / "some", labelled=False)
     assert laid_out(root) == ["IMG 1.png", "holiday/beach/IMG 2.png"]
 
 
@@ -172,7 +172,7 @@ def test_more_images_are_added_and_the_same_one_is_kept_once(
             put(uploads, "a.png", image(seeds[0]), 1, "cat/a.png"),
             put(uploads, "b.png", image(seeds[1]), 2, "dog/b.png"),
         ]
-        root = uploads.finish(BATCH, files, tmp_path / "set")
+        root = uploads.finish(files, tmp_path / "set")
     again, *others = laid_out(root)
     assert others == ["cat/a.png", "dog/b.png"]
     assert re.fullmatch(r"cat/a-[0-9a-f]{16}\.png", again)
@@ -186,10 +186,10 @@ def test_names_that_lead_elsewhere_are_refused_and_nothing_is_moved(
 ) -> None:
     files = [put(uploads, "ok.png", image(1), 1, "cat/ok.png"), put(uploads, "x", b"x", 2, path)]
     if path == ".../x":  # a strange name, and no way out: it is no image, that is all
-        assert laid_out(uploads.finish(BATCH, files, tmp_path / "new")) == ["cat/ok.png"]
+        assert laid_out(uploads.finish(files, tmp_path / "new")) == ["cat/ok.png"]
         return
     with pytest.raises(SourceError):
-        uploads.finish(BATCH, files, tmp_path / "new")
+        uploads.finish(files, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert uploads.offset(files[0]["key"]) > 0
 
@@ -202,7 +202,7 @@ def test_whatever_it_is_called_it_lies_inside(folder: str, name: str, labelled: 
         uploads = Uploads(root / "home", 10_000, 10)
         file = put(uploads, "x.png", b"x", 1, f"{folder}/{name}.png")
         try:
-            uploads.finish(BATCH, [file], root / "in" / "new", loose="loose", labelled=labelled)
+            uploads.finish([file], root / "in" / "new", loose="loose", labelled=labelled)
         except SourceError:
             assert not (root / "in" / "new").exists()
         else:
@@ -218,10 +218,10 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "dog").write_bytes(b"a file where the folder would be")
     with pytest.raises(StorageError) as caught:
-        uploads.finish(BATCH, files, tmp_path / "set")
+        uploads.finish(files, tmp_path / "set")
     assert str(tmp_path) not in str(caught.value)
     assert [uploads.offset(each["key"]) for each in files] == [each["size"] for each in files]
-    assert uploads.finish(BATCH, files, tmp_path / "other").is_dir()
+    assert uploads.finish(files, tmp_path / "other").is_dir()
 
 
 def test_an_archive_is_not_added_to_other_images_and_is_kept(
@@ -231,5 +231,5 @@ def test_an_archive_is_not_added_to_other_images_and_is_kept(
     content = packed({f"{label}/{n}.png": image(n) for label in "ab" for n in range(2)})
     file = put(uploads, "pets.zip", content, 1)
     with pytest.raises(SourceError, match="a set by itself"):
-        uploads.finish(BATCH, [file], tmp_path / "set")
-    assert uploads.finish(BATCH, [file], tmp_path / "other").is_file()
+        uploads.finish([file], tmp_path / "set")
+    assert uploads.finish([file], tmp_path / "other").is_file()

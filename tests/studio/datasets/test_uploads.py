@@ -242,7 +242,7 @@ def test_two_windows_that_add_to_one_set_lose_no_image(tmp_path: Path) -> None:
             SentFile(key=key, name="1.png", path="cat/1.png", size=uploads.offset(key))
             for key in keys
         ]
-        uploads.finish(f"{window:016x}", files, into)
+        uploads.finish(files, into)
 
     with ThreadPoolExecutor(4) as windows:
         list(windows.map(send, range(4)))

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from opsin.core.storage import write_bytes
 from opsin.studio.jobs.job import last_lines
-from opsin.studio.jobs.jsonl_follower import JsonlFollower
+from opsin.studio.jobs.progress import JsonlFollower
 
 
 class Line(BaseModel):

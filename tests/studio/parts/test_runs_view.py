@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.studio.parts.runs_view import PER, SORTS, STATES, RunsView, cells, view_of
-from opsin.studio.runs.run_row import RunRow, opaque
+from opsin.studio.runs.run_index import RunRow, opaque
 
 
 def run(number: int = 0, **given: object) -> RunRow:

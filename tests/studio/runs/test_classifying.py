@@ -22,7 +22,7 @@ from opsin.data.dataset import Dataset
 from opsin.inspection.hidden_pixels import fill_of, training_mean
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier
-from opsin.studio.runs.classifying import Classifying
+from opsin.studio.runs.classifying import Classifying, ModelContent
 from tests.made_classifier import unsound_for_sevens
 
 
@@ -55,7 +55,7 @@ def test_answers_and_maps_are_the_classifiers_and_it_is_not_loaded_here(
     classifying: Classifying, tmp_path: Path, nearest_mean: Path, digits: Dataset
 ) -> None:
     before = sessions()
-    asked = classifying.open(run_of(tmp_path / "run", nearest_mean.read_bytes()))
+    asked = ModelContent.read(run_of(tmp_path / "run", nearest_mean.read_bytes()))
     found = [classifying.predict(asked, png(digits.images[row]), f"{row}") for row in range(3)]
     heat = classifying.heat(asked, found[0])
     assert sessions() == before
@@ -81,7 +81,7 @@ def test_a_process_that_dies_costs_one_answer_at_most(
         return found
 
     others = children()
-    asked = classifying.open(run_of(tmp_path / "run", nearest_mean.read_bytes()))
+    asked = ModelContent.read(run_of(tmp_path / "run", nearest_mean.read_bytes()))
     content = png(digits.images[5])
     answer = classifying.predict(asked, content, "five")
     for process in children() - others:
@@ -95,7 +95,7 @@ def test_a_process_that_dies_costs_one_answer_at_most(
 def test_an_unsound_answer_is_refused_and_the_next_one_is_given(
     classifying: Classifying, tmp_path: Path
 ) -> None:
-    asked = classifying.open(run_of(tmp_path / "run", unsound_for_sevens()))
+    asked = ModelContent.read(run_of(tmp_path / "run", unsound_for_sevens()))
     eights, sevens = (png(np.full((8, 8, 1), value, np.uint8)) for value in (8, 7))
     answer = classifying.predict(asked, eights, "eights")
     with pytest.raises(ModelFileError):

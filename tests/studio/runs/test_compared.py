@@ -14,7 +14,7 @@ from opsin.data.dataset import Dataset, load
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.runs.compared import Compared
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.looking import Looking
 

@@ -20,12 +20,12 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.dataset_cache import (
     DatasetCache,
+    ImagePlaces,
     NotDecoded,
     in_names,
     open_run,
     open_set,
 )
-from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.studio_settings import StudioSettings
 from tests.conftest import write_shapes

@@ -18,7 +18,7 @@ from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.inspection_sessions import InspectionSessions, add_routes
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.looking import Looking, fetch
 
@@ -47,7 +47,7 @@ def within(work: Coroutine[Any, Any, None], workers: InspectionSessions) -> None
 
 def processes(workers: InspectionSessions) -> list[int]:
     """Return the numbers of the child processes."""
-    found = [worker._process for worker in workers._workers.values()]
+    found = [worker._process for worker in workers._workers]
     return [process.pid for process in found if process is not None]
 
 

@@ -22,7 +22,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.studio.errors import new_api
 from opsin.studio.jobs.job import command
 from opsin.studio.runs import prediction_session
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from tests.hostile import bomb
 from tests.made_runs import answers_right, write_run
 from tests.studio.looking import Looking, fetch

@@ -1,4 +1,4 @@
-"""What is answered, in one SQLite file beside the output, whatever ended the work.
+"""What is answered, in one SQLite file beside the output that is written from it.
 
 It may be a stranger's. So nothing is opened that SQLite would follow elsewhere (a rollback journal,
 links), the tables must be ours to the letter, and nothing of its schema is ever run.
@@ -16,15 +16,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
 
 from opsin._version import __version__
+from opsin.commands.predict.rows import RowFormat
 from opsin.core.artifacts.records import Stored
 from opsin.core.errors import RecipeError
+from opsin.core.files import ConfinedDir
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.digest_set import DigestSet
@@ -43,6 +45,8 @@ _LONGEST: Final = 32 << 20
 _WAL: Final = slice(18, 20)
 _FULL: Final = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
 _REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
+# What an answer that is not ours may raise where its row is made.
+_UNSOUND: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class Sorting(Stored):
@@ -85,24 +89,38 @@ def database_beside(out: Path) -> Path:
 
 
 class AnswersFile:
-    """The answers of one work, held by this process alone."""
+    """The answers of one work, and the output that is written from them.
 
-    def __init__(self, path: Path, out: Path, begun: JsonObject, *, kinds: int = 1 << 31) -> None:
-        self.path, self.out, self._kinds = path, out, kinds
+    This process alone holds both.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        form: RowFormat,
+        begun: JsonObject,
+        *,
+        kinds: int = 1 << 31,
+        whole: bool = False,
+    ) -> None:
+        self.path, self.form, self.out, self._kinds = path, form, form.out, kinds
         #: How many images have each answer, and of these how many are in the output.
         self.answers: Counter[int] = Counter()
         self.kept: Counter[int] = Counter()
+        self._whole = whole or form.form == "parquet"  # such an output appears at the end
         self._digests = DigestSet()
-        with storage_errors(out):
+        self._inserted: list[Answer] = []
+        self._rows = b""
+        with storage_errors(self.out):
             path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._lock = hold(path, out)
-            stack.callback(self._lock.release)
+            stack.callback(hold(path, self.out).release)
             with self._errors():
                 self.db, self.about = self._opened(begun)
                 stack.callback(self.db.close)
                 self._key = bytes.fromhex(self.about.key)
                 self._learn()
+            self._open_output(stack)
             self._stack = stack.pop_all()
         #: How many images were done before.
         self.resumed = self.images
@@ -147,11 +165,13 @@ class AnswersFile:
 
     def _learn(self) -> None:
         """Read which images are done, and how many have each answer."""
-        query = "SELECT answer, line IS NULL, count(*) FROM answers GROUP BY 1, 2"
-        for answer, left_out, count in self.db.execute(query):
+        query = "SELECT answer, line IS NOT NULL, count(*) FROM answers GROUP BY 1, 2"
+        for answer, is_kept, count in self.db.execute(query):
             if type(answer) is not int or not 0 <= answer < self._kinds:
                 raise damaged(self.path)
-            self._count(answer, count, kept=not left_out)
+            self.answers[answer] += count
+            if is_kept:
+                self.kept[answer] += count
         names = self.db.execute("SELECT image FROM answers")
         while some := names.fetchmany(1 << 16):
             if not all(isinstance(name, bytes) for (name,) in some):
@@ -159,10 +179,53 @@ class AnswersFile:
             self._digests.extend(np.fromiter((self._digest(name) for (name,) in some), np.uint64))
         self._digests.sort()
 
-    def _count(self, answer: int, count: int, *, kept: bool) -> None:
-        self.answers[answer] += count
-        if kept:
-            self.kept[answer] += count
+    def _open_output(self, stack: ExitStack) -> None:
+        """See that the output is as it was left, and add the rows that a kill kept out of it."""
+        out, about = self.out, self.about
+        if self._whole:
+            if out.exists() and out.stat().st_size not in (about.written, about.next):
+                raise self._changed()
+            return
+        with storage_errors(out), ConfinedDir(out.parent) as folder:
+            if not folder.has(out.name):
+                if about.written is None:
+                    self.note(written=len(self.form.heading))
+                folder.open(out.name, "xb").close()
+            if out.stat().st_size != self.about.written:
+                with folder.open(out.name, "rb+") as file:
+                    self._catch_up(file)
+            self._file = stack.enter_context(folder.open(out.name, "ab"))
+
+    def _catch_up(self, file: BinaryIO) -> None:
+        behind = False
+        for row in self._content():
+            if not behind:
+                there = file.read(len(row))
+                if there == row:
+                    continue
+                if file.read(1) or not row.startswith(there):
+                    raise self._changed()
+                file.seek(-len(there), 2)
+                behind = True
+            file.write(row)
+        if not behind and file.read(1):
+            raise self._changed()
+
+    def _content(self) -> Iterator[bytes]:
+        yield self.form.heading
+        for line in self.lines():
+            try:
+                row = self.form.encode(line)
+            except _UNSOUND as error:
+                raise damaged(self.path) from error
+            yield row
+
+    def _changed(self) -> RecipeError:
+        return RecipeError(
+            f"{self.out} as this command left it",
+            "it was changed since, or something else wrote it",
+            "Give another file, or move that one away.",
+        )
 
     @property
     def images(self) -> int:
@@ -182,6 +245,7 @@ class AnswersFile:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """What is done in the block is on the disk at its end, all of it or nothing."""
+        before = self.about
         with self._errors():
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -190,23 +254,35 @@ class AnswersFile:
             except BaseException:
                 if self.db.in_transaction:
                     self.db.execute("ROLLBACK")
+                self.about, self._inserted, self._rows = before, [], b""
                 raise
 
     def append(self, answers: Sequence[Answer]) -> None:
-        """Keep images that are done."""
+        """Keep answers, and add their rows to the output."""
         with self.transaction():
             self.insert(answers)
-        self.count(answers)
+        self.add_rows()
 
     def insert(self, answers: Sequence[Answer]) -> None:
-        """Add images that are done to the transaction; `count` them when it has ended well."""
+        """Keep answers in the transaction; `add_rows` when it has ended well."""
         rows = ((as_bytes(image), answer, line) for image, answer, line in answers)
         self.db.executemany("INSERT INTO answers (image, answer, line) VALUES (?, ?, ?)", rows)
+        self._inserted = [*answers]
+        if not self._whole:
+            self._rows = b"".join(self.form.encode(a.line) for a in answers if a.line is not None)
+            self.note(written=(self.about.written or 0) + len(self._rows))
 
-    def count(self, answers: Sequence[Answer]) -> None:
-        """Count images that were inserted."""
-        for _, answer, line in answers:
-            self._count(answer, 1, kept=line is not None)
+    def add_rows(self) -> None:
+        """Count the answers that were inserted, and add their rows to the output."""
+        for answer in self._inserted:
+            self.answers[answer.answer] += 1
+            if answer.line is not None:
+                self.kept[answer.answer] += 1
+        with storage_errors(self.out):
+            left = memoryview(self._rows)
+            while left:
+                left = left[self._file.write(left) or 0 :]
+        self._inserted, self._rows = [], b""
 
     def note(self, **facts: object) -> None:
         """Keep facts about the work, in the transaction if there is one."""
@@ -216,13 +292,26 @@ class AnswersFile:
 
     def lines(self) -> Iterator[bytes]:
         """Yield the rows of the output as JSON, in their order."""
+        query = "SELECT line FROM answers WHERE line IS NOT NULL ORDER BY id"
         with self._errors():
-            for (line,) in self.db.execute(
-                "SELECT line FROM answers WHERE line IS NOT NULL ORDER BY id"
-            ):
+            for (line,) in self.db.execute(query):
                 if not isinstance(line, bytes):
                     raise damaged(self.path)
                 yield line
+
+    def finish(self) -> None:
+        """Write the output where it appears at the end and lacks rows."""
+        rows = self.kept.total()
+        if not self._whole or (self.about.rows == rows and self.out.exists()):
+            return
+        with atomic_file(self.out) as temporary:
+            try:
+                self.form.write(temporary, self.lines())
+            except _UNSOUND as error:
+                raise damaged(self.path) from error
+            size = temporary.stat().st_size
+            self.note(next=size)
+        self.note(written=size, rows=rows)
 
     def _errors(self) -> AbstractContextManager[None]:
         return database_errors(self.path, self.out)
@@ -232,7 +321,7 @@ class AnswersFile:
         self.close()
         with storage_errors(self.path):
             self.path.unlink()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            _beside(self.path, ".lock").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file, and let others in."""
@@ -247,8 +336,16 @@ class AnswersFile:
 
 def _check_begun(then: dict[str, object], begun: JsonObject, out: Path) -> None:
     """Refuse to continue with another model, source or option."""
+
+    def shown(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(str, value)) or "none"
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return "none" if value is None else str(value)
+
     other = [
-        f"{name} was {_shown(then.get(name))} and is {_shown(value)}"
+        f"{name} was {shown(then.get(name))} and is {shown(value)}"
         for name, value in begun.items()
         if then.get(name) != value
     ]
@@ -372,12 +469,3 @@ def _beside(path: Path, ending: str) -> Path:
 def as_bytes(name: str) -> bytes:
     """A name as it is kept, even one that is no Unicode."""
     return name.encode("utf-8", "surrogatepass")
-
-
-def _shown(value: Any) -> str:
-    """An option's value as a user would write it."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)

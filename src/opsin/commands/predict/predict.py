@@ -5,37 +5,41 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from opsin._version import __version__
 from opsin.commands.out_file import OutFile
-from opsin.commands.predict.answers_file import AnswersFile, database_beside
-from opsin.commands.predict.output import Output
-from opsin.commands.predict.rows import RowFormat
-from opsin.commands.predict.selection import Selection
+from opsin.commands.own_images import noting_looks
+from opsin.commands.predict.answers_file import Answer, AnswersFile, database_beside
+from opsin.commands.predict.rows import UNREADABLE, ResultRow, RowFormat, Selection, row_of
 from opsin.commands.predict.sorting import RESULTS, SORTED, By, Sorter
 from opsin.commands.predict.stream import (
-    Sources,
+    Progress,
+    classify_stream,
     open_classifier,
     open_streams,
     refuse_swapped_sources,
 )
-from opsin.commands.predict.work import Work
 from opsin.commands.shards import ShardTask
 from opsin.core.arguments import checked
-from opsin.core.errors import RecipeError
+from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import Stream
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.shard import Shard
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
+from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.stores.store_address import StoreAddress, is_stored
 
+# Answers are kept at least this often: images, and seconds.
+_BATCH: Final = 512
+_OFTEN: Final = 0.5
 # Of a finished shard, what running it again says.
 _KEPT_OF_SHARD: Final = ("images", "answered", "refused", "unreadable", "left_out", "answers")
 
@@ -137,9 +141,10 @@ def classify(
     folder = None if sort_into is None else Path(sort_into)
     place = OutFile.read(_where_to(out, folder, sort_by))
     if not isinstance(source, Stream):
-        source = _opened(
-            model, source, shard, columns=columns, follow_links=follow_links, outside=outside,
-            stdin=stdin, watcher=watcher,
+        refuse_swapped_sources(model, source)
+        source = open_streams(
+            source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+            shard=None if shard is None else Shard.parse(shard), watcher=watcher,
         )  # fmt: skip
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     if source.inputs is not None:
@@ -152,45 +157,50 @@ def classify(
         raise RecipeError("one class or more to name", f"got {top}", "Give 5, say.")
     with place.errors():
         rejects = reject and classifier.metadata.reject is not None
-        predicting = _Predicting(
+        form = RowFormat(place.path, min(top, len(classifier.classes)))
+        selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
+        if folder is not None:
+            _check_places(source, folder, sort_by)
+        options: JsonObject = {
+            "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
+            "top": form.top, "where": selection.where, "min_confidence": float(min_confidence),
+            "reject": reject, "as_is": as_is, "tta": tta,
+        }  # fmt: skip
+        work = _Work(
             classifier=classifier, stream=source, place=place, folder=folder, by=sort_by, on=on,
-            form=RowFormat(place.path, min(top, len(classifier.classes))),
-            selection=Selection(where, min_confidence, classifier.classes, rejects=rejects),
-            reject=reject, as_is=as_is, tta=tta, watcher=place.watcher(watcher), began=began,
+            form=form, selection=selection, options=options, reject=reject, as_is=as_is, tta=tta,
+            watcher=place.watcher(watcher), began=began,
         )  # fmt: skip
-        return predicting.run()
+        return work.run()
 
 
-def _opened(
-    model: str | os.PathLike[str] | Classifier, source: Sources, shard: str | None, **options: Any
-) -> Stream:
-    refuse_swapped_sources(model, source)
-    return open_streams(source, shard=None if shard is None else Shard.parse(shard), **options)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Predicting:
+class _Work:
     """One call of `classify`: what is to be answered, how, and where to."""
 
-    classifier: Classifier
-    stream: Stream
-    place: OutFile
-    form: RowFormat
-    selection: Selection
-    reject: bool
-    as_is: bool
-    tta: bool
-    folder: Path | None
-    by: By
-    on: str
-    watcher: Watcher
-    began: float
+    def __init__(
+        self, *, classifier: Classifier, stream: Stream, place: OutFile, folder: Path | None,
+        by: By, on: str, form: RowFormat, selection: Selection, options: JsonObject, reject: bool,
+        as_is: bool, tta: bool, watcher: Watcher, began: float,
+    ) -> None:  # fmt: skip
+        self.classifier, self.stream, self.place, self.folder = classifier, stream, place, folder
+        self.by, self.on, self.form, self.selection = by, on, form, selection
+        self.options, self.reject, self.as_is, self.tta = options, reject, as_is, tta
+        self.watcher, self.began = watcher, began
+        #: Every answer, in the order of its number in the file.
+        self.labels = [*classifier.classes, NONE_OF_THESE, UNREADABLE]
+        self._numbers = {label: number for number, label in enumerate(classifier.classes)}
+        self._answers: AnswersFile
+        self._sorter: Sorter | None = None
+        self._batch: list[tuple[ListedImage, ResultRow]] = []
+        self._written = began
+        self._passed = self._inside = 0
 
     def run(self) -> Classified:
         """Answer what is not done yet, and return what was done."""
-        if self.folder is not None:
-            _check_places(self.stream, self.folder, self.by)
-        task, claim = self._task(), self.place.claim()
+        inputs, claim = self.stream.inputs, self.place.claim()
+        task = None
+        if inputs is not None:
+            task = ShardTask("predict", inputs, self.options, self.place.path)
         if task is not None and (before := task.finished(claim.finished)) is not None:
             self.place.settle(claim)
             self.watcher.note(f"{self.place.path} is finished")
@@ -203,31 +213,25 @@ class _Predicting:
                 cluster = stack.enter_context(Cluster(self.on, self.stream.sample()))
             path = self.place.path
             database = self.folder / SORTED if self.folder else database_beside(path)
-            kinds = len(self.classifier.classes) + 2
-            answers = stack.enter_context(AnswersFile(database, path, self._begun(), kinds=kinds))
             whole = self.place.address is not None or task is not None
-            output = stack.enter_context(closing(Output(self.form, answers, whole=whole)))
-            work = Work(
-                self.classifier.classes, output, self.selection, reject=self.reject,
-                watcher=self.watcher,
-            )  # fmt: skip
+            self._answers = answers = stack.enter_context(
+                AnswersFile(database, self.form, self._begun(), kinds=len(self.labels), whole=whole)
+            )
             if self.folder is not None:
                 folders = [Path(_real(self.stream.source))] if self.stream.kind == "folder" else []
                 sorter = Sorter(
-                    self.folder, self.by, work.answers, output, sources=folders,
+                    self.folder, self.by, self.labels, answers, sources=folders,
                     watcher=self.watcher,
                 )  # fmt: skip
-                work.sorter = stack.enter_context(closing(sorter))
+                self._sorter = stack.enter_context(closing(sorter))
             try:
-                work.run(
-                    self.classifier, self.stream, as_is=self.as_is, tta=self.tta, cluster=cluster
-                )
-                output.finish()
+                self._answer(cluster)
+                answers.finish()
             except KeyboardInterrupt:
                 kept_now = counted(answers.images, "image is", "images are")
                 self.watcher.note(f"{kept_now} done and kept; the same command goes on there")
                 raise
-            done = self._summary(work)
+            done = self._summary()
             if task is not None:
                 summary = done.to_json()
                 task.finish(answers.kept.total(), {name: summary[name] for name in _KEPT_OF_SHARD})
@@ -235,66 +239,135 @@ class _Predicting:
             self.place.publish(claim, keep=task is None)
         return done
 
-    def _depends(self) -> JsonObject:
-        """What rows depend on, wherever the images come from and go to."""
-        return {
-            "the classifier": hashlib.sha256(self.classifier.content).hexdigest()[:16],
-            "top": self.form.top,
-            "where": self.selection.where,
-            "min_confidence": float(self.selection.min_confidence),
-            "reject": self.reject,
-            "as_is": self.as_is,
-            "tta": self.tta,
-        }
-
     def _begun(self) -> JsonObject:
         """What the work was begun with: with something else it cannot continue."""
-        depends, inputs = self._depends(), self.stream.inputs
+        inputs = self.stream.inputs
         if inputs is not None:
-            own = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
-            return depends | own
+            shard = {"the list of images": inputs.fingerprint[:16], "the shard": str(inputs.shard)}
+            return self.options | shard
         sorting: JsonObject = {"sort_into": None, "sort_by": None, "out": None}
         if self.folder is not None:
             out = os.path.realpath(self.place.path)
             sorting = {"sort_into": os.path.realpath(self.folder), "sort_by": self.by, "out": out}
-        return depends | {"the source": _real(self.stream.source), **sorting}
+        return self.options | {"the source": _real(self.stream.source), **sorting}
 
-    def _task(self) -> ShardTask | None:
-        inputs = self.stream.inputs
-        if inputs is None:
-            return None
-        return ShardTask("predict", inputs, self._depends(), self.place.path)
+    def _answer(self, cluster: Cluster | None) -> None:
+        """Answer what is not done yet, here or on a cluster."""
+        answers, stream, watcher = self._answers, self.stream, self.watcher
+        if resumed := answers.resumed:
+            watcher.fact("Resumed", f"{counted(resumed, 'image was', 'images were')} done before")
+            if (version := answers.about.opsin) != __version__:
+                watcher.note(
+                    f"they were answered by Opsin {version}, the others will be by "
+                    f"{__version__}; for answers of one version give another file"
+                )
+        self._progress = Progress("Predict", stream.count(), watcher)
+        left = replace(stream, each=self._not_done)
+        found = classify_stream(
+            self.classifier, left, as_is=self.as_is, tta=self.tta, cluster=cluster,
+            idle=self._write_in_time,
+        )  # fmt: skip
+        inputs = None if stream.inputs is None else stream.inputs.fingerprint
+        noted = noting_looks(found, self.classifier, watcher, inputs=inputs)
+        try:
+            # The stream first: a thread may be waiting for a name on standard input.
+            with closing(found), closing(noted), closing(stream):
+                for image, answer in noted:
+                    self._take(image, answer)
+            self._write()
+        except SourceError:
+            # An archive that is torn ends here each time; its last answers must not be lost.
+            self._write()
+            raise
+        finally:
+            watcher.end()
+        if self._inside and self._sorter is not None:
+            lie = counted(self._inside, "image lies", "images lie")
+            watcher.note(
+                f"{lie} in {self._sorter.folder}, where sorted ones go; they were passed over"
+            )
+        self._progress.note_unreadable(f"; their rows in {answers.out} say why")
 
-    def _summary(self, work: Work) -> Classified:
-        kept = work.kept
+    def _not_done(self) -> Iterator[ListedImage]:
+        sorter, any_found = self._sorter, False
+        try:
+            for image in self.stream:
+                any_found = True
+                if sorter is not None and sorter.has_inside(image):
+                    self._inside += 1
+                elif self._answers.claim(image.name, unique=self.stream.unique):
+                    yield image
+                else:
+                    self._passed += 1
+        except SourceError:
+            moved = sorter is not None and sorter.by == "move" and self._answers.resumed
+            # A folder from which all images were moved holds none, as expected.
+            if any_found or not moved or self.stream.kind != "folder":
+                raise
+
+    def _take(self, image: ListedImage, answer: Prediction | ImageError) -> None:
+        row = row_of(image.name, answer, self.form.top, reject=self.reject)
+        if row.error is not None:
+            self._progress.add_unreadable(row.image, row.error)
+        if self._sorter is None and isinstance(image.image, bytes):
+            image = replace(image, image=b"")  # rows may wait for long, and contents are large
+        self._batch.append((image, row))
+        # Images to be sorted wait with their contents.
+        if len(self._batch) >= (_BATCH if self._sorter is None else _BATCH // 4):
+            self._write()
+        else:
+            self._write_in_time()
+
+    def _write_in_time(self) -> None:
+        """Keep answers after a while, even when no further name comes on standard input."""
+        if self._batch and time.monotonic() - self._written >= _OFTEN:
+            self._write()
+
+    def _write(self) -> None:
+        """Keep the answers that there are, and place their images."""
+        answers: list[Answer] = []
+        wanted: list[tuple[ListedImage, str]] = []
+        for image, row in self._batch:
+            keep = self.selection.keeps(row)
+            if row.error is not None:
+                number = len(self._numbers) + 1
+            else:
+                number = len(self._numbers) if row.rejected else self._numbers[row.label or ""]
+            answers.append(Answer(image.name, number, row.to_json_line() if keep else None))
+            if keep and row.answer is not None:
+                wanted.append((image, row.answer))
+        if self._sorter is None:
+            self._answers.append(answers)
+        else:
+            self._sorter.place(wanted, answers)
+        self._batch.clear()
+        self._written = time.monotonic()
+        self._progress.advance(self._passed + self._answers.images - self._answers.resumed)
+
+    def _summary(self) -> Classified:
+        answers, classes = self._answers, len(self._numbers)
         counts: dict[str, int] = {}
-        for number, count in kept.kept.most_common():
-            answer = work.answers[number]
-            counts[answer] = counts.get(answer, 0) + count
-        classes = len(self.classifier.classes)
-        refused, unreadable = kept.answers[classes], kept.answers[classes + 1]
+        for number, count in answers.kept.most_common():
+            label = self.labels[number]
+            counts[label] = counts.get(label, 0) + count
+        refused, unreadable = answers.answers[classes], answers.answers[classes + 1]
         return self._classified(
-            images=kept.images,
-            answered=kept.images - refused - unreadable,
+            images=answers.images,
+            answered=answers.images - refused - unreadable,
             refused=refused,
             unreadable=unreadable,
-            left_out=kept.images - kept.kept.total(),
-            resumed=kept.resumed,
+            left_out=answers.images - answers.kept.total(),
+            resumed=answers.resumed,
             answers=counts,
-            placed=work.sorter.placed if work.sorter else 0,
-            unplaced=work.sorter.unplaced if work.sorter else 0,
+            placed=self._sorter.placed if self._sorter else 0,
+            unplaced=self._sorter.unplaced if self._sorter else 0,
         )
 
     def _classified(self, *, placed: int = 0, unplaced: int = 0, **counts: Any) -> Classified:
         return Classified(
-            out=self.place.shown,
-            sorted_into=self.folder,
-            placed=placed,
-            unplaced=unplaced,
-            device=self.classifier.device,
-            seconds=time.monotonic() - self.began,
-            **counts,
-        )
+            out=self.place.shown, sorted_into=self.folder, placed=placed, unplaced=unplaced,
+            device=self.classifier.device, seconds=time.monotonic() - self.began, **counts,
+        )  # fmt: skip
 
 
 def _where_to(

@@ -1,27 +1,27 @@
-"""Answers as rows of JSON, CSV or Parquet."""
+"""Answers as rows of JSON, CSV or Parquet, and which of them are kept."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
 from opsin.core.csv_cells import guard
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
 from opsin.core.stored_json import json_text
-from opsin.runtime.prediction import Prediction
+from opsin.data.spelling import closest_first
+from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 
-Form = Literal["jsonl", "csv", "parquet"]
 Cell = str | float | bool | None
 
-FORMS: Final[tuple[Form, ...]] = ("jsonl", "csv", "parquet")
+FORMS: Final = ("jsonl", "csv", "parquet")
 #: What stands in place of an answer where an image cannot be read.
 UNREADABLE: Final = "unreadable"
 #: Rows of a group in a Parquet file.
@@ -83,8 +83,54 @@ def _short(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(str(np.float32(value)))
 
 
+class Selection:
+    """Conditions on rows (``label=Bag``): those on one key are ORed, on different keys ANDed."""
+
+    def __init__(
+        self,
+        where: Sequence[str],
+        min_confidence: float,
+        classes: Sequence[str],
+        *,
+        rejects: bool = True,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise RecipeError(
+                "a least confidence between 0 and 1", f"got {min_confidence}", "Give 0.9, say."
+            )
+        self.min_confidence = min_confidence
+        none_of_these = [NONE_OF_THESE] if rejects else []
+        known = {"label": [*classes], "answer": [*classes, *none_of_these, UNREADABLE]}
+        self._wanted: dict[str, set[str]] = {}
+        for condition in (where,) if isinstance(where, str) else where:
+            key, _, value = condition.partition("=")
+            if "=" not in condition or key not in known:
+                raise RecipeError(
+                    "a condition label=CLASS or answer=CLASS",
+                    f"got {condition!r}",
+                    f"Write it like label={classes[0]}.",
+                )
+            if value not in known[key]:
+                raise RecipeError(
+                    f"{key}= and one of: {closest_first(known[key], value)}",
+                    f"got {value!r}",
+                    "Choose there.",
+                )
+            self._wanted.setdefault(key, set()).add(value)
+        #: The conditions in one order, however they were given.
+        self.where = sorted(f"{key}={v}" for key, values in self._wanted.items() for v in values)
+
+    def keeps(self, row: ResultRow) -> bool:
+        """Whether a row is wanted."""
+        if row.confidence is not None and row.confidence < self.min_confidence:
+            return False
+        answer = row.answer if row.error is None else UNREADABLE
+        values = {"label": row.label, "answer": answer}
+        return all(values[key] in wanted for key, wanted in self._wanted.items())
+
+
 class RowFormat:
-    r"""How rows are written into a file, by its ending."""
+    """How rows are written into a file, by its ending."""
 
     def __init__(self, out: Path, top: int) -> None:
         form = out.suffix.lower().removeprefix(".")
@@ -94,8 +140,7 @@ class RowFormat:
                 f"got {out.name or 'no name'!r}",
                 "Give another name.",
             )
-        self.form: Form = form
-        self.top = top
+        self.out, self.form, self.top = out, form, top
         # The columns of a table, with the names of Arrow's types.
         self.columns = {
             "image": "string", "answer": "string", "label": "string", "confidence": "float",
@@ -142,14 +187,14 @@ class RowFormat:
             while group := list(islice(lines, GROUP)):
                 rows = [flat(json.loads(line), self.top) for line in group]
                 yield arrow.Table.from_pylist(
-                    [{name: _as_utf8(value) for name, value in row.items()} for row in rows],
+                    [{name: as_arrow(value) for name, value in row.items()} for row in rows],
                     schema=schema,
                 )
 
         write_groups(file, schema, tables())
 
 
-def _as_utf8(value: Cell) -> Cell:
+def as_arrow(value: Cell) -> Cell:
     """A cell as Arrow takes it: bytes that are no Unicode become visible escapes."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

@@ -8,20 +8,26 @@ way every image is placed once, however often the work is killed and continued.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from sqlite3 import Error as DatabaseError
 from typing import Final, Literal
 
-from opsin.commands.predict.answers_file import Answer, Sorting, as_bytes
-from opsin.commands.predict.moves import Move, identity_of, insert_move, read_moves
-from opsin.commands.predict.origins import Origins
-from opsin.commands.predict.output import Output
-from opsin.commands.predict.placing import Placement, copy_file, move_file, write_file
+from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, as_bytes
+from opsin.commands.predict.moves import (
+    Move,
+    Origins,
+    Placement,
+    copy_file,
+    identity_of,
+    move_file,
+    read_moves,
+)
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
@@ -44,35 +50,33 @@ class Sorter:
     """Places images in the folders of their answers."""
 
     def __init__(
-        self, folder: Path, by: By, labels: Sequence[str], output: Output, *,
+        self, folder: Path, by: By, labels: Sequence[str], answers: AnswersFile, *,
         sources: Sequence[Path] = (), watcher: Watcher,
     ) -> None:  # fmt: skip
         self.folder, self.by, self.watcher = folder, by, watcher
         self.placed, self.unplaced = 0, 0
-        self._answers, self._output = output.answers, output
-        self._origins = Origins(self._answers.about.key, sources)
+        self._answers = answers
+        self._origins = Origins(answers.about.key, sources)
         self._remembers = True
         self._inside = os.path.realpath(folder) + os.sep
         names = NamesInUse()
-        for own in (SORTED, RESULTS):
-            names.take(own)
+        for name in (SORTED, RESULTS):
+            names.take(name)
         self._folders = {label: names.take(legal_name(label)) for label in labels}
-        with storage_errors(folder):
-            self._own = ConfinedDir(folder)
-        self._scratch = Placement(self._own, SCRATCH)
-        try:
+        with ExitStack() as stack:
+            with storage_errors(folder):
+                self._dir = stack.enter_context(ConfinedDir(folder))
+            self._scratch = Placement(self._dir, SCRATCH)
             self._begin()
             with storage_errors(folder):
                 self._settle()
-        except BaseException:
-            self._own.close()
-            raise
+            self.close = stack.pop_all().close
 
     def _begin(self) -> None:
         for name in self._folders.values():
             try:
-                if self._own.has(name):
-                    self._own.folder(name).close()
+                if self._dir.has(name):
+                    self._dir.folder(name).close()
             except NotADirectoryError as error:
                 raise RecipeError(
                     "a folder of its own for the images of each answer",
@@ -87,15 +91,12 @@ class Sorter:
                 "Sort into another folder, with other results.",
             )
         if about.sorting is None:
-            own = {self._answers.out.name}
-            others = [
-                name
-                for name in os.listdir(self.folder)  # noqa: PTH208  names are all it takes
-                if name not in own and not name.startswith(f"{SORTED}")
-            ]
-            results = self._answers.out.absolute() == (self.folder / RESULTS).absolute()
+            out = self._answers.out
+            names = os.listdir(self.folder)  # noqa: PTH208  names are all it takes
+            others = [name for name in names if name != out.name and not name.startswith(SORTED)]
+            is_usual = out.absolute() == (self.folder / RESULTS).absolute()
             sorting = Sorting(
-                folders=list(self._folders.values()), made=not others, results=results
+                folders=list(self._folders.values()), made=not others, results=is_usual
             )
             self._answers.note(sorting=sorting)
 
@@ -110,37 +111,36 @@ class Sorter:
                     f"it names {move.source}, from where this account sorted nothing",
                     "Sort into another folder, with other results.",
                 )
-        undone, again = [], []
-        for move in moves:
-            done, place_again = self._settle_one(move)
-            if not done:
-                undone.append(move.target)
-            if place_again and move.source is not None:
-                image = ListedImage(move.image, move.source)
-                again.append((image, move.folder))
+        undone = [move for move in moves if not self._settle_one(move)]
         with self._answers.transaction():
             self._mark(undone)
+        again = [
+            (ListedImage(move.image, move.source), move.folder)
+            for move in undone
+            if move.by == "move" and move.source is not None
+        ]
         self._place(again, [])
 
-    def _settle_one(self, move: Move) -> tuple[bool, bool]:
-        """Whether an image is where it was to go, and whether it has to be placed once more."""
+    def _settle_one(self, move: Move) -> bool:
+        """Whether an image is where it was to go."""
         with ExitStack() as stack:
             target, source = None, None
             with suppress(FileNotFoundError):
-                target = Placement(stack.enter_context(self._own.folder(move.folder)), move.name)
+                target = Placement(stack.enter_context(self._dir.folder(move.folder)), move.name)
             if move.source is not None:
                 with suppress(OSError):
-                    source = stack.enter_context(self._origins.place(move.source))
-            made = target is not None and move.looks_done(target)
+                    source = stack.enter_context(self._origins.open(move.source))
+            if target is None or not move.looks_done(target):
+                return False
             if move.by == "move":  # its answer is kept
-                if made and source is not None:
+                if source is not None:
                     _take_old_name(move, source)
-                return made, not made
+                return True
             # It will be answered again; but if the original has gone since, its copy stays.
-            only = move.by == "copy" and (source is None or source.is_free)
-            if made and not only and target is not None:
-                target.unlink()
-            return made and only, False
+            if move.by == "copy" and (source is None or source.is_free):
+                return True
+            target.unlink()
+            return False
 
     def has_inside(self, image: ListedImage) -> bool:
         """Whether an image lies in the folder, where sorted ones are found again."""
@@ -150,41 +150,36 @@ class Sorter:
         """Keep answers, and place the images that have one of the folders."""
         self._place([(image, self._folders[answer]) for image, answer in images], answers)
 
-    def _place(self, images: list[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
-        planned: list[tuple[ListedImage, Move]] = []
-        taken: set[str] = set()
+    def _place(self, images: Sequence[tuple[ListedImage, str]], answers: Sequence[Answer]) -> None:
+        planned: dict[str, tuple[ListedImage, Move]] = {}
         for image, folder in images:
             try:
-                move = self._plan(image, folder, taken)
+                move = self._plan(image, folder, planned)
             except OSError as error:
-                move = (error.strerror or str(error)).lower()
-            if isinstance(move, str):
-                self._note_unplaced(image.name, move)
-                continue
-            taken.add(move.target.casefold())
-            planned.append((image, move))
+                self._note_unplaced(image.name, error)
+            else:
+                planned[move.target.casefold()] = image, move
         if not planned:
-            self._output.append(answers)
+            self._answers.append(answers)
             return
-        self._remember([move.source for _, move in planned if move.source is not None])
-        rows, moving = b"", self.by == "move"
+        self._remember([move.source for _, move in planned.values() if move.source is not None])
         with self._answers.transaction() as db:
-            for _, move in planned:
-                insert_move(db, move)
-            if moving:
-                rows = self._output.insert(answers)
-        undone = [move.target for image, move in planned if not self._act(image, move)]
+            for _, move in planned.values():
+                move.insert(db)
+            if self.by == "move":
+                self._answers.insert(answers)
+        undone = [move for image, move in planned.values() if not self._act(image, move)]
         with self._answers.transaction():
             self._mark(undone)
-            if not moving:
-                rows = self._output.insert(answers)
-        self._output.add(answers, rows)
+            if self.by == "copy":
+                self._answers.insert(answers)
+        self._answers.add_rows()
 
-    def _mark(self, undone: Sequence[str]) -> None:
+    def _mark(self, undone: Sequence[Move]) -> None:
         """Call the planned moves done, but for some."""
         db = self._answers.db
-        gone = ((as_bytes(target),) for target in undone)
-        db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", gone)
+        targets = ((as_bytes(move.target),) for move in undone)
+        db.executemany("DELETE FROM moves WHERE done = 0 AND target = ?", targets)
         db.execute("UPDATE moves SET done = 1 WHERE done = 0")
 
     def _remember(self, sources: list[str]) -> None:
@@ -200,49 +195,45 @@ class Sorter:
                 )
             self._remembers = False
 
-    def _plan(self, image: ListedImage, folder: str, taken: set[str]) -> Move | str:
-        """What is going to be done with an image, or why nothing is."""
-        if image.path is None:
-            if self.by != "copy":
-                return "lies inside a file, from which it can only be copied"
-            name = self._free_name(folder, legal_name(image.name.rsplit("/", 1)[-1]), taken)
-            content = image.image if isinstance(image.image, bytes) else b""
-            # Whole seconds, which every file system keeps.
-            now = int(time.time()) * 1_000_000_000
-            return Move(image.name, None, folder, name, "write", len(content), now)
-        path = Path(image.path)
-        found = path.stat() if self.by == "copy" else path.lstat()
-        if not stat.S_ISREG(found.st_mode):
-            return "is a symbolic link, which is left where it is"
-        return Move(
-            image.name, str(path.absolute()), folder, self._free_name(folder, path.name, taken),
-            self.by, found.st_size, found.st_mtime_ns, identity_of(found),
-        )  # fmt: skip
-
-    def _free_name(self, folder: str, name: str, taken: set[str]) -> str:
-        """A name that no file of a folder has, and none that is planned."""
+    def _plan(self, image: ListedImage, folder: str, planned: Container[str]) -> Move:
+        """What is going to be done with an image; `OSError` where it cannot be."""
 
         def is_taken(name: str) -> bool:
-            if f"{folder}/{name}".casefold() in taken:
+            if f"{folder}/{name}".casefold() in planned:
                 return True
             try:
-                with self._own.folder(folder) as inside:
+                with self._dir.folder(folder) as inside:
                     return inside.has(name)
             except FileNotFoundError:
                 return False
 
-        return free_name(name, is_taken)
+        if image.path is None:
+            if self.by != "copy":
+                why = "lies inside a file, from which it can only be copied"
+                raise OSError(errno.EINVAL, why)
+            name = free_name(legal_name(image.name.rsplit("/", 1)[-1]), is_taken)
+            # Whole seconds, which every file system keeps.
+            now = int(time.time()) * 1_000_000_000
+            return Move(image.name, None, folder, name, "write", len(_content(image)), now)
+        path = Path(image.path)
+        found = path.stat() if self.by == "copy" else path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is a symbolic link, which is left where it is")
+        return Move(
+            image.name, str(path.absolute()), folder, free_name(path.name, is_taken), self.by,
+            found.st_size, found.st_mtime_ns, identity_of(found),
+        )  # fmt: skip
 
     def _act(self, image: ListedImage, move: Move) -> bool:
         """Do what was planned; return whether it was done."""
         source = Path(move.source or "")
         try:
             with ExitStack() as stack:
-                folder = stack.enter_context(self._own.folder(move.folder, make=True))
+                folder = stack.enter_context(self._dir.folder(move.folder, make=True))
                 target = Placement(folder, move.name)
                 if move.by == "write":
-                    content = image.image if isinstance(image.image, bytes) else b""
-                    write_file(content, target, self._scratch, move.mtime_ns)
+                    content = io.BytesIO(_content(image))
+                    copy_file(content, target, self._scratch, move.mtime_ns)
                 elif move.by == "copy":
                     with open_regular(source) as file:
                         copy_file(file, target, self._scratch)
@@ -250,26 +241,28 @@ class Sorter:
                     parent = stack.enter_context(ConfinedDir(source.parent))
                     move_file(Placement(parent, source.name), target, self._scratch)
         except FileExistsError:
-            self._note_unplaced(move.image, f"something else took the name {move.target} meanwhile")
+            why = f"something else took the name {move.target} meanwhile"
+            self._note_unplaced(move.image, OSError(errno.EINVAL, why))
             return False
         except OSError as error:
             if error.errno in _DISK:
                 with storage_errors(self.folder / move.target):
                     raise
-            self._note_unplaced(move.image, (error.strerror or str(error)).lower())
+            self._note_unplaced(move.image, error)
             return False
         self.placed += 1
         return True
 
-    def _note_unplaced(self, name: str, reason: str) -> None:
+    def _note_unplaced(self, name: str, error: OSError) -> None:
         """Say of the first few that they were not placed, and count the others."""
         self.unplaced += 1
         if self.unplaced <= _NAMED:
-            self.watcher.note(f"{name} was not placed: {reason}")
+            reason = error.strerror or str(error)
+            self.watcher.note(f"{name} was not placed: {reason[:1].lower()}{reason[1:]}")
 
-    def close(self) -> None:
-        """Close the folder."""
-        self._own.close()
+
+def _content(image: ListedImage) -> bytes:
+    return image.image if isinstance(image.image, bytes) else b""
 
 
 def _take_old_name(move: Move, source: Placement) -> None:

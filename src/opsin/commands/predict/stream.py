@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from opsin.commands.own_images import noting_looks
-from opsin.commands.predict.rows import row_of
-from opsin.commands.predict.selection import Selection
+from opsin.commands.predict.rows import Selection, row_of
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
 from opsin.data.image_stream import ListedImage, Stream, cut_stream, join_streams
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
@@ -24,8 +25,45 @@ from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.prediction import Prediction, Prepared
 from opsin.runtime.providers import CPU
 
+if TYPE_CHECKING:
+    from opsin.runtime.cluster import Cluster
+
 Answered = tuple[ListedImage, Prediction | ImageError]
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+# Seconds between two lines where the number of images is unknown.
+_SILENCE: Final = 10.0
+# Unreadable files that are named while the work goes on.
+_NAMED: Final = 3
+
+
+class Progress:
+    """How far the work on images is, and which of them cannot be read."""
+
+    def __init__(self, what: str, total: int | None, watcher: Watcher) -> None:
+        self.unreadable = 0
+        self._total, self._watcher, self._noted = total, watcher, time.monotonic()
+        if total:
+            watcher.begin(what, total, "images")
+
+    def add_unreadable(self, name: str, reason: str) -> None:
+        """Note the first few, and count the others."""
+        self.unreadable += 1
+        if self.unreadable <= _NAMED:
+            self._watcher.note(f"{name}: {reason}")
+
+    def advance(self, done: int) -> None:
+        """``done`` images are finished, in all."""
+        if self._total:
+            self._watcher.advance(min(done, self._total))
+        elif time.monotonic() - self._noted >= _SILENCE:
+            self._noted = time.monotonic()
+            self._watcher.note(f"{done:,} images so far")
+
+    def note_unreadable(self, more: str = "") -> None:
+        """Say at the end how many could not be read, if some were not named."""
+        if self.unreadable > _NAMED:
+            self._watcher.note(f"{counted(self.unreadable, 'file')} could not be read{more}")
 
 
 def open_streams(
@@ -50,19 +88,13 @@ def open_streams(
         )
 
     def opened(watcher: Watcher) -> Stream:
-        return join_streams(
-            [
-                open_stream(
-                    source,
-                    columns=columns,
-                    follow_links=follow_links,
-                    outside=outside,
-                    stdin=stdin,
-                    watcher=watcher,
-                )
-                for source in several
-            ]
-        )
+        return join_streams([
+            open_stream(
+                source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+                watcher=watcher,
+            )
+            for source in several
+        ])  # fmt: skip
 
     if shard is None:
         return opened(watcher)
@@ -103,33 +135,41 @@ def classify_stream(
     *,
     as_is: bool = False,
     tta: bool = False,
+    cluster: Cluster | None = None,
+    idle: Callable[[], None] = lambda: None,
 ) -> Generator[Answered]:
-    """Yield each image of a stream with its answer, or the reason why there is none."""
-    like = classifier.metadata.preparation
-    pixels = like.height * like.width * like.channels
+    """Yield each image of a stream with its answer, or the reason why there is none.
+
+    On a cluster the machines share the work, and answers come without pixels. ``idle`` is called
+    while no further image comes.
+    """
+    preparation = classifier.metadata.preparation
+    pixels = preparation.height * preparation.width * preparation.channels
+    is_here = cluster is None
+
+    def prepare(item: ListedImage) -> Prepared:
+        if item.problem:
+            raise item.problem
+        return classifier.prepare(item.image, item.name, as_is=as_is)
+
+    def compute(batch: list[Prepared]) -> Sequence[Prediction]:
+        answers = classifier.predict_prepared(batch, tta=tta)
+        return answers if is_here else [answer.without_pixels() for answer in answers]
+
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
     steps: ImageSteps[ListedImage, Prepared, Prediction] = ImageSteps(
-        prepare=lambda item: prepare(classifier, item, as_is=as_is),
-        compute=lambda batch: classifier.predict_prepared(batch, tta=tta),
-        cost=lambda item: pixels + held_bytes(item),
+        prepare=prepare,
+        compute=compute,
+        cost=lambda item: pixels + (len(item.image) if isinstance(item.image, bytes) else 0),
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
-    end_wait = stream.close if isinstance(stream, Stream) else lambda: None
-    return answer_images(steps, read_ahead(stream), end_wait=end_wait)
-
-
-def prepare(classifier: Classifier, item: ListedImage, *, as_is: bool) -> Prepared:
-    """Decode an image; `ImageError` where it cannot be read."""
-    if item.problem:
-        raise item.problem
-    return classifier.prepare(item.image, item.name, as_is=as_is)
-
-
-def held_bytes(item: ListedImage) -> int:
-    """Bytes that come with an image."""
-    return len(item.image) if isinstance(item.image, bytes) else 0
+    known = stream if isinstance(stream, Stream) else None
+    if cluster is not None:
+        return cluster.answers(steps, stream, count=known.count() if known else None)
+    end_wait = known.close if known else lambda: None
+    return answer_images(steps, read_ahead(stream), end_wait=end_wait, idle=idle)
 
 
 def each_answer(
@@ -187,13 +227,9 @@ def predict_each(
     """
     refuse_swapped_sources(model, source)
     stream = open_streams(
-        source,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
-        stdin=stdin,
+        source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
         watcher=watcher,
-    )
+    )  # fmt: skip
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(
         classifier, stream, where=where, min_confidence=min_confidence, reject=reject,

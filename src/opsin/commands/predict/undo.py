@@ -18,9 +18,14 @@ from opsin.commands.predict.answers_file import (
     hold,
     open_database,
 )
-from opsin.commands.predict.moves import Move, identity_of, read_moves
-from opsin.commands.predict.origins import Origins
-from opsin.commands.predict.placing import Placement, move_file
+from opsin.commands.predict.moves import (
+    Move,
+    Origins,
+    Placement,
+    identity_of,
+    move_file,
+    read_moves,
+)
 from opsin.commands.predict.sorting import RESULTS, SCRATCH, SORTED
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
@@ -105,130 +110,123 @@ def undo(
         db, about = open_database(path)
         stack.enter_context(closing(db))
         with storage_errors(folder):
-            own = stack.enter_context(ConfinedDir(folder))
-        origins = Origins(about.key, [Path(each) for each in several])
-        work = _Undoing(db, about, own, origins, watcher)
-        work.run()
-        if not work.left_count:
+            opened = stack.enter_context(ConfinedDir(folder))
+        origins = Origins(about.key, [Path(name) for name in several])
+        work = _Undoing(about, opened, origins)
+        total = _check_moves(db, about, opened.path, origins)
+        # From here on no command continues this sorting.
+        undone = about.model_copy(update={"undone": True})
+        db.execute("UPDATE about SET content = ?", (undone.to_text(),))
+        watcher.begin("Undo", max(total, 1), "images")
+        left: list[tuple[str, str]] = []
+        left_count = 0
+        over: list[tuple[int]] = []
+        for number, move in enumerate(read_moves(db, path), start=1):
+            if reason := work.undo(move):
+                left_count += 1
+                if len(left) < _NAMED:
+                    left.append((move.target, reason))
+            else:
+                over.append((move.id,))
+            if len(over) >= _BATCH or number == total:
+                # Killed before that, they are found as they are.
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany("DELETE FROM moves WHERE id = ?", over)
+                db.execute("COMMIT")
+                over = []
+            watcher.advance(number)
+        watcher.end()
+        if not left:
             db.close()
             with storage_errors(folder):
-                _clear(own, about)
+                _clear(opened, about)
             origins.forget()
-    return Undone(folder, work.moved_back, work.removed, tuple(work.left), work.left_count)
+    return Undone(folder, work.moved_back, work.removed, tuple(left), left_count)
+
+
+def _check_moves(db: Connection, about: About, folder: Path, origins: Origins) -> int:
+    """Count the moves, once all of them are sound and of this account."""
+    total, strange = 0, set()
+    for move in read_moves(db, folder / SORTED):
+        total += 1
+        if move.source is not None and not origins.holds(move.source):
+            strange.add(os.path.dirname(move.source))  # noqa: PTH120
+    if about.sorting and not all(map(is_plain_name, about.sorting.folders)):
+        raise damaged(folder / SORTED)
+    if strange:
+        try:
+            place = os.path.commonpath(strange)
+        except ValueError:  # on several drives
+            place = min(strange)
+        raise RecipeError(
+            "a folder that this account sorted, so that it knows where the images came from",
+            f"{folder / SORTED} says {place}, from where it sorted nothing into {folder}",
+            f"If that is right, say so: opsin undo {folder} --source {place}",
+        )
+    return total
 
 
 class _Undoing:
-    """Takes back the moves of a sorted folder, and keeps those that could not be."""
+    """Takes back moves, which may have been taken back before."""
 
-    def __init__(
-        self, db: Connection, about: About, own: ConfinedDir, origins: Origins, watcher: Watcher
-    ) -> None:
-        self.moved_back = self.removed = self.left_count = 0
-        self.left: list[tuple[str, str]] = []
-        self._db, self._about, self._own = db, about, own
-        self._origins, self._watcher = origins, watcher
-        self._path = own.path / SORTED
+    def __init__(self, about: About, folder: ConfinedDir, origins: Origins) -> None:
+        self.moved_back = self.removed = 0
+        self._folder, self._origins = folder, origins
         # In the source's folder, where another file must not have it.
         self._scratch = f"{SCRATCH}-{about.key}"
 
-    def run(self) -> None:
-        """Take back all that can be."""
-        total = self._checked()
-        # From here on no command continues this sorting.
-        about = self._about.model_copy(update={"undone": True})
-        self._db.execute("UPDATE about SET content = ?", (about.to_text(),))
-        self._watcher.begin("Undo", max(total, 1), "images")
-        over: list[tuple[int]] = []
-        for number, move in enumerate(read_moves(self._db, self._path), start=1):
-            try:
-                reason = self._undo(move)
-            except OSError as error:
-                reason = (error.strerror or str(error)).lower()
-            if reason:
-                self.left_count += 1
-                if len(self.left) < _NAMED:
-                    self.left.append((move.target, reason))
-            else:
-                over.append((move.id,))
-            if len(over) >= _BATCH:
-                self._forget(over)
-                over = []
-            self._watcher.advance(number)
-        self._forget(over)
-        self._watcher.end()
+    def undo(self, move: Move) -> str | None:
+        """Undo one move, or say why that could not be."""
+        try:
+            with ExitStack() as stack:
+                target = None
+                with suppress(FileNotFoundError):
+                    folder = stack.enter_context(self._folder.folder(move.folder))
+                    target = Placement(folder, move.name)
+                if target is not None and target.is_free:
+                    target = None
+                return (self._move_back if move.by == "move" else self._remove)(move, target)
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
 
-    def _forget(self, rows: list[tuple[int]]) -> None:
-        """Remove moves that were taken back; killed before that, they are found as they are."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("DELETE FROM moves WHERE id = ?", rows)
-        self._db.execute("COMMIT")
-
-    def _checked(self) -> int:
-        """How many images there are, once all of the moves are sound and of this account."""
-        total, strange = 0, set()
-        for move in read_moves(self._db, self._path):
-            total += 1
-            if move.source is not None and not self._origins.holds(move.source):
-                strange.add(os.path.dirname(move.source))  # noqa: PTH120
-        folders = self._about.sorting.folders if self._about.sorting else []
-        if not all(map(is_plain_name, folders)):
-            raise damaged(self._path)
-        if strange:
-            try:
-                place = os.path.commonpath(strange)
-            except ValueError:  # on several drives
-                place = min(strange)
-            folder = self._own.path
-            raise RecipeError(
-                "a folder that this account sorted, so that it knows where the images came from",
-                f"{self._path} says {place}, from where it sorted nothing into {folder}",
-                f"If that is right, say so: opsin undo {folder} --source {place}",
-            )
-        return total
-
-    def _undo(self, move: Move) -> str | None:
-        """Undo one move, and say why that could not be; it may have been undone before."""
-        with ExitStack() as stack:
-            target = None
-            with suppress(FileNotFoundError):
-                target = Placement(stack.enter_context(self._own.folder(move.folder)), move.name)
-            if move.by == "move":
-                return self._move_back(move, target)
-            if target is None or target.is_free:
-                return None
-            if not move.looks_done(target):
-                return "was changed since" if move.done else None
-            if move.source is not None:
+    def _remove(self, move: Move, target: Placement | None) -> str | None:
+        """Remove a copy, if the image that it was made of is still where it was."""
+        if target is None:
+            return None
+        if not move.looks_done(target):
+            return "was changed since" if move.done else None
+        if move.source is not None:
+            with ExitStack() as stack:
                 source = None
                 with suppress(OSError):
-                    source = stack.enter_context(self._origins.place(move.source))
+                    source = stack.enter_context(self._origins.open(move.source))
                 if source is None or not _is_there(move, source, target):
                     gone = source is None or source.is_free
                     became = "is gone" if gone else "is another image now"
                     return f"{move.source} {became}, so this may be the only one"
-            target.unlink()
-            self.removed += 1
-            return None
+        target.unlink()
+        self.removed += 1
+        return None
 
     def _move_back(self, move: Move, target: Placement | None) -> str | None:
-        """Undo the move of an image, as `_undo` does."""
-        missing = target is None or target.is_free
         with ExitStack() as stack:
             source = None
             with suppress(FileNotFoundError):
-                place = self._origins.place(move.source or "", make=not missing)
-                source = stack.enter_context(place)
+                opening = self._origins.open(move.source or "", make=target is not None)
+                source = stack.enter_context(opening)
             free = source is None or source.is_free
             there = target is not None and move.looks_done(target)
             # What lies there is the image even if it was edited since, where it was done for sure.
-            if target is None or source is None or missing or not (there or move.done):
+            if target is None or source is None or not (there or move.done):
                 return "is no longer there" if free else None
             if not stat.S_ISREG(target.stat().st_mode):
                 return "is a link now, or no file"
-            if there and not free and _is_back(source, target):  # killed between two steps
-                target.unlink()
-            elif free:
+            if free:
                 move_file(target, source, Placement(source.folder, self._scratch))
+            # Killed between two steps, the image lies in both places. A symbolic link that was
+            # left at the old one leads to the only copy.
+            elif there and stat.S_ISREG(source.stat().st_mode) and _same_content(source, target):
+                target.unlink()
             else:
                 return f"something else is at {move.source} now"
             self.moved_back += 1
@@ -243,12 +241,6 @@ def _same_content(one: Placement, other: Placement) -> bool:
             if block != second.read(_BLOCK):
                 return False
         return not second.read(1)
-
-
-def _is_back(source: Placement, target: Placement) -> bool:
-    """Whether a moved image lies where it came from too, as a second name or a copy."""
-    # A symbolic link that was left there leads to the only copy.
-    return stat.S_ISREG(source.stat().st_mode) and _same_content(source, target)
 
 
 def _is_there(move: Move, source: Placement, target: Placement) -> bool:

@@ -30,7 +30,7 @@ from opsin.core.storage import write_json
 from opsin.data.audit import Audit
 from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
-from opsin.data.thin_parts import thin_parts
+from opsin.data.folds import thin_parts
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 from opsin.runtime.providers import CPU

@@ -13,8 +13,8 @@ from opsin.core.events import Watcher
 from opsin.core.format import about, clock, file_size, millions, plus_minus, repeats
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
+from opsin.data.folds import thin_parts
 from opsin.data.left_out import left_out_in_words
-from opsin.data.thin_parts import thin_parts
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     confusions,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
 import importlib
+import itertools
 import os
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -33,21 +35,17 @@ _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 def kinds() -> tuple[SourceKind, ...]:
     """Return the kinds of source, in the order in which they are asked."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
-    found: list[SourceKind] = [module.KIND for module in modules if hasattr(module, "KIND")]
-    return tuple(sorted(found, key=lambda kind: kind.rank))
-
-
-def described() -> list[SourceKind]:
-    """Return the kinds in the order in which they are described: the most general first."""
-    return sorted(kinds(), key=lambda kind: -kind.rank)
+    # The reader of Parquet loads pyarrow, in a process of its own.
+    modules = (importlib.import_module(f"{__name__}.{n}") for n in names if n != "arrow_reader")
+    listed: list[SourceKind] = [kind for module in modules for kind in getattr(module, "KINDS", ())]
+    return tuple(sorted(listed, key=lambda kind: kind.rank))
 
 
 def kinds_in_words(*, labelled: bool = True) -> str:
-    """Return what a source, with labels or without, may be, as help and errors list it."""
+    """Return what a source, with labels or without, may be: the most general kinds first."""
     *most, last = [
         kind.title
-        for kind in described()
+        for kind in sorted(kinds(), key=lambda kind: -kind.rank)
         if kind.title and (kind.locate if labelled else kind.iter_unlabelled)
     ]
     return f"{', '.join(most)} or {last}"
@@ -62,13 +60,13 @@ def find_all(
     """Find every source of a recipe, to be opened as one."""
     from opsin.data.left_out import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
-    from opsin.data.sources.joined import check_different, join  # noqa: PLC0415
+    from opsin.data.sources.joined import join  # noqa: PLC0415
     from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
     from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
     check_columns(recipe.columns)
     written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
-    check_different(written)
+    _check_different(written)
     request = SourceRequest(
         "",
         recipe.columns,
@@ -92,6 +90,31 @@ def find_all(
         read,
         None if None in known else add_up(filter(None, known)),
     )
+
+
+def _check_different(sources: Sequence[str]) -> None:
+    """Refuse a source that is given twice: its images would count twice, in each figure."""
+    from opsin.data.sources.named import is_place  # noqa: PLC0415
+
+    for one, other in itertools.combinations(sources, 2):
+        if one == other or (is_place(one) and is_place(other) and _is_same(one, other)):
+            twice = f"{one} twice" if one == other else f"{one} and {other}, the same"
+            raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Tell whether two places are one, or two files hold the same bytes."""
+    from opsin.data.sources.table import is_table  # noqa: PLC0415
+
+    one, other = os.path.expanduser(one), os.path.expanduser(other)  # noqa: PTH111
+    try:
+        if os.path.samefile(one, other):  # noqa: PTH121
+            return True
+        # Equal tables in two folders name different images.
+        files = os.path.isfile(one) and os.path.isfile(other) and not is_table(Path(one))  # noqa: PTH113
+        return files and filecmp.cmp(one, other, shallow=False)
+    except (OSError, ValueError):  # one is missing, which its reader explains
+        return False
 
 
 def locate(request: SourceRequest) -> LocatedSource:
@@ -126,8 +149,9 @@ def open_stream(
     """Find the images of a source, labelled or not, without reading any."""
     source = os.fspath(source)
     path = Path(os.path.expanduser(source))  # noqa: PTH111  no error where there is no home
+    named_image = path.suffix.lower() in SUFFIXES
     # os.path, because it answers for impossible names instead of raising.
-    if not columns and path.suffix.lower() in SUFFIXES and os.path.isfile(path):  # noqa: PTH113
+    if not columns and named_image and os.path.isfile(path):  # noqa: PTH113
         return stream_of_one(source, path)
     from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
     from opsin.data.sources.table import check_columns  # noqa: PLC0415
@@ -140,7 +164,7 @@ def open_stream(
         for kind in kinds():
             if kind.iter_unlabelled and kind.match(request):
                 return kind.iter_unlabelled(request)
-        if path.suffix.lower() in SUFFIXES and not (request.is_folder or _ADDRESS.match(source)):
+        if named_image and not (request.is_folder or _ADDRESS.match(source)):
             return stream_of_one(source, path)  # read like any other, it tells why it cannot be
     if not source:
         why, advice = "got an empty name", "Check it, or give . for this folder."
@@ -154,6 +178,5 @@ def open_stream(
         why = f"{source} is none of these, but a pipe or a device"
         advice = "Pipe it into the command and give - as the source."
     else:
-        why = f"there is no {source!r} here"
-        advice = "Check the spelling, or give the whole name."
+        why, advice = f"there is no {source!r} here", "Check the spelling, or give the whole name."
     raise SourceError(kinds_in_words(labelled=False), why, advice)

@@ -27,19 +27,12 @@ from opsin.data.formats import MAX_BYTES
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name
 from opsin.data.left_out import add_up
-from opsin.data.sources import idx, imagefolder, table
+from opsin.data.sources import arrays, table
 from opsin.data.sources.contents import LabelledImages, LocatedSource, digest_of, key_of_files
 from opsin.data.sources.folder import note_left_out
-from opsin.data.sources.members import (
-    ArchiveBudget,
-    ArchiveFiles,
-    Member,
-    pieces_of,
-    read_member,
-    reading,
-)
+from opsin.data.sources.members import Archive, Member, reading
 from opsin.data.sources.packed import DISK_SHARE
-from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
 from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
@@ -53,6 +46,65 @@ _UNPACK = "Unpack it yourself and give the folder."
 def is_archive(path: Path) -> bool:
     """Tell by its name whether a file is an archive."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[ListedImage]:
+    """Yield each image in an archive with its content, in the archive's order."""
+    archive = Archive(path)
+    names, renamed = DigestSet(), 0
+    with contextlib.closing(archive.files(is_image_name)) as files:
+        for parts, member in files:
+            name = "/".join(parts)
+            own = free_name(name, lambda name: digest_of(name) in names)
+            names.add(digest_of(own))
+            renamed += own != name
+            yield _unlabelled(own, member, archive)
+    archive.conclude(watcher, expected="an archive with images", found=len(names) > 0)
+    note_left_out(archive.passed.listed(), watcher)
+    _note_renamed(renamed, path, watcher)
+
+
+def _note_renamed(renamed: int, path: Path, watcher: Watcher) -> None:
+    if renamed:
+        watcher.note(
+            f"In {path} several images have one name; {renamed:,} of them were given a number"
+        )
+
+
+def _unlabelled(name: str, member: Member, archive: Archive) -> ListedImage:
+    try:
+        content = archive.read(member, MAX_BYTES)
+    except SourceError as error:
+        # The members of a zip, which are metered, stand each for itself. What is refused for its
+        # size has no cause but the budget.
+        if not member.metered or error.__cause__ is None:
+            raise
+        reason = str(error.__cause__) or type(error.__cause__).__name__
+        problem = ImageError(
+            "a readable image",
+            f"{name}: damaged in the archive ({reason})",
+            "Pack it again, or leave it out.",
+        )
+        return ListedImage(name, b"", problem=problem)
+    if len(content) > MAX_BYTES:
+        megabytes = MAX_BYTES // 1_000_000
+        problem = ImageError(
+            f"an image file of at most {megabytes} MB",
+            f"{name} is larger",
+            "Make it smaller first.",
+        )
+        return ListedImage(name, b"", problem=problem)
+    return ListedImage(name, content)
+
+
+def _count_images(path: Path) -> int | None:
+    """Return how many images a zip lists; ``None`` for a tar, which has no list."""
+    with contextlib.suppress(SourceError):
+        with reading(path), path.open("rb") as file:
+            listed = file.read(2) == b"PK"
+        if listed:
+            return sum(1 for _ in Archive(path).files(is_image_name))
+    return None
 
 
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
@@ -71,78 +123,19 @@ def _unpacked(path: Path) -> Path:
     return cache_root() / "unpacked" / name
 
 
-def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[ListedImage]:
-    """Yield each image in an archive with its content, in the archive's order."""
-    files = ArchiveFiles(path, is_image_name)
-    names, renamed = DigestSet(), 0
-    with contextlib.closing(iter(files)) as members:
-        for parts, member in members:
-            name = "/".join(parts)
-            own = free_name(name, lambda name: digest_of(name) in names)
-            names.add(digest_of(own))
-            renamed += own != name
-            yield _unlabelled(own, member, files.budget)
-    files.conclude(watcher, expected="an archive with images", found=len(names) > 0)
-    note_left_out(files.passed.listed(), watcher)
-    _note_renamed(renamed, path, watcher)
-
-
-def _note_renamed(renamed: int, path: Path, watcher: Watcher) -> None:
-    if renamed:
-        watcher.note(
-            f"In {path} several images have one name; {renamed:,} of them were given a number"
-        )
-
-
-def _unlabelled(name: str, member: Member, budget: ArchiveBudget) -> ListedImage:
-    try:
-        content = read_member(member, budget, limit=MAX_BYTES)
-    except SourceError as error:
-        # The members of a zip, which are metered here, stand each for itself. What is refused for
-        # its size has no cause but the budget.
-        if not member.metered or error.__cause__ is None:
-            raise
-        reason = str(error.__cause__) or type(error.__cause__).__name__
-        problem = ImageError(
-            "a readable image",
-            f"{name}: damaged in the archive ({reason})",
-            "Pack it again, or leave it out.",
-        )
-        return ListedImage(name, b"", problem=problem)
-    if len(content) > MAX_BYTES:
-        problem = ImageError(
-            f"an image file of at most {MAX_BYTES // 1_000_000} MB",
-            f"{name} is larger",
-            "Make it smaller first.",
-        )
-        return ListedImage(name, b"", problem=problem)
-    return ListedImage(name, content)
-
-
-def _count_images(path: Path) -> int | None:
-    """Return how many images a zip lists; ``None`` for a tar, which has no list."""
-    with contextlib.suppress(SourceError):
-        with reading(path), path.open("rb") as file:
-            listed = file.read(2) == b"PK"
-        if listed:
-            return sum(1 for _ in ArchiveFiles(path, is_image_name))
-    return None
-
-
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
-    size = path.stat().st_size
-    others = _names_of_kinds()
-    files = ArchiveFiles(path, lambda name: is_image_name(name) or bool(others.match(name)))
+    archive, others = Archive(path), _names_of_kinds()
     room = int(DISK_SHARE * shutil.disk_usage(folder).free)
     written, overlong, renamed = 0, 0, 0
-    watcher.begin("Unpack", size, "B")
-    with contextlib.closing(iter(files)) as members:
-        for parts, member in members:
+    watcher.begin("Unpack", archive.size, "B")
+    wanted = archive.files(lambda name: is_image_name(name) or bool(others.match(name)))
+    with contextlib.closing(wanted) as files:
+        for parts, member in files:
             name = "/".join(parts)
             try:
                 own = _name_in(folder, parts, path)
                 renamed += own != name
-                room -= _copy(member, folder / own, files.budget, room)
+                room -= _copy(member, folder / own, archive, room)
                 written += 1
             except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
                 raise SourceError(
@@ -154,13 +147,13 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 overlong += 1
-                files.passed.add("name that cannot be written", name[:100])
-            watcher.advance(min(files.budget.position, size))
-    watcher.advance(size)
+                archive.passed.add("name that cannot be written", name[:100])
+            watcher.advance(min(archive.position, archive.size))
+    watcher.advance(archive.size)
     watcher.end()
-    wanted = "images, a table, an .npz or an IDX file in the archive"
-    files.conclude(watcher, expected=wanted, found=written > 0)
-    passed = [each.model_dump() for each in files.passed.listed()]
+    expected = "images, a table, an .npz or an IDX file in the archive"
+    archive.conclude(watcher, expected=expected, found=written > 0)
+    passed = [each.model_dump() for each in archive.passed.listed()]
     (folder / LEFT_OUT_FILE).write_text(json.dumps(passed), encoding="utf-8")
     _note_renamed(renamed, path, watcher)
     if overlong:
@@ -192,17 +185,17 @@ def _name_in(folder: Path, parts: tuple[str, ...], path: Path) -> str:
     return free_name(name, is_file)
 
 
-def _copy(member: Member, target: Path, budget: ArchiveBudget, room: int) -> int:
+def _copy(member: Member, target: Path, archive: Archive, room: int) -> int:
     """Write a member's content; return its bytes, counted, not as stated."""
     target.parent.mkdir(parents=True, exist_ok=True)
     done = 0
     with target.open("wb") as file:
-        for piece in pieces_of(member, budget):
+        for piece in archive.pieces(member):
             done += len(piece)
             if done > room:
                 raise SourceError(
                     f"an archive that fills at most {DISK_SHARE:.0%} of the free disk",
-                    f"{budget.path} holds more",
+                    f"{archive.path} holds more",
                     "Free some space, or set OPSIN_CACHE to a larger disk.",
                 )
             file.write(piece)
@@ -246,8 +239,9 @@ def _open_unpacked(request: SourceRequest) -> LabelledImages:
     except SourceError as error:
         # The user knows the archive, and not where it was unpacked.
         parts = (error.expected, error.received, error.advice)
-        known = (text.replace(str(unpacked), str(request.path)) for text in parts)
-        raise type(error)(*known) from error
+        raise type(error)(
+            *(text.replace(str(unpacked), str(request.path)) for text in parts)
+        ) from error
     stored = json.loads((_unpacked(request.path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
     passed = [LeftOut.model_validate(each) for each in stored]
     return replace(contents, source=str(request.path), left_out=add_up([passed, contents.left_out]))
@@ -255,20 +249,16 @@ def _open_unpacked(request: SourceRequest) -> LabelledImages:
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
     """Find what an archive holds: one file that is a source by itself, or a folder."""
-    inside = replace(
-        request,
-        written=str(root),
-        follow_links=False,
-        archive=AllowedFolder(root, archive=True),
-    )
-    if not any(kind.match(inside) for kind in (idx.KIND, imagefolder.KIND)):
+    allowed = AllowedFolder(root, archive=True)
+    inside = replace(request, written=str(root), follow_links=False, archive=allowed)
+    if not (arrays.IDX.match(inside) or table.IMAGEFOLDER.match(inside)):
         packed = [match for kind in sources.kinds() if (match := kind.match_packed)]
         files = (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
         single = [file for file in files if any(match(file) for match in packed)]
         if len(single) > 1:
             raise SourceError(
                 f"one table, .npz or IDX file of images in {root}",
-                f"it holds {', '.join(found.path.name for found in single[:5])}",
+                f"it holds {', '.join(file.path.name for file in single[:5])}",
                 "Unpack it and give one of them.",
             )
         if single:
@@ -286,17 +276,11 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
     )
 
 
-KIND = SourceKind(
-    title=f"an archive ({' '.join(SUFFIXES)})",
-    rows=(
-        SourceRow(
-            "an archive",
-            "`.zip`, `.tar`, `.tar.gz`, `.tar.xz`, `.tar.bz2` of any of these but a name, "
-            "wrapped in folders or not",
-            "as inside",
-        ),
+KINDS = (
+    SourceKind(
+        title=f"an archive ({' '.join(SUFFIXES)})",
+        match=lambda request: request.is_file and is_archive(request.path),
+        locate=_locate,
+        iter_unlabelled=_iter_unlabelled,
     ),
-    match=lambda request: request.is_file and is_archive(request.path),
-    locate=_locate,
-    iter_unlabelled=_iter_unlabelled,
 )

@@ -1,20 +1,30 @@
-"""Images and labels that are arrays already."""
+"""Images and labels that are arrays already: ``.npz`` files and IDX files, MNIST's format.
+
+IDX: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
+number, then the values (http://yann.lecun.com/exdb/mnist/).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
 import math
-from collections.abc import Sequence
+import re
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
+from opsin.core.files import open_regular
 from opsin.core.stored_arrays import Budget, StoredArrays
 from opsin.data.array_image import to_bytes
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
@@ -28,6 +38,10 @@ _NAMES = {
     "classes": "classes",
 }  # fmt: skip
 _ADVICE = "Save it with numpy.savez(path, images=…, labels=…)."
+_GZIP = b"\x1f\x8b"
+_CHUNK = 1 << 20
+# What gzip can make of a byte at most.
+_DEFLATE = 1032
 
 
 def from_arrays(
@@ -73,14 +87,11 @@ def open_npz(path: Path) -> LabelledImages:
             there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
                      if name in file}  # fmt: skip
             if not {"images", "labels"} <= set(there):
-                raise SourceError(
-                    "the arrays images and labels",
-                    f"{path} holds {', '.join(file.names[:20]) or 'nothing'}",
-                    _ADVICE,
-                )
+                holds = ", ".join(file.names[:20]) or "nothing"
+                raise SourceError("the arrays images and labels", f"{path} holds {holds}", _ADVICE)
             for ours, name in there.items():
                 rows = math.prod(file.stated(name).shape[:1])
-                check_count(path, rows)
+                _check_count(path, rows)
                 if ours == "classes" and rows > _MAX_LABEL + 1:
                     raise ValueError(f"it names {rows:,} classes")
             content = {ours: file.read(name) for ours, name in there.items()}
@@ -91,13 +102,13 @@ def open_npz(path: Path) -> LabelledImages:
     test = None
     if {"test_images", "test_labels"} <= set(content):
         test = (content["test_images"], content["test_labels"])
-    classes = (
-        [str(name) for name in np.atleast_1d(content["classes"])] if "classes" in content else None
-    )
+    classes = None
+    if "classes" in content:
+        classes = [str(name) for name in np.atleast_1d(content["classes"])]
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
 
 
-def check_count(path: Path, count: int) -> None:
+def _check_count(path: Path, count: int) -> None:
     """Refuse more images than an honest file of its size holds, by a `ValueError`."""
     Budget(path.stat().st_size).take(_BESIDE * count)
 
@@ -174,24 +185,109 @@ def _reshaped(shape: tuple[int, ...]) -> str:
     return "Bring all images to one size and stack them: np.stack(images)"
 
 
-def _matches(request: SourceRequest) -> bool:
-    return request.is_file and request.path.suffix.lower() == ".npz"
+def _is_idx_images(path: Path) -> bool:
+    """Tell by its name whether a file is the images half of an IDX pair."""
+    return bool(re.search(r"idx3|images.*ubyte", path.name))
 
 
-KIND = SourceKind(
-    title="an .npz file",
-    rows=(
-        SourceRow(
-            "an `.npz` file",
-            "arrays `images` and `labels`, and where there `classes`, `test_images`, "
-            "`test_labels` (or Keras's `x_train`, `y_train`, `x_test`, `y_test`)",
-            "as given",
+def _labels_of(images: Path) -> Path:
+    """Find the labels file that belongs to an images file, beside it."""
+    stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
+        if path.is_file() and path != images:
+            return path
+    raise SourceError(
+        f"the labels of {images.name} beside it",
+        f"there is no {stem}[.gz] in {images.parent}",
+        "Put both files into one folder.",
+    )
+
+
+@contextlib.contextmanager
+def opened_plain(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file's content, decompressed where it is a gzip."""
+    with open_regular(path) as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=file) as plain:
+                yield plain
+        else:
+            yield cast(io.BufferedIOBase, file)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read one IDX file of bytes, plain or gzip, in the shape that its header states."""
+    try:
+        with opened_plain(path) as file:
+            header = file.read(4)
+            if header[:3] != b"\0\0\x08" or len(header) < 4:
+                raise ValueError("it has no IDX header of bytes")
+            stated = file.read(4 * header[3])
+            sizes = [int.from_bytes(stated[i : i + 4], "big") for i in range(0, len(stated), 4)]
+            count = math.prod(sizes)
+            size = path.stat().st_size
+            if not sizes or len(stated) != 4 * header[3] or not 0 < count <= _DEFLATE * size:
+                raise ValueError("its header states an impossible size")
+            _check_count(path, sizes[0])
+            Budget(size).take(count)
+            values, place = np.empty(count, np.uint8), 0
+            while (chunk := file.read(_CHUNK)) and place + len(chunk) <= count:
+                values[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                place += len(chunk)
+            if chunk or place < count:
+                raise ValueError(f"it holds another number of values than the {count:,} stated")
+            return values.reshape(sizes)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise SourceError(
+            "an IDX file of bytes, plain or gzip", f"{path}: {error}", "Fetch it again."
+        ) from error
+
+
+def _find_idx(folder: Path, prefix: str) -> Path | None:
+    return next(filter(_is_idx_images, sorted(folder.glob(f"{prefix}*"))), None)
+
+
+def _is_idx(request: SourceRequest) -> bool:
+    if request.is_folder:
+        return _find_idx(request.path, "train") is not None
+    return request.is_file and _is_idx_images(request.path)
+
+
+def _locate_idx(request: SourceRequest) -> LocatedSource:
+    path, test = request.path, None
+    if request.is_folder:
+        images = _find_idx(path, "train") or path
+        test = _find_idx(path, "t10k") or _find_idx(path, "test")
+        files = sorted(path.glob("*ubyte*"))
+    else:
+        images, files = path, [path, _labels_of(path)]
+
+    def read() -> LabelledImages:
+        pairs = [(read_idx(each), read_idx(_labels_of(each))) for each in (images, test) if each]
+        return from_arrays(*pairs[0], source=str(path), test=pairs[1] if test else None)
+
+    return LocatedSource(key_of_files(*files), read)
+
+
+#: A folder with ``train-images-idx3-ubyte`` and its like, or one images file.
+IDX = SourceKind(
+    title="an IDX file of images",
+    match=_is_idx,
+    match_packed=lambda request: _is_idx_images(request.path),
+    files=("*idx[13]*", "*ubyte*"),
+    locate=_locate_idx,
+    rank=1,
+)
+KINDS = (
+    SourceKind(
+        title="an .npz file",
+        match=lambda request: request.is_file_of(".npz"),
+        match_packed=lambda request: request.is_file_of(".npz"),
+        files=("*.npz",),
+        locate=lambda request: LocatedSource(
+            key_of_files(request.path), lambda: open_npz(request.path)
         ),
     ),
-    match=_matches,
-    match_packed=_matches,
-    files=("*.npz",),
-    locate=lambda request: LocatedSource(
-        key_of_files(request.path), lambda: open_npz(request.path)
-    ),
+    IDX,
 )

@@ -1,28 +1,38 @@
-"""Tables that hold their images: Parquet files, and data sets saved by Hugging Face's library."""
+"""Parquet and Arrow files: alone, in a folder, saved by Hugging Face's library, or from its hub."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import itertools
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from opsin.core.child_process import Header
-from opsin.core.errors import MissingExtraError, OpsinError, SourceError
+from opsin.core.errors import (
+    DownloadError,
+    MissingExtraError,
+    ModelFileError,
+    OpsinError,
+    SourceError,
+)
+from opsin.core.events import SILENT
 from opsin.core.files import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.stored_json import Json, read_json
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import holds_images
-from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.contents import LabelledImages, LocatedSource, Row, key_of_files
 from opsin.data.sources.members import MAX_RATIO, SPARE_BYTES
-from opsin.data.sources.packed import Record, labelled_records, open_packed
-from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.packed import labelled_rows, open_packed
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
 from opsin.data.sources.table import name_of
+from opsin.hub.hub_connection import HubConnection, connect, hub_errors, is_offline, quiet
+from opsin.hub.hub_name import PREFIX, HubName
 
 # What reading a block may take, in seconds and bytes.
 _SECONDS: Final = 60.0
@@ -37,10 +47,11 @@ _WORDS: Final = {
     "training": "train", "testing": "test", "evaluation": "test", "eval": "test",
     "holdout": "test",
 }  # fmt: skip
+_ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
 
 
 @dataclass(frozen=True)
-class ArrowTables:
+class _Tables:
     """Files of one table in their order, the part of each, and what paths in them may not leave."""
 
     files: Sequence[Path]
@@ -49,89 +60,65 @@ class ArrowTables:
     inside: AllowedFolder | None
 
     def located(self) -> LocatedSource:
-        """Return them as a source of labelled images."""
         key = repr(("arrow", key_of_files(*self.files), self.splits, self.request.columns))
         return LocatedSource(key, lambda: open_packed(self.request.written, key) or self._read(key))
 
     def stream(self) -> Stream:
-        """Return their images without labels."""
-
         def images() -> Iterator[ListedImage]:
-            for number, (record, _) in enumerate(self._records(labelled=False)[1]):
-                if isinstance(record.image, bytes):
-                    yield ListedImage(record.name or str(number), record.image)
+            for number, row in enumerate(self._open(labelled=False)[1]):
+                if isinstance(row.reference, bytes):
+                    yield ListedImage(row.name or str(number), row.reference)
                 else:
-                    place = str(record.image)
-                    yield ListedImage(record.name, place)
+                    place = str(row.reference)
+                    yield ListedImage(row.name, place)
 
         return Stream(self.request.written, "table", images)
 
     def _read(self, key: str) -> LabelledImages:
-        source = self.request.written
-        total, rows = self._records()
-        first = next(rows, None)
-        if first is None:
-            raise SourceError("a table with rows", f"{source} has none", "Is it the right one?")
-        size = sum(file.stat().st_size for file in self.files)
-        return labelled_records(
-            source,
-            (record for record, _ in itertools.chain([first], rows)),
+        about, rows = self._open()
+        return labelled_rows(
+            self.request.written,
+            rows,
             key=key,
-            classes=first[1] or (),
-            total=total,
-            most=MAX_RATIO * size + SPARE_BYTES,
+            classes=about["classes"] or (),
+            total=about["total"],
+            most=MAX_RATIO * sum(file.stat().st_size for file in self.files) + SPARE_BYTES,
             watcher=self.request.watcher,
         )
 
-    def _records(
-        self, *, labelled: bool = True
-    ) -> tuple[int, Iterator[tuple[Record, list[str] | None]]]:
-        """Return how many rows there are, 0 where only reading tells; and each with the classes."""
+    def _open(self, *, labelled: bool = True) -> tuple[Header, Iterator[Row]]:
+        """Have `arrow_reader` begin; return what it tells of the whole, and the rows."""
         need_pyarrow()
-        sandbox = Sandbox("opsin.data.arrow_reader:read", seconds=_SECONDS, memory=_MEMORY)
-        total = self._ask(
-            sandbox,
-            {
-                "files": [os.path.abspath(file) for file in self.files],  # noqa: PTH100
-                "columns": dict(self.request.columns or {}),
-                "labelled": labelled,
-            },
-        )[0]["total"]
+        sandbox = Sandbox("opsin.data.sources.arrow_reader:read", seconds=_SECONDS, memory=_MEMORY)
 
-        def rows() -> Iterator[tuple[Record, list[str] | None]]:
+        def ask(header: Header) -> tuple[Header, bytes]:
+            try:
+                return sandbox.call(header)
+            except OpsinError as error:
+                sandbox.close()
+                raise SourceError(error.expected, error.received, error.advice) from error
+
+        def rows() -> Iterator[Row]:
             with sandbox:
                 line = 0
-                while True:
-                    said, body = self._ask(sandbox, {})
-                    if not said["rows"]:
-                        return
-                    start = 0
-                    for row in said["rows"]:
+                while (block := ask({}))[0]["rows"]:
+                    (header, body), start = block, 0
+                    table, split = self.files[header["file"]], self.splits[header["file"]]
+                    for about in header["rows"]:
                         line += 1
-                        end = start + row.get("size", 0)
-                        yield (
-                            self._record(said["file"], row, body[start:end], line),
-                            said["classes"],
-                        )
-                        start = end
+                        about["split"] = about["split"] or split
+                        if "size" in about:
+                            end = start + about.pop("size")
+                            yield Row(body[start:end], **about)
+                            start = end
+                        else:
+                            name = name_of(about["name"], table, line, self.inside)
+                            yield Row(table.parent / name, **about)
 
-        return total, rows()
-
-    @staticmethod
-    def _ask(sandbox: Sandbox, header: Header) -> tuple[Header, bytes]:
-        try:
-            return sandbox.call(header)
-        except OpsinError as error:
-            sandbox.close()
-            raise SourceError(error.expected, error.received, error.advice) from error
-
-    def _record(self, file: int, row: Header, content: bytes, line: int) -> Record:
-        image: bytes | Path = content
-        if "path" in row:
-            table = self.files[file]
-            image = table.parent / name_of(row["path"], table, line, self.inside)
-        split = row.get("split") or self.splits[file]
-        return Record(image, row.get("label", ""), split, row.get("group", ""), row["name"])
+        files = [os.path.abspath(file) for file in self.files]  # noqa: PTH100
+        columns = dict(self.request.columns or {})
+        about, _ = ask({"files": files, "columns": columns, "labelled": labelled})
+        return about, rows()
 
 
 def need_pyarrow() -> None:
@@ -147,11 +134,11 @@ def part_in_name(name: str) -> str:
     return _WORDS.get(word, word)
 
 
-def _tables_of(request: SourceRequest) -> ArrowTables | None:
+def _tables_of(request: SourceRequest) -> _Tables | None:
     """Find what a source holds; ``None`` where it is of another kind."""
     root = request.path
-    if _is_parquet(request):
-        return ArrowTables([root], [""], request, request.allowed(root.parent))
+    if request.is_file_of(".parquet"):
+        return _Tables([root], [""], request, request.allowed(root.parent))
     if not request.is_folder:
         return None
     # What Hugging Face's `save_to_disk` wrote: one part, or several in folders.
@@ -175,17 +162,10 @@ def _tables_of(request: SourceRequest) -> ArrowTables | None:
         )  # fmt: skip
         names = [file.relative_to(root).as_posix().removesuffix(".parquet") for file in files]
         found = list(zip(files, map(part_in_name, names), strict=True))
-    inside = request.allowed(root)
-    for file, _ in found:
-        if inside is not None and not inside.holds(str(file.relative_to(root)), root):
-            raise SourceError(f"files within {root}", f"{file} leads out of it", inside.advice)
     if not found and parts is None:
         return None
-    return ArrowTables([file for file, _ in found], [part for _, part in found], request, inside)
-
-
-def _is_parquet(request: SourceRequest) -> bool:
-    return request.is_file and request.path.suffix.lower() == ".parquet"
+    inside = request.allowed(root, *[file for file, _ in found])
+    return _Tables([file for file, _ in found], [part for _, part in found], request, inside)
 
 
 def _listed(file: Path, key: str) -> list[str]:
@@ -205,32 +185,110 @@ def _listed(file: Path, key: str) -> list[str]:
         ) from error
 
 
-def _opened(request: SourceRequest) -> ArrowTables:
+def _opened(request: SourceRequest) -> _Tables:
     tables = _tables_of(request)
     if tables is None:
         raise SourceError("a table", f"{request.written} is gone", "Give it again.")
     return tables
 
 
-KIND = SourceKind(
-    title="Parquet files",
-    rows=(
-        SourceRow(
-            "Parquet files",
-            "`.parquet` with a column of images (the bytes of files, paths, arrays, or as Hugging "
-            "Face has them) and `label`, where there `split` and `group`; or a folder of them, "
-            "such as `data/train-00000-of-00002.parquet`",
-            "by `split` or the files' names, else cut by Opsin",
+def _from_hub(request: SourceRequest) -> _Tables:
+    """Fetch a data set of the hub, or find it in its library's cache, and return its tables."""
+    address = _ADDRESS.fullmatch(request.written)
+    name = address and HubName.read(address["name"])
+    if address is None or name is None:
+        raise SourceError(
+            f"{PREFIX}owner/name, and where needed @revision and :configuration",
+            f"got {request.written!r}",
+            f"For example {PREFIX}ylecun/mnist.",
+        )
+    # The library reads its variables when it is imported.
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    hub = connect("data sets of the hub")
+    try:
+        import datasets  # noqa: PLC0415  an extra, and seconds
+    except ImportError as error:
+        raise MissingExtraError("data sets of the hub", "datasets") from error
+    where, reached = _pinned(hub, name, request)
+    shown = sys.stderr.isatty() and request.watcher is not SILENT
+    with quiet(hub), _manners(datasets, hub, bars=shown, ask=reached), hub_errors(hub, where):
+        try:
+            parts = datasets.load_dataset(
+                where.repository, address["config"], revision=where.revision
+            )
+        except (ValueError, datasets.exceptions.DatasetsError) as error:
+            first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            advice = "Check its page; what is no table of images is downloaded by hand."
+            if isinstance(error, ValueError):  # such as of one of several configurations
+                advice = f"A configuration is named behind it: {PREFIX}{name.repository}:NAME."
+            raise SourceError(
+                "a data set of images on the hub",
+                f"{request.written}: {first_line[:300].rstrip('.')}",
+                advice,
+            ) from error
+    listed = [(Path(file["filename"]), split) for split, part in parts.items()
+              for file in part.cache_files]  # fmt: skip
+    # What it fetched lies here; a stranger's table may name images nowhere else.
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    files, splits = [file for file, _ in listed], [split for _, split in listed]
+    return _Tables(files, splits, request, request.allowed(home))
+
+
+def _pinned(hub: HubConnection, name: HubName, request: SourceRequest) -> tuple[HubName, bool]:
+    """Return the commit of a revision, or where the hub cannot be asked, the revision and that."""
+    if is_offline():
+        return name, False
+    try:
+        with quiet(hub), hub_errors(hub, name):
+            info = hub.api.dataset_info(
+                name.repository, revision=name.revision, timeout=hub.seconds
+            )
+    except ModelFileError as error:
+        raise SourceError(error.expected, error.received, error.advice) from error
+    except DownloadError as error:
+        request.watcher.note(f"{error.received}: what is here of {name.repository} is used")
+        return name, False
+    if not name.is_pinned:
+        request.watcher.note(f"{name.repository} is at commit {info.sha[:12]}")
+    return HubName(name.repository, info.sha), True
+
+
+@contextlib.contextmanager
+def _manners(library: Any, hub: HubConnection, *, bars: bool, ask: bool) -> Iterator[None]:
+    """Let the library show its progress or not, and not ask a hub again that does not answer."""
+    level = library.utils.logging.get_verbosity()
+    had_bars = library.utils.logging.is_progress_bar_enabled()
+    settings = ((library.config, "HF_HUB_OFFLINE"), (hub.library.constants, "HF_HUB_OFFLINE"))
+    before = [getattr(where, name) for where, name in settings]
+    library.utils.logging.set_verbosity_error()
+    (library.enable_progress_bars if bars else library.disable_progress_bars)()
+    for where, name in settings:
+        setattr(where, name, getattr(where, name) or not ask)
+    try:
+        yield
+    finally:
+        for (where, name), was in zip(settings, before, strict=True):
+            setattr(where, name, was)
+        (library.enable_progress_bars if had_bars else library.disable_progress_bars)()
+        library.utils.logging.set_verbosity(level)
+
+
+KINDS = (
+    SourceKind(
+        title="Parquet files",
+        match=lambda request: _tables_of(request) is not None,
+        match_packed=lambda request: (
+            request.is_file_of(".parquet") and not holds_images(request.path.parent)
         ),
-        SourceRow(
-            "a saved data set",
-            "the folder that `save_to_disk` of Hugging Face's `datasets` writes",
-            "as given",
-        ),
+        files=("*.parquet",),
+        locate=lambda request: _opened(request).located(),
+        iter_unlabelled=lambda request: _opened(request).stream(),
     ),
-    match=lambda request: _tables_of(request) is not None,
-    match_packed=lambda request: _is_parquet(request) and not holds_images(request.path.parent),
-    files=("*.parquet",),
-    locate=lambda request: _opened(request).located(),
-    iter_unlabelled=lambda request: _opened(request).stream(),
+    SourceKind(
+        title=f"a data set of the hub ({PREFIX}owner/name)",
+        match=lambda request: request.written.startswith(PREFIX),
+        locate=lambda request: _from_hub(request).located(),
+        iter_unlabelled=lambda request: _from_hub(request).stream(),
+        rank=-1,
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from abc import abstractmethod
@@ -21,11 +22,13 @@ from opsin.core.files import MISSING, file_stamp, open_regular
 from opsin.data.cache import digest_rows
 from opsin.data.digest_set import DigestSet
 from opsin.data.image_tree import natural
+from opsin.data.left_out import LeftOutCounts
 from opsin.data.spelling import nfc, places_among
-from opsin.data.split import TRAIN, UNASSIGNED
+from opsin.data.split import TRAIN, UNASSIGNED, part_named
 from opsin.stores.store_address import StoredObject
 
 _Image_co = TypeVar("_Image_co", covariant=True)
+_part_named = functools.cache(part_named)
 
 
 @dataclass(frozen=True)
@@ -86,21 +89,6 @@ class Files(UnreadImages[Path]):
             yield os.path.join(folder, name)  # noqa: PTH118
 
 
-class StoredImages(UnreadImages[StoredObject]):
-    """Images that are objects of a store."""
-
-    def __init__(self, objects: Sequence[StoredObject]) -> None:
-        self._items: Sequence[StoredObject] = objects
-
-    def _made(self, item: StoredObject) -> StoredObject:
-        return item
-
-    @property
-    def key(self) -> str:
-        """What changes whenever an image does."""
-        return hashlib.sha256(b"".join(repr(item).encode() for item in self._items)).hexdigest()
-
-
 class PackedImages(UnreadImages[bytes]):
     """Images behind each other in one file, which end at places ``int64[N]``."""
 
@@ -131,9 +119,9 @@ class ChainedImages(UnreadImages[Path | StoredObject | bytes | NDArray[np.uint8]
         self._items = np.arange(self._ends[-1])
 
     def _made(self, item: np.int64) -> Path | StoredObject | bytes | NDArray[np.uint8]:
-        place = int(np.searchsorted(self._ends, item, side="right"))
-        part = self._parts[place]
-        return part[int(item - self._ends[place] + len(part))]
+        number = int(np.searchsorted(self._ends, item, side="right"))
+        part = self._parts[number]
+        return part[int(item - self._ends[number] + len(part))]
 
 
 #: Files still, or objects of a store, their contents, or arrays already: of one shape
@@ -218,39 +206,41 @@ class LabelledImages:
                 f"got {', '.join(unknown or classes)}",
                 "Write them as they stand there, separated by commas.",
             )
-        new_label = {place: new for new, place in enumerate(places)}
-        kept = self.rows(np.flatnonzero(np.isin(self.labels, list(new_label))))
-        labels = np.array([new_label[int(label)] for label in kept.labels], np.int64)
-        return replace(kept, classes=tuple(self.classes[p] for p in places), labels=labels)
+        new_label = np.full(len(self.classes), -1, np.int64)
+        new_label[places] = np.arange(len(places))
+        kept = self.rows(np.flatnonzero(new_label[self.labels] >= 0))
+        names = tuple(self.classes[place] for place in places)
+        return replace(kept, classes=names, labels=new_label[kept.labels])
 
     def check(self) -> None:
         """Refuse contents that no classifier can be made from: see `check_classes`."""
         check_classes(self.source, self.classes, self.labels, self.given)
 
-
-def located(contents: LabelledImages) -> LocatedSource:
-    """Return images that no source names as one whose key is their content."""
-    images = contents.images
-    key = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
-    if isinstance(images, Files):
-        key.update(key_of_files(images).encode())
-    elif isinstance(images, StoredImages):
-        key.update(images.key.encode())
-    elif isinstance(images, PackedImages):
-        key.update(str(images.file).encode())  # its folder is named after its content
-    else:
-        key.update(digest_rows(np.asarray(images)).tobytes())
-    for part in (contents.labels, contents.given):
-        key.update(part.tobytes())
-    return LocatedSource(key.hexdigest(), lambda: contents)
+    def located(self) -> LocatedSource:
+        """Return images that no source names as one whose key is their content."""
+        images = self.images
+        key = hashlib.sha256(repr((self.classes, self.groups)).encode())
+        if isinstance(images, Files):
+            key.update(key_of_files(images).encode())
+        elif isinstance(images, PackedImages):
+            key.update(str(images.file).encode())  # its folder is named after its content
+        else:
+            key.update(digest_rows(np.asarray(images)).tobytes())
+        key.update(self.labels.tobytes())
+        key.update(self.given.tobytes())
+        return LocatedSource(key.hexdigest(), lambda: self)
 
 
 class Row(NamedTuple):
-    """One image of a source, and what the source says of it."""
+    """One image of a source, and what the source says of it: "" for nothing.
 
-    reference: str | StoredObject | bytes
+    ``split`` is the source's own word for a part, ``name`` what the image is called, ``line``
+    where a table names it, and ``place`` what tells it from other images, by default its name.
+    """
+
+    reference: str | Path | bytes
     label: str
-    part: int = UNASSIGNED
+    split: str = ""
     group: str = ""
     name: str = ""
     line: int = 0
@@ -258,10 +248,14 @@ class Row(NamedTuple):
 
 
 class RowCollector:
-    """Gathers what a source says of its images beside their pixels, row by row."""
+    """Gathers what a source says of its images beside their pixels, row by row.
+
+    Rows without a class, or of an unknown part, are left out and counted in ``passed``.
+    """
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.passed = LeftOutCounts()
         self._labels = array("q")
         self._parts = bytearray()
         self._lines = array("q")
@@ -273,8 +267,13 @@ class RowCollector:
 
     def add(self, row: Row) -> bool:
         """Add an image; tell whether it is new, or is left out."""
+        part = _part_named(row.split) if row.split.strip() else UNASSIGNED
+        if not row.label or part is None:
+            kind = f"image in the part {row.split}" if row.label else "image without a class"
+            self.passed.add(kind, row.name)
+            return False
         label = nfc(row.label)
-        known = "\0".join((row.place or row.name, label, str(row.part)))
+        known = "\0".join((row.place or row.name, label, str(part)))
         again = not self._seen.add(digest_of(known))
         if self._seen.add(digest_of(f"{known}\0{row.group}")) and again:
             raise SourceError(
@@ -288,7 +287,7 @@ class RowCollector:
         self.names.append(row.name)
         number, _ = self._classes.setdefault(label, (len(self._classes), row.label))
         self._labels.append(number)
-        self._parts.append(row.part)
+        self._parts.append(part)
         self._lines.append(row.line)
         self._groups.append(self._shared.setdefault(row.group, row.group))
         return True
@@ -301,15 +300,16 @@ class RowCollector:
         rest = self._classes.keys() - set(map(nfc, listed))
         written = [name for _, name in self._classes.values()]
         order = (*listed, *order_classes([n for n in written if nfc(n) in rest], source))
-        places = np.array(places_among(written, order), np.int64)
+        labels = np.array(places_among(written, order), np.int64)
         return LabelledImages(
             source=source,
             classes=order,
-            labels=places[np.frombuffer(self._labels, "q")],
+            labels=labels[np.frombuffer(self._labels, "q")],
             given=np.frombuffer(bytes(self._parts), np.uint8),
             names=self.names,
             images=images,
             groups=self._groups if any(self._shared) else (),
+            left_out=self.passed.listed(),
             lines=np.frombuffer(self._lines, "q") if any(self._lines) else None,
             repeated=self._repeated,
         )

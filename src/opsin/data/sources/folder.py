@@ -24,8 +24,8 @@ from opsin.data.sources.contents import (
     key_of_files,
 )
 from opsin.data.sources.key_tree import KeyTree
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
-from opsin.data.split import TRAIN, UNASSIGNED, part_named
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
+from opsin.data.split import TRAIN, part_named
 
 _USUAL = ("train", "val", "test")
 _ENDINGS = f"Images end in {', '.join(SUFFIXES[:6])} …"
@@ -53,18 +53,17 @@ def labelled_tree(
              if (code := part_named(name)) is not None and tree.folders(name)}  # fmt: skip
     split = TRAIN in parts.values()
     if split:
-        places = [(f"{part}/{name}", code) for part, code in parts.items()
-                  for name in tree.folders(part)]  # fmt: skip
+        classes = [(f"{part}/{name}", part) for part in parts for name in tree.folders(part)]
         _look_beside_parts(tree, source, parts, folders, watcher)
     elif parts and len(parts) == len(folders):
         raise _explain(tree, folders, parts)
     else:
-        places = [(name, UNASSIGNED) for name in folders]
+        classes = [(name, "") for name in folders]
     found = RowCollector()
-    for folder, code in places:
+    for folder, part in classes:
         images = _images_of_class(tree, folder)
         for name in images:
-            found.add(Row(name, folder.rpartition("/")[2], code, name=name))
+            found.add(Row(name, folder.rpartition("/")[2], part, name=name))
         if not images:
             what = "empty folder" if folder in tree.bare else "folder without images"
             tree.passed.add(what, folder)
@@ -119,27 +118,6 @@ def _look_beside_parts(
                 f"Passed over: {len(images):,} images in {name}, for they have no class (sort them "
                 "into a folder for each class, or classify them: opsin predict)"
             )
-
-
-def _images_in(root: Path, *, follow_links: bool, watcher: Watcher) -> Iterator[ListedImage]:
-    """Yield each image in a folder of any layout and in all below it, once, as `ImageTree` does."""
-    tree = ImageTree(root, follow_links=follow_links, stream=True)
-    found = False
-    for name in tree.images():
-        found = True
-        place = f"{tree.root}/{name}"
-        yield ListedImage(name, place)
-    if not found:
-        raise explain_no_images(tree)
-    note_passed_over(tree, watcher)
-    note_left_out(tree.passed.listed(), watcher)
-
-
-def _count_images(root: Path, *, follow_links: bool) -> int | None:
-    try:
-        return sum(1 for _ in ImageTree(root, follow_links=follow_links, stream=True).images())
-    except SourceError:
-        return None
 
 
 def note_passed_over(tree: ImageTree | KeyTree, watcher: Watcher) -> None:
@@ -223,32 +201,35 @@ def _locate(request: SourceRequest) -> LocatedSource:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    path, links, watcher = request.path, request.follow_links, request.watcher
-    return Stream(
-        request.written,
-        "folder",
-        lambda: _images_in(path, follow_links=links, watcher=watcher),
-        lambda: _count_images(path, follow_links=links),
-    )
+    def walk() -> ImageTree:
+        return ImageTree(request.path, follow_links=request.follow_links, stream=True)
+
+    def images() -> Iterator[ListedImage]:
+        tree, found = walk(), False
+        for name in tree.images():
+            found = True
+            place = f"{tree.root}/{name}"
+            yield ListedImage(name, place)
+        if not found:
+            raise explain_no_images(tree)
+        note_passed_over(tree, request.watcher)
+        note_left_out(tree.passed.listed(), request.watcher)
+
+    def count() -> int | None:
+        try:
+            return sum(1 for _ in walk().images())
+        except SourceError:
+            return None
+
+    return Stream(request.written, "folder", images, count)
 
 
-KIND = SourceKind(
-    title="a folder",
-    rows=(
-        SourceRow(
-            "a folder",
-            "`photos/<class>/…/*.jpg`, to any depth; class names in natural order",
-            "cut by Opsin",
-        ),
-        SourceRow(
-            "a folder with parts",
-            "`photos/train/<class>/…`, `photos/val/<class>/…`, `photos/test/<class>/…`, also "
-            "called `training`, `valid`, `validation`, `dev`, `testing`, `holdout`, `train_set` …",
-            "as given; `val` is cut from `train` where it is missing",
-        ),
+KINDS = (
+    SourceKind(
+        title="a folder",
+        match=lambda request: request.is_folder,
+        locate=_locate,
+        iter_unlabelled=_iter_unlabelled,
+        rank=3,
     ),
-    match=lambda request: request.is_folder,
-    locate=_locate,
-    iter_unlabelled=_iter_unlabelled,
-    rank=3,
 )

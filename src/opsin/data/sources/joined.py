@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import filecmp
 import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
 from opsin.data.left_out import add_up
 from opsin.data.sources.contents import ChainedImages, Files, LabelledImages, UnpreparedImages
-from opsin.data.sources.named import is_place
-from opsin.data.sources.table import is_table
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
@@ -47,6 +43,7 @@ def join(
     lines = [
         np.zeros(len(each), np.int64) if each.lines is None else each.lines for each in contents
     ]
+    groups = [group for each in contents for group in (each.groups or [""] * len(each))]
     return LabelledImages(
         source=" + ".join(sources),
         classes=classes,
@@ -58,11 +55,7 @@ def join(
             for name in each.names
         ],
         images=_together([each.images for each in contents]),
-        groups=(
-            [group for each in contents for group in (each.groups or [""] * len(each))]
-            if any(each.groups for each in contents)
-            else ()
-        ),
+        groups=groups if any(each.groups for each in contents) else (),
         mirrored=all(each.mirrored for each in contents),
         left_out=add_up(each.left_out for each in contents),
         lines=np.concatenate(lines) if any(each.lines is not None for each in contents) else None,
@@ -73,33 +66,11 @@ def join(
 def _together(parts: Sequence[UnpreparedImages]) -> UnpreparedImages:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts) and len({(each.shape[1:], each.dtype) for each in arrays}) == 1:
-        whole: NDArray[np.uint8 | np.uint16] = np.concatenate(arrays)
-        return whole
+        return np.concatenate(arrays)
     files = [part for part in parts if isinstance(part, Files)]
     if len(files) == len(parts):
         return Files(Path(), [place for part in files for place in part.places()])
     return ChainedImages(parts)
-
-
-def check_different(sources: Sequence[str]) -> None:
-    """Refuse a source that is given twice: its images would count twice, in each figure."""
-    for one, other in itertools.combinations(sources, 2):
-        if one == other or (is_place(one) and is_place(other) and _is_same(one, other)):
-            twice = f"{one} twice" if one == other else f"{one} and {other}, the same"
-            raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Tell whether two places are one, or two files hold the same bytes."""
-    one, other = os.path.expanduser(one), os.path.expanduser(other)  # noqa: PTH111
-    try:
-        if os.path.samefile(one, other):  # noqa: PTH121
-            return True
-        # Equal tables in two folders name different images.
-        files = os.path.isfile(one) and os.path.isfile(other) and not is_table(Path(one))  # noqa: PTH113
-        return files and filecmp.cmp(one, other, shallow=False)
-    except (OSError, ValueError):  # one is missing, which its reader explains
-        return False
 
 
 def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
@@ -113,14 +84,14 @@ def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
         for one, other in itertools.permutations(roots, 2)
     ):
         return  # a million names are not looked at where they cannot be the same
-    seen: dict[str, int] = {}
-    for number, (source, files) in enumerate(parts):
+    seen: dict[str, str] = {}
+    for source, files in parts:
         for name in Files(Path(os.path.realpath(files.folder)), files.names).places():
             place = os.path.normpath(name)
-            if seen.setdefault(place, number) != number:
+            if seen.setdefault(place, source) != source:
                 raise SourceError(
                     "each image in one source only",
-                    f"{place} is in {parts[seen[place]][0]} and in {source}",
+                    f"{place} is in {seen[place]} and in {source}",
                     "Leave one of the two out.",
                 )
 

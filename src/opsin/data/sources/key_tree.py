@@ -18,13 +18,11 @@ class KeyTree:
 
     def __init__(self, bucket: Bucket, address: StoreAddress) -> None:
         self.root = str(address).rstrip("/")
-        #: Runs of Opsin that were passed over.
         self.runs = 0
         # As `ImageTree` has them: a store has no links, and its folders no rights.
         self.left_out = self.unreadable = 0
         self.first_unreadable = ""
         self.bare: set[str] = set()
-        #: What else is left out, by kind.
         self.passed = LeftOutCounts()
         self._bucket, self._prefix = bucket, address.folder
         #: Objects of labelled images, by their names.
@@ -80,13 +78,13 @@ class KeyTree:
     @cached_property
     def _by_folder(self) -> dict[str, list[str]]:
         """The images below each class, be it in a part of a split, and all of them under ``""``."""
-        found = defaultdict[str, list[str]](list)
+        images = defaultdict[str, list[str]](list)
         for name, each in self._in_order(self._all):
             self.found[name] = each
             parts = name.split("/")
             for depth in range(min(3, len(parts))):
-                found["/".join(parts[:depth])].append(name)
-        return found
+                images["/".join(parts[:depth])].append(name)
+        return images
 
     def images(self, folder: str = "") -> Iterator[str]:
         """Yield the names of the images below a class's or a part's folder."""

@@ -29,65 +29,26 @@ _CHUNK = 1 << 18
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
-#: Members that any archive may have, and bytes of the archive for each further one: in general,
-#: and in a zip, whose list takes about 0.6 kB of memory for each.
-_Plain = BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File
+# Members that any archive may have, and bytes of the archive for each further one: in general,
+# and in a zip, whose list takes about 0.6 kB of memory for each.
 _SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 20, 300
 
-
-Kind = Literal["file", "folder", "link", "special"]
+_Kind = Literal["file", "folder", "link", "special"]
+_Plain = BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File
 
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive; in a tar it can be read until the next is asked for."""
+    """One entry of an archive; in a tar it can be read until the next is asked for.
+
+    ``metered`` members are counted as they are read, others as the archive is.
+    """
 
     name: str
-    kind: Kind
+    kind: _Kind
     open: Callable[[], IO[bytes]]
+    metered: bool
     chunk: int = _CHUNK
-    metered: bool = False
-
-
-class ArchiveBudget:
-    """Counts what an archive expands to, and refuses it before it is too much."""
-
-    def __init__(
-        self, path: Path, *, bytes_left: int | None = None, members_left: int | None = None
-    ) -> None:
-        self.path = path
-        with reading(path):
-            size = path.stat().st_size
-        self.bytes_left = MAX_RATIO * size + SPARE_BYTES if bytes_left is None else bytes_left
-        # Even the smallest image takes more bytes than these in an archive.
-        self.members_left = min(
-            members_left or MAX_MEMBERS, max(_SPARE_MEMBERS, size // _PACKED_BYTES)
-        )
-        self.listed_left = max(_SPARE_MEMBERS, size // _LISTED_BYTES)
-        #: How far the archive's file has been read, for progress.
-        self.position = 0
-
-    def count(self, size: int) -> None:
-        """Count expanded bytes."""
-        self.bytes_left -= size
-        self._check(self.bytes_left, "bytes")
-
-    def count_member(self) -> None:
-        """Count a member."""
-        self.members_left -= 1
-        self._check(self.members_left, "members")
-
-    def check_listed(self, listed: int) -> None:
-        """Refuse a list of more members than a file of this size holds, before it is read."""
-        self._check(self.listed_left - listed, "members")
-
-    def _check(self, left: int, what: str) -> None:
-        if left < 0:
-            raise SourceError(
-                "an archive that expands as images do",
-                f"{self.path} has more {what} than any honest one of its size",
-                "If you trust it, unpack it yourself and give the folder.",
-            )
 
 
 @contextlib.contextmanager
@@ -108,26 +69,25 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def members_of(path: Path, budget: ArchiveBudget) -> Generator[Member]:
-    """Yield an archive's members, by its content, whatever its name."""
-    with reading(path), path.open("rb") as file:
-        start = file.read(6)
-    return (_from_zip if start[:2] == b"PK" else _from_tar)(path, budget, start)
+class Archive:
+    """A zip or a tar, known by its content, that may expand as images do and no further."""
 
-
-class ArchiveFiles:
-    """The wanted files of an archive, one at a time; what would be written elsewhere refuses it."""
-
-    def __init__(self, path: Path, is_wanted: Callable[[str], bool]) -> None:
+    def __init__(self, path: Path, *, most_bytes: int | None = None) -> None:
         self.path = path
-        self.budget = ArchiveBudget(path)
-        self._is_wanted = is_wanted
-        self._links = 0
+        with reading(path):
+            self.size = path.stat().st_size
+        self.bytes_left = MAX_RATIO * self.size + SPARE_BYTES if most_bytes is None else most_bytes
+        # Even the smallest image takes more bytes than these in an archive.
+        self.members_left = min(MAX_MEMBERS, max(_SPARE_MEMBERS, self.size // _PACKED_BYTES))
+        #: How far the file has been read, for progress.
+        self.position = 0
+        #: What `files` has left out.
         self.passed = LeftOutCounts()
+        self._links = 0
 
-    def __iter__(self) -> Generator[tuple[tuple[str, ...], Member]]:
-        """Yield the parts of each wanted file's name, with the file."""
-        with contextlib.closing(members_of(self.path, self.budget)) as members:
+    def files(self, is_wanted: Callable[[str], bool]) -> Generator[tuple[tuple[str, ...], Member]]:
+        """Yield each wanted file with the parts of its name; refuse names that lead out."""
+        with contextlib.closing(self.members()) as members:
             for member in members:
                 parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
                 if member.kind == "link":
@@ -139,21 +99,10 @@ class ArchiveFiles:
                     continue
                 if not all(map(is_visible, parts)):
                     self.passed.add("hidden file", "/".join(parts))
-                elif self._is_wanted(parts[-1]):
+                elif is_wanted(parts[-1]):
                     yield parts, member
                 else:
                     self.passed.add_file("/".join(parts))
-
-    def _check_name(self, member: Member) -> None:
-        name, special = member.name, member.kind == "special"
-        outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
-        if outside or "\0" in name or special:
-            what = "a device or pipe" if special else "a name that leads out of it"
-            raise SourceError(
-                "an archive of plain files and folders",
-                f"{self.path} has {what}: {name!r:.120}",
-                "Do not trust it; ask its maker.",
-            )
 
     def conclude(self, watcher: Watcher, *, expected: str, found: bool) -> None:
         """Say how many links were passed over; refuse an archive in which nothing was of use."""
@@ -170,76 +119,126 @@ class ArchiveFiles:
                 "themselves."
             )
 
+    def members(self) -> Generator[Member]:
+        """Yield all members."""
+        with reading(self.path), self.path.open("rb") as file:
+            start = file.read(6)
+        yield from self._zip_members() if start[:2] == b"PK" else self._tar_members(start)
 
-def pieces_of(member: Member, budget: ArchiveBudget) -> Generator[bytes]:
-    """Yield a member's content; `SourceError` where it is damaged, or over the budget."""
-    with reading(budget.path):
-        stream = member.open()
-    with stream:
-        while True:
-            with reading(budget.path):
-                piece = stream.read(member.chunk)
-            if not piece:
-                return
-            if member.metered:
-                budget.count(len(piece))
-            yield piece
+    def pieces(self, member: Member) -> Generator[bytes]:
+        """Yield a member's content; `SourceError` where it is damaged, or over the budget."""
+        with reading(self.path):
+            stream = member.open()
+        with stream:
+            while True:
+                with reading(self.path):
+                    piece = stream.read(member.chunk)
+                if not piece:
+                    return
+                if member.metered:
+                    self.count(len(piece))
+                yield piece
 
+    def read(self, member: Member, limit: int) -> bytes:
+        """Return a member's content, or a little more of it than ``limit`` bytes."""
+        content = bytearray()
+        with contextlib.closing(self.pieces(member)) as pieces:
+            for piece in pieces:
+                content += piece
+                if len(content) > limit:
+                    break
+        return bytes(content)
 
-def read_member(member: Member, budget: ArchiveBudget, *, limit: int) -> bytes:
-    """Return a member's content, or a little more of it than ``limit`` bytes."""
-    content = bytearray()
-    with contextlib.closing(pieces_of(member, budget)) as pieces:
-        for piece in pieces:
-            content += piece
-            if len(content) > limit:
-                break
-    return bytes(content)
+    def count(self, size: int = 0, members: int = 0) -> None:
+        """Count expanded bytes and members; refuse more than an honest archive has."""
+        self.bytes_left -= size
+        self.members_left -= members
+        if self.bytes_left < 0 or self.members_left < 0:
+            raise self._bomb("bytes" if self.bytes_left < 0 else "members")
 
+    def _bomb(self, what: str) -> SourceError:
+        return SourceError(
+            "an archive that expands as images do",
+            f"{self.path} has more {what} than any honest one of its size",
+            "If you trust it, unpack it yourself and give the folder.",
+        )
 
-def _from_zip(path: Path, budget: ArchiveBudget, _: bytes) -> Generator[Member]:
-    with reading(path), path.open("rb") as file:
-        budget.check_listed(_listed(file))
-    with reading(path):
-        archive = zipfile.ZipFile(path)
-    with archive:
-        for info in archive.infolist():
-            budget.count_member()
-            if info.flag_bits & 0x1:
-                raise SourceError(
-                    "an archive without a password",
-                    f"{path} is encrypted ({info.filename!r:.120})",
-                    "Unpack it yourself and give the folder.",
-                )
-            name = info.orig_filename  # the other one is cut at a NUL
-            if not info.flag_bits & 0x800:
-                # Many packers write UTF-8 without saying so; read as the old code page it is
-                # garbled.
-                with contextlib.suppress(UnicodeError):
-                    name = name.encode("cp437").decode("utf-8")
-            # Only deflate gives back part of what a block expands to.
-            steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            yield Member(
-                name.replace("\\", "/"),
-                _zip_kind(info),
-                functools.partial(archive.open, info),
-                chunk=_CHUNK if steady else 4096,
-                metered=True,
+    def _check_name(self, member: Member) -> None:
+        name, special = member.name, member.kind == "special"
+        outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
+        if outside or "\0" in name or special:
+            what = "a device or pipe" if special else "a name that leads out of it"
+            raise SourceError(
+                "an archive of plain files and folders",
+                f"{self.path} has {what}: {name!r:.120}",
+                "Do not trust it; ask its maker.",
             )
-            budget.position += info.compress_size
+
+    def _zip_members(self) -> Generator[Member]:
+        with reading(self.path), self.path.open("rb") as file:
+            # More than a file of this size holds are refused before they are read into memory.
+            if _listed_in_zip(file) > max(_SPARE_MEMBERS, self.size // _LISTED_BYTES):
+                raise self._bomb("members")
+        with reading(self.path):
+            archive = zipfile.ZipFile(self.path)
+        with archive:
+            for info in archive.infolist():
+                self.count(members=1)
+                if info.flag_bits & 0x1:
+                    raise SourceError(
+                        "an archive without a password",
+                        f"{self.path} is encrypted ({info.filename!r:.120})",
+                        "Unpack it yourself and give the folder.",
+                    )
+                name = info.orig_filename  # the other one is cut at a NUL
+                if not info.flag_bits & 0x800:
+                    # Many packers write UTF-8 without saying so; read as the old code page it is
+                    # garbled.
+                    with contextlib.suppress(UnicodeError):
+                        name = name.encode("cp437").decode("utf-8")
+                # Only deflate gives back part of what a block expands to.
+                steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                yield Member(
+                    name.replace("\\", "/"),
+                    _kind_in_zip(info),
+                    functools.partial(archive.open, info),
+                    metered=True,
+                    chunk=_CHUNK if steady else 4096,
+                )
+                self.position += info.compress_size
+
+    def _tar_members(self, start: bytes) -> Generator[Member]:
+        with self.path.open("rb") as packed, reading(self.path):
+            plain: _Plain = packed
+            if start[:2] == b"\x1f\x8b":
+                plain = gzip.GzipFile(fileobj=packed)
+            elif start == b"\xfd7zXZ\0":
+                plain = lzma.LZMAFile(packed)  # noqa: SIM115  closed below
+            elif start[:3] == b"BZh":
+                plain = bz2.BZ2File(packed)
+            with plain:
+                stream = _Forward(plain, packed, self)
+                with stream.reading_headers():
+                    archive = tarfile.TarFile(fileobj=stream)
+                while True:
+                    with stream.reading_headers():
+                        info = archive.next()
+                    if info is None:
+                        break
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep every one
+                    self.count(members=1)
+                    # The holes of a sparse file are not in the stream.
+                    open_it = functools.partial(_open_in_tar, archive, info)
+                    yield Member(info.name, _kind_in_tar(info), open_it, metered=info.issparse())
+                # tarfile takes damaged headers for the end; the true end is a block of zeros.
+                if stream.last != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("it ends before its end mark")
+                # What follows the end holds the checksum of the compression.
+                while stream.read(_CHUNK):
+                    pass
 
 
-def _zip_kind(info: zipfile.ZipInfo) -> Kind:
-    # Only Unix keeps its kinds of files there.
-    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
-    if info.orig_filename.endswith("/") or kind == stat.S_IFDIR:
-        return "folder"
-    if kind == stat.S_IFLNK:
-        return "link"
-    return "file" if kind in (0, stat.S_IFREG) else "special"
-
-
-def _listed(file: BinaryIO) -> int:
+def _listed_in_zip(file: BinaryIO) -> int:
     """Return how many members a zip lists at most, by the marks in its list and nothing it says."""
     # What `zipfile` itself goes by: with a reading of our own a file could be two things at once.
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
@@ -254,38 +253,22 @@ def _listed(file: BinaryIO) -> int:
     return count
 
 
-def _from_tar(path: Path, budget: ArchiveBudget, start: bytes) -> Generator[Member]:
-    with path.open("rb") as packed, reading(path):
-        plain: _Plain = packed
-        if start[:2] == b"\x1f\x8b":
-            plain = gzip.GzipFile(fileobj=packed)
-        elif start == b"\xfd7zXZ\0":
-            plain = lzma.LZMAFile(packed)  # noqa: SIM115  closed below
-        elif start[:3] == b"BZh":
-            plain = bz2.BZ2File(packed)
-        with plain:
-            stream = _Forward(plain, packed, budget)
-            with stream.reading_headers():
-                archive = tarfile.TarFile(fileobj=stream)
-            while True:
-                with stream.reading_headers():
-                    info = archive.next()
-                if info is None:
-                    break
-                archive.members = []  # type: ignore[attr-defined]  # it would keep every one
-                budget.count_member()
-                yield Member(
-                    info.name,
-                    _tar_kind(info),
-                    functools.partial(_open_in_tar, archive, info),
-                    metered=info.issparse(),  # its holes are not in the stream
-                )
-            # tarfile takes damaged headers for the end; the true end is a block of zeros.
-            if stream.last != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("it ends before its end mark")
-            # What follows the end holds the checksum of the compression.
-            while stream.read(_CHUNK):
-                pass
+def _kind_in_zip(info: zipfile.ZipInfo) -> _Kind:
+    # Only Unix keeps its kinds of files there.
+    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
+    if info.orig_filename.endswith("/") or kind == stat.S_IFDIR:
+        return "folder"
+    if kind == stat.S_IFLNK:
+        return "link"
+    return "file" if kind in (0, stat.S_IFREG) else "special"
+
+
+def _kind_in_tar(info: tarfile.TarInfo) -> _Kind:
+    if info.isreg():
+        return "file"
+    if info.issym() or info.islnk():
+        return "link"
+    return "special" if info.isdev() else "folder"
 
 
 def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -295,21 +278,11 @@ def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 
-def _tar_kind(info: tarfile.TarInfo) -> Kind:
-    if info.isreg():
-        return "file"
-    if info.issym() or info.islnk():
-        return "link"
-    return "special" if info.isdev() else "folder"
-
-
 class _Forward(io.RawIOBase):
     """A stream that goes forward only, and counts everything that it gives or skips."""
 
-    def __init__(self, plain: _Plain, packed: BinaryIO, budget: ArchiveBudget) -> None:
-        self._plain = plain
-        self._packed = packed
-        self._budget = budget
+    def __init__(self, plain: _Plain, packed: BinaryIO, archive: Archive) -> None:
+        self._plain, self._packed, self._archive = plain, packed, archive
         self._at = 0
         self._headers_left: int | None = None
         #: What was read last, skipped bytes apart.
@@ -343,6 +316,6 @@ class _Forward(io.RawIOBase):
     def _take(self, size: int) -> bytes:
         content = self._plain.read(size)
         self._at += len(content)
-        self._budget.count(len(content))
-        self._budget.position = self._packed.tell()
+        self._archive.count(len(content))
+        self._archive.position = self._packed.tell()
         return content

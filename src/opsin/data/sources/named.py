@@ -1,26 +1,71 @@
-"""Collections that are known by a name, as their publishers have them."""
+"""Collections that are known by a name: found, fetched over HTTPS or out of a package, checked."""
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import importlib.resources
 import math
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import Final
+from ssl import SSLError
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import SourceError
+from opsin.core.errors import DownloadError, SourceError
 from opsin.core.events import Watcher
-from opsin.data.sources import idx
-from opsin.data.sources.arrays import from_arrays
+from opsin.core.files import open_regular
+from opsin.core.storage import exclusive, publish_directory, scratch_directory, storage_errors
+from opsin.data.cache import cache_root
+from opsin.data.sources.arrays import from_arrays, opened_plain, read_idx
 from opsin.data.sources.contents import LabelledImages, LocatedSource
-from opsin.data.sources.members import ArchiveBudget, members_of, read_member
-from opsin.data.sources.published import Published, locate
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.members import Archive
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.hub.hub_name import PREFIX
 from opsin.stores.store_address import is_stored
+
+_CHUNK = 1 << 18
+#: Seconds without a byte after which a connection is given up.
+TIMEOUT = 20.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A collection of files that others publish."""
+
+    files: dict[str, str]
+    url: str
+    size: int
+    mirrored: bool
+    classes: tuple[str, ...] = ()
+    packed: bool = False
+    system: Path | None = None
+    package: str | None = None
+
+    def is_whole(self, folder: Path) -> bool:
+        """Tell whether all files are in a folder."""
+        return all(self.is_one(folder / name, name) for name in self.files)
+
+    def is_one(self, file: Path, name: str) -> bool:
+        """Tell whether a file is there and its content is the published one of a name."""
+        try:
+            with open_regular(file) if self.packed else opened_plain(file) as stream:
+                digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
+        except (OSError, EOFError, zlib.error):
+            return False
+        return digest.hexdigest() == self.files[name]
+
 
 FASHION_MNIST: Final = Published(
     files={
@@ -142,11 +187,11 @@ def _open_digits() -> LabelledImages:
 
 def open_published(name: str, published: Published, watcher: Watcher) -> LabelledImages:
     """Read a collection of four IDX files, or of one archive of CIFAR's."""
-    folder, files = locate(name, published, watcher), list(published.files)
+    folder, files = locate_files(name, published, watcher), list(published.files)
     if len(files) == 1:
         return open_cifar(folder / files[0], source=name)
     train_images, train_labels, test_images, test_labels = (
-        idx.read_idx(folder / file) for file in files
+        read_idx(folder / file) for file in files
     )
     return from_arrays(
         train_images,
@@ -162,14 +207,14 @@ def open_cifar(path: Path, *, source: str) -> LabelledImages:
     """Read ``cifar-10-binary.tar.gz`` or ``cifar-100-binary.tar.gz``."""
     wanted = {name for train, *others in _LAYOUTS.values() for name in (*train, *others)}
     files: dict[str, bytes] = {}
-    budget = ArchiveBudget(path, bytes_left=_MAX_BYTES, members_left=1000)
-    with closing(members_of(path, budget)) as members:
+    archive = Archive(path, most_bytes=_MAX_BYTES)
+    with closing(archive.members()) as members:
         for member in members:
             name = PurePosixPath(member.name).name
             if name in wanted and member.kind == "file":
                 if name in files:
                     raise _wrong(path, f"it holds {name} twice")
-                files[name] = read_member(member, budget, limit=_MAX_BYTES)
+                files[name] = archive.read(member, _MAX_BYTES)
     for labels, (train, test, names) in _LAYOUTS.items():
         if {*train, test, names} <= set(files):
             parts = [_records(path, name, files[name], labels) for name in train]
@@ -202,6 +247,134 @@ def _wrong(path: Path, received: str) -> SourceError:
     )
 
 
+def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
+    """Return a folder with the published files: cache, system, upstream, Debian, in this order."""
+    kept = cache_root() / "sources"
+    cached = kept / name
+    for folder in (cached, published.system):
+        if folder is not None and published.is_whole(folder):
+            return folder
+    with (
+        storage_errors(kept),
+        exclusive(
+            kept / f"{name}.lock",
+            lambda: watcher.note(f"Another process is fetching {name}; this one waits for it."),
+        ),
+    ):
+        if published.is_whole(cached):  # that process has
+            return cached
+        reasons = []
+        parts = kept / f"{name}.parts"  # where they stay until all are there
+        for fetch_all in (_from_upstream, *([_from_debian] if published.package else [])):
+            try:
+                with scratch_directory(kept) as folder:
+                    fetch_all(folder, parts, published, watcher)
+                    # Only now: what was there stays where nothing better comes.
+                    shutil.rmtree(cached, ignore_errors=True)
+                    publish_directory(folder, cached)
+            except DownloadError as error:
+                reasons.append(error.received)
+            else:
+                shutil.rmtree(parts, ignore_errors=True)
+                return cached
+    raise DownloadError(
+        f"to fetch {name}",
+        "; ".join(reasons),
+        f"Connect to the network, or put the published files into {cached}: "
+        f"{', '.join(published.files)}.",
+    )
+
+
+def _differs(name: str) -> DownloadError:
+    return DownloadError(
+        "the published content (its SHA-256)",
+        f"{name} came otherwise",
+        "Try again later, or from another network.",
+    )
+
+
+def _from_upstream(folder: Path, parts: Path, published: Published, watcher: Watcher) -> None:
+    parts.mkdir(parents=True, exist_ok=True)
+    watcher.begin("Download", published.size, "B")
+    done = 0
+    for name in published.files:
+        part = parts / f"{name}.part"
+        if not published.is_one(part, name):
+            before = done
+            fetch(
+                published.url + name,
+                part,
+                limit=2 * published.size,
+                advance=lambda got, before=before: watcher.advance(before + got),  # type: ignore[misc]
+            )
+            if not published.is_one(part, name):
+                part.unlink()
+                raise _differs(name)
+        done += part.stat().st_size
+        watcher.advance(done)
+    watcher.end()
+    for name in published.files:
+        (parts / f"{name}.part").rename(folder / name)
+
+
+def fetch(
+    url: str, target: Path, *, limit: int, advance: Callable[[int], None] = lambda _: None
+) -> None:
+    """Download one file, or the rest of it where an earlier download broke off."""
+    done = target.stat().st_size if target.exists() else 0
+    try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310  addresses are Opsin's own
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+            done = done if answer.status == http.client.PARTIAL_CONTENT and goes_on else 0
+            expected = int(answer.headers.get("Content-Length") or 0)
+            expected = expected and done + expected
+            advance(done)
+            with target.open("ab" if done else "wb") as file:
+                while (chunk := answer.read(_CHUNK)) and done <= limit:
+                    done += file.write(chunk)
+                    advance(done)
+    except (
+        urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, SSLError
+    ) as error:  # fmt: skip
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                target.unlink(missing_ok=True)  # the server has less than is here
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise DownloadError("a download", f"{url}: {reason}", "Check the network.") from error
+    if done > limit:
+        target.unlink()
+        raise DownloadError(f"at most {limit:,} bytes", f"{url} sends more", "Report this.")
+    if expected and expected != done:
+        raise DownloadError(f"{expected:,} bytes", f"{url} ended after {done:,}", "Try again.")
+
+
+def _from_debian(folder: Path, _: Path, published: Published, __: Watcher) -> None:
+    """Take the files out of Debian's data package, without installing it."""
+    package, system = published.package or "", published.system or Path("/")
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if not (apt and dpkg):
+        raise DownloadError("apt-get and dpkg-deb", "this system has none", "Use another way.")
+    unpacked = Path(tempfile.mkdtemp(dir=folder, prefix="package."))
+    try:
+        for command in ([apt, "--quiet", "download", package], [dpkg, "-x", "", "."]):
+            archives = [file.name for file in unpacked.glob("*.deb")]
+            words = [word or archives[0] for word in command]
+            subprocess.run(words, cwd=unpacked, check=True, capture_output=True, timeout=600)  # noqa: S603
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise DownloadError("Debian's package", f"{package}: {lines[-1]}", "Try again.") from error
+    except (OSError, IndexError, subprocess.TimeoutExpired) as error:
+        raise DownloadError("Debian's package", f"{package}: {error}", "Try again.") from error
+    for name in published.files:
+        file = unpacked / system.relative_to("/") / name
+        if not published.is_one(file, name):
+            raise _differs(f"{name} of {package}")
+        file.rename(folder / name)
+    shutil.rmtree(unpacked)
+
+
 def is_place(source: str) -> bool:
     """Tell a place on this machine from a name, and from an address on the hub or on a store."""
     return source not in NAMES and not source.startswith(PREFIX) and not is_stored(source)
@@ -220,17 +393,10 @@ def _locate(request: SourceRequest) -> LocatedSource:
     )
 
 
-KIND: Final = SourceKind(
-    title=f"a name ({', '.join(NAMES)})",
-    rows=(
-        SourceRow(
-            "a name",
-            "`cifar10`, `cifar100` (60,000 photographs, 32×32), `fashion-mnist` (70,000 "
-            "images of clothes, 28×28), `mnist` (70,000 digits), `kmnist` (70,000 characters "
-            "of old Japanese), `digits` (1,797 scans, 8×8, embedded)",
-            "as published",
-        ),
+KINDS = (
+    SourceKind(
+        title=f"a name ({', '.join(NAMES)})",
+        match=lambda request: request.written in NAMES,
+        locate=_locate,
     ),
-    match=lambda request: request.written in NAMES,
-    locate=_locate,
 )

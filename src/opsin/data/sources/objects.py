@@ -15,8 +15,8 @@ from PIL import Image
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.images import open_image
-from opsin.data.sources.contents import LocatedSource, located
-from opsin.data.sources.packed import Record, labelled_records
+from opsin.data.sources.contents import LocatedSource, Row
+from opsin.data.sources.packed import labelled_rows
 from opsin.data.sources.table_cells import TableSchema, class_name, image_of, text_of
 
 # Rows that a data set hands over at a time.
@@ -39,18 +39,22 @@ def located_object(
     """Take images that a program holds; they are read once, and kept in the cache."""
     parts = source if isinstance(source, Mapping) else {"": source}
     asked = columns or {}
-    contents = labelled_records(
+    rows = (
+        row._replace(split=row.split or split, reference=_own(row.reference))
+        for name, part in parts.items()
+        for split, row in _rows(part, str(name), title, asked, watcher)
+    )
+    return labelled_rows(
         title,
-        (
-            record
-            for split, part in parts.items()
-            for record in _records(part, str(split), title, asked, watcher)
-        ),
+        rows,
         classes=next(filter(None, (_classes(p, title, asked) for p in parts.values())), ()),
         total=sum(map(_length, parts.values())),
         watcher=watcher,
-    )
-    return located(contents)
+    ).located()
+
+
+def _own(image: str | Path | bytes) -> Path | bytes:
+    return image if isinstance(image, bytes) else Path(image).expanduser()
 
 
 def _length(part: Any) -> int:
@@ -73,28 +77,32 @@ def _classes(part: Any, title: str, columns: Mapping[str, str]) -> tuple[str, ..
     return None
 
 
-def _records(
+def _rows(
     part: Any, split: str, title: str, columns: Mapping[str, str], watcher: Watcher
-) -> Iterator[Record]:
-    """Yield an object's images, by what it can do."""
+) -> Iterator[tuple[str, Row]]:
+    """Yield an object's images, by what it can do, each with the part that all of it is of."""
     if _is_hugging_face(part):
         metadata = part.features.arrow_schema.metadata if part.features is not None else None
         for table in part.with_format("arrow").iter(batch_size=_BATCH):
             schema = TableSchema.of(table.column_names, columns, title, metadata=metadata)
             cells = {ours: table[theirs].to_pylist() for ours, theirs in schema.columns.items()}
-            yield from _of_rows(schema, cells, split or str(part.split or ""))
+            for row in schema.rows(cells):
+                yield split or str(part.split or ""), row
     elif hasattr(part, "columns") and hasattr(part, "__getitem__"):  # a data frame
         schema = TableSchema.of([str(name) for name in part.columns], columns, title)
         cells = {ours: part[theirs].to_list() for ours, theirs in schema.columns.items()}
-        yield from _of_rows(schema, cells, split)
+        cells["path"] = map(_content_of, cells["path"])
+        for row in schema.rows(cells):
+            yield split, row
     elif (files := _listed_files(part)) is not None:
         classes = _classes(part, title, columns)
         for path, label in files:
-            yield Record(Path(path), class_name(text_of(label, "label"), classes), split)
+            yield split, Row(path, class_name(text_of(label, "label"), classes))
     elif not isinstance(part, np.ndarray | str | bytes) and (
         hasattr(part, "__getitem__") or isinstance(part, Iterable)
     ):
-        yield from _of_items(part, split, title, _classes(part, title, columns), watcher)
+        for row in _rows_of_items(part, title, _classes(part, title, columns), watcher):
+            yield split, row
     else:
         raise SourceError(
             "a source, a data frame, or a data set of Hugging Face's or PyTorch's kind",
@@ -103,20 +111,9 @@ def _records(
         )
 
 
-def _of_rows(
-    schema: TableSchema, cells: Mapping[str, Sequence[Any]], split: str
-) -> Iterator[Record]:
-    for image, said in schema.rows({**cells, "path": map(_content_of, cells["path"])}):
-        yield Record(
-            image if isinstance(image, bytes) else Path(image).expanduser(),
-            said.get("label", ""), said.get("split") or split, said.get("group", ""),
-            said["name"],
-        )  # fmt: skip
-
-
-def _of_items(
-    part: Any, split: str, title: str, classes: Sequence[str] | None, watcher: Watcher
-) -> Iterator[Record]:
+def _rows_of_items(
+    part: Any, title: str, classes: Sequence[str] | None, watcher: Watcher
+) -> Iterator[Row]:
     if getattr(part, "transform", None) is not None:
         watcher.note(
             f"the transform of {title} was applied to each image once; what it draws at "
@@ -134,10 +131,9 @@ def _of_items(
                 "Give a data set whose items are (image, label).",
             )  # fmt: skip
         content, name = image_of(_content_of(item[0]), title)
-        own = content if isinstance(content, bytes) else Path(content).expanduser()
         label = item[1]  # perhaps a small array of some library
         plain = label.item() if hasattr(label, "item") and getattr(label, "ndim", 1) == 0 else label
-        yield Record(own, class_name(text_of(plain, "label"), classes), split, "", name)
+        yield Row(content, class_name(text_of(plain, "label").strip(), classes), name=name)
 
 
 def _is_hugging_face(part: Any) -> bool:
@@ -147,16 +143,10 @@ def _is_hugging_face(part: Any) -> bool:
 def _listed_files(part: Any) -> list[tuple[str, int]] | None:
     """Return the files of a data set of torchvision's kind, which need not be decoded twice."""
     listed = getattr(part, "samples", None)
-    if (
-        isinstance(listed, list)
-        and listed
-        and all(
-            isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str)
-            for each in listed
-        )
-    ):
-        return listed
-    return None
+    pairs = isinstance(listed, list) and all(
+        isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str) for each in listed
+    )
+    return listed if listed and pairs else None
 
 
 def _content_of(image: Any) -> Any:
@@ -172,6 +162,4 @@ def _content_of(image: Any) -> Any:
     if hasattr(image, "detach"):  # a tensor, whose channels come first
         array = image.detach().cpu().numpy()
         return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
-    if isinstance(image, Path):
-        return str(image)
-    return image
+    return str(image) if isinstance(image, Path) else image

@@ -1,4 +1,4 @@
-"""What Opsin knows of each kind of source: how it is recognised, read and described."""
+"""What Opsin knows of each kind of source: how it is recognised and read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
+from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.image_stream import Stream
 from opsin.data.image_tree import holds_images, is_within
@@ -26,18 +27,10 @@ class AllowedFolder:
         self._real = os.path.realpath(folder)
         # Whether a folder leads to one inside; a table names few of them many times.
         self._known: dict[str, bool] = {}
-
-    @property
-    def expected(self) -> str:
-        """What is asked of a path, in words."""
-        return f"a path within the {'archive' if self._archive else 'folder of the table'}"
-
-    @property
-    def advice(self) -> str:
-        """What to do about a path that leads out."""
-        if self._archive:
-            return "A table in an archive can name the archive's own files only."
-        return "If you trust the table and mean these images, allow it with --outside."
+        self.expected = f"a path within the {'archive' if archive else 'folder of the table'}"
+        self.advice = "If you trust the table and mean these images, allow it with --outside."
+        if archive:
+            self.advice = "A table in an archive can name the archive's own files only."
 
     def holds(self, written: str, start: Path) -> bool:
         """Tell whether a path from a folder leads to a place inside, links included."""
@@ -89,29 +82,33 @@ class SourceRequest:
         """Whether there is a file."""
         return os.path.isfile(self.path)  # noqa: PTH113
 
-    def allowed(self, folder: Path) -> AllowedFolder | None:
-        """Return where a table in a folder may name images; ``None`` for anywhere."""
-        if self.archive:
-            return self.archive
-        return None if self.outside else AllowedFolder(folder, follow_links=self.follow_links)
+    def is_file_of(self, *suffixes: str) -> bool:
+        """Tell a file by the ending of its name."""
+        return self.is_file and self.path.suffix.lower() in suffixes
 
+    def allowed(self, folder: Path, *files: Path) -> AllowedFolder | None:
+        """Return where a table in a folder may name images; ``None`` for anywhere.
 
-class SourceRow(NamedTuple):
-    """A row of the table in ``docs/reference/sources.md``: name, looks, what decides the parts."""
-
-    name: str
-    layout: str
-    parts: str
+        The folder's own ``files`` must lie there, too.
+        """
+        if self.outside and not self.archive:
+            return None
+        allowed = self.archive or AllowedFolder(folder, follow_links=self.follow_links)
+        for file in files:
+            if not allowed.holds(str(file.relative_to(folder)), folder):
+                raise SourceError(
+                    f"files within {folder}", f"{file} leads out of it", allowed.advice
+                )
+        return allowed
 
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source. Each module of `opsin.data.sources` with a ``KIND`` describes one.
+    """One kind of source. Each module of `opsin.data.sources` lists its kinds in ``KINDS``.
 
     Args:
         title: What errors and the help call it, with its article: ``an .npz file``; empty for what
             is known only to be refused.
-        rows: Rows of the table in ``docs/reference/sources.md``.
         match: Tells whether a source is of this kind.
         locate: Finds its labelled images, reading none; ``None`` where it holds no labels.
         iter_unlabelled: Finds its images without labels; ``None`` where it cannot be read so.
@@ -123,7 +120,6 @@ class SourceKind:
     """
 
     title: str
-    rows: tuple[SourceRow, ...]
     match: Callable[[SourceRequest], bool]
     locate: Callable[[SourceRequest], LocatedSource] | None = None
     iter_unlabelled: Callable[[SourceRequest], Stream] | None = None

@@ -1,4 +1,4 @@
-"""Standard input: an image, or names of many."""
+"""One image in a file of its own, or standard input: an image, or names of many."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import re
 import select
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.files import open_regular
 from opsin.data.formats import MAX_BYTES, is_heif
-from opsin.data.image_stream import ListedImage, Stream
+from opsin.data.image_stream import ListedImage, Stream, stream_of_one
+from opsin.data.image_tree import is_image_name
 from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
 _CALLED: Final = "standard input"
@@ -182,19 +182,30 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
     return open_piped(sys.stdin.buffer if request.stdin is None else request.stdin)
 
 
-def is_image_file(path: Path) -> bool:
-    """Tell by its first bytes whether a file is an image, whatever its name."""
+def _is_image_file(request: SourceRequest) -> bool:
+    """Tell an image by its name or, whatever that is, by its first bytes."""
+    if not request.is_file or is_image_name(request.path.name):
+        return request.is_file
     try:
-        with open_regular(path) as file:
+        with open_regular(request.path) as file:
             return begins_like_an_image(file.read(_START))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SourceError("a readable file", f"{path}: {reason}", "Check its rights.") from error
+        raise SourceError(
+            "a readable file", f"{request.path}: {reason}", "Check its rights."
+        ) from error
 
 
-KIND: Final = SourceKind(
-    title="- for standard input",
-    rows=(),
-    match=lambda request: request.written == "-",
-    iter_unlabelled=_iter_unlabelled,
+KINDS = (
+    SourceKind(
+        title="- for standard input",
+        match=lambda request: request.written == "-",
+        iter_unlabelled=_iter_unlabelled,
+    ),
+    SourceKind(
+        title="an image",
+        match=_is_image_file,
+        iter_unlabelled=lambda request: stream_of_one(request.written, request.path),
+        rank=4,
+    ),
 )

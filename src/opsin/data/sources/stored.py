@@ -15,16 +15,10 @@ from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources import archive, kinds, table
-from opsin.data.sources.contents import (
-    LabelledImages,
-    LocatedSource,
-    Row,
-    RowCollector,
-    StoredImages,
-)
+from opsin.data.sources.contents import LabelledImages, LocatedSource, RowCollector
 from opsin.data.sources.folder import explain_no_images, labelled_tree, note_passed_over
 from opsin.data.sources.key_tree import KeyTree
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.stores.bucket import Bucket, open_bucket
 from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
 from opsin.stores.store_errors import said_as
@@ -70,39 +64,36 @@ def _local(found: StoredObject, request: SourceRequest) -> tuple[SourceKind, Sou
 
 def _locate(request: SourceRequest) -> LocatedSource:
     address, bucket, found = _open(request)
+    written = request.written
     if found is None:
         tree = KeyTree(bucket, address)
         if tree.is_empty():
             raise _nothing_at(address)
         contents = labelled_tree(
-            tree,
-            request.written,
-            lambda names: StoredImages([tree.found[name] for name in names]),
-            request.watcher,
+            tree, written, lambda names: [tree.found[name] for name in names], request.watcher
         )
-        return LocatedSource(f"{_key_of(contents)} {request.written}", lambda: contents)
+        return LocatedSource(f"{_key_of(contents)} {written}", lambda: contents)
     key = hashlib.sha256(repr((found, request.columns)).encode()).hexdigest()
     if table.is_table(Path(found.name)):
         file = fetched(found, request.watcher)
-        with said_as(file, request.written):
+        with said_as(file, written):
             contents = _open_table(address, bucket, file, request)
         return LocatedSource(f"{key} {_key_of(contents)}", lambda: contents)
     kind, local = (None, request) if is_image_name(found.key) else _local(found, request)
     if kind is None or kind.locate is None:
-        raise SourceError(
-            "images with labels", f"{request.written} has none", "Give a folder of classes."
-        )
+        raise SourceError("images with labels", f"{written} has none", "Give a folder of classes.")
     locate = kind.locate
 
     def read() -> LabelledImages:
-        with said_as(local.path, request.written):
-            return replace(locate(local).open(), source=request.written)
+        with said_as(local.path, written):
+            return replace(locate(local).open(), source=written)
 
     return LocatedSource(key, read)
 
 
 def _key_of(contents: LabelledImages) -> str:
-    return contents.images.key if isinstance(contents.images, StoredImages) else ""
+    """Return what changes whenever an image does."""
+    return hashlib.sha256(b"".join(repr(each).encode() for each in contents.images)).hexdigest()
 
 
 def _nothing_at(address: StoreAddress) -> SourceError:
@@ -120,10 +111,9 @@ def _open_table(
     found = RowCollector()
     there = {each.key: each for each in bucket.objects(address.beside("").key)}
     objects: list[StoredObject] = []
-    for row in table.rows_of(file, request.columns or {}):
-        key = _key_in_table(row.path, address, row.line)
-        part = table.part_of(row.split, file, row.line)
-        if found.add(Row(row.path, row.label, part, row.group, row.path, row.line, key)):
+    for row in table.rows_of(file, request.columns):
+        key = _key_in_table(row.name, address, row.line)
+        if found.add(row._replace(place=key)):
             objects.append(there.get(key, bucket.stored(key)))
     if not any(each.version for each in objects):
         first = f"; the first would be {objects[0].address}" if objects else ""
@@ -132,7 +122,7 @@ def _open_table(
             f"none of the {len(objects):,} in {address} exists{first}",
             "Paths begin at the table's place.",
         )
-    return replace(found.labelled(request.written, StoredImages(objects)), lines=None)
+    return replace(found.labelled(request.written, objects), lines=None)
 
 
 def _key_in_table(path: str, address: StoreAddress, line: int) -> str:
@@ -170,14 +160,12 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
         file = fetched(found, request.watcher)
 
         def named() -> Iterator[ListedImage]:
-            for row in table.rows_of(file, request.columns or {}, needed=("path",)):
-                yield ListedImage(
-                    row.path, bucket.stored(_key_in_table(row.path, address, row.line))
-                )
+            for row in table.rows_of(file, request.columns, needed=("path",)):
+                key = _key_in_table(row.name, address, row.line)
+                yield ListedImage(row.name, bucket.stored(key))
 
-        return _called(
-            file, written, Stream(written, "table", named, lambda: table.count_rows(file))
-        )
+        stream = Stream(written, "table", named, lambda: table.count_rows(file))
+        return _called(file, written, stream)
     kind, local = _local(found, request)
     if kind.iter_unlabelled is None:
         raise SourceError(
@@ -199,19 +187,12 @@ def _called(file: Path, written: str, images: Stream) -> Stream:
     return replace(images, source=written, each=renamed)
 
 
-KIND = SourceKind(
-    title="an address on an object store (s3://, gs:// or az://bucket/…)",
-    rows=(
-        SourceRow(
-            "an object store",
-            "`s3://bucket/photos`, `gs://…` or `az://container/…`, laid out as a folder; or one "
-            "object: a table with paths from its place, an archive, a file of arrays; with the "
-            "extra `s3`, `gs` or `az`",
-            "as of the same on a disk",
-        ),
+KINDS = (
+    SourceKind(
+        title="an address on an object store (s3://, gs:// or az://bucket/…)",
+        match=lambda request: is_stored(request.written),
+        locate=_locate,
+        iter_unlabelled=_iter_unlabelled,
+        rank=-1,
     ),
-    match=lambda request: is_stored(request.written),
-    locate=_locate,
-    iter_unlabelled=_iter_unlabelled,
-    rank=-1,
 )

@@ -1,4 +1,4 @@
-"""Tables that name images and their classes: CSV, TSV and JSON lines."""
+"""Tables that name images and their classes: CSV, TSV and JSON lines, alone or in a folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+import numpy as np
 
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
@@ -25,25 +28,20 @@ from opsin.data.sources.contents import (
     RowCollector,
     key_of_files,
 )
-from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest, SourceRow
-from opsin.data.split import UNASSIGNED, part_named
+from opsin.data.sources.joined import join
+from opsin.data.sources.source_kind import AllowedFolder, SourceKind, SourceRequest
+from opsin.data.sources.table_cells import COLUMNS, USUAL, TableSchema, text_of
+from opsin.data.split import TRAIN, UNASSIGNED, part_named
 
+_JSON = (".jsonl", ".ndjson")
 #: Files that are tables.
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-#: What a table can say of an image; the first two it must.
-COLUMNS = ("path", "label", "split", "group")
+SUFFIXES = (".csv", ".tsv", *_JSON)
+# Names of columns; a table among images that says "image" may say anything of them.
+_USUAL = USUAL | {"path": ("path", "file_name"), "label": ("label",)}
 #: Bytes of the longest line: bounds what a file without line ends can ask for.
 _LONGEST = 1 << 20
-
-
-class TableRow(NamedTuple):
-    """A row of a table and the line it begins in."""
-
-    line: int
-    path: str
-    label: str
-    split: str
-    group: str
+#: Tables that Hugging Face's library reads in a folder of images.
+_METADATA = ("metadata.csv", "metadata.jsonl")
 
 
 def is_table(path: Path) -> bool:
@@ -51,14 +49,10 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _is_json(path: Path) -> bool:
-    return path.suffix.lower() in (".jsonl", ".ndjson")
-
-
 def is_usable(path: Path, columns: Mapping[str, str] | None = None) -> bool:
     """Tell whether a file is a table that names images and their classes."""
     try:
-        return is_table(path) and bool(resolve_columns(path, header(path), columns or {}))
+        return is_table(path) and bool(_schema(path, columns))
     except SourceError:
         return False
 
@@ -80,15 +74,14 @@ def open_table(
     """Read a table; images that do not exist stay in the list, for decoding to name them."""
     check_columns(columns)
     found, folder = RowCollector(), os.path.realpath(path.parent)
-    for row in rows_of(path, columns or {}):
-        name = name_of(row.path, path, row.line, inside)
+    for row in rows_of(path, columns):
+        name = name_of(row.name, path, row.line, inside)
         place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
         if ".." in name:  # which leads up from where a link leads to
             above, last = os.path.split(place)
             place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
-        part = part_of(row.split, path, row.line)
         # The same place for all ways to write it that follow no link.
-        found.add(Row(name, row.label, part, row.group, name, row.line, os.path.normpath(place)))
+        found.add(row._replace(name=name, place=os.path.normpath(place)))
     images = Files(path.parent, found.names)
     check_any_exists(images, path)
     return found.labelled(str(path), images)
@@ -106,20 +99,6 @@ def check_any_exists(images: Files, table: Path) -> None:
         )
 
 
-def _images_in(
-    path: Path, columns: Mapping[str, str], inside: AllowedFolder | None
-) -> Iterator[ListedImage]:
-    """Yield the image of each row, existing or not; its other columns are not read."""
-    line = 0
-    for row in rows_of(path, columns, needed=("path",)):
-        line = row.line
-        name = name_of(row.path, path, line, inside)
-        place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
-        yield ListedImage(name, place)
-    if not line:
-        raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
-
-
 def count_rows(path: Path) -> int | None:
     """Return how many rows a table has; ``None`` where it is damaged."""
     with contextlib.suppress(SourceError):
@@ -127,80 +106,64 @@ def count_rows(path: Path) -> int | None:
     return None
 
 
-def header(path: Path) -> list[str]:
-    """Return the names of a table's columns; none where it is empty."""
-    if _is_json(path):
-        return list(next(_records(path), (0, {}))[1])
-    return next(fields(path), (0, list[str]()))[1]
-
-
-def resolve_columns(
-    path: Path,
-    there: Sequence[str],
-    columns: Mapping[str, str],
-    needed: Sequence[str] = COLUMNS[:2],
-) -> dict[str, str]:
-    """Return the table's own name of each of our columns that it has."""
-    twice = sorted({name for name in there if name and there.count(name) > 1})
-    if twice:
-        raise SourceError(
-            "different names for the columns",
-            f"{path} has {', '.join(twice)} more than once",
-            "Rename one of them.",
-        )
-    names = {name: columns.get(name, name) for name in COLUMNS}
-    if "path" not in columns and "path" not in there and "file_name" in there:
-        names["path"] = "file_name"
-    missing = [theirs for ours, theirs in names.items()
-               if theirs not in there and (ours in columns or ours in needed)]  # fmt: skip
-    if missing:
-        raise SourceError(
-            f"a column {' and a column '.join(missing)}",
-            f"{path} has {', '.join(filter(None, there)) or 'none'}",
-            "Say which is which with --columns, such as path=file,label=species.",
-        )
-    return {ours: theirs for ours, theirs in names.items() if theirs in there}
-
-
 def other_columns(
     path: Path, columns: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
     """Return what a table says of its images beside our `COLUMNS`: texts by column and name."""
-    there = header(path)
-    used = resolve_columns(path, there, columns or {})
+    used = _schema(path, columns).columns
     found: dict[str, dict[str, str]] = {
-        name: {} for name in there if name and name not in used.values()
+        name: {} for name in _header(path) if name and name not in used.values()
     }
     for line, values in _records(path):
-        name = name_of(_text(values.get(used["path"]), used["path"], path, line), path, line)
+        name = name_of(text_of(values.get(used["path"]), "path"), path, line)
         for other, texts in found.items():
             value = values.get(other)
             # Lists and objects of JSON stand for no kind of image.
             plain = isinstance(value, str | bool | int | float)
-            texts[name] = _text(value, other, path, line).strip() if plain else ""
+            texts[name] = text_of(value, other).strip() if plain else ""
     return found
 
 
 def rows_of(
-    path: Path, columns: Mapping[str, str], needed: Sequence[str] = COLUMNS[:2]
-) -> Iterator[TableRow]:
-    """Yield a table's rows, one in memory at a time; what is not ``needed`` may be empty."""
-    found = resolve_columns(path, header(path), columns, needed)
+    path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
+) -> Iterator[Row]:
+    """Yield a table's rows, named by their paths; what is not ``needed`` may be empty."""
+    schema = _schema(path, columns, needed)
     # In JSON lines, later rows may have more than the first.
-    names = [found.get(ours, ours) for ours in COLUMNS]
+    names = [schema.columns.get(ours, ours) for ours in COLUMNS]
     for line, values in _records(path):
-        row = [_text(values.get(name), name, path, line) for name in names]
-        if not _is_json(path):  # a path may begin or end with a blank; nothing else does on purpose
-            row[1:] = map(str.strip, row[1:])
-        for ours, value in zip(COLUMNS, row, strict=True):
+        where = f"line {line:,} of {path} has"
+        name, *rest = (text_of(values.get(name), name, where) for name in names)
+        # A path may begin or end with a blank; nothing else does on purpose.
+        label, split, group = map(str.strip, rest)
+        for ours, value in (("path", name), ("label", label)):
             if not value and ours in needed:
                 raise _wrong(path, line, f"a {ours}", "has none", "Fill it in, or drop the line.")
-        yield TableRow(line, *row)
+        if split and part_named(split) is None and "label" in needed:
+            raise _wrong(
+                path, line,
+                "a split among train, val and test (or training, validation, testing …)",
+                f"names {split!r}", "Rename it, or leave it empty.",
+            )  # fmt: skip
+        yield Row(name, label, split, group, name, line)
+
+
+def _schema(
+    path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
+) -> TableSchema:
+    return TableSchema.of(_header(path), columns or {}, path, needed=needed, usual=_USUAL)
+
+
+def _header(path: Path) -> list[str]:
+    """Return the names of a table's columns; none where it is empty."""
+    if path.suffix.lower() in _JSON:
+        return list(next(_records(path), (0, {}))[1])
+    return next(fields(path), (0, list[str]()))[1]
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
     """Yield what each row says by the names of the columns, with the number of its line."""
-    if not _is_json(path):
+    if path.suffix.lower() not in _JSON:
         rows = fields(path)
         _, there = next(rows, (0, list[str]()))
         for line, row in rows:
@@ -212,20 +175,16 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
             yield line, dict(zip(there, row, strict=False))
         return
     for line, text in enumerate(lines_of(path), start=1):
-        if not text.strip():
-            continue
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise _wrong(
-                path, line, "a JSON object", f"is broken ({error})", "Write one object a line."
-            ) from error
-        if not isinstance(values, dict):
-            kind = type(values).__name__
-            raise _wrong(
-                path, line, "a JSON object", f"holds a {kind}", 'Write {"path": …, "label": …}.'
-            )
-        yield line, values
+        if text.strip():
+            try:
+                values = json.loads(text)
+                problem = "" if isinstance(values, dict) else f"holds a {type(values).__name__}"
+            except (ValueError, RecursionError) as error:
+                problem = f"is broken ({error})"
+            if problem:
+                advice = 'Write {"path": …, "label": …}, one object a line.'
+                raise _wrong(path, line, "a JSON object", problem, advice)
+            yield line, values
 
 
 def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -243,21 +202,17 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         except csv.Error:
             return 0
 
-    reader = Reader(
-        itertools.chain([first], lines),
-        delimiter=max(",;\t", key=count),
-        skipinitialspace=True,
-        strict=True,
-    )
+    delimiter = max(",;\t", key=count)
+    whole = itertools.chain([first], lines)
+    reader = Reader(whole, delimiter=delimiter, skipinitialspace=True, strict=True)
     head = True
     while True:
         line = reader.line_num + blank + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise _wrong(
-                path, line, "whole fields", f"is broken ({error})", "Mend its quotes."
-            ) from error
+            what = f"is broken ({error})"
+            raise _wrong(path, line, "whole fields", what, "Mend its quotes.") from error
         if row is None:
             return
         if row:
@@ -265,33 +220,19 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             head = False
 
 
-def _text(value: Json, name: str, path: Path, line: int) -> str:
-    """Return a cell as text: JSON's ``true`` and ``3`` are names of classes too."""
-    if value is None:
-        return ""
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if isinstance(value, str) and "\0" not in value:
-        with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair names no file
-            os.fsencode(value)
-            return value
-    raise _wrong(path, line, f"text or a number as {name}", f"has {value!r:.60}", "Write its name.")
-
-
 def lines_of(path: Path) -> Iterator[str]:
     """Yield a file's lines, a megabyte in memory at a time."""
     line = 0
     try:
         with open_regular(path) as file:
-            for line, found in enumerate(_lines_in(file), start=1):
-                raw = found.removeprefix(codecs.BOM_UTF8) if line == 1 else found
-                if len(raw) > _LONGEST:
+            for line, raw in enumerate(_lines_in(file), start=1):
+                text = raw.removeprefix(codecs.BOM_UTF8) if line == 1 else raw
+                if len(text) > _LONGEST:
                     raise _wrong(path, line, "at most 1 MB", "is longer", "Is it a table?")
-                if b"\0" in raw:
-                    raise _wrong(
-                        path, line, "text", "holds a NUL byte", "Save the table as text in UTF-8."
-                    )
-                yield raw.decode("utf-8")
+                if b"\0" in text:
+                    advice = "Save the table as text in UTF-8."
+                    raise _wrong(path, line, "text", "holds a NUL byte", advice)
+                yield text.decode("utf-8")
     except UnicodeDecodeError as error:
         what = f"holds other bytes ({error.reason})"
         raise _wrong(path, line, "text in UTF-8", what, "Save the table in UTF-8.") from error
@@ -322,22 +263,44 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
     return written
 
 
-def part_of(written: str, table: Path, line: int) -> int:
-    """Return the code of a table's word for a part of the split; refuse other words."""
-    code = part_named(written) if written.strip() else UNASSIGNED
-    if code is None:
-        raise _wrong(
-            table, line, "a split among train, val and test (or training, validation, testing …)",
-            f"names {written!r}", "Rename it, or leave it empty.",
-        )  # fmt: skip
-    return code
-
-
 def _wrong(path: Path, line: int, expected: str, received: str, advice: str) -> SourceError:
     return SourceError(f"{expected} in each line", f"line {line:,} of {path} {received}", advice)
 
 
-def located_tables(
+def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
+    """Return a folder's metadata files with labels: its own, or one of each part of the split."""
+    own = _metadata_in(root, columns)
+    if own:
+        return [own]
+    parts = sorted(
+        entry for entry in root.iterdir() if part_named(entry.name) is not None and entry.is_dir()
+    )
+    tables = {part.name: _metadata_in(part, columns) for part in parts}
+    lacking = [name for name, table in tables.items() if table is None]
+    if lacking and len(lacking) < len(parts):
+        raise SourceError(
+            "a metadata file with labels in each part",
+            f"{root} has none in {', '.join(lacking)}",
+            f"Add {' or '.join(_METADATA)} there, or take the folder away.",
+        )
+    return [table for table in tables.values() if table]
+
+
+def _metadata_in(folder: Path, columns: Mapping[str, str] | None) -> Path | None:
+    for table in (folder / name for name in _METADATA):
+        if table.is_file() and ("label" in _header(table) or "label" in (columns or {})):
+            _schema(table, columns)
+            return table
+    return None
+
+
+def _locate(request: SourceRequest) -> LocatedSource:
+    path = request.path
+    contents = open_table(path, request.columns, inside=request.allowed(path.parent))
+    return _located([path], contents, request)
+
+
+def _located(
     tables: Sequence[Path], contents: LabelledImages, request: SourceRequest
 ) -> LocatedSource:
     """Return tables as a source that changes with them, their images and the columns' names."""
@@ -346,35 +309,58 @@ def located_tables(
     return LocatedSource(key, lambda: contents)
 
 
-def _locate(request: SourceRequest) -> LocatedSource:
-    path = request.path
-    contents = open_table(path, request.columns, inside=request.allowed(path.parent))
-    return located_tables([path], contents, request)
+def _locate_folder(request: SourceRequest) -> LocatedSource:
+    root, columns = request.path, request.columns
+    tables = metadata_tables(root, columns)
+    inside = request.allowed(root, *tables)
+    parts = [(table.parent.name, open_table(table, columns, inside=inside)) for table in tables]
+    contents = parts[0][1]
+    if tables[0].parent != root:
+        codes = np.array([part_named(name) for name, _ in parts], np.uint8)
+        given = np.repeat(codes, [len(part) for _, part in parts])
+        contents = replace(join(parts, None), given=given)
+    elif not np.any(contents.given != UNASSIGNED):
+        # The table names no parts: train/1.jpg and its like are taken at their word.
+        tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
+        of_top = {top: part_named(top) or UNASSIGNED for top in set(tops)}
+        given = np.array([of_top[top] for top in tops], np.uint8)
+        if np.any(given == TRAIN):
+            contents = replace(contents, given=given)
+    return _located(tables, replace(contents, source=str(root)), request)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    path, columns = request.path, request.columns or {}
-    return Stream(
-        request.written,
-        "table",
-        lambda: _images_in(path, columns, request.allowed(path.parent)),
-        lambda: count_rows(path),
-    )
+    path = request.path
+
+    def images() -> Iterator[ListedImage]:
+        inside, row = request.allowed(path.parent), None
+        for row in rows_of(path, request.columns, needed=("path",)):
+            name = name_of(row.name, path, row.line, inside)
+            place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
+            yield ListedImage(name, place)
+        if row is None:
+            raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
+
+    return Stream(request.written, "table", images, lambda: count_rows(path))
 
 
-KIND = SourceKind(
-    title=f"a table ({' '.join(SUFFIXES)})",
-    rows=(
-        SourceRow(
-            "a table",
-            "`.csv`, `.tsv`, `.jsonl`, `.ndjson` with `path`, `label` and, where there, "
-            "`split` and `group`",
-            "by its column `split`, else cut by Opsin",
-        ),
+#: A folder whose metadata files name the classes, as Hugging Face lays it out.
+IMAGEFOLDER = SourceKind(
+    title="a folder with metadata.csv",
+    match=lambda request: (
+        request.is_folder and bool(metadata_tables(request.path, request.columns))
     ),
-    match=lambda request: request.is_file and is_table(request.path),
-    match_packed=lambda request: is_usable(request.path, request.columns),
-    files=tuple(f"*{suffix}" for suffix in SUFFIXES),
-    locate=_locate,
-    iter_unlabelled=_iter_unlabelled,
+    locate=_locate_folder,
+    rank=2,
+)
+KINDS = (
+    SourceKind(
+        title=f"a table ({' '.join(SUFFIXES)})",
+        match=lambda request: request.is_file_of(*SUFFIXES),
+        match_packed=lambda request: is_usable(request.path, request.columns),
+        files=tuple(f"*{suffix}" for suffix in SUFFIXES),
+        locate=_locate,
+        iter_unlabelled=_iter_unlabelled,
+    ),
+    IMAGEFOLDER,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,24 +13,22 @@ import numpy as np
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.array_image import image_from_array
-from opsin.data.sources.table import COLUMNS
+from opsin.data.sources.contents import Row
 
-# Names under which a column of images or of classes is known without being asked for.
-_USUAL: Final = {
-    "path": ("path", "file_name", "image", "img"),
-    "label": ("label", "labels"),
-    "split": ("split",),
-    "group": ("group",),
-}
-
-
-#: What a row says of its image, by our names.
-TextCells = dict[str, str]
+#: What a table can say of an image; the first two it must.
+COLUMNS: Final = ("path", "label", "split", "group")
+#: Names under which a column is known without being asked for.
+USUAL: Final = {
+    "path": ("path", "file_name", "image", "img"), "label": ("label", "labels"),
+    "split": ("split",), "group": ("group",),
+}  # fmt: skip
+# What Hugging Face's library calls the types of columns.
+_TYPES: Final = {"path": "Image", "label": "ClassLabel"}
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The table's own names of our columns, and its list of classes, where it has one."""
+    """The table's own name of each of our columns that it has, and its list of classes."""
 
     columns: Mapping[str, str]
     classes: tuple[str, ...] | None
@@ -39,51 +38,56 @@ class TableSchema:
         cls,
         there: Sequence[str],
         asked: Mapping[str, str],
-        source: str,
+        source: object,
         *,
+        needed: Sequence[str] = COLUMNS[:2],
+        usual: Mapping[str, Sequence[str]] = USUAL,
         metadata: Mapping[bytes, bytes] | None = None,
-        labelled: bool = True,
     ) -> TableSchema:
         """Find the columns: as asked for, by the features of Hugging Face's data sets, by name."""
         features: dict[str, Any] = {}
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            said = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-            features = {name: about for name, about in said.items() if isinstance(about, dict)}
-        found = {}
+            stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+            features = {name: about for name, about in stated.items() if isinstance(about, dict)}
+        found: dict[str, str] = {}
+        missing = []
         for ours in COLUMNS:
-            theirs = _column(ours, there, asked, features)
-            if theirs is not None and there.count(theirs) == 1:
+            theirs = asked.get(ours) or _known_column(ours, there, usual[ours], features)
+            if there.count(theirs or "") > 1:
+                raise SourceError(
+                    "different names for the columns",
+                    f"{source} has {theirs} more than once",
+                    "Rename one of them.",
+                )
+            if theirs is not None and theirs in there:
                 found[ours] = theirs
-        missing = [ours for ours in ("path", "label")[: 1 + labelled] if ours not in found]
-        if missing or any(asked[ours] not in found.values() for ours in asked):
+            elif ours in asked or ours in needed:
+                missing.append(theirs or ours)
+        if missing:
             raise SourceError(
-                "a column of images and one of classes" if labelled else "a column of images",
-                f"{source} has {', '.join(there[:20]) or 'none'}",
-                "Say which is which with --columns, such as path=photo,label=species.",
+                f"a column {' and a column '.join(missing)}",
+                f"{source} has {', '.join(filter(None, there[:20])) or 'none'}",
+                "Say which is which with --columns, such as path=file,label=species.",
             )
         names = features.get(found.get("label", ""), {}).get("names")
         listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
         return cls(found, tuple(names) if names and listed else None)
 
-    def rows(self, cells: Mapping[str, Iterable[Any]]) -> Iterator[tuple[bytes | str, TextCells]]:
-        """Yield each row's image, as a file's content or a path, and its texts by our names."""
+    def rows(self, cells: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
+        """Yield the rows of columns, by our names: images as the content of a file, or as paths."""
         for values in zip(*cells.values(), strict=True):
             row = dict(zip(cells, values, strict=True))
             image, name = image_of(row.pop("path"), self.columns["path"])
-            said = {ours: text_of(value, ours) for ours, value in row.items()}
-            if "label" in said:
-                said["label"] = class_name(said["label"], self.classes)
-            yield image, {"name": name, **said}
+            label, split, group = (text_of(row.get(n), n).strip() for n in COLUMNS[1:])
+            yield Row(image, class_name(label, self.classes), split, group, name)
 
 
-def _column(
-    ours: str, there: Sequence[str], asked: Mapping[str, str], features: Mapping[str, Any]
+def _known_column(
+    ours: str, there: Sequence[str], usual: Sequence[str], features: Mapping[str, Any]
 ) -> str | None:
     """Return which column one of ours is; ``None`` where none is, or several may be."""
-    if ours in asked:
-        return asked[ours] if asked[ours] in there else None
-    kind = {"path": "Image", "label": "ClassLabel"}.get(ours)
-    usual = [name for name in _USUAL[ours] if name in there]
+    usual = [name for name in usual if name in there]
+    kind = _TYPES.get(ours)
     typed = [name for name, about in features.items() if kind and about.get("_type") == kind]
     for found in ([name for name in usual if name in typed], usual[:1], typed):
         if len(found) == 1:
@@ -97,7 +101,7 @@ def image_of(value: Any, column: str) -> tuple[bytes | str, str]:
         path = str(value.get("path") or "")
         if value.get("bytes") is not None:
             return image_of(value["bytes"], column)[0], path
-        return (path, path) if path else (b"", "")
+        return path or b"", path
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value), ""
     if isinstance(value, str):
@@ -117,22 +121,20 @@ def _plain_file(value: Any, column: str) -> bytes:
     """Return an array as a file of PGM or PPM, of 16 bits where its type has as many."""
     try:
         array = np.array(value)
-        if array.dtype == np.uint16 and array.ndim in (2, 3) and array.size:
-            grey = array.ndim == 2 or array.shape[2] == 1
-            if grey or array.shape[2] == 3:
-                head = f"P{5 if grey else 6} {array.shape[1]} {array.shape[0]} 65535\n"
-                return head.encode() + array.astype(">u2").tobytes()
-        image, _ = image_from_array(array, f"an image of the column {column}")
+        if array.ndim == 3 and array.shape[2] == 1:
+            array = array[:, :, 0]
+        if array.dtype != np.uint16 or array.shape[2:] not in ((), (3,)) or not array.size:
+            image, _ = image_from_array(array, f"an image of the column {column}")
+            array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except ImageError as error:
         raise SourceError(error.expected, error.received, error.advice) from error
     except ValueError as error:
         raise SourceError(
             "arrays [H, W] or [H, W, C]", f"{column} has rows of different lengths", "Mend them."
         ) from error
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    kind = "P5" if image.mode == "L" else "P6"
-    return f"{kind} {image.width} {image.height} 255\n".encode() + image.tobytes()
+    kind, white = "P5" if array.ndim == 2 else "P6", np.iinfo(array.dtype).max
+    head = f"{kind} {array.shape[1]} {array.shape[0]} {white}\n"
+    return head.encode() + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def _is_missing(value: Any) -> bool:
@@ -143,20 +145,24 @@ def _is_missing(value: Any) -> bool:
         return type(value).__name__ == "NAType"  # which refuses to be true or false
 
 
-def text_of(value: Any, column: str) -> str:
+def text_of(value: Any, column: str, where: str = "got") -> str:
     """Return a cell as text: whole numbers and truth values are names of classes, too."""
-    if _is_missing(value):
+    if isinstance(value, str):
+        # Half of a surrogate pair names no file.
+        with contextlib.suppress(UnicodeEncodeError):
+            os.fsencode(value)
+            if "\0" not in value:
+                return value
+    elif _is_missing(value):
         return ""
-    if isinstance(value, bool | np.bool_):
+    elif isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, float | np.floating) and float(value).is_integer():
+    elif isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    if isinstance(value, int | float | np.number):
+    elif isinstance(value, int | float | np.number):
         return str(value)
-    if isinstance(value, str) and "\0" not in value:
-        return value.strip()
     raise SourceError(
-        f"text or a number as {column}", f"got {value!r:.60}", "Write the name of the class."
+        f"text or a number as {column}", f"{where} {value!r:.60}", "Write the name of the class."
     )
 
 

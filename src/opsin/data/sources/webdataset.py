@@ -17,10 +17,10 @@ from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources.archive import images_in_archive, is_archive
 from opsin.data.sources.arrow_tables import part_in_name
-from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.members import ArchiveFiles, read_member
-from opsin.data.sources.packed import Record, labelled_records, open_packed
-from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
+from opsin.data.sources.contents import LabelledImages, LocatedSource, Row, key_of_files
+from opsin.data.sources.members import Archive
+from opsin.data.sources.packed import labelled_rows, open_packed
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
 from opsin.data.sources.table_cells import text_of
 
 # Endings of members that say the class: alone, or within JSON under one of the names.
@@ -34,8 +34,9 @@ _RANGE: Final = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_SHARDS: Final = 100_000
 
 
-def shards_of(request: SourceRequest) -> list[Path]:
+def _shards_of(request: SourceRequest) -> list[Path]:
     """Return the shards that a source means: one file, ``name-{000..012}.tar``, or a folder's."""
+    shards: list[Path] = []
     if request.is_file:
         shards = [request.path]
     elif (pattern := _RANGE.search(request.written)) is not None:
@@ -46,8 +47,6 @@ def shards_of(request: SourceRequest) -> list[Path]:
     elif request.is_folder and not request.holds_images:
         files = itertools.islice(request.path.iterdir(), _MOST_SHARDS)
         shards = sorted(file for file in files if is_archive(file) and file.is_file())
-    else:
-        shards = []
     return shards if shards and is_webdataset(shards[0]) else []
 
 
@@ -55,8 +54,11 @@ def is_webdataset(shard: Path) -> bool:
     """Tell by the first members: an image, and its class beside it."""
     if not is_archive(shard) or not shard.is_file():
         return False
-    with contextlib.suppress(SourceError), contextlib.closing(iter(ArchiveFiles(shard, bool))) as m:
-        first = [_key_and_ending(parts) for parts, _ in itertools.islice(m, _LOOK)]
+    with (
+        contextlib.suppress(SourceError),
+        contextlib.closing(Archive(shard).files(bool)) as files,
+    ):
+        first = [_key_and_ending(parts) for parts, _ in itertools.islice(files, _LOOK)]
         images = {key for key, ending in first if is_image_name(f"a.{ending}")}
         return any(key in images and ending in _SAYS_CLASS for key, ending in first)
     return False
@@ -68,22 +70,22 @@ def _key_and_ending(parts: Sequence[str]) -> tuple[str, str]:
     return "/".join((*parts[:-1], stem)), ending.lower().rpartition(".")[2]
 
 
-def records_in(shard: Path) -> Iterator[Record]:
+def _rows_in(shard: Path) -> Iterator[Row]:
     """Yield the samples of a shard: members that follow each other and share a key."""
     split = part_in_name(shard.name)
-    files = ArchiveFiles(shard, bool)
-    with contextlib.closing(iter(files)) as members:
-        named = ((*_key_and_ending(parts), member) for parts, member in members)
+    archive = Archive(shard)
+    with contextlib.closing(archive.files(bool)) as files:
+        named = ((*_key_and_ending(parts), member) for parts, member in files)
         for key, sample in itertools.groupby(named, lambda each: each[0]):
             image, label = b"", ""
             for _, ending, member in sample:
                 if is_image_name(f"a.{ending}") and not image:
-                    image = read_member(member, files.budget, limit=MAX_BYTES)
+                    image = archive.read(member, MAX_BYTES)
                 elif ending in _SAYS_CLASS:
-                    content = read_member(member, files.budget, limit=_LONGEST)
+                    content = archive.read(member, _LONGEST)
                     label = _label(content, ending, key, shard) or label
             if image:
-                yield Record(image, label, split, "", key)
+                yield Row(image, label, split, name=key)
 
 
 def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
@@ -94,9 +96,9 @@ def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
         text = content.decode("utf-8").strip()
         if ending != "json":
             return text
-        said = json.loads(text)
-        found = [said[name] for name in _KEYS if name in said] if isinstance(said, dict) else []
-        return text_of(found[0], "label") if found else ""
+        about = json.loads(text)
+        found = [about[name] for name in _KEYS if name in about] if isinstance(about, dict) else []
+        return text_of(found[0], "label").strip() if found else ""
     except (ValueError, RecursionError) as error:
         raise SourceError(
             "the name or the number of a class beside each image",
@@ -106,7 +108,7 @@ def _label(content: bytes, ending: str, key: str, shard: Path) -> str:
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
-    shards = shards_of(request)
+    shards = _shards_of(request)
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
         raise SourceError(
@@ -114,45 +116,35 @@ def _locate(request: SourceRequest) -> LocatedSource:
             f"there is no {missing[0]}",
             "Fetch it, or write the range of those that are here.",
         )
-    key = repr(("webdataset", key_of_files(*shards)))
+    source, key = request.written, repr(("webdataset", key_of_files(*shards)))
 
     def read() -> LabelledImages:
-        source = request.written
-        return open_packed(source, key) or labelled_records(
-            source,
-            (record for shard in shards for record in records_in(shard)),
-            key=key,
-            watcher=request.watcher,
-        )
+        rows = (row for shard in shards for row in _rows_in(shard))
+        kept = open_packed(source, key)
+        return kept or labelled_rows(source, rows, key=key, watcher=request.watcher)
 
     return LocatedSource(key, read)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    shards = shards_of(request)
+    shards = _shards_of(request)
 
-    def each() -> Iterator[ListedImage]:
+    def images() -> Iterator[ListedImage]:
         for shard in shards:
             for image in images_in_archive(shard, request.watcher):
                 # Shards may use the same keys.
-                own = f"{shard.name}/{image.name}" if len(shards) > 1 else image.name
-                yield replace(image, name=own)
+                several = len(shards) > 1
+                yield replace(image, name=f"{shard.name}/{image.name}") if several else image
 
-    return Stream(request.written, "archive", each)
+    return Stream(request.written, "archive", images)
 
 
-KIND = SourceKind(
-    title="WebDataset shards",
-    rows=(
-        SourceRow(
-            "WebDataset shards",
-            "`.tar` with `KEY.jpg` and `KEY.cls` (or `KEY.json` with `label`): one, a folder of "
-            "them, or `photos-{000..012}.tar`",
-            "by the files' names, such as `photos-train-000.tar`, else cut by Opsin",
-        ),
+KINDS = (
+    SourceKind(
+        title="WebDataset shards",
+        match=lambda request: bool(_shards_of(request)),
+        locate=_locate,
+        iter_unlabelled=_iter_unlabelled,
+        rank=-1,  # it would be unpacked as an archive without classes
     ),
-    match=lambda request: bool(shards_of(request)),
-    locate=_locate,
-    iter_unlabelled=_iter_unlabelled,
-    rank=-1,  # it would be unpacked as an archive without classes
 )

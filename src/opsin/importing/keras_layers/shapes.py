@@ -8,8 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from opsin.core.metadata import LayerOp
-from opsin.importing.keras_graph import KerasTensor
-from opsin.importing.keras_layers.layer_call import LayerCall, Writer
+from opsin.importing.keras_graph import KerasTensor, LayerCall, Writer
 from opsin.onnx_files.refusal import quoted
 
 
@@ -56,10 +55,9 @@ def _sides(call: LayerCall, name: str) -> list[tuple[int, int]]:
     found = call.options.get(name, 1)
     parts = [found, found] if isinstance(found, int) else list(found)
     pairs = [(each, each) if isinstance(each, int) else tuple(each) for each in parts]
-    if len(pairs) != 2 or not all(
-        len(pair) == 2 and all(isinstance(each, int) and 0 <= each < 1 << 16 for each in pair)
-        for pair in pairs
-    ):
+    sides = [side for pair in pairs for side in pair]
+    whole = all(isinstance(side, int) and 0 <= side < 1 << 16 for side in sides)
+    if [len(pair) for pair in pairs] != [2, 2] or not whole:
         raise call.refuse(f"has no usable {name}")
     return pairs
 
@@ -142,7 +140,8 @@ def _resizing(call: LayerCall) -> KerasTensor:
 
 def _joined(call: LayerCall, kind: str) -> KerasTensor:
     """Write what is computed of several values or constants, number by number."""
-    parts = _parts(call, (call.given, *(call.named.get(key) for key in ("x1", "x2", "y"))))
+    further = (call.named.get(key) for key in ("x1", "x2", "y"))
+    parts = _parts(call, (call.given, *(each for each in further if each is not None)))
     values = [each for each in parts if isinstance(each, KerasTensor)]
     if not values or len(parts) < 2:
         raise call.refuse("is given too few values")
@@ -166,12 +165,10 @@ def _joined(call: LayerCall, kind: str) -> KerasTensor:
 
 def _parts(call: LayerCall, given: Any) -> list[Any]:
     """Return the values that a layer joins, and numbers among them."""
-    if given is None:
-        return []
     if isinstance(given, tuple):
         return [each for part in given for each in _parts(call, part)]
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    if isinstance(given, KerasTensor) or (number and math.isfinite(given)):
+    number = type(given) in (int, float) and math.isfinite(given)
+    if isinstance(given, KerasTensor) or number:
         return [given]
     raise call.refuse(f"is given {quoted(given)}, which is no value")
 

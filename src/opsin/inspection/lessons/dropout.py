@@ -14,8 +14,7 @@ from opsin.core.metadata import LayerOp
 from opsin.core.stored_json import JsonObject
 from opsin.inspection.lessons.lesson_layers import LessonLayer, fetch, lesson_json
 from opsin.inspection.lessons.lesson_terms import Term
-from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.subnetwork import Subnetwork
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
 
 #: How often the image is answered with dropout on.
 ANSWERS: Final = 20

@@ -14,9 +14,8 @@ from opsin.core.errors import ModelFileError
 from opsin.core.metadata import LayerOp
 from opsin.core.stored_json import JsonObject
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
-from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
+from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork, attribute
 from opsin.onnx_files.postprocessing import IMAGES, LOGITS, PROBABILITIES
-from opsin.onnx_files.subnetwork import Subnetwork
 
 # Both ways of naming the axes of height and width, over which a reduction is a pooling.
 _PLACES = ({2, 3}, {-2, -1})

@@ -20,7 +20,7 @@ from opsin.report.maps import PALETTES, STOPS, Scale, gradient, indexed_address,
 if TYPE_CHECKING:
     from opsin.inspection.activity import Activity, UnitActivity
     from opsin.inspection.layers import LayerView
-    from opsin.onnx_files.receptive_field import ReceptiveField
+    from opsin.onnx_files.onnx_graph import ReceptiveField
 
 #: Maps or bars on a page of a layer; further pages are folded.
 PAGE: Final = 64

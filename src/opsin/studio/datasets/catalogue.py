@@ -1,11 +1,10 @@
-"""Collections that the user added.
+"""Datasets that the user added.
 
 <home>/sets/<id>/set.json          id, title, sources, options, made_here, created
 <home>/sets/<id>/corrections.csv   what people say about its labels
 (`opsin.studio.datasets.dataset_corrections`)
-<home>/sets/<id>/look.json         what `opsin data --audit` found, and of which files
+<home>/sets/<id>/look.json         what `opsin data --audit` found, when, and of which files
 <home>/sets/<id>/rows.npz          rows of each part and each finding
-<home>/sets/<id>/looking.json      the job that looks, until its answer is kept
 <home>/sets/.deleted/<time>-<id>/  what was removed, for seven days
 <home>/pictures/<id>/<title>/      images of sets that were made here, a folder a class
 <home>/pictures/<id>/<title>.zip   an archive that was uploaded
@@ -15,54 +14,114 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
+import re
 import secrets
 import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
+from opsin.core.recipe_options import options_of
 from opsin.core.storage import storage_errors, write_json, write_new
 from opsin.data import formats
+from opsin.data.audit import Finding
 from opsin.data.image_tree import natural
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import open_folder
-from opsin.studio.datasets.audit_result import (
-    AuditResult,
-    AuditResults,
-    DatasetSummary,
-    SmallFiles,
-    read_moved,
-)
+from opsin.studio.datasets.dataset_corrections import read_moved
 from opsin.studio.datasets.dataset_search import key_of
-from opsin.studio.datasets.library_dataset import LibraryDataset, id_of, is_id, stored_set
 from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.trash import KEPT, Removed, Trash
-
-__all__ = ["AuditResult", "DatasetSummary", "Library", "LibraryDataset"]
 
 _TITLE_MOST: Final = 200
 _SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm", "JPEG2000": ".jp2"}
 
 
+@dataclass(frozen=True)
+class LibraryDataset:
+    """A dataset as the studio knows it."""
+
+    id: str
+    title: str
+    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    options: dict[str, object] = field(default_factory=dict)
+    made_here: bool = False
+    created: float = field(default_factory=time.time)
+
+    def words(self) -> list[str]:
+        """Return what says on the command line which images are meant, the sources last."""
+        return [*self._flags(), "--", *self.sources]
+
+    def words_to_measure(self) -> list[str]:
+        """Return what says which images an imported classifier is measured on."""
+        sources = (f"--data={source}" for source in self.sources)
+        return [*self._flags("size", "channels"), *sources]
+
+    def _flags(self, *without: str) -> list[str]:
+        known = options_of(DataRecipe)
+        return [
+            known[name].argument(known[name].write(value))
+            for name, value in self.options.items()
+            if value is not None and name not in without
+        ]
+
+
+_STORED: Final = TypeAdapter(LibraryDataset)
+
+
+class AuditAnswer(BaseModel):
+    """What ``opsin data --audit --json`` says, as far as it is shown."""
+
+    images: int
+    counts: dict[str, dict[str, int]]
+    findings: tuple[Finding, ...] = ()
+
+
+class AuditResult(BaseModel):
+    """What the last check found, and of which state of the files: ``look.json``."""
+
+    key: str
+    when: float
+    found: AuditAnswer
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images of each class."""
+        return {name: sum(parts.values()) for name, parts in self.found.counts.items()}
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a set's panel tells; ``job`` looks at it, or has failed to."""
+
+    counts: dict[str, int] | None
+    look: AuditResult | None
+    job: Job | None
+
+
 class Library:
-    """The user's collections, each a folder of small files; their sources are never changed."""
+    """The user's datasets, each a folder of small files; their sources are never changed."""
 
     def __init__(self, home: Path, jobs: Queue) -> None:
-        self._folder = home / "sets"
+        self._folder = home.absolute() / "sets"
         self._trash = Trash(self._folder)
         self._images = home / "pictures"
-        self._looks = AuditResults(jobs)
-        self._stored = SmallFiles(stored_set)
+        self._jobs = jobs
+        # Held while a set's files are written or moved.
+        self._guard = threading.RLock()
         # What another window writes at the same time is compared when it is whole.
         self._adding = threading.Lock()
         self.sweep()
@@ -79,20 +138,16 @@ class Library:
 
     def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
         """Return a set."""
-        try:
-            # An id is compared with names that are there, and never becomes a path by itself.
-            if not is_id(id):
-                raise ValueError(id)
-            return replace(self._stored.read(self._folder / id / "set.json"), id=id)
-        except (OSError, ValueError) as error:
-            raise NotThere(
-                "a set that was added", "it is not there", "Choose one of those under Data."
-            ) from error
+        # An id is a name without a path in it.
+        with contextlib.suppress(OSError, ValueError):
+            if re.fullmatch(r"[0-9a-f]{16}", id):
+                return replace(_read_set(self._folder / id), id=id)
+        raise NotThere("a set that was added", "it is not there", "Choose one of those under Data.")
 
-    def find(self, *given: str, **options: object) -> LibraryDataset | None:
+    def find(self, *sources: str, **options: object) -> LibraryDataset | None:
         """Return the set of these sources and options, if there is one."""
         with contextlib.suppress(NotThere):
-            return self.get(id_of(given, options))
+            return self.get(_id_of(sources, options))
         return None
 
     def folder(self, id: str) -> Path:  # noqa: A002
@@ -131,7 +186,7 @@ class Library:
             key_of(recipe)
         known = self.find(source, **options)
         return known or self._add(
-            LibraryDataset(id_of((source,), options), name[:_TITLE_MOST], (source,), options)
+            LibraryDataset(_id_of((source,), options), name[:_TITLE_MOST], (source,), options)
         )
 
     def new_place(self, title: str) -> Path:
@@ -141,11 +196,8 @@ class Library:
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
         """Add what an upload became in a `new_place`: that folder, or an archive beside it."""
         identity = path.relative_to(self._images).parts[0]
-        return self._add(
-            LibraryDataset(
-                identity, _titled(title, "Upload"), (str(path),), made_here=path.is_dir()
-            )
-        )
+        title = _titled(title, "Upload")
+        return self._add(LibraryDataset(identity, title, (str(path),), made_here=path.is_dir()))
 
     def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
         """Add a set that has classes and no images yet."""
@@ -199,7 +251,7 @@ class Library:
     def remove(self, id: str) -> str:  # noqa: A002
         """Remove a set; for seven days `restore` brings it back. Sources stay where they are."""
         self.folder(id)
-        with self._looks.guard:
+        with self._guard:
             return self._trash.put(id)
 
     def removed(self) -> list[Removed]:
@@ -207,24 +259,22 @@ class Library:
         found = []
         for each in self._trash.removed():
             with contextlib.suppress(OSError, ValueError):
-                stored = self._stored.read(self._trash.path / each.token / "set.json")
-                found.append(replace(each, name=stored.title))
+                found.append(replace(each, name=_read_set(self._trash.path / each.token).title))
         return found
 
     def restore(self, token: str) -> LibraryDataset:
         """Bring back what was removed, with its corrections."""
-        found = [each for each in self._trash.removed() if each.token == token]
-        if not found:
+        removed = next((each for each in self._trash.removed() if each.token == token), None)
+        if removed is None:
             raise NotThere("a set that was removed", "it is gone for good", "Add it again.")
-        identity = found[0].folder
-        folder = self._folder / identity
-        with self._looks.guard:
+        folder = self._folder / removed.folder
+        with self._guard:
             if (folder / "set.json").is_file():
-                self.remove(identity)
+                self.remove(removed.folder)
             # A look that was still at work has written its rows, into nothing.
             shutil.rmtree(folder, ignore_errors=True)
-            self._trash.restore(found[0])
-        return self.get(identity)
+            self._trash.restore(removed)
+        return self.get(removed.folder)
 
     def sweep(self, older: float = KEPT) -> None:
         """Remove for good what was removed seven days ago, and images that belong to no set."""
@@ -240,28 +290,64 @@ class Library:
 
     def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
         """Ask for a look at a set, where its files have changed since the last one."""
-        the_set = self.get(id)
+        the_set, folder = self.get(id), self.folder(id)
         if the_set.made_here and not any(self._listed(the_set).values()):
             return None
-        key = self._key(the_set)
-        title = f"Look at {the_set.title}"
-        return self._looks.ask(self.folder(id), key, title, the_set.words(), again=again)
+        recipe = DataRecipe.of(*the_set.sources, **the_set.options)
+        with without_places(the_set.sources[0], the_set.title):
+            sources = key_of(recipe)
+        key = hashlib.sha256(repr((sources, the_set.words())).encode()).hexdigest()
+        with self._guard:
+            if not (folder / "set.json").is_file():
+                return None  # it was removed meanwhile
+            look, (job, rows) = self.looked(id), self._look_job(folder)
+            if job is not None and not job.over:
+                return job
+            if look and look.key == key and (folder / "rows.npz").is_file():
+                return None
+            if job is not None and rows.stem == key and not again:
+                return None  # it would fail again
+            rows = folder / f"{key}.npz"
+            argv = command("data", "--audit", "--no-draw", "--rows", rows)
+            return self._jobs.add("look", f"Look at {the_set.title}", [*argv, *the_set.words()])
 
     def looked(self, id: str) -> AuditResult | None:  # noqa: A002
-        """Return what the last look found, if there was one; reads small files only."""
-        return self._looks.last(self.folder(id))
+        """Return the last look, keeping what a job has found meanwhile; reads small files only."""
+        folder = self.folder(id)
+        with self._guard:
+            job, rows = self._look_job(folder)
+            if job is not None and job.state == "done":
+                found = self._jobs.output(job.id, AuditAnswer)
+                if found is not None:
+                    result = AuditResult(key=rows.stem, when=time.time(), found=found)
+                    # As JSON, pydantic would change names of classes that are no Unicode.
+                    write_json(folder / "look.json", result.model_dump())
+                    rows.replace(folder / "rows.npz")
+        with contextlib.suppress(OSError, ValueError):
+            content = (folder / "look.json").read_text(encoding="utf-8")
+            return AuditResult.model_validate(json.loads(content))
+        return None
+
+    def _look_job(self, folder: Path) -> tuple[Job | None, Path]:
+        """The last job that looks at a set, until its answer is kept, and its file of rows."""
+        for job in self._jobs.jobs():
+            if job.kind == "look" and "--rows" in job.argv:
+                rows = Path(job.argv[job.argv.index("--rows") + 1])
+                if rows.parent == folder:
+                    return (None if job.state == "done" and not rows.is_file() else job), rows
+        return None, folder
 
     def glance(self, id: str) -> DatasetSummary:  # noqa: A002
         """Return what a dataset's panel shows: counts at once, findings after a check."""
-        the_set, look = self.get(id), self.looked(id)
+        the_set, folder, look = self.get(id), self.folder(id), self.looked(id)
         counts = look.counts if look and not the_set.made_here else None
         if counts is None and Path(the_set.sources[0]).is_dir():
             with without_places(the_set.sources[0], the_set.title):
                 counts = self._listed(the_set)
         if counts is not None:
-            moved = read_moved(self.folder(id))
+            moved = read_moved(folder)
             counts = {name: max(0, number + moved.get(name, 0)) for name, number in counts.items()}
-        return DatasetSummary(counts, look, self._looks.job(self.folder(id)))
+        return DatasetSummary(counts, look, self._look_job(folder)[0])
 
     def _add(self, the_set: LibraryDataset) -> LibraryDataset:
         write_json(self._folder / the_set.id / "set.json", asdict(the_set))
@@ -290,12 +376,6 @@ class Library:
             numbers[label] += 1
         return empty | dict(zip(contents.classes, numbers, strict=True))
 
-    def _key(self, the_set: LibraryDataset) -> str:
-        recipe = DataRecipe.of(*the_set.sources, **the_set.options)
-        with without_places(the_set.sources[0], the_set.title):
-            key = key_of(recipe)
-        return hashlib.sha256(repr((key, the_set.words())).encode()).hexdigest()
-
     def in_names(self, text: str) -> str:
         """Return a text in which sets are called by their titles, and not by where they lie."""
         places = {place: each.title for each in self.all() for place in each.sources}
@@ -312,6 +392,17 @@ def without_places(place: str, name: str) -> Iterator[None]:
     except SourceError as error:
         texts = (error.expected, error.received, error.advice)
         raise type(error)(*(text.replace(place, name) for text in texts)) from error
+
+
+def _read_set(folder: Path) -> LibraryDataset:
+    content = (folder / "set.json").read_text(encoding="utf-8")
+    return _STORED.validate_python(json.loads(content))
+
+
+def _id_of(sources: Sequence[str], options: dict[str, object]) -> str:
+    """The id of these sources, so that the same are added once."""
+    text = json.dumps([list(sources), options], sort_keys=True, default=str)
+    return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def _titled(title: str, otherwise: str) -> str:

@@ -4,37 +4,77 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
-from collections import Counter, defaultdict
+import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypedDict, cast
+from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
-from opsin.core.files import ConfinedDir, FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
-from opsin.core.stored_json import EventLog
-from opsin.data.applied_corrections import Correction
+from opsin.data.apply_corrections import correct
 from opsin.data.cache import as_keys, digest_names
-from opsin.data.corrections import LEFT_OUT, correct, write_corrections
-from opsin.studio.datasets.audit_result import MOVED
+from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
-# What one image was and became: its row, its class before and after; None is left out.
-_Change = tuple[int, str | None, str | None]
-# A line of the log: states of the table, and digest, name, class before and after of each image.
-_Logged = TypedDict("_Logged", {
-    "at": float, "do": str, "was": str, "is": str,
-    "changes": list[tuple[str, str, str | None, str | None]],
-})  # fmt: skip
-_FIELDS: Final = {"do", "was", "is", "changes"}
-#: Changes that can be taken back, after a restart too.
+# An image's digest and name, and its label before and after: "" leaves it out, None is the
+# source's. By content and name: the rows of a set that grows are others tomorrow.
+_Change = tuple[str, str, str | None, str | None]
+_Changes = list[_Change]
+
+#: Changes that can be taken back, after a restart too; of many images, fewer.
 STEPS: Final = 200
+_STEPS_IMAGES: Final = 20_000
+
+
+@dataclass
+class _History:
+    """``corrections.json``, written before the table: what can be taken back and made again."""
+
+    done: list[_Changes] = field(default_factory=list)
+    undone: list[_Changes] = field(default_factory=list)
+    last: str = ""  # what was done last: put, undo or redo
+    was: str = ""  # the table before that, as `Corrections._state`
+    now: str = ""  # and after
+    moved: dict[str, int] = field(default_factory=dict)  # images that each class has more, or fewer
+
+    def after(self, what: str, changes: _Changes) -> _History:
+        """The steps once changes were made."""
+        done, undone = list(self.done), list(self.undone)
+        if what == "put":
+            done, undone = [*done, changes], []
+        elif what == "undo":
+            undone.append(done.pop())
+        else:
+            done.append(undone.pop())
+        while len(done) > STEPS or (len(done) > 1 and sum(map(len, done)) > _STEPS_IMAGES):
+            del done[0]
+        return replace(self, done=done, undone=undone, last=what)
+
+    @classmethod
+    def read(cls, path: Path) -> _History:
+        """Read what is kept; what is damaged is forgotten."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("done", "undone"):
+                kept[name] = [[_change(*change) for change in step] for step in kept[name]]
+            return cls(**kept)
+        return cls()
+
+
+def _change(digest: str, name: str, before: str | None, after: str | None) -> _Change:
+    return digest, name, before, after
+
+
+def read_moved(folder: Path) -> dict[str, int]:
+    """Return how many images each class of a set has more by its corrections, or fewer."""
+    return _History.read(folder / "corrections.json").moved
 
 
 class Corrections:
@@ -42,91 +82,89 @@ class Corrections:
 
     def __init__(self, folder: Path, opened: DecodedDataset) -> None:
         self.path = folder / "corrections.csv"
-        self._opened = opened
-        self._log = folder / "undo.jsonl"
+        self._history_file = folder / "corrections.json"
         self._lock = FileLock(folder / ".corrections.lock", timeout=10)
-        self._classes = opened.classes
-        self._own = opened.decoded.labels
-        self._twins = _twins(opened)
+        self._opened = opened
+        #: Names of the classes that an image may be given.
+        self.classes = opened.classes
+        #: Class of each image as the source says, ``int64[N]``.
+        self.source_labels = opened.decoded.labels
+        keys = as_keys(opened.decoded.digests)
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
         self._stamp: tuple[FileStamp, ...] = ()
         self._strange: list[Correction] = []
-        self._now: dict[int, str | None] = {}
-        self._done: list[list[_Change]] = []
-        self._undone: list[list[_Change]] = []
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes that an image may be given."""
-        return list(self._classes)
+        self._now: dict[int, str] = {}  # by row; "" is left out
+        self._history = _History()
 
     def now(self) -> dict[int, str | None]:
         """Return the class of each image that was corrected, by row; ``None`` is left out."""
         with self._held():
-            return dict(self._now)
+            return {row: label or None for row, label in self._now.items()}
 
     def steps(self) -> tuple[int, int]:
         """Return how many changes can be taken back, and how many made again."""
         with self._held():
-            return len(self._done), len(self._undone)
+            return len(self._history.done), len(self._history.undone)
 
     def put(self, rows: Collection[int], label: str | None) -> int:
-        """Give images a class, or leave them out."""
-        if label is not None and label not in self._classes:
+        """Give images a class, or leave them out; return how many changed."""
+        if label is not None and label not in self.classes:
             raise SourceError(
-                f"a class among {', '.join(self._classes[:20])}",
+                f"a class among {', '.join(self.classes[:20])}",
                 f"the source has no {label!r:.80}",
                 "Choose one of them; a new class needs images in the source.",
             )
-        wanted = {twin for row in self._opened.source_rows(rows) for twin in self._same(row)}
-        with self._held():
-            changes = [
-                (row, before, label)
-                for row in sorted(wanted)
-                if (before := self.label(row)) != label
-            ]
-            self._do("put", changes)
-            return len(changes)
+        return self._put(rows, label or "")
 
     def take_back(self, rows: Collection[int]) -> int:
-        """Give images the class again that the source says."""
-        wanted = {twin for row in self._opened.source_rows(rows) for twin in self._same(row)}
+        """Give images the class again that the source says; return how many changed."""
+        return self._put(rows, None)
+
+    def _put(self, rows: Collection[int], after: str | None) -> int:
+        wanted = self._opened.source_rows(rows)
         with self._held():
-            changes = [
-                (row, self._now[row], self._classes[self._own[row]])
-                for row in sorted(wanted & self._now.keys())
-            ]
-            self._do("put", changes)
-            return len(changes)
+            changes, count = dict[tuple[str, str], _Change](), 0
+            for row in wanted:
+                key = self._opened.digest(row), self._opened.name(row)
+                same = self._rows(*key)
+                changed = sum(self._label(r) != (self._own(r) if after is None else after)
+                              for r in same)  # fmt: skip
+                if changed and key not in changes:
+                    before = next((self._now[r] for r in same if r in self._now), None)
+                    changes[key] = (*key, before, after)
+                    count += changed
+            self._do("put", list(changes.values()))
+            return count
 
     def undo(self) -> bool:
         """Take the last change back; return whether there was one."""
         with self._held():
-            if not self._done:
-                return False
-            self._do("undo", [(row, new, old) for row, old, new in self._done[-1]])
-            return True
+            steps = self._history.done
+            if steps:
+                self._do("undo", steps[-1])
+            return bool(steps)
 
     def redo(self) -> bool:
         """Make the last change that was taken back again; return whether there was one."""
         with self._held():
-            if not self._undone:
-                return False
-            self._do("redo", self._undone[-1])
-            return True
+            steps = self._history.undone
+            if steps:
+                self._do("redo", steps[-1])
+            return bool(steps)
 
     def forget_gone(self) -> None:
         """Drop the lines that mean images which are not here any more."""
         with self._held():
             self._strange = []
             self._write(self._now)
-            self._stamp = self._stamps()
 
     def labels(self) -> NDArray[np.int64]:
         """Return each image's class with its correction, -1 where it is left out: ``int64[N]``."""
-        numbers = {name: label for label, name in enumerate(self._classes)}
-        labels = self._own.copy()
-        for row, said in self.now().items():
-            labels[row] = -1 if said is None else numbers[said]
+        numbers = {name: label for label, name in enumerate(self.classes)}
+        labels = self.source_labels.copy()
+        for row, label in self.now().items():
+            labels[row] = -1 if label is None else numbers[label]
         return labels
 
     @property
@@ -136,81 +174,67 @@ class Corrections:
 
     def label(self, row: int) -> str | None:
         """Return an image's class with its correction, as of the last look at the file."""
-        return self._now[row] if row in self._now else self._classes[self._own[row]]
+        return self._label(row) or None
 
-    @property
-    def source_labels(self) -> NDArray[np.int64]:
-        """Class of each image as the source says, ``int64[N]``."""
-        return self._own
+    def _label(self, row: int) -> str:
+        return self._now.get(row, self._own(row))
 
-    def _same(self, row: int) -> tuple[int, ...]:
-        return self._twins.get(row, (row,))
+    def _own(self, row: int) -> str:
+        return str(self.classes[self.source_labels[row]])
 
-    def _do(self, what: str, changes: list[_Change]) -> None:
+    def _rows(self, digest: str, name: str) -> list[int]:
+        """The images of a digest and a name: several, where the table cannot tell them apart."""
+        half = bytes.fromhex(digest)
+        kind = self._keys.dtype
+        first, last = (
+            np.frombuffer(half + fill * (kind.itemsize - len(half)), kind)
+            for fill in (b"\0", b"\xff")
+        )
+        start = int(np.searchsorted(self._keys, first, "left")[0])
+        end = int(np.searchsorted(self._keys, last, "right")[0])
+        rows = sorted(self._order[start:end].tolist())
+        return [row for row in rows if self._opened.name(row) == name]
+
+    def _do(self, what: str, changes: _Changes) -> None:
         """Write a change down, then make it."""
         if not changes:
             return
-        after = self._after(changes)
-        if sum(label is None for label in after.values()) == len(self._own):
+        after = self._after(what, changes)
+        if sum(not label for label in after.values()) == len(self.source_labels):
             raise SourceError("images that remain", "all would be left out", "Keep some.")
-        opened = self._opened
-        line: _Logged = {
-            "at": time.time(),
-            "do": what,
-            "was": self._state(self._now),
-            "is": self._state(after),
-            # By content and name: the rows of a set that grows are others tomorrow.
-            "changes": [
-                (opened.digest(row), opened.name(row), old, new) for row, old, new in changes
-            ],
-        }
-        with storage_errors(self._log), ConfinedDir(self._log.parent) as folder:
-            EventLog(folder, self._log.name).append(line)
+        self._keep(self._history.after(what, changes), after)
         self._write(after)
-        self._now, self._stamp = after, self._stamps()
-        self._step(what, changes)
 
-    def _after(self, changes: list[_Change]) -> dict[int, str | None]:
-        after = dict(self._now)
-        for row, _, label in changes:
-            if label == self._classes[self._own[row]]:
-                after.pop(row, None)
-            else:
-                after[row] = label
-        return after
+    def _after(self, what: str, changes: _Changes) -> dict[int, str]:
+        now = dict(self._now)
+        for digest, name, before, after in changes:
+            label = before if what == "undo" else after
+            for row in self._rows(digest, name):
+                if label is None or label == self._own(row):
+                    now.pop(row, None)
+                else:
+                    now[row] = label
+        return now
 
-    def _write(self, now: dict[int, str | None]) -> None:
+    def _keep(self, history: _History, after: dict[int, str]) -> None:
+        moved: Counter[str] = Counter()
+        for row, label in after.items():
+            moved[self._own(row)] -= 1
+            if label:
+                moved[label] += 1
+        was, now = self._state(self._now), self._state(after)
+        self._history = replace(history, was=was, now=now, moved=dict(moved))
+        write_json(self._history_file, vars(self._history))
+
+    def _write(self, now: dict[int, str]) -> None:
         # A class may be called like the mark; an empty cell leaves images out as well.
-        left_out = "" if LEFT_OUT in self._classes else LEFT_OUT
-        opened = self._opened
+        left_out = "" if LEFT_OUT in self.classes else LEFT_OUT
         rows = [
-            Correction(opened.digest(row), opened.name(row), left_out if said is None else said)
-            for row, said in sorted(now.items())
+            Correction(self._opened.digest(row), self._opened.name(row), label or left_out)
+            for row, label in sorted(now.items())
         ]
         write_corrections(self.path, [*rows, *self._strange])
-        self._count(now)
-
-    def _count(self, now: Mapping[int, str | None]) -> None:
-        """Keep for the list of sets how many images each class has more, or fewer."""
-        moved: Counter[str] = Counter()
-        for row, said in now.items():
-            moved[self._classes[self._own[row]]] -= 1
-            if said is not None:
-                moved[said] += 1
-        stamp = file_stamp(self.path)
-        write_json(self.path.with_name(MOVED), {
-            "table": [stamp.mtime_ns, stamp.size], "moved": moved,
-        })  # fmt: skip
-
-    def _step(self, what: str, changes: list[_Change]) -> None:
-        """Remember what can be taken back and made again."""
-        if what == "put":
-            self._done = [*self._done, changes][-STEPS:]
-            self._undone = []
-        elif what == "undo" and self._done:
-            self._undone.append(self._done.pop())
-        elif what == "redo" and self._undone:
-            self._done.append(self._undone.pop())
+        self._now, self._stamp = now, self._stamps()
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
@@ -226,66 +250,34 @@ class Corrections:
 
     def _read(self) -> None:
         self._now, self._strange = _as_training_reads(self.path, self._opened)
-        if self.path.is_file():
-            self._count(self._now)
-        self._done, self._undone = [], []
-        lines = _logged(self._log)
-        if not lines:
-            return
-        here = self._state(self._now)
-        if here == lines[-1]["was"] != lines[-1]["is"]:
-            # Killed between the line and the table.
-            self._now = self._after(self._rows_of([lines[-1]])[0])
-            self._write(self._now)
-            here = self._state(self._now)
-        own = [i for i in range(1, len(lines)) if lines[i]["was"] != lines[i - 1]["is"]]
-        lines = lines[own[-1] if own else 0 :] if here == lines[-1]["is"] else []
-        for line, changes in zip(lines, self._rows_of(lines), strict=True):
-            self._step(line["do"], changes)
+        self._history = history = _History.read(self._history_file)
+        state = self._state(self._now)
+        if state == history.was != history.now:
+            # Killed between the history and the table.
+            steps = history.undone if history.last == "undo" else history.done
+            self._write(self._after(history.last, steps[-1]))
+        elif state != history.now and self.path.is_file():  # somebody else wrote the table
+            self._keep(_History(), self._now)
 
-    def _rows_of(self, lines: list[_Logged]) -> list[list[_Change]]:
-        wanted = {(digest, name) for line in lines for digest, name, _, _ in line["changes"]}
-        digests = {digest for digest, _ in wanted}
-        rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for place, digest in enumerate(digest_names(self._opened.decoded.digests)):
-            if digest in digests:
-                rows[digest, self._opened.name(place)].append(place)
-        found = []
-        for line in lines:
-            # Of images that a table cannot tell apart, each has an entry of its own.
-            left = {key: iter(places) for key, places in rows.items()}
-            found.append(
-                [
-                    (row, old, new)
-                    for digest, name, old, new in line["changes"]
-                    if (row := next(left.get((digest, name), iter(())), None)) is not None
-                ]
-            )
-        return found
-
-    def _state(self, now: Mapping[int, str | None]) -> str:
+    def _state(self, now: Mapping[int, str]) -> str:
         opened = self._opened
-        content = sorted((opened.digest(row), opened.name(row), now[row] or "") for row in now)
+        content = sorted((opened.digest(row), opened.name(row), now[row]) for row in now)
         return hashlib.blake2s(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def _stamps(self) -> tuple[FileStamp, ...]:
-        return tuple(map(file_stamp, (self.path, self._log)))
+        return file_stamp(self.path), file_stamp(self._history_file)
 
 
 def _as_training_reads(
     path: Path, opened: DecodedDataset
-) -> tuple[dict[int, str | None], list[Correction]]:
+) -> tuple[dict[int, str], list[Correction]]:
     """Return the images whose class a table changes, and its lines that mean none of them."""
     if not path.is_file():
         return {}, []
-    # Row numbers go through the corrections with their images: so it shows which remain.
     whole = opened.decoded
-    numbered = replace(whole, sizes=np.arange(len(opened), dtype=np.int32))
-    corrected = correct(numbered, path, missing_ok=True)
-    kept = corrected.sizes
-    now: dict[int, str | None] = dict.fromkeys(
-        np.setdiff1d(np.arange(len(opened)), kept).tolist(), None
-    )
+    corrected = correct(whole, path, missing_ok=True)
+    kept = corrected.rows
+    now = dict.fromkeys(np.setdiff1d(np.arange(len(opened)), kept).tolist(), "")
     for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
         now[int(kept[place])] = opened.classes[corrected.labels[place]]
     digests = set(digest_names(whole.digests))
@@ -298,22 +290,3 @@ def _as_training_reads(
         if not (row.digest in digests or (row.name in names and not (row.digest and known)))
     ]
     return now, strange
-
-
-def _logged(log: Path) -> list[_Logged]:
-    with contextlib.suppress(OSError, ValueError), ConfinedDir(log.parent) as folder:
-        events = EventLog(folder, log.name).read(skip=True)
-        sound = (event for event in events if isinstance(event, dict) and set(event) >= _FIELDS)
-        return [cast(_Logged, event) for event in sound]
-    return []
-
-
-def _twins(opened: DecodedDataset) -> dict[int, tuple[int, ...]]:
-    """Return the rows that a table cannot tell apart: the same pixels under the same name."""
-    keys = as_keys(opened.decoded.digests)
-    order = np.argsort(keys, kind="stable")
-    again = keys[order][1:] == keys[order][:-1]
-    groups: dict[tuple[bytes, str], list[int]] = defaultdict(list)
-    for row in np.unique(np.concatenate([order[:-1][again], order[1:][again]])).tolist():
-        groups[keys[row].tobytes(), opened.name(row)].append(row)
-    return {row: tuple(rows) for rows in groups.values() if len(rows) > 1 for row in rows}

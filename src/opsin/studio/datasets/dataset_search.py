@@ -87,7 +87,7 @@ def main() -> None:
     said: list[str] = []
     root = path
     try:
-        if not archive.KIND.match(SourceRequest(str(path))) or webdataset.is_webdataset(path):
+        if not (path.is_file() and archive.is_archive(path)) or webdataset.is_webdataset(path):
             sources.locate(SourceRequest(str(path))).open()
         else:
             root = archive.unpack(path)

@@ -7,7 +7,7 @@ import filecmp
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -45,35 +45,42 @@ def arrange(
     files: Mapping[Path, str], into: Path, *, loose: str = "", labelled: bool = True
 ) -> Path:
     """Lay files out as a source: all of them, or none."""
+    expected = "images, or one archive of them"
     packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
     if packed and len(files) == 1:
         ((path, suffix),) = packed.items()
         return _keep_archive(path, files[path], into, suffix, check=labelled)
     if len(packed) > 1:
+        raise SourceError(expected, f"{len(packed):,} archives were sent", "Send them one by one.")
+    parts = {path: _parts(name) for path, name in files.items()}
+    kept = {path: names for path, names in parts.items() if _is_image(names)}
+    if labelled:
+        kept = _in_classes(kept, loose)
+    else:
+        kept = {path: tuple(map(_short, names)) for path, names in kept.items()}
+    if not kept:
+        called = [name.rpartition("/")[2] for name in files.values()]
+        received = ", ".join(f"{name!r:.80}" for name in called[:_NAMED])
+        more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
         raise SourceError(
-            "images, or one archive of them",
-            f"{len(packed):,} archives were sent",
-            "Send them one by one.",
-        )
-    places = _places(files, loose) if labelled else _as_they_came(files)
-    if not places:
-        raise SourceError(
-            "images, or one archive of them",
-            _none_of_these(files.values()) if files else "nothing was sent",
+            expected,
+            f"{received}{more}: that is none of these" if called else "nothing was sent",
             f"Send {NAMED}; archives end in .zip or .tar.",
         )
     if packed:
-        raise SourceError(
-            "images, or one archive of them", "both were sent", "Send the archive by itself."
-        )
+        raise SourceError(expected, "both were sent", "Send the archive by itself.")
     if into.is_dir():
-        with storage_errors(into), _all_or_none() as moved:
-            _move(places, into, moved)
+        with storage_errors(into):
+            _move(kept, into)
     else:
-        with scratch_directory(into.parent) as scratch, _all_or_none() as moved:
-            _move(places, scratch, moved)
-            sync_all()  # once for all, for there may be many
-            publish_directory(scratch, into)
+        with scratch_directory(into.parent) as scratch:
+            moved = _move(kept, scratch)
+            try:
+                sync_all()  # once for all, for there may be many
+                publish_directory(scratch, into)
+            except BaseException:
+                _move_back(moved)
+                raise
     return into
 
 
@@ -140,7 +147,7 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool
         path.rename(target)
     try:
         if check and (archive.is_archive(target) or suffix == ".parquet"):
-            _check_archive(target, name.rpartition("/")[2])
+            check_archive(target)
     except BaseException as error:
         if isinstance(error, SourceError):
             target.unlink()
@@ -148,33 +155,26 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool
             target.rename(path)
         with contextlib.suppress(OSError):  # others may use it
             target.parent.rmdir()
+        if isinstance(error, SourceError):
+            # People know their archive, and not where it lies.
+            texts = (error.expected, error.received, error.advice)
+            called = name.rpartition("/")[2]
+            raise SourceError(*(text.replace(str(target), called) for text in texts)) from None
         raise
     return target
 
 
-def _check_archive(path: Path, name: str) -> None:
-    """Unpack an archive into the cache, where `opsin data` finds it."""
-    try:
-        check_archive(path)
-    except SourceError as error:
-        # People know their archive, and not where it lies.
-        texts = (error.expected, error.received, error.advice)
-        raise SourceError(*(text.replace(str(path), name) for text in texts)) from None
-
-
-def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]]:
-    """Return where each image belongs: the class's folder, folders within it, its name."""
-    parts = {path: _parts(name) for path, name in files.items()}
-    kept = {path: names for path, names in parts.items() if _is_image(names)}
-    sorted_ones = [names for names in kept.values() if len(names) > 1]
+def _in_classes(files: dict[Path, tuple[str, ...]], loose: str) -> dict[Path, tuple[str, ...]]:
+    """Where each image belongs: the class's folder, folders within it, its name."""
+    in_folders = [names for names in files.values() if len(names) > 1]
     wrapped = 0
-    while sorted_ones and _is_wrapped(sorted_ones, wrapped):
+    while in_folders and _is_wrapped(in_folders, wrapped):
         wrapped += 1
-    without = sum(len(names) == 1 for names in kept.values())
+    without = len(files) - len(in_folders)
     if without and not loose.strip():
         raise SourceError(
             "each image in a folder, which is its class",
-            f"{without:,} of {len(kept):,} came without",
+            f"{without:,} of {len(files):,} came without",
             "Name the class of these, or send a folder with a sub-folder for each class.",
         )
     label = class_name(loose) if without else ""
@@ -182,20 +182,8 @@ def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]
         path: (label, *map(_short, names))
         if len(names) == 1
         else (class_name(names[wrapped]), *map(_short, names[wrapped + 1 :]))
-        for path, names in kept.items()
+        for path, names in files.items()
     }
-
-
-def _as_they_came(files: Mapping[Path, str]) -> dict[Path, tuple[str, ...]]:
-    parts = {path: _parts(name) for path, name in files.items()}
-    return {path: (*map(_short, names),) for path, names in parts.items() if _is_image(names)}
-
-
-def _none_of_these(names: Iterable[str]) -> str:
-    """Say of files that are neither images nor archives what they are called."""
-    called = [name.rpartition("/")[2] for name in names]
-    more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
-    return f"{', '.join(f'{name!r:.80}' for name in called[:_NAMED])}{more}: that is none of these"
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -215,31 +203,35 @@ def _is_image(parts: tuple[str, ...]) -> bool:
 
 def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
     """Tell whether all lie in one more folder that is no class and no part of a split."""
-    around = {each[depth] for each in names if len(each) > depth + 2}
-    only = around.pop() if len(around) == 1 else ""
-    return (
-        bool(only)
-        and part_named(only) is None
-        and all(len(each) > depth + 2 and each[depth] == only for each in names)
-    )
+    around = {each[depth] if len(each) > depth + 2 else "" for each in names}
+    return len(around) == 1 and "" not in around and part_named(around.pop()) is None
 
 
-def _move(places: dict[Path, tuple[str, ...]], root: Path, moved: list[tuple[Path, Path]]) -> None:
-    made: set[Path] = set()
-    for path, (*within, name) in places.items():
-        # Folders inside a class say nothing here, but keep equal names apart.
-        folder = root.joinpath(*within)
-        if folder not in made:
+def _move(places: dict[Path, tuple[str, ...]], root: Path) -> list[tuple[Path, Path]]:
+    """Move files below a folder, all or none; return from where to where."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path, (*within, name) in places.items():
+            # Folders inside a class say nothing here, but keep equal names apart.
+            folder = root.joinpath(*within)
             folder.mkdir(parents=True, exist_ok=True)
-            made.add(folder)
-        target = _free(folder / name, path)
-        if target is not None:
-            try:
-                path.rename(target)
-            except BaseException:
+            target = _free(folder / name, path)
+            if target is not None:
+                moved.append((path, target))
+                path.replace(target)
+    except BaseException:
+        _move_back(moved)
+        raise
+    return moved
+
+
+def _move_back(moved: list[tuple[Path, Path]]) -> None:
+    for path, target in reversed(moved):
+        with contextlib.suppress(OSError):
+            if path.exists():  # its move has failed: the name alone was taken
                 target.unlink()
-                raise
-            moved.append((path, target))
+            else:
+                target.rename(path)
 
 
 def _free(target: Path, path: Path) -> Path | None:
@@ -269,16 +261,3 @@ def _short(name: str) -> str:
     while len(clean.encode("utf-8", "replace")) > _MOST_BYTES - _DIGITS - 1:
         clean = clean[1:] if len(clean) < _MOST_BYTES else clean[-_MOST_BYTES:]
     return clean
-
-
-@contextlib.contextmanager
-def _all_or_none() -> Iterator[list[tuple[Path, Path]]]:
-    """Yield a list of what is moved where; after an error everything is moved back."""
-    moved: list[tuple[Path, Path]] = []
-    try:
-        yield moved
-    except BaseException:
-        for path, target in reversed(moved):
-            with contextlib.suppress(OSError):
-                target.rename(path)
-        raise

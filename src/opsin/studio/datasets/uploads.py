@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -65,11 +66,10 @@ class Uploads:
         self._sizes: dict[str, int] = {}
         self._total = 0
         self._counting = threading.Lock()
-        self._finishing: set[str] = set()
-        # One at a time adds to a folder: two would choose the same free name for two images.
-        self._adding = threading.Lock()
-        # Who writes to a file, and how many wait for it or do.
-        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+        # One at a time becomes a source: two would choose the same free name for two images.
+        self._finishing = threading.Lock()
+        # Who writes to a file; held by those who do, or wait for it.
+        self._writing = WeakValueDictionary[str, asyncio.Lock]()
         self._swept = 0.0
         self.sweep()
 
@@ -125,52 +125,30 @@ class Uploads:
         self._count(key, None)
 
     def finish(
-        self,
-        batch: str,
-        files: Sequence[SentFile],
-        into: Path,
-        *,
-        loose: str = "",
-        labelled: bool = True,
+        self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True
     ) -> Path:
         """Turn what was uploaded together into a source, whole or not at all: see `arrange`."""
-        for key in (_check(batch), *(file["key"] for file in files)):
-            _check(key)
-        doing = {f"{batch} {file['key']}" for file in files}
-        with self._counting:
-            if self._finishing & doing:
-                raise SourceError(
-                    "an upload that is finished once", "another window does it", "Wait for it."
-                )
-            self._finishing |= doing
-        try:
-            return self._finish(files, into, loose, labelled=labelled)
-        finally:
-            with self._counting:
-                self._finishing -= doing
-
-    def _finish(self, files: Sequence[SentFile], into: Path, loose: str, *, labelled: bool) -> Path:
-        for file in files:
-            if self.offset(file["key"]) != file["size"]:
-                raise SourceError(
-                    "files that have arrived whole",
-                    f"{file['name']!r:.200} has not",
-                    "Send it again: it goes on where it stopped.",
-                )
-        places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
-        try:
-            with self._adding if into.is_dir() else contextlib.nullcontext():
+        with self._finishing:
+            for file in files:
+                if self.offset(file["key"]) != file["size"]:
+                    raise SourceError(
+                        "files that have arrived whole",
+                        f"{file['name']!r:.200} has not",
+                        "Send it again: it goes on where it stopped.",
+                    )
+            places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
+            try:
                 source = arrange(places, into, loose=loose, labelled=labelled)
-        except StorageError as error:
-            raise _plainly(error) from error
-        except SourceError:
-            for path, name in places.items():
-                if not path.exists() or not usable(name):  # an archive that was refused
-                    self.drop(path.name)
-            raise
-        for path in places:
-            self.drop(path.name)  # what is no image is still here
-        return source
+            except StorageError as error:
+                raise _plainly(error) from error
+            except SourceError:
+                for path, name in places.items():
+                    if not path.exists() or not usable(name):  # an archive that was refused
+                        self.drop(path.name)
+                raise
+            for path in places:
+                self.drop(path.name)  # what is no image is still here
+            return source
 
     def sweep(self, older: float = _STALE) -> None:
         """Remove uploads that were not continued for a day, and count the rest."""
@@ -203,18 +181,9 @@ class Uploads:
                 f"at most {self._most_files:,} files", "there are more", "Pack them into a zip."
             )
 
-    @contextlib.asynccontextmanager
-    async def alone(self, key: str) -> AsyncIterator[None]:
-        """Keep other requests from a file for as long as the block lasts."""
-        lock, waiting = self._busy.get(key, (asyncio.Lock(), 0))
-        self._busy[key] = (lock, waiting + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, waiting = self._busy.pop(key)
-            if waiting > 1:
-                self._busy[key] = (lock, waiting - 1)
+    def writing(self, key: str) -> asyncio.Lock:
+        """The lock that keeps other requests from a file."""
+        return self._writing.setdefault(_check(key), asyncio.Lock())
 
     def _count(self, key: str, size: int | None) -> None:
         """Remember how large a file is now; ``None``: it is gone."""
@@ -237,16 +206,17 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
 
     @api.put("/uploads/{key}")
     async def more(key: str, request: Request) -> Response:
-        _check(key)
-        offset = _number(request.query_params.get("offset", ""))
-        async with uploads.alone(key):
-            if offset != (there := await UPLOADS.run(uploads.offset, key)):
+        text = request.query_params.get("offset", "")
+        if not (text.isascii() and text.isdecimal() and len(text) < 16):
+            raise BadRequest("an offset in bytes", "got none", "Use the studio's page.")
+        async with uploads.writing(key):
+            if int(text) != (there := await UPLOADS.run(uploads.offset, key)):
                 return json_reply({"offset": there}, 409)
-            return json_reply({"offset": await _receive(uploads, key, offset, request)})
+            return json_reply({"offset": await _receive(uploads, key, there, request)})
 
     @api.delete("/uploads/{key}")
     async def forget(key: str) -> Response:
-        async with uploads.alone(_check(key)):
+        async with uploads.writing(key):
             await UPLOADS.run(uploads.drop, key)  # of a large file it takes a while
         return json_reply({"offset": 0})
 
@@ -285,12 +255,6 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         except (StopAsyncIteration, TimeoutError):
             return
         yield piece
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise BadRequest("an offset in bytes", "got none", "Use the studio's page.")
-    return int(text)
 
 
 def _check(key: str) -> str:

@@ -1,4 +1,4 @@
-"""A job as plain files."""
+"""A job: plain files, and a child process that outlives the studio."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import contextlib
 import json
 import os
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, Literal, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.child_process import exit_reason
+from opsin.core.child_process import child_environment, exit_reason
 from opsin.core.errors import RunError
+from opsin.core.platform import (
+    CHILDREN_INHERIT,
+    end_group,
+    inheritable_lock,
+    interrupt,
+    is_locked,
+    process_exists,
+)
 from opsin.core.storage import write_json
 from opsin.web.refusals import Error
 
@@ -29,10 +39,8 @@ Kind = Literal[
 ]  # fmt: skip
 State = Literal["waiting", "running", "pausing", "stopping", "paused", "done", "stopped", "failed"]
 
-#: What a job's folder holds.
-OUTPUT: Final = "out.json"
-LOG: Final = "log.txt"
-_JOB: Final = "job.json"
+# What a job's folder holds; the lock shows that its process is running.
+_JOB, _OUTPUT, _LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
 # Characters that a title may have on the disk, and of a log's last line that a cause repeats.
 _TITLE_MOST: Final = 500
 _LINE_MOST: Final = 300
@@ -69,6 +77,7 @@ class Job:
     asked: float | None = None  # when it was asked to stop or pause
     signals: int = 0  # how often it was asked
     goes_on: bool = False  # whether it goes on from the run's last checkpoint when its turn comes
+    place: float | None = None  # among those that wait, if it is not its time of creation
 
     @property
     def active(self) -> bool:
@@ -84,6 +93,15 @@ class Job:
     def over(self) -> bool:
         """Whether it is neither at work nor waiting."""
         return not self.active and not self.pending
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """Its place among all: those at work, those that wait, then the last ended."""
+        if self.active:
+            return (0, self.started or 0.0, 0.0)
+        if self.pending:
+            return (1, self.created if self.place is None else self.place, self.created)
+        return (2, -(self.ended or self.created), 0.0)
 
     @property
     def training(self) -> bool:
@@ -150,38 +168,25 @@ def read_job(folder: Path) -> Job:
     """Read what `write_job` kept; `RunError` where it is damaged."""
     try:
         content = json.loads((folder / _JOB).read_text(encoding="utf-8"))
-        known = {each.name for each in fields(Job)}
-        given = {key: value for key, value in content.items() if key in known}
-        if given.get("state") == "held":  # of earlier versions
-            given["state"] = "waiting"
-        job = Job(**given | {"id": folder.name, "argv": tuple(given["argv"])})
-        if job.kind not in get_args(Kind) or job.state not in get_args(State):
-            raise ValueError(job.kind)
-        texts = (*job.argv, job.title, job.run or "", job.cause or "")
-        numbers = (job.created, job.started or 0, job.ended or 0, job.pid or 0, job.signals)
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError(texts)
-        if not all(isinstance(number, int | float) for number in numbers):
-            raise TypeError(numbers)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return _STORED.validate_python(content | {"id": folder.name})
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
             "a job of the studio's queue", f"its file {_JOB} is damaged", "Remove it."
         ) from error
-    return job
 
 
 def read_output(folder: Path, kind: type[M]) -> M | None:
     """The one JSON object that the job's process answered with, if it is of this kind."""
     # Names of files that are no Unicode are escapes that only Python's own reader takes.
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+        content = (folder / _OUTPUT).read_text(encoding="utf-8", errors="replace")
         return kind.model_validate(json.loads(content))
     return None
 
 
 def read_log(folder: Path, lines: int) -> list[str]:
     """The last lines of the job's log, oldest first."""
-    return last_lines(folder / LOG, lines)
+    return last_lines(folder / _LOG, lines)
 
 
 def last_lines(path: Path, lines: int, *, most: int = 200_000) -> list[str]:
@@ -190,3 +195,77 @@ def last_lines(path: Path, lines: int, *, most: int = 200_000) -> list[str]:
         file.seek(max(0, file.seek(0, os.SEEK_END) - most))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     return []
+
+
+_STORED: Final = TypeAdapter(Job)
+
+
+class JobProcesses:
+    """The processes of jobs: each holds the lock of its job's folder as long as it lives."""
+
+    def __init__(self) -> None:
+        self._own: dict[Path, subprocess.Popen[bytes]] = {}
+
+    def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
+        """Start a process of its own session that outlives this one, and return its number."""
+        if not CHILDREN_INHERIT:
+            raise RunError(
+                "Linux or macOS, where a job is a lock that its process holds",
+                "this is Windows",
+                "Train from the command line: opsin train …",
+            )
+        if not argv:
+            raise RunError(
+                "a job with a command line", "its file was damaged", "Remove it, and ask again."
+            )
+        environment = child_environment() | ({RUN_NAME: run} if run else {})
+        try:
+            # After this block the child alone holds the lock.
+            with (
+                inheritable_lock(folder / LOCK) as lock,
+                (folder / _OUTPUT).open("wb") as out,
+                (folder / _LOG).open("ab") as log,
+            ):
+                child = subprocess.Popen(  # noqa: S603  a list that we built
+                    argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
+                    start_new_session=True, pass_fds=(lock,), env=environment,
+                )  # fmt: skip
+        except BlockingIOError:
+            raise RunError(
+                "a job without a process", "its process is running", "Wait until it ends."
+            ) from None
+        self._own[folder] = child
+        return child.pid
+
+    def alive(self, folder: Path, pid: int | None) -> bool:
+        """Tell whether the job's process is there."""
+        if not is_locked(folder / LOCK):
+            return False
+        own = self._own.get(folder)
+        gone = own.poll() is not None if own else pid is not None and not process_exists(pid)
+        if gone and pid is not None:
+            end_group(pid)
+        return not gone
+
+    def status(self, folder: Path) -> int | None:
+        """Return the exit status of a process that is gone, where this process started it."""
+        child = self._own.pop(folder, None)
+        if child is None:
+            return None
+        try:
+            # The lock is free a moment before the status can be had.
+            return child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._own[folder] = child
+            return None
+
+    def interrupt(self, folder: Path, pid: int | None) -> None:
+        """Ask the process to stop, as Ctrl-C does; nothing where it is gone."""
+        if pid is not None and self.alive(folder, pid):
+            with contextlib.suppress(ProcessLookupError):
+                interrupt(pid)
+
+    def end(self, folder: Path, pid: int | None) -> None:
+        """End the process, and what it started, at once."""
+        if pid is not None and self.alive(folder, pid):
+            end_group(pid)

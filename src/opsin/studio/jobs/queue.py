@@ -18,6 +18,7 @@ from opsin.core.storage import storage_errors, write_json
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
     Job,
+    JobProcesses,
     Kind,
     M,
     command,
@@ -27,7 +28,6 @@ from opsin.studio.jobs.job import (
     read_output,
     write_job,
 )
-from opsin.studio.jobs.job_process import JobProcesses
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
@@ -50,23 +50,13 @@ class Queue:
         self._guard = threading.RLock()
         self._processes = JobProcesses()
         self._jobs: dict[str, Job] = {}
-        self._order: tuple[str, ...] = ()
-        # Numbers of the jobs that changed; an empty one for their order.
+        # Numbers of the jobs that changed; an empty one for the queue itself.
         self._touched: set[str] = set()
         self._load()
 
     def jobs(self) -> list[Job]:
         """All jobs: those at work, then those that wait, in order, then the last ended."""
-        places = {id_: place for place, id_ in enumerate(self._order)}
-
-        def place(job: Job) -> tuple[int, float, float]:
-            if job.active:
-                return (0, job.started or 0.0, 0.0)
-            if job.pending:
-                return (1, places.get(job.id, len(places)), job.created)
-            return (2, -(job.ended or job.created), 0.0)
-
-        return sorted(self._jobs.values(), key=place)
+        return sorted(self._jobs.values(), key=lambda job: job.rank)
 
     def get(self, id: str) -> Job:  # noqa: A002  the word that everybody uses for it
         """A job by its number, or `NotThere`."""
@@ -106,18 +96,21 @@ class Queue:
         first: bool = False,
     ) -> Job:
         """Put a job at the queue's end, or at its beginning; it starts at a later `tick`."""
-        job = new_job(kind, title, argv, run=run)
         with self._guard:
+            job = new_job(kind, title, argv, run=run)
+            if first:
+                job = self._first(job)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
             self._put(job)
-            self._arrange(job.id, first=first)
         return job
 
     def pause_all(self, paused: bool) -> None:
         """Let no further training begin, or let them begin again; what runs goes on."""
         with self._guard:
-            self._keep(self._order, paused)
+            write_json(self._file, {"paused": paused})
+            self.paused = paused
+            self._touched.add("")
 
     def stop(self, id: str) -> None:  # noqa: A002
         """Ask a job to end where it is; asking again changes nothing."""
@@ -151,8 +144,7 @@ class Queue:
             job = self.get(id)
             if job.over:
                 again = Job(job.id, job.kind, job.title, job.argv, job.created, run=job.run)
-                self._put(replace(again, goes_on=True))
-                self._arrange(id, first=True)
+                self._put(self._first(replace(again, goes_on=True)))
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Forget a job; its run stays. A short one that is at work is ended."""
@@ -171,12 +163,11 @@ class Queue:
             shutil.rmtree(self.folder(job), ignore_errors=True)
             self._jobs = {key: each for key, each in self._jobs.items() if key != job.id}
             self._touched.add(job.id)
-            self._arrange()
 
     # What happens by itself.
 
     def tick(self) -> set[str]:
-        """Update the running jobs, and start those that are next."""
+        """Update the running jobs, and start those that are next; return what changed."""
         with self._guard:
             for job in self.jobs():
                 if job.active:
@@ -210,14 +201,13 @@ class Queue:
 
     def _start_next(self) -> None:
         active = [job for job in self.jobs() if job.active]
-        free = 0 if self.paused else self.at_once - sum(job.training for job in active)
-        beside = BESIDE - sum(not job.training for job in active)
-        for job in [job for job in self.jobs() if job.pending]:
-            if job.training and free > 0:
-                free -= 1
-                self._start(job)
-            elif not job.training and beside > 0:
-                beside -= 1
+        free = {
+            True: 0 if self.paused else self.at_once - sum(job.training for job in active),
+            False: BESIDE - sum(not job.training for job in active),
+        }
+        for job in self.jobs():
+            if job.pending and free[job.training] > 0:
+                free[job.training] -= 1
                 self._start(job)
 
     def _start(self, job: Job) -> None:
@@ -241,10 +231,8 @@ class Queue:
                 str(error) if isinstance(error, OpsinError) else f"it cannot be started: {error}"
             )
             self._put_best_effort(replace(job, state="failed", cause=cause, ended=time.time()))
-            return
-        self._put_best_effort(replace(job, pid=pid))
-        with contextlib.suppress(StorageError):
-            self._arrange()
+        else:
+            self._put_best_effort(replace(job, pid=pid))
 
     def _argv(self, job: Job) -> Sequence[str]:
         """The job's command line, or that which goes on with its run."""
@@ -268,6 +256,11 @@ class Queue:
 
     # What is kept.
 
+    def _first(self, job: Job) -> Job:
+        """A job in front of all that wait."""
+        waiting = [each.rank[1] for each in self._jobs.values() if each.pending]
+        return replace(job, place=min(waiting, default=job.created) - 1)
+
     def _put(self, job: Job) -> None:
         """Keep a job, a new one or a changed one."""
         write_job(self.folder(job), job)
@@ -276,23 +269,11 @@ class Queue:
 
     def _put_best_effort(self, job: Job) -> None:
         """Keep a job as it now is, in memory at least, even where the disk is full."""
-        with contextlib.suppress(StorageError):
-            write_job(self.folder(job), job)
-        self._jobs = {**self._jobs, job.id: job}
-        self._touched.add(job.id)
-
-    def _arrange(self, id_: str = "", *, first: bool = False) -> None:
-        """Keep the order of the waiting jobs, with one of them at its beginning or end."""
-        others = [job.id for job in self.jobs() if job.pending and job.id != id_]
-        own = [id_] if id_ else []
-        order = tuple([*own, *others] if first else [*others, *own])
-        if order != self._order:
-            self._keep(order, self.paused)
-
-    def _keep(self, order: tuple[str, ...], paused: bool) -> None:
-        write_json(self._file, {"order": list(order), "paused": paused})
-        self._order, self.paused = order, paused
-        self._touched.add("")
+        try:
+            self._put(job)
+        except StorageError:
+            self._jobs = {**self._jobs, job.id: job}
+            self._touched.add(job.id)
 
     def _load(self) -> None:
         """Read all jobs; one whose file is damaged is shown as failed."""
@@ -307,9 +288,5 @@ class Queue:
                     folder.name, "train", "A job whose file is damaged", (), created=then,
                     state="failed", cause=str(error), ended=then,
                 )  # fmt: skip
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
-            if isinstance(kept, dict):
-                order = kept.get("order")
-                self._order = tuple(map(str, order)) if isinstance(order, list) else ()
-                self.paused = kept.get("paused") is True
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            self.paused = json.loads(self._file.read_text(encoding="utf-8")).get("paused") is True

@@ -95,7 +95,7 @@ class _Upload:
 
             def finish() -> LibraryDataset:
                 into = sets.images_path(chosen) if chosen else sets.new_place(title)
-                source = uploads.finish(_BATCH, files, into, loose=loose)
+                source = uploads.finish(files, into, loose=loose)
                 return sets.get(chosen) if chosen else sets.add_upload(source, title=title)
 
             added = await UPLOADS.run(finish)

@@ -27,7 +27,7 @@ from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import EChartOptions, points_of
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.compared import MOST, Compared
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 

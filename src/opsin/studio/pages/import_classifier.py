@@ -13,11 +13,10 @@ from nicegui import ui
 from pydantic import BaseModel
 
 from opsin.data.sources.named import NAMES
-from opsin.studio.datasets.library_dataset import LibraryDataset
+from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, file_name
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction
-from opsin.studio.jobs.output_folder import new_output_folder
+from opsin.studio.jobs.job_action import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake

@@ -18,12 +18,12 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
 from opsin.studio.jobs.job import last_lines
-from opsin.studio.jobs.jsonl_follower import JsonlFollower
+from opsin.studio.jobs.progress import JsonlFollower
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
 from opsin.studio.parts.progress_bar import ProgressBar
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from opsin.studio.pages.relabel import Relabel, open_relabel
 from opsin.studio.pages.report import shown
 from opsin.studio.parts import layout
 from opsin.studio.runs.run_answers import read_answers
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.runs.run_row import RunRow
+    from opsin.studio.runs.run_index import RunRow
 
 
 async def show(

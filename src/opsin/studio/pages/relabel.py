@@ -15,7 +15,7 @@ from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

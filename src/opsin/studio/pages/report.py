@@ -22,7 +22,7 @@ from opsin.studio.parts.gallery import GalleryImage
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.matrix import MOST, Matrix
 from opsin.studio.runs.run_answers import RunAnswers, read_answers
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.status_line import StatusLine
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 

@@ -20,8 +20,7 @@ from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
-from opsin.studio.jobs.job_action import JobAction
-from opsin.studio.jobs.output_folder import new_output_folder
+from opsin.studio.jobs.job_action import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout, terms
 from opsin.studio.parts.answer_tables import ManyAnswers, answer_row, summary, table
@@ -163,13 +162,10 @@ class _TryBody:
         return self._asked.address(images=tuple(keys), job="", folder="")
 
     async def _many(self, files: list[SentFile]) -> str:
-        batch = secrets.token_hex(8)
         folder = await asyncio.to_thread(new_output_folder, self._studio.jobs)
         into = folder / file_name(common_name(files))
         try:
-            source = await UPLOADS.run(
-                self._studio.uploads.finish, batch, files, into, labelled=False
-            )
+            source = await UPLOADS.run(self._studio.uploads.finish, files, into, labelled=False)
         except OpsinError:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise

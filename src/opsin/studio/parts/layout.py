@@ -15,7 +15,7 @@ from opsin.studio import parts
 from opsin.studio.errors import NotThere
 from opsin.studio.help_routes import HELP
 from opsin.studio.parts import terms, tour_panel
-from opsin.studio.runs.run_row import opaque
+from opsin.studio.runs.run_index import opaque
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from nicegui.element import Element
 from opsin.core.format import count
 from opsin.studio.parts import terms
 from opsin.studio.parts.runs_view import PER, STATES, RunCells, RunsView, cells
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 
 CSS: Final = """
 .op-runs { border: 1px solid var(--line); border-radius: .7rem; overflow-x: auto;

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from opsin.core.format import clock, counted, day, file_size, with_interval
 from opsin.studio.parts.paging import page_number
-from opsin.studio.runs.run_row import RunRow
+from opsin.studio.runs.run_index import RunRow
 from opsin.studio.words import safe
 
 #: Rows of a page.

@@ -18,8 +18,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.parts import layout
 
 if TYPE_CHECKING:
-    from opsin.studio.datasets.audit_result import DatasetSummary
-    from opsin.studio.datasets.catalogue import LibraryDataset
+    from opsin.studio.datasets.catalogue import DatasetSummary, LibraryDataset
     from opsin.studio.jobs.job import Job
     from opsin.studio.state import Studio
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zipfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,24 +19,44 @@ from opsin.core.metadata import Bits
 from opsin.core.recipe import DataRecipe
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data import cache, sources
+from opsin.data.apply_corrections import correct
 from opsin.data.audit import Finding
-from opsin.data.cache import Decoded
-from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
+from opsin.data.decoded_store import Decoded, take
 from opsin.data.fill_cache import cache_key, look_up, read_found
 from opsin.data.run_images import recipe_of_run, rows_of_run
+from opsin.data.sources.named import NAMES
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.datasets.dataset_corrections import Corrections
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.studio.datasets.folders import Folders
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
 
 # Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
 _FRESH: Final = 60.0
+
+
+class ImagePlaces:
+    """The places where the studio may look for the images of runs."""
+
+    def __init__(self, sets: Library, folders: Folders, home: Path) -> None:
+        self._sets, self._folders, self._own = sets, folders, Folders([home])
+
+    def check(self, run: RunDirectory) -> None:
+        """Check that the images of a run lie in these places."""
+        recipe = recipe_of_run(run)
+        known = {*NAMES, *(place for each in self._sets.all() for place in each.sources)}
+        for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
+            if not (place in known or self._folders.holds(place) or self._own.holds(place)):
+                raise NotThere(
+                    "a run whose images lie where this studio may look",
+                    f"those of {run.path.name} lie elsewhere",
+                    "If the run is yours, allow that folder: opsin studio --root FOLDER",
+                )
 
 
 class NotDecoded(NotThere):
@@ -157,12 +178,8 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             break
     else:
         raise _unread(recipe.source)
-    kept = np.arange(len(decoded.labels))
     if recipe.labels is not None:
-        # Which rows remain is learnt from numbers that go through the corrections with them.
-        numbered = replace(decoded, sizes=np.arange(len(kept), dtype=np.int32))
         decoded = correct(decoded, recipe.labels, missing_ok=True)
-        kept = correct(numbered, recipe.labels, missing_ok=True).sizes.astype(np.int64)
     written = directory.split.is_file()
     rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
     if rows is None or fingerprint_of(decoded) != record.fingerprint:
@@ -172,8 +189,8 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             "Put them back, or train again.",
         )
     if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
-        decoded, kept = decoded.take(rows), kept[rows]
-    opened = DecodedDataset(run_id, decoded, key=key, kept=kept, recipe=read)
+        decoded = take(decoded, rows)
+    opened = DecodedDataset(run_id, decoded, key=key, kept=decoded.rows, recipe=read)
     if written:
         opened.take_split(directory.load_arrays(directory.split))
     return opened

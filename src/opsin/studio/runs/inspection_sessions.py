@@ -5,30 +5,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import secrets
 import shutil
+import signal
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.child_process import (
+    Header,
+    child_environment,
+    error_from,
+    exit_reason,
+    module_command,
+    pack,
+    receive_async,
+)
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
+from opsin.core.platform import end_group
 from opsin.studio.content_security import ALONE
-from opsin.studio.runs.image_places import ImagePlaces
-from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress
-from opsin.studio.runs.prediction_session import PredictionSession
+from opsin.studio.jobs.job import last_lines
+from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.studio.runs.prediction_session import PredictionSession, without_path
 from opsin.studio.runs.run_index import RunIndex
+
+#: Called as the work goes on: what is done, units done, units in all (0: unknown).
+OnProgress = Callable[[str, int, int], object]
 
 # Answers that are kept; a page of them takes about a megabyte of the disk.
 _KEPT: Final = 64
-# What a question is about: the run, its classifier as it is now, and the letters of the question.
-_Subject: TypeAlias = tuple[RunDirectory, FileStamp, str]
+# Seconds that a busy worker gets to leave nothing half written behind.
+_GRACE: Final = 2.0
 
 
 class ClassifiedImage(BaseModel):
@@ -63,6 +78,69 @@ class InspectionAnswer(BaseModel):
     layer: str = ""
 
 
+class InspectionWorker:
+    """A child process that looks into one run."""
+
+    def __init__(self, directory: RunDirectory, stamp: FileStamp, folder: Path) -> None:
+        self.busy = True
+        self.timer: asyncio.TimerHandle | None = None
+        self._directory, self._stamp, self._folder = directory, stamp, folder
+        self._log = folder / f"{secrets.token_hex(6)}.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    def fits(self, directory: RunDirectory, stamp: FileStamp) -> bool:
+        """Return whether it is running and has this classifier open."""
+        running = self._process is not None and self._process.returncode is None
+        return running and self._directory.path == directory.path and self._stamp == stamp
+
+    async def ask(self, question: Header, content: bytes, on_progress: OnProgress) -> Header:
+        """Send a question and return the header that answers it."""
+        if self._process is None:
+            run = str(self._directory.path.absolute())
+            with await asyncio.to_thread(self._log.open, "wb") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *module_command("opsin.commands.inspect_worker", run, str(self._folder)),
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                    cwd=self._folder, env=child_environment(), start_new_session=True,
+                )  # fmt: skip
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(ConnectionError):  # then nothing can be received below
+            process.stdin.writelines(pack(question, [content]))
+            await process.stdin.drain()
+        while (frame := await receive_async(process.stdout)) is not None:
+            answer, _ = frame
+            if "error" in answer:
+                raise without_path(error_from(answer["error"]), self._directory)
+            if "progress" not in answer:
+                return answer
+            on_progress(*answer["progress"])
+        status = await process.wait()
+        if status < 0:
+            reason = f"its process was ended by {exit_reason(status)} (too little memory?)"
+        else:
+            printed = [line for line in last_lines(self._log, 20) if line.strip()]
+            reason = printed[-1] if printed else "its process ended without a message"
+        error = OpsinError("a look inside the run", reason.rstrip("."), "Ask again.")
+        raise without_path(error, self._directory)
+
+    async def end(self) -> None:
+        """End the process; a busy one may first remove what is half written."""
+        if self.timer is not None:
+            self.timer.cancel()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if self.busy:
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                process.send_signal(signal.SIGINT)
+                await asyncio.wait_for(process.wait(), _GRACE)
+        if process.returncode is None:
+            end_group(process.pid)
+        await process.wait()
+
+
 @dataclass
 class _Question:
     """A question that is being answered, or was."""
@@ -71,6 +149,14 @@ class _Question:
     task: asyncio.Task[InspectionAnswer]
     listeners: set[OnProgress] = field(default_factory=set)
     progress: tuple[str, int, int] = ("", 0, 0)
+
+    @property
+    def failed(self) -> bool:
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+
+    @property
+    def page(self) -> Path | None:
+        return self.task.result().page if self.task.done() and not self.failed else None
 
     def tell(self, what: str, done: int, total: int) -> None:
         self.progress = (what, done, total)
@@ -92,24 +178,22 @@ class InspectionSessions:
         idle: float = 120.0,
     ) -> None:
         self._runs, self._places, self._tried = runs, places, tried
-        self._most = most
-        self._idle = idle
+        self._most, self._idle = most, idle
         self._folder = home.absolute() / "inside"
-        self._workers: dict[tuple[str, bool], InspectionWorker] = {}
-        self._free = asyncio.Condition()
+        self._workers: list[InspectionWorker] = []  # those used longest ago come first
+        self._free = asyncio.Semaphore(most)
+        self._ending: set[asyncio.Task[None]] = set()
         self._asked: OrderedDict[str, _Question] = OrderedDict()
-        self._cleaned = False
-        self._ended = False
+        self._cleaned = self._ended = False
 
     async def ask(
         self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **with_: str | int
     ) -> InspectionAnswer:
         """Ask a question; one that is being answered, or was, is not asked twice."""
-        subject = await asyncio.to_thread(self._identify, run_id, do, with_)
-        key = subject[2]
+        directory, stamp, key = await asyncio.to_thread(self._identify, run_id, do, with_)
         asked = self._asked.get(key)
-        if asked is None or (asked.task.done() and _failed(asked.task)):
-            work = self._answer(subject, run_id, do, with_)
+        if asked is None or asked.failed:
+            work = self._answer(directory, stamp, key, do, with_)
             asked = _Question(run_id, asyncio.create_task(work, name=f"inside {do}"))
             # It may fail when no page waits for it any more.
             asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -129,18 +213,20 @@ class InspectionSessions:
             if on_progress is not None:
                 asked.listeners.discard(on_progress)
 
-    def _identify(self, run_id: str, do: str, with_: dict[str, str | int]) -> _Subject:
+    def _identify(
+        self, run_id: str, do: str, with_: dict[str, str | int]
+    ) -> tuple[RunDirectory, FileStamp, str]:
         """The run, its classifier as it is now, and the same letters for the same question."""
         directory = self._runs.get(run_id)
         stamp = file_stamp(directory.classifier)
-        key = _letters(str(directory.path), str(stamp), do, str(sorted(with_.items())))
-        return directory, stamp, key
+        texts = (str(directory.path), str(stamp), do, str(sorted(with_.items())))
+        content = "\0".join(texts).encode("utf-8", "backslashreplace")
+        return directory, stamp, hashlib.blake2s(content, digest_size=12).hexdigest()
 
     async def known(self, run_id: str, do: str, **with_: str | int) -> bool:
         """Tell whether a question was answered already, or is being answered."""
         *_, key = await asyncio.to_thread(self._identify, run_id, do, with_)
-        asked = self._asked.get(key)
-        return asked is not None and not (asked.task.done() and _failed(asked.task))
+        return key in self._asked and not self._asked[key].failed
 
     async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
         """Give up a question that is being answered; its worker is ended."""
@@ -154,9 +240,7 @@ class InspectionSessions:
     def page(self, run_id: str, key: str) -> Path | None:
         """Return the file of a page that was made, by the names in its address."""
         asked = self._asked.get(key)
-        if asked is None or asked.run_id != run_id or not asked.task.done() or _failed(asked.task):
-            return None
-        return asked.task.result().page
+        return asked.page if asked is not None and asked.run_id == run_id else None
 
     async def stop(self) -> None:
         """End all workers and remove their pages."""
@@ -164,37 +248,42 @@ class InspectionSessions:
         for asked in self._asked.values():
             asked.task.cancel()
         await asyncio.gather(*(each.task for each in self._asked.values()), return_exceptions=True)
-        await asyncio.gather(*(worker.end() for worker in self._workers.values()))
+        await asyncio.gather(*(worker.end() for worker in self._workers))
         self._workers.clear()
         self._asked.clear()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _answer(
-        self, subject: _Subject, run_id: str, do: str, with_: dict[str, str | int]
+        self,
+        directory: RunDirectory,
+        stamp: FileStamp,
+        key: str,
+        do: str,
+        with_: dict[str, str | int],
     ) -> InspectionAnswer:
-        directory, stamp, key = subject
+        asked = self._asked[key]
         # The worker looks for the run's images by itself; without any it can do all else.
         with contextlib.suppress(MovedError):
             await asyncio.to_thread(self._places.check, directory)
         await asyncio.to_thread(self._make_folder)
-        given, content = dict(with_), b""
-        if "kept" in given:
-            kept = self._tried.get(str(given.pop("kept")))
-            given["name"], content = kept.name, kept.content
-        worker = await self._borrow(directory, stamp, slow=_slow(do, with_))
-        try:
-            await worker.start()
-            answer = await worker.ask(
-                {"id": key, "do": do, "with": given}, content, self._asked[key].tell
-            )
-        except asyncio.CancelledError:
-            await worker.end()
-            raise
-        finally:
-            await self._give_back(worker)
-        await asyncio.to_thread(_remove, self._forget())
+        options, content = dict(with_), b""
+        if "kept" in options:
+            kept = self._tried.get(str(options.pop("kept")))
+            options["name"], content = kept.name, kept.content
+        async with self._free:
+            worker = await self._borrow(directory, stamp)
+            try:
+                question = {"id": key, "do": do, "with": options}
+                answer = await worker.ask(question, content, asked.tell)
+            except asyncio.CancelledError:
+                await worker.end()
+                raise
+            finally:
+                self._give_back(worker)
+        for old in self._forget():
+            await asyncio.to_thread(old.unlink, missing_ok=True)
         page = answer["page"]
-        address = None if page is None else f"/inside/{run_id}/{key}.html"
+        address = None if page is None else f"/inside/{asked.run_id}/{key}.html"
         return InspectionAnswer.model_validate({**answer["said"], "page": page, "address": address})
 
     def _make_folder(self) -> None:
@@ -203,60 +292,42 @@ class InspectionSessions:
             self._cleaned = True
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    async def _borrow(
-        self, directory: RunDirectory, stamp: FileStamp, *, slow: bool
-    ) -> InspectionWorker:
-        place = (str(directory.path), slow)
-        async with self._free:
-            while not self._ended:
-                worker = self._workers.get(place)
-                if worker is not None and not worker.busy:
-                    if worker.fits(stamp):
-                        return worker.taken()
-                    await self._end(place)
-                    worker = None
-                idle = [key for key, each in self._workers.items() if not each.busy]
-                if worker is None and len(self._workers) >= self._most and idle:
-                    await self._end(idle[0])  # those used longest ago come first
-                if worker is None and len(self._workers) < self._most:
-                    log = self._folder / f"{_letters(*map(str, place))}.log"
-                    worker = InspectionWorker(directory, stamp, self._folder, log)
-                    self._workers[place] = worker
-                    return worker.taken()
-                await self._free.wait()
-        raise OpsinError("a studio at work", "it is being stopped", "Start it again.")
+    async def _borrow(self, directory: RunDirectory, stamp: FileStamp) -> InspectionWorker:
+        """Take an idle worker of the run, or start one in place of that used longest ago."""
+        if self._ended:
+            raise OpsinError("a studio at work", "it is being stopped", "Start it again.")
+        idle = [worker for worker in self._workers if not worker.busy]
+        worker = next((each for each in idle if each.fits(directory, stamp)), None)
+        if worker is not None:
+            worker.busy = True
+            if worker.timer is not None:
+                worker.timer.cancel()
+            return worker
+        worker = InspectionWorker(directory, stamp, self._folder)
+        self._workers.append(worker)
+        if len(self._workers) > self._most:
+            self._workers.remove(idle[0])
+            await idle[0].end()
+        return worker
 
-    async def _give_back(self, worker: InspectionWorker) -> None:
-        async with self._free:
-            worker.busy = False
-            place = next((key for key, each in self._workers.items() if each is worker), None)
-            if place is not None:
-                self._workers[place] = self._workers.pop(place)  # used last, ended last
-                worker.later(self._idle, lambda: self._end_idle(place, worker))
-            self._free.notify_all()
+    def _give_back(self, worker: InspectionWorker) -> None:
+        worker.busy = False
+        self._workers.remove(worker)
+        self._workers.append(worker)
 
-    async def _end_idle(self, place: tuple[str, bool], worker: InspectionWorker) -> None:
-        async with self._free:
-            if self._workers.get(place) is worker and not worker.busy:
-                await self._end(place)
+        def end() -> None:
+            self._workers.remove(worker)
+            task = asyncio.create_task(worker.end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
-    async def _end(self, place: tuple[str, bool]) -> None:
-        await self._workers.pop(place).end()
+        worker.timer = asyncio.get_running_loop().call_later(self._idle, end)
 
     def _forget(self) -> list[Path]:
         """Keep the answers used last; return the pages of the others."""
-        pages = []
         done = [key for key, asked in self._asked.items() if asked.task.done()]
-        for key in done[: max(0, len(self._asked) - _KEPT)]:
-            asked = self._asked.pop(key)
-            if not _failed(asked.task) and (page := asked.task.result().page) is not None:
-                pages.append(page)
-        return pages
-
-
-def _remove(pages: Sequence[Path]) -> None:
-    for page in pages:
-        page.unlink(missing_ok=True)
+        forgotten = [self._asked.pop(key) for key in done[: max(0, len(self._asked) - _KEPT)]]
+        return [asked.page for asked in forgotten if asked.page is not None]
 
 
 def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
@@ -269,16 +340,3 @@ def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
             return Response("This page is gone; load the one around it again.", 404)
         headers = {"cache-control": "no-store", **ALONE}
         return FileResponse(file, media_type="text/html", headers=headers)
-
-
-def _slow(do: str, with_: dict[str, str | int]) -> bool:
-    return do == "explain" or (do == "layer" and "limit" not in with_)
-
-
-def _letters(*texts: str) -> str:
-    content = "\0".join(texts).encode("utf-8", "backslashreplace")
-    return hashlib.blake2s(content, digest_size=12).hexdigest()
-
-
-def _failed(task: asyncio.Task[InspectionAnswer]) -> bool:
-    return task.cancelled() or task.exception() is not None

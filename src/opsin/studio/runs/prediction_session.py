@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -23,10 +24,9 @@ from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.prediction import Prediction
 from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.output_folder import output_of
+from opsin.studio.jobs.job_action import output_of
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.classifying import Classifying, OpenedClassifier
-from opsin.studio.runs.inspection_worker import without_path
+from opsin.studio.runs.classifying import Classifying, ModelContent
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
 
@@ -70,7 +70,7 @@ class PredictionSession:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
-        self._open = ComputedOnce[_Stamp, OpenedClassifier](_OPEN)
+        self._open = ComputedOnce[_Stamp, ModelContent](_OPEN)
         self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
         self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
@@ -103,46 +103,46 @@ class PredictionSession:
 
     async def answer(self, run: str, key: str) -> Prediction:
         """Return what a run's classifier says about an image."""
-        kept = self.get(key)
-        stamp, classifier = await self._classifier(run)
-        return await self._answers.get(
-            (stamp, key),
-            lambda: IMAGES.run(self._classifying.predict, classifier, kept.content, kept.name),
-        )
+        return (await self._answered(run, key))[2]
 
     async def heat(self, run: str, key: str) -> bytes:
         """Return a heat map over the image, as a PNG file of the network's size."""
-        answer = await self.answer(run, key)
-        stamp, classifier = await self._classifier(run)
-        return await self._heats.get(
-            (stamp, key), lambda: IMAGES.run(self._heat, classifier, answer)
-        )
+        stamp, model, answer = await self._answered(run, key)
+        return await self._heats.get((stamp, key), lambda: IMAGES.run(self._heat, model, answer))
+
+    async def _answered(self, run: str, key: str) -> tuple[_Stamp, ModelContent, Prediction]:
+        kept = self.get(key)
+        directory = await IMAGES.run(self._runs.get, run)
+        stamp = str(directory.path), await IMAGES.run(file_stamp, directory.classifier)
+        try:
+            model = await self._open.get(stamp, lambda: IMAGES.run(ModelContent.read, directory))
+            answer = await self._answers.get(
+                (stamp, key),
+                lambda: IMAGES.run(self._classifying.predict, model, kept.content, kept.name),
+            )
+        except OpsinError as error:
+            raise without_path(error, directory) from None
+        return stamp, model, answer
 
     async def image(self, key: str) -> bytes:
         """Return an image as a PNG file, upright and of a size for pages."""
         kept = self.get(key)
         return await IMAGES.run(_upright, kept)
 
-    def _heat(self, classifier: OpenedClassifier, answer: Prediction) -> bytes:
-        return _over(answer.pixels, self._classifying.heat(classifier, answer))
+    def _heat(self, model: ModelContent, answer: Prediction) -> bytes:
+        return _over(answer.pixels, self._classifying.heat(model, answer))
 
     def stop(self) -> None:
         """End the processes in which classifiers are asked."""
         self._classifying.close()
 
-    def _stamped(self, run: str) -> tuple[RunDirectory, _Stamp]:
-        directory = self._runs.get(run)
-        return directory, (str(directory.path), file_stamp(directory.classifier))
 
-    async def _classifier(self, run: str) -> tuple[_Stamp, OpenedClassifier]:
-        directory, stamp = await IMAGES.run(self._stamped, run)
-        try:
-            classifier = await self._open.get(
-                stamp, lambda: IMAGES.run(self._classifying.open, directory)
-            )
-        except OpsinError as error:
-            raise without_path(error, directory) from None
-        return stamp, classifier
+def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
+    """Return an error about a run without the folder that it lies in: no page shows a path."""
+    path, name = str(directory.path.absolute()), directory.path.name
+    parts = (error.expected, error.received, error.advice)
+    texts = (part.replace(f"{path}{os.sep}", "").replace(path, name) for part in parts)
+    return (ImageError if isinstance(error, ImageError) else OpsinError)(*texts)
 
 
 def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:

@@ -3,28 +3,148 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 import threading
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.files import MISSING
-from opsin.core.recipe import SPLIT, DataRecipe
+from opsin.core.files import MISSING, FileStamp, file_stamp
+from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
+from opsin.report.terminal import corrected_in_words
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
+from opsin.studio.jobs.progress import Progress, progress_of
 from opsin.studio.trash import KEPT, Removed, Trash
-
-__all__ = ["RunIndex", "RunRow", "opaque"]
 
 #: Options that say how images are split.
 SPLIT_OPTIONS: Final = tuple(
     name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
 )
+#: Points that a run's small curve has at most.
+CURVE: Final = 40
+# What a row is read from: a row is read again only when one of these changed.
+_FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
+# Models that are fitted in one go: nothing to pause, nothing to go on from.
+_IN_ONE_GO: Final = frozenset((*get_args(ClassicalName), IMPORTED))
+# Those of them that are networks.
+_NETWORKS: Final = frozenset(("backbone", IMPORTED))
+
+Stamp = tuple[FileStamp, ...]
+
+
+def opaque(text: str | os.PathLike[str]) -> str:
+    """Return a number that stands for a name in addresses: the same one after every start."""
+    return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(RunSummary):
+    """A run as the studio's table shows it: its summary, in texts that a page can hold."""
+
+    id: str
+    folder: str
+    curve: tuple[float, ...] = ()
+    disk_bytes: int = 0
+    progress: Progress | None = None
+    stamp: Stamp = ()
+
+    @property
+    def source(self) -> str | None:
+        """What it was trained on; of paths their last parts."""
+        return " + ".join(Path(source).name or source for source in self.sources) or None
+
+    @property
+    def corrections(self) -> str:
+        """What corrections of labels did to its accuracy, in words."""
+        return corrected_in_words(self.corrected, self.split) if self.corrected else ""
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether it is trained in steps, so that it can be paused and gone on with."""
+        return self.model is not None and self.model not in _IN_ONE_GO
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether there is a network to look into."""
+        return self.in_steps or self.model in _NETWORKS
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of each file that a row is read from."""
+    # Strings, for building paths would take most of the time. Links are no files of a run.
+    return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
+
+
+def read_row(path: Path, stamp: Stamp) -> RunRow:
+    """Read a run's row; damaged files give the state `damaged` and a cause."""
+    run = RunDirectory(path)
+    summary = summarise(run)
+    row = RunRow(
+        **vars(summary)
+        | {
+            "id": opaque(path.name),
+            "folder": path.name,
+            "name": _in_utf8(summary.name or path.name),
+            "note": _in_utf8(summary.note),
+            "sources": tuple(map(_in_utf8, summary.sources)),
+            "model": None if summary.model is None else _in_utf8(summary.model),
+            "started": stamp[0].mtime_ns / 1e9 if summary.started is None else summary.started,
+            "disk_bytes": _size(path),
+            "stamp": stamp,
+        }
+    )
+    if row.state != "damaged":
+        try:
+            history = run.read_history()
+        except OpsinError as error:
+            row = replace(row, state="damaged", cause=str(error))
+        else:
+            points = [epoch.val_accuracy for epoch in history]
+            curve = thin([each for each in points if math.isfinite(each)], CURVE)
+            row = replace(row, curve=tuple(curve))
+            lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
+            if row.state == "running":
+                row = replace(row, progress=progress_of(run))
+            elif row.seconds is None and lengths:
+                row = replace(row, seconds=sum(lengths))
+    if row.cause is None:
+        return row
+    # Pages show no paths.
+    cause = row.cause.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
+    return replace(row, cause=_in_utf8(cause))
+
+
+def _in_utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def thin(points: Sequence[float], most: int) -> list[float]:
+    """Return at most ``most`` of the points, evenly spaced, with the first and the last."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+
+
+def _size(path: Path) -> int:
+    total, folders = 0, [str(path)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 class RunIndex:
@@ -50,11 +170,9 @@ class RunIndex:
                 stamp = stamp_of(self.root / folder)
                 if stamp[0] == MISSING:  # no recipe: no run, or not yet
                     continue
-                if row is None or row.stamp != stamp:
+                # The process of one that runs may have gone without a word.
+                if row is None or row.stamp != stamp or row.state == "running":
                     row = read_row(self.root / folder, stamp)
-                elif row.state == "running":
-                    # Its process may have gone without a word.
-                    row = with_state(row, RunDirectory(self.root / folder))
                 rows[row.id] = row
             newest = sorted(rows.values(), key=lambda row: row.started or 0.0, reverse=True)
             before, self._rows, self.scanned = self._rows, {row.id: row for row in newest}, True

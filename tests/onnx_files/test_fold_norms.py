@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from opsin.onnx_files.fold_norms import fold
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.quantize.fold import fold
-from tests.onnx_files.quantize.made_files import images, made, opened
+from tests.onnx_files.made_files import images, made, opened
 from tests.variants import a_few
 
 pytestmark = pytest.mark.torch

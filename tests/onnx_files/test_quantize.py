@@ -1,4 +1,4 @@
-"""A file in integers is a classifier as before: same inputs, outputs and, nearly, answers."""
+"""A file in fewer bits is a classifier as before: same inputs, outputs and, nearly, answers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
+from opsin.onnx_files import quantize
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.quantize import int8
-from opsin.onnx_files.quantize.int8 import RANGES, Ranges, to_int8
-from tests.onnx_files.quantize.made_files import images, made, opened
+from opsin.onnx_files.quantize import RANGES, Ranges, to_fp16, to_int8
+from tests.onnx_files.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
 
@@ -63,7 +64,7 @@ def test_rounded_weights_shift_no_mean(monkeypatch: pytest.MonkeyPatch, tmp_path
         return sum(float(np.abs((values[n] - means[n]).mean(axis=0)).mean()) for n in kept)
 
     corrected = apart(to_int8(content, images()))
-    monkeypatch.setattr(int8, "correct_biases", lambda *_: None)
+    monkeypatch.setattr(quantize, "_correct_biases", lambda *_: None)
     assert corrected < 0.8 * apart(to_int8(content, images()))
 
 
@@ -110,3 +111,30 @@ def test_what_a_place_sees_is_what_it_saw() -> None:
             "weight",
             "bias",
         }
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_in_float16_every_layer_is_there_and_nearly_the_same(name: str, tmp_path: Path) -> None:
+    content = made(name)
+    smaller = to_fp16(content)
+    assert len(smaller) < 0.6 * len(content)
+    before, after = opened(content, tmp_path), opened(smaller, tmp_path, "fp16.onnx")
+    assert after.metadata == before.metadata.model_copy(update={"precision": "float16"})
+    names = [layer.name for layer in before.metadata.layers] + ["probabilities", "ood_score"]
+    old, new = before.layers(images(), names), after.layers(images(), names)
+    for layer in names:
+        assert new[layer].dtype == np.float32
+        scale = float(np.abs(old[layer]).max()) or 1.0
+        assert np.abs(new[layer] - old[layer]).max() < 5e-3 * scale, layer
+
+
+def test_weights_too_large_for_float16_stay_as_they_are(tmp_path: Path) -> None:
+    graph = OnnxGraph(made("mlp"))
+    graph.weights["dense1.weight"] = graph.weights["dense1.weight"] * np.float32(1e8)
+    large = graph.content(graph.metadata)
+    smaller = to_fp16(large)
+    kept = {weight.name: numpy_helper.to_array(weight).dtype
+            for weight in OnnxGraph(smaller).model.graph.initializer}  # fmt: skip
+    assert kept["dense1.weight"] == np.float32
+    assert kept["head.weight.float16"] == np.float16
+    assert np.isfinite(opened(smaller, tmp_path).probabilities(images())).all()

@@ -1,4 +1,4 @@
-"""A network in integers of eight bits."""
+"""A classifier in fewer bits: weights in float16, or all of it in integers of eight bits."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ import contextlib
 import io
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
+from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer
-from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.fold_norms import fold
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 from opsin.onnx_files.operators import OPERATORS, WEIGHTED
-from opsin.onnx_files.postprocessing import FEATURES, LOGITS
-from opsin.onnx_files.quantize.bias_correction import correct_biases, mean_inputs
-from opsin.onnx_files.quantize.fold import fold
+from opsin.onnx_files.postprocessing import FEATURES, IMAGES, LOGITS
+from opsin.runtime.providers import cpu_session
+
+try:
+    from onnx import NodeProto, TensorProto, helper
+except ImportError as error:
+    raise MissingExtraError("exporting", "evaluate") from error
 
 #: How the range of a layer's values is chosen that 256 steps are spread over.
 Ranges = Literal["minmax", "entropy", "percentile"]
 RANGES: Final[tuple[Ranges, ...]] = ("minmax", "entropy", "percentile")
+Means = dict[str, NDArray[np.float64]]
 
 # What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
 _KINDS: Final = [name for name, operator in OPERATORS.items() if operator.quantised]
@@ -35,6 +41,27 @@ _EDGE: Final = 0.1
 # Numbers of all layers together that a step of the calibration may hold at once.
 _ROOM: Final = 64_000_000
 _MOST: Final = 64
+# The largest number that float16 can hold.
+_LARGEST_HALF: Final = 65504.0
+
+
+def to_fp16(content: bytes) -> bytes:
+    """Return a classifier with its weights in float16, and its arithmetic in float32 as before."""
+    graph = OnnxGraph(content)
+    casts = []
+    for name in dict.fromkeys(node.input[1] for node in graph.nodes if node.op_type in WEIGHTED):
+        weight = graph.weights.get(name)
+        if weight is None or weight.dtype != np.float32:
+            continue
+        if not np.abs(weight).max() <= _LARGEST_HALF:  # or not a number
+            continue
+        stored = f"{name}.float16"
+        graph.weights[stored] = graph.weights.pop(name).astype(np.float16)
+        casts.append(
+            helper.make_node("Cast", [stored], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)
+        )
+    graph.nodes = [*casts, *graph.nodes]
+    return graph.content(graph.metadata.model_copy(update={"precision": "float16"}))
 
 
 def to_int8(
@@ -55,7 +82,7 @@ def to_int8(
     quantised = OnnxGraph(_quantised(folded, calibration, ranges, float_ends))
     _restore_activations(quantised, graph)
     whole = OnnxGraph(folded)
-    correct_biases(quantised, whole, mean_inputs(whole, calibration.batches()))
+    _correct_biases(quantised, whole, _mean_inputs(whole, calibration.batches()))
     _name_plainly(quantised)
     there = quantised.values()
     kept = tuple(layer for layer in layers if layer.name in there)
@@ -67,7 +94,7 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     work = {layer.name: layer.multiply_adds for layer in layers}
     weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
 
-    def share_of(node: onnx.NodeProto) -> int:
+    def share_of(node: NodeProto) -> int:
         name = node.output[0]
         # A layer of Keras' that ends in an activation bears its weights' name, not its product's.
         # A first block of ours counts for nothing, and stays in float: so it was measured.
@@ -89,7 +116,6 @@ def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
 
 
 def _batch_size(layers: Sequence[Layer], count: int) -> int:
-    """Return how many images are looked at together: all layers' values are held at once."""
     values = sum(int(np.prod(layer.shape)) for layer in layers)
     return max(1, min(_MOST, _ROOM // max(values, 1), count))
 
@@ -200,3 +226,57 @@ def _name_plainly(graph: OnnxGraph) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
         node.name = plain(node.name)
     graph.weights = {names[name]: value for name, value in graph.weights.items()}
+
+
+def _mean_inputs(graph: OnnxGraph, batches: Iterable[NDArray[np.uint8]]) -> Means:
+    """Return what each layer with a bias gets on average, by the value's name: ``float64[C]``."""
+    names = list(dict.fromkeys(node.input[0] for node in _layers_with_bias(graph)))
+    if not names:
+        return {}
+    session = cpu_session(graph.up_to(names))
+    sums, count = dict.fromkeys(names, np.zeros(())), 0
+    for images in batches:
+        for name, value in zip(names, session.run(names, {IMAGES: images}), strict=True):
+            over = tuple(range(2, value.ndim))
+            sums[name] = sums[name] + value.mean(axis=over, dtype=np.float64).sum(axis=0)
+        count += len(images)
+    return {name: value / count for name, value in sums.items()}
+
+
+def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> None:
+    """Take back, in place, what rounding each layer's weights added to its mean."""
+    for layer in _layers_with_bias(graph):
+        node = quantised.maker(layer.output[0])
+        if node is None or len(node.input) < 3:
+            continue
+        weight, bias = (quantised.maker(name) for name in node.input[1:3])
+        if weight is None or bias is None:
+            continue  # this layer stayed in float
+        integers, scale = (quantised.weights[name] for name in weight.input[:2])
+        scale = scale.reshape(-1, *[1] * (integers.ndim - 1)) if scale.ndim else scale
+        error = integers * scale.astype(np.float64) - graph.weights[layer.input[1]]
+        shift = _shift(layer, error, means[layer.input[0]])
+        steps = shift / quantised.weights[bias.input[1]].astype(np.float64)
+        held = quantised.weights[bias.input[0]]
+        quantised.weights[bias.input[0]] = (held - np.round(steps)).astype(held.dtype)
+
+
+def _layers_with_bias(graph: OnnxGraph) -> list[NodeProto]:
+    """Return the layers that have a bias, and weights of which each filter or row is one answer."""
+    found = []
+    for node in graph.nodes:
+        whole = node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0))
+        if whole and len(node.input) > 2 and node.input[1] in graph.weights:
+            found.append(node)
+    return found
+
+
+def _shift(
+    layer: NodeProto, error: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what an error of the weights adds to each of a layer's answers on average."""
+    error = error.reshape(*error.shape[:2], -1).sum(axis=2)
+    groups = attribute(layer, "group", 1)
+    each = np.repeat(mean.reshape(groups, -1), len(error) // groups, axis=0)
+    shift: NDArray[np.float64] = (error * each).sum(axis=1)
+    return shift

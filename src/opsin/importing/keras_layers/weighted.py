@@ -1,4 +1,4 @@
-"""Dense layers, convolutions and pooling."""
+"""Dense layers, convolutions, pooling and attention."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.metadata import LayerOp
-from opsin.importing.keras_graph import KerasTensor
-from opsin.importing.keras_layers.activations import activated
-from opsin.importing.keras_layers.layer_call import LayerCall, Writer
+from opsin.importing.keras_graph import KerasTensor, LayerCall, Writer
+from opsin.importing.keras_layers.numbers import activated
 
 Sizes = Sequence[int]
 
@@ -25,8 +24,8 @@ def _dense(call: LayerCall) -> KerasTensor:
     call.multiply_adds = math.prod(value.shape[:-1]) * inputs * units
     plain = call.to.plain(value)
     if len(value.shape) == 1:
-        held = [call.weight("weight", kernel.T), *(call.weight("bias", each) for each in rest)]
-        made = call.apply("Gemm", [plain, *held], "dense", transB=1)
+        names = [call.weight("weight", kernel.T), *(call.weight("bias", each) for each in rest)]
+        made = call.apply("Gemm", [plain, *names], "dense", transB=1)
     else:
         made = call.apply("MatMul", [plain, call.weight("weight", kernel)], "dense")
         for each in rest:
@@ -34,23 +33,20 @@ def _dense(call: LayerCall) -> KerasTensor:
     return activated(call, call.plainly((*value.shape[:-1], units), made))
 
 
-def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return what TensorFlow's padding "same" puts before and behind an axis."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-def window(
+def _window(
     call: LayerCall, sizes: Sizes, kernel: Sizes, strides: Sizes
 ) -> tuple[list[int], list[int]]:
     """Return the padding before and behind the axes, and the sizes of what a window puts out."""
     if call.options.get("padding") == "causal" and len(sizes) == 1:
         return [kernel[0] - 1, 0], [math.ceil(sizes[0] / strides[0])]
+    axes = list(zip(sizes, kernel, strides, strict=True))
     if call.text("padding", "valid", ("valid", "same")) == "same":
-        pads = [same_pads(*each) for each in zip(sizes, kernel, strides, strict=True)]
-        out = [math.ceil(size / step) for size, step in zip(sizes, strides, strict=True)]
-        return [before for before, _ in pads] + [behind for _, behind in pads], out
-    out = [(size - own) // step + 1 for size, own, step in zip(sizes, kernel, strides, strict=True)]
+        out = [math.ceil(size / step) for size, _, step in axes]
+        # As TensorFlow pads: what is odd goes behind.
+        total = [max((count - 1) * step + own - size, 0)
+                 for count, (size, own, step) in zip(out, axes, strict=True)]  # fmt: skip
+        return [each // 2 for each in total] + [each - each // 2 for each in total], out
+    out = [(size - own) // step + 1 for size, own, step in axes]
     if min(out) < 1:
         raise call.refuse("has a window that is larger than what it looks at")
     return [0] * (2 * len(sizes)), out
@@ -73,9 +69,8 @@ def _value(call: LayerCall, made: str, sizes: Sizes, channels: int) -> KerasTens
     """Return what a convolution or a pooling puts out."""
     if len(sizes) == 2:
         return call.to.of_maps((sizes[0], sizes[1], channels), made)
-    return call.plainly(
-        (*sizes, channels), call.apply("Transpose", [made], "turned", perm=[0, 2, 1])
-    )
+    turned = call.apply("Transpose", [made], "turned", perm=[0, 2, 1])
+    return call.plainly((*sizes, channels), turned)
 
 
 def _convolution(
@@ -103,13 +98,13 @@ def _convolution(
     shape = f"{'×'.join(map(str, kernel))} {call.options.get('padding')}{step}"
     call.words = f"{LayerOp.CONV} {shape} {kind}".rstrip()
     spread = [(own - 1) * hole + 1 for own, hole in zip(kernel, holes, strict=True)]
-    pads, out = window(call, sizes, spread, strides)
+    pads, out = _window(call, sizes, spread, strides)
 
     def convolved(value: str, weights: NDArray[Any], bias: list[Any], part: str, **how: Any) -> str:
-        held = [call.weight(f"{part}weight", weights), *(call.weight("bias", b) for b in bias)]
+        names = [call.weight(f"{part}weight", weights), *(call.weight("bias", b) for b in bias)]
         call.multiply_adds += math.prod(out) * int(weights.size)
         shape = list(weights.shape[2:])
-        return call.apply("Conv", [value, *held], f"{part}conv", kernel_shape=shape, **how)
+        return call.apply("Conv", [value, *names], f"{part}conv", kernel_shape=shape, **how)
 
     how = {"strides": list(strides), "dilations": list(holes), "group": groups, "pads": pads}
     if kind == "separable":
@@ -128,24 +123,19 @@ def _pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
     taken, sizes, channels = _axes_first(call, axes)
     kernel = call.sizes("pool_size", 2, axes)
     strides = call.sizes("strides", kernel, axes)
-    pads, out = window(call, sizes, kernel, strides)
+    pads, out = _window(call, sizes, kernel, strides)
     further, word = {"count_include_pad": 0}, LayerOp.MEAN
     if kind == "MaxPool":
-        _keep_zeros(call, taken)
         further, word = {}, LayerOp.MAX_POOL
+        for node in call.to.nodes:  # zeros around maps stay zeros for the maximum of a window
+            if node.op_type == "Pad" and taken in node.output and len(node.input) == 2:
+                node.input.append(call.constant("nearly_zero", 1e-30))
     call.words = f"{word} {'×'.join(map(str, kernel))}"
     made = call.apply(
         kind, [taken], "pool", kernel_shape=list(kernel), strides=list(strides), pads=pads,
         **further,
     )  # fmt: skip
     return _value(call, made, out, channels)
-
-
-def _keep_zeros(call: LayerCall, taken: str) -> None:
-    """Keep zeros around maps zeros for the maximum of a window."""
-    for node in call.to.nodes:
-        if node.op_type == "Pad" and taken in node.output and len(node.input) == 2:
-            node.input.append(call.constant("nearly_zero", 1e-30))
 
 
 def _global_pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
@@ -155,6 +145,69 @@ def _global_pooling(call: LayerCall, axes: int, kind: str) -> KerasTensor:
     call.words = f"{LayerOp.MAXIMUM if kind == 'ReduceMax' else LayerOp.MEAN} over places"
     made = call.apply(kind, [taken, over], "pool", keepdims=int(keep))
     return _value(call, made, (1,) * axes, channels) if keep else call.plainly((channels,), made)
+
+
+def _attention(call: LayerCall) -> KerasTensor:
+    query, value, key = _attended(call)
+    heads, size = call.count("num_heads"), call.count("key_dim")
+    wide = size if call.options.get("value_dim") is None else call.count("value_dim")
+    out = query.shape[-1]
+    if (shape := call.options.get("output_shape")) is not None:
+        out = shape[0] if isinstance(shape, list) else call.count("output_shape")
+    bias = call.flag("use_bias", True)
+    parts = (("query", query, size), ("key", key, size), ("value", value, wide))
+    wanted: list[tuple[int, ...] | None] = []
+    for _, tensor, each in parts:
+        wanted += [(tensor.shape[-1], heads, each), (heads, each) if bias else None]
+    found = call.take(*wanted, (heads, wide, out), (out,) if bias else None)
+    weights, biases = (found[::2], found[1::2]) if bias else (found, [None] * 4)
+    call.words = f"Attention, {heads} heads"
+
+    def projected(rows: str, number: int, name: str, inputs: int) -> str:
+        kernel = call.weight(f"{name}.weight", weights[number].reshape(inputs, -1))
+        made, shift = call.apply("MatMul", [rows, kernel], name), biases[number]
+        if shift is None:
+            return made
+        return call.apply("Add", [made, call.weight(f"{name}.bias", shift.reshape(-1))], name)
+
+    in_heads = []
+    for number, (name, tensor, each) in enumerate(parts):
+        made = projected(call.to.plain(tensor), number, name, tensor.shape[-1])
+        into = call.constant(f"{name}.heads", [0, tensor.shape[0], heads, each], np.int64)
+        made = call.apply("Reshape", [made, into], f"{name}.heads")
+        in_heads.append(call.apply("Transpose", [made], f"{name}.heads", perm=[0, 2, 1, 3]))
+        call.multiply_adds += tensor.shape[0] * int(weights[number].size)
+    turned = call.apply("Transpose", [in_heads[1]], "key.turned", perm=[0, 1, 3, 2])
+    scores = call.apply("MatMul", [in_heads[0], turned], "scores")
+    scores = call.apply("Mul", [scores, call.constant("scale", 1 / math.sqrt(size))], "scores")
+    shares = call.apply("Softmax", [scores], "shares", axis=-1)
+    seen = call.apply("MatMul", [shares, in_heads[2]], "seen")
+    rows = call.apply("Transpose", [seen], "rows", perm=[0, 2, 1, 3])
+    into = call.constant("joined", [0, query.shape[0], heads * wide], np.int64)
+    rows = call.apply("Reshape", [rows, into], "joined")
+    call.multiply_adds += query.shape[0] * key.shape[0] * heads * (size + wide)
+    call.multiply_adds += query.shape[0] * int(weights[3].size)
+    return call.plainly((query.shape[0], out), projected(rows, 3, "output", heads * wide))
+
+
+def _attended(call: LayerCall) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+    """Return query, value and key; the key is the value where there is none."""
+    masks = ("query_mask", "value_mask", "key_mask", "attention_mask")
+    if any(call.named.get(name) is not None for name in masks):
+        raise call.refuse("is given a mask")
+    if call.named.get("use_causal_mask") or call.options.get("use_gate"):
+        raise call.refuse("attends in a way that is not known here")
+    values, found = call.values, {}
+    for name in ("query", "value", "key"):
+        if isinstance(named := call.named.get(name), KerasTensor):
+            found[name] = named
+        elif values:
+            found[name] = values.pop(0)
+    if not {"query", "value"} <= found.keys():
+        raise call.refuse("is not given query and value")
+    if any(len(each.shape) != 2 for each in found.values()):
+        raise call.refuse("is not given rows of places")
+    return found["query"], found["value"], found.get("key", found["value"])
 
 
 LAYERS: Final[dict[str, Writer]] = {
@@ -171,4 +224,5 @@ LAYERS: Final[dict[str, Writer]] = {
     "GlobalMaxPooling2D": lambda call: _global_pooling(call, 2, "ReduceMax"),
     "GlobalAveragePooling1D": lambda call: _global_pooling(call, 1, "ReduceMean"),
     "GlobalAveragePooling2D": lambda call: _global_pooling(call, 2, "ReduceMean"),
+    "MultiHeadAttention": _attention,
 }

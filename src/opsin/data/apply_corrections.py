@@ -1,0 +1,160 @@
+"""The user's corrections of labels, applied whenever the images are read."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.data.cache import digest_names
+from opsin.data.corrections import LEFT_OUT, Applied, Correction, as_written, read_corrections
+from opsin.data.decoded_store import Decoded, take
+from opsin.data.spelling import nfc
+
+# Lines that an error names.
+_SHOWN: Final = 3
+
+
+def correct(
+    decoded: Decoded,
+    path: str | os.PathLike[str],
+    *,
+    missing_ok: bool = False,
+    watcher: Watcher = SILENT,
+) -> Decoded:
+    """Return images with their labels corrected; all corrections are applied, or none."""
+    rows = read_corrections(path)
+    known = set(digest_names(decoded.digests))
+    by_digest = any(row.digest in known for row in rows)
+    if not by_digest and any(row.digest for row in rows):
+        watcher.note(
+            f"no digest in {path} is that of an image here (was it written at another --size?): "
+            "images are known by their names"
+        )
+    images = _images_of(rows, decoded, trust_names=not by_digest)
+    unknown = [str(row) for row, meant in zip(rows, images, strict=True) if meant is None]
+    if unknown and not missing_ok:
+        raise SourceError(
+            f"images of this source in {path}",
+            f"{len(unknown):,} of its {len(rows):,} are not here, or have other pixels now: "
+            f"{_first(unknown)}",
+            "Drop these lines, or give the source that the file was written for.",
+        )
+    wanted = _wanted_labels(path, rows, decoded.classes)
+    images = _of_stated_class(path, rows, images, wanted, decoded)
+    labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
+    first: dict[int, int] = {}
+    for line, meant in enumerate(images):
+        for image in meant or ():
+            before = first.setdefault(image, line)
+            if wanted[before] != wanted[line]:
+                one, other = rows[before], rows[line]
+                raise SourceError(
+                    "one label for each image",
+                    f"{path} says {one.label or LEFT_OUT!r} in {one} and "
+                    f"{other.label or LEFT_OUT!r} in {other}, which are the same image",
+                    "Keep one of the two lines.",
+                )
+            if (label := wanted[line]) is None:
+                keep[image] = False
+            else:
+                labels[image] = label
+    applied = Applied(
+        file=os.fspath(path),
+        rows=tuple(rows),
+        relabelled=int((labels != decoded.labels).sum()),
+        left_out=int((~keep).sum()),
+        by_name=sum(row.digest not in known for row in rows),
+    )
+    watcher.fact("Labels", f"{applied.file}: {applied.words}")
+    if not keep.any():
+        raise SourceError("images that remain", "all of them are left out", "Keep some.")
+    corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
+    return corrected if keep.all() else take(corrected, np.flatnonzero(keep))
+
+
+def _images_of(
+    rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
+) -> list[list[int] | None]:
+    """Return the images that each row means; ``None`` where there is none such."""
+    digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for image, (digest, name) in enumerate(
+        zip(digest_names(decoded.digests), decoded.names, strict=True)
+    ):
+        digests[digest].append(image)
+        names[nfc(as_written(name))].append(image)
+    unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
+    found: list[list[int] | None] = []
+    for row in rows:
+        same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])
+        if same:
+            found.append(sorted({*same} & {*named}) or same)
+        elif named and (trust_names or not row.digest):
+            # Other pixels under the same name are another image.
+            found.append(named)
+        else:
+            found.append([] if nfc(row.name) in unreadable else None)
+    return found
+
+
+def _wanted_labels(
+    path: str | os.PathLike[str], rows: Sequence[Correction], classes: Sequence[str]
+) -> list[int | None]:
+    """Return the class that each row asks for; ``None`` to leave the image out."""
+    # A class that is called like the mark is a class; an empty cell will still do.
+    known: dict[str, int | None] = {"": None, LEFT_OUT: None}
+    known |= {nfc(name): label for label, name in enumerate(classes)}
+    written = [nfc(row.label) for row in rows]
+    written = [label if label in known else label.strip() for label in written]
+    strange = [
+        f"{row.label!r} in {row}"
+        for row, label in zip(rows, written, strict=True)
+        if label not in known
+    ]
+    if strange:
+        raise SourceError(
+            f"labels among {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}, or - to "
+            "leave an image out",
+            f"{path} has others in {len(strange):,} lines: {_first(strange)}",
+            "Mend the spelling; a new class needs images in the source.",
+        )
+    return [known[label] for label in written]
+
+
+def _of_stated_class(
+    path: str | os.PathLike[str],
+    rows: Sequence[Correction],
+    images: Sequence[list[int] | None],
+    wanted: Sequence[int | None],
+    decoded: Decoded,
+) -> list[list[int] | None]:
+    """Return the images that rows mean, without those of another class than a row states."""
+    classes, labels = [nfc(as_written(name)) for name in decoded.classes], decoded.labels
+    found, strange = list(images), list[str]()
+    for line, (row, meant) in enumerate(zip(rows, images, strict=True)):
+        if not row.present or not meant:
+            continue
+        present = (nfc(row.present), nfc(row.present).strip())
+        stated = [image for image in meant if classes[labels[image]] in present]
+        if stated:
+            found[line] = stated
+        elif any(labels[image] != wanted[line] for image in meant):
+            strange.append(f"{row} says {row.present!r}, and it is {classes[labels[meant[0]]]!r}")
+    if strange:
+        raise SourceError(
+            f"images whose present labels are those that {path} states",
+            f"{len(strange):,} of its {len(rows):,} lines state another: {_first(strange)}",
+            "Write it anew, or empty the cells of its column present to relabel them all the same.",
+        )
+    return found
+
+
+def _first(lines: Sequence[str]) -> str:
+    more = len(lines) - _SHOWN
+    return ", ".join(lines[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,314 @@
+"""Layers that change numbers and no shape: activations, normalisation, scaling of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.metadata import LayerOp
+from opsin.importing.keras_graph import KerasTensor, LayerCall, Writer
+from opsin.onnx_files.refusal import quoted
+
+# Keras' own, where a value is divided by a deviation that may be 0.
+_LEAST_DEVIATION: Final = 1e-7
+_Write = Callable[[LayerCall, str], str]
+
+
+def _simple(kind: str, **attributes: Any) -> _Write:
+    return lambda call, value: call.apply(kind, [value], kind.lower(), **attributes)
+
+
+def _with_itself(kind: str, inner: _Write, part: str) -> _Write:
+    """Join a value and what an activation makes of it."""
+    return lambda call, value: call.apply(kind, [value, inner(call, value)], part)
+
+
+def _clipped(call: LayerCall, value: str, low: float, high: float) -> str:
+    bounds = [call.constant("low", low), call.constant("high", high)]
+    return call.apply("Clip", [value, *bounds], "clip")
+
+
+def _relu6(call: LayerCall, value: str) -> str:
+    return _clipped(call, value, 0.0, 6.0)
+
+
+def _hard_sigmoid(call: LayerCall, value: str) -> str:
+    # Keras 3 made it relu6(x + 3) / 6.
+    alpha = 1 / 6 if call.version >= (3,) else 0.2
+    return call.apply("HardSigmoid", [value], "hard_sigmoid", alpha=alpha, beta=0.5)
+
+
+_SILU: Final = _with_itself("Mul", _simple("Sigmoid"), "silu")
+_HARD_SILU: Final = _with_itself("Mul", _hard_sigmoid, "hard_silu")
+# By what Keras calls them: how they are written, and what the summary table calls them.
+_ACTIVATIONS: Final[dict[str, tuple[_Write, str]]] = {
+    "relu": (_simple("Relu"), LayerOp.RELU),
+    "relu6": (_relu6, f"{LayerOp.RELU} up to 6"),
+    "sigmoid": (_simple("Sigmoid"), LayerOp.SIGMOID),
+    "tanh": (_simple("Tanh"), LayerOp.TANH),
+    "softmax": (_simple("Softmax", axis=-1), "Softmax"),
+    "log_softmax": (_simple("LogSoftmax", axis=-1), "log_softmax"),
+    "elu": (_simple("Elu", alpha=1.0), "elu"),
+    "selu": (_simple("Selu"), "selu"),
+    "celu": (_simple("Celu", alpha=1.0), "celu"),
+    "softplus": (_simple("Softplus"), "softplus"),
+    "softsign": (_simple("Softsign"), "softsign"),
+    "exponential": (_simple("Exp"), "exponential"),
+    "mish": (_simple("Mish"), "mish"),
+    "gelu": (_simple("Gelu", approximate="none"), LayerOp.GELU),
+    "silu": (_SILU, LayerOp.SILU),
+    "swish": (_SILU, LayerOp.SILU),
+    "hard_sigmoid": (_hard_sigmoid, "hard_sigmoid"),
+    "hard_silu": (_HARD_SILU, "hard_silu"),
+    "hard_swish": (_HARD_SILU, "hard_swish"),
+    "leaky_relu": (_simple("LeakyRelu", alpha=0.2), "leaky_relu"),
+    "log_sigmoid": (
+        lambda call, value: call.apply(
+            "Log", [call.apply("Sigmoid", [value], "sigmoid")], "log_sigmoid"
+        ),
+        "log_sigmoid",
+    ),
+    "tanh_shrink": (_with_itself("Sub", _simple("Tanh"), "tanh_shrink"), "tanh_shrink"),
+}
+
+
+def activated(call: LayerCall, value: KerasTensor) -> KerasTensor:
+    """Write the activation that a layer has or is, if any."""
+    found = call.options.get("activation")
+    if isinstance(found, dict):  # an activation of Keras' own, as an object
+        config = found.get("config")
+        found = config if isinstance(config, str) else found.get("class_name")
+    name = "linear" if found is None else str(found)
+    if name == "linear":
+        call.words = call.words or name
+        return value
+    if name not in _ACTIVATIONS:
+        raise call.refuse(f"has the activation {quoted(name)}, which is not known here")
+    write, words = _ACTIVATIONS[name]
+    call.words = f"{call.words} + {words}" if call.words else str(words)
+    if name in ("softmax", "log_softmax"):  # of all units of a place, which are last in Keras
+        return call.plainly(value.shape, write(call, call.to.plain(value)))
+    return call.to.like(value, write(call, call.to.native(value)))
+
+
+def _relu(call: LayerCall) -> KerasTensor:
+    """Write a ReLU with a slope below, a threshold and a largest value."""
+    value, most = call.value, call.options.get("max_value")
+    slope, threshold = call.number("negative_slope", 0.0), call.number("threshold", 0.0)
+    highest = None if most is None else call.number("max_value")
+    call.words = LayerOp.RELU if highest is None else f"{LayerOp.RELU} up to {highest:g}"
+    name = call.to.native(value)
+    if slope == 0 and threshold == 0:
+        if highest is not None:
+            return call.to.like(value, _clipped(call, name, 0.0, highest))
+        return call.to.like(value, call.apply("Relu", [name], "relu"))
+    limit = call.constant("threshold", threshold)
+    below = call.apply("Sub", [name, limit], "above")
+    below = call.apply("Mul", [below, call.constant("slope", slope)], "below")
+    high = name
+    if highest is not None:
+        high = call.apply("Min", [name, call.constant("most", highest)], "most")
+    enough = call.apply("GreaterOrEqual", [name, limit], "enough")
+    return call.to.like(value, call.apply("Where", [enough, high, below], "relu"))
+
+
+def _sloped(call: LayerCall, kind: str, words: str, option: str, default: float) -> KerasTensor:
+    call.words, alpha = words, call.number(option, default)
+    made = call.apply(kind, [call.to.native(call.value)], kind.lower(), alpha=alpha)
+    return call.to.like(call.value, made)
+
+
+def _leaky_relu(call: LayerCall) -> KerasTensor:
+    option = "negative_slope" if "negative_slope" in call.options else "alpha"
+    return _sloped(call, "LeakyRelu", "LeakyReLU", option, 0.3)
+
+
+def _prelu(call: LayerCall) -> KerasTensor:
+    value, shared = call.value, call.options.get("shared_axes") or []
+    shape = tuple(1 if axis in shared else size for axis, size in enumerate(value.shape, start=1))
+    (slope,) = call.take(shape)
+    call.words = "PReLU"
+    if value.maps is not None and not call.to.channels_first:
+        slope = slope.transpose(2, 0, 1)
+    inputs = [call.to.native(value), call.weight("weight", slope)]
+    return call.to.like(value, call.apply("PRelu", inputs, "prelu"))
+
+
+def _softmax(call: LayerCall) -> KerasTensor:
+    if call.named.get("mask") is not None:
+        raise call.refuse("is given a mask")
+    value, axis = call.value, call.options.get("axis", -1)
+    if not isinstance(axis, int) or axis == 0 or not -len(value.shape) <= axis <= len(value.shape):
+        raise call.refuse("has no usable axis")
+    call.words = "Softmax"
+    made = call.apply("Softmax", [call.to.plain(value)], "softmax", axis=axis)
+    return call.plainly(value.shape, made)
+
+
+def _scale_and_center(
+    call: LayerCall, shape: tuple[int, ...], *further: tuple[int, ...]
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None, list[NDArray[Any]]]:
+    """Read the weights that a normalisation has where its options name them, and those behind."""
+    scale, center = call.flag("scale", True), call.flag("center", True)
+    found = call.take(shape if scale else None, shape if center else None, *further)
+    weight = found.pop(0) if scale else None
+    bias = found.pop(0) if center else None
+    return weight, bias, found
+
+
+def _axes(call: LayerCall) -> list[int]:
+    """Return the axes that an option names, that of the images counted."""
+    axis, count = call.options.get("axis", -1), len(call.value.shape) + 1
+    axes = [] if axis is None else axis if isinstance(axis, list) else [axis]
+    if not all(isinstance(each, int) and each % count > 0 for each in axes):
+        raise call.refuse("has no usable axis")
+    return [each % count for each in axes]
+
+
+def _batch(call: LayerCall) -> KerasTensor:
+    value, axes = call.value, _axes(call)
+    if len(axes) != 1:
+        raise call.refuse("has no usable axis")
+    (axis,), rank = axes, len(value.shape)
+    units = value.shape[axis - 1]
+    weight, bias, (mean, variance) = _scale_and_center(call, (units,), (units,), (units,))
+    weight = np.ones(units, np.float32) if weight is None else weight
+    bias = np.zeros(units, np.float32) if bias is None else bias
+    call.fixed, call.words = 2 * units, LayerOp.BATCH_NORM
+    epsilon = call.number("epsilon", 1e-3)
+    parts = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
+    names = [call.weight(part, numbers) for part, numbers in parts.items()]
+    in_maps = rank == 3 and axis == (1 if call.to.channels_first else 3)
+    if rank == 1 or in_maps:
+        inputs = [call.to.maps(value) if in_maps else call.to.plain(value), *names]
+        made = call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon)
+        if in_maps:
+            return call.to.of_maps(call.to.sizes(value), made)
+        return call.plainly(value.shape, made)
+    factor = weight / np.sqrt(variance + epsilon)
+    shape = [units if each == axis else 1 for each in range(1, rank + 1)]
+    pair = (call.constant("factor", factor.reshape(shape)),
+            call.constant("offset", (bias - mean * factor).reshape(shape)))  # fmt: skip
+    return call.plainly(value.shape, call.affine(call.to.plain(value), *pair, "norm"))
+
+
+def _layer(call: LayerCall) -> KerasTensor:
+    value = call.value
+    axes, rank = sorted(_axes(call)), len(value.shape)
+    if axes != list(range(rank + 1 - len(axes), rank + 1)) or call.options.get("rms_scaling"):
+        raise call.refuse("normalises otherwise than over the last axes")
+    shape = value.shape[-len(axes) :]
+    weight, bias, _ = _scale_and_center(call, shape)
+    names = [call.weight("weight", np.ones(shape, np.float32) if weight is None else weight)]
+    names += [] if bias is None else [call.weight("bias", bias)]
+    call.words = "LayerNorm"
+    made = call.apply(
+        "LayerNormalization", [call.to.plain(value), *names], "norm", axis=-len(axes),
+        epsilon=call.number("epsilon", 1e-3),
+    )  # fmt: skip
+    return call.plainly(value.shape, made)
+
+
+def _group(call: LayerCall) -> KerasTensor:
+    height, width, channels = call.to.sizes(call.value)
+    groups = channels if call.options.get("groups") == -1 else call.count("groups", 32)
+    on_channels = (1,) if call.to.channels_first else (-1, 3)
+    if call.options.get("axis", -1) not in on_channels or channels % groups:
+        raise call.refuse("has groups that its channels cannot be divided into")
+    weight, bias, _ = _scale_and_center(call, (channels,))
+    call.words = "GroupNorm"
+    into = call.constant("groups", [0, groups, -1], np.int64)
+    back = call.constant("maps", [0, channels, height, width], np.int64)
+    made = call.apply("Reshape", [call.to.maps(call.value), into], "grouped")
+    units = [call.constant("ones", np.ones(groups)), call.constant("zeros", np.zeros(groups))]
+    made = call.apply(
+        "InstanceNormalization", [made, *units], "norm", epsilon=call.number("epsilon", 1e-3)
+    )
+    made = call.apply("Reshape", [made, back], "maps")
+    factor, offset = (
+        None if part is None else call.weight(name, part.reshape(-1, 1, 1))
+        for name, part in (("weight", weight), ("bias", bias))
+    )
+    made = call.affine(made, factor, offset, "norm")
+    return call.to.of_maps((height, width, channels), made)
+
+
+def _numbers(call: LayerCall, name: str, default: float) -> NDArray[np.float32]:
+    try:
+        found = np.asarray(call.options.get(name, default), np.float32)
+    except (ValueError, TypeError) as error:
+        raise call.refuse(f"has no usable {name}") from error
+    if found.size > 1 << 20 or not np.isfinite(found).all():
+        raise call.refuse(f"has no usable {name}")
+    return found
+
+
+def _rescaling(call: LayerCall) -> KerasTensor:
+    value = call.value
+    call.words = LayerOp.SCALE
+    factor, offset = _numbers(call, "scale", 1.0), _numbers(call, "offset", 0.0)
+    if factor.ndim or offset.ndim:  # by place or channel, in Keras' order
+        pair = (call.constant("factor", factor), call.constant("offset", offset))
+        return call.plainly(value.shape, call.affine(call.to.plain(value), *pair, "scaled"))
+    made = call.affine(
+        call.to.native(value),
+        call.constant("factor", factor) if factor != 1 else None,
+        call.constant("offset", offset) if offset != 0 else None,
+        "scaled",
+    )
+    return call.to.like(value, made)
+
+
+def _normalization(call: LayerCall) -> KerasTensor:
+    """Write the layer that has adapted to the mean and the variance of its images."""
+    value, axes = call.value, _axes(call)
+    kept = tuple(value.shape[axis - 1] for axis in axes)
+    if call.options.get("mean") is not None:
+        mean, variance = _numbers(call, "mean", 0.0), _numbers(call, "variance", 0.0)
+    else:
+        mean, variance = call.take(kept, kept)
+        call.fixed = call.parameters
+    shape = [size if axis in axes else 1 for axis, size in enumerate(value.shape, start=1)]
+    mean, variance = (
+        (np.broadcast_to(each, kept) if each.size == 1 else each).reshape(shape)
+        for each in (mean, variance)
+    )
+    deviation = np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
+    call.words = LayerOp.NORMALISE
+    invert = call.flag("invert", False)
+    factor, offset = (deviation, mean) if invert else (1 / deviation, -mean / deviation)
+    in_maps = len(value.shape) == 3 and value.maps is not None and not call.to.channels_first
+    if in_maps:
+        factor, offset = (np.transpose(each, (2, 0, 1)) for each in (factor, offset))
+    pair = (call.constant("factor", factor), call.constant("offset", offset))
+    source = call.to.maps(value) if in_maps else call.to.plain(value)
+    made = call.affine(source, *pair, "scaled")
+    return call.to.like(value, made) if in_maps else call.plainly(value.shape, made)
+
+
+def _layer_scale(call: LayerCall) -> KerasTensor:
+    """Write the scale of each channel that ConvNeXt learns."""
+    (gamma,) = call.take((call.value.shape[-1],))
+    call.words = LayerOp.SCALE
+    made = call.affine(call.to.plain(call.value), call.weight("weight", gamma), None, "scaled")
+    return call.plainly(call.value.shape, made)
+
+
+LAYERS: Final[dict[str, Writer]] = {
+    "Activation": lambda call: activated(call, call.value),
+    "ReLU": _relu,
+    "ReLU6": lambda call: call.to.like(call.value, _relu6(call, call.to.native(call.value))),
+    "LeakyReLU": _leaky_relu,
+    "PReLU": _prelu,
+    "ELU": lambda call: _sloped(call, "Elu", "ELU", "alpha", 1.0),
+    "Softmax": _softmax,
+    "BatchNormalization": _batch,
+    "LayerNormalization": _layer,
+    "GroupNormalization": _group,
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "LayerScale": _layer_scale,
+}
