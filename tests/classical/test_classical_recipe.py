@@ -15,7 +15,7 @@ from opsin.classical.classical_recipe import (
     ClassicalRecipe,
     resolve_classical,
 )
-from opsin.cli.recipe_file import merge_options
+from opsin.cli.recipe_flags import merge_options
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import ClassicalName, DataRecipe
 from opsin.models.resolve import resolve

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import columns, console, plain, print_json, say
 from opsin.commands.backbones import (
     KnownBackbone,
     ListedBackbone,
     describe_backbone,
     list_backbones,
 )
-from opsin.core.format import file_size, short_count
+from opsin.core.format import file_size, grey_or_colour, short_count
 from opsin.report.terminal import for_people
 
 
@@ -45,22 +44,18 @@ def backbones(
         if as_json:
             print_json({"backbones": [row.model_dump(mode="json") for row in rows]})
         else:
-            _tell_rows(rows)
+            _print_list(rows)
         return
     known = describe_backbone(network, prepare=prepare, offline=offline, watcher=watcher)
     if as_json:
         print_json(known.model_dump(mode="json"))
     else:
-        _tell_one(known)
+        _print_one(known)
 
 
-def _tell_rows(rows: list[ListedBackbone]) -> None:
-    screen = console()
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for name in ("Name", "For"):
-        table.add_column(name)
-    for name in ("Size", "Input", "Multiply-adds", "An image", "Licence"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _print_list(rows: list[ListedBackbone]) -> None:
+    figures = ("Size", "Input", "Multiply-adds", "An image", "Licence")
+    table = columns("Name", "For", figures=figures)
     table.add_column("Here")
     for row in rows:
         table.add_row(
@@ -70,29 +65,26 @@ def _tell_rows(rows: list[ListedBackbone]) -> None:
             f"{row.side[0]}×{row.side[1]}",
             short_count(row.multiply_adds),
             _time(row.milliseconds),
-            escape(row.licence),
+            plain(row.licence),
             "no" if row.path is None else "yes",
         )
-    screen.print(table)
-    screen.print()
+    console().print(table)
+    say()
     for row in rows:
         at = f"@{row.revision[:12]}" if row.revision else " (a package, installed with Opsin)"
-        screen.print(f"{row.name}: {row.repository}{at}", markup=False)
-    screen.print(
+        say(f"{row.name}: {row.repository}{at}")
+    say(
         "\nTrain with one: opsin train SOURCE --from efficientnet-lite2. Any other: --from FILE, "
-        "RUN or owner/name on the Hugging Face hub.",
-        markup=False,
+        "RUN or owner/name on the Hugging Face hub."
     )
 
 
-def _tell_one(known: KnownBackbone) -> None:
-    screen = console()
-    colours = "grey" if known.channels == 1 else "colour"
+def _print_one(known: KnownBackbone) -> None:
     facts = {
         "Network": known.name,
         "File": str(known.path),
         "Size": file_size(known.size),
-        "Input": f"{known.side[0]}×{known.side[1]}, {colours}",
+        "Input": f"{known.side[0]}×{known.side[1]}, {grey_or_colour(known.channels)}",
         "Pixels": known.pixels or "unknown: say it by --prepare",
         "Licence": known.licence,
         "Work": f"{short_count(known.multiply_adds)} multiply-adds an image, "
@@ -100,18 +92,14 @@ def _tell_one(known: KnownBackbone) -> None:
     }
     grid = Table.grid(padding=(0, 2))
     for name, text in facts.items():
-        grid.add_row(name, escape(text))
-    screen.print(grid)
-    screen.print("\nValues for --at; those with a star are taken by default:\n", markup=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for name in ("", "Value", "Operator"):
-        table.add_column(name, overflow="fold")
-    table.add_column("Shape", justify="right", no_wrap=True)
+        grid.add_row(name, plain(text))
+    console().print(grid)
+    say("\nValues for --at; those with a star are taken by default:\n")
+    table = columns("", "Value", "Operator", figures=("Shape",))
     for value in known.values:
         shape = " × ".join(map(str, value.shape))
-        star = "*" if value.usual else ""
-        table.add_row(star, escape(value.name), escape(value.op), shape)
-    screen.print(table)
+        table.add_row("*" if value.usual else "", plain(value.name), plain(value.op), shape)
+    console().print(table)
 
 
 def _time(milliseconds: float | None) -> str:

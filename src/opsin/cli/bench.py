@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
 from opsin.report.terminal import for_people
@@ -40,10 +37,9 @@ def bench(
     if as_json:
         print_json(done.model_dump())
         return
-    table = Table("Work", "Network", "How", "Size", "Device", box=None, pad_edge=False)
-    for name in ("Images/s", "Slowest", "Fastest"):
-        table.add_column(name, justify="right")
+    figures = ("Images/s", "Slowest", "Fastest")
+    table = columns("Work", "Network", "How", "Size", "Device", figures=figures, gap=2)
     for rate in done.rates:
-        figures = map(speed, (rate.images_per_second, rate.slowest, rate.fastest))
-        table.add_row(rate.work, escape(rate.name), rate.how, rate.size, rate.device, *figures)
+        speeds = map(speed, (rate.images_per_second, rate.slowest, rate.fastest))
+        table.add_row(rate.work, plain(rate.name), rate.how, rate.size, rate.device, *speeds)
     console().print(table)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
-from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, columns_of
+from opsin.cli.output import console, print_json, say
+from opsin.report.side_by_side import BOLD, Comparison, columns_of
 from opsin.report.terminal import for_people, printable
 
 
@@ -44,15 +43,12 @@ def compare(
             which the runs disagree.
         speed: Measure how many images a second each run's classifier answers here.
     """
-    from opsin.commands import compare as workflow  # noqa: PLC0415  loads what prediction needs
-
-    if not runs and baselines is None:
-        raise typer.BadParameter("expected two runs; received none.", param_hint="RUN RUN...")
+    options.expect(runs or baselines is not None, "two runs; received none.", "RUN RUN...")
     watcher = for_people(quiet=quiet)
     if baselines is None:
-        found = workflow.compare(
-            *(runs or ()), against=against, out=out, speed=speed, watcher=watcher
-        )
+        from opsin.commands.compare import compare as workflow  # noqa: PLC0415  slow to load
+
+        found = workflow(*(runs or ()), against=against, out=out, speed=speed, watcher=watcher)
     else:
         from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
 
@@ -64,26 +60,32 @@ def compare(
         return
     screen = console()
     for row in found.runs:
-        screen.print(f"{row.letter}  {printable(row.run)}", markup=False, soft_wrap=True)
+        say(f"{row.letter}  {printable(row.run)}")
     screen.print()
     screen.print(_table(found, screen.width))
     for pair in found.pairs:
+        first, second = pair.letters
         screen.print(f"\n{pair.sentence}.", markup=False)
-        screen.print(_counts(pair), markup=False)
+        screen.print(
+            f"Both right {pair.both_right:,} · only {first} {pair.only_first:,} · only {second} "
+            f"{pair.only_second:,} · both wrong {pair.both_wrong:,} "
+            f"({pair.both_wrong_differently:,} of them with different answers)",
+            markup=False,
+        )
     remarks = list(found.remarks)
     if screen.is_terminal and any(row.best for row in found.runs):
         remarks.append(BOLD)
     for remark in remarks:
         screen.print(f"\n{remark}", style="dim", markup=False)
     if found.files:
-        screen.print(f"\nLook      {found.files[0]}", markup=False, soft_wrap=True)
+        say(f"\nLook      {found.files[0]}")
 
 
 def _table(found: Comparison, width: int) -> Table:
     # All columns fit 80 characters, if they stand close.
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width > 96 else 1, 0, 0))
-    columns = columns_of(found.runs)
-    for place, column in enumerate(columns):
+    shown = columns_of(found.runs)
+    for place, column in enumerate(shown):
         # Headings are broken before figures are.
         table.add_column(
             column.heading.replace(" ", "\n"),
@@ -91,16 +93,6 @@ def _table(found: Comparison, width: int) -> Table:
             overflow="fold",
             no_wrap=place >= 2,
         )
-    for row in zip(*(column.cells for column in columns), strict=True):
+    for row in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*(f"[bold]{escape(text)}[/]" if best else escape(text) for text, best in row))
     return table
-
-
-def _counts(pair: ComparedPair) -> str:
-    """Return in a line who is right how often."""
-    first, second = pair.letters
-    return (
-        f"Both right {pair.both_right:,} · only {first} {pair.only_first:,} · only {second} "
-        f"{pair.only_second:,} · both wrong {pair.both_wrong:,} "
-        f"({pair.both_wrong_differently:,} of them with different answers)"
-    )

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from opsin.cli import options, recipe_flags
-from opsin.cli.cache import tell_cache
-from opsin.cli.output import console, print_json
-from opsin.cli.transfer import tell_changes, tell_export
-from opsin.commands.changes import changes_since
+from opsin.cli.cache import show_cache
+from opsin.cli.options import expect
+from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
+from opsin.commands.changes import Changes, changes_since
 from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
-from opsin.commands.transfer import Form, check_target, export_data
+from opsin.commands.transfer import Exported, Form, check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.core.events import Watcher
-from opsin.core.format import repeats
+from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
@@ -34,11 +28,8 @@ from opsin.data.split import LARGE
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
-# Unreadable files that are named on the screen.
-_SHOWN: Final = 5
-_NOTHING_ELSE: Final = (
-    "expected no other option that reads or writes images: the run says how they are read."
-)
+# Images of a kind of change that are named on the screen.
+_SHOWN: Final = 3
 
 
 @recipe_flags.takes_training(*recipe_flags.VARYING, after="yes")
@@ -101,79 +92,64 @@ def data(
             again when they are needed.
         yes: With --empty: do not ask.
     """
-    if cache or empty or yes:
-        _check_cache(cache, source or since or given)
-        tell_cache(empty or [], sure=yes, as_json=as_json)
+    expect(cache or not (empty or yes), "--cache beside it.", "--empty")
+    if cache:
+        expect(not (source or since or given), "no source beside it.", "--cache")
+        show_cache(empty or [], sure=yes, as_json=as_json)
         return
     watcher = for_people(quiet=quiet)
+    sources = source or []
     if since is not None:
-        if given or audit or export is not None or rows is not None or is_elsewhere(on):
-            raise typer.BadParameter(_NOTHING_ELSE, param_hint="--since")
-        places = [*(source or []), *(moved or [])]
-        tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
+        alone = not (given or audit or export or rows or is_elsewhere(on))
+        expect(
+            alone,
+            "no other option that reads or writes images: the run says how they are read.",
+            "--since",
+        )
+        _show_changes(changes_since(since, *sources, *(moved or []), watcher=watcher), as_json)
         return
-    if moved or not source:
-        expected = "--since RUN beside it." if moved else "a source; received none."
-        hint = "--data" if moved else "SOURCE"
-        raise typer.BadParameter(f"expected {expected}", param_hint=hint)
+    expect(not moved, "--since RUN beside it.", "--data")
+    expect(sources, "a source; received none.", "SOURCE")
     reading = {name: value for name, value in given.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in given.items() if name not in DATA_OPTIONS}
-    _check_varying(varying, drawn=draw and export is None)
-    _check_files(export, rows, audit=audit, form=export_as)
-    _read_on(on, source, reading, watcher)
-    if export is not None:
-        dataset = load(*source, watcher=watcher, **reading)
-        written = export_data(dataset, export, form=export_as, watcher=watcher)
-        tell_export(written, as_json=as_json)
-        return
-    shown = _Overview(look_at(*source, watcher=watcher, **reading))
-    if draw:
-        shown.draw(out, seed)
+    # What could not be written or shown is refused before an hour's reading.
     if varying:
-        shown.vary(varying, out, seed, watcher)
-    if audit:
-        shown.audit(watcher, page_in=out if draw else None)
-    shown.tell(rows, as_json=as_json)
-
-
-def _read_on(on: str, source: Sequence[str], reading: Mapping[str, Any], watcher: Watcher) -> None:
-    """Let a cluster decode the images, where one is named."""
-    if is_elsewhere(on):
-        decode(*source, on=on, watcher=watcher, **reading)
-
-
-def _check_cache(shown: bool, beside: object) -> None:
-    """Refuse a part to empty without the cache, and the cache beside a source."""
-    if not shown:
-        raise typer.BadParameter("expected --cache beside it.", param_hint="--empty")
-    if beside:
-        raise typer.BadParameter("expected no source beside it.", param_hint="--cache")
-
-
-def _check_files(export: Path | None, rows: Path | None, *, audit: bool, form: Form | None) -> None:
-    """Refuse at once what could not be written after an hour's reading."""
+        expect(
+            draw and not export,
+            "neither --export nor --no-draw beside it: it is shown as an image.",
+            f"--{next(iter(varying))}",
+        )
+        check_varying(**varying)
     if rows is not None:
         check_rows_file(rows)
+    expect(export or not export_as, "--export PATH beside it.", "--export-as")
+    expect(not (export and (audit or rows)), "neither --audit nor --rows beside it.", "--export")
     if export is not None:
-        if audit or rows is not None:
-            raise typer.BadParameter(
-                "expected neither --audit nor --rows beside it.", param_hint="--export"
-            )
-        check_target(export, form)
-    elif form is not None:
-        raise typer.BadParameter("expected --export PATH beside it.", param_hint="--export-as")
-
-
-def _check_varying(varying: Mapping[str, object], *, drawn: bool) -> None:
-    """Refuse at once what could not be shown after an hour's reading."""
-    if not varying:
+        check_target(export, export_as)
+    if is_elsewhere(on):
+        decode(*sources, on=on, watcher=watcher, **reading)
+    if export is not None:
+        dataset = load(*sources, watcher=watcher, **reading)
+        _show_export(export_data(dataset, export, form=export_as, watcher=watcher), as_json)
         return
-    if not drawn:
-        raise typer.BadParameter(
-            "expected neither --export nor --no-draw beside it: it is shown as an image.",
-            param_hint=f"--{next(iter(varying))}",
+    overview = _Overview(look_at(*sources, watcher=watcher, **reading))
+    if draw:
+        from opsin.commands.data import draw_data  # noqa: PLC0415  needs matplotlib
+
+        overview.drawn += draw_data(overview.dataset, out, seed=seed)
+    if varying:
+        overview.varied = draw_variations(
+            overview.dataset, out, seed=seed, watcher=watcher, **varying
         )
-    check_varying(**varying)
+        overview.drawn.append(overview.varied.image)
+    if audit:
+        overview.audit(watcher, page_in=out if draw else None)
+    overview.rows = write_rows(overview.dataset, overview.findings, rows) if rows else None
+    if as_json:
+        print_json(overview.to_json())
+    else:
+        overview.print_facts()
+        overview.print_files()
 
 
 @dataclass
@@ -187,33 +163,13 @@ class _Overview:
     page: Path | None = None
     rows: Path | None = None
 
-    def draw(self, out: Path, seed: int) -> None:
-        """Draw samples, classes and sizes."""
-        from opsin.commands.data import draw_data  # noqa: PLC0415  needs matplotlib
-
-        self.drawn += draw_data(self.dataset, out, seed=seed)
-
-    def vary(self, varying: Mapping[str, object], out: Path, seed: int, watcher: Watcher) -> None:
-        """Draw images as the training would vary them."""
-        self.varied = draw_variations(self.dataset, out, seed=seed, watcher=watcher, **varying)
-        self.drawn.append(self.varied.image)
-
     def audit(self, watcher: Watcher, *, page_in: Path | None) -> None:
-        """Look for what is wrong, and write the page where it is wanted."""
+        """Look for what is wrong, and write the page into a folder."""
         self.findings = find_trouble(self.dataset, watcher=watcher)
         if page_in is not None:
             from opsin.commands.data import write_audit  # noqa: PLC0415  needs matplotlib
 
             self.page = write_audit(self.findings, page_in)
-
-    def tell(self, rows: Path | None, *, as_json: bool) -> None:
-        """Write the rows where they are wanted, and print everything."""
-        if rows is not None:
-            self.rows = write_rows(self.dataset, self.findings, rows)
-        if as_json:
-            print_json(self.to_json())
-        else:
-            self.print(console())
 
     def to_json(self) -> JsonObject:
         """Return what ``--json`` prints."""
@@ -229,55 +185,93 @@ class _Overview:
             content["rows"] = str(self.rows)
         return content
 
-    def print(self, screen: Console) -> None:
-        """Print the facts, a row a class, what is wrong, and where the files are."""
-        self._print_facts(screen)
-        if self.findings is not None:
-            none = "\nNothing suspicious"
-            screen.print("\nFindings, the worst first" if self.findings.findings else none)
-            screen.print(findings_table(self.findings.findings))
-        elif any(self.dataset.leaks):
-            said = leaks_in_words(leaks_of(self.dataset))
-            screen.print(f"\n{said}", markup=False)
-        if self.page is not None:
-            screen.print(f"\nAudit     {self.page}", markup=False, soft_wrap=True)
-        if self.varied is not None:
-            said = f"{self.varied.words} ({self.varied.policy})"
-            screen.print(f"\nVaried    {said}", markup=False, soft_wrap=True)
-        if self.rows is not None:
-            screen.print(f"\nRows      {self.rows}", markup=False, soft_wrap=True)
-        if self.drawn:
-            screen.print(f"\nImages    {', '.join(map(str, self.drawn))}", markup=False)
-
-    def _print_facts(self, screen: Console) -> None:
+    def print_facts(self) -> None:
+        """Print what the source holds: a row for each class."""
         dataset, about = self.dataset, self.dataset.describe()
         low, high = about.range
-        screen.print(f"[bold]{escape(dataset.recipe.source)}[/]  {dataset.summary()}")
         shape = "×".join(map(str, about.shape))
-        what = f"uint8[{shape}] (height, width, channels), values {low} to {high}"
-        screen.print(f"Each image is {what}.", markup=False)
-        screen.print(f"Fingerprint {about.fingerprint[:16]}\n")
-        table = Table(box=None, pad_edge=False, padding=(0, 2))
-        table.add_column("Class")
-        for part in ("Train", "Val", "Test", "All"):
-            table.add_column(part, justify="right")
+        console().print(f"[bold]{plain(dataset.recipe.source)}[/]  {dataset.summary()}")
+        say(f"Each image is uint8[{shape}] (height, width, channels), values {low} to {high}.")
+        say(f"Fingerprint {about.fingerprint[:16]}\n")
+        rows = columns("Class", figures=("Train", "Val", "Test", "All"))
         for name, parts in about.counts.items():
             numbers = [*parts.values(), sum(parts.values())]
-            table.add_row(escape(name), *(f"{number:,}" for number in numbers))
-        screen.print(table)
+            rows.add_row(plain(name), *(f"{number:,}" for number in numbers))
+        console().print(rows)
         if dataset.parts_may_move:
-            screen.print(
+            console().print(
                 f"\nImages that are added to classes of fewer than {LARGE} can move old ones to "
                 "another part; --parts-of RUN keeps the parts of a run."
             )
         if dataset.repeated:
-            screen.print(repeats(dataset.repeated))
-        for name, reason in dataset.unreadable[:_SHOWN]:
-            screen.print(f"unreadable: {name}: {reason}", markup=False)
-        more = len(dataset.unreadable) - _SHOWN
-        if more > 0:
-            screen.print(f"… and {more:,} more unreadable files (--json names all)")
+            say(repeats(dataset.repeated))
+        say_unreadable(dataset.unreadable)
         if dataset.left_out:
-            screen.print(f"Left out: {left_out_in_words(dataset.left_out)}", markup=False)
+            say(f"Left out: {left_out_in_words(dataset.left_out)}")
         if dataset.problem is not None and self.findings is None:
-            screen.print(f"\nNo classifier can be made of these: {dataset.problem}", markup=False)
+            say(f"\nNo classifier can be made of these: {dataset.problem}")
+
+    def print_files(self) -> None:
+        """Print what is wrong with it, and where the files about it are."""
+        if self.findings is not None:
+            none = "\nNothing suspicious"
+            say("\nFindings, the worst first" if self.findings.findings else none)
+            console().print(findings_table(self.findings.findings))
+        elif any(self.dataset.leaks):
+            console().print(f"\n{leaks_in_words(leaks_of(self.dataset))}", markup=False)
+        if self.page is not None:
+            say(f"\nAudit     {self.page}")
+        if self.varied is not None:
+            say(f"\nVaried    {self.varied.words} ({self.varied.policy})")
+        if self.rows is not None:
+            say(f"\nRows      {self.rows}")
+        if self.drawn:
+            console().print(f"\nImages    {', '.join(map(str, self.drawn))}", markup=False)
+
+
+def _show_export(written: Exported, as_json: bool) -> None:
+    """Print where a collection was written, and how to read it there."""
+    if as_json:
+        print_json(written.to_json())
+        return
+    say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
+    say(f"Train on them with: {written.command}")
+
+
+def _show_changes(changes: Changes, as_json: bool) -> None:
+    """Print what changed since a run: a row for each kind, with the first few names."""
+    if as_json:
+        print_json(changes.to_json())
+        return
+    then, now = changes.fingerprint_then[:16], changes.fingerprint_now[:16]
+    same = changes.fingerprint_then == changes.fingerprint_now
+    console().print(f"[bold]{plain(changes.source)}[/]  since {plain(str(changes.run))}")
+    say(f"Fingerprint {then}{', as it was then' if same else f' then, {now} now'}\n")
+    renamed = [f"{pair.then.name} → {pair.now.name}" for pair in changes.renamed]
+    relabelled = [
+        f"{pair.now.name} ({pair.then.label} → {pair.now.label})" for pair in changes.relabelled
+    ]
+    kinds = {
+        "added": [image.name for image in changes.added],
+        "removed": [image.name for image in changes.removed],
+        "renamed": renamed,
+        "relabelled": relabelled,
+        "changed": [pair.now.name for pair in changes.changed],
+    }
+    rows = columns("Images", "Count", "Such as")
+    rows.columns[1].justify = "right"
+    rows.add_row("unchanged", f"{changes.unchanged:,}", "")
+    for kind, names in kinds.items():
+        more = [f"and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
+        rows.add_row(kind, f"{len(names):,}", plain(" · ".join(names[:_SHOWN] + more)))
+    console().print(rows)
+    if not changes.moved:
+        say("\nTrained again with the same options, no image changes sides.")
+        return
+    sides = ", ".join(
+        f"{count:,} {before} → {after}" for (before, after), count in changes.sides.items()
+    )
+    say(
+        f"\nTrained again with the same options, {len(changes.moved):,} images change sides: "
+        f"{sides}."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import print_json, say
 from opsin.commands.docs import open_docs
 
 
@@ -25,4 +25,4 @@ def docs(
     if as_json:
         print_json({"url": address})
     else:
-        console().print(address, markup=False, highlight=False, soft_wrap=True)
+        say(address)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli import options, recipe_flags
-from opsin.cli.output import STOP_SAID, console, print_json
+from opsin.cli.output import STOP_SAID, console, plain, print_json, say_unreadable
 from opsin.commands import embed as workflow
-from opsin.commands.embed import Embedded
 from opsin.core.format import clock, counted
-from opsin.report.terminal import for_people, printable
-
-# Unreadable files that are named on the screen.
-_SHOWN: Final = 5
+from opsin.report.terminal import for_people
 
 
 @recipe_flags.takes_data("test", "classes", "columns", "follow_links", "outside", after="offline")
@@ -50,43 +45,22 @@ def embed(
         out (FILE): Write into this new .npz or .parquet file, or object (s3://bucket/photos.npz)
             (default: SOURCE-NETWORK.npz); stopped or killed, the same command goes on where it was.
     """
-    if "backbone" not in given:
-        raise typer.BadParameter(
-            "expected a pretrained network: an ONNX file, or a run.", param_hint="--from"
-        )
+    options.expect("backbone" in given, "a pretrained network: an ONNX file, or a run.", "--from")
     try:
         done = workflow.embed(
-            source,
-            at=at,
-            out=out,
-            offline=offline,
-            shard=shard,
-            on=on,
-            device=device,
-            watcher=for_people(quiet=quiet),
-            **given,
-        )
+            source, at=at, out=out, offline=offline, shard=shard, on=on, device=device,
+            watcher=for_people(quiet=quiet), **given,
+        )  # fmt: skip
     except KeyboardInterrupt:
         STOP_SAID.set()
         raise typer.Exit(130) from None
     if as_json:
         print_json(done.to_json())
-    else:
-        _summarise(done)
-
-
-def _summarise(done: Embedded) -> None:
-    """Print what was written, and what could not be read."""
-    screen = console()
+        return
     before = done.images - done.computed
     known = f", {before:,} of them known before" if before else ""
-    name = escape(printable(str(done.out)))
-    screen.print(
-        f"[bold]Features[/]  {name} · {counted(done.images, 'image')}{known} · "
+    console().print(
+        f"[bold]Features[/]  {plain(str(done.out))} · {counted(done.images, 'image')}{known} · "
         f"{done.units:,} numbers each · {clock(done.seconds)}"
     )
-    for image, reason in done.unreadable[:_SHOWN]:
-        screen.print(f"unreadable: {printable(image)}: {reason}", markup=False)
-    more = len(done.unreadable) - _SHOWN
-    if more > 0:
-        screen.print(f"… and {more:,} more unreadable files (--json names all)")
+    say_unreadable(done.unreadable)

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.markup import escape
-
 from opsin.cli import options, recipe_flags
-from opsin.cli.output import console, print_json
+from opsin.cli.output import console, plain, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import plus_minus, repeats
 from opsin.evaluation.metric_table import summary_of
@@ -19,7 +17,6 @@ from opsin.report.terminal import (
     corrected_in_words,
     for_people,
     images_in_words,
-    printable,
 )
 
 if TYPE_CHECKING:
@@ -68,17 +65,20 @@ def evaluate(
     if as_json:
         print_json(figures.to_json())
     else:
-        _tell(source, figures)
+        _print_figures(source, figures)
     if place is not None:  # last, so that a full disk loses nothing
         publish_figures(figures, place)
 
 
-def _tell(source: list[str], figures: EvaluationResult) -> None:
+def _print_figures(source: list[str], figures: EvaluationResult) -> None:
     """Print the figures, what they do not tell, and the classes."""
     screen = console()
-    title = f"{' + '.join(source)} ({_part(figures)})"
+    part = _PARTS[figures.part]
+    if figures.part == "unseen" and figures.seen_nearly != 0:
+        part = "images without an exact copy in training"
+    title = f"{' + '.join(source)} ({part})"
     measured = f"accuracy {plus_minus(figures)} · {summary_of(figures)}"
-    screen.print(f"{escape(printable(title))} · {escape(printable(measured))}")
+    screen.print(f"{plain(title)} · {plain(measured)}")
     where = "" if figures.device == "cpu" else f" on {figures.device}"
     screen.print(f"{images_in_words(figures)} · {figures.seconds:.1f} s{where}")
     if figures.repeated_rows:
@@ -91,13 +91,6 @@ def _tell(source: list[str], figures: EvaluationResult) -> None:
         screen.print(f"The test images were {looks_in_words(figures.looks)}.")
     screen.print(f"Confuses {confusions(figures)}\n", markup=False)
     screen.print(class_table(figures))
-
-
-def _part(figures: EvaluationResult) -> str:
-    """Say which images were judged."""
-    if figures.part == "unseen" and figures.seen_nearly != 0:
-        return "images without an exact copy in training"
-    return _PARTS[figures.part]
 
 
 def _remarks(figures: EvaluationResult) -> Iterator[str]:

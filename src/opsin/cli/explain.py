@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import counted, decimals, percent
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import bar, for_people, printable
@@ -58,50 +58,35 @@ def explain(
     """
     from opsin.commands.inspect import explain as workflow  # noqa: PLC0415  slow to load
 
-    watcher = for_people(quiet=quiet)
-    found = workflow(model, term, image, layer=layer, data=data or (), watcher=watcher)
+    explained = workflow(
+        model, term, image, layer=layer, data=data or (), watcher=for_people(quiet=quiet)
+    )
     if as_json:
-        print_json(found.to_json())
+        print_json(explained.to_json())
     else:
-        show_explained(console(), found)
+        _show(console(), explained)
 
 
-def show_explained(screen: Console, found: Explained) -> None:
+def _show(screen: Console, explained: Explained) -> None:
     """Print a lesson; or, where none was asked for, which there are."""
-    lesson, answer = found.lesson, found.answer
+    lesson, answer = explained.lesson, explained.answer
     if lesson is None or answer is None:
-        screen.print(_terms(found.terms))
+        terms = columns("Term", "Layers", "What it does", gap=2)
+        for term, sentence in SENTENCES.items():
+            layers = explained.terms.get(term, ())
+            more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+            terms.add_row(term, plain(", ".join(layers[:3]) + more) or "none here", sentence)
+        screen.print(terms)
         return
-    said = f"{printable(answer.name)}   {printable(answer.answer)}   {percent(answer.confidence)}"
-    screen.print(said, markup=False)
+    words = printable(answer.name), printable(answer.answer), percent(answer.confidence)
+    screen.print("   ".join(words), markup=False)
     if answer.rejected is None:
         screen.print(f"{CANNOT_TELL}.", style="dim")
     screen.print(f"{printable(lesson.layer)}   {printable(lesson.kind)}", markup=False)
     screen.print(SENTENCES[lesson.term], markup=False)
     for part in _PARTS[lesson.term](lesson):
         screen.print()
-        screen.print(part, markup=False) if isinstance(part, str) else screen.print(part)
-
-
-def _terms(terms: Mapping[Term, Sequence[str]]) -> Table:
-    table = _table("Term", "Layers", "What it does", left=3)
-    for term, sentence in SENTENCES.items():
-        layers = terms.get(term, ())
-        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-        table.add_row(term, _plain(", ".join(layers[:3]) + more) or "none here", sentence)
-    return table
-
-
-def _table(*headings: str, left: int = 1) -> Table:
-    """An empty table, its first columns for words and the others for figures."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if place < left else "right", overflow="fold")
-    return table
-
-
-def _plain(text: str) -> str:
-    return escape(printable(text))
+        screen.print(part, markup=False if isinstance(part, str) else None)
 
 
 def _grid(values: NDArray[Any], marked: Sequence[tuple[int, int]] = ()) -> Table:
@@ -193,10 +178,11 @@ def _batch_normalisation(lesson: BatchNormalisationLesson) -> Iterator[Renderabl
     where = "" if lesson.place is None else f", row {lesson.place[0]}, column {lesson.place[1]}"
     yield f"Unit {lesson.unit}{where}: the largest number of the layer."
     yield _sums(lesson.steps)
-    table = _table(
-        "Unit", "Mean before", "Deviation", "Mean in training", "Deviation", "Scale", "Shift",
+    headings = (
+        "Mean before", "Deviation", "Mean in training", "Deviation", "Scale", "Shift",
         "Mean after", "Deviation",
     )  # fmt: skip
+    table = columns("Unit", figures=headings, gap=2)
     for number, figures in lesson.rows(_ROWS):
         table.add_row(str(number), *(f"{figure:.3f}" for figure in figures))
     yield table
@@ -215,18 +201,18 @@ def _dropout(lesson: DropoutLesson) -> Iterator[RenderableType]:
         assumed = " (the file does not say how many; half is usual)" if lesson.assumed else ""
         yield f"While training, {dropped} are set to 0{assumed}, {scaled}."
     yield "Some of these values, without dropout and in the first answer with it:"
-    table = _table("Value", "Off", "On")
+    table = columns("Value", figures=("Off", "On"), gap=2)
     for place, before, after in lesson.examples():
         table.add_row(f"{place}", f"{before:.3f}", f"{after:.3f}")
     yield table
-    answers = _table("Answer", "Dropped", "Label", "", "Confidence", left=4)
-    answers.columns[1].justify = answers.columns[4].justify = "right"
+    answers = columns("Answer", "Dropped", "Label", "", figures=("Confidence",), gap=2)
+    answers.columns[1].justify = "right"
     off = (lesson.label, float(lesson.off.max()), 0)
     for number, (label, share, lost) in enumerate([off, *lesson.answers]):
         colour = "blue" if label == lesson.label else "red"
         drawn = f"[{colour}]{bar(share, 20)}[/]"
         name = str(number or "off")
-        answers.add_row(name, f"{lost:,}", _plain(label), drawn, percent(share))
+        answers.add_row(name, f"{lost:,}", plain(label), drawn, percent(share))
     yield answers
     counts = " · ".join(f"{printable(label)} {count}" for label, count in lesson.counts)
     shares = lesson.in_its_favour
@@ -242,14 +228,13 @@ def _softmax(lesson: SoftmaxLesson) -> Iterator[RenderableType]:
     yield f"Temperature {lesson.temperature:.3f}{calibrated}."
     mixed = bool(np.any(lesson.mix))
     tried = [lesson.at(each) for each in _TEMPERATURES]
-    table = _table(
-        "Class", "Logit", *(("Mix",) if mixed else ()), "e^(logit/T)", "Probability",
-        *(f"T = {each:g}" for each in _TEMPERATURES),
-    )  # fmt: skip
+    temperatures = [f"T = {each:g}" for each in _TEMPERATURES]
+    headings = ["Logit", *(["Mix"] if mixed else []), "e^(logit/T)", "Probability", *temperatures]
+    table = columns("Class", figures=headings, gap=2)
     own = lesson.exponentials
     for place in lesson.order[:_ROWS]:
         table.add_row(
-            _plain(lesson.classes[place]),
+            plain(lesson.classes[place]),
             f"{lesson.logits[place]:.3f}",
             *((f"{lesson.mix[place]:.3f}",) if mixed else ()),
             f"{own[place]:.4f}",

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import typer
-from rich.console import Console
-
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import print_json, say
 from opsin.commands.export.shipped import Shipped, To
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import file_size
@@ -54,60 +51,45 @@ def export(
             repository is private.
         public: For the hub: let everybody see a new repository.
     """
-    if to not in get_args(To) and not to.startswith(PREFIX):
-        raise typer.BadParameter(
-            f"expected int8, fp16, bundle or hf:owner/name; received {to!r}.", param_hint="--to"
-        )
+    known = to in get_args(To) or to.startswith(PREFIX)
+    options.expect(known, f"int8, fp16, bundle or hf:owner/name; received {to!r}.", "--to")
     from opsin.commands.export.export import export_model  # noqa: PLC0415  needs the ONNX library
 
     shipped = export_model(
-        model,
-        to,
-        out=out,
-        force=force,
-        data=data or (),
-        licence=licence,
-        upload=upload,
-        public=public,
-        watcher=for_people(quiet=quiet),
-    )
+        model, to, out=out, force=force, data=data or (), licence=licence, upload=upload,
+        public=public, watcher=for_people(quiet=quiet),
+    )  # fmt: skip
     if as_json:
         print_json(shipped.to_json())
     elif isinstance(shipped, Shipped):
-        _show(console(), shipped)
+        _print_file(shipped)
     else:
-        _show_folder(console(), shipped)
+        _print_folder(shipped)
 
 
-def _show(screen: Console, shipped: Shipped) -> None:
+def _print_file(shipped: Shipped) -> None:
     """Print what a file brought."""
     size = f"{file_size(shipped.bytes)} (before {file_size(shipped.bytes_before)})"
-    screen.print(printable(f"File      {shipped.path} · {size}"), markup=False)
-    screen.print(f"Verdict   {shipped.verdict}", markup=False)
-    screen.print(
+    say(printable(f"File      {shipped.path} · {size}"))
+    say(f"Verdict   {shipped.verdict}")
+    say(
         f"Same      labels on {shipped.images - shipped.labels_changed:,} of {shipped.images:,} "
-        f"images, largest difference of a probability {shipped.largest_difference:.1g}",
-        markup=False,
+        f"images, largest difference of a probability {shipped.largest_difference:.1g}"
     )
     if shipped.looks is not None:
-        screen.print(f"These test images were {looks_in_words(shipped.looks)}.", markup=False)
+        say(f"These test images were {looks_in_words(shipped.looks)}.")
     if shipped.layers_gone:
-        gone = printable(", ".join(shipped.layers_gone))
-        screen.print(f"Layers that it no longer has apart: {gone}", markup=False)
+        say(printable(f"Layers that it no longer has apart: {', '.join(shipped.layers_gone)}"))
 
 
-def _show_folder(screen: Console, written: HubExport) -> None:
+def _print_folder(written: HubExport) -> None:
     """Print what is in a folder for the hub, and what became of it."""
-
-    def line(text: str) -> None:
-        screen.print(printable(text), markup=False, soft_wrap=True)
-
-    line(f"Folder    {written.path}")
+    say(printable(f"Folder    {written.path}"))
     for name, size in written.files.items():
-        line(f"          {name} · {file_size(size)}")
+        say(printable(f"          {name} · {file_size(size)}"))
     if not written.is_licensed:
-        line("Licence   none is stated, and without one others may not use it: --licence NAME")
-    line(f"Hub       {PREFIX}{written.repository}")
-    line(f"Verdict   {written.verdict}")
+        say("Licence   none is stated, and without one others may not use it: --licence NAME")
+    say(printable(f"Hub       {PREFIX}{written.repository}"))
+    say(printable(f"Verdict   {written.verdict}"))
     if written.commit is not None:
-        line(f"Try       opsin predict {PREFIX}{written.repository} IMAGE")
+        say(printable(f"Try       opsin predict {PREFIX}{written.repository} IMAGE"))

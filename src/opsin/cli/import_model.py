@@ -9,8 +9,8 @@ import typer
 
 from opsin.cli import options, recipe_flags
 from opsin.cli.options import flag
-from opsin.cli.output import console, print_json
-from opsin.cli.train_output import tell_run
+from opsin.cli.output import print_json, say
+from opsin.cli.train import show_run
 from opsin.core.recipe import DATA_OPTIONS
 
 Name = Annotated[
@@ -78,8 +78,8 @@ def import_model(
         licence=licence, name=name, runs=runs, quiet=quiet, **given,
     )  # fmt: skip
     if run.directory.report.is_file():
-        tell_run(run, as_json=as_json)
+        show_run(run, as_json=as_json)
     elif as_json:
         print_json({"run": str(run.path), **run.imported().to_json()})
     else:
-        console().print(f"\nTry       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True)
+        say(f"\nTry       opsin predict {run.path} IMAGE")

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.inspect_output import show
-from opsin.cli.output import console, print_json
-from opsin.report.terminal import for_people
+from opsin.cli.output import columns, console, plain, print_json
+from opsin.core.format import file_size
+from opsin.report.terminal import bar, for_people, printable
+from opsin.runtime.prediction import CANNOT_TELL, Prediction
+
+if TYPE_CHECKING:
+    from opsin.commands.inspect_model import Insight
+    from opsin.inspection.decision import Decision
+    from opsin.inspection.summary import NetworkSummary
+    from opsin.inspection.units import UnitGallery
+
+# Lines of a table that a screen should show; the page and --json have all.
+_LINES: Final = 20
 
 
 def inspect(
@@ -57,24 +71,161 @@ def inspect(
     """
     from opsin.commands.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 
-    found = workflow(
-        model,
-        image,
-        layers=layer or (),
-        data=data or (),
-        label=label,
-        explain=explain,
-        ablate=ablate,
-        probes=probes,
-        portraits=portraits,
-        as_is=as_is,
-        save=save,
-        out=out,
+    insight = workflow(
+        model, image, layers=layer or (), data=data or (), label=label, explain=explain,
+        ablate=ablate, probes=probes, portraits=portraits, as_is=as_is, save=save, out=out,
         watcher=for_people(quiet=quiet),
-    )
+    )  # fmt: skip
     if as_json:
-        print_json(found.to_json())
+        print_json(insight.to_json())
     else:
-        show(console(), found, label)
-    if open_page and found.page is not None:
-        typer.launch(found.page.absolute().as_uri())
+        show_insight(console(), insight, label)
+    if open_page and insight.page is not None:
+        typer.launch(insight.page.absolute().as_uri())
+
+
+def show_insight(screen: Console, insight: Insight, label: str | None = None) -> None:
+    """Print what was found; units are sorted by the class ``label``, if one was asked for."""
+    for number, part in enumerate(_parts(insight, label)):
+        if number:
+            screen.print()
+        screen.print(part, markup=False if isinstance(part, str) else None)
+    if insight.page is not None:
+        screen.print(f"\nLook      {insight.page}", markup=False, soft_wrap=True)
+
+
+def _parts(insight: Insight, label: str | None) -> Iterator[Table | str]:
+    if (saved := insight.saved) is not None:
+        rows = [
+            f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
+            for name, shape in saved.layers.items()
+        ]
+        yield "\n".join([*rows, f"\nFile      {saved.file} · {file_size(saved.bytes)}"])
+    if insight.summary is not None:
+        yield _summary(insight.summary)
+    if insight.probes is not None:
+        probes = columns("Linear probe on", "", figures=("Accuracy", "95% interval", "Features"),
+                       gap=2)  # fmt: skip
+        for probe in insight.probes.probes:
+            probes.add_row(
+                plain(probe.layer), f"[blue]{bar(probe.accuracy, 20)}[/]", f"{probe.accuracy:.4f}",
+                f"{probe.low:.4f} to {probe.high:.4f}", f"{probe.features:,}",
+            )  # fmt: skip
+        yield probes
+    if insight.portraits:
+        portraits = columns("Class", "Surest", "Most typical", "Least typical", figures=("Images",),
+                          gap=2)  # fmt: skip
+        for portrait in insight.portraits:
+            examples = (portrait.surest, portrait.nearest, portrait.farthest)
+            names = [plain(images[0].name) if images else "" for images in examples]
+            portraits.add_row(plain(portrait.label), *names, f"{portrait.images:,}")
+        yield portraits
+    if insight.answer is not None:
+        yield _answer(insight.answer)
+        yield _layers(insight)
+    if insight.decision is not None:
+        yield _decision(insight.decision, insight)
+    for layer, gallery in insight.galleries.items():
+        yield _gallery(insight, layer, gallery, label)
+
+
+def _summary(summary: NetworkSummary) -> Table:
+    rows = columns(
+        "Layer", "Kind", figures=("Output", "Parameters", "Multiply-adds", "Time", "Sees"), gap=2
+    )
+    rows.show_footer = True
+    rows.columns[0].footer = "Total"
+    rows.columns[3].footer = f"{summary.parameters:,}"
+    rows.columns[4].footer = f"{summary.multiply_adds:,}"
+    height, width = summary.size
+    for row in summary.rows:
+        field = row.receptive_field
+        whole = field is None or (field.height >= height and field.width >= width)
+        rows.add_row(
+            plain(row.name),
+            plain(row.kind),
+            "×".join(map(str, row.shape)),
+            f"{row.parameters:,}" if row.parameters else "",
+            f"{row.multiply_adds:,}" if row.multiply_adds else "",
+            "" if row.share is None else f"{row.share:.0%}",
+            "all" if field is None or whole else f"{field.height}×{field.width}",
+        )
+    return rows
+
+
+def _answer(answer: Prediction) -> str:
+    nearest = f"{printable(answer.label)}   {answer.confidence:.1%}"
+    if answer.rejected:
+        nearest = f"{answer.answer}   (nearest: {nearest})"
+    # What makes the answer worthless stands before it.
+    before = [answer.warning] if answer.warning else []
+    after = [f"{CANNOT_TELL}."] if answer.rejected is None else []
+    after += [note for note in answer.notes if note not in before]
+    return "\n".join([*before, f"{printable(answer.name)}   {nearest}", *after])
+
+
+def _layers(insight: Insight) -> Table:
+    """Return what an image makes of each layer."""
+    activity = insight.activity
+    figures = ["Output", "Mean", "Deviation", "Largest", "Sparsity", "Strongest"]
+    figures += [] if activity is None else ["Dead"]
+    rows = columns("Layer", "Kind", figures=figures, gap=2)
+    for view in insight.views:
+        dead = []
+        if activity is not None:
+            units = activity.layers.get(view.name)
+            dead = ["" if units is None else f"{int(units.dead.sum()) or ''}"]
+        rows.add_row(
+            plain(view.name), plain(view.kind), "×".join(map(str, view.values.shape)),
+            f"{view.mean:.3f}", f"{view.deviation:.3f}", f"{view.maximum:.3f}",
+            f"{view.sparsity:.0%}", f"unit {view.order[0]}", *dead,
+        )  # fmt: skip
+    return rows
+
+
+def _decision(decision: Decision, insight: Insight) -> str:
+    from opsin.report.inside.decision_sections import (  # noqa: PLC0415  loads jinja2
+        METHODS,
+        counterfactual_words,
+        neighbours_words,
+    )
+
+    lines = [f"Why {printable(decision.classes[decision.target])}?"]
+    for each in decision.maps:
+        lines.append(f"    {METHODS[each.method].title:<22}{each.verdict.words}")
+    if decision.maps:
+        lines.append(f"    {printable(counterfactual_words(decision))}")
+    if insight.neighbours:
+        lines.append(f"    {printable(neighbours_words(insight.neighbours, decision))}")
+    return "\n".join([*lines, *(f"    {note}" for note in decision.notes)])
+
+
+def _gallery(insight: Insight, layer: str, gallery: UnitGallery, label: str | None) -> Table:
+    """Return the units that fire for a class, or that matter most, or that one class lifts most."""
+    ablation = insight.ablations.get(layer)
+    if label is not None:
+        chosen = [match.unit for match in gallery.search(label)]
+    elif ablation is not None:
+        chosen = [effect.unit for effect in ablation.effects]
+    else:
+        lifts = gallery.selectivity.max(axis=1)
+        chosen = sorted(range(len(gallery)), key=lambda unit: (-lifts[unit], unit))
+    figures = ["By", "Excited most by"] + ([] if ablation is None else ["Without it"])
+    rows = columns(f"Unit of {plain(layer)}", "Fires for", figures=figures, gap=2)
+    for number in chosen[:_LINES]:
+        unit = gallery.unit(number)
+        favourite = label or unit.favourite
+        effect = None if ablation is None else ablation.of(number)
+        rows.add_row(
+            str(number),
+            "nothing" if unit.constant else plain(favourite),
+            "" if unit.constant else f"{unit.selectivity[favourite]:.1f} deviations",
+            plain(unit.best[0].name) if unit.best else "",
+            *([] if effect is None else [f"{effect.change:+.4f}{' *' if effect.shown else ''}"]),
+        )
+    words = [f"{len(chosen) - _LINES:,} more on the page"] if len(chosen) > _LINES else []
+    if ablation is not None:
+        some = any(effect.shown for effect in ablation.effects)
+        words.append(f"{'*' if some else 'no change is'} shown to be more than chance")
+    rows.caption, rows.caption_justify = "; ".join(words) or None, "left"
+    return rows

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import console, plain, print_json
 from opsin.commands.merge import merge as join
 from opsin.core.format import clock, counted
-from opsin.report.terminal import for_people, printable
+from opsin.report.terminal import for_people
 
 
 def merge(
@@ -33,6 +31,6 @@ def merge(
         print_json(done.to_json())
         return
     console().print(
-        f"[bold]Merged[/]    {escape(printable(str(done.out)))} · "
-        f"{counted(done.shards, 'shard')} · {counted(done.rows, 'row')} · {clock(done.seconds)}"
+        f"[bold]Merged[/]    {plain(str(done.out))} · {counted(done.shards, 'shard')} · "
+        f"{counted(done.rows, 'row')} · {clock(done.seconds)}"
     )

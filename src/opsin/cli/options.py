@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,12 @@ def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise typer.BadParameter(str(error)) from None
 
     return parse
+
+
+def expect(met: object, expected: str, option: str) -> None:
+    """Refuse a command line that lacks what an option needs."""
+    if not met:
+        raise typer.BadParameter(f"expected {expected}", param_hint=option)
 
 
 _SOURCES = typer.Argument(metavar="SOURCE", show_default=False)
@@ -135,6 +142,34 @@ Offline = Annotated[
 Runs = Annotated[
     Path, flag("--runs", "Folder of the run directories.", envvar="OPSIN_RUNS", show_default=True)
 ]
+
+
+Host = Annotated[
+    str,
+    flag(
+        "--host",
+        "Address to listen on; any but this machine's own needs a token.",
+        show_default=True,
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    flag(
+        "--token-file",
+        "File with the token that clients must show; made if there is none. The variable "
+        "OPSIN_TOKEN does as well.",
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None, flag("--allow-host NAME", "A further name by which clients may call it.")
+]
+
+
+def token_of(file: Path | None) -> str | None:
+    """The token of a file, or of the environment, or none."""
+    from opsin.web.tokens import TOKEN_VARIABLE, token_from_file  # noqa: PLC0415  few verbs listen
+
+    return token_from_file(file) if file else os.environ.get(TOKEN_VARIABLE) or None
 
 
 Verb = Callable[..., None]

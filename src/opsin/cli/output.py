@@ -6,8 +6,12 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
 
 from opsin.core.errors import OpsinError
 from opsin.core.stored_json import Json, JsonObject, json_text
@@ -25,6 +29,34 @@ def console() -> PlainLines:
     return PlainLines(
         highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNWRAPPED
     )
+
+
+def say(text: str = "", **style: Any) -> None:
+    """Print text as it is: without markup, and on a terminal without breaking lines."""
+    console().print(text, markup=False, soft_wrap=True, **style)
+
+
+def plain(text: str) -> str:
+    """Return text to stand between markup, with control characters made visible."""
+    return escape(printable(text))
+
+
+def columns(*words: str, figures: Sequence[str] = (), gap: int = 4) -> Table:
+    """Return an empty table: columns of words, which are folded, then of figures, which are not."""
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for heading in words:
+        made.add_column(heading, overflow="fold")
+    for heading in figures:
+        made.add_column(heading, justify="right", no_wrap=True)
+    return made
+
+
+def say_unreadable(files: Sequence[tuple[str, str]]) -> None:
+    """Name the first files that could not be read, with the reasons."""
+    for name, reason in files[:5]:
+        say(f"unreadable: {printable(name)}: {reason}")
+    if len(files) > 5:
+        say(f"… and {len(files) - 5:,} more unreadable files (--json names all)")
 
 
 def print_json(content: JsonObject) -> None:

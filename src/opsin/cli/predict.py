@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import DOCUMENT_BEGUN, STOP_SAID, console, encoded, print_json, write_document
+from opsin.cli.output import (
+    DOCUMENT_BEGUN,
+    STOP_SAID,
+    console,
+    encoded,
+    plain,
+    print_json,
+    write_document,
+)
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.predict.stream import (
     Answered,
@@ -89,22 +97,18 @@ def predict(
         outside: Let a table name images anywhere, not only in its folder.
     """
     into_files = out is not None or sort_into is not None
+    _check_places(plot, out, sort_into, by=by, on=on, shard=shard)
     part = None if shard is None else Shard.parse(shard)
-    _check_places(plot, into_files=into_files, sorts=sort_into is not None, by=by)
-    if on != "local" and not into_files:
-        raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
-    if part is not None and out is None:
-        raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
     refuse_swapped_sources(model, images)
     watcher = for_people(quiet=quiet)
     stream = open_streams(
         images, columns=columns, follow_links=follow_links, outside=outside, shard=part,
         watcher=watcher,
     )  # fmt: skip
+    classifier = open_classifier(model, device=device, tta=tta and not into_files, watcher=watcher)
     if into_files:
         from opsin.commands.predict.predict import classify  # noqa: PLC0415  few answers need none
 
-        classifier = open_classifier(model, device=device, watcher=watcher)
         try:
             done = classify(
                 classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top, where=where
@@ -117,37 +121,44 @@ def predict(
         if as_json:
             print_json(done.to_json())
         else:
-            _summarise(console(), done)
+            _print_summary(done)
         return
-    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(
         classifier, stream, where=where or (), min_confidence=min_confidence, reject=reject,
         as_is=as_is, tta=tta, watcher=watcher,
     )  # fmt: skip
     single = stream.kind in ("file", "image")
-    screen = _AnswerPrinter(
+    printer = _AnswerPrinter(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
     )
     if as_json:
-        screen.print_json(classifier.title, answers)
+        printer.print_json(classifier.title, answers)
     else:
-        screen.print_all(console(), answers)
-    if screen.failures:
+        printer.print_all(answers)
+    if printer.failures:
         raise typer.Exit(1)
 
 
-def _check_places(plot: Path | None, *, into_files: bool, sorts: bool, by: str) -> None:
-    """Refuse at once what could not be drawn or sorted."""
+def _check_places(
+    plot: Path | None, out: str | None, sort_into: Path | None, *, by: str, on: str,
+    shard: str | None,
+) -> None:  # fmt: skip
+    """Refuse at once what could not be drawn, written or sorted."""
+    into_files = out is not None or sort_into is not None
     if plot is not None:
         check_drawing(plot)
         if into_files:
             raise RecipeError(
                 "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
             )
-    if by != "copy" and not sorts:
+    if by != "copy" and sort_into is None:
         raise RecipeError(
             f"a folder to {by} the images into", "there is none", "Give --sort-into FOLDER."
         )
+    if on != "local" and not into_files:
+        raise RecipeError("a file for answers from a cluster", "there is none", "Give --out FILE.")
+    if shard is not None and out is None:
+        raise RecipeError("a file for a shard's answers", "there is none", "Give --out FILE.")
 
 
 class _AnswerPrinter:
@@ -162,7 +173,7 @@ class _AnswerPrinter:
         self.failures.append(str(error))
         sys.stderr.write(f"opsin: {printable(str(error))}\n")
 
-    def noted(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
+    def draw(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
         """Yield the answers that there are; print the errors, and draw what is to be drawn."""
         drawn = 0
         for image, answer in answers:
@@ -175,19 +186,20 @@ class _AnswerPrinter:
                 draw_prediction(answer, self.plot.with_stem(self.plot.stem + number), image.image)
             yield answer
 
-    def print_all(self, screen: Console, answers: Iterable[Answered]) -> None:
+    def print_all(self, answers: Iterable[Answered]) -> None:
         """Print an image's answer with its bars or, of many, a line each."""
-        told = True
-        for answer in self.noted(answers):
-            told = told and answer.rejected is not None
+        screen, rejects = console(), True
+        for answer in self.draw(answers):
+            rejects = rejects and answer.rejected is not None
             if self.bars:
-                _print(screen, answer, self.top)
+                _print_bars(screen, answer, self.top)
             else:
-                what = f"[bold]{escape(printable(answer.answer))}[/]"
-                name = escape(printable(answer.name))
                 why = f"  ({answer.warning})" if answer.warning else ""
-                screen.print(f"{answer.confidence:6.1%}  {what}  {name}{why}")
-        if not told:
+                screen.print(
+                    f"{answer.confidence:6.1%}  [bold]{plain(answer.answer)}[/]  "
+                    f"{plain(answer.name)}{why}"
+                )
+        if not rejects:
             screen.print(f"{CANNOT_TELL}.", style="dim")
 
     def print_json(self, model: str, answers: Iterable[Answered]) -> None:
@@ -195,7 +207,7 @@ class _AnswerPrinter:
         head = b'{"model": ' + encoded(model) + b', "predictions": ['
         more: tuple[str, ...] = ()
         try:
-            for answer in self.noted(answers):
+            for answer in self.draw(answers):
                 before = b", " if DOCUMENT_BEGUN.is_set() else head
                 write_document(before + encoded(answer.to_json()))
         except OpsinError as error:
@@ -212,23 +224,22 @@ class _AnswerPrinter:
                 write_document(before + b'], "errors": ' + errors + b"}\n")
 
 
-def _summarise(screen: Console, done: Classified) -> None:
+def _print_summary(done: Classified) -> None:
     """Print what was written and sorted."""
-    new = done.images - done.resumed
+    screen, new = console(), done.images - done.resumed
     speed = f" · {new / done.seconds:,.0f} images/s" if new and done.seconds > 1 else ""
     before = f", {done.resumed:,} of them before" if done.resumed else ""
-    name = escape(printable(str(done.out)))
     screen.print(
-        f"[bold]Answers[/]   {name} · {counted(done.images, 'image')}{before} · "
+        f"[bold]Answers[/]   {plain(str(done.out))} · {counted(done.images, 'image')}{before} · "
         f"{clock(done.seconds)}{speed}"
     )
-    counts = [f"{escape(printable(name))} {count:,}" for name, count in done.answers.items()]
+    counts = [f"{plain(name)} {count:,}" for name, count in done.answers.items()]
     if counts:
         screen.print(f"          {' · '.join(counts[:12])}{' · …' if len(counts) > 12 else ''}")
     if done.left_out:
         screen.print(f"          {done.left_out:,} left out, as was asked")
     if done.sorted_into is not None:
-        folder = escape(printable(str(done.sorted_into)))
+        folder = plain(str(done.sorted_into))
         screen.print(
             f"[bold]Sorted[/]    {folder} · {counted(done.placed, 'image')} placed        "
             f"Undo  opsin undo {folder}"
@@ -237,21 +248,20 @@ def _summarise(screen: Console, done: Classified) -> None:
             screen.print(f"          {counted(done.unplaced, 'image')} could not be placed")
 
 
-def _print(screen: Console, prediction: Prediction, top: int) -> None:
+def _print_bars(screen: Console, prediction: Prediction, top: int) -> None:
     """Print an answer with its bars."""
     best = prediction.top(top)
     width = max(len(name) for name, _ in best)
-    name = escape(printable(prediction.name))
+    name = plain(prediction.name)
     if prediction.warning:
         screen.print(f"{name}   {prediction.warning}")
     if prediction.rejected:
         screen.print(f"{name}   [bold]{prediction.answer}[/]   looks unlike the training images")
     else:
         screen.print(f"{name}   [bold]{escape(prediction.label)}[/]   {prediction.confidence:.1%}")
-    for name, share in best:
-        screen.print(f"    {escape(f'{name:<{width}}')}  [blue]{bar(share)}[/] {share:.1%}")
+    for label, share in best:
+        screen.print(f"    {escape(f'{label:<{width}}')}  [blue]{bar(share)}[/] {share:.1%}")
     for note in prediction.notes:
-        if note == prediction.warning:
-            continue
-        kept = " (--as-is to keep it)" if "background" in note else ""
-        screen.print(f"    {note}{kept}", style="dim", markup=False)
+        if note != prediction.warning:
+            kept = " (--as-is to keep it)" if "background" in note else ""
+            screen.print(f"    {note}{kept}", style="dim", markup=False)

@@ -1,18 +1,41 @@
-"""Flags for the fields of a recipe."""
+"""Fields of a recipe as flags, beside a recipe file; and what the verbs that train share."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
-from opsin.cli.options import MOST_USED, Verb, add_parameters, parser_of
-from opsin.core.recipe import AUGMENTATION, SOURCE, DataRecipe
+from opsin.cli.options import MOST_USED, Verb, add_parameters, flag, parser_of
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import (
+    AUGMENTATION,
+    SOURCE,
+    DataRecipe,
+    flat_options,
+    override,
+    refuse_unknown,
+)
 from opsin.core.recipe_options import RecipeOption, options_of
+from opsin.core.stored_json import JsonObject
+from opsin.trackers import trackers
+
+_TRACKERS: Final = ", ".join(f"{each.name} ({each.title})" for each in trackers().values())
+Track = Annotated[
+    str | None,
+    flag(
+        "--track NAME,NAME",
+        f"Show the run in {_TRACKERS} as well; a tracker that fails costs a warning, never "
+        "the run. Where to is said by its own environment variables.",
+    ),
+]
 
 #: Those that say how images are varied while training.
 VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
@@ -69,3 +92,24 @@ def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
         default=None,
         annotation=Annotated[option.kind | None, declared],
     )
+
+
+def merge_options(file: Mapping[str, object], given: Mapping[str, object]) -> dict[str, Any]:
+    """Let the options that were given win over those of a recipe file, as `override` says."""
+    file = {key: value for key, value in file.items() if key != "sources"}
+    refuse_unknown(file, ("model", "budget", *TRAIN_OPTIONS))
+    return override(file, given)
+
+
+def read_options(path: Path) -> JsonObject:
+    """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RecipeError(
+            "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
+        ) from error
+    return flat_options(content)

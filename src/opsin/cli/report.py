@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import console, print_json, say
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.report.doubts import labels_grounds, labels_title
@@ -44,15 +44,9 @@ def report(
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
 
     page = write_report(
-        run,
-        deep=not quick,
-        fix=fix,
-        data=data or (),
-        seed=seed,
-        svg=svg,
-        device=device,
+        run, deep=not quick, fix=fix, data=data or (), seed=seed, svg=svg, device=device,
         watcher=for_people(quiet=quiet),
-    )
+    )  # fmt: skip
     found = RunDirectory(run).read(Report)
     failures = found.failures
     too_weak = bool(failures and failures.labels and failures.labels.too_weak)
@@ -60,15 +54,14 @@ def report(
         written = None if fix is None or too_weak else str(fix)
         print_json({"page": str(page), "fix": written, **found.to_json()})
     elif failures:
-        console().print(str(page), markup=False)
+        say(str(page))
         grounds = labels_grounds(failures.suspected, failures.labels)
-        said = grounds if too_weak else f"{labels_title(failures)}. {grounds}"
-        console().print(f"Labels    {printable(said)}", markup=False)
+        title = "" if too_weak else f"{labels_title(failures)}. "
+        console().print(f"Labels    {printable(title + grounds)}", markup=False)
         if fix is not None and not too_weak:
-            console().print(
+            say(
                 f"{fix}: correct the column label (- leaves an image out), then: "
-                f"opsin train SOURCE --labels {fix}",
-                markup=False,
+                f"opsin train SOURCE --labels {fix}"
             )
     if open_page:
         typer.launch(page.absolute().as_uri())

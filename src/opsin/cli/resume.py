@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from opsin.cli import options, recipe_flags
-from opsin.cli.track_option import Track
-from opsin.cli.train_output import tell_run
+from opsin.cli.recipe_flags import Track
+from opsin.cli.train import show_run
 from opsin.core.recipe import CHANGEABLE
 
 
@@ -38,5 +38,5 @@ def resume(
     """
     from opsin.commands.train.train import resume as workflow  # noqa: PLC0415  needs what trains
 
-    made = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
-    tell_run(made, as_json=as_json)
+    resumed = workflow(run, data or (), name=name, track=track, quiet=quiet, **given)
+    show_run(resumed, as_json=as_json)

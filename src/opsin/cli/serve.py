@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import flag
-from opsin.cli.output import STOP_SAID
-from opsin.cli.server_options import AllowHost, Host, PrintAddress, TokenFile, token_of
+from opsin.cli.options import AllowHost, Host, TokenFile, flag, token_of
+from opsin.cli.output import STOP_SAID, print_json
 from opsin.core.errors import RecipeError
-from opsin.core.events import WatcherGroup
+from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.platform import DEVICE_WORDS
 from opsin.report.terminal import for_people
 from opsin.server import serve as run_server
@@ -62,28 +61,29 @@ def serve(
         access_log: Write a line for each request.
     """
     settings = ServerSettings(
-        host=host,
-        port=port,
-        token=token_of(token_file),
-        allowed_hosts=tuple(allowed_hosts or ()),
-        workers=workers,
-        device=device,
-        queue=queue,
-        batch=batch,
-        deadline=deadline,
+        host=host, port=port, token=token_of(token_file), allowed_hosts=tuple(allowed_hosts or ()),
+        workers=workers, device=device, queue=queue, batch=batch, deadline=deadline,
         max_bytes=_millions("--max-megabytes", max_megabytes),
         max_pixels=_millions("--max-megapixels", max_megapixels),
-        top=top,
-        page=page,
-        access_log=access_log,
-    )
-    people = for_people(quiet=quiet)
-    watcher = WatcherGroup(people, PrintAddress()) if as_json else people
+        top=top, page=page, access_log=access_log,
+    )  # fmt: skip
+    watcher = for_people(quiet=quiet)
     try:
-        run_server(models, settings, watcher=watcher)
+        run_server(
+            models, settings, watcher=WatcherGroup(watcher, _Address()) if as_json else watcher
+        )
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
         STOP_SAID.set()
         raise typer.Exit(130) from None
+
+
+class _Address(Watcher):
+    """Prints the address for scripts, once the server answers."""
+
+    def fact(self, name: str, text: str) -> None:
+        """Print the address when it comes by."""
+        if name == "Page":
+            print_json({"url": text})
 
 
 def _millions(flag: str, value: float) -> int:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
+from opsin.cli.options import AllowHost, Host, TokenFile, token_of
 from opsin.cli.output import STOP_SAID, print_json
-from opsin.cli.server_options import AllowHost, Host, TokenFile, token_of
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
 from opsin.studio.studio_settings import PORT

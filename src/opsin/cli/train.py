@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import flag
-from opsin.cli.recipe_file import merge_options, read_options
-from opsin.cli.track_option import Track
-from opsin.cli.train_output import tell_plan, tell_repeats, tell_run
+from opsin.cli.options import expect, flag
+from opsin.cli.output import STOP_SAID, columns, console, plain, print_json, say
+from opsin.cli.recipe_flags import Track, merge_options, read_options
+from opsin.commands.runs import Run
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
+from opsin.core.format import clock, plus_minus
 from opsin.models.registry import MODELS as NETWORKS
-from opsin.report.terminal import for_people
+from opsin.report.doubts import labels_grounds
+from opsin.report.terminal import Terminal, class_table, for_people, printable
+
+if TYPE_CHECKING:
+    from opsin.commands.repeats import Repeats
+    from opsin.report.training_plan import Plan
 
 
 @recipe_flags.takes_training(after="budget", most_used=("epochs", "augment"))
@@ -73,47 +82,168 @@ def train(
         given["model"] = model
     if budget is not None:
         given["budget"] = budget
-    from opsin.commands.train import train as workflow  # noqa: PLC0415  loads what training needs
-
     wanted = merge_options(read_options(recipe) if recipe else {}, given)
+    wanted |= {"quiet": quiet, "offline": offline}
     several = repeats != 1 or folds is not None
     if plan:
-        if several:
-            raise typer.BadParameter(
-                "expected no --repeats or --folds beside it: one training is planned.",
-                param_hint="--plan",
-            )
-        from opsin.commands.train.plan import plan as planned  # noqa: PLC0415  trains
+        expect(not several, "no --repeats or --folds beside it: one training is planned.", "--plan")
+        from opsin.commands.train.plan import plan as plan_training  # noqa: PLC0415  trains
 
-        found = planned(source, quiet=quiet, offline=offline, **wanted)
+        planned = plan_training(source, **wanted)
         unused = [flag for flag, value in (("--name", name), ("--track", track)) if value]
         if unused:
             note = f"{' and '.join(unused)}: only a training uses that, and this is a plan"
             for_people(quiet=quiet).note(note)
-            found = found.model_copy(update={"notes": (*found.notes, note)})
-        tell_plan(found, as_json=as_json)
+            planned = planned.model_copy(update={"notes": (*planned.notes, note)})
+        _show_plan(planned, as_json=as_json)
         return
+    wanted |= {"runs": runs, "name": name, "track": track}
     if several:
-        _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, track=track,
-                       quiet=quiet, offline=offline, **wanted)  # fmt: skip
-        return
-    run = workflow.train(
-        source, runs=runs, name=name, track=track, quiet=quiet, offline=offline, **wanted
-    )
-    tell_run(run, as_json=as_json)
+        from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415  0.3 s
 
-
-def _train_several(
-    source: list[str], repeats: int, folds: int | None, *, as_json: bool, **given: Any
-) -> None:
-    from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415  0.3 s
-
-    if folds is None:
-        found = train_repeats(source, repeats=repeats, **given)
-    elif repeats == 1:
-        found = train_folds(source, folds=folds, **given)
-    else:
-        raise RecipeError(
-            "repeats or folds", f"got {repeats} repeats and {folds} folds", "Give one of them."
+        if repeats != 1 and folds is not None:
+            raise RecipeError(
+                "repeats or folds", f"got {repeats} repeats and {folds} folds", "Give one of them."
+            )
+        _show_repeats(
+            train_repeats(source, repeats=repeats, **wanted)
+            if folds is None
+            else train_folds(source, folds=folds, **wanted),
+            as_json=as_json,
         )
-    tell_repeats(found, as_json=as_json)
+        return
+    from opsin.commands.train.train import train as workflow  # noqa: PLC0415  needs what trains
+
+    show_run(workflow(source, **wanted), as_json=as_json)
+
+
+def show_run(run: Run, *, as_json: bool) -> None:
+    """Print a run's figures and where to look next.
+
+    Raises:
+        typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
+    """
+    report = run.directory.read(Report)
+    if as_json:
+        print_json({"run": str(run.path), **report.to_json()})
+    else:
+        say()
+        console().print(class_table(report.judged))
+        say(f"\nLook      {run.directory.page}")
+        say(f"Try       opsin predict {run.path} IMAGE")
+        if report.training.stopped:
+            say(f"Go on     opsin resume {run.path}")
+    _exit_with(stopped=report.training.stopped, diverged=bool(report.training.diverged))
+
+
+def _exit_with(*, stopped: bool, diverged: bool) -> None:
+    if stopped:
+        STOP_SAID.set()
+        raise typer.Exit(130)
+    if diverged:
+        raise typer.Exit(1)
+
+
+def _show_plan(planned: Plan, *, as_json: bool) -> None:
+    """Print a plan: its layers, what was decided and why, and what it will cost."""
+    from opsin.commands.train.plan import in_words  # noqa: PLC0415  loads what training needs
+
+    if as_json:
+        print_json(planned.to_json())
+        return
+    terminal = Terminal(console())
+    (name, text), *others = in_words(planned)
+    terminal.fact(name, text)
+    if planned.layers:
+        terminal.layers(planned.layers)
+    for name, text in others:
+        terminal.fact(name, text)
+
+
+def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
+    """Print a row for each run, mean and deviation, and what these do and do not mean."""
+    summary, labels = repeats.summary, repeats.labels
+    if as_json:
+        where = None if labels is None else str(labels)
+        print_json({"file": str(repeats.file), "labels": where, **summary.to_json()})
+        _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
+        return
+    say()
+    if summary.pooled is not None:
+        console().print(class_table(summary.pooled))
+        say()
+    console().print(_repeats_table(repeats))
+    say()
+    for line in _meaning(repeats):
+        console().print(line, markup=False)
+    say(f"\nFile      {repeats.file}")
+    doubts = summary.doubts
+    grounds = printable(labels_grounds(doubts.suspected, doubts.labels)) if doubts else ""
+    if labels is not None:
+        say(
+            f"Labels    {labels}: those suspected to be wrong, over all images; correct them "
+            f"there, and give it to --labels. {grounds}"
+        )
+    elif doubts and doubts.labels.too_weak:
+        say(f"Labels    {grounds}")
+    _exit_with(stopped=repeats.stopped, diverged=repeats.diverged)
+
+
+def _repeats_table(repeats: Repeats) -> Table:
+    """Return a row for each run, and the last for their mean and deviation."""
+    summary = repeats.summary
+    kind = "Fold" if summary.kind == "folds" else "Seed"
+    table = columns("Run", figures=(kind, "Accuracy", "Log loss", "Time"))
+    for row in summary.runs:
+        remark = " (stopped)" if row.stopped else " (loss ran away)" if row.diverged else ""
+        table.add_row(
+            plain(row.run) + remark,
+            row.fold or str(row.seed),
+            plus_minus(row),
+            f"{row.log_loss:.3f}",
+            clock(row.seconds),
+        )
+    mean, deviation = summary.mean, summary.deviation
+    if mean is not None:
+        accuracy, loss, name = f"{mean.accuracy:.4f}", f"{mean.log_loss:.3f}", "Mean"
+        if deviation is not None:
+            accuracy += f" ± {deviation.accuracy:.4f}"
+            loss += f" ± {deviation.log_loss:.3f}"
+            name = "Mean ± deviation"
+        table.add_row(f"[bold]{name}[/]", "", f"[bold]{accuracy}[/]", loss, clock(mean.seconds))
+    return table
+
+
+def _meaning(repeats: Repeats) -> Iterator[str]:
+    """Say in words what the figures are, and what they are not."""
+    summary = repeats.summary
+    rows, pooled = summary.runs, summary.pooled
+    if repeats.stopped:
+        whole = sum(not row.stopped for row in rows)
+        mean = f"the mean is of {whole}" if whole else "there is no mean"
+        yield f"Stopped by Ctrl-C: {whole} of {summary.asked} runs are whole, {mean}."
+    if repeats.diverged:
+        count = sum(1 for row in rows if row.diverged)
+        yield (
+            f"The loss ran away in {count} of {len(rows)} runs; the figures of the best epoch "
+            "before it count all the same. Give a lower --rate."
+        )
+    if summary.split == "val":
+        yield "On validation images, by which each best epoch was chosen: optimistic."
+    yield "A run's ± is its 95% interval, from the number of images it was tested on."
+    if pooled is not None:
+        if summary.deviation is not None:
+            yield (
+                "The mean's ± is the standard deviation between folds. It is no confidence "
+                "interval: any two folds were trained on many of the same images."
+            )
+        yield (
+            f"Pooled: accuracy {plus_minus(pooled)} (95% interval) on {pooled.images:,} "
+            f"images, each tested once · log loss {pooled.log_loss:.3f}"
+        )
+    elif summary.deviation is not None:
+        yield (
+            f"The mean's ± is the standard deviation between seeds, on the same "
+            f"{rows[0].images:,} images: how much chance there is in training. Other images "
+            "would change the figures further."
+        )

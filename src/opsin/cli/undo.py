@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
+from opsin.cli.output import print_json, say
 from opsin.commands.predict.undo import undo as take_back
 from opsin.report.terminal import for_people, printable
 
@@ -35,10 +35,9 @@ def undo(
     if as_json:
         print_json(done.to_json())
     else:
-        screen = console()
-        screen.print(f"Moved back {done.moved_back:,} · ", end="")
-        screen.print(f"removed {done.removed:,} copies · left {done.left_count:,}")
+        moved, removed = f"Moved back {done.moved_back:,}", f"removed {done.removed:,} copies"
+        say(f"{moved} · {removed} · left {done.left_count:,}")
         for image, reason in done.left:
-            screen.print(printable(f"    {image}: {reason}"), markup=False)
+            say(printable(f"    {image}: {reason}"))
     if done.left:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from opsin.cli.inspect_output import show
+from opsin.cli.inspect import show_insight
 from opsin.commands.inspect_model import Insight
 from opsin.core.metadata import Layer
 from opsin.inspection.layers import view_of
@@ -19,7 +19,7 @@ from tests.inspection.made_network import made
 
 def shown(found: Insight) -> str:
     stream = io.StringIO()
-    show(Console(file=stream, width=200), found, None)
+    show_insight(Console(file=stream, width=200), found)
     return stream.getvalue()
 
 
