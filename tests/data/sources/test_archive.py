@@ -70,10 +70,10 @@ def opened(path: Path, *, watcher: Watcher = SILENT, **options: object) -> Label
     return sources.find_all(DataRecipe.of(str(path), **options), watcher=watcher).open()
 
 
-def refused(path: Path, words: str, **options: object) -> None:
+def refused(path: Path, words: str) -> None:
     """See that an archive is refused, unpacked and streamed alike."""
     with pytest.raises(SourceError, match=words):
-        opened(path, **options)
+        opened(path)
     with pytest.raises(SourceError, match=words):
         list(open_stream(path))
     assert open_stream(path).count() is None or "bytes" in words
