@@ -166,9 +166,65 @@ def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
     if path is not None and not anew:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (kept := _kept(digest)) is not None:
+        if (kept := _kept(_file_of(digest))) is not None:
             return kept
-    return _measured(open_backbone(name, offline=True))
+    return measure(open_backbone(name, offline=True), anew=True)
+
+
+def measure(backbone: Backbone, *, anew: bool = False) -> MeasuredBackbone:
+    """Measure an open network; what was faster at an earlier time, on a quieter machine, stays."""
+    file = _file_of(backbone.digest)
+    kept = _kept(file)
+    if kept is not None and not anew:
+        return kept
+    milliseconds = _milliseconds(backbone)
+    if kept is not None:
+        measured = kept.model_copy(update={"milliseconds": min(milliseconds, kept.milliseconds)})
+    else:
+        from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415  loads onnx
+
+        shape = (*backbone.side, backbone.probed.channels)
+        layers = BackboneFeatures(backbone, shape, backbone.at[:1], ("whole",)).layers()
+        work = sum(layer.multiply_adds for layer in layers)
+        measured = MeasuredBackbone(
+            side=backbone.side, multiply_adds=work, milliseconds=milliseconds
+        )
+    # Where the cache cannot be written it is measured again the next time.
+    with contextlib.suppress(StorageError):
+        write_json(file, measured.model_dump(mode="json"))
+    return measured
+
+
+def _file_of(digest: str) -> Path:
+    """Return where it is kept what a network takes on this machine."""
+    return cache_root() / "backbones" / f"{digest[:32]}-{cores()}-{onnxruntime.__version__}.json"
+
+
+def _kept(file: Path) -> MeasuredBackbone | None:
+    with contextlib.suppress(OSError, ValidationError):
+        return MeasuredBackbone.model_validate_json(file.read_bytes())
+    return None
+
+
+def _milliseconds(backbone: Backbone) -> float:
+    from opsin.backbones.feature_graph import FeatureGraph  # noqa: PLC0415  loads onnx
+    from opsin.onnx_files.postprocessing import IMAGES  # noqa: PLC0415  likewise
+
+    shape = (*backbone.side, backbone.probed.channels)
+    graph = FeatureGraph(backbone, shape, ("whole",), backbone.at[:1])
+    session = cpu_session(graph.content())
+    images = np.random.default_rng(0).integers(0, 256, (_BATCH, *shape), np.uint8)
+    began = time.perf_counter()
+    session.run(graph.outputs, {IMAGES: images[:1]})
+    if (alone := time.perf_counter() - began) > _SECONDS:
+        return float(f"{1000 * alone:.4g}")
+    session.run(graph.outputs, {IMAGES: images})  # it finds its memory
+    fastest, until = float("inf"), time.perf_counter() + _SECONDS
+    while time.perf_counter() < until or fastest == float("inf"):
+        began = time.perf_counter()
+        session.run(graph.outputs, {IMAGES: images})
+        fastest = min(fastest, time.perf_counter() - began)
+    return float(f"{1000 * fastest / _BATCH:.4g}")
 
 
 @checked
@@ -203,7 +259,10 @@ def describe_backbone(
         raise MissingExtraError("looking into networks", "evaluate") from error
 
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
-    probed, measured = found.probed, _measured(found)  # another scale of pixels is the same work
+    probed, measured = (
+        found.probed,
+        measure(found, anew=True),
+    )  # another scale of pixels is the same work
     return KnownBackbone(
         name=found.name,
         path=found.path,
@@ -223,66 +282,3 @@ def describe_backbone(
             for value in probed.values
         ),
     )
-
-
-def milliseconds_of(backbone: Backbone) -> float:
-    """Return what an image takes in a network that is open, measured once."""
-    return (_kept(backbone.digest) or _measured(backbone)).milliseconds
-
-
-def _work(backbone: Backbone) -> int:
-    """Return what a network computes for an image, up to its last features."""
-    from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415  loads onnx
-
-    features = BackboneFeatures(
-        backbone, (*backbone.side, backbone.probed.channels), backbone.at[:1], ("whole",)
-    )
-    return sum(layer.multiply_adds for layer in features.layers())
-
-
-def _place_of(digest: str) -> Path:
-    """Return where it is kept what a network takes on this machine."""
-    measured = f"{digest[:32]}-{cores()}-{onnxruntime.__version__}"
-    return cache_root() / "backbones" / f"{measured}.json"
-
-
-def _kept(digest: str) -> MeasuredBackbone | None:
-    with contextlib.suppress(OSError, ValidationError):
-        return MeasuredBackbone.model_validate_json(_place_of(digest).read_bytes())
-    return None
-
-
-def _measured(backbone: Backbone) -> MeasuredBackbone:
-    """Measure a network; what was faster at an earlier time, on a quieter machine, stays."""
-    kept = _kept(backbone.digest)
-    milliseconds = _milliseconds(backbone)
-    measured = MeasuredBackbone(
-        side=backbone.side,
-        multiply_adds=kept.multiply_adds if kept else _work(backbone),
-        milliseconds=min(milliseconds, kept.milliseconds) if kept else milliseconds,
-    )
-    # Where the cache cannot be written it is measured again the next time.
-    with contextlib.suppress(StorageError):
-        write_json(_place_of(backbone.digest), measured.model_dump(mode="json"))
-    return measured
-
-
-def _milliseconds(backbone: Backbone) -> float:
-    from opsin.backbones.feature_graph import FeatureGraph  # noqa: PLC0415  loads onnx
-    from opsin.onnx_files.postprocessing import IMAGES  # noqa: PLC0415  likewise
-
-    shape = (*backbone.side, backbone.probed.channels)
-    graph = FeatureGraph(backbone, shape, ("whole",), backbone.at[:1])
-    session = cpu_session(graph.content())
-    images = np.random.default_rng(0).integers(0, 256, (_BATCH, *shape), np.uint8)
-    began = time.perf_counter()
-    session.run(graph.outputs, {IMAGES: images[:1]})
-    if (alone := time.perf_counter() - began) > _SECONDS:
-        return float(f"{1000 * alone:.4g}")
-    session.run(graph.outputs, {IMAGES: images})  # it finds its memory
-    fastest, until = float("inf"), time.perf_counter() + _SECONDS
-    while time.perf_counter() < until or fastest == float("inf"):
-        began = time.perf_counter()
-        session.run(graph.outputs, {IMAGES: images})
-        fastest = min(fastest, time.perf_counter() - began)
-    return float(f"{1000 * fastest / _BATCH:.4g}")

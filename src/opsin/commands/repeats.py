@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,9 @@ from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import LabelEvidence, PartFigures
 from opsin.core.errors import RecipeError
-from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
 from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
-from opsin.data.dataset import Dataset
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
@@ -36,10 +33,13 @@ from opsin.training.process_group import refuse_several
 
 Kind = Literal["repeats", "folds"]
 
-#: More runs than this tell nothing that these do not.
+#: The fewest of each kind; more than the most tell nothing that these do not.
+_LEAST: Final[dict[Kind, int]] = {"repeats": 1, "folds": 2}
 _MOST: Final = 100
 #: Letters of a run's name that leave room for its seed or fold in the directory's name.
 _LONGEST: Final = 60
+#: Options of `opsin.train` that are no fields of the recipe.
+_OF_RUNS: Final = ("runs", "name", "watcher", "observers", "track", "quiet", "offline")
 
 
 class RepeatedRun(Stored):
@@ -145,20 +145,7 @@ class Repeats:
 
 
 @checked
-def train_repeats(
-    data: object,
-    *,
-    repeats: int = 5,
-    model: str | None = None,
-    runs: str | os.PathLike[str] = "runs",
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None,
-    quiet: bool = False,
-    offline: bool = False,
-    **options: Any,
-) -> Repeats:
+def train_repeats(data: object, *, repeats: int = 5, **options: Any) -> Repeats:
     """Train the same several times with different seeds, to see how much chance there is in it.
 
     Each repeat is a run of its own, with the seeds ``seed``, ``seed + 1`` …; data and split are
@@ -168,15 +155,8 @@ def train_repeats(
     Args:
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         repeats: How many runs, 1 to 100.
-        model: As for `opsin.train`.
-        runs: Folder for run directories and for the summary.
-        name: What the run directories are called, before ``-seed0``, ``-seed1`` ….
-        watcher: Receives the progress of the work.
-        observers: As for `opsin.train`.
-        track: As for `opsin.train`; each run is one there.
-        quiet: Show nothing.
-        offline: As for `opsin.train`.
-        **options: As for `opsin.train`; ``seed`` is that of the first run.
+        **options: As for `opsin.train`; ``seed`` is that of the first run, and ``name`` what the
+            run directories are called before ``-seed0``, ``-seed1`` ….
 
     Returns:
         The runs, with mean and standard deviation of their figures.
@@ -193,36 +173,11 @@ def train_repeats(
         >>> [run.recipe.training.seed for run in found.runs], found.deviation < found.accuracy
         ([0, 1], True)
     """
-    _check("repeats", repeats, 1, track)
-    tell = watcher or for_people(quiet=quiet)
-    loaded = load_for(data, model, options, offline=offline, watcher=tell)
-    first = resolve(loaded.dataset.recipe, seed=options.get("seed")).training.seed
-    resolve(loaded.dataset.recipe, seed=first + repeats - 1)  # refused now, not after some runs
-    planned = [
-        _PlannedRun(loaded.dataset, f"seed{seed}", f"{number} of {repeats} · seed {seed}", seed)
-        for number, seed in enumerate(range(first, first + repeats), 1)
-    ]
-    return _train_all(
-        "repeats", planned, tell, {**options, "model": loaded.model}, runs=Path(runs), name=name,
-        watcher=watcher, observers=observers, track=track, quiet=quiet, offline=offline,
-    )  # fmt: skip
+    return _train_series("repeats", repeats, data, options)
 
 
 @checked
-def train_folds(
-    data: object,
-    *,
-    folds: int = 5,
-    model: str | None = None,
-    runs: str | os.PathLike[str] = "runs",
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None,
-    quiet: bool = False,
-    offline: bool = False,
-    **options: Any,
-) -> Repeats:
+def train_folds(data: object, *, folds: int = 5, **options: Any) -> Repeats:
     """Cross-validate: each image is tested once, by a network that was not trained on it.
 
     For small collections, whose test part alone would be too small to judge by. The images are
@@ -235,15 +190,8 @@ def train_folds(
         data: A dataset, or what `opsin.load` takes, in a list if several; none may name
             its own test or training part.
         folds: How many folds, 2 to 100.
-        model: As for `opsin.train`.
-        runs: Folder for run directories and for the summary.
-        name: What the run directories are called, before ``-fold1of5``, ``-fold2of5`` ….
-        watcher: Receives the progress of the work.
-        observers: As for `opsin.train`.
-        track: As for `opsin.train`; each run is one there.
-        quiet: Show nothing.
-        offline: As for `opsin.train`.
-        **options: As for `opsin.train`, but for ``fold``.
+        **options: As for `opsin.train`, but for ``fold``; ``name`` is what the run directories
+            are called before ``-fold1of5``, ``-fold2of5`` ….
 
     Returns:
         The runs, with ``summary.pooled``: the figures of all answers together.
@@ -260,97 +208,75 @@ def train_folds(
         >>> found.summary.pooled.images
         1797
     """
-    _check("folds", folds, 2, track)
-    tell = watcher or for_people(quiet=quiet)
-    loaded = load_for(data, model, options, offline=offline, watcher=tell, by_all=False)
-    dataset = loaded.dataset
-    parts = cut_into_folds(dataset, folds)
-    untested = len(dataset) - sum(len(part.split.test) for part in parts)
-    if untested:
-        tell.note(
-            f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes have "
-            "too few others to learn from (add images of these classes)"
-        )
-    seed = resolve(dataset.recipe, seed=options.get("seed")).training.seed
-    planned = [
-        _PlannedRun(part, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}", seed)
-        for number, part in enumerate(parts, 1)
-    ]
-    return _train_all(
-        "folds", planned, tell, {**options, "model": loaded.model}, runs=Path(runs), name=name,
-        watcher=watcher, observers=observers, track=track, quiet=quiet, offline=offline,
-    )  # fmt: skip
+    return _train_series("folds", folds, data, options)
 
 
-class _PlannedRun(NamedTuple):
-    """One run of a series: its images, the end of its name, a line about it, and its seed."""
-
-    data: Dataset
-    suffix: str
-    words: str
-    seed: int
-
-
-def _check(kind: Kind, count: int, least: int, track: str | Sequence[str] | None) -> None:
-    """Refuse what cannot work before the images are read."""
-    refuse_several(kind)
-    if not least <= count <= _MOST:
-        raise RecipeError(
-            f"{least} to {_MOST} {kind}", f"got {count}", f"Give another number of {kind}."
-        )
-    chosen_trackers(track)
-
-
-def _train_all(
-    kind: Kind,
-    planned: Sequence[_PlannedRun],
-    tell: Watcher,
-    options: Mapping[str, Any],
-    *,
-    runs: Path,
-    name: str | None,
-    **further: Any,
-) -> Repeats:
+def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any]) -> Repeats:
     """Train one after the other, and keep the summary of those there are after each."""
-    recipe = planned[0].data.recipe
-    model = options["model"] or resolve(recipe).model.name
-    title = (name or f"{recipe.title}-{model}")[:_LONGEST]
+    refuse_several(kind)
+    if not _LEAST[kind] <= count <= _MOST:
+        raise RecipeError(
+            f"{_LEAST[kind]} to {_MOST} {kind}", f"got {count}", f"Give another number of {kind}."
+        )
+    of_runs = {name: options.pop(name) for name in _OF_RUNS if name in options}
+    chosen_trackers(of_runs.get("track"))
+    watcher = of_runs.get("watcher") or for_people(quiet=of_runs.get("quiet", False))
+    loaded = load_for(
+        data, options.pop("model", None), options, offline=of_runs.get("offline", False),
+        watcher=watcher, by_all=kind == "repeats",
+    )  # fmt: skip
+    dataset, first = loaded.dataset, options.pop("seed", None)
+    first = resolve(loaded.dataset.recipe, seed=first).training.seed
+    if kind == "repeats":
+        resolve(dataset.recipe, seed=first + count - 1)  # refused now, not after some runs
+        datasets, seeds = [dataset] * count, range(first, first + count)
+        endings = [f"seed{seed}" for seed in seeds]
+    else:
+        datasets, seeds = cut_into_folds(dataset, count), range(first, first + 1)
+        endings = [f"fold{number}of{count}" for number in range(1, count + 1)]
+        if untested := len(dataset) - sum(len(fold.split.test) for fold in datasets):
+            watcher.note(
+                f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes "
+                "have too few others to learn from (add images of these classes)"
+            )
+    recipe = datasets[0].recipe
+    model = loaded.model or resolve(recipe).model.name
+    title = (of_runs.pop("name", None) or f"{recipe.title}-{model}")[:_LONGEST]
+    options["model"] = loaded.model
     made: list[Run] = []
     try:
-        for plan in planned:
-            tell.fact("Repeat" if kind == "repeats" else "Fold", plan.words)
-            own = {**options, "seed": plan.seed}
-            made.append(
-                train(plan.data, runs=runs, name=f"{title}-{plan.suffix}", **further, **own)
-            )
-            found = _keep(kind, made, planned)
+        for number, (part, ending) in enumerate(zip(datasets, endings, strict=True)):
+            seed = seeds[number % len(seeds)]
+            heading = "Repeat" if kind == "repeats" else "Fold"
+            watcher.fact(heading, f"{number + 1} of {count} · seed {seed}")
+            made.append(train(part, name=f"{title}-{ending}", seed=seed, **of_runs, **options))
+            series = _keep(kind, made, count, endings[0])
             if made[-1].report.training.interrupted:  # the run itself may have been whole
                 break
             # The first may have measured: one recipe for all.
-            first = made[0].recipe
+            measured = made[0].recipe
             options = {
-                "model": first.model.name,
-                **first.model.model_dump(exclude={"name"}),
-                **first.training.model_dump(exclude={"seed"}),
+                "model": measured.model.name,
+                **measured.model.model_dump(exclude={"name"}),
+                **measured.training.model_dump(exclude={"seed"}),
             }
     except KeyboardInterrupt:
         if not made:
             raise
     except Exception:
         for run in made:
-            tell.fact("Done", f"{run.path} · accuracy {plus_minus(run.figures)}")
+            watcher.fact("Done", f"{run.path} · accuracy {plus_minus(run.figures)}")
         raise
-    return found
+    return series
 
 
-def _keep(kind: Kind, made: Sequence[Run], planned: Sequence[_PlannedRun]) -> Repeats:
+def _keep(kind: Kind, made: Sequence[Run], count: int, ending: str) -> Repeats:
     """Write the summary beside the runs, under the first one's name, which is unique."""
     first = made[0].path
-    name = re.sub(rf"-{planned[0].suffix}(-\d+)?$", rf"-{kind}\1", first.name)
-    file = first.with_name(f"{name}.json")
-    summary = summarise(made, kind=kind, asked=len(planned))
-    labels = None
-    if kind == "folds" and len(made) == len(planned) and not any(r.stopped for r in summary.runs):
+    name = re.sub(rf"-{ending}(-\d+)?$", rf"-{kind}\1", first.name)
+    file, labels = first.with_name(f"{name}.json"), None
+    summary = summarise(made, kind=kind, asked=count)
+    if kind == "folds" and len(made) == count and not any(row.stopped for row in summary.runs):
         doubts, doubted = _doubted_labels(made)  # every image was tested
         summary = summary.model_copy(update={"doubts": doubts})
         if doubted:

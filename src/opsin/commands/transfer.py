@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -37,7 +37,8 @@ from opsin.report.terminal import printable
 
 #: What a collection can be written as.
 Form = Literal["folder", "npz", "csv", "parquet", "datasets"]
-_ENDINGS: Final[dict[str, Form]] = {".npz": "npz", ".csv": "csv", ".parquet": "parquet"}
+# Those that are one file, and how its name ends.
+_ENDINGS: Final[dict[Form, str]] = {"npz": ".npz", "csv": ".csv", "parquet": ".parquet"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Exported:
     """What `export_data` has written.
 
     Args:
-        path: The folder or the ``.npz`` file.
+        path: The folder or the file.
         images: Number of images in it.
         bytes: Its size, all files together.
         options: Options that read it as it was read here, whatever Opsin would choose by itself.
@@ -117,9 +118,8 @@ def export_data(
         ...     load(written.path).fingerprint == digits.fingerprint
         True
     """
-    shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
-    form = form or _form_of(shown)
     target = check_target(path, form)
+    form = form or _form_of(target)
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
             raise StorageError(
@@ -140,7 +140,13 @@ def export_data(
     try:
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        _writer(form)(dataset, target, watcher)
+        if form in ("parquet", "datasets"):
+            from opsin.commands import parquet_files  # noqa: PLC0415  pyarrow
+
+            write = parquet_files.write_file if form == "parquet" else parquet_files.write_parts
+        else:
+            write = {"folder": _write_folder, "npz": write_npz, "csv": _write_csv}[form]
+        write(dataset, target, watcher)
     except BaseException:
         for folder in missing:
             with contextlib.suppress(OSError):
@@ -148,27 +154,28 @@ def export_data(
         raise
     files = [target] if target.is_file() else target.rglob("*")
     size = sum(file.stat().st_size for file in files if file.is_file())
+    shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
     return Exported(shown, len(dataset), size, _options(dataset, form))
 
 
 def _form_of(path: Path) -> Form:
-    return _ENDINGS.get(path.suffix.lower(), "folder")
+    ending = path.suffix.lower()
+    return next((form for form, usual in _ENDINGS.items() if usual == ending), "folder")
 
 
 def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path:
     """Return the place that an export means, without links; refuse at once what cannot work."""
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
     form = form or _form_of(target)
-    ending = next((ending for ending, each in _ENDINGS.items() if each == form), None)
+    ending = _ENDINGS.get(form)
     if ending is not None and target.suffix.lower() != ending:
         raise RecipeError(f"a name that ends in {ending}", f"got {path}", "Give another name.")
     if form in ("parquet", "datasets"):
         need_pyarrow()
     with storage_errors(target):
-        is_file = ending is not None
-        if os.path.lexists(target) and (is_file or not target.is_dir() or any(target.iterdir())):
+        if os.path.lexists(target) and (ending or not target.is_dir() or any(target.iterdir())):
             raise StorageError(
-                "a new file" if is_file else "a new or an empty folder",
+                "a new file" if ending else "a new or an empty folder",
                 f"{target} is there already",
                 "Choose another name.",
             )
@@ -182,14 +189,6 @@ def check_target(path: str | os.PathLike[str], form: Form | None = None) -> Path
     return target
 
 
-def _writer(form: Form) -> Callable[[Dataset, Path, Watcher], None]:
-    if form in ("parquet", "datasets"):
-        from opsin.commands import parquet_files  # noqa: PLC0415  pyarrow
-
-        return parquet_files.write_file if form == "parquet" else parquet_files.write_parts
-    return {"folder": _write_folder, "npz": write_npz, "csv": _write_csv}[form]
-
-
 def _write_csv(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     """Write a table of the files where they are, by their way from the table's folder."""
     images = SourceImages.of(dataset)
@@ -201,29 +200,46 @@ def _write_csv(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             f"those of {dataset.recipe.source} are none",
             "Export a folder.",
         )
-    write_bytes(target, _table(dataset, {"path": paths}, parts_of(dataset), {}))
+    write_bytes(target, _table(dataset, {"path": paths}, {}))
     if any(path.startswith("..") for path in paths):
         watcher.note("the images lie outside the table's folder: it is read with --outside")
 
 
 def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    images, parts = SourceImages.of(dataset), parts_of(dataset)
-    names = _choose_names(dataset, images, parts)
+    """Write ``part/class/name`` and a table; no two names are alike on any system."""
+    images, classes = SourceImages.of(dataset), NamesInUse()
+    folders = [classes.take(legal_name(name)) for name in dataset.classes]
+    used: dict[str, NamesInUse] = {}
+    names = []
+    for row, (part, label) in enumerate(zip(parts_of(dataset), dataset.labels, strict=True)):
+        folder = f"{part}/{folders[label]}"
+        name = used.setdefault(folder, NamesInUse()).take(legal_name(images.name(row)))
+        names.append(f"{folder}/{name}")
     with scratch_directory(target.parent) as scratch:
-        for folder in {name.rpartition("/")[0] for name in names}:
+        for folder in used:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
+
+        def copy(row: int) -> str:
+            digest = hashlib.sha256()
+            with (scratch / names[row]).open("xb") as stream:
+                for block in images.blocks(row):
+                    digest.update(block)
+                    stream.write(block)
+                stream.flush()
+                os.fsync(stream.fileno())
+            return digest.hexdigest()
+
         watcher.begin("Export", len(names), "images")
         digests = []
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-            targets = [scratch / name for name in names]
-            for digest in pool.map(_write, targets, map(images.blocks, range(len(names)))):
+            for digest in pool.map(copy, range(len(names))):
                 digests.append(digest)
                 watcher.advance(len(digests))
         watcher.end()
-        table = _table(dataset, {"file_name": names}, parts, {"sha256": digests})
+        table = _table(dataset, {"file_name": names}, {"sha256": digests})
         (scratch / "metadata.csv").write_bytes(table)
-        for folder, _, _ in os.walk(scratch):
-            sync(folder)
+        for path, _, _ in os.walk(scratch):
+            sync(path)
         publish_directory(scratch, target)
         if scratch.exists():
             raise StorageError(
@@ -233,40 +249,12 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             )
 
 
-def _choose_names(dataset: Dataset, images: SourceImages, parts: Sequence[str]) -> list[str]:
-    """Return where each image goes: ``part/class/name``, no two alike on any system."""
-    classes = NamesInUse()
-    folders = [classes.take(legal_name(name)) for name in dataset.classes]
-    used: dict[str, NamesInUse] = {}
-    names = []
-    for row, label in enumerate(dataset.labels):
-        folder = f"{parts[row]}/{folders[label]}"
-        name = legal_name(images.name(row))
-        names.append(f"{folder}/{used.setdefault(folder, NamesInUse()).take(name)}")
-    return names
-
-
-def _write(target: Path, blocks: Iterator[bytes]) -> str:
-    """Write a new file, bring it to the disk, and return its SHA-256."""
-    digest = hashlib.sha256()
-    with target.open("xb") as stream:
-        for block in blocks:
-            digest.update(block)
-            stream.write(block)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return digest.hexdigest()
-
-
 def _table(
-    dataset: Dataset,
-    named: dict[str, Sequence[str]],
-    parts: Sequence[str],
-    further: dict[str, Sequence[str]],
+    dataset: Dataset, names: Mapping[str, Sequence[str]], further: Mapping[str, Sequence[str]]
 ) -> bytes:
     """Return the images' names, labels and parts as CSV."""
     labels = [dataset.classes[label] for label in dataset.labels]
-    columns = {**named, "label": labels, "split": parts, **further}
+    columns = {**names, "label": labels, "split": parts_of(dataset), **further}
     if any(dataset.groups):
         columns["group"] = [printable(group) for group in dataset.groups]
     stream = io.StringIO(newline="")

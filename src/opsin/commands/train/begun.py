@@ -14,9 +14,7 @@ from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe, FromBack
 from opsin.commands.import_recipe import ImportRecipe
 from opsin.commands.machine import need_training, versions
 from opsin.commands.runs import Run
-from opsin.commands.train.fine_tune import FineTuneLearner
 from opsin.commands.train.learner import Learner
-from opsin.commands.train.network import NetworkLearner, with_balance
 from opsin.commands.train.pretrained import check_fine_tuning
 from opsin.core.artifacts.records import DatasetRecord, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -71,6 +69,9 @@ def learner_of(
         backbone = _same_backbone(parent, recipe, changes, watcher)
     if group.writes:  # to ask is to hold the run for a moment
         _check_state(parent, recipe, changes, name)
+    from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  needs PyTorch
+    from opsin.commands.train.network import NetworkLearner, with_balance  # noqa: PLC0415
+
     dataset = _images_of(parent, data, watcher)
     then, now = recipe.versions.get("torch"), versions()["torch"]
     if then is not None and then != now:

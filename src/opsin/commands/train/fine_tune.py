@@ -7,8 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from opsin.backbones.backbone import Backbone, trainable
+from opsin.classical.backbone_head import START, HeadChoice, fit_as
+from opsin.classical.fitted_file import Written
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.network import balanced
@@ -20,15 +24,17 @@ from opsin.core.metadata import Layer
 from opsin.core.platform import keep_freed_memory
 from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
+from opsin.evaluation.calibration import fit_temperature, log_loss_of
+from opsin.models.onnx_network import TorchNetwork
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.postprocessing import LOGITS
+from opsin.training.batches import TrainingBatches
+from opsin.training.budget import time_epoch
+from opsin.training.device import choose_device, choose_precision, isolated_rng, threads_for
+from opsin.training.fine_tuning import averaged, fitting_batch, fitting_epochs, learning, with_crops
 
 if TYPE_CHECKING:
-    import torch
-
-    from opsin.backbones.backbone import Backbone
     from opsin.classical.backbone_features import BackboneFeatures
-    from opsin.classical.backbone_head import HeadChoice
-    from opsin.models.onnx_network import TorchNetwork
-    from opsin.training.batches import TrainingBatches
 
 # Share of what is left of a budget that epochs are planned with; the evaluation needs the rest.
 _PLANNED: Final = 0.85
@@ -53,8 +59,6 @@ class FineTuneLearner(HeadLearner):
 
     def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Fine-tune, fit the chosen head anew, and take it where validation says it is better."""
-        from opsin.classical.backbone_head import fit_as  # noqa: PLC0415  loads scikit-learn
-
         if self.start is None and self.seconds_left <= 0:
             watcher.note("the budget is spent: the head on frozen features is delivered")
             return
@@ -80,11 +84,6 @@ class FineTuneLearner(HeadLearner):
         self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
     ) -> Backbone | None:
         """Return the network with its new weights, if there was time for any epoch."""
-        from opsin.backbones.backbone import trainable  # noqa: PLC0415
-        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415
-        from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
-        from opsin.training.fine_tuning import averaged  # noqa: PLC0415
-
         network, layers = self._network(self.features[:, :1], self.choice)
         device, fresh = choose_device(self.training.device), self.start is None
         keep_freed_memory()
@@ -109,10 +108,6 @@ class FineTuneLearner(HeadLearner):
 
     def planned_seconds(self) -> float:
         """Decide what is left open; return about how long the epochs take, from a few steps."""
-        from opsin.classical.backbone_head import START, HeadChoice  # noqa: PLC0415
-        from opsin.training.budget import time_epoch  # noqa: PLC0415
-        from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
-
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
         choice = HeadChoice(START, self.backbone.at, ("whole",), None, 0, 0, 1.0)
@@ -140,11 +135,6 @@ class FineTuneLearner(HeadLearner):
         self, features: NDArray[np.float32], choice: HeadChoice
     ) -> tuple[TorchNetwork, list[Layer]]:
         """Return the network as it was with logistic regression on its features, and its layers."""
-        from opsin.backbones.backbone import trainable  # noqa: PLC0415
-        from opsin.classical.backbone_head import START, fit_as  # noqa: PLC0415
-        from opsin.classical.fitted_file import Written  # noqa: PLC0415
-        from opsin.training.fine_tuning import learning  # noqa: PLC0415
-
         dataset, backbone = self.dataset, trainable(self.backbone)
         fitted = fit_as(
             replace(choice, head=START, views=("whole",)), backbone, self.shape, features,
@@ -160,9 +150,6 @@ class FineTuneLearner(HeadLearner):
 
     def _decide(self, network: TorchNetwork, layers: list[Layer], *, fresh: bool) -> int:
         """Decide crops, balance, batch size and arithmetic; return the work of a step."""
-        from opsin.training.device import choose_device, choose_precision  # noqa: PLC0415
-        from opsin.training.fine_tuning import fitting_batch, with_crops  # noqa: PLC0415
-
         crops = with_crops(self.training, network, self.dataset.images.shape[3])
         training, reasons = balanced(self.training, self.dataset, self.rows)
         self._settle(reasons, crop_side=crops.crop_side, balance=training.balance)
@@ -177,8 +164,6 @@ class FineTuneLearner(HeadLearner):
         return work
 
     def _batches(self, device: torch.device) -> tuple[TrainingBatches, TrainingBatches]:
-        from opsin.training.batches import TrainingBatches  # noqa: PLC0415
-
         data = self.dataset
         return (
             TrainingBatches(data.images, data.labels, self.rows, device),
@@ -189,8 +174,6 @@ class FineTuneLearner(HeadLearner):
         self, network: TorchNetwork, train: TrainingBatches, val: TrainingBatches, watcher: Watcher
     ) -> bool:
         """Train as many epochs as fit into what is left, the recipe's own at most, if one does."""
-        from opsin.training.fine_tuning import fitting_epochs  # noqa: PLC0415
-
         if self.budget is None:
             return True
         left = self.seconds_left
@@ -222,9 +205,6 @@ def _learning(layers: list[Layer]) -> list[Layer]:
 
 def _is_better(frozen: ExportedFile, tuned: ExportedFile) -> tuple[bool, str]:
     """Tell whether validation says that fine-tuning was better than the frozen features."""
-    from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
-    from opsin.onnx_files.postprocessing import LOGITS  # noqa: PLC0415  needs onnx
-
     labels = tuned.dataset.labels[tuned.dataset.split.val]
     right, losses = [], []
     for file in (frozen, tuned):

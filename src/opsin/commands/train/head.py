@@ -20,7 +20,7 @@ from opsin.classical.classical_recipe import (
     PixelModel,
     resolve_classical,
 )
-from opsin.commands.backbones import milliseconds_of
+from opsin.commands.backbones import measure
 from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded
@@ -183,6 +183,10 @@ class HeadLearner(Learner):
 
     def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Do nothing: what was fitted is delivered."""
+
+    def planned_seconds(self) -> float:
+        """Return about how long it would take to improve on it."""
+        return 0.0
 
     def _fit_pixels(self, model: PixelModel, watcher: Watcher, stop: threading.Event) -> None:
         from opsin.classical.fit import (  # noqa: PLC0415  loads scikit-learn
@@ -373,7 +377,7 @@ class HeadLearner(Learner):
             dataset.recipe, model=BACKBONE, backbone=backbone.name, fine_tune=True
         ).training
         steps = cast("TrainingRecipe", tuned).epochs * len(self.rows)
-        seconds = steps * _STEP * milliseconds_of(backbone) / 1000
+        seconds = steps * _STEP * measure(backbone).milliseconds / 1000
         return fine_tuning_in_words(backbone.name, seconds)
 
 

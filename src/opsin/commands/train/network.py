@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from opsin.commands.machine import answering_device, versions
 from opsin.commands.train.automatic import choose
@@ -24,15 +26,27 @@ from opsin.core.events import Watcher
 from opsin.core.format import clock, seconds_of
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.dataset import Dataset
+from opsin.models import build_network
 from opsin.models.resolve import resolve
+from opsin.models.statistics import statistics_of
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import CPU
+from opsin.training.batches import TrainingBatches
+from opsin.training.budget import fit_budget
+from opsin.training.device import (
+    choose_device,
+    describe_device,
+    has_quick_bfloat16,
+    isolated_rng,
+    settle_precision,
+    threads_for,
+)
+from opsin.training.memory import fit_memory
 from opsin.training.process_group import ALONE, ProcessGroup
+from opsin.training.sampling import choose_balance
+from opsin.training.torch_to_onnx import check_exportable, check_parity, to_onnx
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
     from opsin.commands.train.learner import Start
 
 
@@ -64,9 +78,6 @@ class NetworkLearner(Learner):
         cls, loaded: Loaded, options: Mapping[str, object], watcher: Watcher
     ) -> NetworkLearner:
         """Choose network, size, epochs and balance where they were not given."""
-        from opsin.training.budget import fit_budget  # noqa: PLC0415
-        from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
-
         began, dataset = time.perf_counter(), loaded.dataset
         seconds = None if loaded.budget is None else seconds_of(loaded.budget)
         given = {key: value for key, value in options.items() if value is not None}
@@ -105,8 +116,6 @@ class NetworkLearner(Learner):
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
         """Build the network with fresh weights, and see that all has room."""
-        from opsin.training.device import choose_device, isolated_rng, threads_for  # noqa: PLC0415
-
         self.group = group
         self.recipe = group.first(self.recipe)  # a budget is measured by the clock
         self.device = choose_device(self.recipe.training.device)
@@ -117,12 +126,6 @@ class NetworkLearner(Learner):
                 yield
 
     def _build(self) -> None:
-        from opsin.models import build_network  # noqa: PLC0415
-        from opsin.models.statistics import statistics_of  # noqa: PLC0415
-        from opsin.training.device import settle_precision  # noqa: PLC0415
-        from opsin.training.memory import fit_memory  # noqa: PLC0415
-        from opsin.training.torch_to_onnx import check_exportable  # noqa: PLC0415
-
         dataset = self.dataset
         self.recipe = self.recipe.model_copy(update={"versions": versions()})
         mix = class_mix_in_words(self.recipe.training.class_mix, dataset)
@@ -155,8 +158,6 @@ class NetworkLearner(Learner):
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Train the network, which then holds the best epoch's weights."""
-        from opsin.training.batches import TrainingBatches  # noqa: PLC0415
-
         data = self.dataset
         train, val = (
             TrainingBatches(data.images, data.labels, rows, self.device, self.group)
@@ -168,8 +169,6 @@ class NetworkLearner(Learner):
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
         """Write the network as ONNX."""
-        from opsin.training.torch_to_onnx import to_onnx  # noqa: PLC0415
-
         labels = self.dataset.labels[self.dataset.split.train]
         balanced = self.recipe.training.balance in ("weights", "sampling")
         content = to_onnx(self.network, self.metadata(labels, balanced=balanced))
@@ -178,8 +177,6 @@ class NetworkLearner(Learner):
 
     def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
         """Compare the file with PyTorch."""
-        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415
-
         return check_parity(file, self.network, images)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
@@ -189,8 +186,6 @@ class NetworkLearner(Learner):
     @property
     def device_name(self) -> str:
         """Where PyTorch computes, and ONNX Runtime where that is elsewhere."""
-        from opsin.training.device import describe_device  # noqa: PLC0415
-
         where, answers_on = describe_device(self.device), answering_device(self.recipe)
         if self.recipe.training.precision == "bfloat16":
             where += ", bfloat16"
@@ -210,8 +205,6 @@ def balanced(
     recipe: TrainingRecipe, dataset: Dataset, rows: NDArray[np.int64]
 ) -> tuple[TrainingRecipe, dict[str, str]]:
     """Decide by the classes of training images whether rare ones count more, and say why."""
-    from opsin.training.sampling import choose_balance  # noqa: PLC0415
-
     if recipe.balance != "auto":
         return recipe, {}
     counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
-from opsin.commands.backbones import milliseconds_of
-from opsin.commands.train.fine_tune import FineTuneLearner
+from opsin.commands.backbones import measure
 from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Loaded
 from opsin.commands.train.load import load_for
-from opsin.commands.train.network import NetworkLearner
 from opsin.commands.train.pretrained import TRIAL_SECONDS, views_of
 from opsin.commands.train.words import tell_limits
 from opsin.core.arguments import checked
@@ -102,7 +100,8 @@ def plan(
 def _of_network(
     loaded: Loaded, options: Mapping[str, object], watcher: Watcher
 ) -> dict[str, object]:
-    from opsin.training.budget import measure_epoch  # noqa: PLC0415  these need PyTorch
+    from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  these need PyTorch
+    from opsin.training.budget import measure_epoch  # noqa: PLC0415
     from opsin.training.memory import estimate  # noqa: PLC0415
     from opsin.training.optimizers import rate_at  # noqa: PLC0415
 
@@ -127,12 +126,16 @@ def _of_network(
 
 
 def _of_head(loaded: Loaded, options: Mapping[str, object]) -> dict[str, object]:
-    kind = FineTuneLearner if options.get("fine_tune") else HeadLearner
+    kind = HeadLearner
+    if options.get("fine_tune"):
+        from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  needs PyTorch
+
+        kind = FineTuneLearner
     learner = kind.decide(loaded, options, began=0.0)
     with learner.ready():
-        seconds = None if loaded.backbone is None else _seconds_of_head(learner, loaded.backbone)
-        if isinstance(learner, FineTuneLearner):
-            seconds = (seconds or 0.0) + learner.planned_seconds()
+        seconds = None
+        if loaded.backbone is not None:
+            seconds = _seconds_of_head(learner, loaded.backbone) + learner.planned_seconds()
             seconds = min(seconds, learner.budget or math.inf)
         if loaded.is_open:
             learner.decided(
@@ -165,7 +168,7 @@ def _seconds_of_head(learner: HeadLearner, backbone: Backbone) -> float:
         missing += len(dataset) - int(cache.knows(dataset.digests).sum())
     choices = 1 + most_folds(count) * dataset.judged_by_all
     heads = choices * (_HEAD + _SQUARE * min(count, COMPARED) ** 2) / learner.threads
-    return missing * milliseconds_of(backbone) / 1000 + heads
+    return missing * measure(backbone).milliseconds / 1000 + heads
 
 
 def in_words(planned: Plan) -> list[tuple[str, str]]:

@@ -23,7 +23,6 @@ from opsin.backbones.named_backbones import NAMED
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.commands.backbones import measured_backbone
 from opsin.commands.train.learner import Loaded
-from opsin.commands.train.network import NetworkLearner
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import (
     MissingExtraError,
@@ -360,6 +359,8 @@ class _WholeTraining(Watcher):
 
 def _accuracy_from_scratch(dataset: Dataset, stop: threading.Event, watcher: Watcher) -> float:
     """Train on small images; return the last epoch's accuracy on the validation part."""
+    from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  needs PyTorch
+
     learner = NetworkLearner.decide(Loaded(None, dataset, budget=TRIAL_SECONDS), {}, SILENT)
     watcher.begin("Trial", 100, "hundredths")
     with learner.ready(), tempfile.TemporaryDirectory() as folder:

@@ -12,12 +12,10 @@ from typing import Any, Final, Unpack
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
 from opsin.commands.train.begun import begun_before, learner_of
-from opsin.commands.train.fine_tune import FineTuneLearner
 from opsin.commands.train.finish import finish, write_request
 from opsin.commands.train.head import HeadLearner
 from opsin.commands.train.learner import Learner
 from opsin.commands.train.load import load_for
-from opsin.commands.train.network import NetworkLearner
 from opsin.commands.train.pretrained import model_asked
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.words import tell_end, tell_start
@@ -116,10 +114,15 @@ def train(
         learner: Learner
         if begun is not None and begun.recipe.is_file() and (tunes or not fitted):
             learner = learner_of(begun, loaded.dataset, group=group, watcher=tell, began=began)
+        elif tunes:
+            from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  PyTorch
+
+            learner = FineTuneLearner.decide(loaded, given, began=began)
         elif fitted:
-            kind = FineTuneLearner if tunes else HeadLearner
-            learner = kind.decide(loaded, given, began=began)
+            learner = HeadLearner.decide(loaded, given, began=began)
         else:
+            from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  PyTorch
+
             learner = NetworkLearner.decide(loaded, given, tell)
 
         def directory_of() -> RunDirectory:
