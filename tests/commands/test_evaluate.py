@@ -83,13 +83,13 @@ def test_figures_that_find_no_room_are_told_all_the_same(
         import resource, signal, sys
         from opsin.cli import main
         import opsin.commands.evaluate as command
-        measure = command.result_of
+        measure = command._result
         def full(*words, **options):
             figures = measure(*words, **options)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
             return figures
-        command.result_of = full
+        command._result = full
         main()
     """
     words = ["evaluate", str(nearest_mean), "digits", "--out", "figures.json", "--json"]

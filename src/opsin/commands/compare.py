@@ -79,15 +79,48 @@ def compare(
         (1.0, None)
     """
     opened = _opened(runs, against)
-    _check_out(out)  # at once, not when all is measured
+    if out is not None:  # refused at once, not when all is measured
+        importlib.import_module("opsin.report.figures")
+        check_writable(Path(out) / "compare.json")
     same = bring_together(opened)
     rows = [_row(run, place, same) for place, run in enumerate(opened)]
-    notes = [*same.notes, *_rescored_in_words(rows, same), *_of_imported(opened)]
+    notes = [*same.notes]
+    for row in rows:
+        if row.reported:
+            notes.append(
+                f"{row.run} is judged by the corrected labels: {row.rescored:,} of the "
+                f"{len(same.labels):,} {PART_WORDS[same.part]} labels are others than when it was "
+                f"measured, with accuracy {plus_minus(row.reported)}"
+            )
+    for run in opened:
+        if run.directory.read(Report).training.elsewhere:
+            notes.append(
+                f"{run.path} was imported: whether it learnt from these images is not known"
+            )
+    files = [run.directory.classifier for run in opened]
+    if speed:
+        notes += [
+            f"{run.path} has no classifier.onnx any more, so its speed is not measured"
+            for run, file in zip(opened, files, strict=True)
+            if not file.is_file()
+        ]
+        notes += [busy] if (busy := Machine.here().busy) else []
     for note in notes:
         watcher.note(note)
     if speed:
-        rows, slow = _measure_speed(rows, opened, watcher)
-        notes += slow
+        there = [file if file.is_file() else None for file in files]
+        rows = [
+            row
+            if rates is None
+            else row.model_copy(
+                update={
+                    "images_per_second": float(np.median(rates)),
+                    "slowest": min(rates),
+                    "fastest": max(rates),
+                }
+            )
+            for row, rates in zip(rows, rates_in_turn(there, watcher), strict=True)
+        ]
     pairs = _pairs(same, [row.letter for row in rows])
     found = Comparison(
         part=same.part,
@@ -104,13 +137,6 @@ def compare(
     from opsin.commands.compare_files import write_files  # noqa: PLC0415  needs matplotlib
 
     return write_files(found, opened, Path(out), watcher)
-
-
-def _check_out(out: str | os.PathLike[str] | None) -> None:
-    """See that figures can be drawn and files written there, if they are asked for."""
-    if out is not None:
-        importlib.import_module("opsin.report.figures")
-        check_writable(Path(out) / "compare.json")
 
 
 def _opened(
@@ -145,76 +171,27 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
         figures = measure(same.probabilities[place], same.labels, same.classes, same.groups)
         if report.split == "out_of_fold":
             figures = widen(figures)
-    shown = {metric.key: metric.value(figures) for metric in headline_metrics()}
-    return ComparedRun.model_validate({
-        **shown,
-        "letter": "ABCDEFGHIJ"[place],
-        "run": str(run.path),
-        "model": report.model,
-        "source": report.source,
-        "accuracy": figures.accuracy,
-        "low": figures.low,
-        "high": figures.high,
-        "tested": same.tested[place],
-        "rescored": same.rescored[place],
-        "reported": reported,
-        "bytes": report.file.bytes,
-        "parameters": report.training.parameters,
-        "seconds": report.seconds.get("train"),
-        "images_per_second": None,
-        "slowest": None,
-        "fastest": None,
-        "parity": report.file.difference,
-        "best": [],
-    })  # fmt: skip
-
-
-def _rescored_in_words(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[str]:
-    return [
-        f"{row.run} is judged by the corrected labels: {row.rescored:,} of the "
-        f"{len(same.labels):,} {PART_WORDS[same.part]} labels are others than when it was "
-        f"measured, with accuracy {plus_minus(row.reported)}"
-        for row in rows
-        if row.reported
-    ]
-
-
-def _of_imported(runs: Sequence[Run]) -> list[str]:
-    return [
-        f"{run.path} was imported: whether it learnt from these images is not known"
-        for run in runs
-        if run.directory.read(Report).training.elsewhere
-    ]
-
-
-def _measure_speed(
-    rows: Sequence[ComparedRun], runs: Sequence[Run], watcher: Watcher
-) -> tuple[list[ComparedRun], list[str]]:
-    """Measure the classifiers that are there; return the rows, and what was in the way."""
-    files = [run.directory.classifier for run in runs]
-    there = [file if file.is_file() else None for file in files]
-    notes = [
-        f"{run.path} has no classifier.onnx any more, so its speed is not measured"
-        for run, file in zip(runs, there, strict=True)
-        if file is None
-    ]
-    if busy := Machine.here().busy:
-        notes.append(busy)
-    for note in notes:
-        watcher.note(note)
-    measured = [
-        row.model_copy(
-            update={
-                "images_per_second": float(np.median(rates)),
-                "slowest": min(rates),
-                "fastest": max(rates),
-            }
-        )
-        if rates
-        else row
-        for row, rates in zip(rows, rates_in_turn(there, watcher), strict=True)
-    ]
-    return measured, notes
+    return ComparedRun(
+        **{metric.key: metric.value(figures) for metric in headline_metrics()},
+        letter="ABCDEFGHIJ"[place],
+        run=str(run.path),
+        model=report.model,
+        source=report.source,
+        accuracy=figures.accuracy,
+        low=figures.low,
+        high=figures.high,
+        tested=same.tested[place],
+        rescored=same.rescored[place],
+        reported=reported,
+        bytes=report.file.bytes,
+        parameters=report.training.parameters,
+        seconds=report.seconds.get("train"),
+        images_per_second=None,
+        slowest=None,
+        fastest=None,
+        parity=report.file.difference,
+        best=[],
+    )
 
 
 def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[ComparedRun]:
@@ -222,20 +199,18 @@ def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[Com
     most_accurate = shown_best(
         same.answers, same.labels, same.groups, out_of_fold=same.part == "out_of_fold"
     )
-    sizes = [row.bytes for row in rows]
-    known = [size for size in sizes if size is not None]
-    found = []
+    sizes = [math.inf if row.bytes is None else row.bytes for row in rows]
+    known = all(row.bytes is not None for row in rows)
+    marked = []
     for place, row in enumerate(rows):
         best = ["accuracy"] if place == most_accurate else []
-        if len(known) == len(rows) and row.bytes == min(known) and known.count(min(known)) == 1:
+        if known and sizes[place] == min(sizes) and sizes.count(min(sizes)) == 1:
             best.append("bytes")
-        others = [other.fastest for other in rows if other is not row]
-        if row.slowest is not None and all(
-            fastest is not None and row.slowest > fastest for fastest in others
-        ):
+        fastest = [other.fastest for other in rows if other is not row]
+        if row.slowest is not None and all(f is not None and row.slowest > f for f in fastest):
             best.append("images_per_second")
-        found.append(row.model_copy(update={"best": best}))
-    return found
+        marked.append(row.model_copy(update={"best": best}))
+    return marked
 
 
 def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair]:
@@ -264,14 +239,18 @@ def sentence(
     test: PairedTest, letters: tuple[str, str], part: PredictedPart, *, comparisons: int = 1
 ) -> str:
     """Say what a comparison has shown, or that it has shown nothing."""
+
+    def shown(p: float) -> str:
+        return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
+
     first, second = letters
     # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
     digits = max(1, math.ceil(math.log10(test.images)) - 2)
-    p = f"exact McNemar p {_p(test.p)}"
+    p = f"exact McNemar p {shown(test.p)}"
     if test.groups is not None:
-        p = f"test by {counted(test.groups, 'group')} p {_p(test.p)}"
+        p = f"test by {counted(test.groups, 'group')} p {shown(test.p)}"
     if comparisons > 1:
-        p += f", {_p(test.p_adjusted)} adjusted for {comparisons} comparisons"
+        p += f", {shown(test.p_adjusted)} adjusted for {comparisons} comparisons"
     sign = -1 if test.better == "first" else 1
     ends = sorted((sign * test.low, sign * test.high))
     size, low, high = (
@@ -290,10 +269,6 @@ def sentence(
         f"{optimistic}{winner} is better than {loser} by {size} points, 95% interval {low} "
         f"to {high} ({p})"
     )
-
-
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
 
 
 def _disagreements(

@@ -43,32 +43,37 @@ def write_files(
 ) -> Comparison:
     """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names."""
     groups = [pair.by_who_is_right() for pair in found.pairs]
-    shown = [p for pair in groups for _, images in pair for p in images[:_ON_PAGE]]
-    pixels, missing = _pixels(runs, {image.digest for image in shown}, watcher)
+    wanted = {image.digest for kinds in groups for _, some in kinds for image in some[:_ON_PAGE]}
+    pixels, missing = _pixels(runs, wanted, watcher)
     if missing:
         watcher.note(missing)
         found = found.model_copy(update={"notes": (*found.notes, missing)})
     word = PART_WORDS[found.part]
-    curves = [
-        Curve(row.letter, row.model, run.directory.read_history())
-        for row, run in zip(found.runs, runs, strict=True)
-    ]
     drawings: dict[str, Figure] = {}
+    on_page: list[list[Group]] = []
     with styled():
-        drawings["curves"] = draw_together(curves)
+        drawings["curves"] = draw_together(
+            [
+                Curve(row.letter, row.model, run.directory.read_history())
+                for row, run in zip(found.runs, runs, strict=True)
+            ]
+        )
         drawings["accuracy"] = draw_accuracies(found.runs, found.headline, word)
-        for pair, own in zip(found.pairs, groups, strict=True):
-            drawn = [(t, _drawable(some, pair, pixels)[:_DRAWN]) for t, some in own]
+        for pair, kinds in zip(found.pairs, groups, strict=True):
+            on_page.append([_group(title, some, pair, pixels) for title, some in kinds])
+            drawn = [
+                (f"{title} ({len(some):,})", _drawable(some, pair, pixels)[:_DRAWN])
+                for title, some in kinds
+            ]
             if any(images for _, images in drawn):
                 only = len(found.pairs) == 1
                 name = "disagreements" if only else f"disagreements-{'-'.join(pair.letters)}"
-                drawings[name] = draw_disagreements(
-                    [
-                        (f"{t} ({len(some):,})", d)
-                        for (t, some), (_, d) in zip(own, drawn, strict=True)
-                    ],
-                    _title(pair, word),
+                first, second = pair.letters
+                title = (
+                    f"{len(pair.disagreements):,} of {pair.images:,} {word} images get different "
+                    f"answers from {first} and {second}"
                 )
+                drawings[name] = draw_disagreements(drawn, title)
         files = [folder / "compare.html", folder / "compare.json"]
         watcher.begin("Figures", len(drawings), "figures")
         for done, (name, figure) in enumerate(drawings.items()):
@@ -76,10 +81,6 @@ def write_files(
             files += [save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
         watcher.end()
     found = found.model_copy(update={"files": tuple(files)})
-    on_page = [
-        [_group(title, some, pair, pixels) for title, some in own]
-        for pair, own in zip(found.pairs, groups, strict=True)
-    ]
     charts = {
         name: (folder / f"{name}.svg").read_text(encoding="utf-8")
         for name in ("curves", "accuracy")
@@ -161,11 +162,3 @@ def _group(
         if image.digest not in pixels
     ]
     return Group(title, len(images), _drawable(shown, pair, pixels), others)
-
-
-def _title(pair: ComparedPair, word: str) -> str:
-    first, second = pair.letters
-    return (
-        f"{len(pair.disagreements):,} of {pair.images:,} {word} images get different answers "
-        f"from {first} and {second}"
-    )

@@ -32,7 +32,7 @@ from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, find_given
 from opsin.data.fill_cache import content_and_digest
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage
+from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.read_ahead import read_ahead
@@ -207,8 +207,10 @@ def _write(
         "preparation": _preparation(embedder.like),
     }
     task = None
-    if images.inputs is not None:
-        task = ShardTask("embed", images.inputs, made | {"classes": images.classes}, place.path)
+    if images.stream.inputs is not None:
+        task = ShardTask(
+            "embed", images.stream.inputs, made | {"classes": images.classes}, place.path
+        )
     claim = place.claim()
     work = _Work(images, embedder, units, watcher)
     if task is not None and (before := task.finished(claim.finished)) is not None:
@@ -221,10 +223,10 @@ def _write(
             work.run(rows, on)
             count, unreadable = rows.count, work.unreadable
             listed: JsonObject = {"unreadable": _as_json(unreadable)}
-            origin: JsonObject = {"opsin": __version__, "source": images.source}
+            origin: JsonObject = {"opsin": __version__, "source": images.stream.source}
             rows.finish(origin | made | listed, images.classes)
         if task is not None:
-            task.finish(count, {"source": images.source, **listed})
+            task.finish(count, {"source": images.stream.source, **listed})
         place.publish(claim)
     return Embedded(
         out=place.shown, images=count, units=units, computed=work.computed,
@@ -242,19 +244,13 @@ def _preparation(preparation: Preparation) -> JsonObject:
     return preparation.model_dump(mode="json", exclude={"background"}, exclude_none=True)
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Images with labels or without, listed while they are asked for."""
+class _Images(NamedTuple):
+    """Images with labels or without."""
 
-    source: str  # as the user called it
+    stream: Stream
     title: str
-    classes: tuple[str, ...] | None
-    each: Callable[[], Iterator[ListedImage]]
-    count: int | None
-    end_wait: Callable[[], None] = lambda: None
+    classes: tuple[str, ...] | None = None
     dataset: Dataset | None = None  # where they are prepared already
-    inputs: ShardInputs | None = None  # of one shard
-    passing: bool = False  # come once only, as on standard input
 
 
 def _find_images(
@@ -297,16 +293,8 @@ def _find_images(
         raise why or SourceError("images", "there are none", "Check the source.") from None
     if why is not None:
         watcher.note(f"taken as images without labels: {why.received}")
-    return _Images(
-        source=recipe.source,
-        title="images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title,
-        classes=None,
-        each=stream.each,
-        count=stream.count(),
-        end_wait=stream.close,
-        inputs=stream.inputs,
-        passing=stream.passing,
-    )
+    title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
+    return _Images(replace(stream, source=recipe.source), title)
 
 
 def _is_one_image(source: str) -> bool:
@@ -325,8 +313,8 @@ def _of_dataset(dataset: Dataset, shard: Shard | None) -> _Images:
         return ListedImage(dataset.names[row], b"", label, part, row=row)
 
     rows = zip(dataset.names, dataset.labels, parts, strict=True)
-    images = _of_rows(dataset.recipe, dataset.classes, at, rows, count=len(dataset), shard=shard)
-    return replace(images, dataset=dataset)
+    stream = _stream(dataset.recipe.source, at, len(dataset), rows, shard)
+    return _Images(stream, dataset.recipe.title, dataset.classes, dataset)
 
 
 def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | None) -> _Images:
@@ -340,14 +328,18 @@ def _of_labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard | No
         return replace(ListedImage.at(row, contents.names, contents.images), label=label, part=part)
 
     rows = zip(contents.names, contents.labels, contents.given, strict=True)
-    return _of_rows(recipe, tuple(contents.classes), at, rows, count=len(contents), shard=shard)
+    stream = _stream(recipe.source, at, len(contents), rows, shard)
+    return _Images(stream, recipe.title, tuple(contents.classes))
 
 
-def _of_rows(
-    recipe: DataRecipe, classes: tuple[str, ...], at: Callable[[int], ListedImage],
-    rows: Iterator[tuple[object, ...]], *, count: int, shard: Shard | None,
-) -> _Images:  # fmt: skip
-    """Images that are a list, or those of one shard, which depends on name, label and part."""
+def _stream(
+    source: str,
+    at: Callable[[int], ListedImage],
+    count: int,
+    rows: Iterator[tuple[object, ...]],
+    shard: Shard | None,
+) -> Stream:
+    """The stream of a list, or of one shard, which depends on name, label and part."""
     inputs, wanted = None, range(count)
     if shard is not None:
         names = NamesDigest()
@@ -355,9 +347,7 @@ def _of_rows(
             names.add("\0".join(map(str, row)))
         inputs = ShardInputs(shard, names.count, names.hex)
         wanted = inputs.rows
-    return _Images(
-        recipe.source, recipe.title, classes, lambda: map(at, wanted), len(wanted), inputs=inputs
-    )
+    return Stream(source, "rows", lambda: map(at, wanted), lambda: len(wanted), inputs=inputs)
 
 
 class _Pixels(NamedTuple):
@@ -471,7 +461,7 @@ class _Work:
         """Write a row for each image that can be read."""
         from opsin.backbones.features import KEPT  # noqa: PLC0415  loads onnx
 
-        progress = Progress("Embed", self._images.count, self._watcher)
+        progress = Progress("Embed", self._images.stream.count(), self._watcher)
         kept = time.monotonic()
         try:
             with closing(self._answers(on)) as answers:
@@ -491,8 +481,8 @@ class _Work:
             self._keep()
             self._watcher.end()
         progress.note_unreadable()
-        if not rows.count and self._images.inputs is None:
-            received = f"{self._images.source} holds none"
+        if not rows.count and self._images.stream.inputs is None:
+            received = f"{self._images.stream.source} holds none"
             if self.unreadable:
                 name, reason = self.unreadable[0]
                 received = f"none of the {len(self.unreadable):,} can ({name}: {reason})"
@@ -500,19 +490,18 @@ class _Work:
 
     def _answers(self, on: str) -> Generator[tuple[ListedImage, _Features | ImageError]]:
         """Yield each image with its features, computed here or by a cluster."""
-        images, steps = self._images, self._embedder.steps()
+        stream, steps = self._images.stream, self._embedder.steps()
         if not is_elsewhere(on):
-            yield from answer_images(steps, read_ahead(images.each()), end_wait=images.end_wait)
+            yield from answer_images(steps, read_ahead(stream), end_wait=stream.close)
             return
-        if images.dataset is not None:
+        if self._images.dataset is not None:
             raise RecipeError(
                 "a source that each node can read itself, to work on a cluster",
                 "got a data set in memory",
                 "Give the source.",
             )
-        sample = None if images.passing else next(images.each(), None)
-        with Cluster(on, sample) as cluster:
-            yield from cluster.answers(steps, images.each(), count=images.count)
+        with Cluster(on, stream.sample()) as cluster:
+            yield from cluster.answers(steps, stream, count=stream.count())
 
     def _take(
         self, item: ListedImage, answer: _Features | ImageError, rows: FeatureRows,

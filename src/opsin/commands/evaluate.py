@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,7 +31,7 @@ from opsin.core.artifacts.run_report import (
 )
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Metadata, Reject, Score
+from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import check_writable, storage_errors, write_json
 from opsin.core.stored_json import json_text
@@ -49,6 +48,8 @@ from opsin.data.spelling import places_among
 from opsin.data.split import TEST
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
+
+Part = Literal["test", "own-test", "unseen", "val", "all"]
 
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_fold import OutOfFold
@@ -96,14 +97,37 @@ def answers(
 ) -> Answers:
     """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "images")
+    views = classifier.views if tta else None
     parts: list[Answers] = []
     done = 0
-    for part in classifier.iter_answers(images, rows, views=classifier.views if tta else None):
-        parts.append(part)
-        done += len(part.probabilities)
-        watcher.advance(done)
+    pool = ThreadPoolExecutor(THREADS // (classifier.threads or THREADS) or 1)
+
+    def part_of(piece: NDArray[np.int64]) -> Answers:
+        return _joined([*classifier.iter_answers(images, piece, views=views)])
+
+    try:
+        if classifier.threads == 1:  # of several batches, each has a processor
+            step = rows_at_once(images.shape[1:])
+            pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
+            answered: Iterable[Answers] = pool.map(part_of, pieces)
+        else:
+            answered = classifier.iter_answers(images, rows, views=views)
+        for part in answered:
+            parts.append(part)
+            done += len(part.probabilities)
+            watcher.advance(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
     watcher.end()
     return _joined(parts)
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    known = [part.ood_score for part in parts if part.ood_score is not None]
+    return Answers(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate(known) if known else None,
+    )
 
 
 def evaluate_run(
@@ -155,17 +179,15 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     figures: dict[PredictedPart, PartFigures] = {}
     for part, kept in predictions:
         found = Answers(kept.probabilities, kept.ood_score)
-        before = kept.labels if kept.source_labels is None else kept.source_labels
-        corrected = _corrected(found, kept.labels, before, dataset.corrected, kept.groups)
-        figures[part] = _measured(metadata, found, kept.labels, kept.groups).model_copy(
-            update={"corrected": corrected}
-        )
+        measured = _measured(
+            metadata, found, kept.labels, kept.groups, before=kept.source_labels,
+            corrections=dataset.corrected,
+        )  # fmt: skip
         if part == "test":
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
             without = _without(leaking, kept.right, kept.groups)
-            figures[part] = figures[part].model_copy(update={"without_leaks": without})
-        if part == "out_of_fold":
-            figures[part] = widen(figures[part])
+            measured = measured.model_copy(update={"without_leaks": without})
+        figures[part] = widen(measured) if part == "out_of_fold" else measured
     return RunEvaluation(predictions, figures)
 
 
@@ -174,16 +196,42 @@ def _measured(
     found: Answers,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64] | None,
+    *,
+    before: NDArray[np.int64] | None,
+    corrections: Applied | None,
 ) -> PartFigures:
-    """Return what `measure` says, what the temperature changed, and how many are refused."""
+    """Return what `measure` says, and what temperature, threshold and corrections changed.
+
+    ``before`` are the labels before the user's corrections, where there are any.
+    """
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return measure(found.probabilities, labels, metadata.classes, groups).model_copy(
-        update={
-            "uncalibrated": _uncalibrated(metadata, found, labels),
-            "refused": _refused(metadata.reject, found, labels, groups),
-        }
-    )
+    answered = found.probabilities.argmax(axis=1)
+    more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, found, labels)}
+    if (refused := found.rejected(metadata.reject)) is not None:
+        share = accuracy_of(refused, groups)
+        more["refused"] = Refused(
+            images=len(refused),
+            share=share.accuracy,
+            low=share.low,
+            high=share.high,
+            count=int(refused.sum()),
+            accuracy_of_others=None
+            if refused.all()
+            else float((answered == labels)[~refused].mean()),
+        )
+    changed = 0 if before is None else int((labels != before).sum())
+    left_out = corrections.left_out if corrections else 0
+    if changed or left_out:
+        earlier = labels if before is None else before
+        more["corrected"] = CorrectedLabels(
+            labels=changed,
+            images=len(labels),
+            left_out=left_out,
+            earlier=accuracy_of(answered == earlier, groups),
+        )
+    figures = measure(found.probabilities, labels, metadata.classes, groups)
+    return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
 def _uncalibrated(
@@ -207,69 +255,21 @@ def _uncalibrated(
     )
 
 
-def _refused(
-    reject: Reject | None,
-    found: Answers,
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
-) -> Refused | None:
-    """Return how many images get "none of these", and how good the other answers are."""
-    refused = found.rejected(reject)
-    if refused is None:
-        return None
-    right = found.probabilities.argmax(axis=1) == labels
-    share, low, high = _share(refused, groups)
-    return Refused(
-        images=len(refused),
-        share=share,
-        low=low,
-        high=high,
-        count=int(refused.sum()),
-        accuracy_of_others=float(right[~refused].mean()) if not refused.all() else None,
-    )
-
-
-def _corrected(
-    found: Answers,
-    labels: NDArray[np.int64],
-    before: NDArray[np.int64],
-    corrections: Applied | None,
-    groups: NDArray[np.int64] | None,
-) -> CorrectedLabels | None:
-    """Return what the user's corrections did to the measure; ``None``: nothing."""
-    changed = int((labels != before).sum())
-    left_out = corrections.left_out if corrections else 0
-    if not changed and not left_out:
-        return None
-    return CorrectedLabels(
-        labels=changed,
-        images=len(labels),
-        left_out=left_out,
-        earlier=_accuracy_of(found.probabilities.argmax(axis=1) == before, groups),
-    )
-
-
 def _without(
     which: NDArray[np.bool_], right: NDArray[np.bool_], groups: NDArray[np.int64] | None
 ) -> Accuracy | None:
     """Return the accuracy without some images; ``None`` where they are none or all."""
     if not which.any() or which.all():
         return None
-    return _accuracy_of(right[~which], None if groups is None else groups[~which])
+    return accuracy_of(right[~which], None if groups is None else groups[~which])
 
 
-def _accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Accuracy:
-    share, low, high = _share(right, groups)
-    return Accuracy(images=len(right), accuracy=share, low=low, high=high)
-
-
-def _share(
-    which: NDArray[np.bool_], groups: NDArray[np.int64] | None
-) -> tuple[float, float, float]:
-    """Return a share of images and the two ends of its interval."""
+def accuracy_of(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Accuracy:
+    """Return a share of images with its interval."""
     from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a second to load
 
-    return float(which.mean()), *share(which, groups)
+    low, high = share(right, groups)
+    return Accuracy(images=len(right), accuracy=float(right.mean()), low=low, high=high)
 
 
 class EvaluationResult(PartFigures):
@@ -277,7 +277,7 @@ class EvaluationResult(PartFigures):
 
     model: str
     source: str
-    part: Literal["test", "own-test", "unseen", "val", "all"]
+    part: Part
     seen: int | None = Field(description="Images that it learnt from or was chosen by.")
     own_test: int | None = Field(description="Images of its run's own test part.")
     seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
@@ -334,21 +334,39 @@ def evaluate(
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
     place = None if out is None else place_of_figures(out)
     classifier = open_classifier(model, device=device, watcher=watcher)
-    recipe, held = find_given(sources, options | prepared_for(classifier), watcher)
+    like = classifier.metadata.preparation
+    prepared = {
+        "size": (like.height, like.width),
+        "channels": like.channels,
+        "resize": like.resize,
+        "bits": like.bits or 16,
+    }
+    recipe, held = find_given(sources, options | prepared, watcher)
     _, decoded = read_corrected(recipe, found=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
-    check_known_classes(classifier, decoded.classes, recipe.source)
+    foreign = [
+        name
+        for name, place in zip(
+            decoded.classes, places_among(decoded.classes, classifier.classes), strict=True
+        )
+        if place < 0
+    ]
+    if foreign:
+        raise SourceError(
+            f"classes among {', '.join(classifier.classes)}",
+            f"{recipe.source} also has {', '.join(foreign[:5])}",
+            "Leave them out with --classes, or rename the folders.",
+        )
     judged = judge(classifier, decoded)
     if tta and classifier.without_views:
         watcher.note(classifier.without_views)
     began = time.perf_counter()
-    found = _answers(classifier, decoded.images, judged.rows, watcher, tta=tta)
+    found = answers(classifier, decoded.images, judged.rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
-    figures = result_of(
-        classifier, decoded, judged, found, model=classifier.title, recipe=recipe,
-        seconds=seconds, watcher=watcher,
-    )  # fmt: skip
+    figures = _result(
+        classifier, decoded, judged, found, recipe=recipe, seconds=seconds, watcher=watcher
+    )
     if place is not None:
         try:
             publish_figures(figures, place)
@@ -359,10 +377,10 @@ def evaluate(
 
 
 def publish_figures(figures: EvaluationResult, place: OutFile) -> None:
-    """Write figures where `place_of_figures` says."""
+    """Write figures where `place_of_figures` says, all but the time that they took."""
     with place.errors():
         claim = place.claim()
-        write_figures(figures, place.path)
+        write_json(place.path, {k: v for k, v in figures.to_json().items() if k != "seconds"})
         place.publish(claim)
 
 
@@ -386,94 +404,28 @@ def place_of_figures(out: str | os.PathLike[str]) -> OutFile:
     return place
 
 
-def write_figures(figures: EvaluationResult, out: Path) -> None:
-    """Write figures as JSON, all but the time that they took."""
-    content = figures.to_json()
-    del content["seconds"]
-    write_json(out, content)
-
-
-def prepared_for(classifier: Classifier) -> dict[str, object]:
-    """Return the options with which images are prepared as a file asks."""
-    like = classifier.metadata.preparation
-    return {
-        "size": (like.height, like.width),
-        "channels": like.channels,
-        "resize": like.resize,
-        "bits": like.bits or 16,
-    }
-
-
-def check_known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> None:
-    """Refuse images of classes that a classifier does not know."""
-    places = places_among(classes, classifier.classes)
-    foreign = [name for name, place in zip(classes, places, strict=True) if place < 0]
-    if foreign:
-        raise SourceError(
-            f"classes among {', '.join(classifier.classes)}",
-            f"{source} also has {', '.join(foreign[:5])}",
-            "Leave them out with --classes, or rename the folders.",
-        )
-
-
-def answers_to(classifier: Classifier, images: NDArray[np.uint8], *, tta: bool) -> Answers:
-    """Return the answers to a few images: the same bits, whichever images are asked beside each."""
-    count = len(images)
-    more = np.repeat(images[-1:], max(0, rows_at_once(images.shape[1:]) - count), axis=0)
-    parts = classifier.iter_answers(
-        np.concatenate([images, more]), views=classifier.views if tta else None
-    )
-    return _joined(list(parts)).of(np.arange(count))
-
-
-def _joined(parts: Sequence[Answers]) -> Answers:
-    known = [part.ood_score for part in parts if part.ood_score is not None]
-    return Answers(
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate(known) if known else None,
-    )
-
-
-def _answers(
-    classifier: Classifier, images: Images, rows: NDArray[np.int64], watcher: Watcher, *, tta: bool
-) -> Answers:
-    """Return the answers to some rows, several batches at the same time."""
-    step = rows_at_once(images.shape[1:])
-    pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
-    watcher.begin("Test", len(rows), "images")
-    parts: list[Answers] = []
-    done = 0
-    pool = ThreadPoolExecutor(max(1, THREADS // (classifier.threads or THREADS)))
-    try:
-        for part in pool.map(lambda piece: answers_to(classifier, images[piece], tta=tta), pieces):
-            parts.append(part)
-            done += len(part.probabilities)
-            watcher.advance(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    watcher.end()
-    return _joined(parts)
-
-
-def result_of(
+def _result(
     classifier: Classifier,
     decoded: Decoded,
     judged: Judged,
     found: Answers,
     *,
-    model: str,
     recipe: DataRecipe,
     seconds: float,
     watcher: Watcher,
-    inputs: str | None = None,
 ) -> EvaluationResult:
     """Measure the answers to the images judged, and count the look at them."""
     rows = judged.rows
     own = np.array(places_among(decoded.classes, classifier.classes), np.int64)
     labels = own[decoded.labels[rows]]
     groups = _groups_of(judged, decoded, recipe, watcher)
+    before = None if decoded.source_labels is None else own[decoded.source_labels[rows]]
+    corrections = None if before is None else decoded.corrected
+    measured = _measured(
+        classifier.metadata, found, labels, groups, before=before, corrections=corrections
+    )
     figures: dict[str, object] = {
-        "model": model,
+        "model": classifier.title,
         "source": recipe.source,
         "part": judged.part,
         "seen": judged.seen,
@@ -484,10 +436,7 @@ def result_of(
         "repeated_rows": decoded.repeated,
         "device": classifier.device,
         "seconds": seconds,
-        **_measured(classifier.metadata, found, labels, groups).model_dump(exclude_unset=True),
-        "corrected": None
-        if decoded.source_labels is None
-        else _corrected(found, labels, own[decoded.source_labels[rows]], decoded.corrected, groups),
+        **measured.model_dump(exclude_unset=True),
     }
     right = found.probabilities.argmax(axis=1) == labels
     if judged.own is not None and judged.part != "own-test":
@@ -499,8 +448,7 @@ def result_of(
     if of_run is not None or judged.part == "test":
         key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
         run = RunDirectory(classifier.path.parent)
-        accuracy = float(right.mean())
-        looks = note_look(run, key, len(rows), accuracy, inputs, watcher=watcher)
+        looks = note_look(run, key, len(rows), float(right.mean()), watcher=watcher)
         figures["looks"] = looks or None
     return EvaluationResult.model_validate(figures)
 
@@ -537,7 +485,7 @@ class Judged:
         own: The run's own images.
     """
 
-    part: Literal["test", "own-test", "unseen", "val", "all"]
+    part: Part
     rows: NDArray[np.int64]
     seen: int | None = None
     own_test: int | None = None
@@ -547,27 +495,22 @@ class Judged:
 def judge(classifier: Classifier, decoded: Decoded) -> Judged:
     """Choose the rows to judge by, and count those that the classifier knows."""
     test, everything = np.flatnonzero(decoded.given == TEST), np.arange(len(decoded.labels))
+    part: Part = "test" if test.size else "all"
     rows = test if test.size else everything
-    part: Literal["test", "all"] = "test" if test.size else "all"
     own = OwnImages.of(classifier)
     if own is None:
         # A file alone knows its training images as a whole only.
-        if fingerprint_of(decoded) == classifier.metadata.fingerprint:
-            return Judged(part, rows, 0 if test.size else len(rows))
-        return Judged(part, rows)
+        is_known = fingerprint_of(decoded) == classifier.metadata.fingerprint
+        return Judged(part, rows, (0 if test.size else len(rows)) if is_known else None)
     train, val, tested = own.among(decoded.digests)
     seen = train | val
-
-    def judged(part: Literal["test", "own-test", "unseen", "val", "all"],
-               rows: NDArray[np.int64]) -> Judged:  # fmt: skip
-        return Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), own)
-
     if test.size:
-        return judged("own-test" if tested[test].all() else "test", test)
-    new = everything[~seen[everything]]
-    if new.size:
-        if tested[new].all():
-            return judged("own-test", new)
-        return judged("unseen" if len(new) < len(everything) else "all", new)
-    chosen_by = everything[val[everything]]
-    return judged("val", chosen_by) if chosen_by.size else judged("all", everything)
+        part = "own-test" if tested[test].all() else "test"
+    elif (rows := np.flatnonzero(~seen)).size:
+        is_own = tested[rows].all()
+        part = "own-test" if is_own else "unseen" if len(rows) < len(everything) else "all"
+    elif (rows := np.flatnonzero(val)).size:
+        part = "val"
+    else:
+        part, rows = "all", everything
+    return Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,6 @@ from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.stored_arrays import StoredArrays
 from opsin.importing.foreign_network import ForeignNetwork
 from opsin.importing.imported_file import ImportedFile
-from opsin.importing.plausibility import doubt_about_order, doubt_about_pixels
 from opsin.onnx_files.parity import TOLERANCE
 from opsin.runtime.classifier import Classifier
 
@@ -27,6 +27,11 @@ _TRIED: Final = 500
 # What the arrays of maker's answers may be called.
 _ANSWERS: Final = ("probabilities", "answers", "y", "logits")
 _IMAGES: Final = ("images", "x")
+# How much better another order, or another preparation, must be before it is worth a line.
+_FAR: Final = 0.15
+# Share of right answers below which a network is too weak to tell the order of its classes.
+_LEAST: Final = 0.5
+_SHOWN: Final = 6
 
 
 def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues) -> list[str]:
@@ -38,7 +43,7 @@ def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelV
         return []
     labels = dataset.labels[rows]
     found = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
-    doubts = [doubt_about_order(found, labels, dataset.classes)]
+    doubts = _doubts_about_order(found, labels, dataset.classes)
     if network.scales is None and network.probed.dtype != "uint8":
         right = {pixels.stated: float((found == labels).mean())}
         for choice in CHOICES:
@@ -51,8 +56,34 @@ def doubts_about(exported: ExportedFile, network: ForeignNetwork, pixels: PixelV
                 answers = replace(exported, content=content).outputs(rows, ["probabilities"])
                 found = answers["probabilities"].argmax(axis=1)
                 right[choice] = float((found == labels).mean())
-        doubts.append(doubt_about_pixels(pixels.stated, right))
-    return [doubt for doubt in doubts if doubt is not None]
+        now, best = right[pixels.stated], max(right, key=lambda name: right[name])
+        if right[best] >= now + _FAR:
+            doubts.append(
+                f"the pixels are probably others: {now:.0%} of the images are right, and "
+                f"{right[best]:.0%} with --prepare={best}"
+            )
+    return doubts
+
+
+def _doubts_about_order(
+    answers: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+) -> list[str]:
+    """Return which order of the classes would suit the answers far better, if any."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
+
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(table, (answers, labels), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    best, now = table[rows, columns].sum() / len(labels), float((answers == labels).mean())
+    if best < max(now + _FAR, _LEAST):
+        return []
+    names = [classes[int(column)] for column in columns]
+    shown = ", ".join(names[:_SHOWN]) + (" …" if len(names) > _SHOWN else "")
+    doubt = (
+        f"the order of the classes is probably another: {now:.0%} of {len(labels):,} images are "
+        f"right, and {best:.0%} would be with {shown} (--classes {','.join(names)})"
+    )
+    return [doubt]
 
 
 def compare_answers(content: bytes, file: Path) -> ImportParity:

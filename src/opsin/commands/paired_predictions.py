@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
@@ -12,22 +12,17 @@ from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
 from opsin.core.artifacts.records import DatasetRecord
-from opsin.core.artifacts.run_predictions import (
-    PART_WORDS,
-    PartPredictions,
-    PredictedPart,
-    RunPredictions,
-)
+from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.format import grey_or_colour
 from opsin.data.groups import pairs_of, split_groups
-from opsin.data.run_images import RunImage, pair_up, read_images
+from opsin.data.run_images import pair_up, read_images
 from opsin.data.spelling import places_among
 
-_ALONE: Final = np.zeros((0, 2), np.int64)
 #: What of its preparation an image's pixels, and so its digest, depend on.
 PREPARED: Final = ("height", "width", "channels", "resize", "bits")
+_NO_PAIRS: Final = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -66,41 +61,62 @@ class PairedPredictions:
         return [probabilities.argmax(axis=1) for probabilities in self.probabilities]
 
 
-@dataclass(frozen=True)
-class _AlignedAnswers:
+class _RunAnswers:
     """What one run keeps of its answers to one part, and of the images they belong to."""
 
-    run: Run
-    record: DatasetRecord
-    digests: NDArray[np.uint8]
-    learnt: frozenset[bytes]
-    images: list[RunImage] | None
-    labels: NDArray[np.int64]
-    corrected: NDArray[np.bool_]
-    probabilities: NDArray[np.float32]
-    groups: NDArray[np.int64] | None
+    def __init__(self, run: Run, part: PredictedPart) -> None:
+        directory = run.directory
+        self.run, self.record = run, directory.read(DatasetRecord)
+        predictions = RunPredictions.read(directory)
+        split = directory.load_arrays(directory.split)
+        try:
+            kept, digests = predictions.parts[part], split["digests"]
+            learnt = {
+                "test": np.concatenate([split["train"], split["val"]]),
+                "val": split["train"],
+                "out_of_fold": kept.rows[:0],  # each is answered by a head that had not seen it
+            }[part]
+            #: Exact copies of these were learnt from, or chosen by.
+            self.learnt = {digests[row].tobytes() for row in learnt}
+            self.digests, self.labels = digests[kept.rows], kept.labels
+            self.probabilities, self.groups = kept.probabilities, kept.groups
+            self.names = self._names(kept.rows, len(digests))
+            #: What pixels depend on.
+            self.prepared = tuple(getattr(self.record.preparation, key) for key in PREPARED)
+            shape = len(self.labels), len(self.record.classes)
+            if self.probabilities.shape != shape or len(self.digests) != len(self.labels):
+                raise ValueError("lengths differ")
+            if kept.source_labels is not None:
+                self.corrected = np.asarray(kept.source_labels != kept.labels)
+            else:  # a run that kept no others may have corrected any
+                corrections = self.record.corrections
+                relabelled = corrections is not None and corrections.relabelled > 0
+                self.corrected = np.full(len(kept.labels), relabelled)
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise RunError(
+                f"a run with its answers to its {PART_WORDS[part]} images",
+                f"{run.path} lacks some of them, or was made by an earlier Opsin",
+                "Train again.",
+            ) from error
+        #: How many images it was tested on.
+        self.tested = len(self.labels)
 
-    def taken(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> _AlignedAnswers:
-        """Return some of the images, in this order, their classes in the order of the first run."""
-        return replace(
-            self,
-            digests=self.digests[rows],
-            images=[self.images[row] for row in rows] if self.images else None,
-            labels=np.argsort(columns)[self.labels[rows]],
-            corrected=self.corrected[rows],
-            probabilities=self.probabilities[rows][:, columns],
-            groups=None if self.groups is None else self.groups[rows],
-        )
+    def _names(self, rows: NDArray[np.int64], count: int) -> list[str] | None:
+        """What some images are called; ``None`` in a run from before names were kept."""
+        if not self.run.directory.images.is_file():
+            return None
+        images = read_images(self.run.directory)
+        if len(images) != count:
+            raise ValueError("an image without a row")
+        return [images[row].name for row in rows]
 
-    @property
-    def prepared(self) -> tuple[Any, ...]:
-        return tuple(getattr(self.record.preparation, key) for key in PREPARED)
-
-    @property
-    def place(self) -> list[Any]:
-        """Where its images came from; corrections of their labels change no image."""
-        location = self.record.location
-        return [location.sources, location.test]
+    def take(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        """Keep some of the images, in this order, their classes in the order of the first run."""
+        self.digests, self.corrected = self.digests[rows], self.corrected[rows]
+        self.names = [self.names[row] for row in rows] if self.names else None
+        self.labels = np.argsort(columns)[self.labels[rows]]
+        self.probabilities = self.probabilities[rows][:, columns]
+        self.groups = None if self.groups is None else self.groups[rows]
 
     @property
     def size(self) -> str:
@@ -112,217 +128,142 @@ class _AlignedAnswers:
     def keys(self) -> list[bytes]:
         return [digest.tobytes() for digest in self.digests]
 
-    @property
-    def seen(self) -> int:
-        """How many images have an exact copy among those it was trained on, or chosen by."""
-        return sum(key in self.learnt for key in self.keys)
-
 
 def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     """Read the runs' answers and pair them, image by image."""
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
-    part = parts[0]
-    if len(set(parts)) > 1:
-        part = "out_of_fold"
-        if "val" in parts:
-            optimistic = runs[parts.index("val")].path
-            raise RunError(
-                "runs judged by images that they had not seen",
-                f"{optimistic} is judged by validation images",
-                f"Train with test images, or judge both by images that neither has seen: "
-                f"opsin evaluate {optimistic} SOURCE",
+    part = parts[0] if len(set(parts)) == 1 else "out_of_fold"
+    if part == "out_of_fold" and "val" in parts:
+        optimistic = runs[parts.index("val")].path
+        raise RunError(
+            "runs judged by images that they had not seen",
+            f"{optimistic} is judged by validation images",
+            f"Train with test images, or judge both by images that neither has seen: "
+            f"opsin evaluate {optimistic} SOURCE",
+        )
+    word, notes = PART_WORDS[part], []
+    every = [_RunAnswers(run, own) for run, own in zip(runs, parts, strict=True)]
+    first, *others = every
+    columns = [_same_classes(first, run) for run in every]
+    places = [np.arange(first.tested)]
+    for other, column in zip(others, columns[1:], strict=True):
+        places.append(_places_in(other, first, column, part))
+        if first.prepared != other.prepared:
+            notes.append(
+                f"{first.run.path} sees {first.size} and {other.run.path} {other.size}, so the "
+                "images were paired by name, not by content; that holds if no file was changed "
+                "between the two trainings"
             )
-    every = [_read(run, own) for run, own in zip(runs, parts, strict=True)]
-    first, notes = every[0], []
-    columns = [_same_classes(first, each) for each in every]
-    places = [np.arange(len(first.labels))]
-    for other, column in zip(every[1:], columns[1:], strict=True):
-        found, note = _shared(first, other, column, part)
-        places.append(found)
-        notes += [note] if note else []
     shared = np.flatnonzero(np.all(np.stack(places) >= 0, axis=0))
     if not len(shared):
         raise RunError(
-            f"runs that share {PART_WORDS[part]} images",
+            f"runs that share {word} images",
             f"none is shared by all {len(runs)}",
             "Compare two at a time.",
         )
-    kept = [
-        each.taken(place[shared], column)
-        for each, place, column in zip(every, places, columns, strict=True)
-    ]
-    tested = tuple(len(each.labels) for each in every)
+    tested = tuple(run.tested for run in every)
+    for run, place, column in zip(every, places, columns, strict=True):
+        run.take(place[shared], column)
     if max(tested) > len(shared):
         notes.append(
-            f"compared on the {len(shared):,} {PART_WORDS[part]} images that all of these "
-            f"runs have, of {', '.join(f'{count:,}' for count in tested)}; the accuracies are "
-            "those on these"
+            f"compared on the {len(shared):,} {word} images that all of these runs have, of "
+            f"{', '.join(f'{count:,}' for count in tested)}; the accuracies are those on these"
         )
-    right = _agreed(kept, part)
-    first = kept[0]
+    right = _agreed_labels(every, word)
+    seen = {run.run.path: sum(key in run.learnt for key in run.keys) for run in every}
     if part != "val":
         notes += [
-            f"{each.run.path} was trained on, or chosen by, exact copies of {each.seen:,} of the "
-            f"{len(each.labels):,} {PART_WORDS[part]} images, which flatters it"
-            for each in kept
-            if each.seen
+            f"{path} was trained on, or chosen by, exact copies of {count:,} of the "
+            f"{len(shared):,} {word} images, which flatters it"
+            for path, count in seen.items()
+            if count
         ]
-    together = [pairs_of(each.groups) for each in kept if each.groups is not None]
+    together = [pairs_of(run.groups) for run in every if run.groups is not None]
     return PairedPredictions(
         part=part,
         classes=tuple(first.record.classes),
         digests=first.digests,
-        names=[image.name for image in first.images] if first.images else None,
+        names=first.names,
         labels=right,
-        probabilities=tuple(each.probabilities for each in kept),
-        groups=split_groups(first.digests, (), np.concatenate([_ALONE, *together])),
-        rescored=tuple(int((each.labels != right).sum()) for each in kept),
+        probabilities=tuple(run.probabilities for run in every),
+        groups=split_groups(first.digests, (), np.concatenate([_NO_PAIRS, *together])),
+        rescored=tuple(int((run.labels != right).sum()) for run in every),
         tested=tested,
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _read(run: Run, part: PredictedPart) -> _AlignedAnswers:
-    directory = run.directory
-    record = directory.read(DatasetRecord)
-    split = directory.load_arrays(directory.split)
-    predictions = RunPredictions.read(directory)
-    try:
-        kept = predictions.parts[part]
-        rows, digests = kept.rows, split["digests"]
-        learnt = {
-            "test": np.concatenate([split["train"], split["val"]]),
-            "val": split["train"],
-            "out_of_fold": rows[:0],  # each is answered by a head that had not seen it
-        }[part]
-        answers = _AlignedAnswers(
-            run=run,
-            record=record,
-            digests=digests[rows],
-            learnt=frozenset(digests[row].tobytes() for row in learnt),
-            images=_images(run, rows, len(digests)),
-            labels=kept.labels,
-            corrected=_corrected(record, kept),
-            probabilities=kept.probabilities,
-            groups=kept.groups,
-        )
-        whole = answers.probabilities.shape == (len(answers.labels), len(record.classes))
-        if not whole or len(answers.digests) != len(answers.labels) or not answers.prepared:
-            raise ValueError("lengths differ")
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise RunError(
-            f"a run with its answers to its {PART_WORDS[part]} images",
-            f"{run.path} lacks some of them, or was made by an earlier Opsin",
-            "Train again.",
-        ) from error
-    return answers
-
-
-def _images(run: Run, rows: NDArray[np.int64], count: int) -> list[RunImage] | None:
-    """Return what some images are called; ``None`` in a run from before names were kept."""
-    if not run.directory.images.is_file():
-        return None
-    images = read_images(run.directory)
-    if len(images) != count:
-        raise ValueError("an image without a row")
-    return [images[row] for row in rows]
-
-
-def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.int64]:
+def _same_classes(first: _RunAnswers, other: _RunAnswers) -> NDArray[np.int64]:
     """Return which of the other's classes each class of the first is."""
-    own, theirs = first.record.classes, other.record.classes
-    places, back = places_among(own, theirs), places_among(theirs, own)
-    if min(*places, *back) < 0:
-        alone = [
-            f"only {each.run.path} knows {_listed(extra)}"
-            for each, extra in (
-                (first, [name for name, place in zip(own, places, strict=True) if place < 0]),
-                (other, [name for name, place in zip(theirs, back, strict=True) if place < 0]),
-            )
-            if extra
-        ]
-        raise RunError(
-            "runs with the same classes",
-            " and ".join(alone),
-            "Train both on the same ones (--classes A,B,C); classes are known by their names.",
-        )
-    return np.array(places, np.int64)
+    ours, theirs = first.record.classes, other.record.classes
+    places, back = places_among(ours, theirs), places_among(theirs, ours)
+    if min(*places, *back) >= 0:
+        return np.array(places, np.int64)
+    alone = []
+    for run, names, found in ((first, ours, places), (other, theirs, back)):
+        extra = [name for name, place in zip(names, found, strict=True) if place < 0]
+        if extra:
+            more = f" and {len(extra) - 5:,} more" if len(extra) > 5 else ""
+            alone.append(f"only {run.run.path} knows {', '.join(extra[:5])}{more}")
+    raise RunError(
+        "runs with the same classes",
+        " and ".join(alone),
+        "Train both on the same ones (--classes A,B,C); classes are known by their names.",
+    )
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _corrected(record: DatasetRecord, kept: PartPredictions) -> NDArray[np.bool_]:
-    """Return which labels the user corrected; a run that kept no others may have corrected any."""
-    labels = kept.labels
-    if kept.source_labels is not None:
-        return np.asarray(kept.source_labels != labels)
-    relabelled = record.corrections is not None and record.corrections.relabelled > 0
-    return np.full(len(labels), relabelled)
-
-
-def _agreed(kept: Sequence[_AlignedAnswers], part: PredictedPart) -> NDArray[np.int64]:
+def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> NDArray[np.int64]:
     """Return the right classes: where runs differ, those that one of them corrected."""
-    right, known = kept[0].labels.copy(), kept[0].corrected.copy()
-    for each in kept[1:]:
-        differ = each.labels != right
-        unclear = int((differ & (known == each.corrected)).sum())
-        if unclear:
+    first, *others = every
+    right, known = first.labels.copy(), first.corrected.copy()
+    for run in others:
+        differ = run.labels != right
+        if unclear := int((differ & (known == run.corrected)).sum()):
             raise RunError(
                 "runs with the same labels, or with corrections of them",
-                f"{unclear:,} of the {len(right):,} {PART_WORDS[part]} images of "
-                f"{kept[0].run.path} have another label in {each.run.path}, and which of "
-                "them is right, no corrections tell",
+                f"{unclear:,} of the {len(right):,} {word} images of {first.run.path} have "
+                f"another label in {run.run.path}, and which of them is right, no corrections tell",
                 "Train both with the same labels.",
             )
-        right = np.where(differ & each.corrected, each.labels, right)
-        known |= each.corrected
+        right = np.where(differ & run.corrected, run.labels, right)
+        known |= run.corrected
     return right
 
 
-def _shared(
-    first: _AlignedAnswers, other: _AlignedAnswers, columns: NDArray[np.int64], part: PredictedPart
-) -> tuple[NDArray[np.int64], str | None]:
-    """Return where the other has each image of the first, and a note if names had to tell."""
-    own: list[bytes] | list[str] = first.keys
-    theirs: list[bytes] | list[str] = other.keys
-    note = None
-    if first.prepared != other.prepared:
-        own, theirs = _names_instead(first, other, part)
-        note = (
-            f"{first.run.path} sees {first.size} and {other.run.path} {other.size}, so the "
-            "images were paired by name, not by content; that holds if no file was changed "
-            "between the two trainings"
-        )
+def _places_in(
+    other: _RunAnswers, first: _RunAnswers, columns: NDArray[np.int64], part: PredictedPart
+) -> NDArray[np.int64]:
+    """Return where the other has each image of the first, -1 where it has it not."""
+    ours: Sequence[Any] = first.keys
+    theirs: Sequence[Any] = other.keys
+    if first.prepared != other.prepared:  # other pixels: known by their names
+        ours, theirs = _names_of_both(first, other, part)
     pairs = pair_up(
-        list(zip(own, first.labels.tolist(), strict=True)),
+        list(zip(ours, first.labels.tolist(), strict=True)),
         list(zip(theirs, np.argsort(columns)[other.labels].tolist(), strict=True)),
         (lambda image: image, itemgetter(0)),
     )
     if not pairs:
-        raise _other_images(first, other, part)
-    places = np.full(len(own), -1)
+        raise _other_images(first, other, PART_WORDS[part])
+    places = np.full(first.tested, -1)
     for one, two, _ in pairs:
         places[one] = two
-    return places, note
+    return places
 
 
-def _names_instead(
-    first: _AlignedAnswers, other: _AlignedAnswers, part: PredictedPart
+def _names_of_both(
+    first: _RunAnswers, other: _RunAnswers, part: PredictedPart
 ) -> tuple[list[str], list[str]]:
     """Return names to tell images by that have not the same pixels."""
-    reason = None
-    if first.place != other.place:
+    here, there = first.record.location, other.record.location
+    if (here.sources, here.test) != (there.sources, there.test):
         reason = "come from different places, so that names prove nothing"
-    elif first.images is None or other.images is None:
+    elif first.names is None or other.names is None:
         reason = "keep no names to tell them by"
-    if reason is None and first.images is not None and other.images is not None:
-        names = tuple([image.name for image in each] for each in (first.images, other.images))
-        if all(len(set(each)) == len(each) for each in names):
-            return names[0], names[1]
+    elif any(len(set(names)) < len(names) for names in (first.names, other.names)):
         reason = "share names among themselves"
+    else:
+        return first.names, other.names
     raise RunError(
         f"the same {PART_WORDS[part]} images, known by their pixels or by their names",
         f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their images "
@@ -331,9 +272,8 @@ def _names_instead(
     )
 
 
-def _other_images(first: _AlignedAnswers, other: _AlignedAnswers, part: PredictedPart) -> RunError:
+def _other_images(first: _RunAnswers, other: _RunAnswers, word: str) -> RunError:
     """Say how two runs' images differ, and what to do about it."""
-    word = PART_WORDS[part]
     received = (
         f"none of the {len(first.labels):,} {word} images of {first.run.path} is among the "
         f"{len(other.labels):,} of {other.run.path}"

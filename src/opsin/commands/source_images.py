@@ -101,7 +101,7 @@ class SourceImages:
         if isinstance(image, Path):
             yield from _blocks(image)
         else:
-            yield image if isinstance(image, bytes) else _png(self.dataset.images[row])
+            yield image if isinstance(image, bytes) else encode_png(self.dataset.images[row])
 
 
 def _blocks(file: Path) -> Iterator[bytes]:
@@ -114,7 +114,8 @@ def _blocks(file: Path) -> Iterator[bytes]:
         raise SourceError("an image to copy", f"{file}: {reason}", "Load it again.") from error
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return ``uint8[H, W, 1 or 3]`` as a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(stream, "PNG")
     return stream.getvalue()

@@ -1,46 +1,47 @@
-"""One zip with all that running it takes."""
+"""A classifier for others: its file without notes of this machine, and one zip with clients."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import string
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.commands.evaluate import answers
-from opsin.commands.export.for_others import (
-    SUMS,
-    checksums,
-    classes_json,
-    client,
-    for_others,
-    json_bytes,
-)
 from opsin.commands.export.shipped import SHIPPED_WORDS, Shipped, ShippedPart
 from opsin.commands.known_images import known_images
+from opsin.commands.runs import Run
+from opsin.commands.source_images import encode_png
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.errors import ParityError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
+from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
+from opsin.core.stored_json import json_text
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
 
+#: File of checksums.
+SUMS: Final = "SHA256SUMS"
 #: Largest difference of probabilities that is put down to rounding.
 TOLERANCE: Final = 1e-4
-# Images that plain ONNX Runtime and Opsin both answer to.
+# Images that plain ONNX Runtime and Opsin both answer to; and made up ones.
 _COMPARED: Final = 512
+_NOISE: Final = 8
 # Years before it are unknown to zip; a time of the clock would make each bundle another.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 _CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
@@ -49,10 +50,75 @@ _CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
 _PLACE: Final = 0.75
 
 
+def for_others(classifier: Classifier) -> bytes:
+    """Return the file without folders and notes of this machine; what it answers stays the same."""
+    from opsin.onnx_files.postprocessing import finished, without_notes  # noqa: PLC0415  onnx
+
+    own, path = classifier.metadata, classifier.path
+    if (directory := run_of(classifier)) is not None:
+        source = Run(directory.path).recipe.data.source_names
+    else:
+        sources, _, test = own.source.partition(" · test: ")
+        source = DataRecipe.of(*sources.split(" + "), test=test or None).source_names
+    named = own.model_copy(update={"source": source})
+    content = without_notes(finished(classifier.content, named))
+    written = Classifier.of_content(path, content, most=classifier.most)
+    like = own.preparation
+    shape = (_NOISE, like.height, like.width, like.channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    apart = np.abs(classifier.probabilities(images) - written.probabilities(images)).max()
+    if not apart == 0:
+        raise ParityError(
+            "the same answers from the file without its notes",
+            f"probabilities differ by up to {apart:.2g}",
+            "Please report this; nothing was written.",
+        )
+    return content
+
+
+def run_of(classifier: Classifier) -> RunDirectory | None:
+    """Return the run that a file is the classifier of; ``None`` where it lies elsewhere."""
+    directory = RunDirectory(classifier.path.parent)
+    own = directory.classifier == classifier.path and directory.recipe.is_file()
+    return directory if own else None
+
+
+def client(name: str) -> bytes:
+    """Return a program that classifies images, or what belongs to it."""
+    return (resources.files("opsin.commands.export") / "clients" / name).read_bytes()
+
+
+def classes_json(metadata: Metadata) -> bytes:
+    """Return what clients read: the classes in their order, and how images are prepared."""
+    like = metadata.preparation
+    about = {
+        "classes": list(metadata.classes),
+        "height": like.height,
+        "width": like.width,
+        "channels": like.channels,
+        "resize": like.resize,
+        **({} if like.bits is None else {"bits": like.bits}),
+        "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
+    }
+    return json_bytes(about)
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return plain data as a file that people can read."""
+    return (json_text(content, indent=1) + "\n").encode("utf-8", "backslashreplace")
+
+
+def checksums(files: Mapping[str, bytes]) -> bytes:
+    """Return the lines that ``sha256sum --check`` reads, in the order of the names."""
+    lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
+    return "".join(lines).encode()
+
+
 @dataclass(frozen=True)
 class _Sample:
     """An image and what Opsin answers to it."""
 
+    file: str
     name: str
     shows: int
     answer: int
@@ -117,7 +183,12 @@ def _choose(
         pixels = np.ascontiguousarray(known.images[row : row + 1])
         probabilities = classifier.answers(pixels).probabilities[0]
         answer = int(probabilities.argmax())
-        chosen.append(_Sample(str(known.names[row]), int(shows), answer, probabilities, pixels[0]))
+        # A name that every file system takes: ``3-ankle-boot.png``.
+        tame = re.sub(r"[^a-z0-9]+", "-", classifier.classes[shows].lower()).strip("-")[:40]
+        width = len(str(len(classifier.classes) - 1))
+        file = f"{shows:0{width}}-{tame or 'class'}.png"
+        name = str(known.names[row])
+        chosen.append(_Sample(file, name, int(shows), answer, probabilities, pixels[0]))
     return chosen
 
 
@@ -144,47 +215,32 @@ def _files(
     metadata: Metadata, content: bytes, samples: Sequence[_Sample], part: ShippedPart
 ) -> dict[str, bytes]:
     """Return what the bundle holds, by name."""
-    names = [_file_name(metadata, sample) for sample in samples]
     expected = {
-        name: {
+        sample.file: {
             "image": sample.name,
             "class": metadata.classes[sample.shows],
             "label": metadata.classes[sample.answer],
             "probabilities": [float(share) for share in sample.probabilities],
         }
-        for name, sample in zip(names, samples, strict=True)
+        for sample in samples
     }
     files = {
         "classifier.onnx": content,
         "classes.json": classes_json(metadata),
         "expected.json": json_bytes(expected),
-        "README.md": _readme(client("README.md").decode("utf-8"), metadata, samples, part),
+        "README.md": _readme(metadata, samples, part),
         **{name: client(name) for name in _CLIENTS},
-        **{f"samples/{name}": _png(sample.pixels)
-           for name, sample in zip(names, samples, strict=True)},
-    }  # fmt: skip
+        **{f"samples/{sample.file}": encode_png(sample.pixels) for sample in samples},
+    }
     return files | {SUMS: checksums(files)}
 
 
-def _file_name(metadata: Metadata, sample: _Sample) -> str:
-    """Return a name that every file system takes: ``3-ankle-boot.png``."""
-    tame = re.sub(r"[^a-z0-9]+", "-", metadata.classes[sample.shows].lower()).strip("-")[:40]
-    width = len(str(len(metadata.classes) - 1))
-    return f"{sample.shows:0{width}}-{tame or 'class'}.png"
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _readme(text: str, metadata: Metadata, samples: Sequence[_Sample], part: ShippedPart) -> bytes:
+def _readme(metadata: Metadata, samples: Sequence[_Sample], part: ShippedPart) -> bytes:
     like, score = metadata.preparation, metadata.score
     shown = {sample.shows for sample in samples}
     without = [name for place, name in enumerate(metadata.classes) if place not in shown]
     where = SHIPPED_WORDS[part]
-    said = {
+    words = {
         "count": len(metadata.classes),
         "classes": ", ".join(metadata.classes[:50]) + (" …" if len(metadata.classes) > 50 else ""),
         "opsin": metadata.opsin,
@@ -214,7 +270,8 @@ def _readme(text: str, metadata: Metadata, samples: Sequence[_Sample], part: Shi
         + (" Integers are rounded otherwise by processors without VNNI or its like, so that a few "
            "labels may differ there." if metadata.precision == "int8" else ""),
     }  # fmt: skip
-    return string.Template(text).substitute(said).encode("utf-8", "backslashreplace")
+    text = client("README.md").decode("utf-8")
+    return string.Template(text).substitute(words).encode("utf-8", "backslashreplace")
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

@@ -164,14 +164,10 @@ def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) 
 def _is_earlier(target: Path, to: To) -> bool:
     if not target.is_file() or target.is_symlink():
         return False
-    if to == "bundle":
-        try:
-            with zipfile.ZipFile(target) as bundle:
-                return {"classifier.onnx", "expected.json", "SHA256SUMS"} <= set(bundle.namelist())
-        except (zipfile.BadZipFile, OSError):
-            return False
     try:
-        precision = Classifier(target, device=CPU).metadata.precision
-    except OpsinError:
+        if to != "bundle":
+            return Classifier(target, device=CPU).metadata.precision == _PRECISIONS[to]
+        with zipfile.ZipFile(target) as bundle:
+            return {"classifier.onnx", "expected.json", "SHA256SUMS"} <= set(bundle.namelist())
+    except (zipfile.BadZipFile, OSError, OpsinError):
         return False
-    return precision == _PRECISIONS[to]

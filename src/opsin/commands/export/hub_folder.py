@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from opsin.commands.export.for_others import (
+from opsin.commands.export.bundle import (
     SUMS,
     checksums,
     classes_json,
@@ -34,7 +34,7 @@ CARD: Final = "README.md"
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,49}")
 
 
-class HubExport(BaseModel):
+class HubExport(BaseModel, frozen=True):
     """A folder for the hub, and what became of it there.
 
     Args:
@@ -47,8 +47,6 @@ class HubExport(BaseModel):
         commit: The commit that holds the files.
         private: Whether only the repository's owners see it.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     path: Path
     repository: str
@@ -102,34 +100,43 @@ def export_to_hub(
             f"got a revision, {name.revision}",
             f"Leave it out: hf:{name.repository}",
         )
-    beside = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
-    folder = beside if out is None else Path(out)
-    written, files = write_hub_folder(classifier, name, folder, licence=licence, watcher=watcher)
-    if not upload:
-        return written
-    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
-
-    sent = send(name.repository, files, public=public, watcher=watcher)
-    there = {"address": sent.address, "commit": sent.commit, "private": sent.private}
-    return written.model_copy(update=there)
-
-
-def write_hub_folder(
-    classifier: Classifier,
-    name: HubName,
-    folder: Path,
-    *,
-    licence: str | None,
-    watcher: Watcher,
-) -> tuple[HubExport, dict[str, bytes]]:
-    """Write the folder."""
-    stated = UNSTATED if licence is None else licence
     if licence is not None and not _LICENCE.fullmatch(licence):
         raise RecipeError(
             "a licence as the hub calls it, such as apache-2.0, mit or cc-by-4.0",
             f"got {licence!r}",
             "The hub's documentation lists them under Licenses.",
         )
+    beside = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
+    folder = beside if out is None else Path(out)
+    stated = UNSTATED if licence is None else licence
+    files = _files(classifier, name, stated)
+    changed = _changed_card(folder, files[CLASSIFIER])
+    if changed is not None:
+        files[CARD] = changed
+        watcher.note(f"{folder / CARD} was changed by hand, and is kept; remove it for a new one")
+    # Without its checksum a changed card is known for changed the next time, too.
+    written = {each: value for each, value in files.items() if each != CARD or changed is None}
+    files[SUMS] = written[SUMS] = checksums(written)
+    for each, value in written.items():
+        write_bytes(folder / each, value)
+    export = HubExport(
+        path=folder,
+        repository=name.repository,
+        files={each: len(value) for each, value in files.items()},
+        licence=stated,
+        kept=() if changed is None else (CARD,),
+    )
+    if not upload:
+        return export
+    from opsin.hub.hub_upload import upload as send  # noqa: PLC0415  few exports are sent
+
+    sent = send(name.repository, files, public=public, watcher=watcher)
+    there = {"address": sent.address, "commit": sent.commit, "private": sent.private}
+    return export.model_copy(update=there)
+
+
+def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:
+    """Return the content of the folder's files."""
     directory = run_of(classifier)
     if classifier.published is not None or directory is None or not directory.report.is_file():
         raise RunError(
@@ -138,38 +145,19 @@ def write_hub_folder(
             "Give the run directory.",
         )
     run = Run(directory.path)
-    content = for_others(classifier)
-    publication = Publication(name.repository, stated, classifier.metadata.backbone)
     card = model_card(
         run.report,
         run.recipe.training.seed,
         name=name.repository,
         source=run.recipe.data.source_names,
-        publication=publication,
+        publication=Publication(name.repository, licence, classifier.metadata.backbone),
     )
-    files = {
-        CLASSIFIER: content,
+    return {
+        CLASSIFIER: for_others(classifier),
         CARD: card.encode("utf-8", "backslashreplace"),
         "classes.json": classes_json(classifier.metadata),
         "predict.py": client("predict.py"),
     }
-    changed = _changed_card(folder, content)
-    summed = files
-    if changed is not None:
-        files = files | {CARD: changed}
-        # So that it is known for changed the next time, too.
-        summed = {each: value for each, value in files.items() if each != CARD}
-        watcher.note(f"{folder / CARD} was changed by hand, and is kept; remove it for a new one")
-    files = files | {SUMS: checksums(summed)}
-    for each, value in files.items():
-        if each != CARD or changed is None:
-            write_bytes(folder / each, value)
-    sizes = {each: len(value) for each, value in files.items()}
-    kept = () if changed is None else (CARD,)
-    written = HubExport(
-        path=folder, repository=name.repository, files=sizes, licence=stated, kept=kept
-    )
-    return written, files
 
 
 def _changed_card(folder: Path, content: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
@@ -23,11 +23,7 @@ SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
 _NOTABLE = 1.05
 
 
-class _Figures(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Quality(_Figures):
+class Quality(BaseModel, frozen=True):
     """How good a file's answers are."""
 
     accuracy: float
@@ -37,7 +33,7 @@ class Quality(_Figures):
     refused: float | None
 
 
-class Speed(_Figures):
+class Speed(BaseModel, frozen=True):
     """Images a second of the original and the export, measured in turn on this machine."""
 
     batch: int
@@ -78,7 +74,7 @@ class Speed(_Figures):
         }
 
 
-class Shipped(_Figures):
+class Shipped(BaseModel, frozen=True):
     """An exported file and how it compares with its original.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
-from opsin.commands.evaluate import answers
+from opsin.commands.evaluate import accuracy_of, answers
 from opsin.commands.export.shipped import Quality, Shipped, ShippedPart, Speed, To
 from opsin.commands.known_images import known_images
 from opsin.commands.test_set_usage import key_of, note_look
@@ -57,29 +57,41 @@ def write_smaller(
 
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
-    part, rows = _judged(known)
-    ranges = None
+    # A head that was judged by all images has learnt from all: they show what rounding changes.
+    parts: dict[ShippedPart, NDArray[np.int64]] = {"test": known.test, "val": known.val}
+    parts |= {"train": known.train} if known.own else {}
+    part = next((part for part, rows in parts.items() if len(rows)), None)
+    if part is None:
+        raise SourceError(
+            "images that the classifier did not learn from",
+            f"{known.source} has none left to compare the answers on",
+            "Name others: --data SOURCE.",
+        )
+    rows, ranges = parts[part], None
     if to == "int8":
         content, ranges = _best_ranges(classifier, known, watcher)
     else:
         content = to_fp16(classifier.content)
-    fresh = _opened(classifier, content)
+    fresh = Classifier.of_content(classifier.path, content, most=classifier.most)
     before = answers(classifier, known.images, rows, "Original", watcher)
     after = answers(fresh, known.images, rows, to, watcher)
     old, new = _quality(classifier, before, known, rows), _quality(fresh, after, known, rows)
-    looks = _note(classifier, known, rows, old, watcher) if part == "test" else None
+    looks = None
+    if part == "test":
+        key = _key_of(known, rows)
+        run = RunDirectory(classifier.path.parent)
+        looks = note_look(run, key, len(rows), old.accuracy, watcher=watcher) or None
     too_far = old.accuracy - new.accuracy > MOST_LOST + 1e-9
     if too_far and not force:
         raise _fell(to, part, len(rows), old, new)
     speed = compare_speed(classifier, fresh, _at(known.images, rows[:256]), watcher)
     score = None  # what was learnt from says nothing
     if part != "train":
-        score = Score(
-            split=part, images=len(rows), accuracy=new.accuracy, low=new.low, high=new.high
-        )
+        ends = {"accuracy": new.accuracy, "low": new.low, "high": new.high}
+        score = Score(split=part, images=len(rows), **ends)
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
-    labels = (each.probabilities.argmax(axis=1) for each in (before, after))
+    labels = (found.probabilities.argmax(axis=1) for found in (before, after))
     left = {layer.name for layer in fresh.metadata.layers}
     return Shipped(
         path=target,
@@ -119,25 +131,6 @@ def _refuse_others(classifier: Classifier, to: To) -> None:
         )
 
 
-def _judged(known: ReferenceSet) -> tuple[ShippedPart, NDArray[np.int64]]:
-    # A head that was judged by all images has learnt from all: they show what rounding changes.
-    parts: dict[ShippedPart, NDArray[np.int64]] = {"test": known.test, "val": known.val}
-    if known.own:
-        parts["train"] = known.train
-    for part, rows in parts.items():
-        if len(rows):
-            return part, rows
-    raise SourceError(
-        "images that the classifier did not learn from",
-        f"{known.source} has none left to compare the answers on",
-        "Name others: --data SOURCE.",
-    )
-
-
-def _opened(original: Classifier, content: bytes) -> Classifier:
-    return Classifier.of_content(original.path, content, most=original.most)
-
-
 def _best_ranges(
     classifier: Classifier, known: ReferenceSet, watcher: Watcher
 ) -> tuple[bytes, str]:
@@ -164,8 +157,8 @@ def _best_ranges(
                 watcher.advance(before + done)
 
             smaller = to_int8(classifier.content, shown, ranges=ranges, progress=progress)
-            own = _opened(classifier, smaller)
-            apart = divergence(like, own.probabilities(_at(known.images, rows)))
+            other = Classifier.of_content(classifier.path, smaller, most=classifier.most)
+            apart = divergence(like, other.probabilities(_at(known.images, rows)))
             found.append((apart, place, smaller, ranges))
     finally:
         watcher.end()
@@ -191,42 +184,26 @@ def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((first * (np.log(first) - np.log(second))).sum(axis=1).mean())
 
 
+def _key_of(known: ReferenceSet, rows: NDArray[np.int64]) -> str | None:
+    starts = range(0, len(rows), 1024)
+    digests = [digest_rows(_at(known.images, rows[start : start + 1024])) for start in starts]
+    return key_of(short_digest(np.concatenate(digests)), np.arange(len(rows)))
+
+
 def _quality(
     classifier: Classifier, found: Answers, known: ReferenceSet, rows: NDArray[np.int64]
 ) -> Quality:
-    from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a while to load
-
     labels, groups = known.labels[rows], None if known.groups is None else known.groups[rows]
-    right = found.probabilities.argmax(axis=1) == labels
-    low, high = share(right, groups)
-    own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    accuracy = accuracy_of(found.probabilities.argmax(axis=1) == labels, groups)
+    shares = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
     rejected = found.rejected(classifier.metadata.reject)
     return Quality(
-        accuracy=float(right.mean()),
-        low=low,
-        high=high,
-        log_loss=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
+        accuracy=accuracy.accuracy,
+        low=accuracy.low,
+        high=accuracy.high,
+        log_loss=float(-np.log(np.maximum(shares, np.finfo(np.float32).tiny)).mean()),
         refused=None if rejected is None else float(rejected.mean()),
     )
-
-
-def _note(
-    classifier: Classifier,
-    known: ReferenceSet,
-    rows: NDArray[np.int64],
-    quality: Quality,
-    watcher: Watcher,
-) -> int | None:
-    """Keep in the run that its test images were looked at, and say how often they were."""
-    digests = short_digest(
-        np.concatenate(
-            [digest_rows(_at(known.images, rows[start : start + 1024]))
-             for start in range(0, len(rows), 1024)]
-        )
-    )  # fmt: skip
-    run = RunDirectory(classifier.path.parent)
-    key = key_of(digests, np.arange(len(rows)))
-    return note_look(run, key, len(rows), quality.accuracy, watcher=watcher) or None
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
