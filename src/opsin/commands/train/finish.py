@@ -66,11 +66,7 @@ def finish(
     training: TrainingFacts,
 ) -> Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
-    from opsin.commands.report import (  # noqa: PLC0415  needs matplotlib
-        draw_run,
-        find_failures,
-        spared,
-    )
+    from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
@@ -114,16 +110,17 @@ def finish(
     at = time.perf_counter()
     watcher.doing("the report")
     training = training.model_copy(update={"answered_on": made.classifier.device})
-    report = _report(
-        learner, audit, training, evaluation, metadata, seconds=seconds
-    ).model_copy(update={
+    report = _report(learner, audit, training, evaluation, metadata).model_copy(update={
         "file": facts.model_copy(update={"bytes": len(content)}),
         "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
         "ood": made.ood,
-        "failures": find_failures(dataset, evaluation.predictions, evaluation.split, watcher),
+        "seconds": dict(seconds),
+        "failures": page.find_failures(
+            dataset, evaluation.predictions, evaluation.split, watcher
+        ),
     })  # fmt: skip
-    with spared("the report's page", watcher):
-        draw_run(directory, report, dataset, evaluation.predictions, watcher)
+    with page.spared("the report's page", watcher):
+        page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at
     report = report.model_copy(update={"seconds": seconds})
     report.write(directory.path)
@@ -136,8 +133,6 @@ def _report(
     training: TrainingFacts,
     evaluation: RunEvaluation,
     metadata: Metadata,
-    *,
-    seconds: dict[str, float],
 ) -> Report:
     """Return what is known of a run without another look at its images and files."""
     layers, views, recipe, dataset = (
@@ -174,5 +169,4 @@ def _report(
         reject=metadata.reject,
         views=None if views is None else ViewsFacts(**views.model_dump(), words=views.words),
         layers=layers,
-        seconds=dict(seconds),
     )
