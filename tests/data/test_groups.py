@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError, SourceError
-from opsin.data import groups as groups_module
+from opsin.data import split as groups_module
 
 
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:

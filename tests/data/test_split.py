@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
-from opsin.data.groups import split_groups
 from opsin.data.split import (
     LARGE,
     TEST,
@@ -25,6 +24,7 @@ from opsin.data.split import (
     SplitInputs,
     find_leaks,
     make_split,
+    split_groups,
 )
 
 NO_PAIRS = np.zeros((0, 2), np.int64)
