@@ -17,8 +17,8 @@ def find_model(
     name = None if os.path.lexists(model) else HubName.prefixed(os.fspath(model))
     if name is None:
         return find_classifier(model), None
-    from opsin.hub.hub_cache import Wanted  # noqa: PLC0415  few classifiers are there
     from opsin.hub.hub_fetch import fetch  # noqa: PLC0415
+    from opsin.hub.hub_name import Wanted  # noqa: PLC0415  few classifiers are there
 
     found = fetch(name, Wanted.CLASSIFIER, watcher=watcher)
     if not name.is_pinned:
